@@ -1,0 +1,20 @@
+"""The ``sos`` command."""
+
+from __future__ import annotations
+
+import click
+
+from sos import __version__
+from sos.cli.demo import demo
+from sos.cli.objects import get, put, stat
+from sos.cli.replicate import replicate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sos")
+def main() -> None:
+    """Store files in SOS, fetch them back, and look after the servers."""
+
+
+for command in (put, get, stat, replicate, demo):
+    main.add_command(command)

@@ -1,0 +1,224 @@
+"""``sos put``, ``sos get``, ``sos stat``: a client of the API servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.progress import Progress, TaskID
+
+from sos import config, ids
+from sos.cli import progress
+from sos.cli.reactor import run
+from sos.digest import BodyDigest
+from sos.errors import InvalidRequest, Mismatch, SOSError
+from sos.interfaces import BlobInfo, IBlobStore
+from sos.metadata import canonical_name, check
+from sos.stores.exchange import Exchange, Upload
+from sos.stores.lane import threads_of
+from sos.stores.remote import RemoteStore
+from sos.transfer import transfer
+from sos.wire.client import http_client
+
+_READ_SIZE = 256 * 1024
+
+
+def _url(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return config.server_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _id(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return ids.check(value)
+    except InvalidRequest as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _headers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    headers = {}
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{value!r} is not a header: 'X-Name: value'")
+        headers[canonical_name(name.strip())] = text.strip()
+    try:
+        return check(headers)
+    except InvalidRequest as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_download = click.option(
+    "--from",
+    "server",
+    metavar="URL",
+    default="http://localhost:9992",
+    envvar="SOS_DOWNLOAD",
+    show_default=True,
+    show_envvar=True,
+    callback=_url,
+    help="Where the API server serves fetches.",
+)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--to",
+    "server",
+    metavar="URL",
+    default="http://localhost:9991",
+    envvar="SOS_UPLOAD",
+    show_default=True,
+    show_envvar=True,
+    callback=_url,
+    help="Where the API server takes uploads.",
+)
+@click.option(
+    "--header",
+    "-H",
+    "metadata",
+    multiple=True,
+    metavar="'X-NAME: VALUE'",
+    callback=_headers,
+    help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
+)
+def put(files: tuple[str, ...], server: str, metadata: dict[str, str]) -> None:
+    """Upload each FILE, and print its id and name.
+
+    A FILE of - is standard input.  Example:
+
+        sos put photo.jpg -H 'X-Mime-Type: image/jpeg'
+    """
+
+    async def upload(reactor: Any) -> bool:
+        exchange = Exchange(server, http_client(reactor), reactor)
+        whole = True
+        with progress.of_bytes() as bar:
+            for name in files:
+                try:
+                    info = await _put(exchange, name, metadata, bar)
+                except (OSError, SOSError) as error:
+                    click.echo(f"{name}: {error}", err=True)
+                    whole = False
+                else:
+                    click.echo(f"{info.id}  {name}")
+        return whole
+
+    if not run(upload):
+        raise SystemExit(1)
+
+
+async def _put(exchange: Exchange, name: str, metadata: dict[str, str], bar: Progress) -> BlobInfo:
+    with _source(name) as file:
+        size = os.fstat(file.fileno()).st_size if file is not sys.stdin.buffer else None
+        digests = [BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS]
+        task = bar.add_task(name, total=size)
+        upload = Upload(exchange, "/upload", None, metadata, size)
+        info = await transfer(_pieces(file, digests, bar, task), upload)
+        bar.remove_task(task)
+    if info.id not in [digest.verified_id() for digest in digests]:
+        raise Mismatch(f"the server stored it as {info.id}, which is not the hash of its content")
+    return info
+
+
+@contextlib.contextmanager
+def _source(name: str) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer
+    else:
+        with open(name, "rb") as file:
+            yield file
+
+
+async def _pieces(
+    file: IO[bytes], digests: list[BodyDigest], bar: Progress, task: TaskID
+) -> AsyncGenerator[bytes, None]:
+    while piece := file.read(_READ_SIZE):
+        for digest in digests:
+            digest.update(piece)
+        yield piece
+        bar.advance(task, len(piece))
+
+
+@click.command()
+@click.argument("id", callback=_id)
+@click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of standard output.")
+@_download
+def get(id: str, output: str | None, server: str) -> None:
+    """Fetch the object ID.
+
+    What arrives is checked against the id; FILE appears only when it is whole.
+    Example:
+
+        sos get cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 -o passwd
+    """
+
+    async def download(reactor: Any) -> None:
+        blob = await _store(reactor, server).read(id)
+        with progress.of_bytes() as bar, _destination(output) as file:
+            if isinstance(blob.body, bytes):
+                file.write(blob.body)
+                return
+            task = bar.add_task(output or id[:12], total=blob.info.size)
+            async with contextlib.aclosing(blob.body):
+                async for piece in blob.body:
+                    file.write(piece)
+                    bar.advance(task, len(piece))
+
+    run(download)
+
+
+@contextlib.contextmanager
+def _destination(output: str | None) -> Iterator[IO[bytes]]:
+    """Open what to write to; a file takes its name when all has been written."""
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(output)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".sos-", delete=False) as file:
+        unfinished = Path(file.name)
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            unfinished.chmod(0o666 & ~umask)
+            unfinished.replace(target)
+        except BaseException:
+            unfinished.unlink()
+            raise
+
+
+@click.command()
+@click.argument("id", callback=_id)
+@_download
+def stat(id: str, server: str) -> None:
+    """Tell the size and the metadata of the object ID."""
+
+    async def describe(reactor: Any) -> None:
+        info = await _store(reactor, server).stat(id)
+        click.echo(f"id: {info.id}")
+        click.echo(f"size: {'unknown' if info.size is None else info.size}")
+        for name, value in sorted(info.metadata.items()):
+            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            click.echo(f"{name}: {shown}")
+
+    run(describe)
+
+
+def _store(reactor: Any, server: str) -> IBlobStore:
+    exchange = Exchange(server, http_client(reactor), reactor)
+    return RemoteStore(exchange, threads_of(reactor), path="/fetch/")

@@ -1,0 +1,38 @@
+"""Commands that need the reactor: one coroutine, run to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+
+from sos.errors import SOSError
+
+T = TypeVar("T")
+
+
+def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Run ``work(reactor)`` and return its result.
+
+    An error of ours, or of the system, becomes one line and exit status 1.
+    """
+    outcome: list[Any] = []
+
+    def main(reactor: Any) -> Deferred[None]:
+        return ensureDeferred(work(reactor)).addBoth(outcome.append)
+
+    try:
+        react(main)
+    except SystemExit:
+        if not outcome:
+            raise
+    result = outcome[0]
+    if isinstance(result, Failure):
+        if result.check(SOSError, OSError):
+            raise click.ClickException(str(result.value))
+        result.raiseException()
+    return result

@@ -1,0 +1,81 @@
+"""``sos replicate``: one pass, by hand or from cron."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from sos import config, ids
+from sos.cli import progress
+from sos.cli.reactor import run
+from sos.errors import ConfigError
+from sos.replication import Summary
+from sos.replication import replicate as replicate_groups
+from sos.tap import cluster
+
+_DEFAULT_COPIES = 2
+
+
+def _copies(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else config.copies(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option("--verbose", "-v", is_flag=True, help="Print a line for each copy made.")
+@click.option(
+    "--min-copies",
+    metavar="N",
+    callback=_copies,
+    help="Servers of a group that should hold each blob.  [default: 2]",
+)
+@click.option("--blob-server", metavar="URL,URL", help="Replicate among these, as one group.")
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+)
+def replicate(
+    verbose: bool, min_copies: int | None, blob_server: str | None, file: str | None
+) -> None:
+    """Copy what too few servers of its group hold.
+
+    Ends with 1 when something could not be copied.  Example, for a cron job:
+
+        sos replicate --min-copies 3
+    """
+    try:
+        found = cluster.load(file, blob_server)
+        if not found.groups:
+            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
+
+    async def one_pass(reactor: Any) -> Summary:
+        groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
+        with progress.of_things() as bar:
+            task = bar.add_task("copying", total=None)
+
+            def show(summary: Summary) -> None:
+                done = summary.copied + summary.failed
+                bar.update(task, total=summary.planned, completed=done)
+
+            def note(text: str) -> None:
+                if verbose:
+                    click.echo(text)
+
+            def warn(text: str) -> None:
+                click.echo(text, err=True)
+
+            return await replicate_groups(groups, copies, show, note, warn)
+
+    summary = run(one_pass)
+    click.echo(summary)
+    sys.exit(0 if summary.ok else 1)

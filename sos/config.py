@@ -1,0 +1,226 @@
+"""sos.conf: the blob servers by group, and settings.
+
+Either plain lines of URLs, which are the group ``default``, or INI sections,
+one a group, with lines ``-: http://host:port``.  After a URL may stand
+``readonly``, ``preferred`` and ``weight=NUMBER``.  The section ``[sos]`` holds
+settings, ``name = value``.  ``#`` starts a comment.
+
+This is no INI file to :mod:`configparser`: that merges equal lines and forgets
+line numbers, and every error here names its line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import evolve, frozen
+
+from sos import ids
+from sos.errors import ConfigError
+
+DEFAULT_GROUP = "default"
+_SETTINGS_SECTION = "sos"
+
+_SECTION = re.compile(r"\[([^\[\]]+)\]")
+_COMMENT = re.compile(r"(^|\s)#.*")
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+
+
+@frozen
+class Server:
+    """One blob server, as the configuration marks it.
+
+    :param url: its address, without a trailing slash.
+    :param readonly: never written to.
+    :param preferred: tried before its fellows.
+    :param weight: its share of the partitions, relative to its fellows'.
+    """
+
+    url: str
+    readonly: bool = False
+    preferred: bool = False
+    weight: float = 1.0
+
+
+@frozen
+class Config:
+    """Servers by group, in the order of the text, and the settings made."""
+
+    groups: Mapping[str, tuple[Server, ...]] = {}
+    settings: Mapping[str, Any] = {}
+
+
+def parse(text: str, source: str, onto: Config | None = None) -> Config:
+    """Read *text*, the content of the file *source*.
+
+    :param onto: an earlier file's configuration, which this one adds to.
+    :raises ConfigError: naming *source* and the line.
+    """
+    config = onto or Config()
+    section = DEFAULT_GROUP
+    for number, raw_line in enumerate(text.splitlines(), 1):
+        line = _COMMENT.sub("", raw_line).strip()
+        try:
+            if not line:
+                continue
+            if line.startswith("["):
+                section = _section(line)
+            elif section == _SETTINGS_SECTION:
+                config = _with_setting(config, line)
+            else:
+                config = _with_server(config, section, line)
+        except ValueError as error:
+            raise ConfigError(f"{source}, line {number}: {error}") from None
+    return config
+
+
+def from_urls(text: str, source: str) -> Config:
+    """Read a comma-separated list of URLs, as ``--blob-server`` takes it.
+
+    :raises ConfigError: naming *source*.
+    """
+    config = Config()
+    for url in text.split(","):
+        try:
+            config = _with_server(config, DEFAULT_GROUP, url.strip())
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def _section(line: str) -> str:
+    match = _SECTION.fullmatch(line)
+    if match is None or not match[1].strip():
+        raise ValueError(f"{line!r} is not a section: [name]")
+    return match[1].strip()
+
+
+def _with_setting(config: Config, line: str) -> Config:
+    name, equals, value = (part.strip() for part in line.partition("="))
+    if not equals:
+        raise ValueError(f"{line!r} is not a setting: name = value")
+    if name not in SETTINGS:
+        raise ValueError(f"there is no setting {name!r}; there are {', '.join(SETTINGS)}")
+    if name in config.settings:
+        raise ValueError(f"{name} is set a second time")
+    try:
+        converted = SETTINGS[name](value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return evolve(config, settings={**config.settings, name: converted})
+
+
+def _with_server(config: Config, group: str, line: str) -> Config:
+    server = _server(line)
+    for members in config.groups.values():
+        if any(member.url == server.url for member in members):
+            raise ValueError(f"the server {server.url} is listed a second time")
+    members = (*config.groups.get(group, ()), server)
+    return evolve(config, groups={**config.groups, group: members})
+
+
+def _server(line: str) -> Server:
+    words = line.removeprefix("-:").split()
+    if not words:
+        raise ValueError("a server's URL is missing")
+    server = Server(url=server_url(words[0]))
+    for word in words[1:]:
+        name, _, value = word.partition("=")
+        if word == "readonly":
+            server = evolve(server, readonly=True)
+        elif word == "preferred":
+            server = evolve(server, preferred=True)
+        elif name == "weight":
+            server = evolve(server, weight=_weight(value))
+        else:
+            raise ValueError(f"unknown word {word!r}; known are readonly, preferred, weight=NUMBER")
+    return server
+
+
+def server_url(text: str) -> str:
+    """Return the normal form of a server's URL, or raise ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is not a URL of a server: http://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL of a server cannot hold a user or a password")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{text!r} has a query or a fragment, a server's URL has none")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(f"{text!r} has characters that a URL cannot have")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.port is not None:
+        host = f"{host}:{parts.port}"
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def _weight(text: str) -> float:
+    weight = float(text)
+    if not (math.isfinite(weight) and weight > 0):
+        raise ValueError(f"weight={text} is not a number above zero")
+    return weight
+
+
+# The values of options and settings: text in, a checked value out, ValueError.
+
+
+def port(text: str) -> int:
+    """A TCP port, 0 to 65535 (0 lets the system choose)."""
+    number = _integer(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"{text} is not a port: 0 to 65535")
+    return number
+
+
+def copies(text: str) -> int:
+    """How many servers should hold a blob, 1 or more."""
+    number = _integer(text)
+    if number < 1:
+        raise ValueError(f"{text} is not a number of copies: 1 or more")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time span in seconds, 0 or more."""
+    number = float(text)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{text} is not a number of seconds: 0 or more")
+    return number
+
+
+def size(text: str) -> int:
+    """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: 4096, 64K, 8M, 5G, 1T")
+    exponent = " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) * 1024**exponent
+
+
+def algorithm(text: str) -> str:
+    """The hash that names new content: ``sha1`` or ``sha256``."""
+    if text not in ids.ALGORITHMS:
+        raise ValueError(f"{text!r} is not one of {', '.join(ids.ALGORITHMS)}")
+    return text
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+#: What ``[sos]`` may set, each as the option of ``sos-api`` of the same name.
+SETTINGS: Mapping[str, Callable[[str], object]] = {
+    "api-host": str,
+    "upload-port": port,
+    "download-port": port,
+    "min-copies": copies,
+    "replicate-every": seconds,
+    "hash": algorithm,
+    "max-size": size,
+}

@@ -1,0 +1,92 @@
+"""Hashes: of one body against its id, and of a partition as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+
+from attrs import frozen
+
+from sos import ids
+from sos.errors import Incomplete, Mismatch
+
+#: Hash of the bodies of opaque names, whose names say nothing about them.
+_OPAQUE_ALGORITHM = "sha256"
+
+_SUM_BYTES = 16
+_SUM_MODULUS = 1 << (8 * _SUM_BYTES)
+
+
+class BodyDigest:
+    """The hash and size of a body as it passes by, piece after piece.
+
+    :param id: what the body is to be called, or None to call it by its hash.
+    :param algorithm: the hash for that (``sha1`` or ``sha256``).
+    :param expected_size: in bytes, where it was announced.
+    """
+
+    def __init__(
+        self,
+        id: str | None,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        expected_size: int | None = None,
+    ) -> None:
+        self._id = id
+        self._expected_size = expected_size
+        self._by_content = algorithm if id is None else ids.algorithm(id)
+        self._hash = hashlib.new(self._by_content or _OPAQUE_ALGORITHM, usedforsecurity=False)
+        self.size = 0
+
+    def update(self, piece: bytes) -> None:
+        """Add the next *piece*."""
+        self._hash.update(piece)
+        self.size += len(piece)
+
+    def value(self) -> bytes:
+        """Return the hash of what has passed so far."""
+        return self._hash.digest()
+
+    def verified_id(self) -> str:
+        """Return the id of the whole body.
+
+        Raises :exc:`~sos.errors.Incomplete` when it is not of the expected
+        size, :exc:`~sos.errors.Mismatch` when it does not hash to its id.
+        """
+        if self._expected_size not in (None, self.size):
+            raise Incomplete(f"{self.size} bytes came, {self._expected_size} were announced")
+        if self._id is None:
+            return self._hash.hexdigest()
+        if self._by_content is not None and self._hash.hexdigest() != self._id:
+            raise Mismatch(f"the body hashes to {self._hash.hexdigest()}, not to its id {self._id}")
+        return self._id
+
+
+def hash_of(id: str, body: bytes) -> bytes:
+    """Return the hash by which *body*, stored under *id*, is verified."""
+    return hashlib.new(ids.algorithm(id) or _OPAQUE_ALGORITHM, body, usedforsecurity=False).digest()
+
+
+def record_sum(id: str, encoded_metadata: bytes) -> int:
+    """Return the 128-bit number that one blob adds to its partition's sum.
+
+    :param encoded_metadata: the canonical form, see :func:`sos.metadata.encode`.
+    """
+    data = id.encode("ascii") + b"\0" + encoded_metadata
+    return int.from_bytes(hashlib.blake2b(data, digest_size=_SUM_BYTES).digest(), "big")
+
+
+@frozen
+class PartitionDigest:
+    """What one partition holds: equal on two servers when they hold the same.
+
+    :param count: number of blobs.
+    :param bytes: size of their bodies together.
+    :param sum: sum of their :func:`record_sum`, modulo 2**128.
+    """
+
+    count: int = 0
+    bytes: int = 0
+    sum: int = 0
+
+    def with_blob(self, size: int, sum: int) -> PartitionDigest:
+        """Return this digest with one more blob, of *size* bytes and record sum *sum*."""
+        return PartitionDigest(self.count + 1, self.bytes + size, (self.sum + sum) % _SUM_MODULUS)

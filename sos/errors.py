@@ -1,0 +1,71 @@
+"""What can go wrong, in the words of a blob store.
+
+These exceptions know no HTTP: :mod:`sos.web.errors` maps them to statuses and
+:mod:`sos.stores.remote` maps statuses back to them.  The text of each says
+what happened, to what, and where possible what to do.
+"""
+
+from __future__ import annotations
+
+
+class SOSError(Exception):
+    """The base of every error this project raises on purpose."""
+
+
+class InvalidRequest(SOSError):
+    """Input from outside is not well formed; nothing was changed."""
+
+
+class InvalidId(InvalidRequest):
+    """An id that is not 1 to 128 lower-case letters and digits."""
+
+
+class InvalidMetadata(InvalidRequest):
+    """X-* metadata that is too much, or that cannot be a header."""
+
+
+class Incomplete(InvalidRequest):
+    """A body ended before its announced end; nothing was stored."""
+
+
+class TooSlow(SOSError):
+    """A request's bytes came too slowly to go on waiting; nothing was stored."""
+
+
+class TooLarge(SOSError):
+    """A body passes the configured limit; nothing was stored."""
+
+
+class NotFound(SOSError):
+    """The store answered, and holds no such blob."""
+
+
+class Mismatch(SOSError):
+    """The bytes do not hash to the content id they came under."""
+
+
+class Conflict(SOSError):
+    """The opaque name is taken by other bytes."""
+
+
+class NoSpace(SOSError):
+    """There is no room for the blob; reading still works."""
+
+
+class ReadOnly(SOSError):
+    """The store takes no writes, and says why; reading still works."""
+
+
+class Unavailable(SOSError):
+    """The store did not answer, or its answer cannot be trusted.
+
+    It says nothing about whether the blob exists.
+    """
+
+
+class StoreUnusable(SOSError):
+    """A directory cannot be opened as a store: locked, foreign or damaged."""
+
+
+class ConfigError(SOSError):
+    """A configuration text is wrong; the message names the file and the line."""

@@ -1,0 +1,168 @@
+"""The blob store: what every one of them promises.
+
+A blob server, a directory, a group of servers: each is a store, and each
+passes the same contract suite (``tests/contract.py``).  Blobs are immutable:
+an id, once stored, means the same bytes for ever.
+
+Every method that may wait is a coroutine function.  Cancelling one never
+harms the store: what it was doing either happens whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from attrs import frozen
+from zope.interface import Attribute, Interface
+
+from sos.metadata import EMPTY, Metadata
+
+#: A body that is longer than this many bytes is handled in pieces.
+SMALL_BODY = 64 * 1024
+
+
+class Pieces(Protocol):
+    """The pieces of a body, in order, none empty; an async generator is one.
+
+    Close it after use, whether or not it was read to its end: see
+    :func:`contextlib.aclosing`.
+    """
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@frozen
+class BlobInfo:
+    """What a store knows of a blob without its body.
+
+    :param size: of the body, in bytes; None where the store does not tell (the
+        original system's servers do not, for a larger one).
+    :param metadata: see :mod:`sos.metadata`.
+    :param stored_at: when this copy was stored, in seconds since the epoch;
+        None where the store does not tell.
+    """
+
+    id: str
+    size: int | None
+    metadata: Metadata
+    stored_at: float | None = None
+
+
+@frozen
+class Blob:
+    """A blob that is being read.
+
+    :param body: the whole body when it is small, otherwise its pieces.
+        Pieces end with :exc:`~sos.errors.Mismatch` before the last of them
+        when the body does not match its id, and with
+        :exc:`~sos.errors.Unavailable` when they cannot be read to the end.
+    """
+
+    info: BlobInfo
+    body: bytes | Pieces
+
+
+@frozen
+class StoreStatus:
+    """How a store is doing.
+
+    :param writable: whether it takes blobs now.
+    :param reason: why not, when it does not.
+    :param blobs: how many it holds, None when that is not known.
+    :param size: of their bodies together, in bytes, None when not known.
+    :param capacity: of what it stores on, in bytes, None when not known.
+    :param free: of that, in bytes.
+    """
+
+    writable: bool
+    reason: str | None = None
+    blobs: int | None = None
+    size: int | None = None
+    capacity: int | None = None
+    free: int | None = None
+
+
+class IBlobWriter(Interface):
+    """One blob on its way into a store.
+
+    It ends with one ``commit`` or any number of ``abort``.  Until a commit
+    has succeeded nothing of it can be read, and after an abort nothing of it
+    is left.
+    """
+
+    async def write(piece: bytes) -> None:
+        """Take the next *piece* of the body; returns when it can take another.
+
+        Raises NoSpace, ReadOnly or Unavailable.
+        """
+
+    async def commit() -> BlobInfo:
+        """Make the blob durable, and only then return its id and size.
+
+        A blob that the store holds already is a success, and keeps the
+        metadata and the time that it has.  Raises Incomplete when the body is
+        not of the size announced, Mismatch when it does not hash to its
+        content id, Conflict when an opaque name holds other bytes, and
+        NoSpace, ReadOnly or Unavailable; then nothing was stored, but for
+        Unavailable, after which it may have been.
+        """
+
+    def abort() -> None:
+        """Forget the blob; after a commit, do nothing."""
+
+
+class IBlobStore(Interface):
+    """A place that keeps blobs."""
+
+    name: str = Attribute("What to call it in a log: its address or directory.")
+
+    async def stat(id: str) -> BlobInfo:
+        """Describe a blob.  Raises NotFound or Unavailable."""
+
+    async def read(id: str) -> Blob:
+        """Open a blob for reading.
+
+        A small body is verified before it is returned, a larger one as its
+        pieces pass.  Raises NotFound or Unavailable.
+        """
+
+    def writer(
+        id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        """Begin to store a blob.
+
+        :param id: its id, or None to store it under its content id.
+        :param size: of the body in bytes, where it is known; a body of any
+            other size is then refused with Incomplete.
+        """
+
+    async def listing(after: str | None = None, limit: int | None = None) -> list[str]:
+        """List ids in the order of :func:`sos.ids.sort_key`.
+
+        :param after: list from behind this id, whether it is stored or not.
+        :param limit: list at most so many.
+
+        Raises Unavailable; a listing that cannot be whole is never returned.
+        """
+
+    async def status() -> StoreStatus:
+        """Tell how the store is doing.  Raises Unavailable."""
+
+
+@frozen
+class Member:
+    """A store as one of a group.
+
+    :param readonly: it is read from, never written to.
+    """
+
+    store: IBlobStore
+    readonly: bool = False
+
+
+#: Members that keep copies for each other, by the name of their group, in the
+#: order in which they are tried.
+Groups = Mapping[str, tuple[Member, ...]]

@@ -1,0 +1,124 @@
+"""The X-* headers that are kept with a blob.
+
+Metadata is a ``dict[str, str]`` from header name, in its canonical spelling
+(``X-Mime-Type``), to value.  A value is the header's bytes as UTF-8 with
+surrogate escapes, so that any bytes come back as they were sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sos.errors import InvalidMetadata
+
+Metadata = Mapping[str, str]
+
+#: No metadata at all.
+EMPTY: Metadata = MappingProxyType({})
+
+#: Names that never describe a blob: what proxies add, credentials, and headers
+#: by which a stored value could steer a proxy or a browser when it is served.
+_EXCLUDED_PREFIXES = ("X-Forwarded-", "X-Auth-", "X-Accel-", "X-Sendfile", "X-Sos-")
+_EXCLUDED = frozenset(
+    (
+        "X-Access-Token",
+        "X-Amz-Security-Token",
+        "X-Api-Key",
+        "X-Authorization",
+        "X-Content-Type-Options",
+        "X-Csrf-Token",
+        "X-Dns-Prefetch-Control",
+        "X-Frame-Options",
+        "X-Http-Method-Override",
+        "X-Lighttpd-Send-File",
+        "X-Permitted-Cross-Domain-Policies",
+        "X-Real-Ip",
+        "X-Request-Id",
+        "X-Xss-Protection",
+    )
+)
+
+#: Most X-* headers that one blob can carry.
+MAX_FIELDS = 90
+#: Most bytes of X-* headers, names and values together.
+MAX_BYTES = 4096
+
+_TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_FORBIDDEN = re.compile("[\r\n\0]")
+
+
+def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Collect the metadata among *headers*, pairs of name and value.
+
+    A header sent twice is joined by a comma (RFC 9110, 5.3).  Raises
+    :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        if raw_name[:2] not in (b"X-", b"x-"):
+            continue
+        name = canonical_name(raw_name.decode("latin-1"))
+        if is_excluded(name):
+            continue
+        value = raw_value.decode("utf-8", "surrogateescape")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return check(found)
+
+
+def to_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Spell *metadata* as header pairs, sorted by name."""
+    return [
+        (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
+        for name, value in sorted(metadata.items())
+    ]
+
+
+def check(metadata: Metadata) -> dict[str, str]:
+    """Return *metadata* if it can be kept, or raise InvalidMetadata.
+
+    The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
+    CR, LF or NUL.
+    """
+    if len(metadata) > MAX_FIELDS:
+        raise InvalidMetadata(f"{len(metadata)} X-* headers, at most {MAX_FIELDS} are kept")
+    total = 0
+    for name, value in metadata.items():
+        if _TOKEN.fullmatch(name) is None:
+            raise InvalidMetadata(f"{name[:80]!a} is not the name of an X-* header")
+        if _FORBIDDEN.search(value):
+            raise InvalidMetadata(f"the value of {name} holds a CR, LF or NUL")
+        total += len(name) + len(value.encode("utf-8", "surrogateescape"))
+    if total > MAX_BYTES:
+        raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
+    return dict(metadata)
+
+
+def canonical_name(name: str) -> str:
+    """Spell a header's name with a capital after each hyphen, as Go does."""
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def is_excluded(name: str) -> bool:
+    """Tell whether *name*, in canonical spelling, is never stored with a blob."""
+    return name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES)
+
+
+def encode(metadata: Metadata) -> bytes:
+    """Write *metadata* in its one canonical form: compact JSON, sorted names."""
+    if not metadata:
+        return b"{}"
+    return json.dumps(dict(metadata), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """Read what :func:`encode` wrote; raises InvalidMetadata for anything else."""
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise InvalidMetadata(f"stored metadata is not JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise InvalidMetadata("stored metadata is not an object of strings")
+    return check(found)

@@ -1,0 +1,193 @@
+"""Replication: bring every blob of a group to as many servers as it should be on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
+
+from attrs import Factory, define
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from sos.errors import SOSError
+from sos.interfaces import Groups, IBlobStore, Member
+from sos.plan import Copy, plan
+from sos.transfer import transfer
+
+#: Copies under way at once.
+CONCURRENCY = 16
+
+_log = Logger()
+
+
+@define
+class Summary:
+    """What a pass has done so far.
+
+    :param planned: copies to make; it grows as groups are compared.
+    :param copied: of those, how many were made.
+    :param failed: of those, how many could not be made.
+    :param unlisted: servers that did not list what they hold.
+    """
+
+    servers: int = 0
+    blobs: int = 0
+    planned: int = 0
+    copied: int = 0
+    failed: int = 0
+    unlisted: list[str] = Factory(list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was left undone."""
+        return not (self.failed or self.unlisted)
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.blobs} blobs on {self.servers} servers: {self.planned} copies missing, "
+            f"{self.copied} made, {self.failed} failed"
+        )
+        if self.unlisted:
+            text += f"; no listing from {', '.join(self.unlisted)}"
+        return text
+
+
+async def replicate(
+    groups: Groups,
+    min_copies: int,
+    progress: Callable[[Summary], None] = lambda summary: None,
+    note: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Summary:
+    """Make one pass over each of *groups*; they never mix.
+
+    A failure ends its own step alone: a server that cannot be listed is left
+    out of the pass, and a copy that cannot be made is counted.
+
+    :param min_copies: servers of a group that should hold each of its blobs.
+    :param progress: called after each step.
+    :param note: called with a line about each copy made.
+    :param warn: called with a line about each failure.
+    """
+    summary = Summary()
+    for name, members in groups.items():
+        pass_ = _GroupPass(name, members, min_copies, summary, progress, note, warn)
+        await pass_.run()
+    return summary
+
+
+@define
+class _GroupPass:
+    group: str
+    members: tuple[Member, ...]
+    min_copies: int
+    summary: Summary
+    progress: Callable[[Summary], None]
+    note: Callable[[str], None]
+    warn: Callable[[str], None]
+
+    async def run(self) -> None:
+        listed = await gatherResults(
+            [ensureDeferred(self._list(member.store)) for member in self.members]
+        )
+        listings = {name: held for name, held in listed if held is not None}
+        self.summary.servers += len(listings)
+        self.summary.blobs += len(frozenset().union(*listings.values()))
+        readonly = {member.store.name for member in self.members if member.readonly}
+        steps = list(plan(listings, self.min_copies, readonly))
+        self.summary.planned += sum(len(step.targets) for step in steps)
+        self.progress(self.summary)
+        remaining = iter(steps)
+        await gatherResults([ensureDeferred(self._work(remaining)) for _ in range(CONCURRENCY)])
+
+    async def _list(self, store: IBlobStore) -> tuple[str, Set[str] | None]:
+        try:
+            return store.name, frozenset(await store.listing())
+        except SOSError as error:
+            # That it did not say what it holds never means that it holds nothing.
+            self.summary.unlisted.append(store.name)
+            self.warn(f"group {self.group}: {error}")
+            return store.name, None
+
+    async def _work(self, remaining: Iterator[Copy]) -> None:
+        for step in remaining:
+            for target in step.targets:
+                if await self._copy(step, target):
+                    self.summary.copied += 1
+                else:
+                    self.summary.failed += 1
+                self.progress(self.summary)
+
+    async def _copy(self, step: Copy, target: str) -> bool:
+        stores = {member.store.name: member.store for member in self.members}
+        for source in step.sources:
+            try:
+                blob = await stores[source].read(step.id)
+                writer = stores[target].writer(step.id, blob.info.metadata, blob.info.size)
+                await transfer(blob.body, writer)
+            except SOSError as error:
+                self.warn(f"{step.id} from {source} to {target}: {error}")
+            else:
+                self.note(f"{step.id} copied from {source} to {target}")
+                return True
+        return False
+
+
+class ReplicationService(Service):
+    """Makes a pass every now and then, for as long as it runs.
+
+    :param interval: seconds from the end of a pass to the next, give or take a
+        fifth, so that several API servers do not all start at once.
+    """
+
+    def __init__(
+        self, groups: Groups, min_copies: int, interval: float, clock: IReactorTime
+    ) -> None:
+        self._groups = groups
+        self._min_copies = min_copies
+        self._interval = interval
+        self._clock = clock
+        self._next: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._schedule()
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        if self._running is None:
+            return None
+        running = self._running
+        running.cancel()
+        return running
+
+    def _schedule(self) -> None:
+        delay = self._interval * random.uniform(0.8, 1.2)
+        self._next = self._clock.callLater(delay, self._start)
+
+    def _start(self) -> None:
+        self._running = ensureDeferred(self._pass())
+
+    async def _pass(self) -> None:
+        # Whatever happens in a pass, there will be a next one.
+        try:
+            with suppress(CancelledError):
+                summary = await replicate(self._groups, self._min_copies, warn=_warn)
+                if summary.planned or not summary.ok:
+                    _log.info("replication: {summary}", summary=summary)
+        except Exception:
+            _log.failure("replication failed; it will be tried again")
+        finally:
+            self._running = None
+            if self.running:
+                self._schedule()
+
+
+def _warn(text: str) -> None:
+    _log.warn("replication: {text}", text=text)

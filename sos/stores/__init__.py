@@ -1,0 +1,1 @@
+"""Where blobs are kept: one module a kind of store."""

@@ -1,0 +1,207 @@
+"""Requests to a server, and answers that are checked.
+
+What a server answers is checked here and in :mod:`sos.stores.remote`, and
+nowhere else; an answer that makes no sense is that server's failure,
+:exc:`~sos.errors.Unavailable`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from sos import ids
+from sos import metadata as metadata_format
+from sos.errors import (
+    Conflict,
+    Incomplete,
+    InvalidId,
+    Mismatch,
+    NoSpace,
+    NotFound,
+    SOSError,
+    TooLarge,
+    Unavailable,
+)
+from sos.interfaces import BlobInfo, IBlobWriter
+from sos.metadata import Metadata
+from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody
+
+#: What treq gives for an answer: an IResponse.
+Response = Any
+
+# The inverse of the table in sos.web.errors; any other status is Unavailable.
+_ERRORS: dict[int, type[SOSError]] = {
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    422: Mismatch,
+    507: NoSpace,
+}
+
+# Most bytes of an answer that is no blob and no listing.
+_MOST_OF_A_DOCUMENT = 64 * 1024
+
+
+class Exchange:
+    """Speaks to the server at a URL.
+
+    :param url: its address, as :func:`sos.config.server_url` spells it.
+    """
+
+    def __init__(self, url: str, http: HTTPClient, clock: Any) -> None:
+        self.url = url
+        self.clock = clock
+        self._http = http
+
+    async def request(self, method: str, path: str) -> Response:
+        """Return the answer to a request without a body, which is a 200."""
+        return await self.answered(self.send(method, path, metadata_format.EMPTY, None))
+
+    async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
+        """Return the JSON that answers a request, of up to *most* bytes."""
+        return await self._document(await self.request(method, path), most)
+
+    async def _document(self, response: Response, most: int | None) -> Any:
+        text = await gather(ResponseBody(response, self.clock), most)
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
+
+    def send(
+        self, method: str, path: str, metadata: Metadata, body: IBodyProducer | None
+    ) -> Deferred[Response]:
+        """Send one request."""
+        headers = Headers()
+        for name, value in metadata_format.to_headers(metadata):
+            headers.addRawHeader(name, value)
+        return self._http.request(
+            method,
+            self.url + path,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.clock,
+        )
+
+    async def answered(self, sent: Deferred[Response]) -> Response:
+        """Wait for the answer to a request, and return it if it is a 200.
+
+        Any other raises what it means; so does an answer that does not come
+        within :data:`~sos.wire.client.ANSWER_SECONDS`.
+        """
+        try:
+            response = await sent.addTimeout(ANSWER_SECONDS, self.clock)
+        except CancelledError:
+            raise
+        except TimeoutError:
+            raise Unavailable(f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s") from None
+        except Exception as error:
+            raise Unavailable(f"{self.url} cannot be reached: {_cause(error)}") from error
+        if response.code == 200:
+            return response
+        text = await gather(ResponseBody(response, self.clock), 1024)
+        reason = f"{self.url} answered {response.code}: {text[:200].decode('latin-1')}"
+        raise _ERRORS.get(response.code, Unavailable)(reason)
+
+    async def stored(self, sent: Deferred[Response]) -> BlobInfo:
+        """Wait for the answer to an upload, and return what it says was stored."""
+        found = await self._document(await self.answered(sent), _MOST_OF_A_DOCUMENT)
+        try:
+            if found["status"] == "OK" and isinstance(found["size"], int):
+                return BlobInfo(ids.check(found["id"]), found["size"], metadata_format.EMPTY)
+        except (KeyError, TypeError, InvalidId):
+            pass
+        raise Unavailable(f"{self.url} answered an upload with {found!r:.200}")
+
+
+@implementer(IBlobWriter)
+class Upload:
+    """Sends a body as it comes; the request begins with the first piece.
+
+    :param path: what to POST to.
+    :param id: the id that the answer has to name, or None for any.
+    :param size: of the body in bytes, None to send it chunked.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        path: str,
+        id: str | None,
+        metadata: Metadata,
+        size: int | None,
+    ) -> None:
+        self._exchange = exchange
+        self._path = path
+        self._id = id
+        self._metadata = metadata
+        self._size = size
+        self._body = StreamedBody(size, exchange.clock)
+        self._sent: Deferred[Response] | None = None
+        self._written = 0
+
+    async def write(self, piece: bytes) -> None:
+        sent = self._begun()
+        self._written += len(piece)
+        if not await self._body.write(piece):
+            await self._exchange.answered(sent)
+            raise Unavailable(f"{self._exchange.url} answered before it had the body")
+
+    async def commit(self) -> BlobInfo:
+        if self._size not in (None, self._written):
+            self.abort()
+            raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
+        sent = self._begun()
+        self._body.finish()
+        info = await self._exchange.stored(sent)
+        if info.size != self._written or self._id not in (None, info.id):
+            raise Unavailable(
+                f"{self._exchange.url} took {self._written} bytes for {self._id or 'an id'}, "
+                f"and says that it stored {info.size} as {info.id}"
+            )
+        return info
+
+    def _begun(self) -> Deferred[Response]:
+        if self._sent is None:
+            request = self._exchange.send("POST", self._path, self._metadata, self._body)
+            # One that fires when the request's own callbacks have all run: the
+            # connection is made in one of them, which lets a writer go on.
+            self._sent = Deferred(lambda _: request.cancel())
+            request.addBoth(self._ended)
+        return self._sent
+
+    def _ended(self, outcome: Any) -> None:
+        assert self._sent is not None
+        self._sent.callback(outcome)
+        self._body.stop()
+
+    def abort(self) -> None:
+        if self._sent is not None and not self._sent.called:
+            self._sent.addErrback(lambda _: None)
+            self._sent.cancel()
+
+
+async def gather(body: ResponseBody, most: int | None) -> bytes:
+    """Return the whole body, or its beginning once that is over *most* bytes."""
+    pieces = []
+    size = 0
+    async for piece in body:
+        pieces.append(piece)
+        size += len(piece)
+        if most is not None and size > most:
+            break
+    return b"".join(pieces)
+
+
+def _cause(error: Exception) -> str:
+    reasons = getattr(error, "reasons", None)
+    return str(reasons[0].value) if reasons else str(error) or type(error).__name__

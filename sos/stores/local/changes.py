@@ -1,0 +1,100 @@
+"""What changes the store, and in which order it reaches the disk.
+
+Every decision about an id is made in the index's write transaction, of which
+there is one at a time: two uploads of one id cannot both find it absent.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import lmdb
+from attrs import frozen
+
+from sos.errors import Conflict
+from sos.stores.disk_errors import disk_errors
+from sos.stores.lane import RunInThread
+from sos.stores.local import record as records
+from sos.stores.local.committer import Committer
+from sos.stores.local.disk import Layout
+from sos.stores.local.index import Index
+from sos.stores.local.reading import verify_body
+from sos.stores.local.record import Damaged, Record
+
+
+@frozen
+class Changes:
+    """Adds blobs, and sets damaged ones aside."""
+
+    layout: Layout
+    index: Index
+    committer: Committer
+    run_in_thread: RunInThread
+
+    async def add(self, new: Record, incoming: Path | None) -> Record:
+        """Store *new*, durably, and return the record that is stored.
+
+        That is the one before it, when its bytes are the same and are still
+        sound: a damaged copy gives way.
+
+        :param incoming: the finished, synced file of a body that is not inline.
+        :raises Conflict: when an opaque name holds other bytes.
+        """
+        while True:
+            held = await self.committer.submit(partial(self._add, new, incoming))
+            if held is None:
+                return new
+            try:
+                record = records.decode(new.id, held)
+                await self.run_in_thread(self.verify, record)
+            except Damaged as damage:
+                await self.quarantine(new.id, held, str(damage))
+                continue
+            if record.hash != new.hash:
+                raise Conflict(f"the name {new.id} is taken by other bytes")
+            return record
+
+    def _add(
+        self, new: Record, incoming: Path | None, transaction: lmdb.Transaction
+    ) -> bytes | None:
+        held = self.index.get(new.id, transaction)
+        if held is None:
+            if incoming is not None:
+                with disk_errors():
+                    self.layout.place(incoming, new.id)
+            self.index.put(transaction, new)
+        return held
+
+    def verify(self, record: Record) -> None:
+        """Raise Damaged unless the stored body is the one that *record* tells of."""
+        if record.body is None:
+            verify_body(self.layout.body(record.id), record)
+        else:
+            record.verify_inline()
+
+    async def quarantine(self, id: str, judged: bytes, reason: str) -> None:
+        """Move a damaged blob to ``quarantine/``; it is missing from then on.
+
+        :param judged: the encoded record that was found wanting; if another
+            is stored by now, that one stays.
+        """
+        await self.committer.submit(partial(self._quarantine, id, judged, reason))
+
+    def _quarantine(
+        self, id: str, judged: bytes, reason: str, transaction: lmdb.Transaction
+    ) -> None:
+        if self.index.get(id, transaction) != judged:
+            return
+        kept = self.layout.quarantine / f"{id}.{time.time_ns()}"
+        with disk_errors():
+            try:
+                self.layout.body(id).rename(kept)
+            except FileNotFoundError:
+                self.layout.write_file(kept, judged)
+            note = json.dumps({"id": id, "reason": reason, "quarantined_at": time.time()})
+            self.layout.write_file(kept.with_name(kept.name + ".json"), note.encode("ascii"))
+            self.layout.sync_directory(self.layout.quarantine)
+        self.index.remove(transaction, id)

@@ -1,0 +1,122 @@
+"""Group commit: one thread, one transaction for everything that waits.
+
+While a transaction is being made durable others queue up, and the next one
+takes them all: under load many uploads share one fsync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+import lmdb
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sos.errors import ReadOnly, SOSError
+from sos.stores.disk_errors import SyncFailed, disk_errors
+from sos.stores.local.index import Index
+
+T = TypeVar("T")
+
+#: Most jobs that share a transaction, which bounds the memory it takes.
+_MOST_TOGETHER = 256
+
+_log = Logger()
+
+
+@frozen
+class _Job:
+    step: Callable[[lmdb.Transaction], Any]
+    done: Deferred[Any]
+
+
+class Committer:
+    """Carries out changes of the index, each all or nothing, in order.
+
+    After a failed sync it takes no more, and :attr:`failure` says why.
+    """
+
+    def __init__(self, index: Index, reactor: IReactorFromThreads) -> None:
+        self._index = index
+        self._reactor = reactor
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="sos-committer", daemon=True)
+        self.failure: str | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when everything submitted has been carried out."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def submit(self, step: Callable[[lmdb.Transaction], T]) -> Deferred[T]:
+        """Run ``step(transaction)`` in the writer thread.
+
+        The Deferred fires, on the reactor's thread, with what *step* returned,
+        once that is on stable storage.  A step that raises must not have
+        changed anything yet; one may be run again, on a new transaction, when
+        its first run was not committed.
+        """
+        done: Deferred[T] = Deferred()
+        self._queue.put(_Job(step, done))
+        return done
+
+    def fail(self, error: SyncFailed) -> ReadOnly:
+        """Take no more after *error*, and return what to refuse with."""
+        if self.failure is None:
+            self.failure = f"read-only since a write could not be made durable: {error}"
+            _log.critical("{failure}", failure=self.failure)
+        return ReadOnly(self.failure)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            jobs: list[_Job] = []
+            while not jobs or (len(jobs) < _MOST_TOGETHER and not self._queue.empty()):
+                job = self._queue.get()
+                if job is None:
+                    stopping = True
+                    break
+                jobs.append(job)
+            if jobs:
+                results = self._commit(jobs)
+                self._reactor.callFromThread(_deliver, jobs, results)
+
+    def _commit(self, jobs: list[_Job]) -> list[Any]:
+        """Return each job's result, or the Failure that it ended with."""
+        if self.failure is not None:
+            return [Failure(ReadOnly(self.failure))] * len(jobs)
+        while True:
+            try:
+                with disk_errors():
+                    return self._transaction(jobs)
+            except lmdb.MapFullError:
+                blockingCallFromThread(self._reactor, self._index.grow)
+            except SyncFailed as error:
+                return [Failure(self.fail(error))] * len(jobs)
+            except Exception:
+                return [Failure()] * len(jobs)
+
+    def _transaction(self, jobs: list[_Job]) -> list[Any]:
+        results: list[Any] = []
+        with self._index.begin() as transaction:
+            for job in jobs:
+                try:
+                    results.append(job.step(transaction))
+                except SOSError:
+                    results.append(Failure())
+        return results
+
+
+def _deliver(jobs: list[_Job], results: list[Any]) -> None:
+    for job, result in zip(jobs, results, strict=True):
+        job.done.callback(result)

@@ -1,0 +1,143 @@
+"""The directory itself: its layout, its lock, and how its files are made to last."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from hashlib import sha1
+from pathlib import Path
+
+from sos import ids
+from sos.errors import StoreUnusable
+from sos.stores.disk_errors import SyncFailed
+
+_MARKER = {"format": "sos-local-store", "version": 1}
+
+
+class Layout:
+    """Where everything is below the store's *root*, and how to make it last.
+
+    :param durable: whether to fsync at all.
+    """
+
+    def __init__(self, root: Path, durable: bool) -> None:
+        self.root = root
+        self.durable = durable
+        self.index = root / "index"
+        self.incoming = root / "incoming"
+        self.quarantine = root / "quarantine"
+        self._bodies = root / "bodies"
+        self._made: set[Path] = set()
+
+    def prepare(self) -> None:
+        """Make the directory a store, or check that it is one.
+
+        Raises :exc:`~sos.errors.StoreUnusable`.
+        """
+        marker = self.root / "store.json"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if marker.exists():
+                self._check_marker(marker.read_bytes())
+            else:
+                self._create(marker)
+        except OSError as error:
+            raise StoreUnusable(f"{self.root} cannot be used as a store: {error}") from error
+
+    def _create(self, marker: Path) -> None:
+        # "lock" is there before the marker is; so may be what a crash left of this.
+        ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new"}
+        foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name not in ours)
+        if foreign:
+            raise StoreUnusable(
+                f"{self.root} is no store and not empty, it holds {foreign[0]}; name a new one"
+            )
+        for directory in (self.index, self._bodies, self.incoming, self.quarantine):
+            directory.mkdir(exist_ok=True)
+        unfinished = marker.with_suffix(".json.new")
+        self.write_file(unfinished, json.dumps(_MARKER).encode("ascii"))
+        unfinished.rename(marker)
+        self.sync_directory(self.root)
+        self.sync_directory(self.root.parent)
+
+    def _check_marker(self, text: bytes) -> None:
+        try:
+            marker = json.loads(text)
+        except ValueError:
+            marker = None
+        if marker != _MARKER:
+            raise StoreUnusable(
+                f"{self.root} is of another format: store.json says {text[:80]!r}, not {_MARKER}"
+            )
+
+    def lock(self) -> int:
+        """Lock the directory for this process, and return the lock's descriptor.
+
+        Raises :exc:`~sos.errors.StoreUnusable` when another process has it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreUnusable(f"{self.root} cannot be used as a store: {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise StoreUnusable(f"{self.root} is in use by another process") from None
+        return descriptor
+
+    def body(self, id: str) -> Path:
+        """Return where the body of *id* is, if it has a file of its own."""
+        spread = id if ids.algorithm(id) else sha1(id.encode("ascii")).hexdigest()
+        return self._bodies / spread[:2] / spread[2:4] / id
+
+    def place(self, incoming: Path, id: str) -> None:
+        """Give the finished file *incoming* its place as the body of *id*.
+
+        The caller holds the index's write lock and knows that no record of
+        *id* exists, so a file that is there already is no blob: it was left by
+        a crash, and gives way.
+        """
+        target = self.body(id)
+        self._make_directories(target.parent)
+        try:
+            os.link(incoming, target)
+        except FileExistsError:
+            target.unlink()
+            os.link(incoming, target)
+        self.sync_directory(target.parent)
+
+    def _make_directories(self, directory: Path) -> None:
+        if directory in self._made:
+            return
+        for step in (directory.parent, directory):
+            step.mkdir(exist_ok=True)
+            self.sync_directory(step.parent)
+        self._made.add(directory)
+
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Write the whole file *path*; its directory's entry is the caller's to sync."""
+        with open(path, "wb", buffering=0) as file:
+            file.write(data)
+            self.sync_file(file.fileno())
+
+    def sync_file(self, descriptor: int) -> None:
+        """Return once the open file is on stable storage, or raise SyncFailed."""
+        if not self.durable:
+            return
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise SyncFailed(f"fsync failed: {error}") from error
+
+    def sync_directory(self, directory: Path) -> None:
+        """Return once the directory's entries are on stable storage, or raise SyncFailed."""
+        if not self.durable:
+            return
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sync_file(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,154 @@
+"""The store that a directory is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from sos import ids
+from sos.digest import BodyDigest
+from sos.errors import NotFound
+from sos.interfaces import Blob, BlobInfo, IBlobStore, IBlobWriter, StoreStatus
+from sos.metadata import EMPTY, Metadata
+from sos.stores.disk_errors import disk_errors
+from sos.stores.lane import Lane
+from sos.stores.local import record as records
+from sos.stores.local.changes import Changes
+from sos.stores.local.committer import Committer
+from sos.stores.local.disk import Layout
+from sos.stores.local.index import Index
+from sos.stores.local.reading import BodyPieces, open_body
+from sos.stores.local.record import Damaged, Record
+from sos.stores.local.recovery import settle_incoming
+from sos.stores.local.writer import LocalWriter
+
+T = TypeVar("T")
+
+_MOST_THREADS = 8
+_WHOLE = 1 << 62
+
+_log = Logger()
+
+
+@implementer(IBlobStore)
+class LocalStore:
+    """Keeps blobs in a directory.  It must be opened before it is used.
+
+    :param algorithm: the hash of new content ids.
+    :param durable: False acknowledges blobs that a power cut would lose.
+    :param now: tells the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        reactor: IReactorFromThreads,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        durable: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = str(directory)
+        self._reactor = reactor
+        self._algorithm = algorithm
+        self._now = now
+        self._layout = Layout(directory, durable)
+
+    def open(self) -> None:
+        """Lock the directory, settle what a crash left, and be ready.
+
+        Raises :exc:`~sos.errors.StoreUnusable`.
+        """
+        self._lock = self._layout.lock()
+        try:
+            self._layout.prepare()
+            self._index = Index(self._layout.index, self._layout.durable)
+            settled = settle_incoming(self._layout, self._index)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        if settled:
+            _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
+        self._pool = ThreadPool(0, _MOST_THREADS, "sos-store")
+        self._pool.start()
+        self._committer = Committer(self._index, self._reactor)
+        self._committer.start()
+        self._changes = Changes(self._layout, self._index, self._committer, self._run_in_thread)
+
+    async def close(self) -> None:
+        """Finish what was begun, and unlock the directory."""
+        await self._run_in_thread(self._committer.stop)
+        self._pool.stop()
+        self._index.close()
+        os.close(self._lock)
+
+    async def stat(self, id: str) -> BlobInfo:
+        info, _, _ = await self._find(id)
+        return info
+
+    async def read(self, id: str) -> Blob:
+        info, record, encoded = await self._find(id)
+        try:
+            if record.body is not None:
+                record.verify_inline()
+                return Blob(info, record.body)
+            lane = Lane(self._run_in_thread)
+            file = await lane.run(open_body, self._layout.body(id), record)
+            damaged = partial(self._set_aside, id, encoded)
+            return Blob(info, BodyPieces(file, record, lane, damaged))
+        except Damaged as damage:
+            await self._set_aside(id, encoded, str(damage))
+            raise self._not_found(id) from damage
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        digest = BodyDigest(id, self._algorithm, size)
+        return LocalWriter(self._changes, id, metadata, digest, self._now)
+
+    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
+        return self._index.listing(after, _WHOLE if limit is None else limit)
+
+    async def status(self) -> StoreStatus:
+        digests = self._index.digests().values()
+        with disk_errors():
+            disk = os.statvfs(self._layout.root)
+        return StoreStatus(
+            writable=self._committer.failure is None,
+            reason=self._committer.failure,
+            blobs=sum(digest.count for digest in digests),
+            size=sum(digest.bytes for digest in digests),
+            capacity=disk.f_blocks * disk.f_frsize,
+            free=disk.f_bavail * disk.f_frsize,
+        )
+
+    async def _find(self, id: str) -> tuple[BlobInfo, Record, bytes]:
+        encoded = self._index.get(id)
+        if encoded is None:
+            raise self._not_found(id)
+        try:
+            record = records.decode(id, encoded)
+            return record.info(), record, encoded
+        except Damaged as damage:
+            await self._set_aside(id, encoded, str(damage))
+            raise self._not_found(id) from damage
+
+    async def _set_aside(self, id: str, encoded: bytes, reason: str) -> None:
+        _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+        await self._changes.quarantine(id, encoded, reason)
+
+    def _not_found(self, id: str) -> NotFound:
+        return NotFound(f"{self.name} holds no blob {id}")
+
+    def _run_in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._pool, function, *args)

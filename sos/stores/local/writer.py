@@ -1,0 +1,97 @@
+"""A blob on its way into the directory.
+
+The write path, in order: stream into ``incoming/`` and hash; check length and
+hash; fsync the file; then, in the index's transaction, link it into
+``bodies/`` and fsync that directory, and put the record; when that is
+committed remove the incoming name.  A small body never leaves memory until it
+goes into the transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import IO
+
+from twisted.internet.defer import ensureDeferred
+from zope.interface import implementer
+
+from sos import metadata as metadata_format
+from sos.digest import BodyDigest
+from sos.interfaces import BlobInfo, IBlobWriter
+from sos.metadata import Metadata
+from sos.stores.disk_errors import SyncFailed
+from sos.stores.lane import Lane, shielded
+from sos.stores.local.changes import Changes
+from sos.stores.local.record import Record
+from sos.stores.received import ReceivedBody
+
+
+@implementer(IBlobWriter)
+class LocalWriter:
+    """Takes one body; see :class:`sos.interfaces.IBlobWriter`."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        id: str | None,
+        metadata: Metadata,
+        digest: BodyDigest,
+        now: Callable[[], float],
+    ) -> None:
+        self._changes = changes
+        self._metadata = metadata
+        self._now = now
+        # Recovery looks for the blob of a file that was left here by its name.
+        name = f"{id or 'new'}.{secrets.token_hex(8)}"
+        self._incoming = changes.layout.incoming / name
+        self._lane = Lane(changes.run_in_thread)
+        self._received = ReceivedBody(digest, self._create, self._lane)
+        self._committing = False
+
+    def _create(self) -> IO[bytes]:
+        return open(self._incoming, "xb", buffering=0)
+
+    async def write(self, piece: bytes) -> None:
+        await self._received.write(piece)
+
+    async def commit(self) -> BlobInfo:
+        self._committing = True
+        return await shielded(ensureDeferred(self._commit()))
+
+    async def _commit(self) -> BlobInfo:
+        try:
+            body = await self._received.whole()
+            record = self._record(body)
+            if body is not None:
+                stored = await self._changes.add(record, None)
+            else:
+                await self._lane.run(self._sync)
+                stored = await self._changes.add(record, self._incoming)
+            return stored.info()
+        except SyncFailed as error:
+            raise self._changes.committer.fail(error) from error
+        finally:
+            self._discard()
+
+    def _sync(self) -> None:
+        assert self._received.file is not None
+        self._changes.layout.sync_file(self._received.file.fileno())
+
+    def _record(self, body: bytes | None) -> Record:
+        digest = self._received.digest
+        return Record(
+            id=digest.verified_id(),
+            size=digest.size,
+            hash=digest.value(),
+            metadata=metadata_format.encode(self._metadata),
+            stored_at=self._now(),
+            body=body,
+        )
+
+    def abort(self) -> None:
+        if not self._committing:
+            self._discard()
+
+    def _discard(self) -> None:
+        self._received.discard(lambda: self._incoming.unlink(missing_ok=True))

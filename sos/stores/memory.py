@@ -1,0 +1,104 @@
+"""A store in this process's memory: for tests and for scratch use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from attrs import frozen
+from zope.interface import implementer
+
+from sos import ids
+from sos.digest import BodyDigest
+from sos.errors import Conflict, NotFound
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, StoreStatus
+from sos.metadata import EMPTY, Metadata
+
+
+@frozen
+class _Stored:
+    info: BlobInfo
+    body: bytes
+    hash: bytes
+
+
+@implementer(IBlobStore)
+class MemoryStore:
+    """Keeps blobs for as long as it lives.
+
+    :param algorithm: the hash of new content ids.
+    :param now: tells the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        name: str = "memory:",
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.algorithm = algorithm
+        self.now = now
+        self.blobs: dict[str, _Stored] = {}
+
+    async def stat(self, id: str) -> BlobInfo:
+        return self._stored(id).info
+
+    async def read(self, id: str) -> Blob:
+        stored = self._stored(id)
+        small = len(stored.body) <= SMALL_BODY
+        return Blob(stored.info, stored.body if small else _pieces(stored.body))
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        return _MemoryWriter(self, id, metadata, size)
+
+    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
+        start = "" if after is None else ids.sort_key(after)
+        keys = sorted(key for key in map(ids.sort_key, self.blobs) if key > start)
+        return [key[3:] for key in keys[:limit]]
+
+    async def status(self) -> StoreStatus:
+        size = sum(len(stored.body) for stored in self.blobs.values())
+        return StoreStatus(writable=True, blobs=len(self.blobs), size=size)
+
+    def _stored(self, id: str) -> _Stored:
+        try:
+            return self.blobs[id]
+        except KeyError:
+            raise NotFound(f"{self.name} holds no blob {id}") from None
+
+
+@implementer(IBlobWriter)
+class _MemoryWriter:
+    def __init__(
+        self, store: MemoryStore, id: str | None, metadata: Metadata, size: int | None
+    ) -> None:
+        self._store = store
+        self._metadata = metadata
+        self._digest = BodyDigest(id, store.algorithm, size)
+        self._pieces: list[bytes] = []
+
+    async def write(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._pieces.append(piece)
+
+    async def commit(self) -> BlobInfo:
+        id = self._digest.verified_id()
+        held = self._store.blobs.get(id)
+        if held is None:
+            info = BlobInfo(id, self._digest.size, dict(self._metadata), self._store.now())
+            held = _Stored(info, b"".join(self._pieces), self._digest.value())
+            self._store.blobs[id] = held
+        elif held.hash != self._digest.value():
+            raise Conflict(f"the name {id} is taken by other bytes")
+        return held.info
+
+    def abort(self) -> None:
+        self._pieces.clear()
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), SMALL_BODY):
+        yield body[start : start + SMALL_BODY]

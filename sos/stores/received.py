@@ -1,0 +1,69 @@
+"""A body as it comes in: in memory while it is small, then in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO
+
+from sos.digest import BodyDigest
+from sos.interfaces import SMALL_BODY
+from sos.stores.disk_errors import disk_errors
+from sos.stores.lane import Lane
+
+# Bytes that are gathered before a thread is asked to hash and write them.
+_WRITE_SIZE = 256 * 1024
+
+
+class ReceivedBody:
+    """Takes the pieces of a body.
+
+    :param digest: takes the body's hash and size on the way.
+    :param create: opens the file to write to; it is not called for a body of
+        up to :data:`~sos.interfaces.SMALL_BODY` bytes.
+    :param lane: where the file is written.
+    """
+
+    def __init__(self, digest: BodyDigest, create: Callable[[], IO[bytes]], lane: Lane) -> None:
+        self.digest = digest
+        self.file: IO[bytes] | None = None
+        self._create = create
+        self._lane = lane
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+
+    async def write(self, piece: bytes) -> None:
+        """Take the next *piece*; returns when there is room for another."""
+        self._pieces.append(piece)
+        self._gathered += len(piece)
+        if self._gathered > (SMALL_BODY if self.file is None else _WRITE_SIZE):
+            await self._lane.run(self._write_out)
+
+    async def whole(self) -> bytes | None:
+        """Return the body, or None when it is in :attr:`file`; nothing more comes."""
+        if self.file is not None:
+            await self._lane.run(self._write_out)
+            return None
+        body = b"".join(self._pieces)
+        self.digest.update(body)
+        return body
+
+    def _write_out(self) -> None:
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        with disk_errors():
+            if self.file is None:
+                self.file = self._create()
+            for piece in pieces:
+                self.digest.update(piece)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self.file.write(rest) :]
+
+    def discard(self, gone: Callable[[], None] = lambda: None) -> None:
+        """Close the file once nothing is written to it any more, then call *gone*."""
+        self._pieces.clear()
+        self._lane.afterwards(lambda: self._close(gone))
+
+    def _close(self, gone: Callable[[], None]) -> None:
+        if self.file is not None:
+            self.file.close()
+            gone()

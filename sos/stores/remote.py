@@ -1,0 +1,151 @@
+"""A blob server somewhere else, spoken to over HTTP.
+
+It may be of the original system: then a blob's size can be unknown, and a
+listing comes whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from urllib.parse import urlencode
+
+from attrs import evolve
+from twisted.web.iweb import UNKNOWN_LENGTH
+from zope.interface import implementer
+
+from sos import ids
+from sos import metadata as metadata_format
+from sos.digest import BodyDigest
+from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces, StoreStatus
+from sos.metadata import EMPTY, Metadata
+from sos.stores.exchange import Exchange, Response, Upload, gather
+from sos.stores.lane import RunInThread
+from sos.stores.spool import Spooled, SpooledWriter
+from sos.transfer import transfer
+from sos.wire.client import ResponseBody
+
+
+@implementer(IBlobStore)
+class RemoteStore:
+    """The blobs of a server.
+
+    :param algorithm: the hash of new content ids.
+    :param path: what comes before an id in the path of a blob.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        run_in_thread: RunInThread,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        path: str = "/blob/",
+    ) -> None:
+        self.name = exchange.url
+        self._exchange = exchange
+        self._run_in_thread = run_in_thread
+        self._algorithm = algorithm
+        self._path = path
+
+    async def stat(self, id: str) -> BlobInfo:
+        response = await self._exchange.request("HEAD", self._path + id)
+        await gather(ResponseBody(response, self._exchange.clock), None)
+        return self._info(id, response, _content_length(response))
+
+    async def read(self, id: str) -> Blob:
+        response = await self._exchange.request("GET", self._path + id)
+        body = ResponseBody(response, self._exchange.clock)
+        try:
+            size = None if response.length is UNKNOWN_LENGTH else int(response.length)
+            info = self._info(id, response, size)
+            digest = BodyDigest(id, expected_size=size)
+            start = await gather(body, SMALL_BODY)
+            if len(start) > SMALL_BODY:
+                return Blob(info, _verified(start, body, digest))
+            digest.update(start)
+            digest.verified_id()
+            return Blob(evolve(info, size=len(start)), start)
+        except BaseException as error:
+            await body.aclose()
+            if isinstance(error, (Mismatch, InvalidRequest)):
+                raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
+            raise
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        if id is None:
+            digest = BodyDigest(None, self._algorithm, size)
+            return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
+        return Upload(self._exchange, self._path + id, id, metadata, size)
+
+    async def _place(self, spooled: Spooled) -> BlobInfo:
+        writer = self.writer(spooled.id, spooled.metadata, spooled.size)
+        return await transfer(spooled.body(), writer)
+
+    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
+        page = {"after": after, "limit": limit}
+        query = urlencode({name: value for name, value in page.items() if value is not None})
+        found = await self._exchange.document("GET", f"/blobs?{query}" if query else "/blobs", None)
+        if not isinstance(found, list):
+            raise Unavailable(f"{self.name} sent no list of ids: {found!r:.100}")
+        try:
+            keys = sorted(ids.sort_key(ids.check(id)) for id in found)
+        except (InvalidRequest, TypeError) as error:
+            raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
+        # The original's servers list everything, whatever they are asked.
+        start = "" if after is None else ids.sort_key(after)
+        return [key[3:] for key in keys if key > start][:limit]
+
+    async def status(self) -> StoreStatus:
+        try:
+            found = await self._exchange.document("GET", "/status")
+        except NotFound:  # of the original system
+            response = await self._exchange.request("GET", "/alive")
+            await gather(ResponseBody(response, self._exchange.clock), 1024)
+            return StoreStatus(writable=True)
+        try:
+            return StoreStatus(
+                writable=bool(found["writable"]),
+                reason=found["reason"],
+                blobs=found["blobs"],
+                size=found["size"],
+                capacity=found["capacity"],
+                free=found["free"],
+            )
+        except (KeyError, TypeError) as error:
+            raise Unavailable(f"{self.name} sent a status without {error}") from error
+
+    def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
+        fields = [
+            (name, value)
+            for name, values in response.headers.getAllRawHeaders()
+            for value in values
+        ]
+        try:
+            return BlobInfo(id, size, metadata_format.from_headers(fields))
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
+
+
+async def _verified(start: bytes, rest: Pieces, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
+    """Pass a body's pieces on, the last of them only when all match *digest*."""
+    held = start
+    digest.update(start)
+    async with aclosing(rest):
+        async for piece in rest:
+            digest.update(piece)
+            yield held
+            held = piece
+    try:
+        digest.verified_id()
+    except InvalidRequest as error:
+        raise Unavailable(str(error)) from error
+    yield held
+
+
+def _content_length(response: Response) -> int | None:
+    # Of the answer to a HEAD; the length that is parsed is that of no body.
+    values = response.headers.getRawHeaders(b"content-length")
+    return int(values[0]) if values and values[0].isdigit() else None

@@ -1,0 +1,160 @@
+"""``twistd sos-api``: the API server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.python.usage import UsageError
+
+from sos import __version__, config, ids
+from sos.interfaces import IBlobStore
+from sos.replication import ReplicationService
+from sos.stores.lane import threads_of
+from sos.stores.local import LocalStore
+from sos.stores.replicated import ReplicatedStore
+from sos.tap import cluster
+from sos.tap.options import DaemonOptions
+from sos.tap.services import Announcement, StoreService, listening, tcp
+from sos.web.api import DownloadServer, UploadServer
+
+#: What holds where neither an option nor the section [sos] says otherwise.
+DEFAULTS: dict[str, object] = {
+    "api-host": "0.0.0.0",
+    "upload-port": 9991,
+    "download-port": 9992,
+    "min-copies": 2,
+    "replicate-every": 60.0,
+    "hash": ids.DEFAULT_ALGORITHM,
+    "max-size": None,
+}
+
+_NO_SERVERS = (
+    "there is nowhere to keep anything. Name blob servers, one URL a line, in /etc/sos.conf or "
+    "~/.sos.conf, or by --blob-server http://localhost:4001,http://localhost:4002; or keep "
+    "everything here by --store DIR"
+)
+
+
+class Options(DaemonOptions):
+    """What ``twistd sos-api --help`` shows."""
+
+    program = "sos-api"
+    synopsis = "[--blob-server URL,URL | --config FILE | --store DIR] [options]"
+    longdesc = (
+        "Takes uploads on one port and serves them on another. The blob servers are those of "
+        "/etc/sos.conf and ~/.sos.conf."
+    )
+
+    optParameters = [
+        ["blob-server", None, None, "URLs of blob servers, separated by commas."],
+        ["config", "c", None, "Read this file instead of /etc/sos.conf and ~/.sos.conf."],
+        ["store", "s", None, "Keep everything in this directory; no blob server is needed."],
+        ["api-host", None, None, "Address to listen on. [default: 0.0.0.0]"],
+        ["upload-port", None, None, "Port for uploads. [default: 9991]", config.port],
+        ["download-port", None, None, "Port for fetches. [default: 9992]", config.port],
+        ["min-copies", None, None, "Copies to keep in a group. [default: 2]", config.copies],
+        [
+            "replicate-every",
+            None,
+            None,
+            "Seconds between replications, 0 for none. [default: 60]",
+            config.seconds,
+        ],
+        ["hash", None, None, "Hash for new ids, sha1 or sha256. [default: sha1]", config.algorithm],
+        ["max-size", None, None, "Refuse larger objects (bytes, or 64K, 8M, 5G).", config.size],
+        ["access-log", None, None, "Write each request to this file, in combined format."],
+    ]
+    optFlags = [
+        ["dump", None, "Print the servers by group, and end."],
+        ["verbose", "v", "Write each request to the log."],
+        ["no-fsync", None, "With --store: acknowledge what a power cut would lose."],
+    ]
+    compData = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen-upload"] = []
+        self["listen-download"] = []
+
+    def opt_listen_upload(self, endpoint: str) -> None:
+        """Take uploads on this endpoint (as systemd:domain=INET:index=0) instead
+        of --api-host and --upload-port; can be given several times."""
+        self["listen-upload"].append(endpoint)
+
+    def opt_listen_download(self, endpoint: str) -> None:
+        """Serve fetches on this endpoint instead of --api-host and
+        --download-port; can be given several times."""
+        self["listen-download"].append(endpoint)
+
+    def postOptions(self) -> None:
+        if self["store"] is not None and self["blob-server"] is not None:
+            raise UsageError("--store and --blob-server exclude each other")
+        found = cluster.load(self["config"], self["blob-server"])
+        if self["dump"]:
+            sys.stdout.write(cluster.describe(found) + "\n")
+            raise SystemExit(0)
+        if self["store"] is None and not found.groups:
+            raise UsageError(_NO_SERVERS)
+        self["cluster"] = found
+        for name, default in DEFAULTS.items():
+            if self[name] is None:
+                self[name] = found.settings.get(name, default)
+        # Paths mean what they meant when they were typed, wherever twistd goes.
+        for name in ("store", "access-log"):
+            if self[name] is not None:
+                self[name] = os.path.abspath(self[name])
+        host = self["api-host"]
+        self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
+        self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """Return the service that *options* describe."""
+    if reactor is None:
+        from twisted.internet import reactor
+    whole = MultiService()
+    if options["store"] is not None:
+        store, about = _embedded(options, whole, reactor)
+    else:
+        store, about = _clustered(options, whole, reactor)
+    log = options["access-log"], bool(options["verbose"]), reactor
+    for service in (
+        *listening(UploadServer(store, options["max-size"]).app, options["uploads"], *log),
+        *listening(DownloadServer(store).app, options["downloads"], *log),
+    ):
+        service.setServiceParent(whole)
+    Announcement(
+        [
+            f"SOS API server {__version__}",
+            f"  takes uploads on {' '.join(options['uploads'])}",
+            f"  serves fetches on {' '.join(options['downloads'])}",
+            *about,
+        ]
+    ).setServiceParent(whole)
+    return whole
+
+
+def _embedded(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
+    durable = not options["no-fsync"]
+    store = LocalStore(Path(options["store"]), reactor, options["hash"], durable)
+    StoreService(store).setServiceParent(whole)
+    durability = "on" if durable else "OFF, a power cut loses objects"
+    return store, [f"  keeps everything in {options['store']}, fsync {durability}"]
+
+
+def _clustered(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
+    groups = cluster.remote_groups(options["cluster"], reactor, options["hash"])
+    store = ReplicatedStore(groups, threads_of(reactor), options["hash"])
+    about = cluster.describe(options["cluster"]).splitlines()
+    every = options["replicate-every"]
+    if every:
+        service = ReplicationService(groups, options["min-copies"], every, reactor)
+        service.setServiceParent(whole)
+        about.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
+    else:
+        about.append("does not replicate: run sos replicate")
+    return store, [f"  {line}" for line in about]

@@ -1,0 +1,75 @@
+"""``twistd sos-blob``: the blob server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+
+from sos import __version__, config
+from sos.stores.local import LocalStore
+from sos.tap.options import DaemonOptions
+from sos.tap.services import Announcement, StoreService, listening, tcp
+from sos.web.blob import BlobServer
+
+
+class Options(DaemonOptions):
+    """What ``twistd sos-blob --help`` shows."""
+
+    program = "sos-blob"
+    synopsis = "[--port PORT] [--store DIR] [options]"
+    longdesc = "Keeps blobs in a directory and serves them over HTTP."
+
+    optParameters = [
+        ["port", "p", 3001, "Port to listen on.", config.port],
+        ["host", None, "127.0.0.1", "Address to listen on."],
+        ["store", "s", "data", "Directory that holds the blobs; it is made if there is none."],
+        ["max-size", None, None, "Refuse larger blobs (bytes, or 64K, 8M, 5G).", config.size],
+        ["access-log", None, None, "Write each request to this file, in combined format."],
+    ]
+    optFlags = [
+        ["verbose", "v", "Write each request to the log."],
+        ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
+    ]
+    compData = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this endpoint (as systemd:domain=INET:index=0) instead of
+        --host and --port; can be given several times."""
+        self["listen"].append(endpoint)
+
+    def postOptions(self) -> None:
+        # Paths mean what they meant when they were typed, wherever twistd goes.
+        self["store"] = os.path.abspath(self["store"])
+        if self["access-log"] is not None:
+            self["access-log"] = os.path.abspath(self["access-log"])
+        self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """Return the service that *options* describe."""
+    if reactor is None:
+        from twisted.internet import reactor
+    store = LocalStore(Path(options["store"]), reactor, durable=not options["no-fsync"])
+    face = BlobServer(store, options["max-size"])
+    whole = MultiService()
+    StoreService(store).setServiceParent(whole)
+    for service in listening(
+        face.app, options["endpoints"], options["access-log"], bool(options["verbose"]), reactor
+    ):
+        service.setServiceParent(whole)
+    durability = "OFF, a power cut loses blobs" if options["no-fsync"] else "on"
+    Announcement(
+        [
+            f"SOS blob server {__version__}",
+            f"  listens on {' '.join(options['endpoints'])}",
+            f"  store {options['store']}, fsync {durability}",
+        ]
+    ).setServiceParent(whole)
+    return whole

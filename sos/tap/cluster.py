@@ -1,0 +1,86 @@
+"""The configured servers, from their files to stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sos import config
+from sos.config import Config, Server
+from sos.errors import ConfigError
+from sos.interfaces import Groups, Member
+from sos.stores.exchange import Exchange
+from sos.stores.lane import threads_of
+from sos.stores.remote import RemoteStore
+from sos.wire.client import http_client
+
+#: Read one after the other, each adding to what came before.
+CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
+
+
+def load(file: str | None, blob_servers: str | None) -> Config:
+    """Return the configuration.
+
+    :param file: read this file, and none of :data:`CONFIG_FILES`.
+    :param blob_servers: URLs, separated by commas, instead of the servers that
+        the files list.
+    :raises ConfigError: naming the file and the line, or the option.
+    """
+    found = _read([file], missing_ok=False) if file else _read(CONFIG_FILES, missing_ok=True)
+    if blob_servers is not None:
+        servers = config.from_urls(blob_servers, "--blob-server")
+        return Config(groups=servers.groups, settings=found.settings)
+    return found
+
+
+def _read(paths: Sequence[str], missing_ok: bool) -> Config:
+    found = Config()
+    for path in map(os.path.expanduser, paths):
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            if missing_ok:
+                continue
+            raise ConfigError(f"{path}: there is no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+        found = config.parse(text, path, onto=found)
+    return found
+
+
+def describe(found: Config) -> str:
+    """Print the servers by group, each with its marks, as ``--dump`` shows them."""
+    lines = []
+    for group, servers in found.groups.items():
+        lines.append(f"{group}:")
+        lines.extend(f"  {_describe_server(server)}" for server in servers)
+    return "\n".join(lines)
+
+
+def _describe_server(server: Server) -> str:
+    words = [server.url]
+    if server.readonly:
+        words.append("readonly")
+    if server.preferred:
+        words.append("preferred")
+    if server.weight != 1:
+        words.append(f"weight={server.weight:g}")
+    return " ".join(words)
+
+
+def remote_groups(found: Config, reactor: Any, algorithm: str) -> Groups:
+    """Return the stores that the configured servers are; preferred ones first."""
+    http = http_client(reactor)
+    run_in_thread = threads_of(reactor)
+    return {
+        group: tuple(
+            Member(
+                RemoteStore(Exchange(server.url, http, reactor), run_in_thread, algorithm),
+                server.readonly,
+            )
+            for server in sorted(servers, key=lambda server: not server.preferred)
+        )
+        for group, servers in found.groups.items()
+    }

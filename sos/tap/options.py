@@ -1,0 +1,27 @@
+"""What the options of both daemons have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from twisted.python import usage
+
+from sos.errors import ConfigError
+
+
+class DaemonOptions(usage.Options):
+    """Options of which a wrong one ends the program: one line, exit status 2."""
+
+    program: str
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)
+        except (usage.UsageError, ConfigError) as error:
+            sys.stderr.write(f"{self.program}: {error}\n")
+            raise SystemExit(2) from None
+
+    def parseArgs(self, *rest: str) -> None:
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is not an option; see --help")

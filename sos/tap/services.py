@@ -1,0 +1,91 @@
+"""Parts that both daemons are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from klein import Klein
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from sos.errors import StoreUnusable
+from sos.stores.local import LocalStore
+from sos.wire.server import Site
+
+_log = Logger()
+
+
+class StoreService(Service):
+    """Keeps a local store open while the daemon runs."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+
+    def startService(self) -> None:
+        try:
+            self._store.open()
+        except StoreUnusable as error:
+            _give_up(error)
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return ensureDeferred(self._store.close())
+
+
+class ListeningService(StreamServerEndpointService):
+    """Serves on one endpoint; one that cannot be had ends the daemon's start."""
+
+    _raiseSynchronously = True
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            _give_up(error)
+
+
+class Announcement(Service):
+    """Tells, once all the other services have started, what runs where."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+
+    def startService(self) -> None:
+        super().startService()
+        for line in self._lines:
+            _log.info("{line}", line=line)
+
+
+def listening(
+    app: Klein, endpoints: Sequence[str], access_log: str | None, verbose: bool, reactor: Any
+) -> list[ListeningService]:
+    """Return services that serve *app* on each of the *endpoints*, strings of Twisted's.
+
+    :param access_log: file to write the combined log to.
+    :param verbose: without one, write it into the daemon's own log.
+    """
+    return [
+        ListeningService(
+            serverFromString(reactor, description),
+            Site(app.resource(), logPath=access_log, reactor=reactor, log_requests=verbose),
+        )
+        for description in endpoints
+    ]
+
+
+def tcp(host: str, port: int) -> str:
+    """Describe the endpoint *host*:*port* as Twisted's endpoint strings do."""
+    escaped = host.replace(":", "\\:")
+    return f"tcp:{port}:interface={escaped}"
+
+
+def _give_up(error: Exception) -> None:
+    # The log may be a file that no one looks at, the terminal may be gone.
+    _log.critical("cannot start: {error}", error=error)
+    raise SystemExit(f"cannot start: {error}") from None

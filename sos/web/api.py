@@ -1,0 +1,44 @@
+"""The API server's two faces: upload on one port, fetch on another."""
+
+from __future__ import annotations
+
+from sos import ids
+from sos.interfaces import IBlobStore
+from sos.web.bodies import answer_blob, store_body
+from sos.web.errors import answer_json
+from sos.web.routes import Routes
+from sos.wire.request import Request
+
+
+class UploadServer:
+    """Takes objects in, and tells the ids by which they can be fetched.
+
+    :param max_size: most bytes of an object, None for any.
+    """
+
+    app = Routes()
+
+    def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
+        self._store = store
+        self._max_size = max_size
+
+    @app.route("/upload", methods=["POST"])
+    async def upload(self, request: Request) -> bytes:
+        """Keep the body, whatever its Content-Type, with the X-* headers."""
+        info = await store_body(request, self._store, None, self._max_size)
+        return answer_json(request, {"id": info.id, "size": info.size, "status": "OK"})
+
+
+class DownloadServer:
+    """Gives objects back."""
+
+    app = Routes()
+
+    def __init__(self, store: IBlobStore) -> None:
+        self._store = store
+
+    @app.route("/fetch/<name>", methods=["GET"])
+    async def fetch(self, request: Request, name: str) -> None:
+        """Send the object *name*: an id, and any file extension behind it."""
+        id, _, _ = name.partition(".")
+        await answer_blob(request, self._store, ids.check(id))

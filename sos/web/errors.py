@@ -1,0 +1,86 @@
+"""The one table from what went wrong to an HTTP status."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as RouteNotFound
+
+from sos.errors import (
+    Conflict,
+    InvalidRequest,
+    Mismatch,
+    NoSpace,
+    NotFound,
+    ReadOnly,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+)
+from sos.wire.request import Request
+
+_STATUSES: dict[type[Exception], int] = {
+    InvalidRequest: 400,
+    NotFound: 404,
+    TooSlow: 408,
+    Conflict: 409,
+    TooLarge: 413,
+    Mismatch: 422,
+    ReadOnly: 503,
+    Unavailable: 503,
+    NoSpace: 507,
+}
+
+#: Seconds after which a client may try again what answered 503.
+_RETRY_AFTER = b"5"
+
+_log = Logger()
+
+
+def answer_error(app: object, request: Request, failure: Failure) -> bytes:
+    """Answer *request* with what *failure* means; for ``Klein.handle_errors``.
+
+    When part of an answer has been sent there is only one way left to say
+    that something is wrong: the connection is broken.
+    """
+    error = failure.value
+    assert error is not None
+    status, text = _meaning(error, request)
+    if status == 500:
+        _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+    elif status > 500:
+        _log.warn("{method} {path}: {text}", method=request.method, path=request.path, text=text)
+    if request.startedWriting:
+        request.abort()
+        return b""
+    request.setResponseCode(status)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
+    if status == 503:
+        request.setHeader(b"Retry-After", _RETRY_AFTER)
+    return answer_json(request, {"error": text, "status": status})
+
+
+def answer_json(request: Request, document: object) -> bytes:
+    """Return *document* as the body of an answer, whose headers it sets."""
+    body = json.dumps(document, separators=(",", ":")).encode("ascii")
+    request.setHeader(b"Content-Type", b"application/json")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    return body
+
+
+def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status, str(error)
+    shown = request.path[:200].decode("latin-1")
+    if isinstance(error, RouteNotFound):
+        return 404, f"there is nothing at {shown}"
+    if isinstance(error, MethodNotAllowed):
+        return 405, f"{request.method.decode('latin-1')} is not for {shown}"
+    if isinstance(error, HTTPException) and error.code is not None:
+        return error.code, error.description or error.name
+    return 500, "something went wrong here; the log says what"

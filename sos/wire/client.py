@@ -1,0 +1,174 @@
+"""The client's side: treq over an agent with a pool, and bodies that stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from sos.errors import Unavailable
+
+#: Connections to one server that are kept open between requests.
+_KEPT_CONNECTIONS = 32
+#: Seconds that such a connection may be idle: less than servers allow.
+_KEPT_SECONDS = 30
+#: Seconds to wait for a connection to be made.
+CONNECT_SECONDS = 2.0
+#: Seconds that an answer, or the next piece of a body, may take.
+ANSWER_SECONDS = 60.0
+
+_HIGH_WATER = 256 * 1024
+
+
+class _Pool(HTTPConnectionPool):
+    def _factory(self, *args: Any) -> Any:  # type: ignore[override]
+        factory = super()._factory(*args)
+        factory.noisy = False  # or each new connection is a line in the log
+        return factory
+
+
+def http_client(reactor: Any) -> HTTPClient:
+    """Return a treq client with a connection pool of its own."""
+    pool = _Pool(reactor)
+    pool.maxPersistentPerHost = _KEPT_CONNECTIONS
+    pool.cachedConnectionTimeout = _KEPT_SECONDS
+    return HTTPClient(Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool))
+
+
+class ResponseBody(Protocol):
+    """The pieces of a response's body: ``async for piece in body``.
+
+    Iterating raises :exc:`~sos.errors.Unavailable` when the body does not come
+    to its end, or nothing of it comes for :data:`ANSWER_SECONDS`.
+    """
+
+    def __init__(self, response: Any, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._paused = False
+        self._complete = False
+        self._error: Exception | None = None
+        self._reader: Deferred[None] | None = None
+        response.deliverBody(self)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not (self._pieces or self._complete or self._error):
+            self._reader = Deferred()
+            try:
+                await self._reader.addTimeout(ANSWER_SECONDS, self._clock)
+            except TimeoutError:
+                raise Unavailable(f"nothing of the body came for {ANSWER_SECONDS:.0f} s") from None
+        if self._pieces:
+            pieces, self._pieces, self._waiting = self._pieces, [], 0
+            if self._paused:
+                self._paused = False
+                self._producer().resumeProducing()
+            return b"".join(pieces)
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Break the connection, if the body has not come to its end."""
+        if not self._complete and self._error is None:
+            self._producer().stopProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting > _HIGH_WATER and not self._paused:
+            self._paused = True
+            self._producer().pauseProducing()
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(ResponseDone):
+            self._complete = True
+        else:
+            self._error = Unavailable(f"the body did not come whole: {reason.value}")
+        self._wake()
+
+    def _producer(self) -> Any:
+        return self.transport
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(None)
+
+
+@implementer(IBodyProducer)
+class StreamedBody:
+    """A request's body whose pieces are written as they come.
+
+    :param length: in bytes, or None to send it chunked.
+    """
+
+    def __init__(self, length: int | None, clock: IReactorTime) -> None:
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self._clock = clock
+        self._consumer: IConsumer | None = None
+        self._finished: Deferred[None] = Deferred()
+        self._stopped = False
+        # What waits for the connection to be made, or to take more.
+        self._held: Deferred[None] | None = Deferred()
+
+    async def write(self, piece: bytes) -> bool:
+        """Send the next *piece*; return False if no one wants it any more.
+
+        Raises :exc:`~sos.errors.Unavailable` when the server takes nothing for
+        :data:`ANSWER_SECONDS`.
+        """
+        if self._held is not None:
+            waiter: Deferred[None] = Deferred()
+            self._held.addCallback(lambda _: waiter.callback(None))
+            try:
+                await waiter.addTimeout(ANSWER_SECONDS, self._clock)
+            except TimeoutError:
+                raise Unavailable(f"the server took nothing for {ANSWER_SECONDS:.0f} s") from None
+        if self._stopped or self._consumer is None:
+            return False
+        self._consumer.write(piece)
+        return True
+
+    def finish(self) -> None:
+        """The body is whole."""
+        if not self._finished.called:
+            self._finished.callback(None)
+
+    def stop(self) -> None:
+        """There is no request any more that wants this body."""
+        self._stopped = True
+        self._release()
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        self._consumer = consumer
+        self._release()
+        return self._finished
+
+    def pauseProducing(self) -> None:
+        if self._held is None and not self._stopped:
+            self._held = Deferred()
+
+    def resumeProducing(self) -> None:
+        self._release()
+
+    def stopProducing(self) -> None:
+        self.stop()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.callback(None)
