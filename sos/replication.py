@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from attrs import Factory, define
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -151,21 +151,18 @@ class ReplicationService(Service):
         self._interval = interval
         self._clock = clock
         self._next: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
+        self._running: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
         super().startService()
         self._schedule()
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> Deferred[None]:
         super().stopService()
         if self._next is not None and self._next.active():
             self._next.cancel()
-        if self._running is None:
-            return None
-        running = self._running
-        running.cancel()
-        return running
+        self._running.cancel()
+        return self._running
 
     def _schedule(self) -> None:
         delay = self._interval * random.uniform(0.8, 1.2)
@@ -184,7 +181,6 @@ class ReplicationService(Service):
         except Exception:
             _log.failure("replication failed; it will be tried again")
         finally:
-            self._running = None
             if self.running:
                 self._schedule()
 

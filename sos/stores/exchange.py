@@ -125,7 +125,9 @@ class Exchange:
 
 @implementer(IBlobWriter)
 class Upload:
-    """Sends a body as it comes; the request begins with the first piece.
+    """Sends a body as it comes, but for the last piece: that goes with the commit.
+
+    With the whole body a server has all it needs to store the blob.
 
     :param path: what to POST to.
     :param id: the id that the answer has to name, or None for any.
@@ -147,11 +149,17 @@ class Upload:
         self._size = size
         self._body = StreamedBody(size, exchange.clock)
         self._sent: Deferred[Response] | None = None
+        self._held = b""
         self._written = 0
 
     async def write(self, piece: bytes) -> None:
-        sent = self._begun()
         self._written += len(piece)
+        held, self._held = self._held, piece
+        if held:
+            await self._send(held)
+
+    async def _send(self, piece: bytes) -> None:
+        sent = self._begun()
         if not await self._body.write(piece):
             await self._exchange.answered(sent)
             raise Unavailable(f"{self._exchange.url} answered before it had the body")
@@ -160,6 +168,8 @@ class Upload:
         if self._size not in (None, self._written):
             self.abort()
             raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
+        if self._held:
+            await self._send(self._held)
         sent = self._begun()
         self._body.finish()
         info = await self._exchange.stored(sent)
@@ -181,7 +191,8 @@ class Upload:
 
     def _ended(self, outcome: Any) -> None:
         assert self._sent is not None
-        self._sent.callback(outcome)
+        if not self._sent.called:  # not given up meanwhile
+            self._sent.callback(outcome)
         self._body.stop()
 
     def abort(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import datetimeToString, parse_qs
 
@@ -53,7 +54,10 @@ class Request(server.Request):
         self.setHeader(b"Date", datetimeToString())
         self.prepath = []
         self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        self.render(self.site.getResourceFor(self))
+        try:
+            self.render(self.site.getResourceFor(self))
+        except Exception:
+            self.processingFailed(Failure())
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""

@@ -177,6 +177,7 @@ class Channel(Protocol):
     def on_message_complete(self) -> None:
         assert self._body is not None
         self._body.end()
+        self._body = None
 
     def _check_head(self) -> None:
         if max(self._head_bytes, self._unended_bytes) > MAX_HEAD_BYTES:
@@ -191,11 +192,8 @@ class Channel(Protocol):
             return
         self._advancing = True
         try:
-            body = self._body
-            if body is not None:
-                if body.ended:
-                    self._body = None
-                body.wake()
+            if self._current is not None:
+                self._current.body.wake()
             while self._current is None and not self._closing:
                 if self._waiting:
                     self._current = self._waiting.popleft()
@@ -288,10 +286,8 @@ class Channel(Protocol):
         now = self.site.reactor.seconds()
         if self._drained is not None:
             self._expires = now + SEND_SECONDS
-        elif self._body is not None and self._body.awaited:
-            self._expires = now + BODY_SECONDS
         elif self._current is not None:
-            self._expires = None
+            self._expires = now + BODY_SECONDS if self._current.body.awaited else None
         elif not self._in_head:
             self._expires = now + IDLE_SECONDS
 
@@ -301,8 +297,9 @@ class Channel(Protocol):
             return
         if self._closing or self._drained is not None:
             self.abort()
-        elif self._body is not None and self._body.awaited:
-            self._body.fail(TooSlow(f"nothing of the body came for {BODY_SECONDS:.0f} s"))
+        elif self._current is not None:
+            late = TooSlow(f"nothing of the body came for {BODY_SECONDS:.0f} s")
+            self._current.body.fail(late)
             self._advance()
         elif self._in_head:
             self._refuse(_Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))

@@ -1,0 +1,218 @@
+"""The contract of a blob store, as a suite: each store's tests inherit it."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from hashlib import sha1, sha256
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.defer import gatherResults
+from zope.interface.verify import verifyObject
+
+from sos.errors import Conflict, Incomplete, Mismatch, NotFound
+from sos.ids import sort_key
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter
+from sos.metadata import EMPTY, Metadata
+from sos.transfer import transfer
+
+SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
+
+
+def body_of(size: int, seed: int = 0) -> bytes:
+    """Return *size* bytes that differ from place to place."""
+    block = sha256(str(seed).encode()).digest() + bytes(range(256))
+    return (block * (size // len(block) + 1))[:size]
+
+
+def content_id(body: bytes) -> str:
+    return sha1(body).hexdigest()
+
+
+async def put(
+    store: IBlobStore, body: bytes, id: str | None = None, metadata: Metadata = EMPTY
+) -> BlobInfo:
+    return await transfer(body, store.writer(id, metadata, len(body)))
+
+
+async def content(blob: Blob) -> bytes:
+    if isinstance(blob.body, bytes):
+        return blob.body
+    async with aclosing(blob.body):
+        return b"".join([piece async for piece in blob.body])
+
+
+class StoreContract:
+    """Inherit, and give a fixture ``store``: an open store with nothing in it."""
+
+    @ensureDeferred
+    async def test_it_provides_the_interface(self, store):
+        """Stores and writers have every method, with the arguments it should have."""
+        assert verifyObject(IBlobStore, store)
+        writer = store.writer()
+        assert verifyObject(IBlobWriter, writer)
+        writer.abort()
+
+    @pytest.mark.parametrize("size", SIZES)
+    @ensureDeferred
+    async def test_a_body_comes_back_as_it_went_in(self, store, size):
+        """A body of any size is read back byte for byte, under the SHA-1 of its content."""
+        body = body_of(size)
+        info = await put(store, body)
+        assert (info.id, info.size) == (content_id(body), size)
+        assert await content(await store.read(info.id)) == body
+        assert (await store.stat(info.id)).size == size
+
+    @ensureDeferred
+    async def test_a_small_body_is_read_whole_and_a_larger_one_in_pieces(self, store):
+        """No store hands out more than 64 KiB as one piece of memory."""
+        small = await put(store, body_of(SMALL_BODY))
+        large = await put(store, body_of(SMALL_BODY + 1))
+        assert isinstance((await store.read(small.id)).body, bytes)
+        blob = await store.read(large.id)
+        assert not isinstance(blob.body, bytes)
+        await blob.body.aclose()
+
+    @ensureDeferred
+    async def test_a_body_may_come_in_many_pieces(self, store):
+        """How a body is cut on its way in makes no difference."""
+        body = body_of(200_000)
+        writer = store.writer()
+        for start in range(0, len(body), 7_777):
+            await writer.write(body[start : start + 7_777])
+        info = await writer.commit()
+        assert info.id == content_id(body)
+        assert await content(await store.read(info.id)) == body
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @pytest.mark.parametrize("algorithm", [sha1, sha256])
+    @ensureDeferred
+    async def test_a_content_id_must_be_the_hash_of_the_body(self, store, algorithm, size):
+        """Other bytes under a content id are refused, and nothing is stored."""
+        body = body_of(size)
+        id = algorithm(body).hexdigest()
+        with pytest.raises(Mismatch):
+            await put(store, body[:-1] + b"!", id)
+        with pytest.raises(NotFound):
+            await store.read(id)
+        assert (await put(store, body, id)).id == id
+        assert await content(await store.read(id)) == body
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_the_bytes_of_an_opaque_name_are_fixed_by_the_first_write(self, store, size):
+        """The same bytes again are a success, others a conflict; the first stay."""
+        body = body_of(size)
+        await put(store, body, "holiday")
+        await put(store, body, "holiday")
+        with pytest.raises(Conflict):
+            await put(store, body_of(size, seed=1), "holiday")
+        assert await content(await store.read("holiday")) == body
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_metadata_is_kept_as_it_was_first_stored(self, store, size):
+        """Storing the same content again leaves the metadata of the first time."""
+        body = body_of(size)
+        metadata = {"X-Mime-Type": "image/png", "X-Name": "caf\u00e9 \udcff"}
+        id = (await put(store, body, metadata=metadata)).id
+        await put(store, body, metadata={"X-Name": "other"})
+        assert (await store.stat(id)).metadata == metadata
+        blob = await store.read(id)
+        assert blob.info.metadata == metadata
+        await content(blob)
+
+    @ensureDeferred
+    async def test_what_is_not_there_is_not_found(self, store):
+        """Neither read nor stat find a blob that was never stored."""
+        with pytest.raises(NotFound):
+            await store.read(content_id(b"never"))
+        with pytest.raises(NotFound):
+            await store.stat("never")
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_a_body_of_another_size_than_announced_is_refused(self, store, size):
+        """A body that ends early is incomplete, and nothing is stored."""
+        body = body_of(size)
+        writer = store.writer(content_id(body), size=size + 1)
+        await writer.write(body)
+        with pytest.raises(Incomplete):
+            await writer.commit()
+        with pytest.raises(NotFound):
+            await store.stat(content_id(body))
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_an_aborted_blob_leaves_nothing(self, store, size):
+        """After an abort there is no blob, and the same can be stored afresh."""
+        body = body_of(size)
+        writer = store.writer(content_id(body), size=size)
+        await writer.write(body)
+        writer.abort()
+        writer.abort()
+        assert await store.listing() == []
+        info = await put(store, body)
+        assert await content(await store.read(info.id)) == body
+
+    @ensureDeferred
+    async def test_an_abort_after_the_commit_does_nothing(self, store):
+        """What has been committed stays."""
+        writer = store.writer()
+        await writer.write(b"kept")
+        info = await writer.commit()
+        writer.abort()
+        assert await content(await store.read(info.id)) == b"kept"
+
+    @ensureDeferred
+    async def test_a_listing_is_ordered_by_partition_and_id(self, store):
+        """Opaque names take their place among the content ids."""
+        stored = [(await put(store, b"%d" % n)).id for n in range(20)]
+        stored += [(await put(store, b"%d" % n, f"name{n}")).id for n in range(20)]
+        assert await store.listing() == sorted(stored, key=sort_key)
+
+    @ensureDeferred
+    async def test_a_listing_goes_on_from_where_a_page_ended(self, store):
+        """Pages put together are the whole, whether or not *after* is stored."""
+        for n in range(25):
+            await put(store, b"%d" % n)
+        whole = await store.listing()
+        pages = []
+        page = await store.listing(limit=10)
+        while page:
+            pages.append(len(page))
+            last = page[-1]
+            page = await store.listing(after=last, limit=10)
+            assert page == whole[sum(pages) :][:10]
+        assert pages == [10, 10, 5]
+        behind = [id for id in whole if sort_key(id) > sort_key("between")]
+        assert await store.listing(after="between") == behind
+        assert await store.listing(after="f" * 40) == []
+
+    @pytest.mark.parametrize("size", [10, 200_000])
+    @ensureDeferred
+    async def test_the_same_blob_can_be_stored_by_several_at_once(self, store, size):
+        """All of them succeed, and there is one blob."""
+        body = body_of(size)
+        stored = await gatherResults([deferred(put(store, body)) for _ in range(8)])
+        assert {info.id for info in stored} == {content_id(body)}
+        assert await store.listing() == [content_id(body)]
+        assert await content(await store.read(content_id(body))) == body
+
+    @ensureDeferred
+    async def test_a_body_can_be_left_unread(self, store):
+        """Closing a body in its middle harms neither it nor the store."""
+        body = body_of(1_000_000)
+        info = await put(store, body)
+        blob = await store.read(info.id)
+        async with aclosing(blob.body):
+            async for _ in blob.body:
+                break
+        assert await content(await store.read(info.id)) == body
+
+    @ensureDeferred
+    async def test_an_open_store_says_that_it_is_writable(self, store):
+        """The status of a store that is well has no reason why it is not."""
+        status = await store.status()
+        assert (status.writable, status.reason) == (True, None)

@@ -1,0 +1,129 @@
+"""The daemons and the command as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+_TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+_SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
+
+
+class Place:
+    """A directory with a home in it, where processes are started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.home = directory / "home"
+        self.home.mkdir()
+        self.environment = {
+            "HOME": str(self.home),
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+        }
+        self.running: list[Daemon] = []
+
+    def twistd(self, command: str, *ports: int) -> Daemon:
+        """Start ``twistd -n``, and wait until it listens on *ports*."""
+        daemon = Daemon(self, command)
+        self.running.append(daemon)
+        daemon.wait_for(ports)
+        return daemon
+
+    def run(self, program: list[str], command: str, **options) -> subprocess.CompletedProcess:
+        """Run a command to its end."""
+        return subprocess.run(
+            [*program, *shlex.split(command)],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            timeout=60,
+            **options,
+        )
+
+    def sos(self, command: str, **options) -> subprocess.CompletedProcess:
+        """Run ``sos`` to its end."""
+        return self.run(_SOS, command, **options)
+
+    def run_twistd(self, command: str) -> subprocess.CompletedProcess:
+        """Run ``twistd``, which ends by itself."""
+        return self.run(_TWISTD, command)
+
+    def stop(self) -> None:
+        for daemon in self.running:
+            daemon.stop()
+
+
+class Daemon:
+    """One ``twistd -n`` process."""
+
+    def __init__(self, place: Place, command: str) -> None:
+        self.log_path = place.directory / f"daemon{len(place.running)}.log"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [*_TWISTD, "-n", "--pidfile=", *shlex.split(command)],
+                cwd=place.directory,
+                env=place.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def peak_memory(self) -> int:
+        """The most that has been resident, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def wait_for(self, ports) -> None:
+        for port in ports:
+            assert wait_until(lambda port=port: listens(port) or self.ended), "it does not start"
+        assert not self.ended, self.log
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        if not self.ended:
+            self.process.send_signal(signal_number)
+            self.process.wait(20)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition, seconds: float = 30.0) -> bool:
+    """Ask *condition* until it holds; real processes have no clock to turn."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,228 @@
+"""The local store: the contract, and what only a directory can go through."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from sos.errors import Mismatch, NotFound, StoreUnusable
+from sos.interfaces import SMALL_BODY
+from sos.stores.local import LocalStore
+from tests.contract import StoreContract, body_of, content, content_id, put
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, local_store):
+        return local_store
+
+
+class TestLocalStoreWithoutFsync(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path, reactor):
+        from pytest_twisted import blockon
+        from twisted.internet.defer import ensureDeferred
+
+        store = LocalStore(tmp_path / "store", reactor, durable=False)
+        store.open()
+        yield store
+        blockon(ensureDeferred(store.close()))
+
+
+def files(directory: Path, name: str) -> list[str]:
+    return sorted(path.name for path in (directory / name).rglob("*") if path.is_file())
+
+
+async def reopened(store: LocalStore, reactor) -> LocalStore:
+    await store.close()
+    store = LocalStore(Path(store.name), reactor)
+    store.open()
+    return store
+
+
+@ensureDeferred
+async def test_only_larger_bodies_are_files(local_store, tmp_path):
+    """Up to 64 KiB a body lives in the index; nothing stays in incoming/."""
+    await put(local_store, body_of(SMALL_BODY))
+    assert files(tmp_path, "store/bodies") == []
+    large = await put(local_store, body_of(SMALL_BODY + 1))
+    assert files(tmp_path, "store/bodies") == [large.id]
+    path = tmp_path / "store/bodies" / large.id[:2] / large.id[2:4] / large.id
+    assert path.read_bytes() == body_of(SMALL_BODY + 1)
+    assert files(tmp_path, "store/incoming") == []
+
+
+@ensureDeferred
+async def test_nothing_is_left_of_what_was_refused(local_store, tmp_path):
+    """A refused body and an aborted one leave no file behind."""
+    with pytest.raises(Mismatch):
+        await put(local_store, body_of(100_000), "0" * 40)
+    writer = local_store.writer(size=200_000)
+    await writer.write(body_of(100_000))
+    writer.abort()
+    assert files(tmp_path, "store/incoming") == []
+    assert files(tmp_path, "store/bodies") == []
+
+
+@ensureDeferred
+async def test_blobs_outlive_the_process(tmp_path, reactor):
+    """What was stored before is there after the store is opened again."""
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    for size in (10, 100_000):
+        await put(store, body_of(size), metadata={"X-Size": str(size)})
+    store = await reopened(store, reactor)
+    for size in (10, 100_000):
+        blob = await store.read(content_id(body_of(size)))
+        assert blob.info.metadata == {"X-Size": str(size)}
+        assert await content(blob) == body_of(size)
+    await store.close()
+
+
+@ensureDeferred
+async def test_a_directory_has_one_process(local_store, reactor):
+    """A second store on the same directory is refused, and told why."""
+    with pytest.raises(StoreUnusable, match="in use"):
+        LocalStore(Path(local_store.name), reactor).open()
+
+
+@ensureDeferred
+async def test_a_directory_of_something_else_is_refused(tmp_path, reactor):
+    """Neither another format nor a directory with files in it is made a store."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/letter.txt").write_text("dear")
+    with pytest.raises(StoreUnusable, match=r"letter\.txt"):
+        LocalStore(tmp_path / "other", reactor).open()
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer/store.json").write_text('{"format": "sos-local-store", "version": 2}')
+    with pytest.raises(StoreUnusable, match="another format"):
+        LocalStore(tmp_path / "newer", reactor).open()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnusable):
+        LocalStore(tmp_path / "file", reactor).open()
+
+
+class TestLeftovers:
+    """What a crash leaves in incoming/ is settled at the next start."""
+
+    @ensureDeferred
+    async def test_an_unfinished_upload_is_removed(self, local_store, tmp_path, reactor):
+        """A file that has no place yet goes."""
+        await local_store.close()
+        (tmp_path / "store/incoming/new.1234").write_bytes(b"half")
+        local_store.open()
+        assert files(tmp_path, "store/incoming") == []
+
+    @pytest.mark.parametrize("name", ["named", "new"])
+    @ensureDeferred
+    async def test_a_body_without_a_record_is_withdrawn(self, local_store, tmp_path, name):
+        """A crash after the link and before the commit leaves no blob and no file."""
+        body = body_of(100_000)
+        id = content_id(body)
+        await put(local_store, body_of(100_000, seed=1))
+        await local_store.close()
+        leftover = tmp_path / f"store/incoming/{id if name == 'named' else 'new'}.1234"
+        leftover.write_bytes(body)
+        place = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
+        place.parent.mkdir(parents=True)
+        os.link(leftover, place)
+        local_store.open()
+        assert files(tmp_path, "store/incoming") == []
+        assert files(tmp_path, "store/bodies") == [content_id(body_of(100_000, seed=1))]
+        with pytest.raises(NotFound):
+            await local_store.stat(id)
+
+    @pytest.mark.parametrize("name", ["named", "new"])
+    @ensureDeferred
+    async def test_a_committed_body_stays(self, local_store, tmp_path, name):
+        """A crash after the commit leaves the blob, and only the second name goes."""
+        body = body_of(100_000)
+        id = (await put(local_store, body)).id
+        await local_store.close()
+        place = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
+        os.link(place, tmp_path / f"store/incoming/{id if name == 'named' else 'new'}.1234")
+        local_store.open()
+        assert files(tmp_path, "store/incoming") == []
+        assert await content(await local_store.read(id)) == body
+
+    @ensureDeferred
+    async def test_a_file_in_the_place_of_a_new_body_gives_way(self, local_store, tmp_path):
+        """A file that no record tells of is not taken for the blob."""
+        body = body_of(100_000)
+        id = content_id(body)
+        place = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"torn")
+        await put(local_store, body)
+        assert await content(await local_store.read(id)) == body
+
+
+class TestDamage:
+    """A copy that is not what was stored is set aside, never served."""
+
+    @pytest.fixture
+    def damaged(self, local_store, tmp_path):
+        def damage(id: str, change) -> None:
+            path = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
+            change(path)
+
+        return damage
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
+            lambda path: path.write_bytes(b"?" + path.read_bytes()[1:]),
+            lambda path: os.truncate(path, 99_999),
+            lambda path: os.truncate(path, 0),
+            lambda path: path.write_bytes(bytes(100_000)),
+            lambda path: path.unlink(),
+        ],
+        ids=["last byte", "first byte", "cut", "empty", "zeroed", "gone"],
+    )
+    @ensureDeferred
+    async def test_a_damaged_body_is_set_aside(self, local_store, damaged, tmp_path, change):
+        """It never comes back whole, and reads as missing from then on."""
+        id = (await put(local_store, body_of(100_000))).id
+        damaged(id, change)
+        with pytest.raises((Mismatch, NotFound)):
+            await content(await local_store.read(id))
+        with pytest.raises(NotFound):
+            await local_store.stat(id)
+        assert await local_store.listing() == []
+        (note,) = [name for name in files(tmp_path, "store/quarantine") if name.endswith("json")]
+        assert json.loads((tmp_path / "store/quarantine" / note).read_text())["id"] == id
+        assert (await local_store.status()).blobs == 0
+
+    @ensureDeferred
+    async def test_a_damaged_copy_is_replaced_by_a_new_upload(self, local_store, damaged):
+        """Uploading the content again makes it whole again."""
+        body = body_of(100_000)
+        id = (await put(local_store, body)).id
+        damaged(id, lambda path: path.write_bytes(bytes(100_000)))
+        await put(local_store, body)
+        assert await content(await local_store.read(id)) == body
+        assert (await local_store.status()).blobs == 1
+
+    @ensureDeferred
+    async def test_damage_in_the_index_is_found(self, local_store, tmp_path):
+        """A flipped byte in an inline body, or in a record, is noticed as well."""
+        info = await put(local_store, b"inline body to look for", metadata={"X-Mark": "findme"})
+        other = await put(local_store, b"a sound one")
+        data = (tmp_path / "store/index/data.mdb").read_bytes()
+        for mark in (b"inline body to look for", b"findme"):
+            assert mark in data
+        with open(tmp_path / "store/index/data.mdb", "r+b") as file:
+            start = 0
+            while (start := data.find(b"findme", start)) >= 0:
+                file.seek(start)
+                file.write(b"FINDME")
+                start += 1
+        with pytest.raises(NotFound):
+            await local_store.stat(info.id)
+        assert await local_store.listing() == [other.id]
+        assert (await local_store.status()).blobs == 1

@@ -1,0 +1,142 @@
+"""A blob server as a store: ours over real sockets, and servers that misbehave."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
+from sos.stores.memory import MemoryStore
+from sos.web.blob import BlobServer
+from tests.contract import StoreContract, body_of, content, content_id, put
+from tests.servers import remote_store, serving
+
+
+class TestRemoteStore(StoreContract):
+    @async_yield_fixture
+    async def store(self, reactor):
+        async with serving(BlobServer(MemoryStore()).app.resource(), reactor) as store:
+            yield store
+
+
+class Scripted(Resource):
+    """Answers every request in the same way, whatever it is."""
+
+    isLeaf = True
+
+    def __init__(self, status=200, body=b"", headers=(), chunked=False):
+        super().__init__()
+        self.status, self.body, self.headers, self.chunked = status, body, headers, chunked
+
+    def render(self, request):
+        request.setResponseCode(self.status)
+        for name, value in self.headers:
+            request.setHeader(name, value)
+        if not self.chunked:
+            request.setHeader(b"Content-Length", b"%d" % len(self.body))
+        request.write(self.body)
+        request.finish()
+        return NOT_DONE_YET
+
+
+async def answers(reactor, ask, **script):
+    async with serving(Scripted(**script), reactor) as store:
+        return await ask(store)
+
+
+@ensureDeferred
+async def test_nothing_listens(reactor):
+    """A server that cannot be reached is unavailable, which is not missing."""
+    store = remote_store("http://127.0.0.1:1", reactor)
+    for ask in (store.stat("abc"), store.read("abc"), store.listing(), put(store, b"x", "abc")):
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await ask
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(301, Unavailable), (404, NotFound), (500, Unavailable), (503, Unavailable), (507, NoSpace)],
+)
+@ensureDeferred
+async def test_statuses_mean_what_the_table_says(reactor, status, meaning):
+    """A redirect is not followed, and only 404 means that there is no blob."""
+    script = {"status": status, "headers": [(b"Location", b"http://127.0.0.1:1/")]}
+    for ask in (
+        lambda store: store.stat("abc"),
+        lambda store: store.read("abc"),
+        lambda store: put(store, b"x", "abc"),
+    ):
+        with pytest.raises(meaning):
+            await answers(reactor, ask, **script)
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+@ensureDeferred
+async def test_a_wrong_body_is_the_servers_failure(reactor, size):
+    """Bytes that do not match the id are never passed on as whole."""
+    id = content_id(body_of(size))
+
+    async def read(store):
+        return await content(await store.read(id))
+
+    assert await answers(reactor, read, body=body_of(size)) == body_of(size)
+    with pytest.raises((Unavailable, Mismatch)):
+        await answers(reactor, read, body=body_of(size - 1) + b"!")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"null",
+        b"{}",
+        b'{"status":"OK"}',
+        b'{"id":"abc","size":1,"status":"no"}',
+        b'{"id":"abd","size":1,"status":"OK"}',
+        b'{"id":"abc","size":2,"status":"OK"}',
+    ],
+)
+@ensureDeferred
+async def test_only_a_true_answer_counts_as_stored(reactor, body):
+    """An upload that is answered with anything else was not acknowledged."""
+    with pytest.raises(Unavailable):
+        await answers(reactor, lambda store: put(store, b"x", "abc"), body=body)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"{}", b'["abc', b'["ABC"]', b"[1]", b'["a","/"]'])
+@ensureDeferred
+async def test_a_listing_that_is_none_is_not_an_empty_one(reactor, body):
+    """Junk in place of a listing is a failure of the server."""
+    with pytest.raises(Unavailable):
+        await answers(reactor, lambda store: store.listing(), body=body)
+
+
+@ensureDeferred
+async def test_a_server_of_the_original_system(reactor):
+    """It tells no size of a larger blob, and lists all, in any order."""
+    body = body_of(100_000)
+
+    async def read(store):
+        blob = await store.read(content_id(body))
+        return blob.info.size, await content(blob)
+
+    assert await answers(reactor, read, body=body, chunked=True) == (None, body)
+    listing = json.dumps(["b" * 40, "a" * 40, "c" * 40]).encode()
+
+    async def page(store):
+        return await store.listing(after="a" * 40, limit=1)
+
+    assert await answers(reactor, page, body=listing) == ["b" * 40]
+
+
+@ensureDeferred
+async def test_too_much_metadata_is_the_servers_failure(reactor):
+    """A server cannot make us keep more than a client could."""
+    headers = [(b"X-%d" % n, b"v") for n in range(91)]
+    with pytest.raises(Unavailable, match="metadata"):
+        await answers(reactor, lambda store: store.stat("abc"), headers=headers)

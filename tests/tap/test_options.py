@@ -1,0 +1,172 @@
+"""What the daemons are told on the command line."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import getPlugins
+
+from sos.tap import api, blob
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home without a configuration, which the tests can put one in."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sos.tap.cluster.CONFIG_FILES", ("~/sos.conf", "~/.sos.conf"))
+    return tmp_path
+
+
+def parsed(module, *arguments):
+    options = module.Options()
+    options.parseOptions(arguments)
+    return options
+
+
+def refusal(capsys, module, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        parsed(module, *arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_twistd_finds_the_daemons():
+    """By the names under which they are known."""
+    found = {plugin.tapname: plugin for plugin in getPlugins(IServiceMaker)}
+    assert found["sos-blob"].module == "sos.tap.blob"
+    assert found["sos-api"].module == "sos.tap.api"
+
+
+def test_a_blob_server_by_default(home):
+    """Port 3001 of the loopback interface, the directory ``data``."""
+    options = parsed(blob)
+    assert options["endpoints"] == ["tcp:3001:interface=127.0.0.1"]
+    assert options["store"] == str(home / "data")
+
+
+def test_paths_mean_what_they_meant_when_typed(home):
+    """They are absolute before twistd goes elsewhere."""
+    assert parsed(blob, "--store", "here", "--access-log", "log")["store"] == str(home / "here")
+    options = parsed(api, "--store", "here", "--access-log", "log")
+    assert (options["store"], options["access-log"]) == (str(home / "here"), str(home / "log"))
+
+
+def test_ports_hosts_and_endpoints():
+    """Endpoint strings take the place of host and port."""
+    assert parsed(blob, "--port", "4001", "--host", "::1")["endpoints"] == [
+        "tcp:4001:interface=\\:\\:1"
+    ]
+    listen = ["--listen", "systemd:domain=INET:index=0", "--listen", "unix:sock"]
+    assert parsed(blob, *listen)["endpoints"] == ["systemd:domain=INET:index=0", "unix:sock"]
+    options = parsed(api, "--store", "x", "--upload-port", "1", "--listen-download", "unix:sock")
+    assert options["uploads"] == ["tcp:1:interface=0.0.0.0"]
+    assert options["downloads"] == ["unix:sock"]
+
+
+def test_servers_come_from_both_files_or_from_one(home):
+    """/etc/sos.conf then ~/.sos.conf, or the one that is named."""
+    (home / "sos.conf").write_text("http://a:1\n[sos]\nmin-copies = 3\n")
+    (home / ".sos.conf").write_text("http://b:1\n")
+    (home / "other.conf").write_text("http://c:1\n")
+    servers = parsed(api)["cluster"].groups["default"]
+    assert [server.url for server in servers] == ["http://a:1", "http://b:1"]
+    (server,) = parsed(api, "--config", "other.conf")["cluster"].groups["default"]
+    assert server.url == "http://c:1"
+    options = parsed(api, "--blob-server", "http://d:1,http://e:1")
+    assert [server.url for server in options["cluster"].groups["default"]] == [
+        "http://d:1",
+        "http://e:1",
+    ]
+    assert options["min-copies"] == 3
+
+
+def test_an_option_wins_over_a_setting_and_that_over_the_default(home):
+    """In this order."""
+    (home / ".sos.conf").write_text("http://a:1\n[sos]\nupload-port = 7\ndownload-port = 8\n")
+    options = parsed(api, "--upload-port", "9")
+    assert options["uploads"] == ["tcp:9:interface=0.0.0.0"]
+    assert options["downloads"] == ["tcp:8:interface=0.0.0.0"]
+    assert (options["min-copies"], options["replicate-every"], options["hash"]) == (2, 60, "sha1")
+
+
+def test_dump_prints_the_servers_by_group_and_ends(home, capsys):
+    """With their marks."""
+    (home / ".sos.conf").write_text("http://a:1\n[b]\n-: http://b:1 readonly weight=3\n")
+    with pytest.raises(SystemExit) as caught:
+        parsed(api, "--dump")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == (
+        "default:\n  http://a:1\nb:\n  http://b:1 readonly weight=3\n"
+    )
+
+
+class TestWhatIsRefused:
+    """One line, exit status 2."""
+
+    def test_nowhere_to_keep_anything(self, capsys):
+        """It says what to do."""
+        line = refusal(capsys, api)
+        assert "sos.conf" in line
+        assert "--blob-server" in line
+        assert "--store" in line
+
+    def test_a_wrong_line_of_a_file(self, home, capsys):
+        """File and line are named."""
+        (home / ".sos.conf").write_text("http://a:1\nnonsense\n")
+        line = refusal(capsys, api)
+        assert line.startswith(f"sos-api: {home}/.sos.conf, line 2: ")
+
+    def test_a_file_that_cannot_be_read(self, home, capsys):
+        """One that was named has to be there."""
+        assert "no such file" in refusal(capsys, api, "--config", "none.conf")
+        (home / "dir.conf").mkdir()
+        assert "cannot be read" in refusal(capsys, api, "--config", "dir.conf")
+        (home / "binary.conf").write_bytes(b"\xff\xfe")
+        assert "cannot be read" in refusal(capsys, api, "--config", "binary.conf")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--port", "x"],
+            ["--port", "65536"],
+            ["--port", "-1"],
+            ["--max-size", "much"],
+            ["--colour"],
+            ["--store"],
+            ["extra"],
+        ],
+    )
+    def test_a_wrong_option_of_the_blob_server(self, capsys, arguments):
+        """A bad value, one unknown, one without its value, a word too many."""
+        assert refusal(capsys, blob, *arguments).startswith("sos-blob: ")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--blob-server", "localhost:4001"],
+            ["--blob-server", "http://u:p@a:1"],
+            ["--blob-server", "http://a:1", "--store", "x"],
+            ["--store", "x", "--min-copies", "0"],
+            ["--store", "x", "--replicate-every", "-1"],
+            ["--store", "x", "--hash", "md5"],
+            ["--store", "x", "--upload-port", "http"],
+        ],
+    )
+    def test_a_wrong_option_of_the_api_server(self, capsys, arguments):
+        """The same."""
+        assert refusal(capsys, api, *arguments).startswith("sos-api: ")
+
+
+def test_making_a_service_touches_nothing(home):
+    """Files are opened when it starts: twistd may yet fork, chroot and drop privileges."""
+    for module, arguments in (
+        (blob, ["--store", "data"]),
+        (api, ["--store", "data"]),
+        (api, ["--blob-server", "http://a:1"]),
+    ):
+        assert IService.providedBy(module.makeService(parsed(module, *arguments)))
+    assert os.listdir(home) == []

@@ -1,0 +1,113 @@
+"""sos.conf, in both formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from sos import config
+from sos.config import Server, parse
+from sos.errors import ConfigError
+
+
+def test_plain_lines_are_the_default_group():
+    """As the original's quick start writes them."""
+    found = parse("http://localhost:4001\nhttp://localhost:4002\n", "sos.conf")
+    assert found.groups == {
+        "default": (Server("http://localhost:4001"), Server("http://localhost:4002"))
+    }
+
+
+def test_sections_are_groups():
+    """In the order of the text, with comments and marks."""
+    found = parse(
+        """
+        # all of them
+        [new]
+        -: http://a:1      # the first
+        -: http://b:1/ readonly
+        [old]
+        -:http://c:1 preferred weight=2.5
+        """,
+        "sos.conf",
+    )
+    assert list(found.groups) == ["new", "old"]
+    assert found.groups["new"] == (Server("http://a:1"), Server("http://b:1", readonly=True))
+    assert found.groups["old"] == (Server("http://c:1", preferred=True, weight=2.5),)
+
+
+def test_settings_have_a_section():
+    """Each is converted as the option of its name."""
+    found = parse("http://a:1\n[sos]\nmin-copies = 3\nmax-size = 5G # enough\n", "sos.conf")
+    assert found.settings == {"min-copies": 3, "max-size": 5 * 1024**3}
+
+
+def test_a_second_file_adds_to_the_first():
+    """/etc/sos.conf, then ~/.sos.conf."""
+    first = parse("http://a:1\n[sos]\nmin-copies=3", "/etc/sos.conf")
+    both = parse("http://b:1\n[sos]\nhash=sha256", "~/.sos.conf", onto=first)
+    assert [server.url for server in both.groups["default"]] == ["http://a:1", "http://b:1"]
+    assert both.settings == {"min-copies": 3, "hash": "sha256"}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("localhost:4001", "not a URL"),
+        ("ftp://a:1", "not a URL"),
+        ("http://", "not a URL"),
+        ("http://me:secret@a:1", "user or a password"),
+        ("http://a:1/?x=y", "query"),
+        ("http://a:port", "port|Port"),
+        ("http://a:99999", "ort"),
+        ("http://a:1 read-only", "unknown word 'read-only'"),
+        ("http://a:1 weight=0", "above zero"),
+        ("http://a:1 weight=nan", "above zero"),
+        ("http://a:1 weight=x", "x"),
+        ("-:", "missing"),
+        ("[", "not a section"),
+        ("[a", "not a section"),
+        ("[]", "not a section"),
+        ("[sos]\nverbose", "not a setting"),
+        ("[sos]\ncolour = red", "no setting 'colour'"),
+        ("[sos]\nmin-copies = 0", "min-copies: 0"),
+        ("[sos]\nmin-copies = \u0663", "whole number"),
+        ("[sos]\nhash = md5", "md5"),
+        ("[sos]\nmax-size = big", "not a size"),
+        ("[sos]\nupload-port = 70000", "not a port"),
+        ("[sos]\nreplicate-every = -1", "seconds"),
+        ("[sos]\nmin-copies = 1\nmin-copies = 2", "second time"),
+        ("http://b:1", "listed a second time"),
+        ("[other]\nHTTP://B:1/", "listed a second time"),
+    ],
+)
+def test_a_wrong_line_is_named(line, complaint):
+    """File, line and reason; never a secret."""
+    last = 2 + line.count("\n") + 1
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        parse(f"# servers\nhttp://b:1\n{line}\n", "/etc/sos.conf")
+    assert str(caught.value).startswith(f"/etc/sos.conf, line {last}: ")
+    assert "secret" not in str(caught.value)
+
+
+def test_urls_of_an_option():
+    """Separated by commas; an error names the option."""
+    found = config.from_urls("http://a:1, http://b:1/", "--blob-server")
+    assert [server.url for server in found.groups["default"]] == ["http://a:1", "http://b:1"]
+    for text in ("", "http://a:1,", "http://a:1,http://a:1", "a"):
+        with pytest.raises(ConfigError, match="--blob-server: "):
+            config.from_urls(text, "--blob-server")
+
+
+def test_urls_have_one_spelling():
+    """The same server is the same text."""
+    assert config.server_url("HTTP://LocalHost:4001/") == "http://localhost:4001"
+    assert config.server_url("http://[::1]:4001") == "http://[::1]:4001"
+    assert config.server_url("https://a/blobs/") == "https://a/blobs"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("4096", 4096), ("64K", 65536), ("8MiB", 8 << 20), ("1t", 1 << 40)]
+)
+def test_sizes(text, size):
+    """Powers of 1024."""
+    assert config.size(text) == size

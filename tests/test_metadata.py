@@ -1,0 +1,89 @@
+"""The X-* headers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sos import metadata
+from sos.errors import InvalidMetadata
+
+
+def test_x_headers_are_kept_in_canonical_spelling():
+    """Names are told apart without regard to case; other headers are left."""
+    found = metadata.from_headers(
+        [(b"x-mime-TYPE", b"text/plain"), (b"Content-Type", b"a/b"), (b"X-Name", b"n")]
+    )
+    assert found == {"X-Mime-Type": "text/plain", "X-Name": "n"}
+
+
+def test_a_header_sent_twice_is_joined():
+    """RFC 9110, 5.3."""
+    assert metadata.from_headers([(b"X-A", b"1"), (b"x-a", b"2")]) == {"X-A": "1, 2"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-Forwarded-For",
+        b"x-forwarded-proto",
+        b"X-Real-IP",
+        b"X-Request-Id",
+        b"X-Auth-Token",
+        b"X-Api-Key",
+        b"X-Accel-Redirect",
+        b"X-Sendfile",
+        b"X-Content-Type-Options",
+        b"X-Frame-Options",
+        b"X-Sos-Nonce",
+        b"X-HTTP-Method-Override",
+    ],
+)
+def test_what_proxies_add_and_what_could_steer_them_is_never_kept(name):
+    """Credentials neither."""
+    assert metadata.from_headers([(name, b"value")]) == {}
+
+
+@given(st.dictionaries(st.from_regex(rb"\AX-[A-Za-z]{1,8}\Z"), st.binary(max_size=20), max_size=5))
+def test_any_bytes_come_back(headers):
+    """Through the canonical form and back to headers, but for what no header can hold."""
+    headers = {
+        metadata.canonical_name(name.decode()).encode(): value.translate(None, b"\r\n\0")
+        for name, value in headers.items()
+    }
+    found = metadata.from_headers(headers.items())
+    kept = [(n, v) for n, v in sorted(headers.items()) if not metadata.is_excluded(n.decode())]
+    assert metadata.to_headers(metadata.decode(metadata.encode(found))) == kept
+
+
+@pytest.mark.parametrize("value", [b"a\rb", b"a\nb", b"a\0b"])
+def test_a_value_that_could_end_a_header_is_refused(value):
+    """CR, LF and NUL never reach a response."""
+    with pytest.raises(InvalidMetadata):
+        metadata.from_headers([(b"X-A", value)])
+
+
+def test_there_is_a_limit():
+    """90 headers, 4 KiB of them."""
+    many = [(b"X-%d" % n, b"") for n in range(90)]
+    assert len(metadata.from_headers(many)) == 90
+    with pytest.raises(InvalidMetadata, match="at most 90"):
+        metadata.from_headers([*many, (b"X-One-More", b"")])
+    assert metadata.from_headers([(b"X-A", b"v" * 4093)])
+    with pytest.raises(InvalidMetadata, match="at most 4096"):
+        metadata.from_headers([(b"X-A", b"v" * 4094)])
+
+
+@pytest.mark.parametrize("name", ["Y-A", "X-", "X-a b", "X-a:", "X-\u00e9", "X-a\n"])
+def test_a_name_that_is_none_is_refused(name):
+    """Where metadata comes from elsewhere than a parsed request."""
+    with pytest.raises(InvalidMetadata):
+        metadata.check({name: "value"})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"X-A": 1}', b'{"A": "1"}', b"{", b"\xff"])
+def test_stored_metadata_is_checked(data):
+    """A file can hold anything."""
+    with pytest.raises(InvalidMetadata):
+        metadata.decode(data)

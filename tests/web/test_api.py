@@ -1,0 +1,105 @@
+"""The API server's faces, over a store in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from sos.errors import Unavailable
+from sos.stores.memory import MemoryStore
+from sos.web.api import DownloadServer, UploadServer
+from tests.contract import body_of, content_id
+from tests.doubles import FailingStore
+from tests.web.test_blob import request
+from tests.wire.talking import Conversation
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def upload(store):
+    return Conversation(UploadServer(store).app.resource())
+
+
+@pytest.fixture
+def download(store):
+    return Conversation(DownloadServer(store).app.resource())
+
+
+def ask(talk, *parts):
+    (answer,) = talk.answers(request(*parts))
+    return answer
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_an_upload_can_be_fetched_by_its_hash(upload, download, size):
+    """The answer is the original's."""
+    body = body_of(size)
+    answer = ask(upload, "POST", "/upload", body)
+    id = content_id(body)
+    assert answer.status == 200
+    assert answer.body == f'{{"id":"{id}","size":{size},"status":"OK"}}'.encode()
+    assert ask(download, "GET", f"/fetch/{id}").body == body
+
+
+def test_a_form_is_a_body_like_any_other(upload, download):
+    """curl says application/x-www-form-urlencoded when it is not told otherwise."""
+    type = b"Content-Type: application/x-www-form-urlencoded"
+    answer = ask(upload, "POST", "/upload", b"a=b", type)
+    assert answer.json["id"] == content_id(b"a=b")
+
+
+def test_a_chunked_upload(upload):
+    """Its size is what came."""
+    head = b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    (answer,) = upload.answers(head + b"3\r\nabc\r\n0\r\n\r\n")
+    assert answer.json == {"id": content_id(b"abc"), "size": 3, "status": "OK"}
+
+
+@pytest.mark.parametrize("extension", ["", ".jpg", ".tar.gz", "."])
+def test_an_extension_is_passed_over(upload, download, extension):
+    """So that a link can look like a file."""
+    ask(upload, "POST", "/upload", b"abc", b"X-Mime-Type: image/jpeg")
+    answer = ask(download, "GET", f"/fetch/{content_id(b'abc')}{extension}")
+    assert answer.body == b"abc"
+    assert answer.headers[b"content-type"] == b"image/jpeg"
+
+
+def test_head(upload, download):
+    """200 with the length, or 404; no body."""
+    ask(upload, "POST", "/upload", b"abc")
+    data = download.send(request("HEAD", f"/fetch/{content_id(b'abc')}"))
+    assert data.startswith(b"HTTP/1.1 200")
+    assert b"Content-Length: 3" in data
+    assert data.endswith(b"\r\n\r\n")
+    assert download.send(request("HEAD", "/fetch/abc")).startswith(b"HTTP/1.1 404")
+
+
+def test_uploads_and_fetches_have_ports_of_their_own(upload, download):
+    """Neither serves what the other does."""
+    assert ask(upload, "GET", "/fetch/abc").status == 404
+    assert ask(download, "POST", "/upload", b"x").status == 404
+    answer = ask(upload, "GET", "/upload")
+    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
+    assert ask(download, "POST", "/fetch/abc", b"").status == 405
+
+
+@pytest.mark.parametrize("name", ["ABC", "a%0a", "a%00.jpg", "..", ".jpg", "a" * 129])
+def test_a_name_that_is_none(download, name):
+    """400, in JSON."""
+    assert ask(download, "GET", f"/fetch/{name}").json["status"] == 400
+
+
+def test_what_cannot_be_known_is_not_missing():
+    """503 while a server that may have it does not answer."""
+    download = Conversation(DownloadServer(FailingStore(error=Unavailable("x"))).app.resource())
+    assert ask(download, "GET", "/fetch/abc").status == 503
+
+
+def test_an_upload_over_the_limit(store):
+    """413, and nothing is stored."""
+    upload = Conversation(UploadServer(store, max_size=3).app.resource())
+    assert ask(upload, "POST", "/upload", b"four").status == 413
+    assert store.blobs == {}

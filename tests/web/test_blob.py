@@ -1,0 +1,271 @@
+"""The blob server's face, over a store in memory."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sos.errors import NoSpace, ReadOnly, Unavailable
+from sos.stores.memory import MemoryStore
+from sos.web.blob import MAX_PAGE, BlobServer
+from tests.contract import body_of, content_id
+from tests.doubles import BrokenBodyStore, FailingStore
+from tests.wire.talking import Conversation
+
+
+def request(method, path, body=None, *headers):
+    lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x", *headers]
+    if body is not None:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def ask(store):
+    """Ask a blob server of *store* one thing, and return its answer."""
+    return asker(store)
+
+
+def asker(store, **options):
+    talk = Conversation(BlobServer(store, **options).app.resource())
+
+    def ask(method, path, body=None, *headers):
+        (answer,) = talk.answers(request(method, path, body, *headers))
+        return answer
+
+    ask.talk = talk
+    return ask
+
+
+def test_alive(ask):
+    """The body is exactly ``alive``."""
+    answer = ask("GET", "/alive")
+    assert (answer.status, answer.body) == (200, b"alive")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_blob_is_stored_and_read(ask, method):
+    """The answer of the original, and the bytes back."""
+    body = b"some bytes"
+    answer = ask(method, f"/blob/{content_id(body)}", body)
+    assert answer.status == 200
+    assert answer.body == b'{"id":"%s","size":10,"status":"OK"}' % content_id(body).encode()
+    answer = ask("GET", f"/blob/{content_id(body)}")
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.headers[b"content-type"] == b"application/octet-stream"
+
+
+def test_a_large_blob_is_sent_in_pieces(ask):
+    """With its length, in order."""
+    body = body_of(300_000)
+    ask("POST", "/blob/large", body)
+    answer = ask("GET", "/blob/large")
+    assert answer.headers[b"content-length"] == b"300000"
+    assert answer.body == body
+
+
+def test_metadata_comes_back_as_headers(ask):
+    """X-* are kept with the blob, and X-Mime-Type is its Content-Type."""
+    ask("POST", "/blob/a", b"<p>", b"X-Mime-Type: text/html", b"X-Name: n", b"X-Real-IP: 1.2.3.4")
+    answer = ask("GET", "/blob/a")
+    assert answer.headers[b"x-mime-type"] == b"text/html"
+    assert answer.headers[b"content-type"] == b"text/html"
+    assert answer.headers[b"x-name"] == b"n"
+    assert b"x-real-ip" not in answer.headers
+
+
+def test_a_stored_page_can_do_nothing_in_a_browser(ask):
+    """It is not sniffed, and runs in a sandbox."""
+    ask("POST", "/blob/a", b"<script>", b"X-Mime-Type: text/html")
+    answer = ask("GET", "/blob/a")
+    assert answer.headers[b"x-content-type-options"] == b"nosniff"
+    assert answer.headers[b"content-security-policy"].startswith(b"sandbox")
+
+
+def test_a_stored_body_is_not_interpreted(ask, store):
+    """Whatever its type and coding are said to be."""
+    form = b"a=b&c=d"
+    for type in (b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x"):
+        ask("POST", "/blob/form", form, b"Content-Type: " + type, b"Content-Encoding: gzip")
+        assert ask("GET", "/blob/form").body == form
+
+
+def test_head_tells_of_a_blob_without_its_body(ask):
+    """The headers are those of a GET."""
+    ask("POST", "/blob/a", b"abc", b"X-Name: n")
+    data = ask.talk.send(request("HEAD", "/blob/a"))
+    assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nContent-Length: 3\r\n" in data
+    assert b"\r\nX-Name: n\r\n" in data
+    assert data.endswith(b"\r\n\r\n")
+    data = ask.talk.send(request("HEAD", "/blob/b"))
+    assert data.startswith(b"HTTP/1.1 404 ")
+    assert data.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", ["/blobs", "/blob"])
+def test_the_listing_is_a_json_array(ask, path):
+    """Of nothing, and of something."""
+    assert ask("GET", path).body == b"[]"
+    for n in range(3):
+        ask("POST", f"/blob/name{n}", b"")
+    answer = ask("GET", path)
+    assert answer.headers[b"content-type"] == b"application/json"
+    assert sorted(answer.json) == ["name0", "name1", "name2"]
+
+
+def test_a_long_listing_is_put_together_from_pages(ask, store):
+    """Whole, and each id once."""
+    wanted = {f"n{n}" for n in range(2 * MAX_PAGE + 5)}
+    store.blobs = dict.fromkeys(wanted)
+    listed = ask("GET", "/blobs").json
+    assert len(listed) == len(wanted)
+    assert set(listed) == wanted
+
+
+def test_a_page_of_the_listing(ask):
+    """From behind an id, so many."""
+    for n in range(10):
+        ask("POST", f"/blob/{n}", b"")
+    whole = ask("GET", "/blobs").json
+    assert ask("GET", f"/blobs?after={whole[3]}&limit=2").json == whole[4:6]
+    for query in ("limit=0", "limit=10001", "limit=x", "limit=+1", "limit=1&limit=1", "after=A"):
+        assert ask("GET", f"/blobs?{query}").status == 400
+
+
+def test_status(ask):
+    """How the store is doing."""
+    ask("POST", "/blob/a", b"abc")
+    found = ask("GET", "/status").json
+    assert (found["writable"], found["blobs"], found["size"]) == (True, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/blob/ABC",
+        "/blob/a%0a",
+        "/blob/a%00",
+        "/blob/..",
+        "/blob/a%20b",
+        "/blob/a-b",
+        "/blob/%ff",
+        "/blob/" + "a" * 129,
+        "/blob/%EF%BC%91",
+        "/blob/a.b",
+    ],
+)
+def test_an_id_that_is_none(ask, store, path):
+    """400, in JSON, and nothing is stored."""
+    for method, body in (("POST", b"x"), ("PUT", b"x"), ("GET", None)):
+        answer = ask(method, path, body)
+        assert answer.status == 400
+        assert answer.json["status"] == 400
+    assert store.blobs == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/blob/", "/blob/a%2fb", "/blob//a", "/blob/a/b", "/blobs/", "*"]
+)
+def test_a_path_that_is_none(ask, path):
+    """404, in JSON, without a redirect."""
+    answer = ask("GET", path)
+    assert answer.status == 404
+    assert "error" in answer.json
+
+
+def test_a_method_that_is_none(ask):
+    """405, and the ones that are."""
+    answer = ask("DELETE", "/blob/abc")
+    assert answer.status == 405
+    assert set(answer.headers[b"allow"].split(b", ")) == {b"GET", b"HEAD", b"POST", b"PUT"}
+
+
+def test_a_body_that_does_not_hash_to_its_id(ask, store):
+    """422, and nothing is stored."""
+    assert ask("POST", f"/blob/{content_id(b'a')}", b"b").status == 422
+    assert store.blobs == {}
+
+
+def test_other_bytes_under_an_opaque_name(ask):
+    """409, and the first stay."""
+    ask("POST", "/blob/name", b"first")
+    assert ask("POST", "/blob/name", b"second").status == 409
+    assert ask("GET", "/blob/name").body == b"first"
+
+
+def test_a_body_that_ends_early(ask, store):
+    """Nothing is stored."""
+    ask.talk.send(request("POST", "/blob/name", b"").replace(b"Length: 0", b"Length: 9") + b"part")
+    ask.talk.transport.loseConnection()
+    assert store.blobs == {}
+
+
+def test_a_body_over_the_limit(store):
+    """413, by its length before any of it is read, by its bytes when it is chunked."""
+    ask = asker(store, max_size=10)
+    assert ask("POST", "/blob/fits", b"0123456789").status == 200
+    assert ask("POST", "/blob/large", b"0123456789a").status == 413
+    head = b"POST /blob/chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    (answer,) = ask.talk.answers(head + b"6\r\n012345\r\n6\r\n012345\r\n")
+    assert answer.status == 413
+    assert list(store.blobs) == ["fits"]
+
+
+def test_too_much_metadata(ask, store):
+    """400, and nothing is stored."""
+    assert ask("POST", "/blob/a", b"", *(b"X-%d: y" % n for n in range(91))).status == 400
+    assert ask("POST", "/blob/a", b"", b"X-Long: " + b"y" * 4096).status == 400
+    assert store.blobs == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(NoSpace("full"), 507), (ReadOnly("since"), 503), (Unavailable("down"), 503)],
+)
+def test_a_store_in_trouble(error, status):
+    """Its errors have statuses; with 503 goes when to try again."""
+    ask = asker(FailingStore(error=error))
+    for method, body in (("POST", b"x"), ("GET", None)):
+        answer = ask(method, "/blob/abc", body)
+        assert answer.status == status
+        assert answer.json == {"error": str(error), "status": status}
+        assert (b"retry-after" in answer.headers) == (status == 503)
+
+
+def test_a_mistake_of_ours_is_500_without_its_text(store):
+    """The log has the traceback, the client a sentence."""
+    ask = asker(FailingStore(error=ZeroDivisionError("secret")))
+    answer = ask("GET", "/blob/abc")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+
+
+def test_a_body_that_breaks_off_is_never_whole():
+    """The connection is broken, so that the client notices."""
+    store = BrokenBodyStore()
+    ask = asker(store)
+    ask("POST", "/blob/large", body_of(100_000))
+    data = ask.talk.send(request("GET", "/blob/large"))
+    assert data.startswith(b"HTTP/1.1 200")
+    assert len(data) < 1000
+    assert ask.talk.transport.aborted
+
+
+@given(st.text(min_size=1, max_size=140))
+def test_any_name_is_stored_under_itself_or_refused(name):
+    """Whatever stands in the path, there is no 500 and no other name."""
+    store = MemoryStore()
+    answer = asker(store)("POST", f"/blob/{quote(name, safe='')}", b"x")
+    assert answer.status in (200, 400, 404, 422)
+    assert list(store.blobs) == ([name] if answer.status == 200 else [])
+    assert json.loads(answer.body)

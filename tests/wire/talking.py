@@ -1,0 +1,98 @@
+"""A connection to a channel without a network: bytes in, bytes out, a clock to turn."""
+
+from __future__ import annotations
+
+import json
+
+from attrs import define
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from zope.interface import implementer
+
+from sos.wire.server import Site
+
+
+@implementer(IHalfCloseableDescriptor)
+class Transport(StringTransportWithDisconnection):
+    """Remembers what a real one would have been told."""
+
+    half_closed = False
+    aborted = False
+
+    def loseWriteConnection(self):
+        self.half_closed = True
+
+    def abortConnection(self):
+        self.aborted = True
+        self.loseConnection()
+
+
+@define
+class Answer:
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Conversation:
+    """One client's connection to a server of *resource*."""
+
+    def __init__(self, resource):
+        self.clock = Clock()
+        self.site = Site(resource, reactor=self.clock)
+        self.site.startFactory()
+        self.channel = self.site.buildProtocol(None)
+        self.transport = Transport()
+        self.transport.protocol = self.channel
+        self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """Send *data*, and return what is answered to it."""
+        before = len(self.transport.value())
+        if self.transport.connected:
+            self.channel.dataReceived(data)
+        return self.transport.value()[before:]
+
+    def answers(self, data: bytes) -> list[Answer]:
+        """Send *data*, and return the answers to it."""
+        return parse_answers(self.send(data))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has ended its side."""
+        return not self.transport.connected or self.transport.half_closed
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.pump([1.0] * int(seconds))
+
+
+def parse_answers(data: bytes) -> list[Answer]:
+    """Take apart the answers in *data*, none of them to a HEAD."""
+    answers = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        first, *fields = head.split(b"\r\n")
+        headers = {}
+        for line in fields:
+            name, _, value = line.partition(b": ")
+            assert name.lower() not in headers
+            headers[name.lower()] = value
+        body = b""
+        if b"content-length" in headers:
+            length = int(headers[b"content-length"])
+            body, data = data[:length], data[length:]
+        elif headers.get(b"transfer-encoding") == b"chunked":
+            while True:
+                size, _, data = data.partition(b"\r\n")
+                piece, data = data[: int(size, 16)], data[int(size, 16) + 2 :]
+                body += piece
+                if not piece:
+                    break
+        answers.append(Answer(int(first.split()[1]), headers, body))
+    return answers
