@@ -70,7 +70,7 @@ class Daemon:
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*_TWISTD, "-n", "--pidfile=", *shlex.split(command)],
+                [*_TWISTD, "-n", *shlex.split(command)],
                 cwd=place.directory,
                 env=place.environment,
                 stdin=subprocess.DEVNULL,

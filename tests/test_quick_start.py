@@ -177,7 +177,7 @@ def test_a_store_that_cannot_be_opened(place, prepare, complaint):
     prepare(place)
     if place.running:
         assert wait_until(lambda: (place.directory / "data/store.json").exists())
-    ended = place.run_twistd("-n --pidfile= sos-blob --port 0 --store data")
+    ended = place.run_twistd("-n sos-blob --port 0 --store data")
     assert ended.returncode == 1
     assert complaint in ended.stdout.decode()
     assert "Traceback" not in ended.stdout.decode() + ended.stderr.decode()
@@ -187,7 +187,7 @@ def test_a_port_that_is_taken(place):
     """The daemon ends, and says why in one line."""
     (port,) = free_ports(1)
     place.twistd(f"sos-blob --port {port} --store data1", port)
-    ended = place.run_twistd(f"-n --pidfile= sos-blob --port {port} --store data2")
+    ended = place.run_twistd(f"-n sos-blob --port {port} --store data2")
     assert ended.returncode == 1
     assert str(port) in ended.stdout.decode()
     assert "Traceback" not in ended.stdout.decode() + ended.stderr.decode()

@@ -46,6 +46,7 @@ def demo(file: Path | None, directory: Path | None, keep: bool) -> None:
 
         sos demo --keep holiday.jpg
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
     with _workplace(directory) as place, contextlib.ExitStack() as servers:
         cluster = _start(place, servers)
         _show(cluster, file or Path(__file__))
@@ -100,7 +101,7 @@ def _daemon(place: Path, name: str, command: str, ports: list[int]) -> Iterator[
     log = place / f"{name}.log"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [*_TWISTD, "-n", "--pidfile=", *shlex.split(command)],
+            [*_TWISTD, "-n", *shlex.split(command)],
             cwd=place,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -73,7 +73,6 @@ class Options(DaemonOptions):
         ["verbose", "v", "Write each request to the log."],
         ["no-fsync", None, "With --store: acknowledge what a power cut would lose."],
     ]
-    compData = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,7 +33,6 @@ class Options(DaemonOptions):
         ["verbose", "v", "Write each request to the log."],
         ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
     ]
-    compData = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,6 +21,11 @@ class DaemonOptions(usage.Options):
         except (usage.UsageError, ConfigError) as error:
             sys.stderr.write(f"{self.program}: {error}\n")
             raise SystemExit(2) from None
+        twistd = self.parent
+        if twistd is not None and twistd["nodaemon"] and twistd["pidfile"] == "twistd.pid":
+            # In the foreground no one asks for the process id, and twistd
+            # refuses to start a second daemon in a directory where it stands.
+            twistd["pidfile"] = ""
 
     def parseArgs(self, *rest: str) -> None:
         if rest:

@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from pytest_twisted import ensureDeferred
+from pytest_twisted import blockon, ensureDeferred
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import ensureDeferred as deferred
 
-from sos.errors import Mismatch, NotFound, StoreUnusable
+from sos.errors import Mismatch, NotFound, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
+from sos.transfer import transfer
 from tests.contract import StoreContract, body_of, content, content_id, put
 
 
@@ -24,13 +27,10 @@ class TestLocalStore(StoreContract):
 class TestLocalStoreWithoutFsync(StoreContract):
     @pytest.fixture
     def store(self, tmp_path, reactor):
-        from pytest_twisted import blockon
-        from twisted.internet.defer import ensureDeferred
-
         store = LocalStore(tmp_path / "store", reactor, durable=False)
         store.open()
         yield store
-        blockon(ensureDeferred(store.close()))
+        blockon(deferred(store.close()))
 
 
 def files(directory: Path, name: str) -> list[str]:
@@ -66,6 +66,39 @@ async def test_nothing_is_left_of_what_was_refused(local_store, tmp_path):
     writer.abort()
     assert files(tmp_path, "store/incoming") == []
     assert files(tmp_path, "store/bodies") == []
+
+
+@ensureDeferred
+async def test_nothing_is_left_of_a_body_that_breaks_off(local_store, tmp_path):
+    """When what is read fails, the writer is told."""
+
+    async def broken():
+        yield body_of(100_000)
+        raise Unavailable("broke off")
+
+    with pytest.raises(Unavailable):
+        await transfer(broken(), local_store.writer())
+    assert files(tmp_path, "store/incoming") == []
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@ensureDeferred
+async def test_a_commit_that_is_cancelled_happens_whole(tmp_path, reactor, size):
+    """The client may be gone; the blob is stored all the same, and nothing is left over."""
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    writer = store.writer()
+    await writer.write(body_of(size))
+    commit = deferred(writer.commit())
+    commit.cancel()
+    writer.abort()
+    with pytest.raises(CancelledError):
+        await commit
+    await store.close()
+    store.open()
+    assert await content(await store.read(content_id(body_of(size)))) == body_of(size)
+    assert files(tmp_path, "store/incoming") == []
+    await store.close()
 
 
 @ensureDeferred
@@ -209,20 +242,37 @@ class TestDamage:
         assert (await local_store.status()).blobs == 1
 
     @ensureDeferred
-    async def test_damage_in_the_index_is_found(self, local_store, tmp_path):
-        """A flipped byte in an inline body, or in a record, is noticed as well."""
-        info = await put(local_store, b"inline body to look for", metadata={"X-Mark": "findme"})
+    async def test_a_cut_body_is_noticed_before_any_of_it_is_sent(self, local_store, damaged):
+        """Its size tells, and the answer can still be that there is none."""
+        id = (await put(local_store, body_of(100_000))).id
+        damaged(id, lambda path: os.truncate(path, 99_999))
+        with pytest.raises(NotFound):
+            await local_store.read(id)
+
+    @pytest.mark.parametrize("mark", [b"look for me", b"X-Findme"], ids=["body", "record"])
+    @ensureDeferred
+    async def test_damage_in_the_index_is_found(self, local_store, tmp_path, mark):
+        """A changed byte of an inline body, or of a record, is noticed as well."""
+        info = await put(local_store, b"some look for me body", metadata={"X-Findme": "1"})
         other = await put(local_store, b"a sound one")
         data = (tmp_path / "store/index/data.mdb").read_bytes()
-        for mark in (b"inline body to look for", b"findme"):
-            assert mark in data
         with open(tmp_path / "store/index/data.mdb", "r+b") as file:
-            start = 0
-            while (start := data.find(b"findme", start)) >= 0:
+            start = data.find(mark)
+            assert start >= 0
+            while start >= 0:
                 file.seek(start)
-                file.write(b"FINDME")
-                start += 1
+                file.write(mark.upper())
+                start = data.find(mark, start + 1)
+        with pytest.raises(NotFound):
+            await local_store.read(info.id)
         with pytest.raises(NotFound):
             await local_store.stat(info.id)
         assert await local_store.listing() == [other.id]
         assert (await local_store.status()).blobs == 1
+
+    @ensureDeferred
+    async def test_only_the_copy_that_was_judged_is_set_aside(self, local_store):
+        """Not one that has taken its place meanwhile."""
+        info = await put(local_store, b"sound")
+        await local_store._changes.quarantine(info.id, b"some other record", "damaged")
+        assert await content(await local_store.read(info.id)) == b"sound"

@@ -27,12 +27,14 @@ class Scripted(Resource):
     """Answers every request in the same way, whatever it is."""
 
     isLeaf = True
+    asked = 0
 
     def __init__(self, status=200, body=b"", headers=(), chunked=False):
         super().__init__()
         self.status, self.body, self.headers, self.chunked = status, body, headers, chunked
 
     def render(self, request):
+        self.asked += 1
         request.setResponseCode(self.status)
         for name, value in self.headers:
             request.setHeader(name, value)
@@ -72,6 +74,17 @@ async def test_statuses_mean_what_the_table_says(reactor, status, meaning):
     ):
         with pytest.raises(meaning):
             await answers(reactor, ask, **script)
+
+
+@ensureDeferred
+async def test_a_redirect_is_not_followed(reactor):
+    """A server is asked under the address that it was configured with."""
+    elsewhere = Scripted(body=b"abc")
+    async with serving(elsewhere, reactor) as other:
+        script = {"status": 302, "headers": [(b"Location", other.name.encode())]}
+        with pytest.raises(Unavailable, match="302"):
+            await answers(reactor, lambda store: store.read("abc"), **script)
+    assert elsewhere.asked == 0
 
 
 @pytest.mark.parametrize("size", [100, 100_000])

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import lmdb
-from attrs import frozen
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from sos.errors import Conflict
 from sos.stores.disk_errors import disk_errors
-from sos.stores.lane import RunInThread
+from sos.stores.lane import RunInThread, shielded
 from sos.stores.local import record as records
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.local.reading import verify_body
 from sos.stores.local.record import Damaged, Record
+
+T = TypeVar("T")
 
 
 @frozen
@@ -33,6 +38,19 @@ class Changes:
     index: Index
     committer: Committer
     run_in_thread: RunInThread
+    _underway: set[Deferred[Any]] = field(init=False, factory=set)
+
+    def to_its_end(self, change: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """Carry out *change*, whatever becomes of the Deferred that is returned."""
+        work = ensureDeferred(change)
+        self._underway.add(work)
+        result = shielded(work)
+        work.addBoth(lambda _: self._underway.discard(work))
+        return result
+
+    async def finish(self) -> None:
+        """Return when every change that has been begun has ended."""
+        await DeferredList(list(self._underway))
 
     async def add(self, new: Record, incoming: Path | None) -> Record:
         """Store *new*, durably, and return the record that is stored.

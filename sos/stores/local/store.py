@@ -87,6 +87,7 @@ class LocalStore:
 
     async def close(self) -> None:
         """Finish what was begun, and unlock the directory."""
+        await self._changes.finish()
         await self._run_in_thread(self._committer.stop)
         self._pool.stop()
         self._index.close()

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Callable
 from typing import IO
 
-from twisted.internet.defer import ensureDeferred
 from zope.interface import implementer
 
 from sos import metadata as metadata_format
@@ -21,7 +20,7 @@ from sos.digest import BodyDigest
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed
-from sos.stores.lane import Lane, shielded
+from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
 from sos.stores.local.record import Record
 from sos.stores.received import ReceivedBody
@@ -57,7 +56,7 @@ class LocalWriter:
 
     async def commit(self) -> BlobInfo:
         self._committing = True
-        return await shielded(ensureDeferred(self._commit()))
+        return await self._changes.to_its_end(self._commit())
 
     async def _commit(self) -> BlobInfo:
         try:
