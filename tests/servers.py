@@ -8,7 +8,7 @@ from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.wire.client import http_client
-from sos.wire.server import Site
+from sos.wire.site import Site
 
 
 @asynccontextmanager

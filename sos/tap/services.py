@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from sos.errors import StoreUnusable
 from sos.stores.local import LocalStore
-from sos.wire.server import Site
+from sos.wire.site import Site
 
 _log = Logger()
 

@@ -8,28 +8,23 @@ Requests that come pipelined are answered one after the other, in order.
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
-from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHalfCloseableDescriptor,
-    ISSLTransport,
-)
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web import server
 from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource
 
 from sos.errors import Incomplete, TooSlow
 from sos.wire.body import RequestBody
+from sos.wire.heads import Refused, body_length, format_head
 from sos.wire.request import Request
+
+if TYPE_CHECKING:
+    from sos.wire.site import Site
 
 #: Most bytes of a request's line and headers together.
 MAX_HEAD_BYTES = 16 * 1024
@@ -46,20 +41,6 @@ BODY_SECONDS = 30.0
 SEND_SECONDS = 120.0
 #: Seconds to let a client notice an answer that came before it had sent all.
 LINGER_SECONDS = 2.0
-
-
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=:\[\]%-]{0,255}")  # RFC 3986, 3.2.2, no comma
-
-# Those that Twisted keeps end before 422.
-_PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-
-
-class _Refused(Exception):
-    """A request that cannot be understood: its status, and why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class Channel(Protocol):
@@ -79,7 +60,7 @@ class Channel(Protocol):
         self._body: RequestBody | None = None
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
-        self._refusal: _Refused | None = None
+        self._refusal: Refused | None = None
         self._advancing = False
         self._closing = False
         self._paused = False
@@ -101,7 +82,7 @@ class Channel(Protocol):
             return
         try:
             self._feed(data)
-        except _Refused as refusal:
+        except Refused as refusal:
             self._refuse(refusal)
         self._advance()
 
@@ -119,9 +100,9 @@ class Channel(Protocol):
                 # 9110, 7.8), and what follows it is the next.
                 data = data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
-                if isinstance(error.__context__, _Refused):
+                if isinstance(error.__context__, Refused):
                     raise error.__context__ from None
-                raise _Refused(400, str(error)) from None
+                raise Refused(400, str(error)) from None
         if self._in_head:
             self._check_head()
 
@@ -162,9 +143,9 @@ class Channel(Protocol):
         headers, self._headers = self._headers, []  # what follows are trailers
         method = self._parser.get_method()
         version = self._parser.get_http_version()
-        length = _check_headers(method, version, headers)
+        length = body_length(method, version, headers)
         if self._parser.should_upgrade() and length != 0:
-            raise _Refused(400, "a request to upgrade cannot have a body")
+            raise Refused(400, "a request to upgrade cannot have a body")
         self._body = RequestBody(length, self._send_continue, self._regulate)
         self._waiting.append(
             Request(self, method, self._target, f"HTTP/{version}".encode(), headers, self._body)
@@ -181,9 +162,9 @@ class Channel(Protocol):
 
     def _check_head(self) -> None:
         if max(self._head_bytes, self._unended_bytes) > MAX_HEAD_BYTES:
-            raise _Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
         if len(self._headers) > MAX_FIELDS:
-            raise _Refused(431, f"there are more than {MAX_FIELDS} header fields")
+            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
 
     # One request after the other.
 
@@ -226,20 +207,20 @@ class Channel(Protocol):
             return b"keep-alive" in options and framed
         return b"close" not in options
 
-    def _refuse(self, refusal: _Refused) -> None:
+    def _refuse(self, refusal: Refused) -> None:
         """Answer what came before, then *refusal*, then close."""
         self._refusal = refusal
         if self._body is not None:
             self._body.fail(Incomplete(f"the request's framing is broken: {refusal}"))
 
-    def _answer_refusal(self, refusal: _Refused) -> None:
+    def _answer_refusal(self, refusal: Refused) -> None:
         status = refusal.status
         document = json.dumps({"error": str(refusal), "status": status}).encode("ascii")
         headers = Headers()
         headers.setRawHeaders(b"Content-Type", [b"application/json"])
         headers.setRawHeaders(b"Content-Length", [b"%d" % len(document)])
         headers.setRawHeaders(b"Connection", [b"close"])
-        self.transport.write(_head(status, headers) + document)
+        self.transport.write(format_head(status, headers) + document)
         self._close(linger=True)
 
     def _close(self, linger: bool) -> None:
@@ -302,7 +283,7 @@ class Channel(Protocol):
             self._current.body.fail(late)
             self._advance()
         elif self._in_head:
-            self._refuse(_Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
+            self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
             self._advance()
         else:
             self.transport.loseConnection()
@@ -350,7 +331,7 @@ class Channel(Protocol):
             headers.setRawHeaders(b"Connection", [b"close"])
         elif version == b"HTTP/1.0":
             headers.setRawHeaders(b"Connection", [b"keep-alive"])
-        self.transport.write(_head(int(code), headers))
+        self.transport.write(format_head(int(code), headers))
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -366,87 +347,3 @@ class Channel(Protocol):
 
     def isSecure(self) -> bool:
         return ISSLTransport.providedBy(self.transport)
-
-
-class Site(server.Site):
-    """Serves a resource: the factory of :class:`Channel`.
-
-    :param logPath: file to write an access log to.
-    :param log_requests: without one, whether to write it to Twisted's own log.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        resource: IResource,
-        logPath: str | None = None,
-        log_requests: bool = False,
-        reactor: Any = None,
-    ) -> None:
-        super().__init__(resource, logPath=logPath, reactor=reactor)
-        self._log_requests = log_requests
-        self.channels: set[Channel] = set()
-        self._sweep: IDelayedCall | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        return Channel(self)
-
-    def startFactory(self) -> None:
-        super().startFactory()
-        if self.logPath is None and not self._log_requests:
-            self._logFile = None
-        self._sweep = self.reactor.callLater(1.0, self._expire)
-
-    def stopFactory(self) -> None:
-        super().stopFactory()
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-
-    def _expire(self) -> None:
-        # One timer for all connections: a delayed call each would be set and
-        # cancelled several times a request.
-        self._sweep = self.reactor.callLater(1.0, self._expire)
-        now = self.reactor.seconds()
-        for channel in list(self.channels):
-            channel.expire(now)
-
-
-def _check_headers(method: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> int | None:
-    """Return the length of the body, None for a chunked one, or refuse.
-
-    llhttp has refused conflicting lengths and transfer codings other than
-    chunked already.
-    """
-    if version not in ("1.0", "1.1"):
-        raise _Refused(505, f"HTTP/{version} is not spoken here, HTTP/1.1 is")
-    if method == b"CONNECT":
-        raise _Refused(400, "CONNECT is for proxies")
-    length: int | None = 0
-    hosts = 0
-    for name, value in headers:
-        name = name.lower()
-        if name == b"host":
-            hosts += 1
-            if _HOST.fullmatch(value) is None:
-                raise _Refused(400, "the Host header is not a host")
-        elif name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise _Refused(400, "the only transfer coding understood is chunked")
-            if version == "1.0":
-                raise _Refused(400, "HTTP/1.0 has no transfer codings")
-            length = None
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        raise _Refused(400, f"a request has one Host header, this one has {hosts}")
-    return length
-
-
-def _head(status: int, headers: Headers) -> bytes:
-    lines = [b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES[status])]
-    for name, values in headers.getAllRawHeaders():
-        lines.extend(b"%s: %s\r\n" % (name, value) for value in values)
-    lines.append(b"\r\n")
-    return b"".join(lines)

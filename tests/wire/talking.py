@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from zope.interface import implementer
 
-from sos.wire.server import Site
+from sos.wire.site import Site
 
 
 @implementer(IHalfCloseableDescriptor)
