@@ -115,6 +115,8 @@ def encode(metadata: Metadata) -> bytes:
 
 def decode(data: bytes) -> dict[str, str]:
     """Read what :func:`encode` wrote; raises InvalidMetadata for anything else."""
+    if data == b"{}":
+        return {}
     try:
         found = json.loads(data)
     except ValueError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 from zope.interface import implementer
@@ -41,14 +42,16 @@ class LocalWriter:
         self._changes = changes
         self._metadata = metadata
         self._now = now
-        # Recovery looks for the blob of a file that was left here by its name.
-        name = f"{id or 'new'}.{secrets.token_hex(8)}"
-        self._incoming = changes.layout.incoming / name
+        self._id = id
+        self._incoming: Path | None = None
         self._lane = Lane(changes.run_in_thread)
         self._received = ReceivedBody(digest, self._create, self._lane)
         self._committing = False
 
     def _create(self) -> IO[bytes]:
+        # Recovery looks for the blob of a file that was left here by its name.
+        name = f"{self._id or 'new'}.{secrets.token_hex(8)}"
+        self._incoming = self._changes.layout.incoming / name
         return open(self._incoming, "xb", buffering=0)
 
     async def write(self, piece: bytes) -> None:
@@ -56,18 +59,18 @@ class LocalWriter:
 
     async def commit(self) -> BlobInfo:
         self._committing = True
-        return await self._changes.to_its_end(self._commit())
+        if self._received.file is not None:
+            # Not to be left half-way between incoming/ and the index.
+            return await self._changes.to_its_end(self._commit_file())
+        body = await self._received.whole()
+        return (await self._changes.add(self._record(body), None)).info()
 
-    async def _commit(self) -> BlobInfo:
+    async def _commit_file(self) -> BlobInfo:
         try:
-            body = await self._received.whole()
-            record = self._record(body)
-            if body is not None:
-                stored = await self._changes.add(record, None)
-            else:
-                await self._lane.run(self._sync)
-                stored = await self._changes.add(record, self._incoming)
-            return stored.info()
+            await self._received.whole()
+            record = self._record(None)
+            await self._lane.run(self._sync)
+            return (await self._changes.add(record, self._incoming)).info()
         except SyncFailed as error:
             raise self._changes.committer.fail(error) from error
         finally:
@@ -93,4 +96,8 @@ class LocalWriter:
             self._discard()
 
     def _discard(self) -> None:
-        self._received.discard(lambda: self._incoming.unlink(missing_ok=True))
+        self._received.discard(self._remove)
+
+    def _remove(self) -> None:
+        if self._incoming is not None:
+            self._incoming.unlink(missing_ok=True)
