@@ -16,6 +16,7 @@ from typing import Protocol
 from attrs import frozen
 from zope.interface import Attribute, Interface
 
+from sos.digest import PartitionDigest
 from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
@@ -139,17 +140,31 @@ class IBlobStore(Interface):
             other size is then refused with Incomplete.
         """
 
-    async def listing(after: str | None = None, limit: int | None = None) -> list[str]:
+    async def listing(
+        after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
         """List ids in the order of :func:`sos.ids.sort_key`.
 
         :param after: list from behind this id, whether it is stored or not.
         :param limit: list at most so many.
+        :param partition: list this one alone, see :func:`sos.ids.partition`.
 
         Raises Unavailable; a listing that cannot be whole is never returned.
         """
 
     async def status() -> StoreStatus:
         """Tell how the store is doing.  Raises Unavailable."""
+
+
+class IDigestedStore(IBlobStore):
+    """A store that can tell in short what it holds, to be compared with others."""
+
+    async def digests() -> dict[str, PartitionDigest]:
+        """Return the digest of each partition that holds anything, by its name.
+
+        Raises Unavailable, and NotFound when a server of the original system
+        is asked, which keeps none.
+        """
 
 
 @frozen

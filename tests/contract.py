@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from hashlib import sha1, sha256
+from itertools import count
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -11,10 +12,11 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
+from sos.digest import PartitionDigest, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
-from sos.ids import sort_key
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter
-from sos.metadata import EMPTY, Metadata
+from sos.ids import partition, sort_key
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IDigestedStore
+from sos.metadata import EMPTY, Metadata, encode
 from sos.transfer import transfer
 
 SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
@@ -41,6 +43,15 @@ async def content(blob: Blob) -> bytes:
         return blob.body
     async with aclosing(blob.body):
         return b"".join([piece async for piece in blob.body])
+
+
+def partitions(ids: list[str]) -> list[str]:
+    return sorted(set(map(partition, ids)))
+
+
+def twin_of(wanted: str) -> str:
+    """Return an opaque name in the partition *wanted*."""
+    return next(name for n in count() if partition(name := f"twin{n}") == wanted)
 
 
 class StoreContract:
@@ -190,6 +201,22 @@ class StoreContract:
         assert await store.listing(after="between") == behind
         assert await store.listing(after="f" * 40) == []
 
+    @ensureDeferred
+    async def test_a_listing_of_one_partition(self, store):
+        """All of it and nothing else, in pages too."""
+        for n in range(40):
+            await put(store, b"%d" % n, f"name{n}")
+        whole = await store.listing()
+        pages = [await store.listing(partition=each) for each in partitions(whole)]
+        assert [id for page in pages for id in page] == whole
+        last = partition(whole[-1])
+        await put(store, b"twin", twin := twin_of(last))
+        both = await store.listing(partition=last)
+        assert both == sorted([whole[-1], twin], key=sort_key)
+        assert await store.listing(partition=last, limit=1) == both[:1]
+        assert await store.listing(partition=last, after=both[0]) == both[1:]
+        assert await store.listing(partition=last, after=both[1]) == []
+
     @pytest.mark.parametrize("size", [10, 200_000])
     @ensureDeferred
     async def test_the_same_blob_can_be_stored_by_several_at_once(self, store, size):
@@ -216,3 +243,29 @@ class StoreContract:
         """The status of a store that is well has no reason why it is not."""
         status = await store.status()
         assert (status.writable, status.reason) == (True, None)
+
+
+class DigestContract:
+    """Inherit as well, where a store tells digests."""
+
+    @ensureDeferred
+    async def test_it_provides_digests(self, store):
+        """With the arguments that they should have."""
+        assert verifyObject(IDigestedStore, store)
+
+    @ensureDeferred
+    async def test_digests_follow_from_what_is_stored(self, store):
+        """Count, bytes and sum of each partition, whatever was tried in between."""
+        assert await store.digests() == {}
+        expected = {}
+        for n in range(30):
+            body, metadata = body_of(n), {"X-N": str(n)} if n % 2 else {}
+            info = await put(store, body, f"name{n}" if n % 3 else None, metadata)
+            name = partition(info.id)
+            expected[name] = expected.get(name, PartitionDigest()).with_blob(
+                n, record_sum(info.id, encode(metadata))
+            )
+            await put(store, body, info.id, {"X-Other": "ignored"})
+        with pytest.raises(Conflict):
+            await put(store, b"other", "name1")
+        assert await store.digests() == expected

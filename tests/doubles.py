@@ -28,7 +28,7 @@ class FailingStore:
     def writer(self, id=None, metadata=EMPTY, size=None):
         return _FailingWriter(self)
 
-    async def listing(self, after=None, limit=None):
+    async def listing(self, after=None, limit=None, partition=None):
         raise self.error
 
     async def status(self):

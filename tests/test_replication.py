@@ -142,7 +142,7 @@ class TestService:
         """Not even if it fails in a way that no one thought of."""
 
         class Buggy(MemoryStore):
-            async def listing(self, after=None, limit=None):
+            async def listing(self, after=None, limit=None, partition=None):
                 raise ZeroDivisionError
 
         service = ReplicationService({"default": group(Buggy())}, 2, 10.0, clock)
@@ -157,7 +157,7 @@ class TestService:
         """It does not go on behind the daemon's back."""
 
         class Hanging(MemoryStore):
-            async def listing(self, after=None, limit=None):
+            async def listing(self, after=None, limit=None, partition=None):
                 await Deferred()
 
         service = ReplicationService({"default": group(Hanging())}, 2, 10.0, clock)

@@ -9,10 +9,10 @@ from attrs import frozen
 from zope.interface import implementer
 
 from sos import ids
-from sos.digest import BodyDigest
+from sos.digest import BodyDigest, PartitionDigest, record_sum
 from sos.errors import Conflict, NotFound
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, StoreStatus
-from sos.metadata import EMPTY, Metadata
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
+from sos.metadata import EMPTY, Metadata, encode
 
 
 @frozen
@@ -22,7 +22,7 @@ class _Stored:
     hash: bytes
 
 
-@implementer(IBlobStore)
+@implementer(IDigestedStore)
 class MemoryStore:
     """Keeps blobs for as long as it lives.
 
@@ -54,10 +54,24 @@ class MemoryStore:
     ) -> IBlobWriter:
         return _MemoryWriter(self, id, metadata, size)
 
-    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
         start = "" if after is None else ids.sort_key(after)
-        keys = sorted(key for key in map(ids.sort_key, self.blobs) if key > start)
+        keys = sorted(
+            key
+            for key in map(ids.sort_key, self.blobs)
+            if key > start and key.startswith(partition or "")
+        )
         return [key[3:] for key in keys[:limit]]
+
+    async def digests(self) -> dict[str, PartitionDigest]:
+        found: dict[str, PartitionDigest] = {}
+        for id, stored in self.blobs.items():
+            before = found.get(ids.partition(id), PartitionDigest())
+            sum = record_sum(id, encode(stored.info.metadata))
+            found[ids.partition(id)] = before.with_blob(len(stored.body), sum)
+        return found
 
     async def status(self) -> StoreStatus:
         size = sum(len(stored.body) for stored in self.blobs.values())

@@ -16,9 +16,17 @@ from zope.interface import implementer
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import BodyDigest
+from sos.digest import BodyDigest, PartitionDigest
 from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces, StoreStatus
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBlobWriter,
+    IDigestedStore,
+    Pieces,
+    StoreStatus,
+)
 from sos.metadata import EMPTY, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, gather
 from sos.stores.lane import RunInThread
@@ -26,8 +34,11 @@ from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
 from sos.wire.client import ResponseBody
 
+# 4096 partitions, some 90 bytes each.
+_MOST_OF_DIGESTS = 1024 * 1024
 
-@implementer(IBlobStore)
+
+@implementer(IDigestedStore)
 class RemoteStore:
     """The blobs of a server.
 
@@ -84,8 +95,10 @@ class RemoteStore:
         writer = self.writer(spooled.id, spooled.metadata, spooled.size)
         return await transfer(spooled.body(), writer)
 
-    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
-        page = {"after": after, "limit": limit}
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        page = {"after": after, "limit": limit, "partition": partition}
         query = urlencode({name: value for name, value in page.items() if value is not None})
         found = await self._exchange.document("GET", f"/blobs?{query}" if query else "/blobs", None)
         if not isinstance(found, list):
@@ -96,7 +109,18 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
         # The original's servers list everything, whatever they are asked.
         start = "" if after is None else ids.sort_key(after)
-        return [key[3:] for key in keys if key > start][:limit]
+        wanted = [key for key in keys if key > start and key.startswith(partition or "")]
+        return [key[3:] for key in wanted[:limit]]
+
+    async def digests(self) -> dict[str, PartitionDigest]:
+        found = await self._exchange.document("GET", "/digests", _MOST_OF_DIGESTS)
+        try:
+            return {
+                ids.check_partition(name): PartitionDigest(int(count), int(size), int(sum, 16))
+                for name, (count, size, sum) in found.items()
+            }
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
     async def status(self) -> StoreStatus:
         try:

@@ -92,10 +92,12 @@ class ReplicatedStore:
             raise NoSpace(f"every server is full: {reasons}")
         raise Unavailable(f"no server took the blob: {reasons or 'all are marked readonly'}")
 
-    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
         found: set[str] = set()
         for member in self._members:
-            found.update(await member.store.listing(after, limit))
+            found.update(await member.store.listing(after, limit, partition))
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:

@@ -6,7 +6,7 @@ import attrs
 
 from sos import ids
 from sos.errors import InvalidRequest
-from sos.interfaces import IBlobStore
+from sos.interfaces import IDigestedStore
 from sos.web.bodies import answer_blob, store_body
 from sos.web.errors import answer_json
 from sos.web.routes import Routes
@@ -24,7 +24,7 @@ class BlobServer:
 
     app = Routes()
 
-    def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
+    def __init__(self, store: IDigestedStore, max_size: int | None = None) -> None:
         self._store = store
         self._max_size = max_size
 
@@ -49,19 +49,20 @@ class BlobServer:
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
     async def listing(self, request: Request) -> None:
-        """List the ids: all of them, or ``limit`` from behind ``after``."""
+        """List the ids: all of them, of one ``partition``, ``limit`` from behind ``after``."""
         after = _argument(request, b"after")
         limit = _argument(request, b"limit")
-        await self._send_listing(
-            request,
-            None if after is None else ids.check(after),
-            None if limit is None else _page_size(limit),
-        )
-
-    async def _send_listing(self, request: Request, after: str | None, limit: int | None) -> None:
+        partition = _argument(request, b"partition")
+        if after is not None:
+            ids.check(after)
+        if partition is not None:
+            ids.check_partition(partition)
         # Page by page, so that memory does not grow with what is stored.
-        page = await self._store.listing(after, limit or MAX_PAGE)
+        size = MAX_PAGE if limit is None else _page_size(limit)
+        page = await self._store.listing(after, size, partition)
         request.setHeader(b"Content-Type", b"application/json")
+        if limit is not None and len(page) == size:
+            request.setHeader(b"Link", _next_page(page[-1], size, partition))
         separator = b"["
         while page:
             # Ids are letters and digits, and need no escaping.
@@ -70,8 +71,17 @@ class BlobServer:
             await request.drained()
             if limit is not None:
                 break
-            page = await self._store.listing(page[-1], MAX_PAGE)
+            page = await self._store.listing(page[-1], size, partition)
         request.write(b"]" if separator == b"," else b"[]")
+
+    @app.route("/digests", methods=["GET"])
+    async def digests(self, request: Request) -> bytes:
+        """Tell in short what each partition holds: count, bytes, sum."""
+        found = await self._store.digests()
+        return answer_json(
+            request,
+            {name: (each.count, each.bytes, f"{each.sum:032x}") for name, each in found.items()},
+        )
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
@@ -86,6 +96,11 @@ def _argument(request: Request, name: bytes) -> str | None:
     if len(values) > 1:
         raise InvalidRequest(f"{name.decode('ascii')} is given {len(values)} times")
     return values[0].decode("latin-1")
+
+
+def _next_page(last: str, limit: int, partition: str | None) -> bytes:
+    query = f"after={last}&limit={limit}" + (f"&partition={partition}" if partition else "")
+    return f'</blobs?{query}>; rel="next"'.encode("ascii")
 
 
 def _page_size(text: str) -> int:

@@ -15,16 +15,16 @@ from sos.errors import Mismatch, NotFound, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
 from sos.transfer import transfer
-from tests.contract import StoreContract, body_of, content, content_id, put
+from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 
 
-class TestLocalStore(StoreContract):
+class TestLocalStore(StoreContract, DigestContract):
     @pytest.fixture
     def store(self, local_store):
         return local_store
 
 
-class TestLocalStoreWithoutFsync(StoreContract):
+class TestLocalStoreWithoutFsync(StoreContract, DigestContract):
     @pytest.fixture
     def store(self, tmp_path, reactor):
         store = LocalStore(tmp_path / "store", reactor, durable=False)

@@ -3,10 +3,10 @@
 import pytest
 
 from sos.stores.memory import MemoryStore
-from tests.contract import StoreContract
+from tests.contract import DigestContract, StoreContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, DigestContract):
     @pytest.fixture
     def store(self):
         return MemoryStore()

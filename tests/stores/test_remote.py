@@ -12,11 +12,11 @@ from twisted.web.server import NOT_DONE_YET
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
-from tests.contract import StoreContract, body_of, content, content_id, put
+from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 from tests.servers import remote_store, serving
 
 
-class TestRemoteStore(StoreContract):
+class TestRemoteStore(StoreContract, DigestContract):
     @async_yield_fixture
     async def store(self, reactor):
         async with serving(BlobServer(MemoryStore()).app.resource(), reactor) as store:

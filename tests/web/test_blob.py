@@ -138,8 +138,39 @@ def test_a_page_of_the_listing(ask):
         ask("POST", f"/blob/{n}", b"")
     whole = ask("GET", "/blobs").json
     assert ask("GET", f"/blobs?after={whole[3]}&limit=2").json == whole[4:6]
-    for query in ("limit=0", "limit=10001", "limit=x", "limit=+1", "limit=1&limit=1", "after=A"):
+    for query in (
+        "partition=AB",
+        "partition=abcd",
+        "limit=0",
+        "limit=10001",
+        "limit=x",
+        "limit=+1",
+        "limit=1&limit=1",
+        "after=A",
+    ):
         assert ask("GET", f"/blobs?{query}").status == 400
+
+
+def test_a_page_tells_where_the_next_one_is(ask):
+    """In a Link header (RFC 8288), as long as there may be one."""
+    for n in range(5):
+        ask("POST", f"/blob/{n}", b"")
+    path, listed = "/blobs?limit=2", []
+    while path:
+        answer = ask("GET", path)
+        listed += answer.json
+        link = answer.headers.get(b"link", b"").decode()
+        path = link.partition("<")[2].partition(">")[0]
+        assert not link or link.endswith('; rel="next"')
+    assert listed == ask("GET", "/blobs").json
+
+
+def test_digests(ask):
+    """By partition: count, bytes, and the sum as 32 hex digits."""
+    assert ask("GET", "/digests").json == {}
+    ask("POST", "/blob/" + content_id(b"abc"), b"abc")
+    ((name, (count, size, sum)),) = ask("GET", "/digests").json.items()
+    assert (name, count, size, len(sum)) == (content_id(b"abc")[:3], 1, 3, 32)
 
 
 def test_status(ask):

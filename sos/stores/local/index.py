@@ -49,22 +49,22 @@ class Index:
         with self._environment.begin(self._blobs) as reading:
             return reading.get(_key(id))
 
-    def listing(self, after: str | None, limit: int) -> list[str]:
-        """Return up to *limit* ids in order, from behind the id *after*."""
+    def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
+        """Return up to *limit* ids in order, from behind *after*, of one partition or all."""
+        prefix = (partition or "").encode("ascii")
+        start = max(prefix, b"" if after is None else _key(after))
+        page: list[str] = []
         with self._environment.begin(self._blobs, buffers=True) as transaction:
             cursor = transaction.cursor()
-            start = b"" if after is None else _key(after)
-            found = cursor.set_range(start) if start else cursor.first()
-            if found and bytes(cursor.key()) == start:
-                found = cursor.next()
-            if not found:
-                return []
-            page: list[str] = []
-            for key in cursor.iternext(keys=True, values=False):
-                page.append(bytes(key[3:]).decode("ascii"))
-                if len(page) == limit:
+            if not (cursor.set_range(start) if start else cursor.first()):
+                return page
+            for view in cursor.iternext(keys=True, values=False):
+                key = bytes(view)
+                if len(page) == limit or not key.startswith(prefix):
                     break
-            return page
+                if after is None or key > start:
+                    page.append(key[3:].decode("ascii"))
+        return page
 
     def digests(self) -> dict[str, PartitionDigest]:
         """Return the digest of every partition that holds anything, by its name."""

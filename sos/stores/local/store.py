@@ -17,9 +17,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from sos import ids
-from sos.digest import BodyDigest
+from sos.digest import BodyDigest, PartitionDigest
 from sos.errors import NotFound
-from sos.interfaces import Blob, BlobInfo, IBlobStore, IBlobWriter, StoreStatus
+from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
@@ -41,7 +41,7 @@ _WHOLE = 1 << 62
 _log = Logger()
 
 
-@implementer(IBlobStore)
+@implementer(IDigestedStore)
 class LocalStore:
     """Keeps blobs in a directory.  It must be opened before it is used.
 
@@ -117,8 +117,13 @@ class LocalStore:
         digest = BodyDigest(id, self._algorithm, size)
         return LocalWriter(self._changes, id, metadata, digest, self._now)
 
-    async def listing(self, after: str | None = None, limit: int | None = None) -> list[str]:
-        return self._index.listing(after, _WHOLE if limit is None else limit)
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        return self._index.listing(after, _WHOLE if limit is None else limit, partition)
+
+    async def digests(self) -> dict[str, PartitionDigest]:
+        return self._index.digests()
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()
