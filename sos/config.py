@@ -201,6 +201,36 @@ def size(text: str) -> int:
     return int(match[1]) * 1024**exponent
 
 
+@frozen
+class Reserve:
+    """What is to stay free of a disk: so many bytes, or a percentage of its size."""
+
+    bytes: int = 0
+    percent: float = 0.0
+
+    def of(self, capacity: int) -> int:
+        """Return the reserve of a disk of *capacity* bytes, in bytes."""
+        return self.bytes + int(capacity * self.percent / 100)
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%" if self.percent else f"{self.bytes} bytes"
+
+
+#: Everything may be filled.
+NO_RESERVE = Reserve()
+
+
+def reserve(text: str) -> Reserve:
+    """A size, or a percentage: ``10G``, ``1%``."""
+    number = text.strip().removesuffix("%")
+    if number == text.strip():
+        return Reserve(bytes=size(text))
+    percent = float(number)
+    if not 0 <= percent < 100:
+        raise ValueError(f"{text!r} is not a reserve: 10G, or 0% to 99%")
+    return Reserve(percent=percent)
+
+
 def algorithm(text: str) -> str:
     """The hash that names new content: ``sha1`` or ``sha256``."""
     if text not in ids.ALGORITHMS:

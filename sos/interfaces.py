@@ -138,6 +138,8 @@ class IBlobStore(Interface):
         :param id: its id, or None to store it under its content id.
         :param size: of the body in bytes, where it is known; a body of any
             other size is then refused with Incomplete.
+
+        Raises NoSpace or ReadOnly where it is known that it cannot be stored.
         """
 
     async def listing(

@@ -8,6 +8,7 @@ from sos import __version__
 from sos.cli.demo import demo
 from sos.cli.objects import get, put, stat
 from sos.cli.replicate import replicate
+from sos.cli.scrub import scrub
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,5 +17,5 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, replicate, demo):
+for command in (put, get, stat, replicate, scrub, demo):
     main.add_command(command)

@@ -15,9 +15,9 @@ from rich.progress import Progress, TaskID
 
 from sos import config, ids
 from sos.cli import progress
-from sos.cli.reactor import run
+from sos.cli.reactor import converted, run
 from sos.digest import BodyDigest
-from sos.errors import InvalidRequest, Mismatch, SOSError
+from sos.errors import Mismatch, SOSError
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import canonical_name, check
 from sos.stores.exchange import Exchange, Upload
@@ -29,33 +29,14 @@ from sos.wire.client import http_client
 _READ_SIZE = 256 * 1024
 
 
-def _url(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    try:
-        return config.server_url(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _id(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    try:
-        return ids.check(value)
-    except InvalidRequest as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _headers(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
+def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     headers = {}
     for value in values:
         name, colon, text = value.partition(":")
         if not colon:
-            raise click.BadParameter(f"{value!r} is not a header: 'X-Name: value'")
+            raise ValueError(f"{value!r} is not a header: 'X-Name: value'")
         headers[canonical_name(name.strip())] = text.strip()
-    try:
-        return check(headers)
-    except InvalidRequest as error:
-        raise click.BadParameter(str(error)) from None
+    return check(headers)
 
 
 _download = click.option(
@@ -66,7 +47,7 @@ _download = click.option(
     envvar="SOS_DOWNLOAD",
     show_default=True,
     show_envvar=True,
-    callback=_url,
+    callback=converted(config.server_url),
     help="Where the API server serves fetches.",
 )
 
@@ -81,7 +62,7 @@ _download = click.option(
     envvar="SOS_UPLOAD",
     show_default=True,
     show_envvar=True,
-    callback=_url,
+    callback=converted(config.server_url),
     help="Where the API server takes uploads.",
 )
 @click.option(
@@ -90,7 +71,7 @@ _download = click.option(
     "metadata",
     multiple=True,
     metavar="'X-NAME: VALUE'",
-    callback=_headers,
+    callback=converted(_metadata),
     help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
 )
 def put(files: tuple[str, ...], server: str, metadata: dict[str, str]) -> None:
@@ -152,7 +133,7 @@ async def _pieces(
 
 
 @click.command()
-@click.argument("id", callback=_id)
+@click.argument("id", callback=converted(ids.check))
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of standard output.")
 @_download
 def get(id: str, output: str | None, server: str) -> None:
@@ -203,7 +184,7 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 
 
 @click.command()
-@click.argument("id", callback=_id)
+@click.argument("id", callback=converted(ids.check))
 @_download
 def stat(id: str, server: str) -> None:
     """Tell the size and the metadata of the object ID."""

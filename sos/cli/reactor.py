@@ -10,9 +10,21 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from sos.errors import SOSError
+from sos.errors import InvalidRequest, SOSError
 
 T = TypeVar("T")
+
+
+def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
+    """Return a callback for a click option that takes what *convert* makes of it."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> T | None:
+        try:
+            return None if value is None else convert(value)
+        except (ValueError, InvalidRequest) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:

@@ -9,7 +9,7 @@ import click
 
 from sos import config, ids
 from sos.cli import progress
-from sos.cli.reactor import run
+from sos.cli.reactor import converted, run
 from sos.errors import ConfigError
 from sos.replication import Summary
 from sos.replication import replicate as replicate_groups
@@ -18,19 +18,12 @@ from sos.tap import cluster
 _DEFAULT_COPIES = 2
 
 
-def _copies(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    try:
-        return None if value is None else config.copies(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command()
 @click.option("--verbose", "-v", is_flag=True, help="Print a line for each copy made.")
 @click.option(
     "--min-copies",
     metavar="N",
-    callback=_copies,
+    callback=converted(config.copies),
     help="Servers of a group that should hold each blob.  [default: 2]",
 )
 @click.option("--blob-server", metavar="URL,URL", help="Replicate among these, as one group.")

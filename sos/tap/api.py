@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -14,11 +13,10 @@ from sos import __version__, config, ids
 from sos.interfaces import IBlobStore
 from sos.replication import ReplicationService
 from sos.stores.lane import threads_of
-from sos.stores.local import LocalStore
 from sos.stores.replicated import ReplicatedStore
-from sos.tap import cluster
+from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions
-from sos.tap.services import Announcement, StoreService, listening, tcp
+from sos.tap.services import Announcement, listening, tcp
 from sos.web.api import DownloadServer, UploadServer
 
 #: What holds where neither an option nor the section [sos] says otherwise.
@@ -67,11 +65,12 @@ class Options(DaemonOptions):
         ["hash", None, None, "Hash for new ids, sha1 or sha256. [default: sha1]", config.algorithm],
         ["max-size", None, None, "Refuse larger objects (bytes, or 64K, 8M, 5G).", config.size],
         ["access-log", None, None, "Write each request to this file, in combined format."],
+        *local.PARAMETERS,
     ]
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
-        ["no-fsync", None, "With --store: acknowledge what a power cut would lose."],
+        *local.FLAGS,
     ]
 
     def __init__(self) -> None:
@@ -116,8 +115,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     whole = MultiService()
+    store: IBlobStore
     if options["store"] is not None:
-        store, about = _embedded(options, whole, reactor)
+        store, _, about = local.add_store(whole, options, reactor, options["hash"])
     else:
         store, about = _clustered(options, whole, reactor)
     log = options["access-log"], bool(options["verbose"]), reactor
@@ -126,23 +126,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         *listening(DownloadServer(store).app, options["downloads"], *log),
     ):
         service.setServiceParent(whole)
-    Announcement(
-        [
-            f"SOS API server {__version__}",
-            f"  takes uploads on {' '.join(options['uploads'])}",
-            f"  serves fetches on {' '.join(options['downloads'])}",
-            *about,
-        ]
-    ).setServiceParent(whole)
+    lines = [
+        f"takes uploads on {' '.join(options['uploads'])}",
+        f"serves fetches on {' '.join(options['downloads'])}",
+        *about,
+    ]
+    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
     return whole
-
-
-def _embedded(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
-    durable = not options["no-fsync"]
-    store = LocalStore(Path(options["store"]), reactor, options["hash"], durable)
-    StoreService(store).setServiceParent(whole)
-    durability = "on" if durable else "OFF, a power cut loses objects"
-    return store, [f"  keeps everything in {options['store']}, fsync {durability}"]
 
 
 def _clustered(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
@@ -156,4 +146,4 @@ def _clustered(options: Options, whole: MultiService, reactor: Any) -> tuple[IBl
         about.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
     else:
         about.append("does not replicate: run sos replicate")
-    return store, [f"  {line}" for line in about]
+    return store, about

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
 
 from sos import __version__, config
-from sos.stores.local import LocalStore
+from sos.tap import local
 from sos.tap.options import DaemonOptions
-from sos.tap.services import Announcement, StoreService, listening, tcp
+from sos.tap.services import Announcement, listening, tcp
 from sos.web.blob import BlobServer
 
 
@@ -28,11 +27,9 @@ class Options(DaemonOptions):
         ["store", "s", "data", "Directory that holds the blobs; it is made if there is none."],
         ["max-size", None, None, "Refuse larger blobs (bytes, or 64K, 8M, 5G).", config.size],
         ["access-log", None, None, "Write each request to this file, in combined format."],
+        *local.PARAMETERS,
     ]
-    optFlags = [
-        ["verbose", "v", "Write each request to the log."],
-        ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
-    ]
+    optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,20 +52,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
-    store = LocalStore(Path(options["store"]), reactor, durable=not options["no-fsync"])
-    face = BlobServer(store, options["max-size"])
     whole = MultiService()
-    StoreService(store).setServiceParent(whole)
+    store, scrub, about = local.add_store(whole, options, reactor)
+    face = BlobServer(store, options["max-size"], scrub)
     for service in listening(
         face.app, options["endpoints"], options["access-log"], bool(options["verbose"]), reactor
     ):
         service.setServiceParent(whole)
-    durability = "OFF, a power cut loses blobs" if options["no-fsync"] else "on"
-    Announcement(
-        [
-            f"SOS blob server {__version__}",
-            f"  listens on {' '.join(options['endpoints'])}",
-            f"  store {options['store']}, fsync {durability}",
-        ]
-    ).setServiceParent(whole)
+    lines = [f"listens on {' '.join(options['endpoints'])}", *about]
+    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
     return whole

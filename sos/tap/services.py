@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from klein import Klein
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from sos.errors import StoreUnusable
-from sos.stores.local import LocalStore
 from sos.wire.site import Site
 
 _log = Logger()
-
-
-class StoreService(Service):
-    """Keeps a local store open while the daemon runs."""
-
-    def __init__(self, store: LocalStore) -> None:
-        self._store = store
-
-    def startService(self) -> None:
-        try:
-            self._store.open()
-        except StoreUnusable as error:
-            _give_up(error)
-        super().startService()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return ensureDeferred(self._store.close())
 
 
 class ListeningService(StreamServerEndpointService):
@@ -47,19 +26,21 @@ class ListeningService(StreamServerEndpointService):
         try:
             super().privilegedStartService()
         except CannotListenError as error:
-            _give_up(error)
+            give_up(error)
 
 
 class Announcement(Service):
     """Tells, once all the other services have started, what runs where."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, title: str, lines: Sequence[str]) -> None:
+        self._title = title
         self._lines = lines
 
     def startService(self) -> None:
         super().startService()
+        _log.info("{title}", title=self._title)
         for line in self._lines:
-            _log.info("{line}", line=line)
+            _log.info("  {line}", line=line)
 
 
 def listening(
@@ -85,7 +66,8 @@ def tcp(host: str, port: int) -> str:
     return f"tcp:{port}:interface={escaped}"
 
 
-def _give_up(error: Exception) -> None:
+def give_up(error: Exception) -> NoReturn:
+    """End the daemon's start, and say why."""
     # The log may be a file that no one looks at, the terminal may be gone.
     _log.critical("cannot start: {error}", error=error)
     raise SystemExit(f"cannot start: {error}") from None

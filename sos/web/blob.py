@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from sos import ids
+from sos import __version__, ids
 from sos.errors import InvalidRequest
 from sos.interfaces import IDigestedStore
+from sos.scrub import Report
 from sos.web.bodies import answer_blob, store_body
 from sos.web.errors import answer_json
 from sos.web.routes import Routes
@@ -20,13 +21,17 @@ class BlobServer:
     """Serves one store.
 
     :param max_size: most bytes of a blob, None for any.
+    :param scrub: what scrubbing the store has found, for ``/status``.
     """
 
     app = Routes()
 
-    def __init__(self, store: IDigestedStore, max_size: int | None = None) -> None:
+    def __init__(
+        self, store: IDigestedStore, max_size: int | None = None, scrub: Report | None = None
+    ) -> None:
         self._store = store
         self._max_size = max_size
+        self._scrub = scrub
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -85,8 +90,12 @@ class BlobServer:
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
-        """Tell how the store is doing."""
-        return answer_json(request, attrs.asdict(await self._store.status()))
+        """Tell how the store is doing, and what its scrub has found."""
+        found = attrs.asdict(await self._store.status())
+        found["version"] = __version__
+        if self._scrub is not None:
+            found["scrub"] = attrs.asdict(self._scrub)
+        return answer_json(request, found)
 
 
 def _argument(request: Request, name: bytes) -> str | None:

@@ -17,11 +17,11 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from sos import ids
+from sos.config import NO_RESERVE, Reserve
 from sos.digest import BodyDigest, PartitionDigest
-from sos.errors import NotFound
+from sos.errors import NotFound, ReadOnly
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
 from sos.metadata import EMPTY, Metadata
-from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
 from sos.stores.local import record as records
 from sos.stores.local.changes import Changes
@@ -31,6 +31,7 @@ from sos.stores.local.index import Index
 from sos.stores.local.reading import BodyPieces, open_body
 from sos.stores.local.record import Damaged, Record
 from sos.stores.local.recovery import settle_incoming
+from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class LocalStore:
 
     :param algorithm: the hash of new content ids.
     :param durable: False acknowledges blobs that a power cut would lose.
+    :param reserve: what is to stay free on the disk.
     :param now: tells the time in seconds since the epoch.
     """
 
@@ -56,6 +58,7 @@ class LocalStore:
         reactor: IReactorFromThreads,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         durable: bool = True,
+        reserve: Reserve = NO_RESERVE,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.name = str(directory)
@@ -63,6 +66,7 @@ class LocalStore:
         self._algorithm = algorithm
         self._now = now
         self._layout = Layout(directory, durable)
+        self._space = Space(directory, reserve)
 
     def open(self) -> None:
         """Lock the directory, settle what a crash left, and be ready.
@@ -114,8 +118,11 @@ class LocalStore:
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
+        if self._committer.failure is not None:
+            raise ReadOnly(self._committer.failure)
+        self._space.check(size or 0)
         digest = BodyDigest(id, self._algorithm, size)
-        return LocalWriter(self._changes, id, metadata, digest, self._now)
+        return LocalWriter(self._changes, self._space, id, metadata, digest, self._now)
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -127,15 +134,17 @@ class LocalStore:
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()
-        with disk_errors():
-            disk = os.statvfs(self._layout.root)
+        capacity, free = self._space.disk()
+        reason = self._committer.failure
+        if reason is None and self._space.full:
+            reason = "the disk is full but for its reserve"
         return StoreStatus(
-            writable=self._committer.failure is None,
-            reason=self._committer.failure,
+            writable=reason is None,
+            reason=reason,
             blobs=sum(digest.count for digest in digests),
             size=sum(digest.bytes for digest in digests),
-            capacity=disk.f_blocks * disk.f_frsize,
-            free=disk.f_bavail * disk.f_frsize,
+            capacity=capacity,
+            free=free,
         )
 
     async def _find(self, id: str) -> tuple[BlobInfo, Record, bytes]:

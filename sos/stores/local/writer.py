@@ -24,7 +24,12 @@ from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
 from sos.stores.local.record import Record
+from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
+
+# Bytes that a record can take beside an inline body: a page of metadata, with
+# the pages of the index above it.
+_RECORD_SIZE = 16 * 1024
 
 
 @implementer(IBlobWriter)
@@ -34,12 +39,14 @@ class LocalWriter:
     def __init__(
         self,
         changes: Changes,
+        space: Space,
         id: str | None,
         metadata: Metadata,
         digest: BodyDigest,
         now: Callable[[], float],
     ) -> None:
         self._changes = changes
+        self._space = space
         self._metadata = metadata
         self._now = now
         self._id = id
@@ -55,9 +62,11 @@ class LocalWriter:
         return open(self._incoming, "xb", buffering=0)
 
     async def write(self, piece: bytes) -> None:
+        self._space.take(len(piece))
         await self._received.write(piece)
 
     async def commit(self) -> BlobInfo:
+        self._space.take(_RECORD_SIZE)
         self._committing = True
         if self._received.file is not None:
             # Not to be left half-way between incoming/ and the index.

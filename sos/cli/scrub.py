@@ -1,0 +1,65 @@
+"""``sos scrub``: check a store that no daemon has open."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sos import config
+from sos.cli import progress
+from sos.cli.reactor import converted, run
+from sos.scrub import Report
+from sos.scrub import scrub as scrub_store
+from sos.stores.local import LocalStore
+
+
+@click.command()
+@click.option(
+    "--store",
+    "-s",
+    required=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The store's directory.",
+)
+@click.option(
+    "--rate",
+    metavar="BYTES",
+    callback=converted(config.size),
+    help="Read no more in a second (64K, 8M).  [default: no limit]",
+)
+def scrub(store: Path, rate: int | None) -> None:
+    """Read every blob of a store again, and set damaged ones aside.
+
+    A store that a daemon has open is scrubbed by that: see --scrub-every of
+    twistd sos-blob.  Ends with 1 when anything was found.  Example:
+
+        sos scrub --store /var/lib/sos/data1
+    """
+
+    async def one_pass(reactor: Any) -> Report:
+        opened = LocalStore(store.absolute(), reactor)
+        opened.open()
+        try:
+            total = (await opened.status()).blobs
+            report = Report()
+            with progress.of_things() as bar:
+                task = bar.add_task("checking", total=total)
+
+                def show(report: Report) -> None:
+                    bar.update(task, completed=report.checked)
+
+                def warn(text: str) -> None:
+                    click.echo(text, err=True)
+
+                await scrub_store(opened, report, reactor, rate or 0, time.time, show, warn)
+            return report
+        finally:
+            await opened.close()
+
+    report = run(one_pass)
+    click.echo(report)
+    raise SystemExit(0 if report.ok else 1)

@@ -1,0 +1,241 @@
+"""Scrub: read everything again, so that damage is found while there are other copies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import attrs
+from attrs import define, field
+from attrs.validators import instance_of, optional
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from sos import ids
+from sos.errors import InvalidId, Mismatch, NotFound, SOSError
+from sos.interfaces import IBlobStore
+
+#: A blob counts for at least so many bytes of the rate: there is more to it
+#: than its body.
+_LEAST = 16 * 1024
+_PAGE = 1000
+#: Seconds between two notes of how far a pass is.
+_SAVE_EVERY = 10.0
+#: Seconds from the start of the daemon to that of a pass that is due.
+_SETTLE = 60.0
+
+_log = Logger()
+
+
+def _is_id(report: Report, attribute: object, value: str) -> None:
+    ids.check(value)
+
+
+@define
+class Report:
+    """How far a pass over a store is, and what it found.
+
+    :param position: the last id that was read, None between two passes.
+    :param started_at: when it was begun, in seconds since the epoch.
+    :param finished_at: when the last whole pass ended.
+    :param checked: blobs read, with *bytes* in their bodies.
+    :param damaged: of those, not what was stored, and set aside.
+    :param unreadable: of those, refused by the disk; they are left as they are.
+    """
+
+    position: str | None = field(default=None, validator=optional([instance_of(str), _is_id]))
+    started_at: float | None = field(default=None, validator=optional(instance_of(float)))
+    finished_at: float | None = field(default=None, validator=optional(instance_of(float)))
+    checked: int = field(default=0, validator=instance_of(int))
+    bytes: int = field(default=0, validator=instance_of(int))
+    damaged: int = field(default=0, validator=instance_of(int))
+    unreadable: int = field(default=0, validator=instance_of(int))
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.damaged or self.unreadable)
+
+    def begin(self, now: float) -> None:
+        """Begin a new pass, of which nothing is known but the time."""
+        self.started_at = now
+        self.checked = self.bytes = self.damaged = self.unreadable = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.checked} blobs checked, {self.bytes} bytes: "
+            f"{self.damaged} damaged and set aside, {self.unreadable} unreadable"
+        )
+
+
+async def scrub(
+    store: IBlobStore,
+    report: Report,
+    clock: IReactorTime,
+    rate: int,
+    now: Callable[[], float],
+    progress: Callable[[Report], None] = lambda report: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Read every blob of *store* from behind ``report.position``, and keep *report*.
+
+    Reading is what verifies a blob, and sets a damaged one aside.
+
+    :param rate: bytes to read in a second, 0 for as many as can be.
+    :param progress: called after each blob.
+    :param warn: called with a line about each blob that is not well.
+    """
+    if report.position is None:
+        report.begin(now())
+    pace = _Pace(rate, clock)
+    while page := await store.listing(report.position, _PAGE):
+        for id in page:
+            try:
+                report.bytes += await _read(store, id, pace)
+            except (NotFound, Mismatch) as error:
+                report.damaged += 1
+                warn(f"{id} is damaged: {error}")
+            except SOSError as error:
+                report.unreadable += 1
+                warn(f"{id} cannot be read: {error}")
+            report.checked += 1
+            report.position = id
+            progress(report)
+    report.position = None
+    report.finished_at = now()
+
+
+async def _read(store: IBlobStore, id: str, pace: _Pace) -> int:
+    await pace.spend(_LEAST)
+    blob = await store.read(id)
+    if isinstance(blob.body, bytes):
+        return len(blob.body)
+    size = 0
+    async with aclosing(blob.body):
+        async for piece in blob.body:
+            size += len(piece)
+            await pace.spend(len(piece))
+    return size
+
+
+class _Pace:
+    """Holds its caller back to *rate* bytes a second, 0 for no limit."""
+
+    def __init__(self, rate: int, clock: IReactorTime) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._begun = clock.seconds()
+        self._spent = 0
+
+    async def spend(self, size: int) -> None:
+        self._spent += size
+        due = self._begun + self._spent / self._rate if self._rate else 0.0
+        # Even when nothing is to be waited for, others get their turn.
+        await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
+
+
+def load(path: Path) -> Report:
+    """Return the report in the file *path*, or a new one if there is none."""
+    try:
+        return Report(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return Report()
+    except (OSError, ValueError, TypeError, InvalidId) as error:
+        _log.warn("{path} is no scrub report, a new pass begins: {error}", path=path, error=error)
+        return Report()
+
+
+def save(report: Report, path: Path) -> None:
+    """Keep *report* in the file *path*."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(json.dumps(attrs.asdict(report)))
+    os.replace(unfinished, path)
+
+
+class ScrubService(Service):
+    """Makes a pass every *every* seconds, and goes on with one that was broken off.
+
+    :param path: where the report is kept from one start to the next.
+    :param rate: bytes to read in a second.
+    :param every: seconds from the end of a pass to the next.
+    :param now: tells the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: IBlobStore,
+        path: Path,
+        rate: int,
+        every: float,
+        clock: IReactorTime,
+        now: Callable[[], float],
+    ) -> None:
+        self.report = Report()
+        self._store = store
+        self._path = path
+        self._rate = rate
+        self._every = every
+        self._clock = clock
+        self._now = now
+        self._next: IDelayedCall | None = None
+        self._running: Deferred[None] = succeed(None)
+        self._saved_at = 0.0
+
+    def startService(self) -> None:
+        super().startService()
+        found = load(self._path)
+        for name, value in attrs.asdict(found).items():
+            setattr(self.report, name, value)
+        self._schedule()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        self._running.cancel()
+        return self._running
+
+    def _schedule(self) -> None:
+        due = 0.0
+        if self.report.position is None and self.report.finished_at is not None:
+            due = self.report.finished_at + self._every - self._now()
+        self._next = self._clock.callLater(max(due, _SETTLE), self._start)
+
+    def _start(self) -> None:
+        self._running = ensureDeferred(self._pass())
+
+    async def _pass(self) -> None:
+        try:
+            await scrub(
+                self._store, self.report, self._clock, self._rate, self._now, self._note, _warn
+            )
+            _log.info("scrub: {report}", report=self.report)
+        except CancelledError:
+            pass
+        except Exception:
+            _log.failure("the scrub failed; it will go on later")
+        finally:
+            self._save()
+            if self.running:
+                self._schedule()
+
+    def _note(self, report: Report) -> None:
+        if self._clock.seconds() - self._saved_at > _SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        self._saved_at = self._clock.seconds()
+        try:
+            save(self.report, self._path)
+        except OSError as error:  # a full disk, say: the pass goes on
+            _log.warn("{path}: {error}", path=self._path, error=error)
+
+
+def _warn(text: str) -> None:
+    _log.error("scrub: {text}", text=text)
