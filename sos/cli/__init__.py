@@ -6,6 +6,7 @@ import click
 
 from sos import __version__
 from sos.cli.demo import demo
+from sos.cli.importing import import_
 from sos.cli.objects import get, put, stat
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
@@ -17,5 +18,5 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, replicate, scrub, demo):
+for command in (put, get, stat, replicate, scrub, import_, demo):
     main.add_command(command)

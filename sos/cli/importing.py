@@ -1,0 +1,132 @@
+"""``sos import``: take over the directory of an original blob server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import define
+from twisted.internet.defer import ensureDeferred, gatherResults
+
+from sos import ids, metadata
+from sos.cli import progress
+from sos.cli.reactor import run
+from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
+from sos.stores.local import LocalStore
+from sos.transfer import transfer
+
+_READ_SIZE = 256 * 1024
+# Uploads under way at once: what shares a sync, and what holds open files.
+_CONCURRENCY = 32
+
+
+@define
+class _Outcome:
+    taken: int = 0
+    there: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.taken} blobs taken over, {self.there} were there, {self.failed} not taken"
+
+
+@click.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--store",
+    "-s",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The store's directory; it is made if there is none.",
+)
+def import_(directory: Path, store: Path) -> None:
+    """Store every file of DIRECTORY, with its metadata.
+
+    That is what a blob server of the original system keeps: a flat directory,
+    a file a blob, its X-* headers in ID.json beside it.  Each body is checked
+    against its id.  What is in the store already is passed over, so that an
+    import that was broken off can be started again.  Nothing in DIRECTORY is
+    changed.  Ends with 1 when anything could not be taken.  Example:
+
+        sos import /srv/sos/data1 --store /var/lib/sos/data1
+    """
+
+    async def work(reactor: Any) -> _Outcome:
+        opened = LocalStore(store.absolute(), reactor)
+        opened.open()
+        outcome = _Outcome()
+        try:
+            with progress.of_things() as bar:
+                task = bar.add_task("importing", total=sum(1 for _ in _bodies(directory)))
+                remaining = _bodies(directory)
+
+                async def worker() -> None:
+                    for path in remaining:
+                        await _take(path, opened, outcome)
+                        bar.advance(task)
+
+                await gatherResults([ensureDeferred(worker()) for _ in range(_CONCURRENCY)])
+        finally:
+            await opened.close()
+        return outcome
+
+    outcome = run(work)
+    click.echo(outcome)
+    raise SystemExit(1 if outcome.failed else 0)
+
+
+def _bodies(directory: Path) -> Iterator[Path]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.endswith(".json"):
+                yield Path(entry.path)
+
+
+async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
+    try:
+        id = ids.check(path.name)
+        size = path.stat().st_size
+        if await _is_there(store, id, size):
+            outcome.there += 1
+            return
+        await transfer(_pieces(path), store.writer(id, _metadata(path), size))
+        outcome.taken += 1
+    except InvalidId:
+        outcome.failed += 1
+        click.echo(f"{path}: its name is not an id", err=True)
+    except (SOSError, OSError) as error:
+        outcome.failed += 1
+        click.echo(f"{path}: {error}", err=True)
+
+
+async def _is_there(store: LocalStore, id: str, size: int) -> bool:
+    try:
+        return (await store.stat(id)).size == size
+    except NotFound:
+        return False
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        text = path.with_name(path.name + ".json").read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return {}
+    try:
+        found = metadata.decode(text.encode("utf-8", "surrogateescape"))
+    except InvalidMetadata as error:
+        raise InvalidMetadata(f"{path.name}.json: {error}") from None
+    return {
+        name: value
+        for name, value in ((metadata.canonical_name(n), v) for n, v in found.items())
+        if not metadata.is_excluded(name)
+    }
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(_READ_SIZE):
+            yield piece

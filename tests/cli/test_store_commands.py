@@ -1,0 +1,110 @@
+"""``sos scrub`` and ``sos import``, with real directories."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha1
+
+import pytest
+
+from tests.contract import body_of, content_id
+from tests.daemons import Place, free_ports
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+@pytest.fixture
+def original(place):
+    """What a blob server of the original system has kept."""
+    directory = place.directory / "old"
+    directory.mkdir()
+    for n, size in enumerate((0, 10, 65_536, 65_537, 1_000_000)):
+        body = body_of(size, seed=n)
+        (directory / content_id(body)).write_bytes(body)
+    (directory / f"{content_id(body)}.json").write_text(
+        json.dumps({"X-Mime-Type": "image/png", "X-File-Name": "caf\u00e9.png", "X-Real-Ip": "::1"})
+    )
+    (directory / "named").write_bytes(b"by name")
+    return directory
+
+
+def test_a_directory_is_taken_over(place, original):
+    """Bodies and metadata, as a blob server then serves them."""
+    done = place.sos("import old --store new")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"6 blobs taken over, 0 were there, 0 not taken\n"
+    done = place.sos("import old --store new")
+    assert done.stdout == b"0 blobs taken over, 6 were there, 0 not taken\n"
+    up, down = free_ports(2)
+    ports = f"--upload-port {up} --download-port {down}"
+    place.twistd(f"sos-api --store new --api-host 127.0.0.1 {ports}", up, down)
+    for path in original.iterdir():
+        if path.suffix != ".json":
+            got = place.sos(f"get {path.name} --from http://127.0.0.1:{down}")
+            assert got.stdout == path.read_bytes()
+    id = content_id(body_of(1_000_000, seed=4))
+    shown = place.sos(f"stat {id} --from http://127.0.0.1:{down}").stdout.decode()
+    assert "X-Mime-Type: image/png\n" in shown
+    assert "X-File-Name: caf\u00e9.png\n" in shown
+    assert "X-Real-Ip" not in shown
+
+
+def test_what_cannot_be_taken_is_told(place, original):
+    """The rest is taken all the same, and the exit status is 1."""
+    (original / ("0" * 40)).write_bytes(b"not of this hash")
+    (original / "NOTES.TXT").write_text("x")
+    (original / "subdirectory").mkdir()
+    (original / "named.json").write_text('{"X-A": 1}')
+    done = place.sos("import old --store new")
+    assert done.returncode == 1
+    assert done.stdout == b"5 blobs taken over, 0 were there, 4 not taken\n"
+    errors = done.stderr.decode()
+    for text in ("0" * 40, "NOTES.TXT: its name is not an id", "subdirectory", "named.json"):
+        assert text in errors
+    assert len(errors.splitlines()) == 4
+
+
+def test_an_import_into_a_store_in_use(place, original):
+    """It is refused."""
+    (port,) = free_ports(1)
+    place.twistd(f"sos-blob --port {port} --store new", port)
+    done = place.sos("import old --store new")
+    assert done.returncode == 1
+    assert b"in use" in done.stderr
+
+
+def test_scrub_finds_damage(place, original):
+    """It says what, sets it aside, and ends with 1; then all is well."""
+    place.sos("import old --store new")
+    done = place.sos("scrub --store new")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"6 blobs checked" in done.stdout
+    id = content_id(body_of(1_000_000, seed=4))
+    path = place.directory / "new/bodies" / id[:2] / id[2:4] / id
+    path.write_bytes(path.read_bytes()[::-1])
+    done = place.sos("scrub --store new")
+    assert done.returncode == 1
+    assert id.encode() in done.stderr
+    assert b"1 damaged" in done.stdout
+    kept = [
+        path for path in (place.directory / "new/quarantine").iterdir() if path.suffix != ".json"
+    ]
+    assert any(sha1(path.read_bytes()[::-1]).hexdigest() == id for path in kept)
+    assert place.sos("scrub --store new --rate 100M").returncode == 0
+
+
+def test_wrong_directories(place):
+    """A missing one is a wrong argument, a foreign one cannot be opened."""
+    (place.directory / "foreign").mkdir()
+    (place.directory / "foreign/file").write_text("")
+    assert place.sos("scrub --store none").returncode == 2
+    assert place.sos("scrub --store foreign --rate fast").returncode == 2
+    assert place.sos("import none --store new").returncode == 2
+    done = place.sos("scrub --store foreign")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
