@@ -10,6 +10,20 @@ from pytest_twisted import async_yield_fixture
 from sos.stores.local import LocalStore
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run the long form of the campaigns: every case, not a sample (some 20 minutes)",
+    )
+
+
+@pytest.fixture
+def long(request) -> bool:
+    """Whether the long form was asked for."""
+    return request.config.getoption("--long")
+
+
 @pytest.fixture
 def reactor():
     """The real reactor, which pytest-twisted runs."""

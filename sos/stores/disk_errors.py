@@ -42,8 +42,13 @@ def disk_errors() -> Iterator[None]:
         raise SyncFailed(f"the index could not be written: {error}") from error
 
 
+def is_full(error: OSError) -> bool:
+    """Tell whether *error* says that there is no room."""
+    return error.errno in _FULL
+
+
 def _refusal(error: OSError) -> SOSError:
-    if error.errno in _FULL:
+    if is_full(error):
         return NoSpace(f"the disk is full: {error}")
     if error.errno in _BUSY:
         return Unavailable(f"out of files or memory: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import IO
 
@@ -30,6 +31,7 @@ class ReceivedBody:
         self._lane = lane
         self._pieces: list[bytes] = []
         self._gathered = 0
+        self._written = 0
 
     async def write(self, piece: bytes) -> None:
         """Take the next *piece*; returns when there is room for another."""
@@ -56,7 +58,9 @@ class ReceivedBody:
                 self.digest.update(piece)
                 rest = memoryview(piece)
                 while rest:
-                    rest = rest[self.file.write(rest) :]
+                    written = os.pwrite(self.file.fileno(), rest, self._written)
+                    self._written += written
+                    rest = rest[written:]
 
     def discard(self, gone: Callable[[], None] = lambda: None) -> None:
         """Close the file once nothing is written to it any more, then call *gone*."""

@@ -7,6 +7,7 @@ small, then in a file that has no name, so that nothing is ever left over.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import IO
@@ -85,8 +86,7 @@ class SpooledWriter:
         file = self._received.file
         assert file is not None
         with disk_errors():
-            file.seek(position)
-            return file.read(_READ_SIZE)
+            return os.pread(file.fileno(), _READ_SIZE, position)
 
     def abort(self) -> None:
         self._received.discard()

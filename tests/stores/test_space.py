@@ -31,7 +31,7 @@ def test_a_reserve_is_a_size_or_a_percentage(text, of_1000):
 @pytest.mark.parametrize("text", ["", "%", "100%", "-1%", "x%", "-1", "nan%", "1%%"])
 def test_anything_else_is_none(text):
     """It is refused where it is written."""
-    with pytest.raises(ValueError, match="size|reserve|float"):
+    with pytest.raises(ValueError, match=r"size|reserve|float"):
         config.reserve(text)
 
 

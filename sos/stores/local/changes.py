@@ -17,7 +17,7 @@ import lmdb
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
-from sos.errors import Conflict
+from sos.errors import Conflict, NoSpace
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread, shielded
 from sos.stores.local import record as records
@@ -60,9 +60,15 @@ class Changes:
 
         :param incoming: the finished, synced file of a body that is not inline.
         :raises Conflict: when an opaque name holds other bytes.
+        :raises ReadOnly: when only the next start can tell whether it is stored.
         """
         while True:
-            held = await self.committer.submit(partial(self._add, new, incoming))
+            try:
+                held = await self.committer.submit(partial(self._add, new, incoming))
+            except NoSpace:
+                if incoming is not None:
+                    await self.committer.submit(partial(self._withdraw, new.id, incoming))
+                raise
             if held is None:
                 return new
             try:
@@ -85,6 +91,11 @@ class Changes:
                     self.layout.place(incoming, new.id)
             self.index.put(transaction, new)
         return held
+
+    def _withdraw(self, id: str, incoming: Path, transaction: lmdb.Transaction) -> None:
+        if self.index.get(id, transaction) is None:
+            with disk_errors():
+                self.layout.withdraw(incoming, id)
 
     def verify(self, record: Record) -> None:
         """Raise Damaged unless the stored body is the one that *record* tells of."""

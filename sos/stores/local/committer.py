@@ -19,7 +19,7 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sos.errors import ReadOnly, SOSError
+from sos.errors import NoSpace, ReadOnly, SOSError
 from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.local.index import Index
 
@@ -102,9 +102,20 @@ class Committer:
             except lmdb.MapFullError:
                 blockingCallFromThread(self._reactor, self._index.grow)
             except SyncFailed as error:
-                return [Failure(self.fail(error))] * len(jobs)
+                return self._give_up(error, jobs)
+            except NoSpace as error:
+                if self._index.is_dead():
+                    return self._give_up(SyncFailed(str(error)), jobs)
+                return [Failure(error)] * len(jobs)
             except Exception:
                 return [Failure()] * len(jobs)
+
+    def _give_up(self, error: SyncFailed, jobs: list[_Job]) -> list[Any]:
+        refusal = Failure(self.fail(error))
+        if self._index.is_dead():
+            # Reading goes on; it is the reactor's thread that reads.
+            blockingCallFromThread(self._reactor, self._index.reopen_to_read)
+        return [refusal] * len(jobs)
 
     def _transaction(self, jobs: list[_Job]) -> list[Any]:
         results: list[Any] = []

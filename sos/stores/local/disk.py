@@ -9,8 +9,8 @@ from hashlib import sha1
 from pathlib import Path
 
 from sos import ids
-from sos.errors import StoreUnusable
-from sos.stores.disk_errors import SyncFailed
+from sos.errors import NoSpace, StoreUnusable
+from sos.stores.disk_errors import SyncFailed, is_full
 
 _MARKER = {"format": "sos-local-store", "version": 1}
 
@@ -102,12 +102,20 @@ class Layout:
         """
         target = self.body(id)
         self._make_directories(target.parent)
+        target.unlink(missing_ok=True)
+        os.link(incoming, target)
         try:
-            os.link(incoming, target)
-        except FileExistsError:
+            self.sync_directory(target.parent)
+        except BaseException:
             target.unlink()
-            os.link(incoming, target)
-        self.sync_directory(target.parent)
+            raise
+
+    def withdraw(self, incoming: Path, id: str) -> None:
+        """Undo :meth:`place`; the caller knows that no record of *id* exists."""
+        target = self.body(id)
+        if target.exists() and target.samefile(incoming):
+            target.unlink()
+            self.sync_directory(target.parent)
 
     def _make_directories(self, directory: Path) -> None:
         if directory in self._made:
@@ -124,16 +132,22 @@ class Layout:
             self.sync_file(file.fileno())
 
     def sync_file(self, descriptor: int) -> None:
-        """Return once the open file is on stable storage, or raise SyncFailed."""
+        """Return once the open file is on stable storage.
+
+        Raises NoSpace when that is what it takes, which some file systems find
+        out only now, and SyncFailed for anything else.
+        """
         if not self.durable:
             return
         try:
             os.fsync(descriptor)
         except OSError as error:
+            if is_full(error):
+                raise NoSpace(f"the disk is full: {error}") from error
             raise SyncFailed(f"fsync failed: {error}") from error
 
     def sync_directory(self, directory: Path) -> None:
-        """Return once the directory's entries are on stable storage, or raise SyncFailed."""
+        """Return once the directory's entries are on stable storage; raises as sync_file does."""
         if not self.durable:
             return
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lmdb
 
 from sos import ids
 from sos.digest import PartitionDigest
+from sos.errors import Unavailable
 from sos.stores.local import record as records
 from sos.stores.local.record import Damaged, Record
 
@@ -28,11 +29,33 @@ class Index:
     """
 
     def __init__(self, directory: Path, durable: bool, map_size: int = _MAP_SIZE) -> None:
-        self._environment = lmdb.open(
-            str(directory), map_size=map_size, max_dbs=2, sync=durable, metasync=durable
-        )
+        self._directory = str(directory)
+        self._open(map_size=map_size, sync=durable, metasync=durable)
+
+    def _open(self, **options: Any) -> None:
+        self._environment = lmdb.open(self._directory, max_dbs=2, **options)
         self._blobs = self._environment.open_db(b"blobs")
         self._digests = self._environment.open_db(b"digests")
+
+    def is_dead(self) -> bool:
+        """Tell whether LMDB refuses to go on, as it does after a failed write of its meta page."""
+        try:
+            self._environment.begin().abort()
+        except lmdb.PanicError:
+            return True
+        return False
+
+    def reopen_to_read(self) -> None:
+        """Open what is on the disk anew, to read from it; nothing may be reading or writing."""
+        map_size = self._environment.info()["map_size"]
+        self._environment.close()
+        self._open(map_size=map_size, readonly=True, lock=False)
+
+    def _reading(self, database: Any, **options: Any) -> Any:
+        try:
+            return self._environment.begin(database, **options)
+        except lmdb.Error as error:
+            raise Unavailable(f"the index cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close the environment; nothing may be reading or writing."""
@@ -46,15 +69,15 @@ class Index:
         """Return the encoded record of *id*, or None, as *transaction* sees it."""
         if transaction is not None:
             return cast(bytes | None, transaction.get(_key(id), db=self._blobs))
-        with self._environment.begin(self._blobs) as reading:
-            return reading.get(_key(id))
+        with self._reading(self._blobs) as reading:
+            return cast(bytes | None, reading.get(_key(id)))
 
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
         """Return up to *limit* ids in order, from behind *after*, of one partition or all."""
         prefix = (partition or "").encode("ascii")
         start = max(prefix, b"" if after is None else _key(after))
         page: list[str] = []
-        with self._environment.begin(self._blobs, buffers=True) as transaction:
+        with self._reading(self._blobs, buffers=True) as transaction:
             cursor = transaction.cursor()
             if not (cursor.set_range(start) if start else cursor.first()):
                 return page
@@ -68,7 +91,7 @@ class Index:
 
     def digests(self) -> dict[str, PartitionDigest]:
         """Return the digest of every partition that holds anything, by its name."""
-        with self._environment.begin(self._digests) as transaction:
+        with self._reading(self._digests) as transaction:
             return {
                 bytes(key).decode("ascii"): _unpack(row)
                 for key, row in transaction.cursor().iternext()

@@ -22,7 +22,8 @@ def settle_incoming(layout: Layout, index: Index) -> int:
     for leftover in leftovers:
         if leftover.stat().st_nlink > 1:
             for id in _possible_ids(leftover):
-                _withdraw(layout, index, id, leftover)
+                if index.get(id) is None:
+                    layout.withdraw(leftover, id)
         leftover.unlink()
     if leftovers:
         layout.sync_directory(layout.incoming)
@@ -38,10 +39,3 @@ def _possible_ids(leftover: Path) -> list[str]:
         with open(leftover, "rb") as file:
             found.append(hashlib.file_digest(file, algorithm).hexdigest())
     return found
-
-
-def _withdraw(layout: Layout, index: Index, id: str, leftover: Path) -> None:
-    place = layout.body(id)
-    if place.exists() and place.samefile(leftover) and index.get(id) is None:
-        place.unlink()
-        layout.sync_directory(place.parent)

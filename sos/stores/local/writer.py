@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from sos import metadata as metadata_format
 from sos.digest import BodyDigest
+from sos.errors import ReadOnly
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed
@@ -79,11 +80,19 @@ class LocalWriter:
             await self._received.whole()
             record = self._record(None)
             await self._lane.run(self._sync)
-            return (await self._changes.add(record, self._incoming)).info()
+            stored = await self._changes.add(record, self._incoming)
         except SyncFailed as error:
-            raise self._changes.committer.fail(error) from error
-        finally:
             self._discard()
+            raise self._changes.committer.fail(error) from error
+        except ReadOnly:
+            # The file stays: the next start looks whether the index has it.
+            self._received.discard()
+            raise
+        except BaseException:
+            self._discard()
+            raise
+        self._discard()
+        return stored.info()
 
     def _sync(self) -> None:
         assert self._received.file is not None
