@@ -153,8 +153,11 @@ def server_url(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError(f"{text!r} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if parts.port is not None:
-        host = f"{host}:{parts.port}"
+    try:
+        if parts.port is not None:
+            host = f"{host}:{parts.port}"
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
@@ -186,7 +189,10 @@ def copies(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A time span in seconds, 0 or more."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{text} is not a number of seconds: 0 or more")
     return number
@@ -231,6 +237,14 @@ def reserve(text: str) -> Reserve:
     return Reserve(percent=percent)
 
 
+def limit(text: str) -> int:
+    """A size of 1 byte or more."""
+    number = size(text)
+    if number < 1:
+        raise ValueError(f"{text} is not a limit: 1 byte or more")
+    return number
+
+
 def algorithm(text: str) -> str:
     """The hash that names new content: ``sha1`` or ``sha256``."""
     if text not in ids.ALGORITHMS:
@@ -252,5 +266,5 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "min-copies": copies,
     "replicate-every": seconds,
     "hash": algorithm,
-    "max-size": size,
+    "max-size": limit,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 
 from attrs import Factory, define
@@ -30,6 +31,7 @@ class Summary:
     :param planned: copies to make; it grows as groups are compared.
     :param copied: of those, how many were made.
     :param failed: of those, how many could not be made.
+    :param short: blobs that would want more servers than can be written to.
     :param unlisted: servers that did not list what they hold.
     """
 
@@ -38,18 +40,21 @@ class Summary:
     planned: int = 0
     copied: int = 0
     failed: int = 0
+    short: int = 0
     unlisted: list[str] = Factory(list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was left undone."""
-        return not (self.failed or self.unlisted)
+        """Whether every blob has its copies now."""
+        return not (self.failed or self.short or self.unlisted)
 
     def __str__(self) -> str:
         text = (
             f"{self.blobs} blobs on {self.servers} servers: {self.planned} copies missing, "
             f"{self.copied} made, {self.failed} failed"
         )
+        if self.short:
+            text += f"; {self.short} blobs want more servers than there are to write to"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return text
@@ -98,10 +103,17 @@ class _GroupPass:
         self.summary.blobs += len(frozenset().union(*listings.values()))
         readonly = {member.store.name for member in self.members if member.readonly}
         steps = list(plan(listings, self.min_copies, readonly))
+        self.summary.short += self._short(listings, steps)
         self.summary.planned += sum(len(step.targets) for step in steps)
         self.progress(self.summary)
         remaining = iter(steps)
         await gatherResults([ensureDeferred(self._work(remaining)) for _ in range(CONCURRENCY)])
+
+    def _short(self, listings: Mapping[str, Set[str]], steps: list[Copy]) -> int:
+        copies = Counter(id for held in listings.values() for id in held)
+        for step in steps:
+            copies[step.id] += len(step.targets)
+        return sum(1 for count in copies.values() if count < self.min_copies)
 
     async def _list(self, store: IBlobStore) -> tuple[str, Set[str] | None]:
         try:
@@ -175,7 +187,7 @@ class ReplicationService(Service):
         # Whatever happens in a pass, there will be a next one.
         try:
             with suppress(CancelledError):
-                summary = await replicate(self._groups, self._min_copies, warn=_warn)
+                summary = await replicate(self._groups, self._min_copies, note=_note, warn=_warn)
                 if summary.planned or not summary.ok:
                     _log.info("replication: {summary}", summary=summary)
         except Exception:
@@ -183,6 +195,10 @@ class ReplicationService(Service):
         finally:
             if self.running:
                 self._schedule()
+
+
+def _note(text: str) -> None:
+    _log.info("replication: {text}", text=text)
 
 
 def _warn(text: str) -> None:

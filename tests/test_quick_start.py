@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -85,7 +86,10 @@ def test_upload_fetch_replicate(place):
     assert cluster.listings() == [[id], [id]]
     for server in cluster.blob_servers:
         assert fetch(f"{server}/blob/{id}") == PASSWD
-    assert b"0 copies missing" in place.sos("replicate --min-copies=3").stdout
+    done = place.sos("replicate --min-copies=3")
+    assert b"0 copies missing" in done.stdout
+    assert b"1 blobs want more servers" in done.stdout
+    assert done.returncode == 1
 
 
 def test_what_is_running_is_said_at_the_start(place):
@@ -183,6 +187,39 @@ def test_a_store_that_cannot_be_opened(place, prepare, complaint):
     assert "Traceback" not in ended.stdout.decode() + ended.stderr.decode()
 
 
+def test_in_the_background_too_a_start_that_fails_is_told(place):
+    """The terminal gets its prompt back, with an error; no pidfile stays."""
+    (place.directory / "data").write_text("")
+    ended = place.run_twistd("--pidfile=blob.pid sos-blob --port 0 --store data")
+    assert ended.returncode == 1
+    assert b"cannot start" in ended.stderr
+    assert not (place.directory / "blob.pid").exists()
+
+
+@pytest.mark.parametrize(
+    "options", ["--access-log none/log", "--listen unix:none/socket", "--store data/x"]
+)
+def test_what_cannot_be_opened(place, options):
+    """The daemon ends, and says why in one line."""
+    (place.directory / "data").write_text("")
+    ended = place.run_twistd(f"-n sos-blob --port 0 --store store {options}")
+    assert ended.returncode == 1
+    assert b"cannot start: " in ended.stdout
+    assert b"Traceback" not in ended.stdout + ended.stderr
+
+
+def test_an_index_that_is_none(place):
+    """The daemon ends, and says why in one line."""
+    daemon = place.twistd("sos-blob --port 0 --store data")
+    assert wait_until(lambda: (place.directory / "data/index/data.mdb").exists())
+    daemon.stop()
+    (place.directory / "data/index/data.mdb").write_bytes(b"junk" * 4096)
+    ended = place.run_twistd("-n sos-blob --port 0 --store data")
+    assert ended.returncode == 1
+    assert b"cannot start: the index" in ended.stdout
+    assert b"Traceback" not in ended.stdout + ended.stderr
+
+
 def test_a_port_that_is_taken(place):
     """The daemon ends, and says why in one line."""
     (port,) = free_ports(1)
@@ -248,6 +285,22 @@ class TestCommands:
             assert (done.returncode, done.stdout) == (0, b"")
             assert (place.directory / "back").read_bytes() == body
 
+    def test_get_writes_to_what_is_there(self, place, api):
+        """A device is written to, and where a link points a file is replaced."""
+        (place.directory / "file").write_bytes(b"before")
+        (place.directory / "link").symlink_to("file")
+        place.sos("put file")
+        id = content_id(b"before")
+        (place.directory / "file").write_bytes(b"after")
+        assert place.sos(f"get {id} -o link").returncode == 0
+        assert (place.directory / "link").is_symlink()
+        assert (place.directory / "file").read_bytes() == b"before"
+        os.mkfifo(place.directory / "pipe")
+        reader = subprocess.Popen(["cat", place.directory / "pipe"], stdout=subprocess.PIPE)
+        assert place.sos(f"get {id} -o pipe").returncode == 0
+        assert reader.communicate(timeout=20)[0] == b"before"
+        assert place.sos(f"get {id}.txt -o -").stdout == b"before"
+
     def test_put_from_standard_input_with_metadata(self, place, api):
         """And stat, which shows it."""
         done = place.sos("put - -H 'X-Mime-Type: text/plain' -H 'x-name: caf\u00e9'", input=b"abc")
@@ -257,14 +310,22 @@ class TestCommands:
 
     def test_what_cannot_be_done_is_one_line(self, place, api):
         """Exit status 1, nothing on standard output, no half of a file."""
-        for command in ("get abc -o out", "stat abc", "put none", "get abc -o none/out"):
+        (place.directory / "link").symlink_to("nowhere/file")
+        commands = ["get abc -o out", "stat abc", "put none", "get abc.jpg -o none/out"]
+        commands += [
+            f"get {content_id(b'')} -o {where}" for where in ("none/x", ".", "new/", "link")
+        ]
+        place.sos("put /dev/null")
+        for command in commands:
             done = place.sos(command)
             assert done.returncode == 1, command
             assert done.stdout == b""
             assert len(done.stderr.splitlines()) == 1, done.stderr
         assert not (place.directory / "out").exists()
+        assert not (place.directory / "new").exists()
+        assert b".sos-" not in place.sos(f"get {content_id(b'')} -o none/x").stderr
         api.stop()
-        assert b"cannot be reached" in place.sos("stat abc").stderr
+        assert b"cannot be reached: connection refused" in place.sos("stat abc").stderr
 
     def test_one_file_that_fails_does_not_stop_the_others(self, place, api):
         """Those are stored, and the exit status is 1."""
@@ -283,6 +344,7 @@ class TestCommands:
             "put x --to localhost",
             "put x -H Name",
             "put x -H 'A: b'",
+            "put x -H 'X-Real-Ip: ::1'",
             "get abc --from ftp://x",
             "replicate --min-copies 0",
             "replicate --blob-server x",

@@ -53,6 +53,19 @@ async def test_two_copies_are_two():
 
 
 @ensureDeferred
+async def test_more_copies_than_servers():
+    """What can be made is made, and the rest is told."""
+    a, b = stores("a", "b")
+    await put(a, b"x")
+    await put(a, b"y")
+    summary = await replicate({"default": group(a, b)}, 3)
+    assert (summary.copied, summary.short, summary.ok) == (2, 2, False)
+    assert "2 blobs want more servers" in str(summary)
+    summary = await replicate({"default": group(a, Member(MemoryStore("c"), readonly=True))}, 2)
+    assert (summary.planned, summary.short) == (0, 2)
+
+
+@ensureDeferred
 async def test_groups_never_mix():
     """What one group holds is no business of another."""
     a, b, c, d = stores("a", "b", "c", "d")

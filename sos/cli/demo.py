@@ -60,7 +60,10 @@ def demo(file: Path | None, directory: Path | None, keep: bool) -> None:
 @contextlib.contextmanager
 def _workplace(directory: Path | None) -> Iterator[Path]:
     if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"{directory}: {error.strerror}") from None
         yield directory.absolute()
         return
     made = Path(tempfile.mkdtemp(prefix="sos-demo-"))

@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 
 from sos import ids, metadata
 from sos.cli import progress
-from sos.cli.reactor import run
+from sos.cli.reactor import explained, run
 from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
 from sos.stores.local import LocalStore
 from sos.transfer import transfer
@@ -100,7 +100,7 @@ async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
         click.echo(f"{path}: its name is not an id", err=True)
     except (SOSError, OSError) as error:
         outcome.failed += 1
-        click.echo(f"{path}: {error}", err=True)
+        click.echo(f"{path}: {explained(error)}", err=True)
 
 
 async def _is_there(store: LocalStore, id: str, size: int) -> bool:

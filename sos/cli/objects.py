@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -14,12 +15,12 @@ import click
 from rich.progress import Progress, TaskID
 
 from sos import config, ids
+from sos import metadata as metadata_format
 from sos.cli import progress
-from sos.cli.reactor import converted, run
+from sos.cli.reactor import converted, explained, run
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, SOSError
 from sos.interfaces import BlobInfo, IBlobStore
-from sos.metadata import canonical_name, check
 from sos.stores.exchange import Exchange, Upload
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
@@ -30,13 +31,20 @@ _READ_SIZE = 256 * 1024
 
 
 def _metadata(values: tuple[str, ...]) -> dict[str, str]:
-    headers = {}
+    headers = []
     for value in values:
         name, colon, text = value.partition(":")
-        if not colon:
-            raise ValueError(f"{value!r} is not a header: 'X-Name: value'")
-        headers[canonical_name(name.strip())] = text.strip()
-    return check(headers)
+        if not (colon and name.lower().startswith("x-")):
+            raise ValueError(f"{value!r} is not a header to keep: 'X-Name: value'")
+        if metadata_format.is_excluded(metadata_format.canonical_name(name)):
+            raise ValueError(f"{name} is never kept: it is for proxies, browsers or credentials")
+        headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
+    return metadata_format.from_headers(headers)
+
+
+def _id(text: str) -> str:
+    """Take the id from *text*, which may have an extension as in /fetch/ID.jpg."""
+    return ids.check(text.partition(".")[0])
 
 
 _download = click.option(
@@ -90,7 +98,7 @@ def put(files: tuple[str, ...], server: str, metadata: dict[str, str]) -> None:
                 try:
                     info = await _put(exchange, name, metadata, bar)
                 except (OSError, SOSError) as error:
-                    click.echo(f"{name}: {error}", err=True)
+                    click.echo(f"Error: {_about(name, error)}", err=True)
                     whole = False
                 else:
                     click.echo(f"{info.id}  {name}")
@@ -98,6 +106,10 @@ def put(files: tuple[str, ...], server: str, metadata: dict[str, str]) -> None:
 
     if not run(upload):
         raise SystemExit(1)
+
+
+def _about(name: str, error: Exception) -> str:
+    return explained(error) if isinstance(error, OSError) else f"{name}: {explained(error)}"
 
 
 async def _put(exchange: Exchange, name: str, metadata: dict[str, str], bar: Progress) -> BlobInfo:
@@ -133,8 +145,8 @@ async def _pieces(
 
 
 @click.command()
-@click.argument("id", callback=converted(ids.check))
-@click.option("--output", "-o", metavar="FILE", help="Write to FILE instead of standard output.")
+@click.argument("id", callback=converted(_id))
+@click.option("--output", "-o", metavar="FILE", help="Write to FILE, not to standard output (-).")
 @_download
 def get(id: str, output: str | None, server: str) -> None:
     """Fetch the object ID.
@@ -163,28 +175,40 @@ def get(id: str, output: str | None, server: str) -> None:
 @contextlib.contextmanager
 def _destination(output: str | None) -> Iterator[IO[bytes]]:
     """Open what to write to; a file takes its name when all has been written."""
-    if output is None:
+    if output in (None, "-"):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(output)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".sos-", delete=False) as file:
-        unfinished = Path(file.name)
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            unfinished.chmod(0o666 & ~umask)
-            unfinished.replace(target)
-        except BaseException:
-            unfinished.unlink()
-            raise
+    assert output is not None
+    try:
+        # What a link points to is replaced, not the link.
+        target = Path(output).resolve()
+        if target.is_dir() or output.endswith("/"):
+            raise IsADirectoryError(errno.EISDIR, "is a directory, name a file")
+        if target.exists() and not target.is_file():
+            with open(target, "wb") as device:
+                yield device
+            return
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".sos-", delete=False) as file:
+            unfinished = Path(file.name)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                umask = os.umask(0)
+                os.umask(umask)
+                unfinished.chmod(0o666 & ~umask)
+                unfinished.replace(target)
+            except BaseException:
+                unfinished.unlink()
+                raise
+    except OSError as error:
+        error.filename, error.filename2 = output, None  # not that of the unfinished file
+        raise
 
 
 @click.command()
-@click.argument("id", callback=converted(ids.check))
+@click.argument("id", callback=converted(_id))
 @_download
 def stat(id: str, server: str) -> None:
     """Tell the size and the metadata of the object ID."""

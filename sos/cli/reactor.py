@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from sos.errors import InvalidRequest, SOSError
 
 T = TypeVar("T")
+
+
+def explained(error: Exception) -> str:
+    """Say what went wrong without the numbers that Python puts before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
@@ -35,7 +44,10 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     outcome: list[Any] = []
 
     def main(reactor: Any) -> Deferred[None]:
-        return ensureDeferred(work(reactor)).addBoth(outcome.append)
+        done = ensureDeferred(work(reactor))
+        # Ctrl-C stops the reactor, which ends the work before its connections.
+        reactor.addSystemEventTrigger("before", "shutdown", done.cancel)
+        return done.addBoth(outcome.append)
 
     try:
         react(main)
@@ -44,7 +56,13 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
             raise
     result = outcome[0]
     if isinstance(result, Failure):
+        if result.check(CancelledError):
+            raise click.Abort
+        if result.check(BrokenPipeError):
+            # Who read our output has had enough of it; let Python not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1)
         if result.check(SOSError, OSError):
-            raise click.ClickException(str(result.value))
+            raise click.ClickException(explained(result.value))
         result.raiseException()
     return result

@@ -39,7 +39,8 @@ def replicate(
 ) -> None:
     """Copy what too few servers of its group hold.
 
-    Ends with 1 when something could not be copied.  Example, for a cron job:
+    Ends with 1 when not every blob has its copies afterwards, or when a server
+    could not say what it holds.  Example, for a cron job:
 
         sos replicate --min-copies 3
     """

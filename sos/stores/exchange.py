@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -31,7 +31,7 @@ from sos.errors import (
 )
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
-from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody
+from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody, cause
 
 #: What treq gives for an answer: an IResponse.
 Response = Any
@@ -98,18 +98,23 @@ class Exchange:
         Any other raises what it means; so does an answer that does not come
         within :data:`~sos.wire.client.ANSWER_SECONDS`.
         """
+        deadline = self.clock.callLater(ANSWER_SECONDS, sent.cancel)
         try:
-            response = await sent.addTimeout(ANSWER_SECONDS, self.clock)
-        except CancelledError:
-            raise
-        except TimeoutError:
-            raise Unavailable(f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s") from None
+            response = await sent
         except Exception as error:
-            raise Unavailable(f"{self.url} cannot be reached: {_cause(error)}") from error
+            if not deadline.active():
+                reason = f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s"
+                raise Unavailable(reason) from error
+            if isinstance(error, CancelledError):
+                raise
+            raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
+        finally:
+            if deadline.active():
+                deadline.cancel()
         if response.code == 200:
             return response
-        text = await gather(ResponseBody(response, self.clock), 1024)
-        reason = f"{self.url} answered {response.code}: {text[:200].decode('latin-1')}"
+        text = await gather(ResponseBody(response, self.clock), 4096)
+        reason = f"{self.url} answered {response.code}{_told(text)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
     async def stored(self, sent: Deferred[Response]) -> BlobInfo:
@@ -213,6 +218,9 @@ async def gather(body: ResponseBody, most: int | None) -> bytes:
     return b"".join(pieces)
 
 
-def _cause(error: Exception) -> str:
-    reasons = getattr(error, "reasons", None)
-    return str(reasons[0].value) if reasons else str(error) or type(error).__name__
+def _told(document: bytes) -> str:
+    """Return what a server says of an error, to go behind its status."""
+    try:
+        return f": {json.loads(document)['error']}"
+    except (ValueError, TypeError, KeyError):
+        return f": {document[:200].decode('latin-1')}" if document else ""

@@ -81,7 +81,7 @@ class MemoryStore:
         try:
             return self.blobs[id]
         except KeyError:
-            raise NotFound(f"{self.name} holds no blob {id}") from None
+            raise NotFound(f"there is no blob {id}") from None
 
 
 @implementer(IBlobWriter)

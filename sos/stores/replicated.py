@@ -55,7 +55,7 @@ class ReplicatedStore:
 
         NotFound only when every one of them has said so.
         """
-        failures = []
+        failures = 0
         for member in self._members:
             try:
                 return await ask(member.store)
@@ -63,10 +63,13 @@ class ReplicatedStore:
                 pass
             except SOSError as error:
                 _log.warn("asking for {id}: {error}", id=id, error=error)
-                failures.append(str(error))
+                failures += 1
         if failures:
-            raise Unavailable(f"blob {id} may be where no answer came from: {'; '.join(failures)}")
-        raise NotFound(f"none of {len(self._members)} servers holds a blob {id}")
+            raise Unavailable(
+                f"{failures} of {len(self._members)} servers did not answer, and no other has a "
+                f"blob {id}"
+            )
+        raise NotFound(f"there is no blob {id}")
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -75,6 +78,7 @@ class ReplicatedStore:
         return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
+        # What failed where is for the log: who uploads is not to know the servers.
         failures: list[SOSError] = []
         for member in self._members:
             if member.readonly:
@@ -87,10 +91,11 @@ class ReplicatedStore:
             except SOSError as error:
                 _log.warn("storing {id}: {error}", id=spooled.id, error=error)
                 failures.append(error)
-        reasons = "; ".join(map(str, failures))
-        if failures and all(isinstance(error, NoSpace) for error in failures):
-            raise NoSpace(f"every server is full: {reasons}")
-        raise Unavailable(f"no server took the blob: {reasons or 'all are marked readonly'}")
+        if not failures:
+            raise Unavailable("no server takes blobs: all are marked readonly")
+        if all(isinstance(error, NoSpace) for error in failures):
+            raise NoSpace("every server is full")
+        raise Unavailable(f"none of {len(failures)} servers took the blob")
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None

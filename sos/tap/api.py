@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.python.usage import UsageError
 
@@ -15,8 +16,8 @@ from sos.replication import ReplicationService
 from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.tap import cluster, local
-from sos.tap.options import DaemonOptions
-from sos.tap.services import Announcement, listening, tcp
+from sos.tap.options import DaemonOptions, parameter
+from sos.tap.services import Announcement, check_endpoint, listening, tcp
 from sos.web.api import DownloadServer, UploadServer
 
 #: What holds where neither an option nor the section [sos] says otherwise.
@@ -44,27 +45,30 @@ class Options(DaemonOptions):
     synopsis = "[--blob-server URL,URL | --config FILE | --store DIR] [options]"
     longdesc = (
         "Takes uploads on one port and serves them on another. The blob servers are those of "
-        "/etc/sos.conf and ~/.sos.conf."
+        "/etc/sos.conf and ~/.sos.conf, whose section [sos] can set the options that have a "
+        "default in brackets."
     )
 
     optParameters = [
-        ["blob-server", None, None, "URLs of blob servers, separated by commas."],
-        ["config", "c", None, "Read this file instead of /etc/sos.conf and ~/.sos.conf."],
-        ["store", "s", None, "Keep everything in this directory; no blob server is needed."],
-        ["api-host", None, None, "Address to listen on. [default: 0.0.0.0]"],
-        ["upload-port", None, None, "Port for uploads. [default: 9991]", config.port],
-        ["download-port", None, None, "Port for fetches. [default: 9992]", config.port],
-        ["min-copies", None, None, "Copies to keep in a group. [default: 2]", config.copies],
-        [
+        parameter("blob-server", None, None, "URLs of blob servers, separated by commas."),
+        parameter("config", "c", None, "Read this, not /etc/sos.conf and ~/.sos.conf."),
+        parameter("store", "s", None, "Keep everything in this directory, without blob servers."),
+        parameter("api-host", None, None, "Address to listen on. [default: 0.0.0.0]"),
+        parameter("upload-port", None, None, "Port for uploads. [default: 9991]", config.port),
+        parameter("download-port", None, None, "Port for fetches. [default: 9992]", config.port),
+        parameter("min-copies", None, None, "Copies in a group. [default: 2]", config.copies),
+        parameter(
             "replicate-every",
             None,
             None,
             "Seconds between replications, 0 for none. [default: 60]",
             config.seconds,
-        ],
-        ["hash", None, None, "Hash for new ids, sha1 or sha256. [default: sha1]", config.algorithm],
-        ["max-size", None, None, "Refuse larger objects (bytes, or 64K, 8M, 5G).", config.size],
-        ["access-log", None, None, "Write each request to this file, in combined format."],
+        ),
+        parameter(
+            "hash", None, None, "Of new ids: sha1, sha256. [default: sha1]", config.algorithm
+        ),
+        parameter("max-size", None, None, "Refuse larger objects (64K, 8M, 5G).", config.limit),
+        parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -79,21 +83,23 @@ class Options(DaemonOptions):
         self["listen-download"] = []
 
     def opt_listen_upload(self, endpoint: str) -> None:
-        """Take uploads on this endpoint (as systemd:domain=INET:index=0) instead
-        of --api-host and --upload-port; can be given several times."""
+        """Twisted endpoint for uploads instead of --upload-port; repeatable."""
+        check_endpoint("--listen-upload", endpoint)
         self["listen-upload"].append(endpoint)
 
     def opt_listen_download(self, endpoint: str) -> None:
-        """Serve fetches on this endpoint instead of --api-host and
-        --download-port; can be given several times."""
+        """Twisted endpoint for fetches instead of --download-port; repeatable."""
+        check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
             raise UsageError("--store and --blob-server exclude each other")
         found = cluster.load(self["config"], self["blob-server"])
+        if self["store"] is not None:
+            found = evolve(found, groups={})
         if self["dump"]:
-            sys.stdout.write(cluster.describe(found) + "\n")
+            sys.stdout.write(cluster.describe(found, settings=True) + "\n")
             raise SystemExit(0)
         if self["store"] is None and not found.groups:
             raise UsageError(_NO_SERVERS)

@@ -9,8 +9,8 @@ from twisted.application.service import IService, MultiService
 
 from sos import __version__, config
 from sos.tap import local
-from sos.tap.options import DaemonOptions
-from sos.tap.services import Announcement, listening, tcp
+from sos.tap.options import DaemonOptions, parameter
+from sos.tap.services import Announcement, check_endpoint, listening, tcp
 from sos.web.blob import BlobServer
 
 
@@ -22,11 +22,11 @@ class Options(DaemonOptions):
     longdesc = "Keeps blobs in a directory and serves them over HTTP."
 
     optParameters = [
-        ["port", "p", 3001, "Port to listen on.", config.port],
-        ["host", None, "127.0.0.1", "Address to listen on."],
-        ["store", "s", "data", "Directory that holds the blobs; it is made if there is none."],
-        ["max-size", None, None, "Refuse larger blobs (bytes, or 64K, 8M, 5G).", config.size],
-        ["access-log", None, None, "Write each request to this file, in combined format."],
+        parameter("port", "p", 3001, "Port to listen on.", config.port),
+        parameter("host", None, "127.0.0.1", "Address to listen on."),
+        parameter("store", "s", "data", "Directory of the blobs; made if there is none."),
+        parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
+        parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
     optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
@@ -36,8 +36,8 @@ class Options(DaemonOptions):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Listen on this endpoint (as systemd:domain=INET:index=0) instead of
-        --host and --port; can be given several times."""
+        """Twisted endpoint to listen on instead of --host and --port; repeatable."""
+        check_endpoint("--listen", endpoint)
         self["listen"].append(endpoint)
 
     def postOptions(self) -> None:

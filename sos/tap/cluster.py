@@ -50,12 +50,15 @@ def _read(paths: Sequence[str], missing_ok: bool) -> Config:
     return found
 
 
-def describe(found: Config) -> str:
-    """Print the servers by group, each with its marks, as ``--dump`` shows them."""
-    lines = []
+def describe(found: Config, settings: bool = False) -> str:
+    """Tell the servers by group, each with its marks, and the *settings* if asked to."""
+    lines = [] if found.groups else ["no servers"]
     for group, servers in found.groups.items():
         lines.append(f"{group}:")
         lines.extend(f"  {_describe_server(server)}" for server in servers)
+    if settings and found.settings:
+        lines.append("settings:")
+        lines.extend(f"  {name} = {value}" for name, value in found.settings.items())
     return "\n".join(lines)
 
 

@@ -14,25 +14,15 @@ from sos.config import Reserve
 from sos.errors import StoreUnusable
 from sos.scrub import Report, ScrubService
 from sos.stores.local import LocalStore
-from sos.tap.options import DaemonOptions
+from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import give_up
 
 PARAMETERS = [
-    [
-        "reserve",
-        None,
-        Reserve(percent=1),
-        "Leave so much of the disk free (bytes, 10G, 1%).",
-        config.reserve,
-    ],
-    ["scrub-rate", None, 20 << 20, "Bytes to read again in a second (20M).", config.size],
-    [
-        "scrub-every",
-        None,
-        7 * 24 * 3600.0,
-        "Seconds between two scrubs, 0 for none.",
-        config.seconds,
-    ],
+    parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),
+    parameter("scrub-rate", None, 20 << 20, "Bytes to read again in a second.", config.size),
+    parameter(
+        "scrub-every", None, 604800.0, "Seconds from scrub to scrub, 0: none.", config.seconds
+    ),
 ]
 FLAGS = [["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."]]
 

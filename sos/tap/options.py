@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.python import usage
 
 from sos.errors import ConfigError
+
+
+def parameter(
+    name: str,
+    short: str | None,
+    default: object,
+    text: str,
+    convert: Callable[[str], object] = str,
+) -> list[Any]:
+    """Describe an option to ``optParameters``; a wrong value is told with its name."""
+
+    def coerce(value: str) -> object:
+        if not value:
+            raise ValueError(f"--{name} is given no value")
+        try:
+            return convert(value)
+        except ValueError as error:
+            raise ValueError(f"--{name}: {error}") from None
+
+    return [name, short, default, text, coerce]
 
 
 class DaemonOptions(usage.Options):
@@ -19,7 +40,8 @@ class DaemonOptions(usage.Options):
         try:
             super().parseOptions(options)
         except (usage.UsageError, ConfigError) as error:
-            sys.stderr.write(f"{self.program}: {error}\n")
+            text = str(error).removeprefix("Parameter type enforcement failed: ")
+            sys.stderr.write(f"{self.program}: {text}\n")
             raise SystemExit(2) from None
         twistd = self.parent
         if twistd is not None and twistd["nodaemon"] and twistd["pidfile"] == "twistd.pid":

@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
+from twisted.python.usage import UsageError
 
 from sos.wire.site import Site
 
@@ -25,7 +26,7 @@ class ListeningService(StreamServerEndpointService):
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
-        except CannotListenError as error:
+        except (CannotListenError, OSError) as error:  # OSError: of the access log, too
             give_up(error)
 
 
@@ -60,14 +61,34 @@ def listening(
     ]
 
 
+def check_endpoint(option: str, description: str) -> None:
+    """Raise UsageError unless *description* is one of Twisted's endpoint strings."""
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:  # each kind of endpoint has its own ways
+        raise UsageError(f"{option}: {description!r} is not an endpoint: {error}") from None
+
+
 def tcp(host: str, port: int) -> str:
     """Describe the endpoint *host*:*port* as Twisted's endpoint strings do."""
     escaped = host.replace(":", "\\:")
     return f"tcp:{port}:interface={escaped}"
 
 
+class _CannotStart(Exception, SystemExit):
+    """Ends the process quietly, and is an Exception to twistd.
+
+    That tells the terminal it has left of an Exception, and of nothing else.
+    """
+
+    code = 1
+
+
 def give_up(error: Exception) -> NoReturn:
     """End the daemon's start, and say why."""
-    # The log may be a file that no one looks at, the terminal may be gone.
     _log.critical("cannot start: {error}", error=error)
-    raise SystemExit(f"cannot start: {error}") from None
+    failure = _CannotStart(f"cannot start: {error}")
+    failure.code = 1
+    raise failure from None

@@ -49,10 +49,11 @@ def answer_error(app: object, request: Request, failure: Failure) -> bytes:
     error = failure.value
     assert error is not None
     status, text = _meaning(error, request)
+    asked = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
     if status == 500:
-        _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+        _log.failure("{asked} failed", failure, asked=asked)
     elif status > 500:
-        _log.warn("{method} {path}: {text}", method=request.method, path=request.path, text=text)
+        _log.warn("{asked}: {text}", asked=asked, text=text)
     if request.startedWriting:
         request.abort()
         return b""

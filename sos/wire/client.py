@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -41,6 +43,17 @@ def http_client(reactor: Any) -> HTTPClient:
     pool.maxPersistentPerHost = _KEPT_CONNECTIONS
     pool.cachedConnectionTimeout = _KEPT_SECONDS
     return HTTPClient(Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool))
+
+
+def cause(error: BaseException | None) -> str:
+    """Say in one line why a request failed, or its response."""
+    for failure in getattr(error, "reasons", ()):  # of several, the first tells most
+        return cause(failure.value)
+    if isinstance(error, ConnectError) and error.osError:
+        return os.strerror(error.osError).lower()
+    if isinstance(error, ConnectionLost):
+        return "the connection was lost"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 class ResponseBody(Protocol):
@@ -97,7 +110,7 @@ class ResponseBody(Protocol):
         if reason.check(ResponseDone):
             self._complete = True
         else:
-            self._error = Unavailable(f"the body did not come whole: {reason.value}")
+            self._error = Unavailable(f"the body broke off: {cause(reason.value)}")
         self._wake()
 
     def _producer(self) -> Any:

@@ -215,7 +215,9 @@ class Channel(Protocol):
 
     def _answer_refusal(self, refusal: Refused) -> None:
         status = refusal.status
-        document = json.dumps({"error": str(refusal), "status": status}).encode("ascii")
+        document = json.dumps(
+            {"error": str(refusal), "status": status}, separators=(",", ":")
+        ).encode("ascii")
         headers = Headers()
         headers.setRawHeaders(b"Content-Type", [b"application/json"])
         headers.setRawHeaders(b"Content-Length", [b"%d" % len(document)])

@@ -60,8 +60,8 @@ def test_ports_hosts_and_endpoints():
     assert parsed(blob, "--port", "4001", "--host", "::1")["endpoints"] == [
         "tcp:4001:interface=\\:\\:1"
     ]
-    listen = ["--listen", "systemd:domain=INET:index=0", "--listen", "unix:sock"]
-    assert parsed(blob, *listen)["endpoints"] == ["systemd:domain=INET:index=0", "unix:sock"]
+    listen = ["--listen", "tcp:4002", "--listen", "unix:sock"]
+    assert parsed(blob, *listen)["endpoints"] == ["tcp:4002", "unix:sock"]
     options = parsed(api, "--store", "x", "--upload-port", "1", "--listen-download", "unix:sock")
     assert options["uploads"] == ["tcp:1:interface=0.0.0.0"]
     assert options["downloads"] == ["unix:sock"]
@@ -91,6 +91,23 @@ def test_an_option_wins_over_a_setting_and_that_over_the_default(home):
     assert options["uploads"] == ["tcp:9:interface=0.0.0.0"]
     assert options["downloads"] == ["tcp:8:interface=0.0.0.0"]
     assert (options["min-copies"], options["replicate-every"], options["hash"]) == (2, 60, "sha1")
+
+
+def test_dump_prints_settings_too_and_says_when_there_is_nothing(home, capsys):
+    """What the daemon would go by."""
+    for text, arguments, expected in (
+        ("", [], "no servers\n"),
+        (
+            "http://a:1\n[sos]\nmin-copies = 3\n",
+            [],
+            "default:\n  http://a:1\nsettings:\n  min-copies = 3\n",
+        ),
+        ("http://a:1\n", ["--store", "x"], "no servers\n"),
+    ):
+        (home / ".sos.conf").write_text(text)
+        with pytest.raises(SystemExit):
+            parsed(api, *arguments, "--dump")
+        assert capsys.readouterr().out == expected
 
 
 def test_dump_prints_the_servers_by_group_and_ends(home, capsys):
@@ -135,6 +152,13 @@ class TestWhatIsRefused:
             ["--port", "65536"],
             ["--port", "-1"],
             ["--max-size", "much"],
+            ["--max-size", "0"],
+            ["--store", ""],
+            ["--reserve", "100%"],
+            ["--scrub-every", "weekly"],
+            ["--listen", "bogus"],
+            ["--listen", "tcp:x"],
+            ["--listen", "systemd:domain=INET:index=0"],
             ["--colour"],
             ["--store"],
             ["extra"],

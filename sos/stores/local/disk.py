@@ -43,16 +43,14 @@ class Layout:
             else:
                 self._create(marker)
         except OSError as error:
-            raise StoreUnusable(f"{self.root} cannot be used as a store: {error}") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreUnusable:
+        if self.root.exists() and not self.root.is_dir():
+            return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
+        return StoreUnusable(f"{self.root} cannot be used as a store: {error.strerror}")
 
     def _create(self, marker: Path) -> None:
-        # "lock" is there before the marker is; so may be what a crash left of this.
-        ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new"}
-        foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name not in ours)
-        if foreign:
-            raise StoreUnusable(
-                f"{self.root} is no store and not empty, it holds {foreign[0]}; name a new one"
-            )
         for directory in (self.index, self._bodies, self.incoming, self.quarantine):
             directory.mkdir(exist_ok=True)
         unfinished = marker.with_suffix(".json.new")
@@ -68,7 +66,7 @@ class Layout:
             marker = None
         if marker != _MARKER:
             raise StoreUnusable(
-                f"{self.root} is of another format: store.json says {text[:80]!r}, not {_MARKER}"
+                f"{self.root} is of another format: store.json is not {json.dumps(_MARKER)}"
             )
 
     def lock(self) -> int:
@@ -78,15 +76,26 @@ class Layout:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            self._refuse_foreign()
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreUnusable(f"{self.root} cannot be used as a store: {error}") from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             raise StoreUnusable(f"{self.root} is in use by another process") from None
         return descriptor
+
+    def _refuse_foreign(self) -> None:
+        # What a crash can leave of a store that was being made.
+        ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new"}
+        found = {entry.name for entry in self.root.iterdir()}
+        if "store.json" not in found and not found <= ours:
+            raise StoreUnusable(
+                f"{self.root} is no store and not empty, it holds {min(found - ours)}; "
+                "name a new directory"
+            )
 
     def body(self, id: str) -> Path:
         """Return where the body of *id* is, if it has a file of its own."""

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import lmdb
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
@@ -19,7 +20,7 @@ from zope.interface import implementer
 from sos import ids
 from sos.config import NO_RESERVE, Reserve
 from sos.digest import BodyDigest, PartitionDigest
-from sos.errors import NotFound, ReadOnly
+from sos.errors import NotFound, ReadOnly, StoreUnusable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores.lane import Lane
@@ -76,7 +77,7 @@ class LocalStore:
         self._lock = self._layout.lock()
         try:
             self._layout.prepare()
-            self._index = Index(self._layout.index, self._layout.durable)
+            self._index = self._open_index()
             settled = settle_incoming(self._layout, self._index)
         except BaseException:
             os.close(self._lock)
@@ -88,6 +89,15 @@ class LocalStore:
         self._committer = Committer(self._index, self._reactor)
         self._committer.start()
         self._changes = Changes(self._layout, self._index, self._committer, self._run_in_thread)
+
+    def _open_index(self) -> Index:
+        try:
+            return Index(self._layout.index, self._layout.durable)
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnusable(
+                f"the index {self._layout.index} cannot be opened: {error}; bring back a copy of "
+                "the store, or begin with a new directory and let replication fill it"
+            ) from error
 
     async def close(self) -> None:
         """Finish what was begun, and unlock the directory."""
@@ -163,7 +173,7 @@ class LocalStore:
         await self._changes.quarantine(id, encoded, reason)
 
     def _not_found(self, id: str) -> NotFound:
-        return NotFound(f"{self.name} holds no blob {id}")
+        return NotFound(f"there is no blob {id}")
 
     def _run_in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._pool, function, *args)
