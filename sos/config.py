@@ -154,7 +154,7 @@ def server_url(text: str) -> str:
         raise ValueError(f"{text!r} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     try:
-        if parts.port is not None:
+        if parts.port not in (None, {"http": 80, "https": 443}[parts.scheme]):
             host = f"{host}:{parts.port}"
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None

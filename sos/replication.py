@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from attrs import Factory, define
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    FirstError,
+    ensureDeferred,
+    gatherResults,
+    succeed,
+)
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -20,6 +28,8 @@ from sos.transfer import transfer
 
 #: Copies under way at once.
 CONCURRENCY = 16
+
+T = TypeVar("T")
 
 _log = Logger()
 
@@ -80,7 +90,13 @@ async def replicate(
     summary = Summary()
     for name, members in groups.items():
         pass_ = _GroupPass(name, members, min_copies, summary, progress, note, warn)
-        await pass_.run()
+        try:
+            await pass_.run()
+        except CancelledError:
+            raise
+        except Exception:  # a mistake of ours must not keep the other groups from their copies
+            _log.failure("the replication of group {name} failed", name=name)
+            summary.unlisted.append(f"group {name}")
     return summary
 
 
@@ -95,9 +111,7 @@ class _GroupPass:
     warn: Callable[[str], None]
 
     async def run(self) -> None:
-        listed = await gatherResults(
-            [ensureDeferred(self._list(member.store)) for member in self.members]
-        )
+        listed = await _together(self._list(member.store) for member in self.members)
         listings = {name: held for name, held in listed if held is not None}
         self.summary.servers += len(listings)
         self.summary.blobs += len(frozenset().union(*listings.values()))
@@ -107,7 +121,7 @@ class _GroupPass:
         self.summary.planned += sum(len(step.targets) for step in steps)
         self.progress(self.summary)
         remaining = iter(steps)
-        await gatherResults([ensureDeferred(self._work(remaining)) for _ in range(CONCURRENCY)])
+        await _together(self._work(remaining) for _ in range(CONCURRENCY))
 
     def _short(self, listings: Mapping[str, Set[str]], steps: list[Copy]) -> int:
         copies = Counter(id for held in listings.values() for id in held)
@@ -146,6 +160,17 @@ class _GroupPass:
                 self.note(f"{step.id} copied from {source} to {target}")
                 return True
         return False
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all of *work* at once; the first error, or a cancellation, ends all of it."""
+    begun = [ensureDeferred(each) for each in work]
+    try:
+        return await gatherResults(begun, consumeErrors=True)
+    except FirstError as error:
+        for each in begun:
+            each.cancel()
+        error.subFailure.raiseException()
 
 
 class ReplicationService(Service):

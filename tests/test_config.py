@@ -103,6 +103,9 @@ def test_urls_have_one_spelling():
     assert config.server_url("HTTP://LocalHost:4001/") == "http://localhost:4001"
     assert config.server_url("http://[::1]:4001") == "http://[::1]:4001"
     assert config.server_url("https://a/blobs/") == "https://a/blobs"
+    assert config.server_url("http://a:80") == "http://a"
+    assert config.server_url("https://a:443/") == "https://a"
+    assert config.server_url("https://a:80/") == "https://a:80"
 
 
 @pytest.mark.parametrize(

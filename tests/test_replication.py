@@ -166,6 +166,41 @@ class TestService:
         service.stopService()
 
     @ensureDeferred
+    async def test_one_group_that_breaks_the_pass_does_not_take_the_others_with_it(self):
+        """It is told as not listed."""
+
+        class Buggy(MemoryStore):
+            async def listing(self, after=None, limit=None, partition=None):
+                raise ZeroDivisionError
+
+        a, b = stores("a", "b")
+        await put(a, b"x")
+        summary = await replicate({"bad": group(Buggy(), a), "good": group(a, b)}, 2)
+        assert len(b.blobs) == 1
+        assert summary.unlisted == ["group bad"]
+
+    @ensureDeferred
+    async def test_stopping_while_copies_are_made(self, clock):
+        """No further one is begun."""
+
+        class Slow(MemoryStore):
+            asked = 0
+
+            async def read(self, id):
+                self.asked += 1
+                await Deferred()
+
+        slow, b = Slow("slow"), MemoryStore("b")
+        for n in range(100):
+            await put(slow, b"%d" % n)
+        service = ReplicationService({"default": group(slow, b)}, 2, 10.0, clock)
+        service.startService()
+        clock.advance(12)
+        await service.stopService()
+        assert slow.asked == 16
+        assert b.blobs == {}
+
+    @ensureDeferred
     async def test_stopping_ends_a_pass_under_way(self, clock):
         """It does not go on behind the daemon's back."""
 

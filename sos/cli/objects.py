@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat as stat_format
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
@@ -114,7 +115,9 @@ def _about(name: str, error: Exception) -> str:
 
 async def _put(exchange: Exchange, name: str, metadata: dict[str, str], bar: Progress) -> BlobInfo:
     with _source(name) as file:
-        size = os.fstat(file.fileno()).st_size if file is not sys.stdin.buffer else None
+        status = os.fstat(file.fileno())
+        # What is no regular file does not know its size; files of /proc say 0.
+        size = status.st_size or None if stat_format.S_ISREG(status.st_mode) else None
         digests = [BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS]
         task = bar.add_task(name, total=size)
         upload = Upload(exchange, "/upload", None, metadata, size)

@@ -17,7 +17,7 @@ from sos.errors import InvalidRequest, SOSError
 T = TypeVar("T")
 
 
-def explained(error: Exception) -> str:
+def explained(error: BaseException) -> str:
     """Say what went wrong without the numbers that Python puts before it."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -63,6 +63,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1)
         if result.check(SOSError, OSError):
+            assert result.value is not None
             raise click.ClickException(explained(result.value))
         result.raiseException()
     return result

@@ -8,7 +8,8 @@ nowhere else; an answer that makes no sense is that server's failure,
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,6 +33,8 @@ from sos.errors import (
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody, cause
+
+T = TypeVar("T")
 
 #: What treq gives for an answer: an IResponse.
 Response = Any
@@ -72,7 +75,7 @@ class Exchange:
         text = await gather(ResponseBody(response, self.clock), most)
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
 
     def send(
@@ -98,15 +101,14 @@ class Exchange:
         Any other raises what it means; so does an answer that does not come
         within :data:`~sos.wire.client.ANSWER_SECONDS`.
         """
-        deadline = self.clock.callLater(ANSWER_SECONDS, sent.cancel)
+        late = Unavailable(f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s")
+        waiting = abandonable(sent)
+        deadline = self.clock.callLater(ANSWER_SECONDS, _abandon, waiting, sent, late)
         try:
-            response = await sent
+            response = await waiting
+        except (CancelledError, SOSError):
+            raise
         except Exception as error:
-            if not deadline.active():
-                reason = f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s"
-                raise Unavailable(reason) from error
-            if isinstance(error, CancelledError):
-                raise
             raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
         finally:
             if deadline.active():
@@ -188,17 +190,11 @@ class Upload:
     def _begun(self) -> Deferred[Response]:
         if self._sent is None:
             request = self._exchange.send("POST", self._path, self._metadata, self._body)
-            # One that fires when the request's own callbacks have all run: the
+            # It fires when the request's own callbacks have all run: the
             # connection is made in one of them, which lets a writer go on.
-            self._sent = Deferred(lambda _: request.cancel())
-            request.addBoth(self._ended)
+            self._sent = abandonable(request)
+            request.addBoth(lambda _: self._body.stop())
         return self._sent
-
-    def _ended(self, outcome: Any) -> None:
-        assert self._sent is not None
-        if not self._sent.called:  # not given up meanwhile
-            self._sent.callback(outcome)
-        self._body.stop()
 
     def abort(self) -> None:
         if self._sent is not None and not self._sent.called:
@@ -206,7 +202,35 @@ class Upload:
             self._sent.cancel()
 
 
+def abandonable(request: Deferred[T]) -> Deferred[T]:
+    """Return a Deferred of the outcome of *request*, with which it is cancelled.
+
+    Twisted's client fails a request that is cancelled in other ways than with
+    CancelledError; this one fails with that, so that whoever waits for it ends
+    and does not go on to the next server.
+    """
+    waiting: Deferred[T] = Deferred(lambda d: _abandon(d, request, CancelledError()))
+
+    def ended(outcome: Any) -> None:
+        if not waiting.called:
+            waiting.callback(outcome)
+
+    request.addBoth(ended)
+    return waiting
+
+
+def _abandon(waiting: Deferred[Any], request: Deferred[Any], error: Exception) -> None:
+    waiting.errback(error)
+    request.cancel()
+
+
 async def gather(body: ResponseBody, most: int | None) -> bytes:
+    """Return the whole body, or its beginning once that is over *most* bytes, and close it."""
+    async with aclosing(body):
+        return await beginning(body, most)
+
+
+async def beginning(body: ResponseBody, most: int | None) -> bytes:
     """Return the whole body, or its beginning once that is over *most* bytes."""
     pieces = []
     size = 0
@@ -222,5 +246,5 @@ def _told(document: bytes) -> str:
     """Return what a server says of an error, to go behind its status."""
     try:
         return f": {json.loads(document)['error']}"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return f": {document[:200].decode('latin-1')}" if document else ""

@@ -28,7 +28,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.metadata import EMPTY, Metadata
-from sos.stores.exchange import Exchange, Response, Upload, gather
+from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
@@ -71,7 +71,7 @@ class RemoteStore:
             size = None if response.length is UNKNOWN_LENGTH else int(response.length)
             info = self._info(id, response, size)
             digest = BodyDigest(id, expected_size=size)
-            start = await gather(body, SMALL_BODY)
+            start = await beginning(body, SMALL_BODY)
             if len(start) > SMALL_BODY:
                 return Blob(info, _verified(start, body, digest))
             digest.update(start)
@@ -119,7 +119,7 @@ class RemoteStore:
                 ids.check_partition(name): PartitionDigest(int(count), int(size), int(sum, 16))
                 for name, (count, size, sum) in found.items()
             }
-        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
     async def status(self) -> StoreStatus:
@@ -172,4 +172,5 @@ async def _verified(start: bytes, rest: Pieces, digest: BodyDigest) -> AsyncGene
 def _content_length(response: Response) -> int | None:
     # Of the answer to a HEAD; the length that is parsed is that of no body.
     values = response.headers.getRawHeaders(b"content-length")
-    return int(values[0]) if values and values[0].isdigit() else None
+    plausible = values and values[0].isdigit() and len(values[0]) < 20
+    return int(values[0]) if plausible else None

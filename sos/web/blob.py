@@ -113,6 +113,7 @@ def _next_page(last: str, limit: int, partition: str | None) -> bytes:
 
 
 def _page_size(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PAGE):
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE))
+    if not (digits and 1 <= int(text) <= MAX_PAGE):
         raise InvalidRequest(f"limit={text[:20]!r} is not a number from 1 to {MAX_PAGE}")
     return int(text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
+from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -40,7 +40,7 @@ BODY_SECONDS = 30.0
 #: Seconds that a client may take nothing of what waits to be sent.
 SEND_SECONDS = 120.0
 #: Seconds to let a client notice an answer that came before it had sent all.
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 5.0
 
 
 class Channel(Protocol):
@@ -54,8 +54,9 @@ class Channel(Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._unended_bytes = 0
+        self._field_bytes = 0
+        self._silent_bytes = 0
+        self._progress = False
         self._in_head = False
         self._body: RequestBody | None = None
         self._waiting: deque[Request] = deque()
@@ -63,8 +64,10 @@ class Channel(Protocol):
         self._refusal: Refused | None = None
         self._advancing = False
         self._closing = False
+        self._lingers = False
         self._paused = False
         self._drained: Deferred[None] | None = None
+        self._head_expires = 0.0
         self._expires: float | None = None
 
     # The transport.
@@ -87,10 +90,9 @@ class Channel(Protocol):
         self._advance()
 
     def _feed(self, data: bytes) -> None:
-        if self._in_head:
-            # The parser tells of a field when it has ended; one that does not
-            # end has to be noticed too.
-            self._unended_bytes += len(data)
+        # The parser tells of a field, or of a chunk's extensions, when it has
+        # ended; what does not end has to be noticed too.
+        self._silent_bytes += len(data)
         while data:
             try:
                 self._parser.feed_data(data)
@@ -103,8 +105,11 @@ class Channel(Protocol):
                 if isinstance(error.__context__, Refused):
                     raise error.__context__ from None
                 raise Refused(400, str(error)) from None
-        if self._in_head:
-            self._check_head()
+        if self._progress:
+            self._progress = False
+            self._silent_bytes = 0
+        elif self._silent_bytes > MAX_HEAD_BYTES:
+            raise Refused(431, f"something in the headers passes {MAX_HEAD_BYTES} bytes")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
@@ -123,24 +128,24 @@ class Channel(Protocol):
     def on_message_begin(self) -> None:
         self._target = b""
         self._headers = []
-        self._head_bytes = 0
-        self._unended_bytes = 0
+        self._field_bytes = 0
+        self._progress = True
         self._in_head = True
-        self._expires = self.site.reactor.seconds() + HEAD_SECONDS
+        self._head_expires = self.site.reactor.seconds() + HEAD_SECONDS
 
     def on_url(self, part: bytes) -> None:
         self._target += part
-        self._head_bytes += len(part)
-        self._check_head()
+        self._count(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value.rstrip(b" \t")))
-        self._head_bytes += len(name) + len(value) + 4
-        self._check_head()
+        self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         headers, self._headers = self._headers, []  # what follows are trailers
+        self._field_bytes = 0
+        self._progress = True
         method = self._parser.get_method()
         version = self._parser.get_http_version()
         length = body_length(method, version, headers)
@@ -153,15 +158,19 @@ class Channel(Protocol):
 
     def on_body(self, piece: bytes) -> None:
         assert self._body is not None
+        self._progress = True
         self._body.feed(piece)
 
     def on_message_complete(self) -> None:
         assert self._body is not None
+        self._progress = True
         self._body.end()
         self._body = None
 
-    def _check_head(self) -> None:
-        if max(self._head_bytes, self._unended_bytes) > MAX_HEAD_BYTES:
+    def _count(self, size: int) -> None:
+        self._progress = True
+        self._field_bytes += size
+        if self._field_bytes > MAX_HEAD_BYTES:
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
         if len(self._headers) > MAX_FIELDS:
             raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
@@ -175,7 +184,8 @@ class Channel(Protocol):
         try:
             if self._current is not None:
                 self._current.body.wake()
-            while self._current is None and not self._closing:
+            # A client that does not read what it has asked for waits for more.
+            while self._current is None and not self._closing and self._drained is None:
                 if self._waiting:
                     self._current = self._waiting.popleft()
                     self._current.process()
@@ -233,9 +243,16 @@ class Channel(Protocol):
             read on for a while.
         """
         self._closing = True
+        self._lingers = linger
         self._body = None
-        half_closeable: bool = IHalfCloseableDescriptor.providedBy(self.transport)  # not with TLS
-        if not (linger and half_closeable):
+        if self._drained is None:
+            self._shut()
+
+    def _shut(self) -> None:
+        # A transport with a producer does not close, but asks that for more.
+        self.transport.unregisterProducer()
+        if self.isSecure() or not self._lingers:
+            self._expires = self.site.reactor.seconds() + SEND_SECONDS
             self.transport.loseConnection()
             return
         self.transport.loseWriteConnection()
@@ -256,7 +273,8 @@ class Channel(Protocol):
         """Hold the client up while it is ahead of us, and say when it is late."""
         if self._closing:
             return
-        ahead = bool(self._waiting) or (self._body is not None and self._body.full)
+        body_full = self._body is not None and self._body.full
+        ahead = bool(self._waiting) or body_full or self._drained is not None
         if ahead != self._paused:
             self._paused = ahead
             if ahead:
@@ -267,12 +285,12 @@ class Channel(Protocol):
 
     def _set_expiry(self) -> None:
         now = self.site.reactor.seconds()
-        if self._drained is not None:
-            self._expires = now + SEND_SECONDS
-        elif self._current is not None:
+        if self._closing or self._drained is not None:
+            return
+        if self._current is not None:
             self._expires = now + BODY_SECONDS if self._current.body.awaited else None
-        elif not self._in_head:
-            self._expires = now + IDLE_SECONDS
+        else:
+            self._expires = self._head_expires if self._in_head else now + IDLE_SECONDS
 
     def expire(self, now: float) -> None:
         """Give up waiting, if the time *now* is past what this connection waits for."""
@@ -288,18 +306,23 @@ class Channel(Protocol):
             self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
             self._advance()
         else:
-            self.transport.loseConnection()
+            self._close(linger=False)
 
     def pauseProducing(self) -> None:
         """The transport has enough to send for now."""
         if self._drained is None:
             self._drained = Deferred()
-            self._set_expiry()
+            self._expires = self.site.reactor.seconds() + SEND_SECONDS
+            if not self._advancing:
+                self._regulate()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
         self._release_writer()
-        self._set_expiry()
+        if self._closing:
+            self._shut()
+        else:
+            self._advance()
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""

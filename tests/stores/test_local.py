@@ -146,7 +146,7 @@ class TestLeftovers:
     async def test_an_unfinished_upload_is_removed(self, local_store, tmp_path, reactor):
         """A file that has no place yet goes."""
         await local_store.close()
-        (tmp_path / "store/incoming/new.1234").write_bytes(b"half")
+        (tmp_path / "store/incoming/NEW.1234").write_bytes(b"half")
         local_store.open()
         assert files(tmp_path, "store/incoming") == []
 
@@ -158,7 +158,7 @@ class TestLeftovers:
         id = content_id(body)
         await put(local_store, body_of(100_000, seed=1))
         await local_store.close()
-        leftover = tmp_path / f"store/incoming/{id if name == 'named' else 'new'}.1234"
+        leftover = tmp_path / f"store/incoming/{id if name == 'named' else 'NEW'}.1234"
         leftover.write_bytes(body)
         place = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
         place.parent.mkdir(parents=True)
@@ -177,7 +177,7 @@ class TestLeftovers:
         id = (await put(local_store, body)).id
         await local_store.close()
         place = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
-        os.link(place, tmp_path / f"store/incoming/{id if name == 'named' else 'new'}.1234")
+        os.link(place, tmp_path / f"store/incoming/{id if name == 'named' else 'NEW'}.1234")
         local_store.open()
         assert files(tmp_path, "store/incoming") == []
         assert await content(await local_store.read(id)) == body

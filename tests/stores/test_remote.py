@@ -6,11 +6,17 @@ import json
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
+from sos.interfaces import Member
+from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
+from sos.stores.replicated import ReplicatedStore
 from sos.web.blob import BlobServer
 from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 from tests.servers import remote_store, serving
@@ -29,8 +35,9 @@ class Scripted(Resource):
     isLeaf = True
     asked = 0
 
-    def __init__(self, status=200, body=b"", headers=(), chunked=False):
+    def __init__(self, status=200, body=b"", headers=(), chunked=False, length=None):
         super().__init__()
+        self.length = length
         self.status, self.body, self.headers, self.chunked = status, body, headers, chunked
 
     def render(self, request):
@@ -38,7 +45,9 @@ class Scripted(Resource):
         request.setResponseCode(self.status)
         for name, value in self.headers:
             request.setHeader(name, value)
-        if not self.chunked:
+        if self.length is not None:
+            request.setHeader(b"Content-Length", self.length)
+        elif not self.chunked:
             request.setHeader(b"Content-Length", b"%d" % len(self.body))
         request.write(self.body)
         request.finish()
@@ -145,6 +154,76 @@ async def test_a_server_of_the_original_system(reactor):
         return await store.listing(after="a" * 40, limit=1)
 
     assert await answers(reactor, page, body=listing) == ["b" * 40]
+
+
+@pytest.mark.parametrize("body", [b"[" * 50_000, b'{"error":' * 5_000])
+@ensureDeferred
+async def test_json_that_is_a_trap(reactor, body):
+    """However deep it is, it is the server's failure and nothing else."""
+    for ask in (lambda s: s.listing(), lambda s: s.digests(), lambda s: put(s, b"x", "abc")):
+        for status in (200, 500):
+            with pytest.raises(Unavailable):
+                await answers(reactor, ask, body=body, status=status)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"abc": 1}',
+        b'{"abc": [1, 2]}',
+        b'{"ABC": [1, 2, "0"]}',
+        b'{"abc": [1, 2, "x"]}',
+        b'{"abc": [Infinity, 2, "0"]}',
+        b'{"abc": [1, NaN, "0"]}',
+    ],
+)
+@ensureDeferred
+async def test_digests_that_are_none(reactor, body):
+    """Junk in place of digests is a failure of the server."""
+    with pytest.raises(Unavailable):
+        await answers(reactor, lambda store: store.digests(), body=body)
+
+
+@pytest.mark.parametrize("length", [b"9" * 5000, b"x", b"-1"])
+@ensureDeferred
+async def test_a_length_that_is_none(reactor, length):
+    """The size is not known then."""
+    try:
+        info = await answers(reactor, lambda s: s.stat("abc"), length=length)
+    except Unavailable:
+        return
+    assert info.size is None
+
+
+class Mute(Resource):
+    """Never answers."""
+
+    isLeaf = True
+
+    def render(self, request):
+        return NOT_DONE_YET
+
+
+@pytest.mark.parametrize("asked", ["read", "stat", "listing", "put"])
+@ensureDeferred
+async def test_who_is_cancelled_ends(reactor, asked):
+    """And does not go on to the next server."""
+    async with serving(Mute(), reactor) as mute:
+        second = MemoryStore("second")
+        store = ReplicatedStore({"g": (Member(mute), Member(second))}, threads_of(reactor))
+        ask = {
+            "read": lambda: store.read("abc"),
+            "stat": lambda: store.stat("abc"),
+            "listing": lambda: store.listing(),
+            "put": lambda: put(store, b"x"),
+        }[asked]
+        waiting = deferred(ask())
+        await deferLater(reactor, 0.1)
+        waiting.cancel()
+        with pytest.raises(CancelledError):
+            await waiting
+        assert second.blobs == {}
 
 
 @ensureDeferred

@@ -5,23 +5,47 @@ from __future__ import annotations
 import json
 
 from attrs import define
-from twisted.internet.interfaces import IHalfCloseableDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
-from zope.interface import implementer
 
 from sos.wire.site import Site
 
 
-@implementer(IHalfCloseableDescriptor)
 class Transport(StringTransportWithDisconnection):
-    """Remembers what a real one would have been told."""
+    """Remembers what a real one would have been told.
+
+    :ivar room: bytes that may wait to be sent before the producer is paused.
+    """
 
     half_closed = False
     aborted = False
+    room: int | None = None
+    waiting = 0
+
+    def write(self, data):
+        super().write(data)
+        if self.room is not None:
+            self.waiting += len(data)
+            if self.waiting > self.room and self.producer is not None:
+                self.producer.pauseProducing()
+
+    def take(self):
+        """Send all that waits, as when the client reads it."""
+        self.waiting = 0
+        if self.producer is not None:
+            self.producer.resumeProducing()
 
     def loseWriteConnection(self):
+        assert self.producer is None, "a transport with a producer does not close"
         self.half_closed = True
+
+    def loseConnection(self):
+        assert self.aborted or self.producer is None, "a transport with a producer does not close"
+        super().loseConnection()
+
+    def drop(self):
+        """The client is gone."""
+        super().loseConnection()
 
     def abortConnection(self):
         self.aborted = True

@@ -217,6 +217,22 @@ class TestWhatIsRefused:
             answers += talk.answers(b"a" * 1024)
         assert [answer.status for answer in answers] == [431]
 
+    def test_a_trailer_that_never_ends(self, talk, echo):
+        """Neither it nor the extensions of a chunk can grow without end."""
+        for start in (b"0\r\nX-Trailer: ", b"5;extension="):
+            talk = Conversation(echo.app.resource())
+            talk.send(CHUNKED + start)
+            for _ in range(20):
+                talk.send(b"a" * 1024)
+            assert talk.closed
+
+    def test_a_head_that_comes_with_the_end_of_another_read(self, talk):
+        """What else comes in the same read does not count against the limit."""
+        whole = post(b"/echo", bytes(40_000)) + post(b"/echo", b"x") * 200
+        talk.send(whole[:30])
+        answers = talk.answers(whole[30:])
+        assert [answer.status for answer in answers] == [200] * 201
+
     def test_too_many_fields(self, talk):
         """Over 200 is 431."""
         fields = [b"X-%d: y" % n for n in range(MAX_FIELDS)]
@@ -259,7 +275,7 @@ class TestBodies:
         talk.send(post(b"/refuse", b"").replace(b"Length: 0", b"Length: 4000"))
         assert talk.send(b"a" * 1000) == b""
         assert talk.transport.connected
-        talk.wait(4)
+        talk.wait(7)
         assert not talk.transport.connected
 
     def test_a_sender_that_is_ahead_is_held_up(self, talk, echo):
@@ -276,8 +292,54 @@ class TestBodies:
     def test_a_connection_that_is_lost_ends_the_body(self, talk, echo):
         """The route does not go on waiting for what will not come."""
         talk.send(post(b"/echo", b"").replace(b"Length: 0", b"Length: 10") + b"abc")
-        talk.transport.loseConnection()
+        talk.transport.drop()
         assert len(echo.errors) == 1
+
+
+class TestAClientThatDoesNotRead:
+    """What it asks for is not piled up for it."""
+
+    def test_no_answer_is_begun_while_one_waits_to_be_sent(self, talk):
+        """Neither from what has come nor from what would come."""
+        talk.transport.room = 1000
+        talk.send(post(b"/echo", bytes(900)) * 100)
+        assert len(talk.transport.value()) < 3000
+        assert talk.transport.producerState == "paused"
+        talk.transport.take()
+        assert len(talk.transport.value()) < 6000
+        while talk.transport.waiting:
+            talk.transport.take()
+        assert talk.transport.value().count(b"200 OK") == 100
+        assert talk.transport.producerState == "producing"
+
+    def test_a_connection_closes_when_all_has_been_sent(self, talk):
+        """A transport with a producer never would."""
+        talk.transport.room = 1000
+        talk.send(post(b"/echo", bytes(2000), b"Connection: close"))
+        assert talk.transport.connected
+        talk.transport.take()
+        assert talk.transport.producer is None
+        assert not talk.transport.connected
+
+    def test_what_was_answered_before_a_broken_request_is_sent_first(self, talk):
+        """However long that takes, within reason."""
+        talk.transport.room = 1000
+        talk.send(post(b"/echo", bytes(2000)) + b"nonsense\r\n\r\n")
+        talk.wait(60)
+        assert talk.transport.connected
+        while talk.transport.waiting:
+            talk.transport.take()
+        assert talk.transport.value().endswith(b'"status":400}')
+        assert talk.transport.half_closed
+
+    def test_it_is_given_up_at_last(self, talk):
+        """More requests do not put that off."""
+        talk.transport.room = 1000
+        talk.send(post(b"/echo", bytes(2000)))
+        for _ in range(122):
+            talk.wait(1)
+            talk.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert talk.transport.aborted
 
 
 class TestPatience:
@@ -312,12 +374,6 @@ class TestPatience:
         talk.wait(1000)
         echo.gate.callback(None)
         assert b"at last" in talk.transport.value()
-
-    def test_a_client_that_reads_nothing_is_given_up(self, talk, echo):
-        """What is written is not kept for it for ever."""
-        talk.channel.pauseProducing()
-        talk.wait(122)
-        assert talk.transport.aborted
 
 
 class TestPersistence:

@@ -118,12 +118,20 @@ class Changes:
         if self.index.get(id, transaction) != judged:
             return
         kept = self.layout.quarantine / f"{id}.{time.time_ns()}"
+        note = {"id": id, "reason": reason, "quarantined_at": time.time()}
         with disk_errors():
-            try:
-                self.layout.body(id).rename(kept)
-            except FileNotFoundError:
+            # What can fail for want of space comes before what takes the blob away.
+            self.layout.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
+            if _is_inline(id, judged) or not self.layout.body(id).exists():
                 self.layout.write_file(kept, judged)
-            note = json.dumps({"id": id, "reason": reason, "quarantined_at": time.time()})
-            self.layout.write_file(kept.with_name(kept.name + ".json"), note.encode("ascii"))
+            else:
+                self.layout.body(id).rename(kept)
             self.layout.sync_directory(self.layout.quarantine)
         self.index.remove(transaction, id)
+
+
+def _is_inline(id: str, encoded: bytes) -> bool:
+    try:
+        return records.decode(id, encoded).body is not None
+    except Damaged:
+        return False

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import lmdb
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sos.errors import NoSpace, ReadOnly, SOSError
+from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.local.index import Index
 
@@ -48,13 +48,15 @@ class Committer:
         self._reactor = reactor
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="sos-committer", daemon=True)
+        self._stopped = False
         self.failure: str | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when everything submitted has been carried out."""
+        """Take no more, and return when everything submitted has been carried out."""
+        self._stopped = True
         self._queue.put(None)
         self._thread.join()
 
@@ -66,6 +68,8 @@ class Committer:
         changed anything yet; one may be run again, on a new transaction, when
         its first run was not committed.
         """
+        if self._stopped:
+            return fail(Unavailable("the store is closed"))
         done: Deferred[T] = Deferred()
         self._queue.put(_Job(step, done))
         return done
@@ -100,8 +104,14 @@ class Committer:
                 with disk_errors():
                     return self._transaction(jobs)
             except lmdb.MapFullError:
-                blockingCallFromThread(self._reactor, self._index.grow)
+                grown = self._grow()
+                if grown is not None:
+                    return [grown] * len(jobs)
             except SyncFailed as error:
+                if self._index.is_cramped() and not self._index.is_dead():
+                    # LMDB takes a write that was cut short by a full disk for
+                    # an input/output error; the transaction is undone.
+                    return [Failure(NoSpace(f"the disk is full: {error}"))] * len(jobs)
                 return self._give_up(error, jobs)
             except NoSpace as error:
                 if self._index.is_dead():
@@ -109,6 +119,14 @@ class Committer:
                 return [Failure(error)] * len(jobs)
             except Exception:
                 return [Failure()] * len(jobs)
+
+    def _grow(self) -> Failure | None:
+        try:
+            # No transaction may be open meanwhile, and it is the reactor that reads.
+            blockingCallFromThread(self._reactor, self._index.grow)
+        except Exception as error:
+            return Failure(NoSpace(f"the index cannot grow: {error}"))
+        return None
 
     def _give_up(self, error: SyncFailed, jobs: list[_Job]) -> list[Any]:
         refusal = Failure(self.fail(error))

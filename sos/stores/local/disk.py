@@ -37,18 +37,17 @@ class Layout:
         """
         marker = self.root / "store.json"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
             if marker.exists():
                 self._check_marker(marker.read_bytes())
             else:
                 self._create(marker)
-        except OSError as error:
+        except (OSError, SyncFailed) as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: OSError) -> StoreUnusable:
+    def _unusable(self, error: Exception) -> StoreUnusable:
         if self.root.exists() and not self.root.is_dir():
             return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
-        return StoreUnusable(f"{self.root} cannot be used as a store: {error.strerror}")
+        return StoreUnusable(f"{self.root} cannot be used as a store: {error}")
 
     def _create(self, marker: Path) -> None:
         for directory in (self.index, self._bodies, self.incoming, self.quarantine):
@@ -57,7 +56,6 @@ class Layout:
         self.write_file(unfinished, json.dumps(_MARKER).encode("ascii"))
         unfinished.rename(marker)
         self.sync_directory(self.root)
-        self.sync_directory(self.root.parent)
 
     def _check_marker(self, text: bytes) -> None:
         try:
@@ -75,10 +73,10 @@ class Layout:
         Raises :exc:`~sos.errors.StoreUnusable` when another process has it.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self._make(self.root)
             self._refuse_foreign()
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
+        except (OSError, SyncFailed) as error:
             raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,6 +84,12 @@ class Layout:
             os.close(descriptor)
             raise StoreUnusable(f"{self.root} is in use by another process") from None
         return descriptor
+
+    def _make(self, directory: Path) -> None:
+        if not directory.exists():
+            self._make(directory.parent)
+            directory.mkdir(exist_ok=True)
+            self.sync_directory(directory.parent)
 
     def _refuse_foreign(self) -> None:
         # What a crash can leave of a store that was being made.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from sos.stores.local.record import Damaged, Record
 
 # Address space, not disk: the file grows as it is used.
 _MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
+# Bytes free below which a write that came out short is put down to that.
+_CRAMPED = 1 << 20
 _DIGEST = struct.Struct(">QQ16s")
 
 
@@ -36,6 +39,11 @@ class Index:
         self._environment = lmdb.open(self._directory, max_dbs=2, **options)
         self._blobs = self._environment.open_db(b"blobs")
         self._digests = self._environment.open_db(b"digests")
+
+    def is_cramped(self) -> bool:
+        """Tell whether there is so little free that a full disk explains a failure."""
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize < _CRAMPED
 
     def is_dead(self) -> bool:
         """Tell whether LMDB refuses to go on, as it does after a failed write of its meta page."""

@@ -9,6 +9,9 @@ from sos import ids
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 
+#: In place of the id that is not known yet; it is none.
+UNNAMED = "NEW"
+
 
 def settle_incoming(layout: Layout, index: Index) -> int:
     """Remove every file that no one will finish, and return how many there were.
@@ -32,7 +35,7 @@ def settle_incoming(layout: Layout, index: Index) -> int:
 
 def _possible_ids(leftover: Path) -> list[str]:
     name = leftover.name.partition(".")[0]
-    if name != "new":
+    if name != UNNAMED:
         return [name]
     found = []
     for algorithm in ids.ALGORITHMS:

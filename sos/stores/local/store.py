@@ -20,9 +20,10 @@ from zope.interface import implementer
 from sos import ids
 from sos.config import NO_RESERVE, Reserve
 from sos.digest import BodyDigest, PartitionDigest
-from sos.errors import NotFound, ReadOnly, StoreUnusable
+from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
 from sos.metadata import EMPTY, Metadata
+from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
 from sos.stores.local import record as records
 from sos.stores.local.changes import Changes
@@ -78,7 +79,7 @@ class LocalStore:
         try:
             self._layout.prepare()
             self._index = self._open_index()
-            settled = settle_incoming(self._layout, self._index)
+            settled = self._settle()
         except BaseException:
             os.close(self._lock)
             raise
@@ -98,6 +99,14 @@ class LocalStore:
                 f"the index {self._layout.index} cannot be opened: {error}; bring back a copy of "
                 "the store, or begin with a new directory and let replication fill it"
             ) from error
+
+    def _settle(self) -> int:
+        try:
+            self._layout.sync_directory(self._layout.index)  # where LMDB has made its file
+            return settle_incoming(self._layout, self._index)
+        except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
+            self._index.close()
+            raise StoreUnusable(f"{self.name} cannot be put in order: {error}") from error
 
     async def close(self) -> None:
         """Finish what was begun, and unlock the directory."""
@@ -170,7 +179,10 @@ class LocalStore:
 
     async def _set_aside(self, id: str, encoded: bytes, reason: str) -> None:
         _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
-        await self._changes.quarantine(id, encoded, reason)
+        try:
+            await self._changes.quarantine(id, encoded, reason)
+        except SOSError as error:
+            raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
 
     def _not_found(self, id: str) -> NotFound:
         return NotFound(f"there is no blob {id}")

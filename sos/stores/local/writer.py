@@ -25,6 +25,7 @@ from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
 from sos.stores.local.record import Record
+from sos.stores.local.recovery import UNNAMED
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
 
@@ -58,7 +59,7 @@ class LocalWriter:
 
     def _create(self) -> IO[bytes]:
         # Recovery looks for the blob of a file that was left here by its name.
-        name = f"{self._id or 'new'}.{secrets.token_hex(8)}"
+        name = f"{self._id or UNNAMED}.{secrets.token_hex(8)}"
         self._incoming = self._changes.layout.incoming / name
         return open(self._incoming, "xb", buffering=0)
 
