@@ -10,8 +10,8 @@ from pytest_twisted import ensureDeferred
 from sos.digest import PartitionDigest, record_sum
 from sos.ids import partition
 from sos.metadata import encode
-from sos.stores.local import LocalStore
 from tests.contract import body_of, content, content_id, put
+from tests.crash.directories import opened
 from tests.crash.tracing import Outcome, calls_of, needs_strace, run
 from tests.crash.victim import HELD
 
@@ -43,28 +43,26 @@ def sample(cases: list, long: bool, few: int) -> list:
 
 async def check(directory: Path, outcome: Outcome, sizes: list[int], reactor) -> None:
     """Open what is left, and look at every promise."""
-    store = LocalStore(directory, reactor)
-    store.open()
-    listed = await store.listing()
-    assert set(outcome.acknowledged) <= set(listed), f"lost: {outcome}"
-    possible = {
-        content_id(body): body for n, s in enumerate(sizes) for body in [body_of(s, seed=n)]
-    }
-    possible[content_id(HELD)] = HELD
-    digests: dict[str, PartitionDigest] = {}
-    for id in listed:
-        blob = await store.read(id)
-        assert await content(blob) == possible[id], f"torn: {id}"
-        before = digests.get(partition(id), PartitionDigest())
-        sum = record_sum(id, encode(blob.info.metadata))
-        digests[partition(id)] = before.with_blob(blob.info.size, sum)
-    assert await store.digests() == digests
-    assert list((directory / "incoming").iterdir()) == []
-    files = {path.name for path in (directory / "bodies").rglob("*") if path.is_file()}
-    assert files <= set(listed), "a file without a record is left over"
-    for body in possible.values():
-        assert await content(await store.read((await put(store, body)).id)) == body
-    await store.close()
+    async with opened(directory, reactor) as store:
+        listed = await store.listing()
+        assert set(outcome.acknowledged) <= set(listed), f"lost: {outcome}"
+        possible = {
+            content_id(body): body for n, s in enumerate(sizes) for body in [body_of(s, seed=n)]
+        }
+        possible[content_id(HELD)] = HELD
+        digests: dict[str, PartitionDigest] = {}
+        for id in listed:
+            blob = await store.read(id)
+            assert await content(blob) == possible[id], f"torn: {id}"
+            before = digests.get(partition(id), PartitionDigest())
+            sum = record_sum(id, encode(blob.info.metadata))
+            digests[partition(id)] = before.with_blob(blob.info.size, sum)
+        assert await store.digests() == digests
+        assert list((directory / "incoming").iterdir()) == []
+        files = {path.name for path in (directory / "bodies").rglob("*") if path.is_file()}
+        assert files <= set(listed), "a file without a record is left over"
+        for body in possible.values():
+            assert await content(await store.read((await put(store, body)).id)) == body
 
 
 @ensureDeferred
