@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pytest_twisted import async_yield_fixture
 
 from sos.stores.local import LocalStore
@@ -18,13 +19,21 @@ def pytest_addoption(parser):
     )
 
 
+settings.register_profile("short", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=3000)
+
+
+def pytest_configure(config):
+    settings.load_profile("long" if config.getoption("--long") else "short")
+
+
 @pytest.fixture
 def long(request) -> bool:
     """Whether the long form was asked for."""
     return request.config.getoption("--long")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reactor():
     """The real reactor, which pytest-twisted runs."""
     from twisted.internet import reactor

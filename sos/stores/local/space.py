@@ -33,7 +33,7 @@ class Space:
 
     def check(self, size: int) -> None:
         """Raise NoSpace unless there is room for *size* bytes."""
-        if time.monotonic() - self._looked_at > _FRESH:
+        if time.monotonic() - self._looked_at > _FRESH or self._left < size:
             self._look()
         if self._left < size:
             raise NoSpace(

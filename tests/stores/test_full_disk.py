@@ -1,0 +1,113 @@
+"""A disk that is full: a file system of 8 MiB in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from sos.errors import NoSpace
+from tests.contract import body_of, content, content_id, put
+from tests.crash.directories import opened
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A directory on a disk of its own, of 8 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "sos-test", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a tmpfs can be mounted by root alone")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("sizes", [[900], [70_000], [66_000, 900], [3_000_000, 50_000]], ids=str)
+@ensureDeferred
+async def test_a_full_disk_is_survived(small_disk, reactor, sizes):
+    """NoSpace; reads go on, nothing is left over, and with room writes go on by themselves."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2 << 20))
+    async with opened(small_disk / "store", reactor) as store:
+        stored, refused, number = {}, 0, 0
+        while refused < 20:
+            body = body_of(sizes[number % len(sizes)] + number, seed=number)
+            number += 1
+            try:
+                stored[(await put(store, body)).id] = body
+            except NoSpace:
+                refused += 1
+                with pytest.raises(NoSpace):  # and again, not in some other way
+                    await put(store, body_of(4 << 20, seed=number))
+        assert stored
+        assert sorted(await store.listing()) == sorted(stored)
+        for id, body in stored.items():
+            assert await content(await store.read(id)) == body
+        assert list((small_disk / "store/incoming").iterdir()) == []
+        files = [path.name for path in (small_disk / "store/bodies").rglob("*") if path.is_file()]
+        assert set(files) <= set(stored)
+        ballast.unlink()
+        for seed in range(3):
+            body = body_of(min(sizes), seed=-1 - seed)
+            stored[(await put(store, body)).id] = body
+        assert (await store.status()).writable
+    async with opened(small_disk / "store", reactor) as store:
+        for id, body in stored.items():
+            assert await content(await store.read(id)) == body
+
+
+def fill(disk):
+    """Write what there is room for, and return the file."""
+    with open(disk / "ballast", "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return disk / "ballast"
+
+
+@pytest.mark.parametrize("size", [900, 60_000, 70_000])
+@ensureDeferred
+async def test_a_disk_that_someone_else_fills(small_disk, reactor, size):
+    """The index finds out in the middle of a write, and is none the worse for it."""
+    async with opened(small_disk / "store", reactor) as store:
+        for n in range(10):
+            stored = await put(store, body_of(size, seed=2 * n))
+            ballast = fill(small_disk)
+            with pytest.raises(NoSpace):
+                for again in range(100):
+                    await put(store, body_of(size, seed=1000 + 100 * n + again))
+            assert (await store.stat(stored.id)).size == size
+            ballast.unlink()
+        assert (await store.status()).writable
+        for id in await store.listing():
+            await content(await store.read(id))
+        files = [path.name for path in (small_disk / "store/bodies").rglob("*") if path.is_file()]
+        assert set(files) <= set(await store.listing())
+        assert list((small_disk / "store/incoming").iterdir()) == []
+
+
+@ensureDeferred
+async def test_damage_on_a_full_disk(small_disk, reactor):
+    """It is not served, though there is no room to set it aside with a note."""
+    async with opened(small_disk / "store", reactor) as store:
+        body = body_of(100_000)
+        await put(store, body)
+        id = content_id(body)
+        path = small_disk / "store/bodies" / id[:2] / id[2:4] / id
+        with open(path, "r+b") as file:
+            file.write(b"!")
+        room = os.statvfs(small_disk)
+        with open(small_disk / "ballast", "wb") as file:
+            file.write(bytes(room.f_bavail * room.f_frsize))
+        with pytest.raises(Exception, match="damaged"):
+            await content(await store.read(id))
+        (small_disk / "ballast").unlink()
+        with pytest.raises(Exception, match="damaged"):
+            await content(await store.read(id))
+        assert await store.listing() == []
