@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 T = TypeVar("T")
@@ -35,14 +35,14 @@ class Lane:
 
     def __init__(self, run_in_thread: RunInThread) -> None:
         self._run_in_thread = run_in_thread
-        self._running: Deferred[Any] = succeed(None)
+        self._running: Deferred[Any] | None = None
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Run ``function(*args)``; the one before it has ended."""
         work = self._run_in_thread(function, *args)
         # Another reference to the work's end, which never carries its failure.
-        self._running = Deferred()
-        ended = self._running
+        ended: Deferred[None] = Deferred()
+        self._running = ended
         result: Deferred[T] = Deferred()
 
         def pass_on(outcome: Any) -> None:
@@ -54,7 +54,10 @@ class Lane:
 
     def afterwards(self, clean_up: Callable[[], None]) -> None:
         """Call *clean_up* now, or as soon as what runs has ended."""
-        self._running.addCallback(lambda _: clean_up())
+        if self._running is None:
+            clean_up()
+        else:
+            self._running.addCallback(lambda _: clean_up())
 
 
 def threads_of(reactor: Any) -> RunInThread:

@@ -71,6 +71,11 @@ def fill(disk):
             return disk / "ballast"
 
 
+async def put_many(store, size, first_seed):
+    for seed in range(first_seed, first_seed + 100):
+        await put(store, body_of(size, seed=seed))
+
+
 @pytest.mark.parametrize("size", [900, 60_000, 70_000])
 @ensureDeferred
 async def test_a_disk_that_someone_else_fills(small_disk, reactor, size):
@@ -80,8 +85,7 @@ async def test_a_disk_that_someone_else_fills(small_disk, reactor, size):
             stored = await put(store, body_of(size, seed=2 * n))
             ballast = fill(small_disk)
             with pytest.raises(NoSpace):
-                for again in range(100):
-                    await put(store, body_of(size, seed=1000 + 100 * n + again))
+                await put_many(store, size, first_seed=1000 + 100 * n)
             assert (await store.stat(stored.id)).size == size
             ballast.unlink()
         assert (await store.status()).writable

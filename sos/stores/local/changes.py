@@ -84,13 +84,12 @@ class Changes:
     def _add(
         self, new: Record, incoming: Path | None, transaction: lmdb.Transaction
     ) -> bytes | None:
-        held = self.index.get(new.id, transaction)
-        if held is None:
-            if incoming is not None:
-                with disk_errors():
-                    self.layout.place(incoming, new.id)
-            self.index.put(transaction, new)
-        return held
+        if incoming is not None and self.index.get(new.id, transaction) is None:
+            with disk_errors():
+                self.layout.place(incoming, new.id)
+        if self.index.add(transaction, new):
+            return None
+        return self.index.get(new.id, transaction)
 
     def _withdraw(self, id: str, incoming: Path, transaction: lmdb.Transaction) -> None:
         if self.index.get(id, transaction) is None:

@@ -109,14 +109,17 @@ class Index:
         """Begin the one write transaction, waiting for any other to end."""
         return self._environment.begin(write=True)
 
-    def put(self, transaction: lmdb.Transaction, record: Record) -> None:
-        """Add *record*; its id has none yet."""
-        transaction.put(_key(record.id), records.encode(record), db=self._blobs)
-        partition = ids.partition(record.id).encode("ascii")
+    def add(self, transaction: lmdb.Transaction, record: Record) -> bool:
+        """Add *record*, and tell whether its id had none before; else change nothing."""
+        key = _key(record.id)
+        if not transaction.put(key, records.encode(record), overwrite=False, db=self._blobs):
+            return False
+        partition = key[:3]
         row = transaction.get(partition, db=self._digests)
         before = PartitionDigest() if row is None else _unpack(row)
         after = before.with_blob(record.size, record.sum())
         transaction.put(partition, _pack(after), db=self._digests)
+        return True
 
     def remove(self, transaction: lmdb.Transaction, id: str) -> None:
         """Remove the record of *id*, sound or damaged, and count its partition anew."""

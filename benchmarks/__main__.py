@@ -1,0 +1,16 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import click
+
+from benchmarks.store import store
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure SOS on this machine."""
+
+
+main.add_command(store)
+main()
