@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from pytest_twisted import blockon, ensureDeferred
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.task import deferLater
 
 from sos.errors import Mismatch, NotFound, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
@@ -137,6 +139,40 @@ async def test_a_directory_of_something_else_is_refused(tmp_path, reactor):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnusable):
         LocalStore(tmp_path / "file", reactor).open()
+
+
+@ensureDeferred
+async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tmp_path):
+    """The uploads that share its transaction fail as well, and leave nothing."""
+
+    def mistake(transaction):
+        raise ZeroDivisionError
+
+    committer = local_store._changes.committer
+    for size in (10, 100_000):
+        writer = local_store.writer()
+        await writer.write(body_of(size))
+        blocked, release = threading.Event(), threading.Event()
+
+        def block(transaction, blocked=blocked, release=release):
+            blocked.set()
+            release.wait(10)
+
+        first = committer.submit(block)
+        blocked.wait(10)
+        upload = deferred(writer.commit())
+        while size > 10 and committer._queue.empty():  # a file is synced before it queues up
+            await deferLater(local_store._reactor, 0.01)
+        second = committer.submit(mistake)
+        release.set()
+        await first
+        for failing in (second, upload):
+            with pytest.raises(ZeroDivisionError):
+                await failing
+    assert await local_store.listing() == []
+    assert files(tmp_path, "store/bodies") == []
+    assert files(tmp_path, "store/incoming") == []
+    await put(local_store, b"and on it goes")
 
 
 class TestLeftovers:

@@ -17,7 +17,7 @@ import lmdb
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
-from sos.errors import Conflict, NoSpace
+from sos.errors import Conflict, ReadOnly
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread, shielded
 from sos.stores.local import record as records
@@ -65,7 +65,10 @@ class Changes:
         while True:
             try:
                 held = await self.committer.submit(partial(self._add, new, incoming))
-            except NoSpace:
+            except ReadOnly:
+                raise
+            except Exception:
+                # It was undone, maybe for the sake of another change beside it.
                 if incoming is not None:
                     await self.committer.submit(partial(self._withdraw, new.id, incoming))
                 raise

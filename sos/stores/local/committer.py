@@ -92,7 +92,12 @@ class Committer:
                     break
                 jobs.append(job)
             if jobs:
-                results = self._commit(jobs)
+                try:
+                    results = self._commit(jobs)
+                except Exception as error:
+                    # Uploads must not wait for ever for a thread that is gone.
+                    refusal = Failure(self.fail(SyncFailed(f"{type(error).__name__}: {error}")))
+                    results = [refusal] * len(jobs)
                 self._reactor.callFromThread(_deliver, jobs, results)
 
     def _commit(self, jobs: list[_Job]) -> list[Any]:
