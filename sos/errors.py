@@ -36,6 +36,10 @@ class TooLarge(SOSError):
     """A body passes the configured limit; nothing was stored."""
 
 
+class Unsatisfiable(SOSError):
+    """A part was asked for that lies outside the body."""
+
+
 class NotFound(SOSError):
     """The store answered, and holds no such blob."""
 

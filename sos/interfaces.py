@@ -35,6 +35,10 @@ class Pieces(Protocol):
     async def aclose(self) -> None: ...
 
 
+#: A part of a body: its first byte and the one behind its last, from 0.
+Span = tuple[int, int]
+
+
 @frozen
 class BlobInfo:
     """What a store knows of a blob without its body.
@@ -123,11 +127,14 @@ class IBlobStore(Interface):
     async def stat(id: str) -> BlobInfo:
         """Describe a blob.  Raises NotFound or Unavailable."""
 
-    async def read(id: str) -> Blob:
+    async def read(id: str, span: Span | None = None) -> Blob:
         """Open a blob for reading.
 
         A small body is verified before it is returned, a larger one as its
         pieces pass.  Raises NotFound or Unavailable.
+
+        :param span: the part to read, which lies within the body; a part of a
+            larger body is not verified.  The size told is that of the whole.
         """
 
     def writer(

@@ -75,6 +75,19 @@ class StoreContract:
         assert await content(await store.read(info.id)) == body
         assert (await store.stat(info.id)).size == size
 
+    @pytest.mark.parametrize("size", [100, 700_000])
+    @ensureDeferred
+    async def test_a_part_of_a_body_can_be_read(self, store, size):
+        """Any part, and the size that is told is that of the whole."""
+        body = body_of(size)
+        id = (await put(store, body, metadata={"X-A": "1"})).id
+        for span in ((0, size), (0, 1), (size - 1, size), (size // 3, size // 3 * 2), (7, 90)):
+            blob = await store.read(id, span)
+            assert (blob.info.size, blob.info.metadata) == (size, {"X-A": "1"})
+            assert await content(blob) == body[slice(*span)]
+        with pytest.raises(NotFound):
+            await store.read("missing", (0, 1))
+
     @ensureDeferred
     async def test_a_small_body_is_read_whole_and_a_larger_one_in_pieces(self, store):
         """No store hands out more than 64 KiB as one piece of memory."""

@@ -22,7 +22,7 @@ class FailingStore:
     async def stat(self, id):
         raise self.error
 
-    async def read(self, id):
+    async def read(self, id, span=None):
         raise self.error
 
     def writer(self, id=None, metadata=EMPTY, size=None):
@@ -54,10 +54,10 @@ class _FailingWriter:
 class BrokenBodyStore(MemoryStore):
     """Breaks off in the middle of every body that it is asked for."""
 
-    async def read(self, id):
+    async def read(self, id, span=None):
         from attrs import evolve
 
-        blob = await super().read(id)
+        blob = await super().read(id, span)
 
         async def broken():
             yield self.blobs[id].body[:1]

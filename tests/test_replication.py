@@ -186,7 +186,7 @@ class TestService:
         class Slow(MemoryStore):
             asked = 0
 
-            async def read(self, id):
+            async def read(self, id, span=None):
                 self.asked += 1
                 await Deferred()
 

@@ -27,14 +27,14 @@ class Rotten(MemoryStore):
         self.unreadable: set[str] = set()
         self.read_ids: list[str] = []
 
-    async def read(self, id):
+    async def read(self, id, span=None):
         self.read_ids.append(id)
         if id in self.damaged:
             del self.blobs[id]
             raise NotFound("set aside")
         if id in self.unreadable:
             raise Unavailable("input/output error")
-        return await super().read(id)
+        return await super().read(id, span)
 
 
 async def filled(store, count=20, size=10):

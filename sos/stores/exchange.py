@@ -30,7 +30,7 @@ from sos.errors import (
     TooLarge,
     Unavailable,
 )
-from sos.interfaces import BlobInfo, IBlobWriter
+from sos.interfaces import BlobInfo, IBlobWriter, Span
 from sos.metadata import Metadata
 from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody, cause
 
@@ -63,9 +63,23 @@ class Exchange:
         self.clock = clock
         self._http = http
 
-    async def request(self, method: str, path: str) -> Response:
-        """Return the answer to a request without a body, which is a 200."""
-        return await self.answered(self.send(method, path, metadata_format.EMPTY, None))
+    async def request(self, method: str, path: str, span: Span | None = None) -> Response:
+        """Return the answer to a request without a body, which is a 200.
+
+        :param span: the part of the body that is asked for; then it can be a
+            206, of that part and no other.
+        """
+        if span is None:
+            return await self.answered(self.send(method, path, metadata_format.EMPTY, None))
+        start, stop = span
+        asked = {"Range": f"bytes={start}-{stop - 1}"}
+        response = await self.answered(self.send(method, path, asked, None), accept=(200, 206))
+        if response.code == 206:
+            told = response.headers.getRawHeaders(b"content-range", [b""])[0]
+            if not told.startswith(b"bytes %d-%d/" % (start, stop - 1)):
+                await ResponseBody(response, self.clock).aclose()
+                raise Unavailable(f"{self.url} sent another part than was asked for: {told!r:.80}")
+        return response
 
     async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
@@ -95,8 +109,10 @@ class Exchange:
             reactor=self.clock,
         )
 
-    async def answered(self, sent: Deferred[Response]) -> Response:
-        """Wait for the answer to a request, and return it if it is a 200.
+    async def answered(
+        self, sent: Deferred[Response], accept: tuple[int, ...] = (200,)
+    ) -> Response:
+        """Wait for the answer to a request, and return it if its status is in *accept*.
 
         Any other raises what it means; so does an answer that does not come
         within :data:`~sos.wire.client.ANSWER_SECONDS`.
@@ -113,7 +129,7 @@ class Exchange:
         finally:
             if deadline.active():
                 deadline.cancel()
-        if response.code == 200:
+        if response.code in accept:
             return response
         text = await gather(ResponseBody(response, self.clock), 4096)
         reason = f"{self.url} answered {response.code}{_told(text)}"

@@ -11,7 +11,15 @@ from zope.interface import implementer
 from sos import ids
 from sos.digest import BodyDigest, PartitionDigest, record_sum
 from sos.errors import Conflict, NotFound
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBlobWriter,
+    IDigestedStore,
+    Span,
+    StoreStatus,
+)
 from sos.metadata import EMPTY, Metadata, encode
 
 
@@ -44,10 +52,10 @@ class MemoryStore:
     async def stat(self, id: str) -> BlobInfo:
         return self._stored(id).info
 
-    async def read(self, id: str) -> Blob:
+    async def read(self, id: str, span: Span | None = None) -> Blob:
         stored = self._stored(id)
-        small = len(stored.body) <= SMALL_BODY
-        return Blob(stored.info, stored.body if small else _pieces(stored.body))
+        body = stored.body if span is None else stored.body[slice(*span)]
+        return Blob(stored.info, body if len(body) <= SMALL_BODY else _pieces(body))
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from sos import ids
 from sos.digest import BodyDigest
 from sos.errors import Conflict, NoSpace, NotFound, SOSError, Unavailable
-from sos.interfaces import Blob, BlobInfo, Groups, IBlobStore, IBlobWriter, StoreStatus
+from sos.interfaces import Blob, BlobInfo, Groups, IBlobStore, IBlobWriter, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.placement import interleaved
 from sos.stores.lane import RunInThread
@@ -47,8 +47,8 @@ class ReplicatedStore:
     async def stat(self, id: str) -> BlobInfo:
         return await self._first(id, lambda member: member.stat(id))
 
-    async def read(self, id: str) -> Blob:
-        return await self._first(id, lambda member: member.read(id))
+    async def read(self, id: str, span: Span | None = None) -> Blob:
+        return await self._first(id, lambda member: member.read(id, span))
 
     async def _first(self, id: str, ask: Callable[[IBlobStore], Awaitable[T]]) -> T:
         """Return the first good answer of a member.

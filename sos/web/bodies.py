@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from werkzeug.http import parse_etags, parse_range_header
+
 from sos import metadata as metadata_format
-from sos.errors import TooLarge
-from sos.interfaces import Blob, BlobInfo, IBlobStore, Pieces
+from sos.errors import TooLarge, Unsatisfiable
+from sos.interfaces import BlobInfo, IBlobStore, Pieces, Span
 from sos.transfer import transfer
 from sos.wire.request import Request
 
@@ -56,25 +58,77 @@ def describe(request: Request, info: BlobInfo) -> None:
             headers.setRawHeaders(b"Content-Type", [value])
     headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
     headers.setRawHeaders(b"Content-Security-Policy", [b"sandbox; default-src 'none'"])
+    headers.setRawHeaders(b"Accept-Ranges", [b"bytes"])
+    _describe_version(request, info)
     if info.size is not None:
         headers.setRawHeaders(b"Content-Length", [b"%d" % info.size])
 
 
-async def send_blob(request: Request, blob: Blob) -> None:
-    """Send the whole *blob*, no faster than the client takes it."""
-    describe(request, blob.info)
-    if isinstance(blob.body, bytes):
-        request.write(blob.body)
-        return
-    async with aclosing(blob.body):
-        async for piece in blob.body:
-            request.write(piece)
-            await request.drained()
+def _describe_version(request: Request, info: BlobInfo) -> None:
+    # An id means the same bytes for ever, so it is its own validator.
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"ETag", [b'"%s"' % info.id.encode("ascii")])
+    headers.setRawHeaders(b"Cache-Control", [b"public, max-age=31536000, immutable"])
 
 
 async def answer_blob(request: Request, store: IBlobStore, id: str) -> None:
-    """Answer a GET or HEAD of the blob *id*."""
-    if request.method == b"HEAD":
-        describe(request, await store.stat(id))
-    else:
-        await send_blob(request, await store.read(id))
+    """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14)."""
+    known = request.getHeader("if-none-match")
+    if request.method == b"HEAD" or known is not None or request.getHeader("range") is not None:
+        info = await store.stat(id)
+        if known is not None and parse_etags(known).contains_weak(id):
+            request.setResponseCode(304)
+            _describe_version(request, info)
+            return
+        if request.method == b"HEAD":
+            describe(request, info)
+            return
+        span = _span(request, info)
+        if span is not None:
+            await _send_part(request, store, info, span)
+            return
+    blob = await store.read(id)
+    describe(request, blob.info)
+    await _send(request, blob.body)
+
+
+def _span(request: Request, info: BlobInfo) -> Span | None:
+    """Return the part that *request* asks for, None for the whole.
+
+    The whole is what a client gets that asks for several parts, or in a way
+    that is not understood, or if another version is meant.
+    """
+    asked = parse_range_header(request.getHeader("range"))
+    condition = request.getHeader("if-range")
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1 or info.size is None:
+        return None
+    if condition is not None and condition != f'"{info.id}"':
+        return None
+    start, stop = asked.ranges[0]
+    if start < 0:  # so many bytes from the end
+        start = max(info.size + start, 0)
+    if start >= info.size:
+        request.setHeader(b"Content-Range", b"bytes */%d" % info.size)
+        raise Unsatisfiable(f"the blob has {info.size} bytes")
+    return start, min(stop or info.size, info.size)
+
+
+async def _send_part(request: Request, store: IBlobStore, info: BlobInfo, span: Span) -> None:
+    start, stop = span
+    blob = await store.read(info.id, span)
+    request.setResponseCode(206)
+    describe(request, info)
+    request.setHeader(b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, info.size or 0))
+    request.setHeader(b"Content-Length", b"%d" % (stop - start))
+    await _send(request, blob.body)
+
+
+async def _send(request: Request, body: bytes | Pieces) -> None:
+    """Send *body*, no faster than the client takes it."""
+    if isinstance(body, bytes):
+        request.write(body)
+        return
+    async with aclosing(body):
+        async for piece in body:
+            request.write(piece)
+            await request.drained()

@@ -19,6 +19,7 @@ from sos.errors import (
     TooLarge,
     TooSlow,
     Unavailable,
+    Unsatisfiable,
 )
 from sos.wire.request import Request
 
@@ -28,6 +29,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooSlow: 408,
     Conflict: 409,
     TooLarge: 413,
+    Unsatisfiable: 416,
     Mismatch: 422,
     ReadOnly: 503,
     Unavailable: 503,

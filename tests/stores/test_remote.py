@@ -148,6 +148,11 @@ async def test_a_server_of_the_original_system(reactor):
         return blob.info.size, await content(blob)
 
     assert await answers(reactor, read, body=body, chunked=True) == (None, body)
+
+    async def part(store):
+        return await content(await store.read(content_id(body), (50_000, 50_010)))
+
+    assert await answers(reactor, part, body=body, chunked=True) == body[50_000:50_010]
     listing = json.dumps(["b" * 40, "a" * 40, "c" * 40]).encode()
 
     async def page(store):
@@ -194,6 +199,27 @@ async def test_a_length_that_is_none(reactor, length):
     except Unavailable:
         return
     assert info.size is None
+
+
+@pytest.mark.parametrize("told", [b"bytes 1-2/3", b"bytes 0-8/3", b"", b"x"])
+@ensureDeferred
+async def test_another_part_than_was_asked_for(reactor, told):
+    """It is the server's failure."""
+    script = {"status": 206, "body": b"ab", "headers": [(b"Content-Range", told)]}
+    with pytest.raises(Unavailable):
+        await answers(reactor, lambda store: store.read("abc", (0, 2)), **script)
+
+
+@ensureDeferred
+async def test_a_part_that_ends_early(reactor):
+    """It is never taken for whole."""
+
+    async def part(store):
+        return await content(await store.read("abc", (0, 4)))
+
+    script = {"status": 206, "body": b"ab", "headers": [(b"Content-Range", b"bytes 0-3/9")]}
+    with pytest.raises(Unavailable):
+        await answers(reactor, part, **script)
 
 
 class Mute(Resource):

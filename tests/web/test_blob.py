@@ -112,6 +112,76 @@ def test_head_tells_of_a_blob_without_its_body(ask):
     assert data.endswith(b"\r\n\r\n")
 
 
+BODY = body_of(100_000)
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        (b"bytes=0-0", 0, 1),
+        (b"bytes=10-19", 10, 20),
+        (b"bytes=900-", 900, None),
+        (b"bytes=-5", -5, None),
+        (b"bytes=-999999", 0, None),
+        (b"bytes=10-999999", 10, None),
+        (b"BYTES=1-2", 1, 3),
+    ],
+)
+def test_a_part_of_a_blob(ask, size, asked, start, stop):
+    """206 with just that part, and where it lies."""
+    body = BODY[:size]
+    ask("POST", "/blob/a", body, b"X-Mime-Type: video/mp4")
+    answer = ask("GET", "/blob/a", None, b"Range: " + asked)
+    first, behind, _ = slice(start, stop).indices(size)
+    assert (answer.status, answer.body) == (206, body[start:stop])
+    assert answer.headers[b"content-range"] == b"bytes %d-%d/%d" % (first, behind - 1, size)
+    assert answer.headers[b"content-type"] == b"video/mp4"
+    assert answer.headers[b"accept-ranges"] == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [b"bytes=5-2", b"bytes=a-b", b"lines=0-1", b"bytes=0-1,5-6", b"bytes", b"bytes=", b"bytes=-"],
+)
+def test_a_range_that_is_not_served_is_passed_over(ask, asked):
+    """RFC 9110, 14.2: the whole is a good answer."""
+    ask("POST", "/blob/a", b"0123456789")
+    answer = ask("GET", "/blob/a", None, b"Range: " + asked)
+    assert (answer.status, answer.body) == (200, b"0123456789")
+
+
+@pytest.mark.parametrize("asked", [b"bytes=10-", b"bytes=10-20", b"bytes=99-100"])
+def test_a_range_outside_the_blob(ask, asked):
+    """416, with the size that it has."""
+    ask("POST", "/blob/a", b"0123456789")
+    answer = ask("GET", "/blob/a", None, b"Range: " + asked)
+    assert answer.status == 416
+    assert answer.headers[b"content-range"] == b"bytes */10"
+    assert ask("GET", "/blob/none", None, b"Range: " + asked).status == 404
+
+
+def test_a_range_if_it_is_still_that_blob(ask):
+    """If-Range takes the ETag, and nothing weaker."""
+    ask("POST", "/blob/a", b"0123456789")
+    for condition, status in ((b'"a"', 206), (b'"b"', 200), (b'W/"a"', 200), (b"yesterday", 200)):
+        headers = b"Range: bytes=1-2", b"If-Range: " + condition
+        assert ask("GET", "/blob/a", None, *headers).status == status
+
+
+@pytest.mark.parametrize("known", [b'"a"', b'W/"a"', b'"x", "a"', b"*"])
+def test_a_blob_that_is_known_is_not_sent_again(ask, known):
+    """304, with its validator, for GET and for HEAD."""
+    ask("POST", "/blob/a", b"0123456789")
+    answer = ask("GET", "/blob/a", None, b"If-None-Match: " + known, b"Range: bytes=0-1")
+    assert (answer.status, answer.body) == (304, b"")
+    assert answer.headers[b"etag"] == b'"a"'
+    assert b"immutable" in answer.headers[b"cache-control"]
+    assert ask("HEAD", "/blob/a", None, b"If-None-Match: " + known).status == 304
+    assert ask("GET", "/blob/a", None, b'If-None-Match: "b"').status == 200
+    assert ask("GET", "/blob/b", None, b"If-None-Match: *").status == 404
+
+
 @pytest.mark.parametrize("path", ["/blobs", "/blob"])
 def test_the_listing_is_a_json_array(ask, path):
     """Of nothing, and of something."""

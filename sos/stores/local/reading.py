@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from attrs import define, field
 
 from sos.digest import BodyDigest
-from sos.errors import Mismatch
+from sos.errors import Mismatch, Unavailable
+from sos.interfaces import Span
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
 from sos.stores.local.record import Damaged, Record
@@ -43,6 +45,25 @@ def verify_body(path: Path, record: Record) -> None:
         while piece := file.read(_READ_SIZE):
             digest.update(piece)
     _check(digest, record)
+
+
+async def part_of(file: BinaryIO, span: Span, lane: Lane) -> AsyncGenerator[bytes, None]:
+    """Give the pieces of a part of an open body, and close it."""
+    position, stop = span
+
+    def read() -> bytes:
+        with disk_errors():
+            return os.pread(file.fileno(), min(_READ_SIZE, stop - position), position)
+
+    try:
+        while position < stop:
+            piece = await lane.run(read)
+            if not piece:
+                raise Unavailable("the body is shorter than it was")
+            yield piece
+            position += len(piece)
+    finally:
+        lane.afterwards(file.close)
 
 
 def _check(digest: BodyDigest, record: Record) -> None:

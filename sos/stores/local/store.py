@@ -21,7 +21,7 @@ from sos import ids
 from sos.config import NO_RESERVE, Reserve
 from sos.digest import BodyDigest, PartitionDigest
 from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
-from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, StoreStatus
+from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
@@ -30,7 +30,7 @@ from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
-from sos.stores.local.reading import BodyPieces, open_body
+from sos.stores.local.reading import BodyPieces, open_body, part_of
 from sos.stores.local.record import Damaged, Record
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.space import Space
@@ -120,14 +120,16 @@ class LocalStore:
         info, _, _ = await self._find(id)
         return info
 
-    async def read(self, id: str) -> Blob:
+    async def read(self, id: str, span: Span | None = None) -> Blob:
         info, record, encoded = await self._find(id)
         try:
             if record.body is not None:
                 record.verify_inline()
-                return Blob(info, record.body)
+                return Blob(info, record.body if span is None else record.body[slice(*span)])
             lane = Lane(self._run_in_thread)
             file = await lane.run(open_body, self._layout.body(id), record)
+            if span is not None:
+                return Blob(info, part_of(file, span, lane))
             damaged = partial(self._set_aside, id, encoded)
             return Blob(info, BodyPieces(file, record, lane, damaged))
         except Damaged as damage:
