@@ -32,7 +32,13 @@ from sos.errors import (
 )
 from sos.interfaces import BlobInfo, IBlobWriter, Span
 from sos.metadata import Metadata
-from sos.wire.client import ANSWER_SECONDS, ResponseBody, StreamedBody, cause
+from sos.wire.client import (
+    ANSWER_SECONDS,
+    PROMPT_SECONDS,
+    ResponseBody,
+    StreamedBody,
+    cause,
+)
 
 T = TypeVar("T")
 
@@ -70,10 +76,12 @@ class Exchange:
             206, of that part and no other.
         """
         if span is None:
-            return await self.answered(self.send(method, path, metadata_format.EMPTY, None))
+            sent = self.send(method, path, metadata_format.EMPTY, None)
+            return await self.answered(sent, PROMPT_SECONDS)
         start, stop = span
         asked = {"Range": f"bytes={start}-{stop - 1}"}
-        response = await self.answered(self.send(method, path, asked, None), accept=(200, 206))
+        sent = self.send(method, path, asked, None)
+        response = await self.answered(sent, PROMPT_SECONDS, accept=(200, 206))
         if response.code == 206:
             told = response.headers.getRawHeaders(b"content-range", [b""])[0]
             if not told.startswith(b"bytes %d-%d/" % (start, stop - 1)):
@@ -110,16 +118,16 @@ class Exchange:
         )
 
     async def answered(
-        self, sent: Deferred[Response], accept: tuple[int, ...] = (200,)
+        self, sent: Deferred[Response], seconds: float, accept: tuple[int, ...] = (200,)
     ) -> Response:
         """Wait for the answer to a request, and return it if its status is in *accept*.
 
-        Any other raises what it means; so does an answer that does not come
-        within :data:`~sos.wire.client.ANSWER_SECONDS`.
+        Any other raises what it means, and no answer in so many *seconds*
+        raises Unavailable.
         """
-        late = Unavailable(f"{self.url} did not answer in {ANSWER_SECONDS:.0f} s")
+        late = Unavailable(f"{self.url} did not answer in {seconds:.0f} s")
         waiting = abandonable(sent)
-        deadline = self.clock.callLater(ANSWER_SECONDS, _abandon, waiting, sent, late)
+        deadline = self.clock.callLater(seconds, _abandon, waiting, sent, late)
         try:
             response = await waiting
         except (CancelledError, SOSError):
@@ -137,7 +145,8 @@ class Exchange:
 
     async def stored(self, sent: Deferred[Response]) -> BlobInfo:
         """Wait for the answer to an upload, and return what it says was stored."""
-        found = await self._document(await self.answered(sent), _MOST_OF_A_DOCUMENT)
+        answer = await self.answered(sent, ANSWER_SECONDS)
+        found = await self._document(answer, _MOST_OF_A_DOCUMENT)
         try:
             if found["status"] == "OK" and isinstance(found["size"], int):
                 return BlobInfo(ids.check(found["id"]), found["size"], metadata_format.EMPTY)
@@ -184,7 +193,7 @@ class Upload:
     async def _send(self, piece: bytes) -> None:
         sent = self._begun()
         if not await self._body.write(piece):
-            await self._exchange.answered(sent)
+            await self._exchange.answered(sent, ANSWER_SECONDS)
             raise Unavailable(f"{self._exchange.url} answered before it had the body")
 
     async def commit(self) -> BlobInfo:

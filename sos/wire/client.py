@@ -24,7 +24,10 @@ _KEPT_CONNECTIONS = 32
 _KEPT_SECONDS = 30
 #: Seconds to wait for a connection to be made.
 CONNECT_SECONDS = 2.0
-#: Seconds that an answer, or the next piece of a body, may take.
+#: Seconds that the answer to a question may take to begin.
+PROMPT_SECONDS = 10.0
+#: Seconds that the answer to an upload, or the next piece of a body, may take:
+#: a disk that is busy takes its time to sync.
 ANSWER_SECONDS = 60.0
 
 _HIGH_WATER = 256 * 1024

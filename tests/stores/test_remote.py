@@ -8,16 +8,19 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.interfaces import Member
+from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
+from sos.stores.remote import RemoteStore
 from sos.stores.replicated import ReplicatedStore
 from sos.web.blob import BlobServer
+from sos.wire.client import http_client
 from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 from tests.servers import remote_store, serving
 
@@ -229,6 +232,26 @@ class Mute(Resource):
 
     def render(self, request):
         return NOT_DONE_YET
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("read", 10), ("listing", 10), ("put", 60)])
+@ensureDeferred
+async def test_a_server_that_does_not_answer(reactor, asked, seconds):
+    """It is given up after a while, and the reason told."""
+    async with serving(Mute(), reactor) as mute:
+        clock = Clock()
+        store = RemoteStore(Exchange(mute.name, http_client(reactor), clock), threads_of(reactor))
+        waiting = deferred(put(store, b"x", "abc") if asked == "put" else _asked(store, asked))
+        await deferLater(reactor, 0.1)
+        clock.advance(seconds - 1)
+        assert not waiting.called
+        clock.advance(2)
+        with pytest.raises(Unavailable, match=f"did not answer in {seconds} s"):
+            await waiting
+
+
+def _asked(store, asked):
+    return store.listing() if asked == "listing" else store.read("abc")
 
 
 @pytest.mark.parametrize("asked", ["read", "stat", "listing", "put"])
