@@ -1,0 +1,118 @@
+"""Group commit, and an index that outgrows its map."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import gatherResults
+from twisted.internet.threads import deferToThread
+
+from sos.digest import hash_of
+from sos.errors import ReadOnly, Unavailable
+from sos.stores.disk_errors import SyncFailed
+from sos.stores.local.committer import Committer
+from sos.stores.local.index import Index
+from sos.stores.local.record import Record
+from tests.contract import body_of, content_id
+
+SMALL_MAP = 1 << 20
+
+
+@async_yield_fixture
+async def committer(tmp_path, reactor):
+    """A committer of an index whose map is soon full."""
+    index = Index(tmp_path, durable=True, map_size=SMALL_MAP)
+    committer = Committer(index, reactor)
+    committer.index = index
+    committer.start()
+    yield committer
+    await deferToThread(committer.stop)
+    index.close()
+
+
+def record_of(seed, size=1000):
+    body = body_of(size, seed=seed)
+    id = content_id(body)
+    return Record(id, size, hash_of(id, body), b"{}", 1.0, body)
+
+
+@ensureDeferred
+async def test_the_map_grows_by_itself(committer):
+    """No one meets its limit, and nothing is lost on the way."""
+    records = [record_of(seed, 20_000) for seed in range(300)]
+    await gatherResults(
+        [committer.submit(lambda t, r=record: committer.index.add(t, r)) for record in records]
+    )
+    held = committer.index.listing(None, 1000, None)
+    assert sorted(held) == sorted(record.id for record in records)
+    assert sum(d.count for d in committer.index.digests().values()) == 300
+
+
+@ensureDeferred
+async def test_what_waits_is_taken_together(committer):
+    """While one transaction is under way the next gathers, and becomes one as well."""
+    transactions = []
+    started, release = threading.Event(), threading.Event()
+
+    def first(transaction):
+        started.set()
+        release.wait(10)
+
+    blocked = committer.submit(first)
+    started.wait(10)
+    waiting = [committer.submit(lambda t: transactions.append(id(t))) for _ in range(50)]
+    release.set()
+    await gatherResults([blocked, *waiting])
+    assert len(transactions) == 50
+    assert len(set(transactions)) == 1
+
+
+@ensureDeferred
+async def test_reads_do_not_wait_for_writes(committer):
+    """They see what was committed before."""
+    record = record_of(1)
+    await committer.submit(lambda t: committer.index.add(t, record))
+    started, release = threading.Event(), threading.Event()
+
+    def slow(transaction):
+        committer.index.add(transaction, record_of(2))
+        started.set()
+        release.wait(10)
+
+    writing = committer.submit(slow)
+    started.wait(10)
+    assert committer.index.listing(None, 10, None) == [record.id]
+    assert committer.index.get(record.id) is not None
+    release.set()
+    await writing
+    assert len(committer.index.listing(None, 10, None)) == 2
+
+
+@ensureDeferred
+async def test_after_a_failed_sync_nothing_is_taken(committer):
+    """A second try could succeed without what the first one lost."""
+
+    def unsynced(transaction):
+        raise SyncFailed("input/output error")
+
+    with pytest.raises(ReadOnly, match="input/output"):
+        await committer.submit(unsynced)
+    with pytest.raises(ReadOnly, match="input/output"):
+        await committer.submit(lambda t: committer.index.add(t, record_of(1)))
+    assert committer.index.listing(None, 10, None) == []
+
+
+@ensureDeferred
+async def test_after_the_stop_nothing_waits_for_ever(tmp_path, reactor):
+    """What comes too late is refused."""
+    index = Index(tmp_path, durable=True)
+    committer = Committer(index, reactor)
+    committer.start()
+    before = committer.submit(lambda t: "done")
+    await deferToThread(committer.stop)
+    assert await before == "done"
+    with pytest.raises(Unavailable):
+        await committer.submit(lambda t: "late")
+    index.close()
