@@ -5,25 +5,22 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Set
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from attrs import Factory, define
-from twisted.application.service import Service
 from twisted.internet.defer import (
     CancelledError,
-    Deferred,
     FirstError,
     ensureDeferred,
     gatherResults,
-    succeed,
 )
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sos.errors import SOSError
 from sos.interfaces import Groups, IBlobStore, Member
 from sos.plan import Copy, plan
+from sos.repeating import RepeatingService
 from sos.transfer import transfer
 
 #: Copies under way at once.
@@ -173,8 +170,8 @@ async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         error.subFailure.raiseException()
 
 
-class ReplicationService(Service):
-    """Makes a pass every now and then, for as long as it runs.
+class ReplicationService(RepeatingService):
+    """Makes a pass every now and then.
 
     :param interval: seconds from the end of a pass to the next, give or take a
         fifth, so that several API servers do not all start at once.
@@ -183,43 +180,18 @@ class ReplicationService(Service):
     def __init__(
         self, groups: Groups, min_copies: int, interval: float, clock: IReactorTime
     ) -> None:
+        super().__init__("replication", clock)
         self._groups = groups
         self._min_copies = min_copies
         self._interval = interval
-        self._clock = clock
-        self._next: IDelayedCall | None = None
-        self._running: Deferred[None] = succeed(None)
 
-    def startService(self) -> None:
-        super().startService()
-        self._schedule()
+    def delay(self) -> float:
+        return self._interval * random.uniform(0.8, 1.2)
 
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._running.cancel()
-        return self._running
-
-    def _schedule(self) -> None:
-        delay = self._interval * random.uniform(0.8, 1.2)
-        self._next = self._clock.callLater(delay, self._start)
-
-    def _start(self) -> None:
-        self._running = ensureDeferred(self._pass())
-
-    async def _pass(self) -> None:
-        # Whatever happens in a pass, there will be a next one.
-        try:
-            with suppress(CancelledError):
-                summary = await replicate(self._groups, self._min_copies, note=_note, warn=_warn)
-                if summary.planned or not summary.ok:
-                    _log.info("replication: {summary}", summary=summary)
-        except Exception:
-            _log.failure("replication failed; it will be tried again")
-        finally:
-            if self.running:
-                self._schedule()
+    async def work(self) -> None:
+        summary = await replicate(self._groups, self._min_copies, note=_note, warn=_warn)
+        if summary.planned or not summary.ok:
+            _log.info("replication: {summary}", summary=summary)
 
 
 def _note(text: str) -> None:

@@ -11,15 +11,14 @@ from pathlib import Path
 import attrs
 from attrs import define, field
 from attrs.validators import instance_of, optional
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sos import ids
 from sos.errors import InvalidId, Mismatch, NotFound, SOSError
 from sos.interfaces import IBlobStore
+from sos.repeating import RepeatingService
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
 #: than its body.
@@ -158,8 +157,8 @@ def save(report: Report, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-class ScrubService(Service):
-    """Makes a pass every *every* seconds, and goes on with one that was broken off.
+class ScrubService(RepeatingService):
+    """Makes a pass now and then, and goes on with one that was broken off.
 
     :param path: where the report is kept from one start to the next.
     :param rate: bytes to read in a second.
@@ -176,61 +175,41 @@ class ScrubService(Service):
         clock: IReactorTime,
         now: Callable[[], float],
     ) -> None:
+        super().__init__("the scrub", clock)
         self.report = Report()
         self._store = store
         self._path = path
         self._rate = rate
         self._every = every
-        self._clock = clock
         self._now = now
-        self._next: IDelayedCall | None = None
-        self._running: Deferred[None] = succeed(None)
         self._saved_at = 0.0
 
     def startService(self) -> None:
-        super().startService()
-        found = load(self._path)
-        for name, value in attrs.asdict(found).items():
+        for name, value in attrs.asdict(load(self._path)).items():
             setattr(self.report, name, value)
-        self._schedule()
+        super().startService()
 
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._running.cancel()
-        return self._running
-
-    def _schedule(self) -> None:
+    def delay(self) -> float:
         due = 0.0
         if self.report.position is None and self.report.finished_at is not None:
             due = self.report.finished_at + self._every - self._now()
-        self._next = self._clock.callLater(max(due, _SETTLE), self._start)
+        return max(due, _SETTLE)
 
-    def _start(self) -> None:
-        self._running = ensureDeferred(self._pass())
-
-    async def _pass(self) -> None:
+    async def work(self) -> None:
         try:
             await scrub(
-                self._store, self.report, self._clock, self._rate, self._now, self._note, _warn
+                self._store, self.report, self.clock, self._rate, self._now, self._note, _warn
             )
             _log.info("scrub: {report}", report=self.report)
-        except CancelledError:
-            pass
-        except Exception:
-            _log.failure("the scrub failed; it will go on later")
         finally:
             self._save()
-            if self.running:
-                self._schedule()
 
     def _note(self, report: Report) -> None:
-        if self._clock.seconds() - self._saved_at > _SAVE_EVERY:
+        if self.clock.seconds() - self._saved_at > _SAVE_EVERY:
             self._save()
 
     def _save(self) -> None:
-        self._saved_at = self._clock.seconds()
+        self._saved_at = self.clock.seconds()
         try:
             save(self.report, self._path)
         except OSError as error:  # a full disk, say: the pass goes on

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("__init__", "errors", "ids", "metadata", "config", "digest", "placement", "plan"),
     ("interfaces",),
-    ("transfer",),
+    ("transfer", "repeating"),
     ("wire", "stores"),
     ("web", "replication", "scrub"),
     ("tap", "cli"),
