@@ -45,8 +45,7 @@ class Options(DaemonOptions):
     synopsis = "[--blob-server URL,URL | --config FILE | --store DIR] [options]"
     longdesc = (
         "Takes uploads on one port and serves them on another. The blob servers are those of "
-        "/etc/sos.conf and ~/.sos.conf, whose section [sos] can set the options that have a "
-        "default in brackets."
+        f"/etc/sos.conf and ~/.sos.conf, whose section [sos] can set {', '.join(config.SETTINGS)}."
     )
 
     optParameters = [

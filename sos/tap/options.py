@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.python import usage
 
+from sos import __version__
 from sos.errors import ConfigError
 
 
@@ -48,6 +49,11 @@ class DaemonOptions(usage.Options):
             # In the foreground no one asks for the process id, and twistd
             # refuses to start a second daemon in a directory where it stands.
             twistd["pidfile"] = ""
+
+    def opt_version(self) -> NoReturn:
+        """Display the version and exit."""
+        sys.stdout.write(f"{self.program} {__version__}\n")
+        raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:
         if rest:

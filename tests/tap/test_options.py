@@ -8,6 +8,7 @@ import pytest
 from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import getPlugins
 
+from sos import __version__
 from sos.tap import api, blob
 
 
@@ -91,6 +92,15 @@ def test_an_option_wins_over_a_setting_and_that_over_the_default(home):
     assert options["uploads"] == ["tcp:9:interface=0.0.0.0"]
     assert options["downloads"] == ["tcp:8:interface=0.0.0.0"]
     assert (options["min-copies"], options["replicate-every"], options["hash"]) == (2, 60, "sha1")
+
+
+@pytest.mark.parametrize("module", [blob, api])
+def test_the_version_is_ours(module, capsys):
+    """Not Twisted's."""
+    with pytest.raises(SystemExit) as caught:
+        parsed(module, "--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"{module.Options.program} {__version__}\n"
 
 
 def test_dump_prints_settings_too_and_says_when_there_is_nothing(home, capsys):
