@@ -52,6 +52,7 @@ class Layout:
     def _create(self, marker: Path) -> None:
         for directory in (self.index, self._bodies, self.incoming, self.quarantine):
             directory.mkdir(exist_ok=True)
+        self.sync_directory(self.root)  # where there is a marker, there is all the rest
         unfinished = marker.with_suffix(".json.new")
         self.write_file(unfinished, json.dumps(_MARKER).encode("ascii"))
         unfinished.rename(marker)
