@@ -8,6 +8,7 @@ nowhere else; an answer that makes no sense is that server's failure,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -101,11 +102,11 @@ class Exchange:
             raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
 
     def send(
-        self, method: str, path: str, metadata: Metadata, body: IBodyProducer | None
+        self, method: str, path: str, fields: Mapping[str, str], body: IBodyProducer | None
     ) -> Deferred[Response]:
-        """Send one request."""
+        """Send one request, with *fields* (which can be metadata) as its headers."""
         headers = Headers()
-        for name, value in metadata_format.to_headers(metadata):
+        for name, value in metadata_format.to_headers(fields):
             headers.addRawHeader(name, value)
         return self._http.request(
             method,
@@ -193,7 +194,8 @@ class Upload:
     async def _send(self, piece: bytes) -> None:
         sent = self._begun()
         if not await self._body.write(piece):
-            await self._exchange.answered(sent, ANSWER_SECONDS)
+            response = await self._exchange.answered(sent, ANSWER_SECONDS)
+            await ResponseBody(response, self._exchange.clock).aclose()
             raise Unavailable(f"{self._exchange.url} answered before it had the body")
 
     async def commit(self) -> BlobInfo:

@@ -83,12 +83,10 @@ class _CannotStart(Exception, SystemExit):
     That tells the terminal it has left of an Exception, and of nothing else.
     """
 
-    code = 1
-
 
 def give_up(error: Exception) -> NoReturn:
     """End the daemon's start, and say why."""
     _log.critical("cannot start: {error}", error=error)
     failure = _CannotStart(f"cannot start: {error}")
-    failure.code = 1
+    failure.code = 1  # which SystemExit would print, were it the text
     raise failure from None

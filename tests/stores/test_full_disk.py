@@ -8,7 +8,8 @@ import subprocess
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.errors import NoSpace
+from sos.errors import NoSpace, StoreUnusable
+from sos.stores.local import LocalStore
 from tests.contract import body_of, content, content_id, put
 from tests.crash.directories import opened
 
@@ -94,6 +95,17 @@ async def test_a_disk_that_someone_else_fills(small_disk, reactor, size):
         files = [path.name for path in (small_disk / "store/bodies").rglob("*") if path.is_file()]
         assert set(files) <= set(await store.listing())
         assert list((small_disk / "store/incoming").iterdir()) == []
+
+
+@ensureDeferred
+async def test_a_store_that_there_is_no_room_for(small_disk, reactor):
+    """It cannot be opened, which is told, and can be once there is room."""
+    ballast = fill(small_disk)
+    with pytest.raises(StoreUnusable, match="No space left"):
+        LocalStore(small_disk / "store", reactor).open()
+    ballast.unlink()
+    async with opened(small_disk / "store", reactor) as store:
+        await put(store, b"x")
 
 
 @ensureDeferred

@@ -41,7 +41,7 @@ class Layout:
                 self._check_marker(marker.read_bytes())
             else:
                 self._create(marker)
-        except (OSError, SyncFailed) as error:
+        except (OSError, SyncFailed, NoSpace) as error:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> StoreUnusable:
@@ -77,7 +77,7 @@ class Layout:
             self._make(self.root)
             self._refuse_foreign()
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except (OSError, SyncFailed) as error:
+        except (OSError, SyncFailed, NoSpace) as error:
             raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
