@@ -35,7 +35,7 @@ def store(blobs: str, place: Path | None, output: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=place, prefix="sos-benchmark-") as made:
         directory = Path(made)
         results: dict[str, Any] = {"syncs": _syncs(directory / "syncs"), "body": BODY}
-        results |= run(lambda reactor: _measure(directory / "store", reactor, sizes))
+        results |= run(lambda reactor: _measure(directory, reactor, sizes))
     columns = ["uploads at once", "durable puts/s"]
     tables.show(f"Puts of {BODY} bytes", columns, list(results["puts"].items()))
     click.echo(f"(one fdatasync after another on this disk: {results['syncs']:,}/s)\n")
@@ -57,27 +57,44 @@ def _syncs(path: Path) -> int:
 
 
 async def _measure(directory: Path, reactor: Any, sizes: list[int]) -> dict[str, Any]:
-    numbers = itertools.count()
-    opened = LocalStore(directory, reactor)
-    opened.open()
-    puts = {}
+    return {
+        "puts": await _puts(directory, reactor),
+        "sizes": await _sizes(directory / "store", reactor, sizes),
+    }
+
+
+async def _puts(directory: Path, reactor: Any) -> dict[str, int]:
+    """Return the puts a second into a new store, by how many are under way at once."""
+    rates = {}
     for concurrency in CONCURRENCIES:
+        opened = LocalStore(directory / f"puts-{concurrency}", reactor)
+        opened.open()
         until = time.perf_counter() + _SECONDS
-        timed = itertools.takewhile(lambda _, until=until: time.perf_counter() < until, numbers)
+        timed = itertools.takewhile(
+            lambda _, until=until: time.perf_counter() < until, itertools.count()
+        )
         begun = time.perf_counter()
         count = await _put(opened, timed, concurrency)
-        puts[str(concurrency)] = round(count / (time.perf_counter() - begun))
+        rates[str(concurrency)] = round(count / (time.perf_counter() - begun))
+        await opened.close()
+    return rates
+
+
+async def _sizes(directory: Path, reactor: Any, sizes: list[int]) -> list[list[Any]]:
+    """Return a row of figures for each number of blobs."""
+    opened = LocalStore(directory, reactor)
+    opened.open()
     rows = []
+    held = 0
     for size in sizes:
-        held = (await opened.status()).blobs or 0
-        await _put(opened, itertools.islice(numbers, max(size - held, 0)), 256)
-        held = (await opened.status()).blobs
+        await _put(opened, iter(range(held, size)), 256)
+        held = size
         read = await _reading(opened)
         await opened.close()
         rows.append([held, *read, *_ready(directory)])
         opened.open()
     await opened.close()
-    return {"puts": puts, "sizes": rows}
+    return rows
 
 
 async def _put(opened: LocalStore, numbers: Iterator[int], concurrency: int) -> int:

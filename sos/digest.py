@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 from attrs import frozen
 
 from sos import ids
 from sos.errors import Incomplete, Mismatch
 
-#: Hash of the bodies of opaque names, whose names say nothing about them.
-_OPAQUE_ALGORITHM = "sha256"
+# By the name of the algorithm; None for the bodies of opaque names, whose
+# names say nothing about them.
+_HASHES = {
+    "sha1": partial(hashlib.sha1, usedforsecurity=False),
+    "sha256": partial(hashlib.sha256, usedforsecurity=False),
+    None: partial(hashlib.sha256, usedforsecurity=False),
+}
 
 _SUM_BYTES = 16
 _SUM_MODULUS = 1 << (8 * _SUM_BYTES)
@@ -33,7 +39,7 @@ class BodyDigest:
         self._id = id
         self._expected_size = expected_size
         self._by_content = algorithm if id is None else ids.algorithm(id)
-        self._hash = hashlib.new(self._by_content or _OPAQUE_ALGORITHM, usedforsecurity=False)
+        self._hash = _HASHES[self._by_content]()
         self.size = 0
 
     def update(self, piece: bytes) -> None:
@@ -62,7 +68,7 @@ class BodyDigest:
 
 def hash_of(id: str, body: bytes) -> bytes:
     """Return the hash by which *body*, stored under *id*, is verified."""
-    return hashlib.new(ids.algorithm(id) or _OPAQUE_ALGORITHM, body, usedforsecurity=False).digest()
+    return _HASHES[ids.algorithm(id)](body).digest()
 
 
 def record_sum(id: str, encoded_metadata: bytes) -> int:

@@ -54,13 +54,13 @@ class ReceivedBody:
         with disk_errors():
             if self.file is None:
                 self.file = self._create()
-            for piece in pieces:
-                self.digest.update(piece)
-                rest = memoryview(piece)
-                while rest:
-                    written = os.pwrite(self.file.fileno(), rest, self._written)
-                    self._written += written
-                    rest = rest[written:]
+            data = b"".join(pieces)
+            self.digest.update(data)
+            rest = memoryview(data)
+            while rest:
+                written = os.pwrite(self.file.fileno(), rest, self._written)
+                self._written += written
+                rest = rest[written:]
 
     def discard(self, gone: Callable[[], None] = lambda: None) -> None:
         """Close the file once nothing is written to it any more, then call *gone*."""

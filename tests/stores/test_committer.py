@@ -42,9 +42,7 @@ def record_of(seed, size=1000):
 async def test_the_map_grows_by_itself(committer):
     """No one meets its limit, and nothing is lost on the way."""
     records = [record_of(seed, 20_000) for seed in range(300)]
-    await gatherResults(
-        [committer.submit(lambda t, r=record: committer.index.add(t, r)) for record in records]
-    )
+    await gatherResults([committer.submit(lambda t, r=record: t.add(r)) for record in records])
     held = committer.index.listing(None, 1000, None)
     assert sorted(held) == sorted(record.id for record in records)
     assert sum(d.count for d in committer.index.digests().values()) == 300
@@ -73,11 +71,11 @@ async def test_what_waits_is_taken_together(committer):
 async def test_reads_do_not_wait_for_writes(committer):
     """They see what was committed before."""
     record = record_of(1)
-    await committer.submit(lambda t: committer.index.add(t, record))
+    await committer.submit(lambda t: t.add(record))
     started, release = threading.Event(), threading.Event()
 
     def slow(transaction):
-        committer.index.add(transaction, record_of(2))
+        transaction.add(record_of(2))
         started.set()
         release.wait(10)
 
@@ -100,8 +98,31 @@ async def test_after_a_failed_sync_nothing_is_taken(committer):
     with pytest.raises(ReadOnly, match="input/output"):
         await committer.submit(unsynced)
     with pytest.raises(ReadOnly, match="input/output"):
-        await committer.submit(lambda t: committer.index.add(t, record_of(1)))
+        await committer.submit(lambda t: t.add(record_of(1)))
     assert committer.index.listing(None, 10, None) == []
+
+
+@ensureDeferred
+async def test_what_comes_later_does_not_spoil_an_answer(committer):
+    """Answers wait for the steps of the next transaction, whatever becomes of that."""
+    started, release = threading.Event(), threading.Event()
+
+    def first(transaction):
+        started.set()
+        release.wait(10)
+        return "first"
+
+    def broken(transaction):
+        raise ValueError("a mistake in a step")
+
+    answered = committer.submit(first)
+    started.wait(10)
+    later = [committer.submit(broken), committer.submit(lambda t: "beside it")]
+    release.set()
+    assert await answered == "first"
+    for failed in later:
+        with pytest.raises(ValueError, match="a mistake"):
+            await failed
 
 
 @ensureDeferred

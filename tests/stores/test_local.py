@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from sos.errors import Mismatch, NotFound, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
+from sos.stores.local.record import Encoded
 from sos.transfer import transfer
 from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 
@@ -310,5 +311,5 @@ class TestDamage:
     async def test_only_the_copy_that_was_judged_is_set_aside(self, local_store):
         """Not one that has taken its place meanwhile."""
         info = await put(local_store, b"sound")
-        await local_store._changes.quarantine(info.id, b"some other record", "damaged")
+        await local_store._changes.quarantine(info.id, Encoded(b"other", None), "damaged")
         assert await content(await local_store.read(info.id)) == b"sound"

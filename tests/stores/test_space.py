@@ -64,3 +64,22 @@ async def test_what_is_announced_has_to_fit(tmp_path, reactor):
         store.writer(size=2 * free(tmp_path))
     store.writer(size=1000).abort()
     await store.close()
+
+
+@ensureDeferred
+async def test_what_is_not_announced_is_counted_as_it_comes(tmp_path, reactor):
+    """It is refused in the middle, and leaves nothing."""
+    reserve = Reserve(bytes=free(tmp_path) - (64 << 20))
+    store = LocalStore(tmp_path / "store", reactor, reserve=reserve)
+    store.open()
+    writer = store.writer()
+
+    async def fill() -> None:
+        for _ in range(1000):
+            await writer.write(bytes(1 << 20))
+
+    with pytest.raises(NoSpace, match="reserve"):
+        await fill()
+    writer.abort()
+    await store.close()
+    assert list((tmp_path / "store/incoming").iterdir()) == []

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lmdb
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
@@ -23,9 +22,9 @@ from sos.stores.lane import RunInThread, shielded
 from sos.stores.local import record as records
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.index import Index
+from sos.stores.local.index import Transaction
 from sos.stores.local.reading import verify_body
-from sos.stores.local.record import Damaged, Record
+from sos.stores.local.record import Damaged, Encoded, Record
 
 T = TypeVar("T")
 
@@ -35,7 +34,6 @@ class Changes:
     """Adds blobs, and sets damaged ones aside."""
 
     layout: Layout
-    index: Index
     committer: Committer
     run_in_thread: RunInThread
     _underway: set[Deferred[Any]] = field(init=False, factory=set)
@@ -84,18 +82,16 @@ class Changes:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
             return record
 
-    def _add(
-        self, new: Record, incoming: Path | None, transaction: lmdb.Transaction
-    ) -> bytes | None:
-        if incoming is not None and self.index.get(new.id, transaction) is None:
+    def _add(self, new: Record, incoming: Path | None, transaction: Transaction) -> Encoded | None:
+        if incoming is not None and transaction.get(new.id) is None:
             with disk_errors():
                 self.layout.place(incoming, new.id)
-        if self.index.add(transaction, new):
+        if transaction.add(new):
             return None
-        return self.index.get(new.id, transaction)
+        return transaction.get(new.id)
 
-    def _withdraw(self, id: str, incoming: Path, transaction: lmdb.Transaction) -> None:
-        if self.index.get(id, transaction) is None:
+    def _withdraw(self, id: str, incoming: Path, transaction: Transaction) -> None:
+        if transaction.get(id) is None:
             with disk_errors():
                 self.layout.withdraw(incoming, id)
 
@@ -106,7 +102,7 @@ class Changes:
         else:
             record.verify_inline()
 
-    async def quarantine(self, id: str, judged: bytes, reason: str) -> None:
+    async def quarantine(self, id: str, judged: Encoded, reason: str) -> None:
         """Move a damaged blob to ``quarantine/``; it is missing from then on.
 
         :param judged: the encoded record that was found wanting; if another
@@ -114,10 +110,8 @@ class Changes:
         """
         await self.committer.submit(partial(self._quarantine, id, judged, reason))
 
-    def _quarantine(
-        self, id: str, judged: bytes, reason: str, transaction: lmdb.Transaction
-    ) -> None:
-        if self.index.get(id, transaction) != judged:
+    def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> None:
+        if transaction.get(id) != judged:
             return
         kept = self.layout.quarantine / f"{id}.{time.time_ns()}"
         note = {"id": id, "reason": reason, "quarantined_at": time.time()}
@@ -125,14 +119,14 @@ class Changes:
             # What can fail for want of space comes before what takes the blob away.
             self.layout.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
             if _is_inline(id, judged) or not self.layout.body(id).exists():
-                self.layout.write_file(kept, judged)
+                self.layout.write_file(kept, judged.head + (judged.body or b""))
             else:
                 self.layout.body(id).rename(kept)
             self.layout.sync_directory(self.layout.quarantine)
-        self.index.remove(transaction, id)
+        transaction.remove(id)
 
 
-def _is_inline(id: str, encoded: bytes) -> bool:
+def _is_inline(id: str, encoded: Encoded) -> bool:
     try:
         return records.decode(id, encoded).body is not None
     except Damaged:

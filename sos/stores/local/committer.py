@@ -2,6 +2,10 @@
 
 While a transaction is being made durable others queue up, and the next one
 takes them all: under load many uploads share one fsync.
+
+The interpreter runs one thread at a time.  So the answers to one transaction
+are given while the next is on its way to the disk: given before, they would
+set the reactor's thread to work, and the two would take turns at each step.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import lmdb
-from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import blockingCallFromThread
@@ -21,7 +24,7 @@ from twisted.python.failure import Failure
 
 from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 from sos.stores.disk_errors import SyncFailed, disk_errors
-from sos.stores.local.index import Index
+from sos.stores.local.index import Index, Transaction
 
 T = TypeVar("T")
 
@@ -31,10 +34,8 @@ _MOST_TOGETHER = 256
 _log = Logger()
 
 
-@frozen
-class _Job:
-    step: Callable[[lmdb.Transaction], Any]
-    done: Deferred[Any]
+# A step, and what fires with its result.
+_Job = tuple[Callable[[Transaction], Any], Deferred[Any]]
 
 
 class Committer:
@@ -48,7 +49,9 @@ class Committer:
         self._reactor = reactor
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="sos-committer", daemon=True)
+        self._unanswered: list[tuple[_Job, Any]] = []
         self._stopped = False
+        self._stopping = False
         self.failure: str | None = None
 
     def start(self) -> None:
@@ -60,7 +63,7 @@ class Committer:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, step: Callable[[lmdb.Transaction], T]) -> Deferred[T]:
+    def submit(self, step: Callable[[Transaction], T]) -> Deferred[T]:
         """Run ``step(transaction)`` in the writer thread.
 
         The Deferred fires, on the reactor's thread, with what *step* returned,
@@ -71,7 +74,7 @@ class Committer:
         if self._stopped:
             return fail(Unavailable("the store is closed"))
         done: Deferred[T] = Deferred()
-        self._queue.put(_Job(step, done))
+        self._queue.put((step, done))
         return done
 
     def fail(self, error: SyncFailed) -> ReadOnly:
@@ -82,23 +85,34 @@ class Committer:
         return ReadOnly(self.failure)
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            jobs: list[_Job] = []
-            while not jobs or (len(jobs) < _MOST_TOGETHER and not self._queue.empty()):
-                job = self._queue.get()
-                if job is None:
-                    stopping = True
-                    break
-                jobs.append(job)
-            if jobs:
-                try:
-                    results = self._commit(jobs)
-                except Exception as error:
-                    # Uploads must not wait for ever for a thread that is gone.
-                    refusal = Failure(self.fail(SyncFailed(f"{type(error).__name__}: {error}")))
-                    results = [refusal] * len(jobs)
-                self._reactor.callFromThread(_deliver, jobs, results)
+        while not self._stopping:
+            if self._queue.empty():
+                self._answer()
+            jobs = self._take()
+            try:
+                results = self._commit(jobs)
+            except Exception as error:
+                # Uploads must not wait for ever for a thread that is gone.
+                refusal = Failure(self.fail(SyncFailed(f"{type(error).__name__}: {error}")))
+                results = [refusal] * len(jobs)
+            self._unanswered += zip(jobs, results, strict=True)
+        self._answer()
+
+    def _take(self) -> list[_Job]:
+        """Return what waits, or wait for something."""
+        jobs: list[_Job] = []
+        while not jobs or (len(jobs) < _MOST_TOGETHER and not self._queue.empty()):
+            job = self._queue.get()
+            if job is None:
+                self._stopping = True
+                break
+            jobs.append(job)
+        return jobs
+
+    def _answer(self) -> None:
+        if self._unanswered:
+            self._reactor.callFromThread(_deliver, self._unanswered)
+            self._unanswered = []
 
     def _commit(self, jobs: list[_Job]) -> list[Any]:
         """Return each job's result, or the Failure that it ended with."""
@@ -143,14 +157,15 @@ class Committer:
     def _transaction(self, jobs: list[_Job]) -> list[Any]:
         results: list[Any] = []
         with self._index.begin() as transaction:
-            for job in jobs:
+            for step, _ in jobs:
                 try:
-                    results.append(job.step(transaction))
+                    results.append(step(transaction))
                 except SOSError:
                     results.append(Failure())
+            self._answer()
         return results
 
 
-def _deliver(jobs: list[_Job], results: list[Any]) -> None:
-    for job, result in zip(jobs, results, strict=True):
-        job.done.callback(result)
+def _deliver(answers: list[tuple[_Job, Any]]) -> None:
+    for (_, done), result in answers:
+        done.callback(result)

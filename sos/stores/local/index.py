@@ -1,10 +1,17 @@
-"""The LMDB environment: every blob's record, and a digest row a partition."""
+"""The LMDB environment: every blob's record, inline bodies, and digests.
+
+The records are in the order of listings.  Bodies lie apart from them, in the
+order in which they came: what is stored together is on the disk together, and
+a listing does not wade through them.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +21,15 @@ from sos import ids
 from sos.digest import PartitionDigest
 from sos.errors import Unavailable
 from sos.stores.local import record as records
-from sos.stores.local.record import Damaged, Record
+from sos.stores.local.digest_log import DigestLog
+from sos.stores.local.record import Damaged, Encoded, Record
 
 # Address space, not disk: the file grows as it is used.
 _MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
 # Bytes free below which a write that came out short is put down to that.
 _CRAMPED = 1 << 20
-_DIGEST = struct.Struct(">QQ16s")
+# What an inline body is kept by, in front of its record; 0 where there is none.
+_NUMBER = struct.Struct(">Q")
 
 
 class Index:
@@ -36,9 +45,11 @@ class Index:
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
     def _open(self, **options: Any) -> None:
-        self._environment = lmdb.open(self._directory, max_dbs=2, **options)
-        self._blobs = self._environment.open_db(b"blobs")
-        self._digests = self._environment.open_db(b"digests")
+        self._environment = lmdb.open(self._directory, max_dbs=3, **options)
+        self._records = self._environment.open_db(b"records")
+        self._bodies = self._environment.open_db(b"bodies")
+        self._log = DigestLog(self._environment.open_db(b"digests"))
+        self.digests()  # from here on there is little of the log to read
 
     def is_cramped(self) -> bool:
         """Tell whether there is so little free that a full disk explains a failure."""
@@ -59,9 +70,9 @@ class Index:
         self._environment.close()
         self._open(map_size=map_size, readonly=True, lock=False)
 
-    def _reading(self, database: Any, **options: Any) -> Any:
+    def _reading(self, **options: Any) -> lmdb.Transaction:
         try:
-            return self._environment.begin(database, **options)
+            return self._environment.begin(self._records, **options)
         except lmdb.Error as error:
             raise Unavailable(f"the index cannot be read: {error}") from error
 
@@ -73,19 +84,17 @@ class Index:
         """Double the map; no transaction may be open in this process."""
         self._environment.set_mapsize(2 * self._environment.info()["map_size"])
 
-    def get(self, id: str, transaction: lmdb.Transaction | None = None) -> bytes | None:
-        """Return the encoded record of *id*, or None, as *transaction* sees it."""
-        if transaction is not None:
-            return cast(bytes | None, transaction.get(_key(id), db=self._blobs))
-        with self._reading(self._blobs) as reading:
-            return cast(bytes | None, reading.get(_key(id)))
+    def get(self, id: str) -> Encoded | None:
+        """Return the encoded record of *id*, or None."""
+        with self._reading() as transaction:
+            return _get(transaction, self._bodies, id)
 
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
         """Return up to *limit* ids in order, from behind *after*, of one partition or all."""
         prefix = (partition or "").encode("ascii")
         start = max(prefix, b"" if after is None else _key(after))
         page: list[str] = []
-        with self._reading(self._blobs, buffers=True) as transaction:
+        with self._reading(buffers=True) as transaction:
             cursor = transaction.cursor()
             if not (cursor.set_range(start) if start else cursor.first()):
                 return page
@@ -99,56 +108,88 @@ class Index:
 
     def digests(self) -> dict[str, PartitionDigest]:
         """Return the digest of every partition that holds anything, by its name."""
-        with self._reading(self._digests) as transaction:
-            return {
-                bytes(key).decode("ascii"): _unpack(row)
-                for key, row in transaction.cursor().iternext()
-            }
+        with self._reading() as transaction:
+            digests = self._log.read(transaction).copy()
+        return {bytes.decode(name): digest for name, digest in digests.items() if digest.count}
 
-    def begin(self) -> lmdb.Transaction:
-        """Begin the one write transaction, waiting for any other to end."""
-        return self._environment.begin(write=True)
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Begin the one write transaction, waiting for any other to end.
 
-    def add(self, transaction: lmdb.Transaction, record: Record) -> bool:
+        It is committed at the end of the block, unless that raises.
+        """
+        with self._environment.begin(self._records, write=True) as transaction:
+            changes = Transaction(transaction, self._bodies, self._log.read(transaction))
+            yield changes
+            number = self._log.append(transaction, changes.digests) if changes.digests else 0
+        self._log.committed(number, changes.digests)
+
+
+class Transaction:
+    """What one transaction of the index reads and changes.
+
+    :param before: the digests by partition, as they were.
+    :ivar digests: those that it has changed.
+    """
+
+    def __init__(
+        self,
+        transaction: lmdb.Transaction,
+        bodies: Any,
+        before: dict[bytes, PartitionDigest],
+    ) -> None:
+        self._transaction = transaction
+        self._bodies = bodies
+        self._before = before
+        self.digests: dict[bytes, PartitionDigest] = {}
+        with transaction.cursor(bodies) as cursor:
+            self._newest = _NUMBER.unpack(cursor.key())[0] if cursor.last() else 0
+
+    def get(self, id: str) -> Encoded | None:
+        """Return the encoded record of *id*, or None."""
+        return _get(self._transaction, self._bodies, id)
+
+    def add(self, record: Record) -> bool:
         """Add *record*, and tell whether its id had none before; else change nothing."""
         key = _key(record.id)
-        if not transaction.put(key, records.encode(record), overwrite=False, db=self._blobs):
+        head, body = records.encode(record)
+        number = _NUMBER.pack(0 if body is None else self._newest + 1)
+        if not self._transaction.put(key, number + head, overwrite=False):
             return False
+        if body is not None:
+            self._newest += 1
+            self._transaction.put(number, body, db=self._bodies, append=True)
         partition = key[:3]
-        row = transaction.get(partition, db=self._digests)
-        before = PartitionDigest() if row is None else _unpack(row)
-        after = before.with_blob(record.size, record.sum())
-        transaction.put(partition, _pack(after), db=self._digests)
+        digest = self.digests.get(partition) or self._before.get(partition, PartitionDigest())
+        self.digests[partition] = digest.with_blob(record.size, record.sum())
         return True
 
-    def remove(self, transaction: lmdb.Transaction, id: str) -> None:
+    def remove(self, id: str) -> None:
         """Remove the record of *id*, sound or damaged, and count its partition anew."""
-        transaction.delete(_key(id), db=self._blobs)
-        partition = ids.partition(id).encode("ascii")
-        left = PartitionDigest()
-        with transaction.cursor(self._blobs) as cursor:
+        key = _key(id)
+        row = cast(bytes, self._transaction.pop(key))
+        self._transaction.delete(row[: _NUMBER.size], db=self._bodies)
+        partition, left = key[:3], PartitionDigest()
+        with self._transaction.cursor() as cursor:
             found = cursor.set_range(partition)
             while found and (key := bytes(cursor.key())).startswith(partition):
                 try:
-                    record = records.decode(key[3:].decode("ascii"), bytes(cursor.value()))
-                    left = left.with_blob(record.size, record.sum())
+                    head = bytes(cursor.value())[_NUMBER.size :]
+                    left = left.with_blob(*records.weigh(key[3:].decode("ascii"), head))
                 except Damaged:
                     pass  # is not a blob any more; it is set aside when it is met
                 found = cursor.next()
-        if left.count:
-            transaction.put(partition, _pack(left), db=self._digests)
-        else:
-            transaction.delete(partition, db=self._digests)
+        self.digests[partition] = left
+
+
+def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
+    row = cast(bytes | None, transaction.get(_key(id)))
+    if row is None:
+        return None
+    number = row[: _NUMBER.size]
+    body = transaction.get(number, db=bodies) if any(number) else None
+    return Encoded(row[_NUMBER.size :], cast(bytes | None, body))
 
 
 def _key(id: str) -> bytes:
     return ids.sort_key(id).encode("ascii")
-
-
-def _pack(digest: PartitionDigest) -> bytes:
-    return _DIGEST.pack(digest.count, digest.bytes, digest.sum.to_bytes(16, "big"))
-
-
-def _unpack(row: bytes | memoryview) -> PartitionDigest:
-    count, size, sum = _DIGEST.unpack(row)
-    return PartitionDigest(count, size, int.from_bytes(sum, "big"))

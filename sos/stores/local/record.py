@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import define, field
 
 from sos import digest, metadata
 from sos.errors import InvalidMetadata
 from sos.interfaces import BlobInfo
 
 _VERSION = 1
-# version, inline body or not, length of the hash and of the metadata, size of
-# the body in bytes, time of storing in microseconds since the epoch
-_HEAD = struct.Struct("<BBHIQQ")
+# version, inline body or not, length of the hash, size of the body in bytes,
+# time of storing in microseconds since the epoch; hash and metadata follow
+_HEAD = struct.Struct("<BBHQQ")
 _CHECKSUM = struct.Struct("<I")
 
 
@@ -22,7 +23,7 @@ class Damaged(Exception):
     """A stored blob is not what was stored; says how that shows."""
 
 
-@frozen
+@define
 class Record:
     """One blob in the index.
 
@@ -56,46 +57,52 @@ class Record:
             raise Damaged("the body does not match its hash")
 
 
-def encode(record: Record) -> bytes:
+class Encoded(NamedTuple):
+    """A record as the index keeps it: the inline body, if there is one, lies apart."""
+
+    head: bytes
+    body: bytes | None
+
+
+def encode(record: Record) -> Encoded:
     """Write *record*, with a checksum over all but the body, which has its hash."""
     head = _HEAD.pack(
         _VERSION,
         record.body is not None,
         len(record.hash),
-        len(record.metadata),
         record.size,
         round(record.stored_at * 1_000_000),
     )
     covered = head + record.hash + record.metadata
-    checksum = _CHECKSUM.pack(_checksum(record.id, covered))
-    return checksum + covered + (record.body or b"")
+    return Encoded(_CHECKSUM.pack(_checksum(record.id, covered)) + covered, record.body)
 
 
-def decode(id: str, data: bytes) -> Record:
+def decode(id: str, encoded: Encoded) -> Record:
     """Read what :func:`encode` wrote for *id*; raises Damaged for anything else."""
-    head_end = _CHECKSUM.size + _HEAD.size
-    if len(data) < head_end:
+    inline, size, hash, metadata, stored_at = _fields(id, encoded.head)
+    if inline and (encoded.body is None or len(encoded.body) != size):
+        raise Damaged("the inline body is not of the size that was stored")
+    return Record(id, size, hash, metadata, stored_at, encoded.body if inline else None)
+
+
+def weigh(id: str, head: bytes) -> tuple[int, int]:
+    """Return size and sum, see :meth:`Record.sum`, of the blob with this *head*; raises Damaged."""
+    _, size, _, metadata, _ = _fields(id, head)
+    return size, digest.record_sum(id, metadata)
+
+
+def _fields(id: str, head: bytes) -> tuple[bool, int, bytes, bytes, float]:
+    """Return inline or not, size, hash, metadata, and time of storing."""
+    covered = head[_CHECKSUM.size :]
+    if len(covered) < _HEAD.size:
         raise Damaged("the index record is cut short")
-    version, inline, hash_length, metadata_length, size, stored_at = _HEAD.unpack_from(
-        data, _CHECKSUM.size
-    )
-    hash_end = head_end + hash_length
-    metadata_end = hash_end + metadata_length
-    if _CHECKSUM.unpack_from(data)[0] != _checksum(id, data[_CHECKSUM.size : metadata_end]):
+    if _CHECKSUM.unpack_from(head)[0] != _checksum(id, covered):
         raise Damaged("the index record does not match its checksum")
+    version, inline, hash_length, size, stored_at = _HEAD.unpack_from(covered)
     if version != _VERSION:
         raise Damaged(f"the index record is of version {version}, not {_VERSION}")
-    body = data[metadata_end:] if inline else None
-    if len(data) - metadata_end != (size if inline else 0):
-        raise Damaged("the inline body is not of the size that was stored")
-    return Record(
-        id=id,
-        size=size,
-        hash=data[head_end:hash_end],
-        metadata=data[hash_end:metadata_end],
-        stored_at=stored_at / 1_000_000,
-        body=body,
-    )
+    hash_end = _HEAD.size + hash_length
+    return inline, size, covered[_HEAD.size : hash_end], covered[hash_end:], stored_at / 1_000_000
 
 
 def _checksum(id: str, covered: bytes) -> int:

@@ -28,11 +28,6 @@ class Space:
 
     def take(self, size: int) -> None:
         """Count *size* bytes that are about to be written, or raise NoSpace."""
-        self.check(size)
-        self._left -= size
-
-    def check(self, size: int) -> None:
-        """Raise NoSpace unless there is room for *size* bytes."""
         if time.monotonic() - self._looked_at > _FRESH or self._left < size:
             self._look()
         if self._left < size:
@@ -40,6 +35,7 @@ class Space:
                 f"{self._directory} has no room for {size} bytes beside its reserve of "
                 f"{self._reserve}"
             )
+        self._left -= size
 
     @property
     def full(self) -> bool:

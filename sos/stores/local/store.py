@@ -31,7 +31,7 @@ from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.local.reading import BodyPieces, open_body, part_of
-from sos.stores.local.record import Damaged, Record
+from sos.stores.local.record import Damaged, Encoded, Record
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter
@@ -89,12 +89,12 @@ class LocalStore:
         self._pool.start()
         self._committer = Committer(self._index, self._reactor)
         self._committer.start()
-        self._changes = Changes(self._layout, self._index, self._committer, self._run_in_thread)
+        self._changes = Changes(self._layout, self._committer, self._run_in_thread)
 
     def _open_index(self) -> Index:
         try:
             return Index(self._layout.index, self._layout.durable)
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, Unavailable) as error:
             raise StoreUnusable(
                 f"the index {self._layout.index} cannot be opened: {error}; bring back a copy of "
                 "the store, or begin with a new directory and let replication fill it"
@@ -141,9 +141,8 @@ class LocalStore:
     ) -> IBlobWriter:
         if self._committer.failure is not None:
             raise ReadOnly(self._committer.failure)
-        self._space.check(size or 0)
         digest = BodyDigest(id, self._algorithm, size)
-        return LocalWriter(self._changes, self._space, id, metadata, digest, self._now)
+        return LocalWriter(self._changes, self._space, id, metadata, size, digest, self._now)
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -168,7 +167,7 @@ class LocalStore:
             free=free,
         )
 
-    async def _find(self, id: str) -> tuple[BlobInfo, Record, bytes]:
+    async def _find(self, id: str) -> tuple[BlobInfo, Record, Encoded]:
         encoded = self._index.get(id)
         if encoded is None:
             raise self._not_found(id)
@@ -179,7 +178,7 @@ class LocalStore:
             await self._set_aside(id, encoded, str(damage))
             raise self._not_found(id) from damage
 
-    async def _set_aside(self, id: str, encoded: bytes, reason: str) -> None:
+    async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> None:
         _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
         try:
             await self._changes.quarantine(id, encoded, reason)

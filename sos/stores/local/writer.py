@@ -36,7 +36,11 @@ _RECORD_SIZE = 16 * 1024
 
 @implementer(IBlobWriter)
 class LocalWriter:
-    """Takes one body; see :class:`sos.interfaces.IBlobWriter`."""
+    """Takes one body; see :class:`sos.interfaces.IBlobWriter`.
+
+    Raises NoSpace when there is no room for one of *size* bytes; if that is
+    not known, writing may raise it.
+    """
 
     def __init__(
         self,
@@ -44,11 +48,13 @@ class LocalWriter:
         space: Space,
         id: str | None,
         metadata: Metadata,
+        size: int | None,
         digest: BodyDigest,
         now: Callable[[], float],
     ) -> None:
+        space.take((size or 0) + _RECORD_SIZE)
         self._changes = changes
-        self._space = space
+        self._space = space if size is None else None
         self._metadata = metadata
         self._now = now
         self._id = id
@@ -64,11 +70,11 @@ class LocalWriter:
         return open(self._incoming, "xb", buffering=0)
 
     async def write(self, piece: bytes) -> None:
-        self._space.take(len(piece))
+        if self._space is not None:
+            self._space.take(len(piece))
         await self._received.write(piece)
 
     async def commit(self) -> BlobInfo:
-        self._space.take(_RECORD_SIZE)
         self._committing = True
         if self._received.file is not None:
             # Not to be left half-way between incoming/ and the index.
