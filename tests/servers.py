@@ -12,10 +12,10 @@ from sos.wire.site import Site
 
 
 @asynccontextmanager
-async def serving(resource, reactor, http=None):
-    """Serve *resource* while the block runs; gives a store that speaks to it."""
+async def serving(handler, reactor, http=None):
+    """Serve what *handler* answers while the block runs; gives a store that speaks to it."""
     http = http or http_client(reactor)
-    port = reactor.listenTCP(0, Site(resource, reactor=reactor), interface="127.0.0.1")
+    port = reactor.listenTCP(0, Site(handler, reactor=reactor), interface="127.0.0.1")
     try:
         yield remote_store(f"http://127.0.0.1:{port.getHost().port}", reactor, http)
     finally:

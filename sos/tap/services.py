@@ -13,6 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.web.routes import handler
 from sos.wire.site import Site
 
 _log = Logger()
@@ -55,7 +56,7 @@ def listening(
     return [
         ListeningService(
             serverFromString(reactor, description),
-            Site(app.resource(), logPath=access_log, reactor=reactor, log_requests=verbose),
+            Site(handler(app), logPath=access_log, reactor=reactor, log_requests=verbose),
         )
         for description in endpoints
     ]

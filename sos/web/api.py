@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from klein import Klein
+
 from sos import ids
 from sos.interfaces import IBlobStore
 from sos.web.bodies import answer_blob, store_body
 from sos.web.errors import answer_json
-from sos.web.routes import Routes
 from sos.wire.request import Request
 
 
@@ -16,7 +17,7 @@ class UploadServer:
     :param max_size: most bytes of an object, None for any.
     """
 
-    app = Routes()
+    app = Klein()
 
     def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
         self._store = store
@@ -32,13 +33,13 @@ class UploadServer:
 class DownloadServer:
     """Gives objects back."""
 
-    app = Routes()
+    app = Klein()
 
     def __init__(self, store: IBlobStore) -> None:
         self._store = store
 
     @app.route("/fetch/<name>", methods=["GET"])
-    async def fetch(self, request: Request, name: str) -> None:
+    async def fetch(self, request: Request, name: str) -> bytes | None:
         """Send the object *name*: an id, and any file extension behind it."""
         id, _, _ = name.partition(".")
-        await answer_blob(request, self._store, ids.check(id))
+        return await answer_blob(request, self._store, ids.check(id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+from klein import Klein
 
 from sos import __version__, ids
 from sos.errors import InvalidRequest
@@ -10,7 +11,6 @@ from sos.interfaces import IDigestedStore
 from sos.scrub import Report
 from sos.web.bodies import answer_blob, store_body
 from sos.web.errors import answer_json
-from sos.web.routes import Routes
 from sos.wire.request import Request
 
 #: Most ids in one page of a listing.
@@ -24,7 +24,7 @@ class BlobServer:
     :param scrub: what scrubbing the store has found, for ``/status``.
     """
 
-    app = Routes()
+    app = Klein()
 
     def __init__(
         self, store: IDigestedStore, max_size: int | None = None, scrub: Report | None = None
@@ -37,7 +37,6 @@ class BlobServer:
     def alive(self, request: Request) -> bytes:
         """Say that the server runs."""
         request.setHeader(b"Content-Type", b"text/plain")
-        request.setHeader(b"Content-Length", b"5")
         return b"alive"
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
@@ -47,9 +46,9 @@ class BlobServer:
         return answer_json(request, {"id": info.id, "size": info.size, "status": "OK"})
 
     @app.route("/blob/<id>", methods=["GET"])
-    async def read(self, request: Request, id: str) -> None:
+    async def read(self, request: Request, id: str) -> bytes | None:
         """Give the blob *id* back."""
-        await answer_blob(request, self._store, ids.check(id))
+        return await answer_blob(request, self._store, ids.check(id))
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")

@@ -50,46 +50,49 @@ def describe(request: Request, info: BlobInfo) -> None:
     A blob can be anything, a page with scripts as well: a browser is told to
     take it for what it is declared to be, and to let it do nothing.
     """
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Content-Type", [_DEFAULT_TYPE])
+    type = _DEFAULT_TYPE
     for name, value in metadata_format.to_headers(info.metadata):
-        headers.setRawHeaders(name, [value])
+        request.setHeader(name, value)
         if name == b"X-Mime-Type" and value:
-            headers.setRawHeaders(b"Content-Type", [value])
-    headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
-    headers.setRawHeaders(b"Content-Security-Policy", [b"sandbox; default-src 'none'"])
-    headers.setRawHeaders(b"Accept-Ranges", [b"bytes"])
+            type = value
+    request.setHeader(b"Content-Type", type)
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    request.setHeader(b"Content-Security-Policy", b"sandbox; default-src 'none'")
+    request.setHeader(b"Accept-Ranges", b"bytes")
     _describe_version(request, info)
     if info.size is not None:
-        headers.setRawHeaders(b"Content-Length", [b"%d" % info.size])
+        request.setHeader(b"Content-Length", b"%d" % info.size)
 
 
 def _describe_version(request: Request, info: BlobInfo) -> None:
     # An id means the same bytes for ever, so it is its own validator.
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"ETag", [b'"%s"' % info.id.encode("ascii")])
-    headers.setRawHeaders(b"Cache-Control", [b"public, max-age=31536000, immutable"])
+    request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
+    request.setHeader(b"Cache-Control", b"public, max-age=31536000, immutable")
 
 
-async def answer_blob(request: Request, store: IBlobStore, id: str) -> None:
+async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | None:
     """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14)."""
-    known = request.getHeader("if-none-match")
-    if request.method == b"HEAD" or known is not None or request.getHeader("range") is not None:
+    known = _header(request, b"if-none-match")
+    if request.method == b"HEAD" or known is not None or b"range" in request.headers:
         info = await store.stat(id)
         if known is not None and parse_etags(known).contains_weak(id):
             request.setResponseCode(304)
             _describe_version(request, info)
-            return
+            return None
         if request.method == b"HEAD":
             describe(request, info)
-            return
+            return None
         span = _span(request, info)
         if span is not None:
-            await _send_part(request, store, info, span)
-            return
+            return await _send_part(request, store, info, span)
     blob = await store.read(id)
     describe(request, blob.info)
-    await _send(request, blob.body)
+    return await _send(request, blob.body)
+
+
+def _header(request: Request, name: bytes) -> str | None:
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _span(request: Request, info: BlobInfo) -> Span | None:
@@ -98,8 +101,8 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
     The whole is what a client gets that asks for several parts, or in a way
     that is not understood, or if another version is meant.
     """
-    asked = parse_range_header(request.getHeader("range"))
-    condition = request.getHeader("if-range")
+    asked = parse_range_header(_header(request, b"range"))
+    condition = _header(request, b"if-range")
     if asked is None or asked.units != "bytes" or len(asked.ranges) != 1 or info.size is None:
         return None
     if condition is not None and condition != f'"{info.id}"':
@@ -113,22 +116,24 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
     return start, min(stop or info.size, info.size)
 
 
-async def _send_part(request: Request, store: IBlobStore, info: BlobInfo, span: Span) -> None:
+async def _send_part(
+    request: Request, store: IBlobStore, info: BlobInfo, span: Span
+) -> bytes | None:
     start, stop = span
     blob = await store.read(info.id, span)
     request.setResponseCode(206)
     describe(request, info)
     request.setHeader(b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, info.size or 0))
     request.setHeader(b"Content-Length", b"%d" % (stop - start))
-    await _send(request, blob.body)
+    return await _send(request, blob.body)
 
 
-async def _send(request: Request, body: bytes | Pieces) -> None:
-    """Send *body*, no faster than the client takes it."""
+async def _send(request: Request, body: bytes | Pieces) -> bytes | None:
+    """Return a small *body*; send another, no faster than the client takes it."""
     if isinstance(body, bytes):
-        request.write(body)
-        return
+        return body
     async with aclosing(body):
         async for piece in body:
             request.write(piece)
             await request.drained()
+    return None

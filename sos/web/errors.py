@@ -22,6 +22,7 @@ from sos.errors import (
     Unsatisfiable,
 )
 from sos.wire.request import Request
+from sos.wire.server import RETRY_SECONDS
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
@@ -36,14 +37,11 @@ _STATUSES: dict[type[Exception], int] = {
     NoSpace: 507,
 }
 
-#: Seconds after which a client may try again what answered 503.
-_RETRY_AFTER = b"5"
-
 _log = Logger()
 
 
-def answer_error(app: object, request: Request, failure: Failure) -> bytes:
-    """Answer *request* with what *failure* means; for ``Klein.handle_errors``.
+def answer_error(request: Request, failure: Failure) -> bytes:
+    """Return the body of the answer that tells what *failure* means.
 
     When part of an answer has been sent there is only one way left to say
     that something is wrong: the connection is broken.
@@ -63,7 +61,7 @@ def answer_error(app: object, request: Request, failure: Failure) -> bytes:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:
-        request.setHeader(b"Retry-After", _RETRY_AFTER)
+        request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
     return answer_json(request, {"error": text, "status": status})
 
 
@@ -71,7 +69,6 @@ def answer_json(request: Request, document: object) -> bytes:
     """Return *document* as the body of an answer, whose headers it sets."""
     body = json.dumps(document, separators=(",", ":")).encode("ascii")
     request.setHeader(b"Content-Type", b"application/json")
-    request.setHeader(b"Content-Length", b"%d" % len(body))
     return body
 
 

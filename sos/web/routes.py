@@ -1,35 +1,112 @@
-"""Klein's routes, with errors in JSON."""
+"""Klein's routes, without Klein's requests: found at once, and run at once."""
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
-from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from werkzeug.routing import Rule
 
 from sos.errors import InvalidRequest
 from sos.web.errors import answer_error
 from sos.wire.request import Request
 
-
-class Routes(Klein):
-    """A Klein that takes a path as it stands and answers every error in JSON."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.url_map.merge_slashes = False
-        self.handle_errors(Exception)(answer_error)  # type: ignore[arg-type]
-
-    def resource(self) -> KleinResource:
-        return _Resource(self)
+_Function = Callable[..., Any]
 
 
-class _Resource(KleinResource):
-    def render(self, request: Request) -> Any:  # type: ignore[override]
+def handler(app: Klein) -> Callable[[Request], None]:
+    """Return what answers requests by the routes of *app*.
+
+    A route's function returns the answer's body, or has written it; or it is a
+    coroutine that does.  Every error is answered in JSON.
+    """
+    app.url_map.merge_slashes = False  # a path is taken as it stands
+    return _Dispatcher(app)
+
+
+class _Dispatcher:
+    def __init__(self, app: Klein) -> None:
+        self._all = app.url_map.bind("")
+        self._functions = {
+            name: partial(endpoint.__original__, app._instance)  # type: ignore[attr-defined]
+            for name, endpoint in app.endpoints.items()
+        }
+        # Where most requests go, by method and path; and by method and the path
+        # up to its last segment, which is an argument of this name.
+        self._fixed: dict[tuple[bytes, str], _Function] = {}
+        self._named: dict[tuple[bytes, str], tuple[_Function, str]] = {}
+        for rule in app.url_map.iter_rules():
+            self._add(rule)
+
+    def _add(self, rule: Rule) -> None:
+        function = self._functions[rule.endpoint]
+        head, _, last = rule.rule.rpartition("/")
+        for method in rule.methods or ():
+            key = method.encode("ascii")
+            if not rule.arguments:
+                self._fixed[key, rule.rule] = function
+            elif "<" not in head and last == f"<{min(rule.arguments)}>":
+                self._named[key, head] = function, min(rule.arguments)
+
+    def __call__(self, request: Request) -> None:
         try:
-            b"/".join(request.postpath or ()).decode("utf-8")
+            result = self._call(request)
+            if isinstance(result, types.CoroutineType):
+                # Most need not wait for anything; a Deferred is for those that do.
+                try:
+                    awaited = result.send(None)
+                except StopIteration as end:
+                    result = end.value
+                else:
+                    request.work = Deferred.fromCoroutine(_resume(result, awaited))
+                    request.work.addCallbacks(request.finish, partial(_fail, request))
+                    return
+        except Exception:
+            _fail(request, Failure())
+        else:
+            request.finish(result)
+
+    def _call(self, request: Request) -> Any:
+        try:
+            path = unquote_to_bytes(request.path).decode("utf-8")
         except UnicodeDecodeError:
-            # Klein's own answer to this is a text.
-            return answer_error(None, request, Failure(InvalidRequest("the path is not UTF-8")))
-        return super().render(request)
+            raise InvalidRequest("the path is not UTF-8") from None
+        function = self._fixed.get((request.method, path))
+        if function is not None:
+            return function(request)
+        head, _, last = path.rpartition("/")
+        named = self._named.get((request.method, head))
+        if named is not None and last:
+            function, name = named
+            return function(request, **{name: last})
+        endpoint, arguments = self._all.match(path, request.method.decode("ascii"))
+        return self._functions[endpoint](request, **arguments)
+
+
+def _fail(request: Request, failure: Failure) -> None:
+    if not request.disconnected:
+        request.finish(answer_error(request, failure))
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
+    """Go on with *coroutine*, which waits for what it has *awaited*."""
+    try:
+        while True:
+            try:
+                value = yield awaited
+            except GeneratorExit:
+                coroutine.close()
+                raise
+            except BaseException as error:
+                awaited = coroutine.throw(error)
+            else:
+                awaited = coroutine.send(value)
+    except StopIteration as end:
+        return end.value

@@ -90,3 +90,11 @@ class RequestBody:
         if self._reader is not None and (self._pieces or self.ended):
             reader, self._reader = self._reader, None
             reader.callback(None)
+
+
+def _no_one() -> None: ...
+
+
+#: Of a request that has none.
+NO_BODY = RequestBody(0, _no_one, _no_one)
+NO_BODY.complete = True

@@ -1,31 +1,52 @@
-"""A request as Klein's routes see it: Twisted's, with a body that streams in."""
+"""A request as the routes see it, and the answer that they make of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
-from twisted.python.failure import Failure
-from twisted.web import server
-from twisted.web.http import datetimeToString, parse_qs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.web.http import parse_qs
 
-from sos import __version__
 from sos.wire.body import RequestBody
+from sos.wire.heads import format_head
 
 if TYPE_CHECKING:
     from sos.wire.server import Channel
 
-_SERVER = f"sos/{__version__}".encode("ascii")
+# Answers without a body (RFC 9110, 6.4.1).
+_BODILESS = frozenset({204, 304})
 
 
-class Request(server.Request):
-    """One request.  It is processed as soon as its headers are in.
+class Request:
+    """One request.  It is handled as soon as its headers are in.
 
-    Its body is :attr:`body`; there is no ``content``, and forms are not parsed.
+    The names are those of Twisted's, of which it has what routes and access
+    logs need.  Its body is :attr:`body`; there is no ``content``.
+
+    :ivar headers: the request's, by their names in lower case.
+    :ivar received_headers: the same as they came.
+    :ivar work: what is being done for it, if that takes time; cancelled when
+        the client goes away.
     """
 
-    channel: Channel  # type: ignore[assignment]
-    defaultContentType = b"application/octet-stream"
+    __slots__ = (
+        "_answer_headers",
+        "_channel",
+        "_chunked",
+        "_query",
+        "body",
+        "clientproto",
+        "code",
+        "headers",
+        "method",
+        "path",
+        "received_headers",
+        "sentLength",
+        "startedWriting",
+        "uri",
+        "work",
+    )
 
     def __init__(
         self,
@@ -33,46 +54,133 @@ class Request(server.Request):
         method: bytes,
         target: bytes,
         version: bytes,
-        headers: list[tuple[bytes, bytes]],
+        received_headers: list[tuple[bytes, bytes]],
+        headers: dict[bytes, bytes],
         body: RequestBody,
     ) -> None:
-        super().__init__(channel, parsePOSTFormSubmission=False)
+        self._channel: Channel | None = channel
         self.method = method
         self.uri = target
         self.clientproto = version
-        self.path, _, query = _origin_form(target).partition(b"?")
-        self.args = parse_qs(query, True) if query else {}
-        self.received_headers = headers
-        for name, value in headers:
-            self.requestHeaders.addRawHeader(name, value)
+        if target[:1] != b"/":
+            target = _origin_form(target)
+        self.path, _, self._query = target.partition(b"?")
+        self.received_headers = received_headers
+        self.headers = headers
         self.body = body
+        self.work: Deferred[None] | None = None
+        self.code = 200
+        self.startedWriting = False
+        self.sentLength = 0
+        self._answer_headers: dict[bytes, bytes] = {}
+        self._chunked = False
 
-    def process(self) -> None:
-        """Hand the request to its resource."""
-        self.site = self.channel.site
-        self.setHeader(b"Server", _SERVER)
-        self.setHeader(b"Date", datetimeToString())
-        self.prepath = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
-        try:
-            self.render(self.site.getResourceFor(self))
-        except Exception:
-            self.processingFailed(Failure())
+    @property
+    def args(self) -> dict[bytes, list[bytes]]:
+        """The arguments in the query."""
+        return parse_qs(self._query, True) if self._query else {}
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        """Return the value of the request's header *name*, in lower case."""
+        return self.headers.get(name)
+
+    def getClientAddress(self) -> IAddress | None:
+        """Return where the request came from."""
+        return None if self._channel is None else self._channel.peer
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether there is no one to answer any more."""
+        return self._channel is None
+
+    # The answer.
+
+    def setResponseCode(self, code: int) -> None:
+        """Answer with the status *code*; 200 if it is not called."""
+        self.code = code
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        """Answer with this header field."""
+        self._answer_headers[name] = value
+
+    def write(self, data: bytes) -> None:
+        """Send more of the answer's body, and its head before the first of it.
+
+        Without a ``Content-Length`` it is sent in chunks.
+        """
+        if self._channel is None:
+            return
+        head = b"" if self.startedWriting else self._begin()
+        if self._bodiless:
+            data = b""
+        self.sentLength += len(data)
+        if data and self._chunked:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        if head or data:
+            self._channel.send(head + data)
+
+    def finish(self, body: bytes | None = None) -> None:
+        """End the answer.
+
+        :param body: all of it, if nothing has been written; else the last of it.
+        """
+        channel = self._channel
+        if channel is None:
+            return
+        if not self.startedWriting:
+            if self.code not in _BODILESS:
+                self._answer_headers.setdefault(b"Content-Length", b"%d" % len(body or b""))
+            self.write(body or b"")
+        elif body:
+            self.write(body)
+        if self._chunked and not self._bodiless:
+            channel.send(b"0\r\n\r\n")
+        channel.site.finished(self)
+        self._channel = None
+        channel.done(self)
+
+    def _begin(self) -> bytes:
+        assert self._channel is not None
+        self.startedWriting = True
+        headers = self._answer_headers
+        if b"Content-Length" not in headers and self.code not in _BODILESS:
+            self._chunked = self.clientproto == b"HTTP/1.1"
+            if self._chunked:
+                headers[b"Transfer-Encoding"] = b"chunked"
+        if not self._channel.persistent(self):
+            headers[b"Connection"] = b"close"
+        elif self.clientproto == b"HTTP/1.0":
+            headers[b"Connection"] = b"keep-alive"
+        return format_head(self.code, self._channel.site.headers | headers)
+
+    @property
+    def framed(self) -> bool:
+        """Whether the answer's end shows without the connection's."""
+        return self._chunked or self._bodiless or b"Content-Length" in self._answer_headers
+
+    @property
+    def _bodiless(self) -> bool:
+        return self.method == b"HEAD" or self.code in _BODILESS
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""
-        await self.channel.drained()
+        if self._channel is not None:
+            await self._channel.drained()
 
     def abort(self) -> None:
         """Break the connection: what was sent of the answer is not all of it."""
-        if self.channel is not None:
-            self.channel.abort()
+        if self._channel is not None:
+            self._channel.abort()
+
+    def connectionLost(self) -> None:
+        """There is no one to answer any more."""
+        self._channel = None
+        if self.work is not None:
+            self.work.cancel()
 
 
 def _origin_form(target: bytes) -> bytes:
     """Return the path and query of a request target (RFC 9112, 3.2.2)."""
-    if target.startswith(b"/"):
-        return target
     _, scheme_end, rest = target.partition(b"://")
     if not scheme_end:
         return b"/" + target  # asterisk-form, which no route matches

@@ -1,6 +1,6 @@
-"""The server's side of a connection: llhttp in front, Twisted's requests behind.
+"""The server's side of a connection: llhttp in front, our requests behind.
 
-A request is processed when its headers are in, and its route decides what
+A request is handled when its headers are in, and its route decides what
 becomes of the body before any of it is read: see :class:`RequestBody`.
 Requests that come pipelined are answered one after the other, in order.
 """
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from sos.errors import Incomplete, TooSlow
-from sos.wire.body import RequestBody
-from sos.wire.heads import Refused, body_length, format_head
+from sos.wire.body import NO_BODY, RequestBody
+from sos.wire.heads import Refused, body_length, format_head, gather
 from sos.wire.request import Request
 
 if TYPE_CHECKING:
@@ -35,50 +36,66 @@ MAX_FIELDS = 200
 IDLE_SECONDS = 60.0
 #: Seconds from the first byte of a request to the last of its headers.
 HEAD_SECONDS = 20.0
-#: Seconds that a body may bring nothing while its reader waits.
-BODY_SECONDS = 30.0
+#: Seconds in which a body whose reader waits has to bring BODY_BYTES.
+BODY_SECONDS = 20.0
+#: Least bytes of a body in BODY_SECONDS: 512 a second.
+BODY_BYTES = 10 * 1024
 #: Seconds that a client may take nothing of what waits to be sent.
 SEND_SECONDS = 120.0
 #: Seconds to let a client notice an answer that came before it had sent all.
 LINGER_SECONDS = 5.0
+#: Seconds after which a client that was refused for want of room may try again.
+RETRY_SECONDS = 5
+
+_log = Logger()
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(Protocol):
-    """One connection of a client."""
+    """One connection of a client.
+
+    :param refusal: the answer to whatever it asks.
+    """
 
     site: Site
     transport: Any  # ITransport says nothing of producers and half-closing
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, refusal: Refused | None = None) -> None:
         self.site = self.factory = site
+        self.peer: IAddress | None = None
+        self.since = site.now
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._field_bytes = 0
+        self._head_bytes = 0
         self._silent_bytes = 0
         self._progress = False
         self._in_head = False
+        self._upgrading = False
         self._body: RequestBody | None = None
+        self._body_bytes = 0
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
-        self._refusal: Refused | None = None
+        self._refusal = refusal
         self._advancing = False
         self._closing = False
+        self._retired = False
+        self._ended = False
         self._lingers = False
         self._paused = False
         self._drained: Deferred[None] | None = None
-        self._head_expires = 0.0
-        self._expires: float | None = None
 
     # The transport.
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
+        self.peer = self.transport.getPeer()
         self.transport.registerProducer(self, True)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
-        self._set_expiry()
+        if self._refusal is not None:
+            self._advance()
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
@@ -99,8 +116,10 @@ class Channel(Protocol):
                 break
             except httptools.HttpParserUpgrade as upgrade:
                 # No upgrade is offered, so the request is an ordinary one (RFC
-                # 9110, 7.8), and what follows it is the next.
+                # 9110, 7.8): its body follows, if it has one, and the next.
                 data = data[upgrade.args[0] :]
+                if self._upgrading:
+                    self._go_on_to_the_body()
             except httptools.HttpParserError as error:
                 if isinstance(error.__context__, Refused):
                     raise error.__context__ from None
@@ -111,27 +130,50 @@ class Channel(Protocol):
         elif self._silent_bytes > MAX_HEAD_BYTES:
             raise Refused(431, f"something in the headers passes {MAX_HEAD_BYTES} bytes")
 
+    def _go_on_to_the_body(self) -> None:
+        """Have the body parsed that llhttp takes for another protocol."""
+        assert self._body is not None
+        length = self._body.length
+        framing = (
+            b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing)
+        self._upgrading = False
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more, but may be waiting for answers."""
+        self._ended = self._retired = True
+        if self._body is not None:
+            self._body.fail(Incomplete("the connection was ended before the body"))
+        self._advance()
+        if self._current is None and not self._waiting and not self._closing:
+            self._close(linger=False)
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed: so we have asked."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
         self._closing = True
-        self._expires = None
         self._waiting.clear()
         current, self._current = self._current, None
-        if current is not None:
-            current.connectionLost(reason)  # which cancels its route
         if self._body is not None:
             self._body.fail(Incomplete("the connection was lost before the body's end"))
+        if current is not None:
+            current.connectionLost()  # which cancels its route
         self._release_writer()
+        self.site.lost(self)
 
     # The parser.
 
     def on_message_begin(self) -> None:
         self._target = b""
         self._headers = []
-        self._field_bytes = 0
+        self._head_bytes = 0
         self._progress = True
         self._in_head = True
-        self._head_expires = self.site.reactor.seconds() + HEAD_SECONDS
+        if self._current is None and self._drained is None:
+            self.since = self.site.now
 
     def on_url(self, part: bytes) -> None:
         self._target += part
@@ -143,34 +185,39 @@ class Channel(Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._upgrading:
+            return
         headers, self._headers = self._headers, []  # what follows are trailers
-        self._field_bytes = 0
+        self._head_bytes = 0
         self._progress = True
-        method = self._parser.get_method()
-        version = self._parser.get_http_version()
-        length = body_length(method, version, headers)
-        if self._parser.should_upgrade() and length != 0:
-            raise Refused(400, "a request to upgrade cannot have a body")
-        self._body = RequestBody(length, self._send_continue, self._regulate)
-        self._waiting.append(
-            Request(self, method, self._target, f"HTTP/{version}".encode(), headers, self._body)
-        )
+        parser = self._parser
+        method = parser.get_method()
+        version = parser.get_http_version()
+        fields = gather(headers)
+        length = body_length(method, version, fields)
+        body = NO_BODY
+        if length != 0:
+            body = self._body = RequestBody(length, self._send_continue, self._regulate)
+            self._upgrading = parser.should_upgrade()
+        protocol = b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0"
+        self._waiting.append(Request(self, method, self._target, protocol, headers, fields, body))
 
     def on_body(self, piece: bytes) -> None:
         assert self._body is not None
         self._progress = True
+        self._body_bytes += len(piece)
         self._body.feed(piece)
 
     def on_message_complete(self) -> None:
-        assert self._body is not None
         self._progress = True
-        self._body.end()
-        self._body = None
+        if self._body is not None and not self._upgrading:
+            self._body.end()
+            self._body = None
 
     def _count(self, size: int) -> None:
         self._progress = True
-        self._field_bytes += size
-        if self._field_bytes > MAX_HEAD_BYTES:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
         if len(self._headers) > MAX_FIELDS:
             raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
@@ -187,8 +234,7 @@ class Channel(Protocol):
             # A client that does not read what it has asked for waits for more.
             while self._current is None and not self._closing and self._drained is None:
                 if self._waiting:
-                    self._current = self._waiting.popleft()
-                    self._current.process()
+                    self._handle(self._waiting.popleft())
                 elif self._refusal is not None:
                     self._answer_refusal(self._refusal)
                 else:
@@ -197,24 +243,38 @@ class Channel(Protocol):
             self._advancing = False
         self._regulate()
 
-    def requestDone(self, request: Request) -> None:
+    def _handle(self, request: Request) -> None:
+        self._current = request
+        self.since = self.site.now
+        self._body_bytes = 0
+        try:
+            self.site.handler(request)
+        except Exception:
+            _log.failure("a request could not be answered")
+            self.abort()
+
+    def done(self, request: Request) -> None:
         """Called by a request when its answer has been written."""
         self._current = None
+        self.since = self.site.now
         if self._closing:
             return
-        if self._persistent(request):
-            self._advance()
+        if self.persistent(request):
+            if not self._advancing:
+                self._advance()
         else:
             self._close(linger=not request.body.complete)
 
-    def _persistent(self, request: Request) -> bool:
-        if not request.body.complete:
+    def persistent(self, request: Request) -> bool:
+        """Tell whether another request may follow *request*, of which the body may be unread."""
+        if not request.body.complete or (self._retired and not self._waiting):
             return False
-        tokens = b",".join(request.requestHeaders.getRawHeaders(b"connection", ())).lower()
-        options = {token.strip() for token in tokens.split(b",")}
+        asked = request.headers.get(b"connection")
+        if asked is None and request.clientproto == b"HTTP/1.1":
+            return True
+        options = {token.strip() for token in (asked or b"").lower().split(b",")}
         if request.clientproto == b"HTTP/1.0":
-            framed = request.responseHeaders.hasHeader(b"content-length")
-            return b"keep-alive" in options and framed
+            return b"keep-alive" in options and request.framed
         return b"close" not in options
 
     def _refuse(self, refusal: Refused) -> None:
@@ -228,12 +288,27 @@ class Channel(Protocol):
         document = json.dumps(
             {"error": str(refusal), "status": status}, separators=(",", ":")
         ).encode("ascii")
-        headers = Headers()
-        headers.setRawHeaders(b"Content-Type", [b"application/json"])
-        headers.setRawHeaders(b"Content-Length", [b"%d" % len(document)])
-        headers.setRawHeaders(b"Connection", [b"close"])
-        self.transport.write(format_head(status, headers) + document)
+        headers = self.site.headers | {
+            b"Content-Type": b"application/json",
+            b"Content-Length": b"%d" % len(document),
+            b"Connection": b"close",
+        }
+        if status == 503:
+            headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
+        self.send(format_head(status, headers) + document)
         self._close(linger=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way or on its way."""
+        busy = self._current is not None or self._waiting or self._in_head or self._closing
+        return not busy and self._drained is None
+
+    def retire(self) -> None:
+        """Answer what has come, then close."""
+        self._retired = True
+        if self._current is None and not self._closing and self._drained is None:
+            self._close(linger=False)
 
     def _close(self, linger: bool) -> None:
         """Send what is written, then close.
@@ -245,18 +320,20 @@ class Channel(Protocol):
         self._closing = True
         self._lingers = linger
         self._body = None
+        self.since = self.site.now
         if self._drained is None:
             self._shut()
 
     def _shut(self) -> None:
         # A transport with a producer does not close, but asks that for more.
         self.transport.unregisterProducer()
-        if self.isSecure() or not self._lingers:
-            self._expires = self.site.reactor.seconds() + SEND_SECONDS
+        self.since = self.site.now
+        if self._ended or ISSLTransport.providedBy(self.transport):
+            self._lingers = False
+        if not self._lingers:
             self.transport.loseConnection()
             return
         self.transport.loseWriteConnection()
-        self._expires = self.site.reactor.seconds() + LINGER_SECONDS
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
@@ -270,8 +347,8 @@ class Channel(Protocol):
     # Flow: of what comes in, and of what goes out.
 
     def _regulate(self) -> None:
-        """Hold the client up while it is ahead of us, and say when it is late."""
-        if self._closing:
+        """Hold the client up while it is ahead of us."""
+        if self._closing or self._ended:
             return
         body_full = self._body is not None and self._body.full
         ahead = bool(self._waiting) or body_full or self._drained is not None
@@ -281,43 +358,48 @@ class Channel(Protocol):
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
-        self._set_expiry()
-
-    def _set_expiry(self) -> None:
-        now = self.site.reactor.seconds()
-        if self._closing or self._drained is not None:
-            return
-        if self._current is not None:
-            self._expires = now + BODY_SECONDS if self._current.body.awaited else None
-        else:
-            self._expires = self._head_expires if self._in_head else now + IDLE_SECONDS
 
     def expire(self, now: float) -> None:
-        """Give up waiting, if the time *now* is past what this connection waits for."""
-        if self._expires is None or now < self._expires:
-            return
-        if self._closing or self._drained is not None:
-            self.abort()
+        """Give up waiting, if the time *now* is past what this connection waits for.
+
+        The time since when is of the same clock, which ticks once a second.
+        """
+        waited = now - self.since
+        if self._drained is not None or (self._closing and not self._lingers):
+            if waited > SEND_SECONDS:
+                self.abort()
+        elif self._closing:
+            if waited > LINGER_SECONDS:
+                self.abort()
         elif self._current is not None:
-            late = TooSlow(f"nothing of the body came for {BODY_SECONDS:.0f} s")
-            self._current.body.fail(late)
-            self._advance()
+            self._expire_body(self._current.body, now)
         elif self._in_head:
-            self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
-            self._advance()
-        else:
+            if waited > HEAD_SECONDS:
+                self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
+                self._advance()
+        elif waited > IDLE_SECONDS:
             self._close(linger=False)
+
+    def _expire_body(self, body: RequestBody, now: float) -> None:
+        if body.awaited and now - self.since < BODY_SECONDS:
+            return
+        if body.awaited and self._body_bytes < BODY_BYTES:
+            body.fail(TooSlow(f"{self._body_bytes} bytes of the body in {BODY_SECONDS:.0f} s"))
+            self._advance()
+        self.since = now
+        self._body_bytes = 0
 
     def pauseProducing(self) -> None:
         """The transport has enough to send for now."""
         if self._drained is None:
             self._drained = Deferred()
-            self._expires = self.site.reactor.seconds() + SEND_SECONDS
+            self.since = self.site.now
             if not self._advancing:
                 self._regulate()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
+        self.since = self.site.now
         self._release_writer()
         if self._closing:
             self._shut()
@@ -341,34 +423,17 @@ class Channel(Protocol):
 
     # What a request writes.
 
-    def _send_continue(self) -> None:
-        self._set_expiry()
-        request = self._current
-        if request is not None and not request.startedWriting:
-            expectation = request.requestHeaders.getRawHeaders(b"expect", [b""])[0]
-            if expectation.lower() == b"100-continue" and request.clientproto == b"HTTP/1.1":
-                request.requestHeaders.removeHeader(b"expect")
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        assert self._current is not None
-        if not self._persistent(self._current):
-            headers.setRawHeaders(b"Connection", [b"close"])
-        elif version == b"HTTP/1.0":
-            headers.setRawHeaders(b"Connection", [b"keep-alive"])
-        self.transport.write(format_head(int(code), headers))
-
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """Send *data*, in its time."""
         self.transport.write(data)
 
-    def writeSequence(self, pieces: list[bytes]) -> None:
-        self.transport.writeSequence(pieces)
-
-    def getPeer(self) -> IAddress:
-        return self.transport.getPeer()
-
-    def getHost(self) -> IAddress:
-        return self.transport.getHost()
-
-    def isSecure(self) -> bool:
-        return ISSLTransport.providedBy(self.transport)
+    def _send_continue(self) -> None:
+        self.since = self.site.now
+        self._body_bytes = 0
+        request = self._current
+        if request is not None and not request.startedWriting:
+            expectation = request.headers.get(b"expect")
+            if expectation is not None and request.clientproto == b"HTTP/1.1":
+                del request.headers[b"expect"]
+                if expectation.lower() == b"100-continue":
+                    self.send(b"HTTP/1.1 100 Continue\r\n\r\n")

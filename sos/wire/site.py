@@ -2,55 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.web import server
-from twisted.web.resource import IResource
+from twisted.web.http import HTTPFactory, datetimeToString
 
+from sos import __version__
+from sos.wire.heads import Refused
+from sos.wire.request import Request
 from sos.wire.server import Channel
 
+#: Answers a request, now or later, by its :meth:`~Request.finish`.
+Handler = Callable[[Request], None]
 
-class Site(server.Site):
-    """Serves a resource: the factory of :class:`Channel`.
+# Connections past the limit that are told so; any more are closed without a word.
+_MOST_REFUSED = 32
+
+
+class Site(HTTPFactory):
+    """Lets *handler* answer what comes in: the factory of :class:`Channel`.
 
     :param logPath: file to write an access log to.
     :param log_requests: without one, whether to write it to Twisted's own log.
+    :param max_connections: most of them at once.  Over that, one that is idle
+        is closed for a new one, or the new one is answered 503.
     """
 
     noisy = False
 
     def __init__(
         self,
-        resource: IResource,
+        handler: Handler,
         logPath: str | None = None,
         log_requests: bool = False,
+        max_connections: int = 10_000,
         reactor: Any = None,
     ) -> None:
-        super().__init__(resource, logPath=logPath, reactor=reactor)
-        self._log_requests = log_requests
+        super().__init__(logPath=logPath, reactor=reactor)
+        self.handler = handler
         self.channels: set[Channel] = set()
+        self.now = 0.0
+        self.headers: dict[bytes, bytes] = {}
+        self._log_requests = log_requests
+        self._max_connections = max_connections
         self._sweep: IDelayedCall | None = None
+        self._stopped = False
+        self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return Channel(self)
+        excess = len(self.channels) - self._max_connections
+        if excess < 0 or self._close_an_idle_one():
+            return Channel(self)
+        if excess < _MOST_REFUSED:
+            return Channel(self, Refused(503, "too many connections, try again"))
+        return None
+
+    def _close_an_idle_one(self) -> bool:
+        idle = [channel for channel in self.channels if channel.idle]
+        if idle:
+            min(idle, key=lambda channel: channel.since).retire()
+        return bool(idle)
+
+    def lost(self, channel: Channel) -> None:
+        """Called by a channel that is no more."""
+        self.channels.discard(channel)
+        if not self.channels:
+            if self._stopped:
+                self._close()
+            empty, self._empty = self._empty, None
+            if empty is not None:
+                empty.callback(None)
 
     def startFactory(self) -> None:
         super().startFactory()
+        self._stopped = False
         if self.logPath is None and not self._log_requests:
             self._logFile = None
-        self._sweep = self.reactor.callLater(1.0, self._expire)
+        self._tick()
 
     def stopFactory(self) -> None:
+        # Nothing listens any more, but what is under way goes on.
+        self._stopped = True
+        if not self.channels:
+            self._close()
+
+    def _close(self) -> None:
         super().stopFactory()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
-    def _expire(self) -> None:
+    def finished(self, request: Request) -> None:
+        """Called by a request that has been answered."""
+        if self._logFile is not None:
+            self.log(request)  # type: ignore[arg-type]  # which has what it needs
+
+    def _tick(self) -> None:
         # One timer for all connections: a delayed call each would be set and
         # cancelled several times a request.
-        self._sweep = self.reactor.callLater(1.0, self._expire)
-        now = self.reactor.seconds()
+        self._sweep = self.reactor.callLater(1.0, self._tick)
+        self.now = self.reactor.seconds()
+        self.headers = {
+            b"Server": f"sos/{__version__}".encode("ascii"),
+            b"Date": datetimeToString(),
+        }
         for channel in list(self.channels):
-            channel.expire(now)
+            channel.expire(self.now)
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what is under way, for so many *seconds* at most, and close all connections.
+
+        Nothing may be listening for new ones any more.
+        """
+        for channel in list(self.channels):
+            channel.retire()
+        if self.channels:
+            self._empty = Deferred()
+            late = self.reactor.callLater(seconds, self._abort)
+            await self._empty
+            if late.active():
+                late.cancel()
+
+    def _abort(self) -> None:
+        for channel in list(self.channels):
+            channel.abort()

@@ -9,8 +9,6 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock, deferLater
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.interfaces import Member
@@ -20,6 +18,7 @@ from sos.stores.memory import MemoryStore
 from sos.stores.remote import RemoteStore
 from sos.stores.replicated import ReplicatedStore
 from sos.web.blob import BlobServer
+from sos.web.routes import handler
 from sos.wire.client import http_client
 from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 from tests.servers import remote_store, serving
@@ -28,22 +27,20 @@ from tests.servers import remote_store, serving
 class TestRemoteStore(StoreContract, DigestContract):
     @async_yield_fixture
     async def store(self, reactor):
-        async with serving(BlobServer(MemoryStore()).app.resource(), reactor) as store:
+        async with serving(handler(BlobServer(MemoryStore()).app), reactor) as store:
             yield store
 
 
-class Scripted(Resource):
+class Scripted:
     """Answers every request in the same way, whatever it is."""
 
-    isLeaf = True
     asked = 0
 
     def __init__(self, status=200, body=b"", headers=(), chunked=False, length=None):
-        super().__init__()
         self.length = length
         self.status, self.body, self.headers, self.chunked = status, body, headers, chunked
 
-    def render(self, request):
+    def __call__(self, request):
         self.asked += 1
         request.setResponseCode(self.status)
         for name, value in self.headers:
@@ -54,7 +51,6 @@ class Scripted(Resource):
             request.setHeader(b"Content-Length", b"%d" % len(self.body))
         request.write(self.body)
         request.finish()
-        return NOT_DONE_YET
 
 
 async def answers(reactor, ask, **script):
@@ -225,22 +221,17 @@ async def test_a_part_that_ends_early(reactor):
         await answers(reactor, part, **script)
 
 
-class Mute(Resource):
-    """Never answers."""
-
-    isLeaf = True
-
-    def render(self, request):
-        return NOT_DONE_YET
+def mute(request):
+    """Never answer."""
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [("read", 10), ("listing", 10), ("put", 60)])
 @ensureDeferred
 async def test_a_server_that_does_not_answer(reactor, asked, seconds):
     """It is given up after a while, and the reason told."""
-    async with serving(Mute(), reactor) as mute:
+    async with serving(mute, reactor) as silent:
         clock = Clock()
-        store = RemoteStore(Exchange(mute.name, http_client(reactor), clock), threads_of(reactor))
+        store = RemoteStore(Exchange(silent.name, http_client(reactor), clock), threads_of(reactor))
         waiting = deferred(put(store, b"x", "abc") if asked == "put" else _asked(store, asked))
         await deferLater(reactor, 0.1)
         clock.advance(seconds - 1)
@@ -258,9 +249,9 @@ def _asked(store, asked):
 @ensureDeferred
 async def test_who_is_cancelled_ends(reactor, asked):
     """And does not go on to the next server."""
-    async with serving(Mute(), reactor) as mute:
+    async with serving(mute, reactor) as silent:
         second = MemoryStore("second")
-        store = ReplicatedStore({"g": (Member(mute), Member(second))}, threads_of(reactor))
+        store = ReplicatedStore({"g": (Member(silent), Member(second))}, threads_of(reactor))
         ask = {
             "read": lambda: store.read("abc"),
             "stat": lambda: store.stat("abc"),

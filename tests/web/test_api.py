@@ -7,6 +7,7 @@ import pytest
 from sos.errors import Unavailable
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
+from sos.web.routes import handler
 from tests.contract import body_of, content_id
 from tests.doubles import FailingStore
 from tests.web.test_blob import request
@@ -20,12 +21,12 @@ def store():
 
 @pytest.fixture
 def upload(store):
-    return Conversation(UploadServer(store).app.resource())
+    return Conversation(handler(UploadServer(store).app))
 
 
 @pytest.fixture
 def download(store):
-    return Conversation(DownloadServer(store).app.resource())
+    return Conversation(handler(DownloadServer(store).app))
 
 
 def ask(talk, *parts):
@@ -94,12 +95,12 @@ def test_a_name_that_is_none(download, name):
 
 def test_what_cannot_be_known_is_not_missing():
     """503 while a server that may have it does not answer."""
-    download = Conversation(DownloadServer(FailingStore(error=Unavailable("x"))).app.resource())
+    download = Conversation(handler(DownloadServer(FailingStore(error=Unavailable("x"))).app))
     assert ask(download, "GET", "/fetch/abc").status == 503
 
 
 def test_an_upload_over_the_limit(store):
     """413, and nothing is stored."""
-    upload = Conversation(UploadServer(store, max_size=3).app.resource())
+    upload = Conversation(handler(UploadServer(store, max_size=3).app))
     assert ask(upload, "POST", "/upload", b"four").status == 413
     assert store.blobs == {}

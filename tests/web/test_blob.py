@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
+from sos.web.routes import handler
 from tests.contract import body_of, content_id
 from tests.doubles import BrokenBodyStore, FailingStore
 from tests.wire.talking import Conversation
@@ -36,7 +37,7 @@ def ask(store):
 
 
 def asker(store, **options):
-    talk = Conversation(BlobServer(store, **options).app.resource())
+    talk = Conversation(handler(BlobServer(store, **options).app))
 
     def ask(method, path, body=None, *headers):
         (answer,) = talk.answers(request(method, path, body, *headers))

@@ -64,11 +64,11 @@ class Answer:
 
 
 class Conversation:
-    """One client's connection to a server of *resource*."""
+    """One client's connection to a server that *handler* answers for."""
 
-    def __init__(self, resource):
+    def __init__(self, handler):
         self.clock = Clock()
-        self.site = Site(resource, reactor=self.clock)
+        self.site = Site(handler, reactor=self.clock)
         self.site.startFactory()
         self.channel = self.site.buildProtocol(None)
         self.transport = Transport()

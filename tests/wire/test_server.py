@@ -9,6 +9,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 
 from sos.errors import Incomplete, TooSlow
+from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
 from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS, MAX_FIELDS, MAX_HEAD_BYTES
 from tests.wire.talking import Conversation, parse_answers
@@ -60,7 +61,7 @@ def echo():
 
 @pytest.fixture
 def talk(echo):
-    return Conversation(echo.app.resource())
+    return Conversation(handler(echo.app))
 
 
 def post(path=b"/echo", body=b"", *headers):
@@ -109,7 +110,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(data):
         + post(b"/echo", b"two")
     )
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=12)))
-    talk = Conversation(Echo().app.resource())
+    talk = Conversation(handler(Echo().app))
     sent = b"".join(
         talk.send(stream[start:end]) for start, end in zip([0, *cuts], [*cuts, None], strict=True)
     )
@@ -148,7 +149,6 @@ class TestWhatIsRefused:
             b"X-Name : a",
             b"X Name: a",
             b": a",
-            b"Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 4",
         ],
     )
     def test_in_the_headers(self, talk, head):
@@ -220,7 +220,7 @@ class TestWhatIsRefused:
     def test_a_trailer_that_never_ends(self, talk, echo):
         """Neither it nor the extensions of a chunk can grow without end."""
         for start in (b"0\r\nX-Trailer: ", b"5;extension="):
-            talk = Conversation(echo.app.resource())
+            talk = Conversation(handler(echo.app))
             talk.send(CHUNKED + start)
             for _ in range(20):
                 talk.send(b"a" * 1024)
@@ -385,10 +385,10 @@ class TestPersistence:
 
     def test_http_1_0_is_closed_unless_asked_otherwise(self, echo):
         """keep-alive has to be asked for, and is confirmed."""
-        talk = Conversation(echo.app.resource())
+        talk = Conversation(handler(echo.app))
         talk.send(b"POST /echo HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")
         assert talk.closed
-        talk = Conversation(echo.app.resource())
+        talk = Conversation(handler(echo.app))
         (answer,) = talk.answers(
             b"POST /echo HTTP/1.0\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx"
         )
@@ -401,6 +401,23 @@ class TestPersistence:
         get = b"GET /echo HTTP/1.1\r\nHost: x\r\n"
         answers = talk.answers(get + upgrade + b"\r\n" + get + upgrade + b"\r\n")
         assert [answer.status for answer in answers] == [200, 200]
+
+    @pytest.mark.parametrize(
+        ("framing", "body"),
+        [
+            (b"Content-Length: 4", b"body"),
+            (b"Transfer-Encoding: chunked", b"2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"),
+        ],
+    )
+    def test_an_offer_to_upgrade_may_come_with_a_body(self, echo, framing, body):
+        """It is the body of an ordinary request, however it is cut; Java's client sends such."""
+        offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        stream = b"POST /echo HTTP/1.1\r\nHost: x\r\n" + offer + framing + b"\r\n\r\n" + body
+        for cut in range(1, len(stream)):
+            talk = Conversation(handler(echo.app))
+            sent = talk.send(stream[:cut]) + talk.send(stream[cut:] + stream + post(body=b"x"))
+            bodies = [answer.body for answer in parse_answers(sent)]
+            assert bodies == [b"body", b"body", b"x"]
 
     @pytest.mark.parametrize("target", [b"http://x/echo", b"http://x:80/echo?a=b", b"/echo?c=d"])
     def test_an_absolute_target_is_its_path(self, talk, target):
