@@ -17,7 +17,7 @@ from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions, parameter
-from sos.tap.services import Announcement, check_endpoint, listening, tcp
+from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.web.api import DownloadServer, UploadServer
 
 #: What holds where neither an option nor the section [sos] says otherwise.
@@ -36,6 +36,9 @@ _NO_SERVERS = (
     "~/.sos.conf, or by --blob-server http://localhost:4001,http://localhost:4002; or keep "
     "everything here by --store DIR"
 )
+
+# Descriptors for one connection: itself, its spool, and connections to servers.
+_FILES = 4
 
 
 class Options(DaemonOptions):
@@ -119,18 +122,22 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
-    whole = MultiService()
+    whole = Daemon()
     store: IBlobStore
     if options["store"] is not None:
         store, _, about = local.add_store(whole, options, reactor, options["hash"])
     else:
         store, about = _clustered(options, whole, reactor)
-    log = options["access-log"], bool(options["verbose"]), reactor
-    for service in (
-        *listening(UploadServer(store, options["max-size"]).app, options["uploads"], *log),
-        *listening(DownloadServer(store).app, options["downloads"], *log),
-    ):
-        service.setServiceParent(whole)
+    listening(
+        [
+            (UploadServer(store, options["max-size"]).app, options["uploads"]),
+            (DownloadServer(store).app, options["downloads"]),
+        ],
+        options["access-log"],
+        bool(options["verbose"]),
+        _FILES,
+        reactor,
+    ).setServiceParent(whole)
     lines = [
         f"takes uploads on {' '.join(options['uploads'])}",
         f"serves fetches on {' '.join(options['downloads'])}",

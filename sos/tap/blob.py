@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 
 from sos import __version__, config
 from sos.tap import local
 from sos.tap.options import DaemonOptions, parameter
-from sos.tap.services import Announcement, check_endpoint, listening, tcp
+from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.web.blob import BlobServer
+
+# Descriptors for one connection: itself, and the file that it reads or writes.
+_FILES = 2
 
 
 class Options(DaemonOptions):
@@ -52,13 +55,16 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
-    whole = MultiService()
+    whole = Daemon()
     store, scrub, about = local.add_store(whole, options, reactor)
     face = BlobServer(store, options["max-size"], scrub)
-    for service in listening(
-        face.app, options["endpoints"], options["access-log"], bool(options["verbose"]), reactor
-    ):
-        service.setServiceParent(whole)
+    listening(
+        [(face.app, options["endpoints"])],
+        options["access-log"],
+        bool(options["verbose"]),
+        _FILES,
+        reactor,
+    ).setServiceParent(whole)
     lines = [f"listens on {' '.join(options['endpoints'])}", *about]
     Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
     return whole

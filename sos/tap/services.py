@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from klein import Klein
 from twisted.application.internet import StreamServerEndpointService
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -16,19 +18,55 @@ from twisted.python.usage import UsageError
 from sos.web.routes import handler
 from sos.wire.site import Site
 
+#: Seconds that requests which are under way have when a daemon is stopped.
+STOP_SECONDS = 10.0
+
+# Files that a daemon has open beside its connections: index, logs, sockets.
+_FILES_BESIDE = 64
+# More open files than any daemon needs.
+_MOST_FILES = 65_536
+# Connections that are served however few files may be open.
+_LEAST_CONNECTIONS = 8
+
 _log = Logger()
+
+
+class Daemon(MultiService):
+    """A daemon's parts, which stop one after the other, the last one first.
+
+    So what is under way at an HTTP face can still use the store behind it.
+    """
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return ensureDeferred(self._stop_parts())
+
+    async def _stop_parts(self) -> None:
+        for part in reversed(list(self)):
+            try:
+                await maybeDeferred(part.stopService)
+            except Exception:
+                _log.failure("{part} did not stop in order", part=part)
 
 
 class ListeningService(StreamServerEndpointService):
     """Serves on one endpoint; one that cannot be had ends the daemon's start."""
 
     _raiseSynchronously = True
+    factory: Site
 
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:  # OSError: of the access log, too
             give_up(error)
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._finish())
+
+    async def _finish(self) -> None:
+        await maybeDeferred(super().stopService)
+        await self.factory.drain(STOP_SECONDS)
 
 
 class Announcement(Service):
@@ -46,20 +84,40 @@ class Announcement(Service):
 
 
 def listening(
-    app: Klein, endpoints: Sequence[str], access_log: str | None, verbose: bool, reactor: Any
-) -> list[ListeningService]:
-    """Return services that serve *app* on each of the *endpoints*, strings of Twisted's.
+    faces: Sequence[tuple[Klein, Sequence[str]]],
+    access_log: str | None,
+    verbose: bool,
+    files: int,
+    reactor: Any,
+) -> MultiService:
+    """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
     :param access_log: file to write the combined log to.
     :param verbose: without one, write it into the daemon's own log.
+    :param files: most file descriptors that a connection can take with what
+        is done for it.
     """
-    return [
-        ListeningService(
-            serverFromString(reactor, description),
-            Site(handler(app), logPath=access_log, reactor=reactor, log_requests=verbose),
-        )
+    sites = [
+        (serverFromString(reactor, description), handler(app))
+        for app, endpoints in faces
         for description in endpoints
     ]
+    most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)
+    whole = MultiService()
+    for endpoint, answer in sites:
+        site = Site(answer, access_log, verbose, max(most, _LEAST_CONNECTIONS), reactor)
+        ListeningService(endpoint, site).setServiceParent(whole)
+    return whole
+
+
+def _file_limit() -> int:
+    """Return how many files may be open, which is raised as far as it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def check_endpoint(option: str, description: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from urllib.parse import quote
 
-from werkzeug.http import parse_etags, parse_range_header
+from twisted.web.http import datetimeToString
+from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_range_header
 
 from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
@@ -14,6 +16,8 @@ from sos.transfer import transfer
 from sos.wire.request import Request
 
 _DEFAULT_TYPE = b"application/octet-stream"
+# What makes the answer depend on more than the blob's id.
+_CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
 
 
 async def store_body(
@@ -59,23 +63,36 @@ def describe(request: Request, info: BlobInfo) -> None:
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
     request.setHeader(b"Content-Security-Policy", b"sandbox; default-src 'none'")
     request.setHeader(b"Accept-Ranges", b"bytes")
+    filename = info.metadata.get("X-Orig-Filename")
+    if filename:
+        request.setHeader(b"Content-Disposition", _disposition(filename))
     _describe_version(request, info)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
+
+
+def _disposition(filename: str) -> bytes:
+    """Suggest *filename*, without any directories, to who saves the blob (RFC 6266)."""
+    last = filename.replace("\\", "/").rpartition("/")[2]
+    names = {"filename": last.encode("ascii", "replace").decode("ascii")}
+    if not last.isascii():
+        names["filename*"] = f"UTF-8''{quote(last, safe='', errors='replace')}"
+    return dump_options_header("inline", names).encode("ascii")
 
 
 def _describe_version(request: Request, info: BlobInfo) -> None:
     # An id means the same bytes for ever, so it is its own validator.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
     request.setHeader(b"Cache-Control", b"public, max-age=31536000, immutable")
+    if info.stored_at is not None:
+        request.setHeader(b"Last-Modified", datetimeToString(info.stored_at))
 
 
 async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | None:
     """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14)."""
-    known = _header(request, b"if-none-match")
-    if request.method == b"HEAD" or known is not None or b"range" in request.headers:
+    if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await store.stat(id)
-        if known is not None and parse_etags(known).contains_weak(id):
+        if _is_current(request, info):
             request.setResponseCode(304)
             _describe_version(request, info)
             return None
@@ -88,6 +105,17 @@ async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | N
     blob = await store.read(id)
     describe(request, blob.info)
     return await _send(request, blob.body)
+
+
+def _is_current(request: Request, info: BlobInfo) -> bool:
+    """Tell whether the client has the blob already (RFC 9110, 13.2.2)."""
+    known = _header(request, b"if-none-match")
+    if known is not None:
+        return parse_etags(known).contains_weak(info.id)
+    since = parse_date(_header(request, b"if-modified-since"))
+    return (
+        since is not None and info.stored_at is not None and info.stored_at < since.timestamp() + 1
+    )
 
 
 def _header(request: Request, name: bytes) -> str | None:

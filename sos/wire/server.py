@@ -428,8 +428,6 @@ class Channel(Protocol):
         self.transport.write(data)
 
     def _send_continue(self) -> None:
-        self.since = self.site.now
-        self._body_bytes = 0
         request = self._current
         if request is not None and not request.startedWriting:
             expectation = request.headers.get(b"expect")

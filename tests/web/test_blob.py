@@ -372,3 +372,43 @@ def test_any_name_is_stored_under_itself_or_refused(name):
     assert answer.status in (200, 400, 404, 422)
     assert list(store.blobs) == ([name] if answer.status == 200 else [])
     assert json.loads(answer.body)
+
+
+class TestWhatABrowserIsTold:
+    def get(self, ask, *headers):
+        return ask("GET", "/blob/abc", b"", *headers)
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("holiday.jpg", b"inline; filename=holiday.jpg"),
+            ("my holiday.jpg", b'inline; filename="my holiday.jpg"'),
+            ('a"b.txt', b'inline; filename="a\\"b.txt"'),
+            ("../../etc/passwd", b"inline; filename=passwd"),
+            ("C:\\Temp\\x.txt", b"inline; filename=x.txt"),
+        ],
+    )
+    def test_the_name_of_the_file(self, ask, name, told):
+        """To save it under, in no directory but the reader's own."""
+        ask("POST", "/blob/abc", b"x", f"X-Orig-Filename: {name}".encode())
+        assert self.get(ask).headers[b"content-disposition"] == told
+
+    def test_a_name_that_is_not_ascii(self, ask):
+        """RFC 6266, 4.3: in UTF-8, percent-encoded."""
+        ask("POST", "/blob/abc", b"x", "X-Orig-Filename: r\u00e9sum\u00e9.pdf".encode())
+        told = self.get(ask).headers[b"content-disposition"]
+        assert b"filename*=UTF-8''r%C3%A9sum%C3%A9.pdf" in told
+
+    def test_when_it_was_stored(self, ask):
+        """And nothing again if that is what the client has."""
+        ask("POST", "/blob/abc", b"x")
+        stored = self.get(ask).headers[b"last-modified"]
+        assert self.get(ask, b"If-Modified-Since: " + stored).status == 304
+        assert self.get(ask, b"If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT").status == 200
+        assert self.get(ask, b"If-Modified-Since: yesterday").status == 200
+
+    def test_the_tag_counts_more_than_the_time(self, ask):
+        """RFC 9110, 13.1.3."""
+        ask("POST", "/blob/abc", b"x")
+        stored = b"If-Modified-Since: " + self.get(ask).headers[b"last-modified"]
+        assert self.get(ask, stored, b'If-None-Match: "other"').status == 200
