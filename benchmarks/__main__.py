@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from benchmarks.http import http
 from benchmarks.store import store
 
 
@@ -12,5 +13,6 @@ def main() -> None:
     """Measure SOS on this machine."""
 
 
+main.add_command(http)
 main.add_command(store)
 main()

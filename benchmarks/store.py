@@ -16,6 +16,7 @@ import click
 from twisted.internet.defer import ensureDeferred, gatherResults
 
 from benchmarks import tables
+from benchmarks.disk import syncs_per_second
 from sos.cli.reactor import run
 from sos.stores.local import LocalStore
 
@@ -34,7 +35,7 @@ def store(blobs: str, place: Path | None, output: Path | None) -> None:
     sizes = [int(text) for text in blobs.split(",")]
     with tempfile.TemporaryDirectory(dir=place, prefix="sos-benchmark-") as made:
         directory = Path(made)
-        results: dict[str, Any] = {"syncs": _syncs(directory / "syncs"), "body": BODY}
+        results: dict[str, Any] = {"syncs": syncs_per_second(directory / "syncs"), "body": BODY}
         results |= run(lambda reactor: _measure(directory, reactor, sizes))
     columns = ["uploads at once", "durable puts/s"]
     tables.show(f"Puts of {BODY} bytes", columns, list(results["puts"].items()))
@@ -42,18 +43,6 @@ def store(blobs: str, place: Path | None, output: Path | None) -> None:
     columns = ["blobs", "gets/s", "listing s", "digests s", "ready s", "resident MiB"]
     tables.show("By the number of blobs", columns, results["sizes"])
     tables.save(results, output)
-
-
-def _syncs(path: Path) -> int:
-    """Return how often a page can be written and synced in a second."""
-    with open(path, "wb", buffering=0) as file:
-        file.write(bytes(1 << 20))
-        count, begun = 0, time.perf_counter()
-        while time.perf_counter() - begun < 2.0:
-            os.pwrite(file.fileno(), os.urandom(4096), count % 256 * 4096)
-            os.fdatasync(file.fileno())
-            count += 1
-        return round(count / (time.perf_counter() - begun))
 
 
 async def _measure(directory: Path, reactor: Any, sizes: list[int]) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""One line of the table of rates: what is asked of whom, and what the rounds came to."""
+
+from __future__ import annotations
+
+import secrets
+from statistics import median
+from typing import Any
+
+from attrs import define, field, frozen
+
+from benchmarks import wrk
+from benchmarks.processes import Process
+from benchmarks.servers import Servers, Service
+from benchmarks.wrk import MARK, Load, Outcome
+
+#: Bytes of every body.
+BODY = 1024
+
+#: What the other rows are measured by.
+YARDSTICK = "nginx GET"
+
+#: By row and connections: the least part of nginx's GET rate that is good enough.
+TARGETS = {
+    "blob server GET": {32: 0.40, 128: 0.40},
+    "blob server POST": {32: 0.20, 128: 0.25},
+    "API fetch": {32: 0.22, 128: 0.22},
+    "API upload": {32: 0.13, 128: 0.18},
+}
+
+
+@frozen
+class Row:
+    """A name, the service that is asked, and whether for uploads."""
+
+    name: str
+    service: Service
+    url: str
+    uploads: bool = False
+
+    def load(self) -> Load:
+        """Return the requests of one round: uploads are of what was never there before."""
+        if not self.uploads:
+            return Load(self.url)
+        token = secrets.token_hex(4)
+        body = (token + MARK if not self.service.named else "").ljust(BODY, "x")
+        return Load(self.service.upload_url(token + MARK), self.service.method, body)
+
+
+@frozen
+class Round:
+    """One round of a row: what wrk has seen, and what the servers have used for it."""
+
+    outcome: Outcome
+    cpu_seconds: float | None
+    peak_memory: dict[str, int]
+
+
+@define
+class Rounds:
+    """The rounds of one row at one number of connections."""
+
+    row: Row
+    rounds: list[Round] = field(factory=list)
+
+    def measure(self, connections: int, seconds: float) -> None:
+        """Make another round."""
+        processes = self.row.service.processes
+        for process in processes:
+            process.forget_peak()
+        before = _cpu_seconds(processes)
+        outcome = wrk.run(self.row.load(), connections, seconds)
+        cpu = _cpu_seconds(processes) - before if processes else None
+        peaks = {process.name: process.peak_memory() for process in processes}
+        self.rounds.append(Round(outcome, cpu, peaks))
+
+
+def rows(servers: Servers) -> list[Row]:
+    """Return all rows, the yardstick first; what is read is there already."""
+    nginx, blob, api = servers.nginx, servers.blob, servers.api
+    body = bytes(BODY)
+    found = [
+        Row(YARDSTICK, nginx, nginx.keep(body)),
+        Row("blob server GET", blob, blob.keep(body)),
+        Row("blob server POST", blob, blob.upload, uploads=True),
+        Row("API fetch", api, api.keep(body)),
+        Row("API upload", api, api.upload, uploads=True),
+    ]
+    for name, other in servers.others.items():
+        found.append(Row(f"{name} GET", other, other.keep(body)))
+        found.append(Row(f"{name} POST", other, other.upload, uploads=True))
+    # The last, because the disk is still busy with it when it has ended.
+    found.append(Row("nginx PUT", nginx, nginx.upload, uploads=True))
+    return found
+
+
+def summary(measured: list[Rounds], connections: int) -> list[dict[str, Any]]:
+    """Return the figures of each row: medians over its rounds, ratios to the yardstick's."""
+    yardstick = next(each for each in measured if each.row.name == YARDSTICK)
+    whole = median(each.outcome.rate for each in yardstick.rounds)
+    return [_figures(each, connections, whole) for each in measured]
+
+
+def _figures(measured: Rounds, connections: int, yardstick: float) -> dict[str, Any]:
+    rounds = measured.rounds
+    outcomes = [each.outcome for each in rounds]
+    rate = median(each.rate for each in outcomes)
+    requests = sum(each.requests for each in outcomes)
+    cpu = [each.cpu_seconds for each in rounds if each.cpu_seconds is not None]
+    return {
+        "row": measured.row.name,
+        "connections": connections,
+        "requests_per_second": round(rate, 1),
+        "ratio": round(rate / yardstick, 4) if yardstick else None,
+        "target": TARGETS.get(measured.row.name, {}).get(connections),
+        "p50_seconds": median(each.p50 for each in outcomes),
+        "p99_seconds": median(each.p99 for each in outcomes),
+        "cpu_seconds_per_request": sum(cpu) / requests if cpu and requests else None,
+        "peak_bytes": {
+            name: max(each.peak_memory[name] for each in rounds) for name in rounds[0].peak_memory
+        },
+        "refused": sum(each.refused for each in outcomes),
+        "socket_errors": sum(each.socket_errors for each in outcomes),
+        "rounds": [each.rate for each in outcomes],
+    }
+
+
+def _cpu_seconds(processes: tuple[Process, ...]) -> float:
+    return sum(process.cpu_seconds() for process in processes)
