@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -32,9 +33,12 @@ class Place:
         }
         self.running: list[Daemon] = []
 
-    def twistd(self, command: str, *ports: int) -> Daemon:
-        """Start ``twistd -n``, and wait until it listens on *ports*."""
-        daemon = Daemon(self, command)
+    def twistd(self, command: str, *ports: int, files: int | None = None) -> Daemon:
+        """Start ``twistd -n``, and wait until it listens on *ports*.
+
+        :param files: most that it may have open.
+        """
+        daemon = Daemon(self, command, files)
         self.running.append(daemon)
         daemon.wait_for(ports)
         return daemon
@@ -66,7 +70,8 @@ class Place:
 class Daemon:
     """One ``twistd -n`` process."""
 
-    def __init__(self, place: Place, command: str) -> None:
+    def __init__(self, place: Place, command: str, files: int | None = None) -> None:
+        limit = (resource.RLIMIT_NOFILE, (files, files))
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -76,6 +81,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=(lambda: resource.setrlimit(*limit)) if files else None,
             )
 
     @property
@@ -85,8 +91,16 @@ class Daemon:
     @property
     def peak_memory(self) -> int:
         """The most that has been resident, in bytes."""
+        return self._memory("VmHWM")
+
+    @property
+    def memory(self) -> int:
+        """What is resident now, in bytes."""
+        return self._memory("VmRSS")
+
+    def _memory(self, kind: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        return int(status.partition(f"{kind}:")[2].split()[0]) * 1024
 
     def wait_for(self, ports) -> None:
         for port in ports:

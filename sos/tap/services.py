@@ -25,6 +25,8 @@ STOP_SECONDS = 10.0
 _FILES_BESIDE = 64
 # More open files than any daemon needs.
 _MOST_FILES = 65_536
+# Connections that may wait to be accepted; with Twisted's 50 a burst is dropped.
+_BACKLOG = 1024
 # Connections that are served however few files may be open.
 _LEAST_CONNECTIONS = 8
 
@@ -133,7 +135,7 @@ def check_endpoint(option: str, description: str) -> None:
 def tcp(host: str, port: int) -> str:
     """Describe the endpoint *host*:*port* as Twisted's endpoint strings do."""
     escaped = host.replace(":", "\\:")
-    return f"tcp:{port}:interface={escaped}"
+    return f"tcp:{port}:interface={escaped}:backlog={_BACKLOG}"
 
 
 class _CannotStart(Exception, SystemExit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import lru_cache
 from urllib.parse import quote
 
 from twisted.web.http import datetimeToString
@@ -15,7 +16,16 @@ from sos.interfaces import BlobInfo, IBlobStore, Pieces, Span
 from sos.transfer import transfer
 from sos.wire.request import Request
 
-_DEFAULT_TYPE = b"application/octet-stream"
+# Of every blob.  It can be anything, a page with scripts as well: a browser is
+# told to take it for what it is declared to be, and to let it do nothing.
+_HEADERS = {
+    b"Content-Type": b"application/octet-stream",
+    b"X-Content-Type-Options": b"nosniff",
+    b"Content-Security-Policy": b"sandbox; default-src 'none'",
+    b"Accept-Ranges": b"bytes",
+}
+# An id means the same bytes for ever.
+_CACHE_CONTROL = b"public, max-age=31536000, immutable"
 # What makes the answer depend on more than the blob's id.
 _CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
 
@@ -49,20 +59,12 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
 
 
 def describe(request: Request, info: BlobInfo) -> None:
-    """Set the headers of an answer that is, or would be, the blob *info*.
-
-    A blob can be anything, a page with scripts as well: a browser is told to
-    take it for what it is declared to be, and to let it do nothing.
-    """
-    type = _DEFAULT_TYPE
+    """Set the headers of an answer that is, or would be, the blob *info*."""
+    request.setHeaders(_HEADERS)
     for name, value in metadata_format.to_headers(info.metadata):
         request.setHeader(name, value)
         if name == b"X-Mime-Type" and value:
-            type = value
-    request.setHeader(b"Content-Type", type)
-    request.setHeader(b"X-Content-Type-Options", b"nosniff")
-    request.setHeader(b"Content-Security-Policy", b"sandbox; default-src 'none'")
-    request.setHeader(b"Accept-Ranges", b"bytes")
+            request.setHeader(b"Content-Type", value)
     filename = info.metadata.get("X-Orig-Filename")
     if filename:
         request.setHeader(b"Content-Disposition", _disposition(filename))
@@ -81,11 +83,16 @@ def _disposition(filename: str) -> bytes:
 
 
 def _describe_version(request: Request, info: BlobInfo) -> None:
-    # An id means the same bytes for ever, so it is its own validator.
+    # Its id is its validator, too.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
-    request.setHeader(b"Cache-Control", b"public, max-age=31536000, immutable")
+    request.setHeader(b"Cache-Control", _CACHE_CONTROL)
     if info.stored_at is not None:
-        request.setHeader(b"Last-Modified", datetimeToString(info.stored_at))
+        request.setHeader(b"Last-Modified", _http_date(int(info.stored_at)))
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> bytes:
+    return datetimeToString(seconds)
 
 
 async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | None:

@@ -74,7 +74,8 @@ class _Dispatcher:
 
     def _call(self, request: Request) -> Any:
         try:
-            path = unquote_to_bytes(request.path).decode("utf-8")
+            quoted = request.path
+            path = (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8")
         except UnicodeDecodeError:
             raise InvalidRequest("the path is not UTF-8") from None
         function = self._fixed.get((request.method, path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -102,6 +103,10 @@ class Request:
     def setHeader(self, name: bytes, value: bytes) -> None:
         """Answer with this header field."""
         self._answer_headers[name] = value
+
+    def setHeaders(self, headers: Mapping[bytes, bytes]) -> None:
+        """Answer with these header fields."""
+        self._answer_headers.update(headers)
 
     def write(self, data: bytes) -> None:
         """Send more of the answer's body, and its head before the first of it.

@@ -45,7 +45,7 @@ def test_twistd_finds_the_daemons():
 def test_a_blob_server_by_default(home):
     """Port 3001 of the loopback interface, the directory ``data``."""
     options = parsed(blob)
-    assert options["endpoints"] == ["tcp:3001:interface=127.0.0.1"]
+    assert options["endpoints"] == ["tcp:3001:interface=127.0.0.1:backlog=1024"]
     assert options["store"] == str(home / "data")
 
 
@@ -59,12 +59,12 @@ def test_paths_mean_what_they_meant_when_typed(home):
 def test_ports_hosts_and_endpoints():
     """Endpoint strings take the place of host and port."""
     assert parsed(blob, "--port", "4001", "--host", "::1")["endpoints"] == [
-        "tcp:4001:interface=\\:\\:1"
+        "tcp:4001:interface=\\:\\:1:backlog=1024"
     ]
     listen = ["--listen", "tcp:4002", "--listen", "unix:sock"]
     assert parsed(blob, *listen)["endpoints"] == ["tcp:4002", "unix:sock"]
     options = parsed(api, "--store", "x", "--upload-port", "1", "--listen-download", "unix:sock")
-    assert options["uploads"] == ["tcp:1:interface=0.0.0.0"]
+    assert options["uploads"] == ["tcp:1:interface=0.0.0.0:backlog=1024"]
     assert options["downloads"] == ["unix:sock"]
 
 
@@ -89,8 +89,8 @@ def test_an_option_wins_over_a_setting_and_that_over_the_default(home):
     """In this order."""
     (home / ".sos.conf").write_text("http://a:1\n[sos]\nupload-port = 7\ndownload-port = 8\n")
     options = parsed(api, "--upload-port", "9")
-    assert options["uploads"] == ["tcp:9:interface=0.0.0.0"]
-    assert options["downloads"] == ["tcp:8:interface=0.0.0.0"]
+    assert options["uploads"] == ["tcp:9:interface=0.0.0.0:backlog=1024"]
+    assert options["downloads"] == ["tcp:8:interface=0.0.0.0:backlog=1024"]
     assert (options["min-copies"], options["replicate-every"], options["hash"]) == (2, 60, "sha1")
 
 

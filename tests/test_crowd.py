@@ -1,0 +1,140 @@
+"""A blob server with more clients than it can want, as a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import resource
+import selectors
+import socket
+import time
+
+import pytest
+
+from tests.daemons import Place, free_ports, wait_until
+
+CLIENTS = 1000
+
+
+@pytest.fixture
+def place(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def get(port: int) -> tuple[int, float]:
+    """Ask once; return the status, and how many seconds that took."""
+    begun = time.perf_counter()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client.request("GET", "/alive")
+    status = client.getresponse().status
+    client.close()
+    return status, time.perf_counter() - begun
+
+
+def p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)]
+
+
+class Tricklers:
+    """Clients that send a byte a second: half of them of a head, half of a body."""
+
+    HEAD = b"GET /alive HTTP/1.1\r\nX-Slow: "
+    BODY = b"POST /blob/abc HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+
+    def __init__(self, port: int, count: int) -> None:
+        self.refused = 0
+        self.left = selectors.DefaultSelector()
+        for number in range(count):
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            client.setblocking(False)
+            client.send(self.HEAD if number % 2 else self.BODY)
+            self.left.register(client, selectors.EVENT_READ)
+
+    def trickle(self, tenth: int | None = None) -> int:
+        """Send a byte each, or one tenth of them; return how many have not been closed."""
+        for key in list(self.left.get_map().values())[tenth :: 10 if tenth is not None else 1]:
+            try:
+                key.fileobj.send(b"a")
+            except OSError:
+                self.forget(key.fileobj)
+        for key, _ in self.left.select(timeout=0):
+            try:
+                answer = key.fileobj.recv(65536)
+                self.refused += b" 503 " in answer
+                gone = not answer
+            except OSError:
+                gone = True
+            if gone:
+                self.forget(key.fileobj)
+        return len(self.left.get_map())
+
+    def forget(self, client) -> None:
+        self.left.unregister(client)
+        client.close()
+
+    def go(self) -> None:
+        for key in list(self.left.get_map().values()):
+            self.forget(key.fileobj)
+
+
+def test_a_thousand_that_trickle(place):
+    """They are sent away within 30 s, cost little memory, and others are served meanwhile."""
+    (port,) = free_ports(1)
+    daemon = place.twistd(f"sos-blob --port {port} --store data", port)
+    before = [get(port)[1] for _ in range(300)]
+    memory = daemon.memory
+    begun = time.perf_counter()
+    clients = Tricklers(port, CLIENTS)
+    meanwhile: list[float] = []
+    left = CLIENTS
+    while left and time.perf_counter() - begun < 30:
+        left = clients.trickle(len(meanwhile) % 10)
+        status, seconds = get(port)
+        assert status == 200
+        meanwhile.append(seconds)
+        time.sleep(max(0, begun + len(meanwhile) / 10 - time.perf_counter()))
+    took = time.perf_counter() - begun
+    clients.go()
+    growth = daemon.peak_memory - memory
+    print(
+        f"\n{CLIENTS} clients at a trickle: {left} left after {took:.0f} s, "
+        f"{growth / (1 << 20):.0f} MiB for them; others' p99 was {p99(before) * 1000:.1f} ms "
+        f"before and {p99(meanwhile) * 1000:.1f} ms then"
+    )
+    assert left == 0
+    assert growth < 100 << 20
+
+
+class TestFewFiles:
+    FILES = 256
+
+    @pytest.fixture
+    def port(self, place):
+        (port,) = free_ports(1)
+        place.twistd(f"sos-blob --port {port} --store data", port, files=self.FILES)
+        return port
+
+    def test_a_crowd_is_told_to_come_again(self, port):
+        """503, or closed without a word; and as soon as they are gone all is well."""
+        clients = Tricklers(port, 300)
+        assert wait_until(lambda: clients.trickle() < self.FILES)
+        refused = 0
+        for _ in range(20):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                refused += get(port)[0] == 503
+        assert clients.trickle() > 50
+        assert refused + clients.refused > 0
+        clients.go()
+        assert wait_until(lambda: get(port)[0] == 200)
+
+    def test_idle_connections_give_way(self, port):
+        """A client that has nothing to ask does not keep others out."""
+        with contextlib.ExitStack() as held:
+            for _ in range(120):
+                held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            assert [get(port)[0] for _ in range(20)] == [200] * 20
