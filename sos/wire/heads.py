@@ -61,7 +61,10 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     return None
 
 
-def format_head(status: int, headers: Mapping[bytes, bytes]) -> bytes:
-    """Write the status line and the headers of a response."""
+def format_head(status: int, fixed: bytes, headers: Mapping[bytes, bytes]) -> bytes:
+    """Write the status line and the headers of a response.
+
+    :param fixed: headers that are written already.
+    """
     lines = [b"%s: %s\r\n" % field for field in headers.items()]
-    return b"%s%s\r\n" % (_STATUS_LINES[status], b"".join(lines))
+    return b"%s%s%s\r\n" % (_STATUS_LINES[status], fixed, b"".join(lines))

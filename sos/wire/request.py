@@ -27,12 +27,14 @@ class Request:
 
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
+    :ivar persistent: whether another may follow the answer on its connection.
     :ivar work: what is being done for it, if that takes time; cancelled when
         the client goes away.
     """
 
     __slots__ = (
         "_answer_headers",
+        "_bodiless",
         "_channel",
         "_chunked",
         "_query",
@@ -42,6 +44,7 @@ class Request:
         "headers",
         "method",
         "path",
+        "persistent",
         "received_headers",
         "sentLength",
         "startedWriting",
@@ -75,6 +78,8 @@ class Request:
         self.sentLength = 0
         self._answer_headers: dict[bytes, bytes] = {}
         self._chunked = False
+        self._bodiless = False
+        self.persistent = False
 
     @property
     def args(self) -> dict[bytes, list[bytes]]:
@@ -136,10 +141,10 @@ class Request:
             if self.code not in _BODILESS:
                 self._answer_headers.setdefault(b"Content-Length", b"%d" % len(body or b""))
             self.write(body or b"")
-        elif body:
-            self.write(body)
-        if self._chunked and not self._bodiless:
-            channel.send(b"0\r\n\r\n")
+        else:
+            self.write(body or b"")
+            if self._chunked and not self._bodiless:
+                channel.send(b"0\r\n\r\n")
         channel.site.finished(self)
         self._channel = None
         channel.done(self)
@@ -148,24 +153,17 @@ class Request:
         assert self._channel is not None
         self.startedWriting = True
         headers = self._answer_headers
-        if b"Content-Length" not in headers and self.code not in _BODILESS:
-            self._chunked = self.clientproto == b"HTTP/1.1"
-            if self._chunked:
-                headers[b"Transfer-Encoding"] = b"chunked"
-        if not self._channel.persistent(self):
+        self._bodiless = self.method == b"HEAD" or self.code in _BODILESS
+        framed = self._bodiless or b"Content-Length" in headers
+        if not framed and self.clientproto == b"HTTP/1.1":
+            framed = self._chunked = True
+            headers[b"Transfer-Encoding"] = b"chunked"
+        self.persistent = framed and self._channel.persists(self)
+        if not self.persistent:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":
             headers[b"Connection"] = b"keep-alive"
-        return format_head(self.code, self._channel.site.headers | headers)
-
-    @property
-    def framed(self) -> bool:
-        """Whether the answer's end shows without the connection's."""
-        return self._chunked or self._bodiless or b"Content-Length" in self._answer_headers
-
-    @property
-    def _bodiless(self) -> bool:
-        return self.method == b"HEAD" or self.code in _BODILESS
+        return format_head(self.code, self._channel.site.head, headers)
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""

@@ -183,7 +183,10 @@ class Channel(Protocol):
         self._count(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value.rstrip(b" \t")))
+        headers = self._headers
+        headers.append((name, value.rstrip(b" \t")))
+        if len(headers) > MAX_FIELDS:
+            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
         self._count(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
@@ -222,8 +225,6 @@ class Channel(Protocol):
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
-        if len(self._headers) > MAX_FIELDS:
-            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
 
     # One request after the other.
 
@@ -262,22 +263,22 @@ class Channel(Protocol):
         self.since = self.site.now
         if self._closing:
             return
-        if self.persistent(request):
+        if request.persistent and not (self._retired and not self._waiting):
             if not self._advancing:
                 self._advance()
         else:
             self._close(linger=not request.body.complete)
 
-    def persistent(self, request: Request) -> bool:
-        """Tell whether another request may follow *request*, of which the body may be unread."""
+    def persists(self, request: Request) -> bool:
+        """Tell whether the connection can go on when *request* is answered."""
         if not request.body.complete or (self._retired and not self._waiting):
             return False
         asked = request.headers.get(b"connection")
-        if asked is None and request.clientproto == b"HTTP/1.1":
-            return True
-        options = {token.strip() for token in (asked or b"").lower().split(b",")}
+        if asked is None:
+            return request.clientproto == b"HTTP/1.1"
+        options = {token.strip() for token in asked.lower().split(b",")}
         if request.clientproto == b"HTTP/1.0":
-            return b"keep-alive" in options and request.framed
+            return b"keep-alive" in options
         return b"close" not in options
 
     def _refuse(self, refusal: Refused) -> None:
@@ -291,14 +292,14 @@ class Channel(Protocol):
         document = json.dumps(
             {"error": str(refusal), "status": status}, separators=(",", ":")
         ).encode("ascii")
-        headers = self.site.headers | {
+        headers = {
             b"Content-Type": b"application/json",
             b"Content-Length": b"%d" % len(document),
             b"Connection": b"close",
         }
         if status == 503:
             headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
-        self.send(format_head(status, headers) + document)
+        self.send(format_head(status, self.site.head, headers) + document)
         self._close(linger=True)
 
     @property

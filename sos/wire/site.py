@@ -17,6 +17,8 @@ from sos.wire.server import Channel
 #: Answers a request, now or later, by its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
 
+_SERVER = f"sos/{__version__}".encode("ascii")
+
 # Connections past the limit that are told so; any more are closed without a word.
 _MOST_REFUSED = 32
 
@@ -44,7 +46,7 @@ class Site(HTTPFactory):
         self.handler = handler
         self.channels: set[Channel] = set()
         self.now = 0.0
-        self.headers: dict[bytes, bytes] = {}
+        self.head = b""  # what every answer's begins with
         self._log_requests = log_requests
         self._max_connections = max_connections
         self._sweep: IDelayedCall | None = None
@@ -104,10 +106,7 @@ class Site(HTTPFactory):
         # cancelled several times a request.
         self._sweep = self.reactor.callLater(1.0, self._tick)
         self.now = self.reactor.seconds()
-        self.headers = {
-            b"Server": f"sos/{__version__}".encode("ascii"),
-            b"Date": datetimeToString(),
-        }
+        self.head = b"Server: %s\r\nDate: %s\r\n" % (_SERVER, datetimeToString())
         for channel in list(self.channels):
             channel.expire(self.now)
 

@@ -31,7 +31,7 @@ from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.local.reading import BodyPieces, open_body, part_of
-from sos.stores.local.record import Damaged, Encoded, Record
+from sos.stores.local.record import Damaged, Encoded
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter
@@ -117,12 +117,22 @@ class LocalStore:
         os.close(self._lock)
 
     async def stat(self, id: str) -> BlobInfo:
-        info, _, _ = await self._find(id)
-        return info
+        encoded = self._index.get(id)
+        if encoded is None:
+            raise self._not_found(id)
+        try:
+            return records.decode(id, encoded).info()
+        except Damaged as damage:
+            await self._set_aside(id, encoded, str(damage))
+            raise self._not_found(id) from damage
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
-        info, record, encoded = await self._find(id)
+        encoded = self._index.get(id)
+        if encoded is None:
+            raise self._not_found(id)
         try:
+            record = records.decode(id, encoded)
+            info = record.info()
             if record.body is not None:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
@@ -166,17 +176,6 @@ class LocalStore:
             capacity=capacity,
             free=free,
         )
-
-    async def _find(self, id: str) -> tuple[BlobInfo, Record, Encoded]:
-        encoded = self._index.get(id)
-        if encoded is None:
-            raise self._not_found(id)
-        try:
-            record = records.decode(id, encoded)
-            return record.info(), record, encoded
-        except Damaged as damage:
-            await self._set_aside(id, encoded, str(damage))
-            raise self._not_found(id) from damage
 
     async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> None:
         _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
