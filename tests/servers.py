@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
-from sos.wire.client import http_client
+from sos.wire.agent import Agent
 from sos.wire.site import Site
 
 
 @asynccontextmanager
-async def serving(handler, reactor, http=None):
+async def serving(handler, reactor, agent=None):
     """Serve what *handler* answers while the block runs; gives a store that speaks to it."""
-    http = http or http_client(reactor)
+    agent = agent or Agent(reactor)
     port = reactor.listenTCP(0, Site(handler, reactor=reactor), interface="127.0.0.1")
     try:
-        yield remote_store(f"http://127.0.0.1:{port.getHost().port}", reactor, http)
+        yield remote_store(f"http://127.0.0.1:{port.getHost().port}", reactor, agent)
     finally:
-        await http._agent._pool.closeCachedConnections()
+        await agent.close()
         await port.stopListening()
 
 
-def remote_store(url, reactor, http=None):
-    exchange = Exchange(url, http or http_client(reactor), reactor)
+def remote_store(url, reactor, agent=None):
+    exchange = Exchange(url, agent or Agent(reactor), reactor)
     return RemoteStore(exchange, threads_of(reactor))

@@ -26,7 +26,7 @@ from sos.stores.exchange import Exchange, Upload
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.transfer import transfer
-from sos.wire.client import http_client
+from sos.wire.agent import Agent
 
 _READ_SIZE = 256 * 1024
 
@@ -92,7 +92,7 @@ def put(files: tuple[str, ...], server: str, metadata: dict[str, str]) -> None:
     """
 
     async def upload(reactor: Any) -> bool:
-        exchange = Exchange(server, http_client(reactor), reactor)
+        exchange = Exchange(server, Agent(reactor), reactor)
         whole = True
         with progress.of_bytes() as bar:
             for name in files:
@@ -228,5 +228,5 @@ def stat(id: str, server: str) -> None:
 
 
 def _store(reactor: Any, server: str) -> IBlobStore:
-    exchange = Exchange(server, http_client(reactor), reactor)
+    exchange = Exchange(server, Agent(reactor), reactor)
     return RemoteStore(exchange, threads_of(reactor), path="/fetch/")

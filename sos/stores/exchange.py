@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from sos import ids
@@ -43,7 +43,7 @@ from sos.wire.client import (
 
 T = TypeVar("T")
 
-#: What treq gives for an answer: an IResponse.
+#: An answer: an IResponse.
 Response = Any
 
 # The inverse of the table in sos.web.errors; any other status is Unavailable.
@@ -63,12 +63,15 @@ class Exchange:
     """Speaks to the server at a URL.
 
     :param url: its address, as :func:`sos.config.server_url` spells it.
+    :param agent: follows no redirects; blobs go over it directly, and what
+        need not be fast through treq.
     """
 
-    def __init__(self, url: str, http: HTTPClient, clock: Any) -> None:
+    def __init__(self, url: str, agent: IAgent, clock: Any) -> None:
         self.url = url
         self.clock = clock
-        self._http = http
+        self._agent = agent
+        self._http = HTTPClient(agent)
 
     async def request(self, method: str, path: str, span: Span | None = None) -> Response:
         """Return the answer to a request without a body, which is a 200.
@@ -92,7 +95,10 @@ class Exchange:
 
     async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
-        return await self._document(await self.request(method, path), most)
+        sent = self._http.request(
+            method, self.url + path, allow_redirects=False, unbuffered=True, reactor=self.clock
+        )
+        return await self._document(await self.answered(sent, PROMPT_SECONDS), most)
 
     async def _document(self, response: Response, most: int | None) -> Any:
         text = await gather(ResponseBody(response, self.clock), most)
@@ -108,15 +114,8 @@ class Exchange:
         headers = Headers()
         for name, value in metadata_format.to_headers(fields):
             headers.addRawHeader(name, value)
-        return self._http.request(
-            method,
-            self.url + path,
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self.clock,
-        )
+        url = f"{self.url}{path}".encode("ascii")
+        return self._agent.request(method.encode("ascii"), url, headers, body)
 
     async def answered(
         self, sent: Deferred[Response], seconds: float, accept: tuple[int, ...] = (200,)

@@ -13,7 +13,7 @@ from sos.interfaces import Groups, Member
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
-from sos.wire.client import http_client
+from sos.wire.agent import Agent
 
 #: Read one after the other, each adding to what came before.
 CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
@@ -75,12 +75,12 @@ def _describe_server(server: Server) -> str:
 
 def remote_groups(found: Config, reactor: Any, algorithm: str) -> Groups:
     """Return the stores that the configured servers are; preferred ones first."""
-    http = http_client(reactor)
+    agent = Agent(reactor)
     run_in_thread = threads_of(reactor)
     return {
         group: tuple(
             Member(
-                RemoteStore(Exchange(server.url, http, reactor), run_in_thread, algorithm),
+                RemoteStore(Exchange(server.url, agent, reactor), run_in_thread, algorithm),
                 server.readonly,
             )
             for server in sorted(servers, key=lambda server: not server.preferred)

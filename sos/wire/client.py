@@ -1,4 +1,4 @@
-"""The client's side: treq over an agent with a pool, and bodies that stream."""
+"""Bodies of requests and of their answers, on the client's side, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import ResponseDone
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import Unavailable
 
-#: Connections to one server that are kept open between requests.
-_KEPT_CONNECTIONS = 32
-#: Seconds that such a connection may be idle: less than servers allow.
-_KEPT_SECONDS = 30
-#: Seconds to wait for a connection to be made.
-CONNECT_SECONDS = 2.0
 #: Seconds that the answer to a question may take to begin.
 PROMPT_SECONDS = 10.0
 #: Seconds that the answer to an upload, or the next piece of a body, may take:
@@ -31,21 +24,6 @@ PROMPT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 
 _HIGH_WATER = 256 * 1024
-
-
-class _Pool(HTTPConnectionPool):
-    def _factory(self, *args: Any) -> Any:  # type: ignore[override]
-        factory = super()._factory(*args)
-        factory.noisy = False  # or each new connection is a line in the log
-        return factory
-
-
-def http_client(reactor: Any) -> HTTPClient:
-    """Return a treq client with a connection pool of its own."""
-    pool = _Pool(reactor)
-    pool.maxPersistentPerHost = _KEPT_CONNECTIONS
-    pool.cachedConnectionTimeout = _KEPT_SECONDS
-    return HTTPClient(Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=pool))
 
 
 def cause(error: BaseException | None) -> str:

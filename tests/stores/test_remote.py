@@ -19,7 +19,7 @@ from sos.stores.remote import RemoteStore
 from sos.stores.replicated import ReplicatedStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from sos.wire.client import http_client
+from sos.wire.agent import Agent
 from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
 from tests.servers import remote_store, serving
 
@@ -231,7 +231,7 @@ async def test_a_server_that_does_not_answer(reactor, asked, seconds):
     """It is given up after a while, and the reason told."""
     async with serving(mute, reactor) as silent:
         clock = Clock()
-        store = RemoteStore(Exchange(silent.name, http_client(reactor), clock), threads_of(reactor))
+        store = RemoteStore(Exchange(silent.name, Agent(reactor), clock), threads_of(reactor))
         waiting = deferred(put(store, b"x", "abc") if asked == "put" else _asked(store, asked))
         await deferLater(reactor, 0.1)
         clock.advance(seconds - 1)

@@ -1,0 +1,251 @@
+"""An HTTP/1.1 client over llhttp: an agent with a pool of connections.
+
+It follows no redirects, keeps no cookies, and unpacks nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer
+from zope.interface import implementer
+
+from sos.wire.connection import Connection, Response
+
+#: Seconds to wait for a connection to be made.
+CONNECT_SECONDS = 2.0
+#: Seconds that a connection may be kept idle: less than servers allow.
+KEPT_SECONDS = 30.0
+#: Connections to one server; what needs more waits.
+MOST_CONNECTIONS = 256
+
+
+@implementer(IAgent)
+class Agent:
+    """Sends requests to ``http``, ``https`` and ``http+unix`` URLs.
+
+    The last kind names a socket where others name a host, percent-encoded:
+    ``http+unix://%2Frun%2Fsos.sock/blobs``.
+    """
+
+    def __init__(self, reactor: Any, most: int = MOST_CONNECTIONS) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._servers: dict[bytes, _Server] = {}
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[Any]:
+        """Send a request; the Deferred fires with an IResponse when its head is in.
+
+        A request that went out on a kept connection, which its server had
+        closed meanwhile, is sent once more on a new one, if it has no body or
+        one with a ``replay()`` method that returns True.
+        """
+        origin, path = _split(uri)
+        server = self._servers.get(origin)
+        if server is None:
+            server = self._servers[origin] = _Server(
+                *_endpoint(self._reactor, origin), self._reactor, self._most
+            )
+        fields = [] if headers is None else list(_pairs(headers))
+        if not any(name.lower() == b"host" for name, _ in fields):
+            fields.insert(0, (b"Host", server.host))
+        task = _Task(method, path, fields, bodyProducer)
+        task.answered = Deferred(lambda _: task.cancel())
+        server.take(task)
+        return task.answered
+
+    async def close(self) -> None:
+        """Close the connections that are idle."""
+        for server in self._servers.values():
+            server.close_idle()
+
+
+@define(eq=False)
+class _Task:
+    """A request on its way, up to the head of its answer."""
+
+    method: bytes
+    path: bytes
+    fields: list[tuple[bytes, bytes]]
+    body: IBodyProducer | None
+    answered: Deferred[Response] = field(init=False)
+    connection: Connection | None = None
+    connecting: Deferred[Any] | None = None
+    again: bool = False
+
+    def cancel(self) -> None:
+        self.answered.errback(CancelledError())
+        if self.connection is not None:
+            self.connection.abort()
+        elif self.connecting is not None:
+            self.connecting.cancel()
+
+
+class _Server:
+    """The connections to one server."""
+
+    def __init__(
+        self, host: bytes, endpoint: IStreamClientEndpoint, reactor: Any, most: int
+    ) -> None:
+        self.host = host
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._most = most
+        self._idle: list[Connection] = []
+        self._open = 0
+        self._waiting: deque[_Task] = deque()
+        self._sweep: IDelayedCall | None = None
+
+    def take(self, task: _Task) -> None:
+        if self._idle and not task.again:
+            self._send(self._idle.pop(), task)
+        elif self._open < self._most:
+            self._connect(task)
+        else:
+            self._waiting.append(task)
+
+    def _connect(self, task: _Task) -> None:
+        self._open += 1
+        factory = Factory.forProtocol(lambda: Connection(self.freed, self.lost))
+        factory.noisy = False
+        task.connecting = self._endpoint.connect(factory)
+        task.connecting.addCallbacks(
+            partial(self._connected, task=task), partial(self._failed, task=task)
+        )
+
+    def _connected(self, connection: Connection, task: _Task) -> None:
+        task.connecting = None
+        if task.answered.called:
+            self.freed(connection)
+        else:
+            self._send(connection, task)
+
+    def _failed(self, failure: Failure, task: _Task) -> None:
+        self._open -= 1
+        task.connecting = None
+        if not task.answered.called:
+            task.answered.errback(failure)
+        self._next()
+
+    def _send(self, connection: Connection, task: _Task) -> None:
+        task.connection = connection
+        kept = connection.kept
+        sent = connection.send(task.method, task.path, task.fields, task.body)
+        sent.addCallbacks(
+            partial(self._answered, task=task), partial(self._unanswered, task=task, kept=kept)
+        )
+
+    def _answered(self, response: Response, task: _Task) -> None:
+        if not task.answered.called:
+            task.connection = None  # from here on its body is what can be given up
+            task.answered.callback(response)
+
+    def _unanswered(self, failure: Failure, task: _Task, kept: bool) -> None:
+        task.connection = None
+        if task.answered.called:
+            return
+        replay = getattr(task.body, "replay", None)
+        if (
+            kept
+            and failure.check(ResponseNeverReceived)
+            and (task.body is None or (replay is not None and replay()))
+        ):
+            task.again = True
+            self.take(task)
+        else:
+            task.answered.errback(failure)
+
+    def freed(self, connection: Connection) -> None:
+        """Called by a connection that can take the next request."""
+        connection.kept = True
+        connection.idle_since = self._reactor.seconds()
+        self._idle.append(connection)
+        self._next()
+        if self._idle and self._sweep is None:
+            self._sweep = self._reactor.callLater(KEPT_SECONDS, self._expire)
+
+    def lost(self, connection: Connection) -> None:
+        """Called by a connection that is no more."""
+        self._open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and (self._idle or self._open < self._most):
+            task = self._waiting.popleft()
+            if not task.answered.called:
+                self.take(task)
+
+    def _expire(self) -> None:
+        self._sweep = None
+        oldest = self._reactor.seconds() - KEPT_SECONDS
+        for connection in [each for each in self._idle if each.idle_since <= oldest]:
+            self._idle.remove(connection)
+            connection.close()
+        if self._idle:
+            due = min(each.idle_since for each in self._idle) - oldest
+            self._sweep = self._reactor.callLater(due, self._expire)
+
+    def close_idle(self) -> None:
+        """Close what is idle."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+
+def _split(uri: bytes) -> tuple[bytes, bytes]:
+    """Return the origin and the path with its query."""
+    scheme, _, rest = uri.partition(b"://")
+    authority, slash, path = rest.partition(b"/")
+    return scheme + b"://" + authority, (slash + path).partition(b"#")[0] or b"/"
+
+
+def _pairs(headers: Headers) -> Any:
+    for name, values in headers.getAllRawHeaders():
+        for value in values:
+            yield name, value
+
+
+def _endpoint(reactor: Any, origin: bytes) -> tuple[bytes, IStreamClientEndpoint]:
+    """Return what goes into the Host header, and where to connect to."""
+    scheme, _, authority = origin.decode("ascii").partition("://")
+    if scheme == "http+unix":
+        socket = UNIXClientEndpoint(reactor, unquote(authority), timeout=CONNECT_SECONDS)
+        return b"localhost", socket
+    schemes: dict[str, tuple[int, Callable[[Any, str], Any]]] = {
+        "http": (80, lambda endpoint, host: endpoint),
+        "https": (443, lambda endpoint, host: wrapClientTLS(optionsForClientTLS(host), endpoint)),
+    }
+    if scheme not in schemes:
+        raise ValueError(f"{scheme!r} is no scheme that is spoken here")
+    port, wrap = schemes[scheme]
+    host = authority
+    if not authority.endswith("]") and ":" in authority:
+        host, _, given = authority.rpartition(":")
+        port = int(given)
+    host = host.strip("[]")
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
+    return authority.encode("ascii"), wrap(endpoint, host)

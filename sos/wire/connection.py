@@ -1,0 +1,368 @@
+"""The client's side of a connection: one request after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    RequestGenerationFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
+from zope.interface import implementer
+
+#: Most bytes of the head of an answer, and of what announces a chunk.
+MAX_HEAD_BYTES = 64 * 1024
+
+_BODILESS = frozenset({204, 304})
+
+
+class BadAnswer(Exception):
+    """What came is no HTTP answer, or too much of one."""
+
+
+@implementer(IConsumer)
+class Connection(Protocol):
+    """Sends a request, and parses its answer.
+
+    :param freed: called when another request can be sent.
+    :param lost: called when none ever will.
+    :ivar kept: whether there was a request before.
+    :ivar idle_since: in seconds of the reactor's clock; the pool's to use.
+    """
+
+    transport: Any
+
+    def __init__(
+        self, freed: Callable[[Connection], None], lost: Callable[[Connection], None]
+    ) -> None:
+        self._freed = freed
+        self._lost = lost
+        self.kept = False
+        self.idle_since = 0.0
+        self._answered: Deferred[Response] | None = None
+        self._bodiless = False
+        self._body: IBodyProducer | None = None
+        self._chunked = False
+        self._unsent: int | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: Response | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._phrase = b""
+        self._silent_bytes = 0
+        self._complete = False
+        self._keep = False
+
+    # The request.
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+
+    def send(
+        self,
+        method: bytes,
+        path: bytes,
+        fields: list[tuple[bytes, bytes]],
+        body: IBodyProducer | None,
+    ) -> Deferred[Response]:
+        """Send a request; the Deferred fires when the head of its answer is in."""
+        self._reset()
+        answered = self._answered = Deferred()
+        self._bodiless = method == b"HEAD"
+        lines = [b"%s %s HTTP/1.1\r\n" % (method, path)]
+        lines += [b"%s: %s\r\n" % each for each in fields]
+        if body is not None:
+            self._chunked = body.length is UNKNOWN_LENGTH
+            if self._chunked:
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                lines.append(b"Content-Length: %d\r\n" % body.length)
+        elif method in (b"POST", b"PUT"):
+            lines.append(b"Content-Length: 0\r\n")
+        lines.append(b"\r\n")
+        self.transport.writeSequence(lines)
+        if body is not None:
+            self._body = body
+            self._unsent = None if self._chunked else int(body.length)
+            body.startProducing(self).addCallbacks(self._sent, self._unsendable)
+        return answered
+
+    def write(self, data: bytes) -> None:
+        """Send the next piece of the request's body."""
+        if self._body is None or not data:
+            return
+        if self._chunked:
+            self.transport.writeSequence([b"%x\r\n" % len(data), data, b"\r\n"])
+            return
+        assert self._unsent is not None
+        if len(data) > self._unsent:
+            self._unsendable(Failure(ValueError("the body is longer than it was said to be")))
+            return
+        self._unsent -= len(data)
+        self.transport.write(data)
+
+    def _sent(self, _: object) -> None:
+        if self._body is None:
+            return
+        if self._unsent:
+            self._unsendable(Failure(ValueError("the body is shorter than it was said to be")))
+            return
+        self._body = None
+        if self._chunked:
+            self.transport.write(b"0\r\n\r\n")
+        if self._complete:
+            self._end()
+
+    def _unsendable(self, failure: Failure) -> None:
+        if self._body is not None:
+            self._body = None
+            self._fail(RequestGenerationFailed([failure]))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """A body's producer is asked through its own interface."""
+
+    def unregisterProducer(self) -> None:
+        """See :meth:`registerProducer`."""
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send for now."""
+        if self._body is not None:
+            self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The transport can take more."""
+        if self._body is not None:
+            self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    # The answer.
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._answered is None and self._response is None:
+            self.abort()  # which nobody has asked for
+            return
+        self._silent_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._silent_bytes > MAX_HEAD_BYTES:
+                raise BadAnswer(f"the head of the answer passes {MAX_HEAD_BYTES} bytes")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(ResponseFailed([Failure(BadAnswer(f"no HTTP answer: {error}"))]))
+        except BadAnswer as error:
+            self._fail(ResponseFailed([Failure(error)]))
+        else:
+            if self._complete:
+                self._end()
+            elif self._response is not None:
+                self._response.regulate()
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise BadAnswer("there is more than one answer")
+
+    def on_status(self, phrase: bytes) -> None:
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        fields, self._fields = self._fields, []  # what follows are trailers
+        code = self._parser.get_status_code()
+        phrase, self._phrase = self._phrase, b""
+        if code < 200 or self._answered is None:
+            return  # to be followed by the answer
+        self._silent_bytes = 0
+        response = self._response = Response(self, code, phrase, fields)
+        if self._bodiless or code in _BODILESS:
+            response.length = 0
+            self._complete = True
+        answered, self._answered = self._answered, None
+        answered.callback(response)
+
+    def on_body(self, piece: bytes) -> None:
+        self._silent_bytes = 0
+        if self._response is not None and not self._complete:
+            self._response.feed(piece)
+
+    def on_message_complete(self) -> None:
+        if self._response is not None:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _end(self) -> None:
+        """The answer is whole: make ready for the next, or close."""
+        response = self._response
+        if response is None:
+            return
+        keep = response.keeps if self._bodiless else self._keep
+        body, self._body = self._body, None
+        if body is not None:  # of which the server does not want the rest
+            body.stopProducing()
+            keep = False
+        self._response = response.connection = None
+        response.end(Failure(ResponseDone()))
+        if keep:
+            self.transport.resumeProducing()
+            self._freed(self)
+        else:
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.stopProducing()
+        answered, self._answered = self._answered, None
+        response, self._response = self._response, None
+        if answered is not None:
+            answered.errback(Failure(ResponseNeverReceived([reason])))
+        if response is not None:
+            response.connection = None
+            if response.length is UNKNOWN_LENGTH and not response.chunked:
+                response.end(Failure(PotentialDataLoss()))
+            else:
+                response.end(Failure(ResponseFailed([reason])))
+        self._lost(self)
+
+    def _fail(self, error: Exception) -> None:
+        answered, self._answered = self._answered, None
+        response, self._response = self._response, None
+        self.abort()
+        if answered is not None:
+            answered.errback(Failure(error))
+        if response is not None:
+            response.connection = None
+            response.end(Failure(error))
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Break the connection now."""
+        abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
+        abort()
+
+
+@implementer(IResponse)
+class Response:
+    """The answer to a request: its head, and its body for whom it is delivered to.
+
+    :ivar fields: the headers as they came.
+    """
+
+    version = (b"HTTP", 1, 1)
+    request: Any = None
+    previousResponse: Any = None
+
+    def __init__(
+        self, connection: Connection, code: int, phrase: bytes, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.connection: Connection | None = connection
+        self.code = code
+        self.phrase = phrase
+        self.fields = fields
+        self.length: Any = UNKNOWN_LENGTH
+        self.chunked = False
+        self.keeps = True
+        for name, value in fields:
+            name = name.lower()
+            if name == b"content-length":
+                self.length = int(value)
+            elif name == b"transfer-encoding":
+                self.chunked = True
+            elif name == b"connection":
+                self.keeps = b"close" not in value.lower()
+        self._headers: Headers | None = None
+        self._protocol: Any = None
+        self._pieces: list[bytes] = []
+        self._ended: Failure | None = None
+        self._paused = False
+
+    @property
+    def headers(self) -> Headers:
+        """The headers, for who wants them of this kind."""
+        if self._headers is None:
+            self._headers = Headers()
+            for name, value in self.fields:
+                self._headers.addRawHeader(name, value)
+        return self._headers
+
+    def setPreviousResponse(self, response: Any) -> None:
+        """Of redirects, which are not followed here but may be above."""
+        self.previousResponse = response
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Give the body, as it comes, to *protocol*; its loss of connection is the end."""
+        if self._protocol is not None:
+            raise RuntimeError("the body is delivered once")
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[arg-type]
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        if self._ended is not None:
+            protocol.connectionLost(self._ended)
+        elif not self._paused and self.connection is not None:
+            self.connection.transport.resumeProducing()
+
+    def feed(self, piece: bytes) -> None:
+        """Called with the next *piece* of the body."""
+        if self._protocol is None:
+            self._pieces.append(piece)
+        else:
+            self._protocol.dataReceived(piece)
+
+    def end(self, reason: Failure) -> None:
+        """Called when nothing more comes."""
+        if self._ended is None:
+            self._ended = reason
+            if self._protocol is not None:
+                self._protocol.connectionLost(reason)
+
+    def regulate(self) -> None:
+        """Hold the server up until somebody wants the body."""
+        if self._protocol is None and self.connection is not None:
+            self.connection.transport.pauseProducing()
+
+    # What the protocol that the body is delivered to has for a transport.
+
+    disconnecting = False
+
+    def pauseProducing(self) -> None:
+        """Hold the server up."""
+        self._paused = True
+        if self.connection is not None:
+            self.connection.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let the server go on."""
+        self._paused = False
+        if self.connection is not None:
+            self.connection.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Break the connection: the rest is of no use."""
+        if self.connection is not None:
+            self.connection.abort()
+
+    loseConnection = abortConnection = stopProducing
