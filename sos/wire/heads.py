@@ -6,7 +6,11 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=:\[\]%-]{0,255}")  # RFC 3986, 3.2.2, no comma
+# RFC 3986, 3.2.2 and 3.2.3, without the comma, by which lists are told.
+_HOST = re.compile(
+    rb"(\[[0-9A-Fa-f:.]+\]|([A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2}){0,255})(:[0-9]{0,5})?"
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 # Those that Twisted keeps end before 422.
 _STATUS_LINES = {
@@ -59,6 +63,26 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     if version == "1.0":
         raise Refused(400, "HTTP/1.0 has no transfer codings")
     return None
+
+
+def origin_form(method: bytes, target: bytes) -> bytes:
+    """Return the path and query of a request target (RFC 9112, 3.2).
+
+    Raises :exc:`Refused` for one that names neither.
+    """
+    path = target
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is not None:
+        host, path = absolute.groups()
+        if not host or _HOST.fullmatch(host) is None:
+            raise Refused(400, "the target's host is none")
+        if path[:1] != b"/":
+            path = b"/" + path
+    if method == b"OPTIONS" and path == b"*":
+        return path  # of the server as a whole
+    if path[:1] != b"/" or b"#" in path:
+        raise Refused(400, "the target is not a path")
+    return path
 
 
 def format_head(status: int, fixed: bytes, headers: Mapping[bytes, bytes]) -> bytes:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.http import parse_qs
 
 from sos.wire.body import RequestBody
-from sos.wire.heads import format_head
+from sos.wire.heads import format_head, origin_form
 
 if TYPE_CHECKING:
     from sos.wire.server import Channel
@@ -20,10 +20,11 @@ _BODILESS = frozenset({204, 304})
 
 
 class Request:
-    """One request.  It is handled as soon as its headers are in.
+    """One request, handled as soon as its headers are in.
 
-    The names are those of Twisted's, of which it has what routes and access
-    logs need.  Its body is :attr:`body`; there is no ``content``.
+    Raises :exc:`~sos.wire.heads.Refused` when its target is none.  The names
+    are those of Twisted's, of which it has what routes and access logs need.
+    Its body is :attr:`body`; there is no ``content``.
 
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
@@ -66,9 +67,7 @@ class Request:
         self.method = method
         self.uri = target
         self.clientproto = version
-        if target[:1] != b"/":
-            target = _origin_form(target)
-        self.path, _, self._query = target.partition(b"?")
+        self.path, _, self._query = origin_form(method, target).partition(b"?")
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
@@ -180,12 +179,3 @@ class Request:
         self._channel = None
         if self.work is not None:
             self.work.cancel()
-
-
-def _origin_form(target: bytes) -> bytes:
-    """Return the path and query of a request target (RFC 9112, 3.2.2)."""
-    _, scheme_end, rest = target.partition(b"://")
-    if not scheme_end:
-        return b"/" + target  # asterisk-form, which no route matches
-    _, slash, path = rest.partition(b"/")
-    return slash + path or b"/"

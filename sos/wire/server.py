@@ -180,11 +180,17 @@ class Channel(Protocol):
 
     def on_url(self, part: bytes) -> None:
         self._target += part
+        if len(self._target) > MAX_HEAD_BYTES:
+            raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
         self._count(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self._headers
-        headers.append((name, value.rstrip(b" \t")))
+        stripped = value.rstrip(b" \t")
+        if b"\t" in value and name.lower() == b"transfer-encoding":
+            # llhttp does not see it as we do.
+            raise Refused(400, "there is a tab in the transfer coding")
+        headers.append((name, stripped))
         if len(headers) > MAX_FIELDS:
             raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
         self._count(len(name) + len(value) + 4)
@@ -277,9 +283,8 @@ class Channel(Protocol):
         if asked is None:
             return request.clientproto == b"HTTP/1.1"
         options = {token.strip() for token in asked.lower().split(b",")}
-        if request.clientproto == b"HTTP/1.0":
-            return b"keep-alive" in options
-        return b"close" not in options
+        kept = b"keep-alive" in options or request.clientproto == b"HTTP/1.1"
+        return kept and b"close" not in options
 
     def _refuse(self, refusal: Refused) -> None:
         """Answer what came before, then *refusal*, then close."""
