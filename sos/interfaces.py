@@ -10,8 +10,8 @@ harms the store: what it was doing either happens whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 from zope.interface import Attribute, Interface
@@ -37,6 +37,17 @@ class Pieces(Protocol):
 
 #: A part of a body: its first byte and the one behind its last, from 0.
 Span = tuple[int, int]
+
+
+@runtime_checkable
+class FilePieces(Pieces, Protocol):
+    """Pieces that lie in a file, from which they can be sent without being handled."""
+
+    def fileno(self) -> int: ...
+
+    def spans(self) -> AsyncGenerator[Span, None]:
+        """Tell, instead of the pieces, where in the file they lie."""
+        ...
 
 
 @frozen

@@ -12,7 +12,7 @@ from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_ra
 
 from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
-from sos.interfaces import BlobInfo, IBlobStore, Pieces, Span
+from sos.interfaces import BlobInfo, FilePieces, IBlobStore, Pieces, Span
 from sos.transfer import transfer
 from sos.wire.request import Request
 
@@ -168,7 +168,11 @@ async def _send(request: Request, body: bytes | Pieces) -> bytes | None:
     if isinstance(body, bytes):
         return body
     async with aclosing(body):
-        async for piece in body:
-            request.write(piece)
-            await request.drained()
+        if isinstance(body, FilePieces) and request.sends_files:
+            async for start, stop in body.spans():
+                await request.send_file(body.fileno(), start, stop)
+        else:
+            async for piece in body:
+                request.write(piece)
+                await request.drained()
     return None

@@ -128,6 +128,22 @@ class Request:
         if head or data:
             self._channel.send(head + data)
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether :meth:`send_file` can be called: not over TLS."""
+        return self._channel is not None and self._channel.is_socket
+
+    async def send_file(self, descriptor: int, start: int, stop: int) -> None:
+        """Send part of an open file as the next of the body, which has a Content-Length.
+
+        Returns when the system has taken it.  It should have been read just
+        before, or the reactor waits for the disk.
+        """
+        if self._channel is not None:
+            self.write(b"")
+            self.sentLength += stop - start
+            await self._channel.send_file(descriptor, start, stop)
+
     def finish(self, body: bytes | None = None) -> None:
         """End the answer.
 

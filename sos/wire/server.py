@@ -8,6 +8,7 @@ Requests that come pipelined are answered one after the other, in order.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class Channel(Protocol):
         self._ended = False
         self._lingers = False
         self._paused = False
-        self._is_socket = False
+        self.is_socket = False
         self._drained: Deferred[None] | None = None
 
     # The transport.
@@ -92,7 +93,7 @@ class Channel(Protocol):
     def connectionMade(self) -> None:
         self.site.channels.add(self)
         self.peer = self.transport.getPeer()
-        self._is_socket = isinstance(self.transport, Connection)
+        self.is_socket = isinstance(self.transport, Connection)
         self.transport.registerProducer(self, True)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
@@ -444,9 +445,39 @@ class Channel(Protocol):
                 data = data[sent:]
         self.transport.write(data)
 
+    async def send_file(self, descriptor: int, start: int, stop: int) -> None:
+        """Send part of an open file; returns when the system has taken all of it.
+
+        Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
+        is there to take it.
+        """
+        while start < stop:
+            if self._drained is not None:
+                await self.drained()
+            elif not self._sends_at_once():
+                await self._writable()
+            try:
+                sent = os.sendfile(self.transport.fileno(), descriptor, start, stop - start)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            except OSError as error:
+                raise Incomplete(f"the answer cannot be sent: {error}") from error
+            if sent == 0:
+                raise Incomplete("the file ended early")
+            start += sent
+
+    async def _writable(self) -> None:
+        # As the transport does to a producer that has written too much: it
+        # says when the socket can be written to, and nothing waits before it.
+        self.pauseProducing()
+        self.transport.producerPaused = True
+        self.transport.startWriting()
+        await self.drained()
+
     def _sends_at_once(self) -> bool:
         transport = self.transport
-        return self._is_socket and not (transport.dataBuffer or transport._tempDataBuffer)
+        return self.is_socket and not (transport.dataBuffer or transport._tempDataBuffer)
 
     def _send_continue(self) -> None:
         request = self._current

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import define, field
+from attrs import define
 
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, Unavailable
@@ -17,6 +17,8 @@ from sos.stores.lane import Lane
 from sos.stores.local.record import Damaged, Record
 
 _READ_SIZE = 256 * 1024
+# Bytes of a file that are read, and then sent from it, at once.
+_SPAN_SIZE = 1024 * 1024
 
 
 def open_body(path: Path, record: Record) -> BinaryIO:
@@ -47,72 +49,77 @@ def verify_body(path: Path, record: Record) -> None:
     _check(digest, record)
 
 
-async def part_of(file: BinaryIO, span: Span, lane: Lane) -> AsyncGenerator[bytes, None]:
-    """Give the pieces of a part of an open body, and close it."""
-    position, stop = span
-
-    def read() -> bytes:
-        with disk_errors():
-            return os.pread(file.fileno(), min(_READ_SIZE, stop - position), position)
-
-    try:
-        while position < stop:
-            piece = await lane.run(read)
-            if not piece:
-                raise Unavailable("the body is shorter than it was")
-            yield piece
-            position += len(piece)
-    finally:
-        lane.afterwards(file.close)
-
-
 def _check(digest: BodyDigest, record: Record) -> None:
     if digest.size != record.size or digest.value() != record.hash:
         raise Damaged("the body does not match its hash")
 
 
 @define
-class BodyPieces:
-    """The pieces of an open body; the last comes only once all match the hash.
+class FileBody:
+    """An open body, or a part of it: its pieces, or the spans of the file where they lie.
+
+    The whole is verified: the last of it comes only once all match the hash.
+    While one piece is sent the next is read.
 
     :param damaged: called with the reason when they do not.
     """
 
     _file: BinaryIO
     _record: Record
+    _span: Span | None
     _lane: Lane
     _damaged: Callable[[str], Awaitable[None]]
-    _digest: BodyDigest = field(init=False)
-    _ahead: bytes = field(init=False, default=b"")
 
-    def __attrs_post_init__(self) -> None:
-        self._digest = BodyDigest(self._record.id)
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async for _, piece in self._windows(_READ_SIZE):
+            yield piece
 
-    async def __anext__(self) -> bytes:
-        if self._file.closed:
-            raise StopAsyncIteration
-        if not self._ahead:
-            self._ahead = await self._lane.run(self._read)
-        piece = self._ahead
-        if piece:
-            self._ahead = await self._lane.run(self._read)
-        if not self._ahead:
-            self._file.close()
-            try:
-                _check(self._digest, self._record)
-            except Damaged as damage:
-                await self._damaged(str(damage))
-                raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
-        return piece
+    async def spans(self) -> AsyncGenerator[Span, None]:
+        """Tell which parts of the file can be sent; what is in them has been read before."""
+        async for start, piece in self._windows(_SPAN_SIZE):
+            stop = start + len(piece)
+            del piece  # or a slow reader would cost the memory of it
+            yield start, stop
 
-    def _read(self) -> bytes:
-        with disk_errors():
-            piece = self._file.read(_READ_SIZE)
-        self._digest.update(piece)
-        return piece
+    async def _windows(self, size: int) -> AsyncGenerator[tuple[int, bytes], None]:
+        position, stop = self._span or (0, self._record.size)
+        digest = BodyDigest(self._record.id)
+
+        def read(position: int) -> bytes:
+            with disk_errors():
+                piece = os.pread(self._file.fileno(), min(size, stop - position), position)
+            if self._span is None:
+                digest.update(piece)
+            return piece
+
+        ahead = self._lane.run(read, position)
+        try:
+            while position < stop:
+                piece = await ahead
+                if not piece:
+                    raise Unavailable("the body is shorter than it was")
+                start, position = position, position + len(piece)
+                if position < stop:
+                    ahead = self._lane.run(read, position)
+                elif self._span is None:
+                    await self._verify(digest)
+                window = start, piece
+                del piece
+                yield window
+                del window
+        finally:
+            ahead.addErrback(lambda _: None)
+
+    async def _verify(self, digest: BodyDigest) -> None:
+        try:
+            _check(digest, self._record)
+        except Damaged as damage:
+            await self._damaged(str(damage))
+            raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
 
     async def aclose(self) -> None:
         self._lane.afterwards(self._file.close)

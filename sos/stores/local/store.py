@@ -30,7 +30,7 @@ from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
-from sos.stores.local.reading import BodyPieces, open_body, part_of
+from sos.stores.local.reading import FileBody, open_body
 from sos.stores.local.record import Damaged, Encoded
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.space import Space
@@ -138,10 +138,8 @@ class LocalStore:
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
             lane = Lane(self._run_in_thread)
             file = await lane.run(open_body, self._layout.body(id), record)
-            if span is not None:
-                return Blob(info, part_of(file, span, lane))
             damaged = partial(self._set_aside, id, encoded)
-            return Blob(info, BodyPieces(file, record, lane, damaged))
+            return Blob(info, FileBody(file, record, span, lane, damaged))
         except Damaged as damage:
             await self._set_aside(id, encoded, str(damage))
             raise self._not_found(id) from damage
