@@ -102,9 +102,6 @@ def _resume(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any,
         while True:
             try:
                 value = yield awaited
-            except GeneratorExit:
-                coroutine.close()
-                raise
             except BaseException as error:
                 awaited = coroutine.throw(error)
             else:

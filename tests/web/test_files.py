@@ -17,7 +17,7 @@ from sos.wire.agent import Agent
 from tests.contract import body_of, put
 from tests.servers import serving
 
-SIZE = 5_000_000
+SIZE = 20_000_000
 
 
 @async_yield_fixture
@@ -41,7 +41,7 @@ async def test_a_file_is_sent_whole(server, local_store, reactor):
     assert await treq.content(response) == body_of(SIZE)
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 0), (1, 3_000_000), (4_999_999, 4_999_999)])
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (1, 18_000_000), (SIZE - 1, SIZE - 1)])
 @ensureDeferred
 async def test_a_part_of_a_file(server, local_store, reactor, first, last):
     """And no more."""
@@ -81,7 +81,7 @@ async def test_a_file_that_is_cut_while_it_is_sent(server, local_store, reactor,
 @ensureDeferred
 async def test_slow_readers_wait_for_no_one_else(server, local_store, reactor):
     """Many who take little of a large blob leave the server to others, and no file open."""
-    info = await put(local_store, body_of(SIZE * 4))
+    info = await put(local_store, body_of(SIZE))
     port = int(server.rpartition(":")[2])
 
     def begin() -> list[socket.socket]:
@@ -97,3 +97,28 @@ async def test_slow_readers_wait_for_no_one_else(server, local_store, reactor):
     assert await treq.content(response) == b"alive"
     for client in clients:
         client.close()
+
+
+@ensureDeferred
+async def test_a_file_waits_for_what_was_asked_before(server, local_store, reactor):
+    """Answers of other kinds that the client has not taken yet come first."""
+    small = await put(local_store, body_of(60_000))
+    large = await put(local_store, body_of(SIZE))
+    port = int(server.rpartition(":")[2])
+    asked = [small.id, large.id] * 6
+    sizes = [60_000, SIZE] * 6
+
+    def ask() -> list[bytes]:
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            for id in asked:
+                client.sendall(f"GET /blob/{id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            bodies = []
+            with client.makefile("rb") as answers:
+                for size in sizes:
+                    while answers.readline() != b"\r\n":
+                        pass
+                    bodies.append(answers.read(size))
+            return bodies
+
+    bodies = await deferToThread(ask)
+    assert bodies == [body_of(60_000), body_of(SIZE)] * 6

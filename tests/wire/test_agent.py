@@ -312,6 +312,14 @@ class TestAKeptConnectionThatIsClosed:
         second.protocol.dataReceived(OK)
         assert asked.read().data == b"abc"
 
+    def test_an_answer_that_is_none_is_one(self, peer):
+        """Who speaks, if only nonsense, has got the request: it is not sent again."""
+        transport = self.kept(peer)
+        asked = peer.ask()
+        transport.protocol.dataReceived(b"nonsense\r\n")
+        assert asked.error is ResponseFailed
+        assert peer.connecting == 1
+
     def test_another_is_not_sent_by_half(self, peer):
         """Whoever has the body learns of it."""
         transport = self.kept(peer)

@@ -1,0 +1,42 @@
+"""A daemon that is told to stop, as a real process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from tests.contract import body_of, content_id
+from tests.daemons import Place, free_ports, listens, wait_until
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+def test_an_upload_that_is_under_way_is_finished(place, size):
+    """And stored; nothing new is taken meanwhile, and the daemon ends by itself."""
+    (port,) = free_ports(1)
+    daemon = place.twistd(f"sos-blob --port {port} --store data", port)
+    body = body_of(size)
+    head = f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(head.encode() + body[:500])
+        daemon.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: not listens(port))
+        client.sendall(body[500:])
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close\r\n" in answer
+    assert daemon.process.wait(10) == -signal.SIGTERM  # as twistd ends when it is told to
+    assert "Traceback" not in daemon.log
+    again = place.twistd(f"sos-blob --port {port} --store data", port)
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(f"GET /blob/{content_id(body)} HTTP/1.0\r\n\r\n".encode())
+        assert client.makefile("rb").read().endswith(body)
+    assert not again.ended
