@@ -9,6 +9,7 @@ fixed by the first write.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha1
 
 from sos.errors import InvalidId
@@ -32,6 +33,7 @@ def check(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)  # a request asks for that of its id several times
 def algorithm(id: str) -> str | None:
     """Name the hash that *id* is made of, or None for an opaque name."""
     if len(id) == 40 and _HEX.fullmatch(id):

@@ -16,16 +16,16 @@ from sos.interfaces import BlobInfo, FilePieces, IBlobStore, Pieces, Span
 from sos.transfer import transfer
 from sos.wire.request import Request
 
-# Of every blob.  It can be anything, a page with scripts as well: a browser is
-# told to take it for what it is declared to be, and to let it do nothing.
-_HEADERS = {
-    b"Content-Type": b"application/octet-stream",
-    b"X-Content-Type-Options": b"nosniff",
-    b"Content-Security-Policy": b"sandbox; default-src 'none'",
-    b"Accept-Ranges": b"bytes",
-}
+_DEFAULT_TYPE = b"application/octet-stream"
+# It can be anything, a page with scripts as well: a browser is told to take it
+# for what it is declared to be, and to let it do nothing.
+_GUARDS = (
+    b"X-Content-Type-Options: nosniff\r\n"
+    b"Content-Security-Policy: sandbox; default-src 'none'\r\n"
+    b"Accept-Ranges: bytes\r\n"
+)
 # An id means the same bytes for ever.
-_CACHE_CONTROL = b"public, max-age=31536000, immutable"
+_CACHE_CONTROL = b"Cache-Control: public, max-age=31536000, immutable\r\n"
 # What makes the answer depend on more than the blob's id.
 _CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
 
@@ -60,7 +60,7 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
 
 def describe(request: Request, info: BlobInfo) -> None:
     """Set the headers of an answer that is, or would be, the blob *info*."""
-    request.setHeaders(_HEADERS)
+    request.setHeader(b"Content-Type", _DEFAULT_TYPE)
     for name, value in metadata_format.to_headers(info.metadata):
         request.setHeader(name, value)
         if name == b"X-Mime-Type" and value:
@@ -69,6 +69,7 @@ def describe(request: Request, info: BlobInfo) -> None:
     if filename:
         request.setHeader(b"Content-Disposition", _disposition(filename))
     _describe_version(request, info)
+    request.setFixedHeaders(_GUARDS + _CACHE_CONTROL)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
 
@@ -85,7 +86,7 @@ def _disposition(filename: str) -> bytes:
 def _describe_version(request: Request, info: BlobInfo) -> None:
     # Its id is its validator, too.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
-    request.setHeader(b"Cache-Control", _CACHE_CONTROL)
+    request.setFixedHeaders(_CACHE_CONTROL)
     if info.stored_at is not None:
         request.setHeader(b"Last-Modified", _http_date(int(info.stored_at)))
 

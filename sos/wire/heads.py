@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 
 # RFC 3986, 3.2.2 and 3.2.3, without the comma, by which lists are told.
@@ -32,10 +33,12 @@ def gather(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
     RFC 9110, 5.2.
     """
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        name = name.lower()
-        fields[name] = b"%s, %s" % (fields[name], value) if name in fields else value
+    fields = {name.lower(): value for name, value in headers}
+    if len(fields) < len(headers):
+        fields.clear()
+        for name, value in headers:
+            name = name.lower()
+            fields[name] = b"%s, %s" % (fields[name], value) if name in fields else value
     return fields
 
 
@@ -53,7 +56,7 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     if host is None:
         if version == "1.1":
             raise Refused(400, "a request has a Host header, this one has none")
-    elif _HOST.fullmatch(host) is None:
+    elif not _is_host(host):
         raise Refused(400, "the Host header is not one host")
     coding = fields.get(b"transfer-encoding")
     if coding is None:
@@ -65,16 +68,21 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     return None
 
 
+@lru_cache(maxsize=256)  # nearly every request names the same
+def _is_host(text: bytes) -> bool:
+    return _HOST.fullmatch(text) is not None
+
+
 def origin_form(method: bytes, target: bytes) -> bytes:
     """Return the path and query of a request target (RFC 9112, 3.2).
 
     Raises :exc:`Refused` for one that names neither.
     """
     path = target
-    absolute = _ABSOLUTE.fullmatch(target)
+    absolute = None if target[:1] == b"/" else _ABSOLUTE.fullmatch(target)
     if absolute is not None:
         host, path = absolute.groups()
-        if not host or _HOST.fullmatch(host) is None:
+        if not host or not _is_host(host):
             raise Refused(400, "the target's host is none")
         if path[:1] != b"/":
             path = b"/" + path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -38,6 +37,7 @@ class Request:
         "_bodiless",
         "_channel",
         "_chunked",
+        "_fixed",
         "_query",
         "body",
         "clientproto",
@@ -76,6 +76,7 @@ class Request:
         self.startedWriting = False
         self.sentLength = 0
         self._answer_headers: dict[bytes, bytes] = {}
+        self._fixed = b""
         self._chunked = False
         self._bodiless = False
         self.persistent = False
@@ -108,9 +109,9 @@ class Request:
         """Answer with this header field."""
         self._answer_headers[name] = value
 
-    def setHeaders(self, headers: Mapping[bytes, bytes]) -> None:
-        """Answer with these header fields."""
-        self._answer_headers.update(headers)
+    def setFixedHeaders(self, lines: bytes) -> None:
+        """Answer with these header fields, which are written already, each on its line."""
+        self._fixed = lines
 
     def write(self, data: bytes) -> None:
         """Send more of the answer's body, and its head before the first of it.
@@ -178,7 +179,7 @@ class Request:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":
             headers[b"Connection"] = b"keep-alive"
-        return format_head(self.code, self._channel.site.head, headers)
+        return format_head(self.code, self._channel.site.head + self._fixed, headers)
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""

@@ -30,6 +30,7 @@ _MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
 _CRAMPED = 1 << 20
 # What an inline body is kept by, in front of its record; 0 where there is none.
 _NUMBER = struct.Struct(">Q")
+_NO_NUMBER = _NUMBER.pack(0)
 
 
 class Index:
@@ -153,7 +154,7 @@ class Transaction:
         """Add *record*, and tell whether its id had none before; else change nothing."""
         key = _key(record.id)
         head, body = records.encode(record)
-        number = _NUMBER.pack(0 if body is None else self._newest + 1)
+        number = _NO_NUMBER if body is None else _NUMBER.pack(self._newest + 1)
         if not self._transaction.put(key, number + head, overwrite=False):
             return False
         if body is not None:
@@ -183,12 +184,12 @@ class Transaction:
 
 
 def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
-    row = cast(bytes | None, transaction.get(_key(id)))
+    row: Any = transaction.get(_key(id))
     if row is None:
         return None
     number = row[: _NUMBER.size]
-    body = transaction.get(number, db=bodies) if any(number) else None
-    return Encoded(row[_NUMBER.size :], cast(bytes | None, body))
+    body: Any = None if number == _NO_NUMBER else transaction.get(number, db=bodies)
+    return Encoded(row[_NUMBER.size :], body)
 
 
 def _key(id: str) -> bytes:
