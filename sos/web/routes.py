@@ -102,6 +102,9 @@ def _resume(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any,
         while True:
             try:
                 value = yield awaited
+            except GeneratorExit:  # nobody waits for the end any more
+                coroutine.close()
+                raise
             except BaseException as error:
                 awaited = coroutine.throw(error)
             else:
