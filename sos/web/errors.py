@@ -37,6 +37,9 @@ _STATUSES: dict[type[Exception], int] = {
     NoSpace: 507,
 }
 
+# json.dumps() would make an encoder each time.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 _log = Logger()
 
 
@@ -67,7 +70,7 @@ def answer_error(request: Request, failure: Failure) -> bytes:
 
 def answer_json(request: Request, document: object) -> bytes:
     """Return *document* as the body of an answer, whose headers it sets."""
-    body = json.dumps(document, separators=(",", ":")).encode("ascii")
+    body = _encode(document).encode("ascii")
     request.setHeader(b"Content-Type", b"application/json")
     return body
 
