@@ -59,7 +59,7 @@ async def test_what_waits_is_taken_together(committer):
         release.wait(10)
 
     blocked = committer.submit(first)
-    started.wait(10)
+    await deferToThread(started.wait, 10)
     waiting = [committer.submit(lambda t: transactions.append(id(t))) for _ in range(50)]
     release.set()
     await gatherResults([blocked, *waiting])
@@ -80,7 +80,7 @@ async def test_reads_do_not_wait_for_writes(committer):
         release.wait(10)
 
     writing = committer.submit(slow)
-    started.wait(10)
+    await deferToThread(started.wait, 10)
     assert committer.index.listing(None, 10, None) == [record.id]
     assert committer.index.get(record.id) is not None
     release.set()
@@ -116,7 +116,7 @@ async def test_what_comes_later_does_not_spoil_an_answer(committer):
         raise ValueError("a mistake in a step")
 
     answered = committer.submit(first)
-    started.wait(10)
+    await deferToThread(started.wait, 10)
     later = [committer.submit(broken), committer.submit(lambda t: "beside it")]
     release.set()
     assert await answered == "first"

@@ -12,6 +12,7 @@ from pytest_twisted import blockon, ensureDeferred
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from sos.errors import Mismatch, NotFound, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
@@ -160,11 +161,12 @@ async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tm
             release.wait(10)
 
         first = committer.submit(block)
-        blocked.wait(10)
+        await deferToThread(blocked.wait, 10)
         upload = deferred(writer.commit())
-        while size > 10 and committer._queue.empty():  # a file is synced before it queues up
+        while committer._queue.empty():  # a file is synced before it queues up
             await deferLater(local_store._reactor, 0.01)
         second = committer.submit(mistake)
+        await deferLater(local_store._reactor, 0.01)
         release.set()
         await first
         for failing in (second, upload):

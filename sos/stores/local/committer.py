@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import lmdb
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +27,7 @@ from sos.stores.local.index import Index, Transaction
 
 T = TypeVar("T")
 
-#: Most jobs that share a transaction, which bounds the memory it takes.
+# Jobs of a transaction after which no more are waited for: a bound on its memory.
 _MOST_TOGETHER = 256
 
 _log = Logger()
@@ -44,10 +43,11 @@ class Committer:
     After a failed sync it takes no more, and :attr:`failure` says why.
     """
 
-    def __init__(self, index: Index, reactor: IReactorFromThreads) -> None:
+    def __init__(self, index: Index, reactor: Any) -> None:
         self._index = index
         self._reactor = reactor
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._gathered: list[_Job] = []
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="sos-committer", daemon=True)
         self._unanswered: list[tuple[_Job, Any]] = []
         self._stopped = False
@@ -60,6 +60,7 @@ class Committer:
     def stop(self) -> None:
         """Take no more, and return when everything submitted has been carried out."""
         self._stopped = True
+        self._hand_over()
         self._queue.put(None)
         self._thread.join()
 
@@ -74,8 +75,17 @@ class Committer:
         if self._stopped:
             return fail(Unavailable("the store is closed"))
         done: Deferred[T] = Deferred()
-        self._queue.put((step, done))
+        if not self._gathered:
+            # Once for all that this turn of the reactor brings, because to wake
+            # a thread costs more than most of them.
+            self._reactor.callLater(0, self._hand_over)
+        self._gathered.append((step, done))
         return done
+
+    def _hand_over(self) -> None:
+        jobs, self._gathered = self._gathered, []
+        if jobs:
+            self._queue.put(jobs)
 
     def fail(self, error: SyncFailed) -> ReadOnly:
         """Take no more after *error*, and return what to refuse with."""
@@ -102,11 +112,11 @@ class Committer:
         """Return what waits, or wait for something."""
         jobs: list[_Job] = []
         while not jobs or (len(jobs) < _MOST_TOGETHER and not self._queue.empty()):
-            job = self._queue.get()
-            if job is None:
+            more = self._queue.get()
+            if more is None:
                 self._stopping = True
                 break
-            jobs.append(job)
+            jobs += more
         return jobs
 
     def _answer(self) -> None:
