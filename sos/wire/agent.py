@@ -23,7 +23,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
-from sos.wire.connection import Connection, Response
+from sos.wire.connection import Connection
+from sos.wire.response import Response
 
 #: Seconds to wait for a connection to be made.
 CONNECT_SECONDS = 2.0

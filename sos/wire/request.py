@@ -127,12 +127,12 @@ class Request:
         if data and self._chunked:
             data = b"%x\r\n%s\r\n" % (len(data), data)
         if head or data:
-            self._channel.send(head + data)
+            self._channel.output.send(head + data)
 
     @property
     def sends_files(self) -> bool:
         """Whether :meth:`send_file` can be called: not over TLS."""
-        return self._channel is not None and self._channel.is_socket
+        return self._channel is not None and self._channel.output.sends_files
 
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
         """Send part of an open file as the next of the body, which has a Content-Length.
@@ -143,7 +143,7 @@ class Request:
         if self._channel is not None:
             self.write(b"")
             self.sentLength += stop - start
-            await self._channel.send_file(descriptor, start, stop)
+            await self._channel.output.send_file(descriptor, start, stop)
 
     def finish(self, body: bytes | None = None) -> None:
         """End the answer.
@@ -160,7 +160,7 @@ class Request:
         else:
             self.write(body or b"")
             if self._chunked and not self._bodiless:
-                channel.send(b"0\r\n\r\n")
+                channel.output.send(b"0\r\n\r\n")
         channel.site.finished(self)
         self._channel = None
         channel.done(self)
@@ -184,7 +184,7 @@ class Request:
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""
         if self._channel is not None:
-            await self._channel.drained()
+            await self._channel.output.drained()
 
     def abort(self) -> None:
         """Break the connection: what was sent of the answer is not all of it."""

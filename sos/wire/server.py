@@ -8,15 +8,12 @@ Requests that come pipelined are answered one after the other, in order.
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,6 +21,7 @@ from zope.interface import implementer
 from sos.errors import Incomplete, TooSlow
 from sos.wire.body import NO_BODY, RequestBody
 from sos.wire.heads import Refused, body_length, format_head, gather
+from sos.wire.output import Output
 from sos.wire.request import Request
 
 if TYPE_CHECKING:
@@ -57,9 +55,12 @@ class Channel(Protocol):
     """One connection of a client.
 
     :param refusal: the answer to whatever it asks.
+    :ivar output: what is answered goes there.
+    :ivar since: when what it waits for now began, by the site's clock.
     """
 
     site: Site
+    output: Output
     transport: Any  # ITransport says nothing of producers and half-closing
 
     def __init__(self, site: Site, refusal: Refused | None = None) -> None:
@@ -85,16 +86,13 @@ class Channel(Protocol):
         self._ended = False
         self._lingers = False
         self._paused = False
-        self.is_socket = False
-        self._drained: Deferred[None] | None = None
 
     # The transport.
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
         self.peer = self.transport.getPeer()
-        self.is_socket = isinstance(self.transport, Connection)
-        self.transport.registerProducer(self, True)
+        self.output = Output(self.transport, self._output_changed)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
@@ -165,7 +163,7 @@ class Channel(Protocol):
             self._body.fail(Incomplete("the connection was lost before the body's end"))
         if current is not None:
             current.connectionLost()  # which cancels its route
-        self._release_writer()
+        self.output.close()
         self.site.lost(self)
 
     # The parser.
@@ -176,7 +174,7 @@ class Channel(Protocol):
         self._head_bytes = 0
         self._progress = True
         self._in_head = True
-        if self._current is None and self._drained is None:
+        if self._current is None and not self.output.full:
             self.since = self.site.now
 
     def on_url(self, part: bytes) -> None:
@@ -243,7 +241,7 @@ class Channel(Protocol):
             if self._current is not None:
                 self._current.body.wake()
             # A client that does not read what it has asked for waits for more.
-            while self._current is None and not self._closing and self._drained is None:
+            while self._current is None and not self._closing and not self.output.full:
                 if self._waiting:
                     self._handle(self._waiting.popleft())
                 elif self._refusal is not None:
@@ -305,19 +303,19 @@ class Channel(Protocol):
         }
         if status == 503:
             headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
-        self.send(format_head(status, self.site.head, headers) + document)
+        self.output.send(format_head(status, self.site.head, headers) + document)
         self._close(linger=True)
 
     @property
     def idle(self) -> bool:
         """Whether no request is under way or on its way."""
         busy = self._current is not None or self._waiting or self._in_head or self._closing
-        return not busy and self._drained is None
+        return not busy and not self.output.full
 
     def retire(self) -> None:
         """Answer what has come, then close."""
         self._retired = True
-        if self._current is None and not self._closing and self._drained is None:
+        if self._current is None and not self._closing and not self.output.full:
             self._close(linger=False)
 
     def _close(self, linger: bool) -> None:
@@ -331,7 +329,7 @@ class Channel(Protocol):
         self._lingers = linger
         self._body = None
         self.since = self.site.now
-        if self._drained is None:
+        if not self.output.full:
             self._shut()
 
     def _shut(self) -> None:
@@ -361,7 +359,7 @@ class Channel(Protocol):
         if self._closing or self._ended:
             return
         body_full = self._body is not None and self._body.full
-        ahead = bool(self._waiting) or body_full or self._drained is not None
+        ahead = bool(self._waiting) or body_full or self.output.full
         if ahead != self._paused:
             self._paused = ahead
             if ahead:
@@ -375,7 +373,7 @@ class Channel(Protocol):
         The time since when is of the same clock, which ticks once a second.
         """
         waited = now - self.since
-        if self._drained is not None or (self._closing and not self._lingers):
+        if self.output.full or (self._closing and not self._lingers):
             if waited > SEND_SECONDS:
                 self.abort()
         elif self._closing:
@@ -399,85 +397,15 @@ class Channel(Protocol):
         self.since = now
         self._body_bytes = 0
 
-    def pauseProducing(self) -> None:
-        """The transport has enough to send for now."""
-        if self._drained is None:
-            self._drained = Deferred()
-            self.since = self.site.now
+    def _output_changed(self) -> None:
+        self.since = self.site.now
+        if self.output.full:
             if not self._advancing:
                 self._regulate()
-
-    def resumeProducing(self) -> None:
-        """The transport can take more."""
-        self.since = self.site.now
-        self._release_writer()
-        if self._closing:
+        elif self._closing:
             self._shut()
         else:
             self._advance()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; connectionLost follows."""
-
-    def _release_writer(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None:
-            drained.callback(None)
-
-    async def drained(self) -> None:
-        """Return when the transport can take more."""
-        if self._drained is not None:
-            waiter: Deferred[None] = Deferred()
-            self._drained.addCallback(lambda _: waiter.callback(None))
-            await waiter
-
-    # What a request writes.
-
-    def send(self, data: bytes) -> None:
-        """Send *data*, at once if nothing waits to be sent."""
-        if self._sends_at_once():
-            # Twisted would wait for the socket to say that it can be written
-            # to, which costs two system calls and a turn of the reactor.
-            sent = self.transport.writeSomeData(data)
-            if sent == len(data):
-                return
-            if isinstance(sent, int):  # else an error, which write() will meet again
-                data = data[sent:]
-        self.transport.write(data)
-
-    async def send_file(self, descriptor: int, start: int, stop: int) -> None:
-        """Send part of an open file; returns when the system has taken all of it.
-
-        Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
-        is there to take it.
-        """
-        while start < stop:
-            if self._drained is not None:
-                await self.drained()
-            elif not self._sends_at_once():
-                await self._writable()
-            try:
-                sent = os.sendfile(self.transport.fileno(), descriptor, start, stop - start)
-            except BlockingIOError:
-                await self._writable()
-                continue
-            except OSError as error:
-                raise Incomplete(f"the answer cannot be sent: {error}") from error
-            if sent == 0:
-                raise Incomplete("the file ended early")
-            start += sent
-
-    async def _writable(self) -> None:
-        # As the transport does to a producer that has written too much: it
-        # says when the socket can be written to, and nothing waits before it.
-        self.pauseProducing()
-        self.transport.producerPaused = True
-        self.transport.startWriting()
-        await self.drained()
-
-    def _sends_at_once(self) -> bool:
-        transport = self.transport
-        return self.is_socket and not (transport.dataBuffer or transport._tempDataBuffer)
 
     def _send_continue(self) -> None:
         request = self._current
@@ -486,4 +414,4 @@ class Channel(Protocol):
             if expectation is not None and request.clientproto == b"HTTP/1.1":
                 del request.headers[b"expect"]
                 if expectation.lower() == b"100-continue":
-                    self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")

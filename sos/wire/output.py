@@ -1,0 +1,111 @@
+"""What is sent over a connection: at once where it can be, and no faster than it is taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.tcp import Connection
+
+from sos.errors import Incomplete
+
+
+class Output:
+    """The way out of a connection.
+
+    :param changed: called when :attr:`full` has changed.
+    :ivar full: whether the transport has enough to send for now.
+    """
+
+    def __init__(self, transport: Any, changed: Callable[[], None]) -> None:
+        self._transport = transport
+        self._changed = changed
+        self._drained: Deferred[None] | None = None
+        self._is_socket = isinstance(transport, Connection)
+        transport.registerProducer(self, True)
+
+    @property
+    def full(self) -> bool:
+        return self._drained is not None
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether :meth:`send_file` can be called: not over TLS."""
+        return self._is_socket
+
+    def send(self, data: bytes) -> None:
+        """Send *data*, at once if nothing waits to be sent."""
+        if self._is_clear():
+            # Twisted would wait for the socket to say that it can be written
+            # to, which costs two system calls and a turn of the reactor.
+            sent = self._transport.writeSomeData(data)
+            if sent == len(data):
+                return
+            if isinstance(sent, int):  # else an error, which write() will meet again
+                data = data[sent:]
+        self._transport.write(data)
+
+    async def send_file(self, descriptor: int, start: int, stop: int) -> None:
+        """Send part of an open file; returns when the system has taken all of it.
+
+        Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
+        is there to take it.
+        """
+        while start < stop:
+            if self.full:
+                await self.drained()
+            elif not self._is_clear():
+                await self._writable()
+            try:
+                sent = os.sendfile(self._transport.fileno(), descriptor, start, stop - start)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            except OSError as error:
+                raise Incomplete(f"the answer cannot be sent: {error}") from error
+            if sent == 0:
+                raise Incomplete("the file ended early")
+            start += sent
+
+    async def drained(self) -> None:
+        """Return when the transport can take more."""
+        if self._drained is not None:
+            waiter: Deferred[None] = Deferred()
+            self._drained.addCallback(lambda _: waiter.callback(None))
+            await waiter
+
+    async def _writable(self) -> None:
+        # As the transport does to a producer that has written too much: it
+        # says when the socket can be written to, and nothing waits before it.
+        self.pauseProducing()
+        self._transport.producerPaused = True
+        self._transport.startWriting()
+        await self.drained()
+
+    def _is_clear(self) -> bool:
+        transport = self._transport
+        return self._is_socket and not (transport.dataBuffer or transport._tempDataBuffer)
+
+    def close(self) -> None:
+        """Nothing more is sent; who waits for room goes on."""
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    # What the transport calls.
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send for now."""
+        if self._drained is None:
+            self._drained = Deferred()
+            self._changed()
+
+    def resumeProducing(self) -> None:
+        """The transport can take more."""
+        self.close()
+        self._changed()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""

@@ -1,0 +1,119 @@
+"""The answer to a request, on the client's side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from sos.wire.connection import Connection
+
+
+@implementer(IResponse)
+class Response:
+    """The answer to a request: its head, and its body for whom it is delivered to.
+
+    :ivar fields: the headers as they came.
+    """
+
+    version = (b"HTTP", 1, 1)
+    request: Any = None
+    previousResponse: Any = None
+
+    def __init__(
+        self, connection: Connection, code: int, phrase: bytes, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.connection: Connection | None = connection
+        self.code = code
+        self.phrase = phrase
+        self.fields = fields
+        self.length: Any = UNKNOWN_LENGTH
+        self.chunked = False
+        self.keeps = True
+        for name, value in fields:
+            name = name.lower()
+            if name == b"content-length":
+                self.length = int(value)
+            elif name == b"transfer-encoding":
+                self.chunked = True
+            elif name == b"connection":
+                self.keeps = b"close" not in value.lower()
+        self._headers: Headers | None = None
+        self._protocol: Any = None
+        self._pieces: list[bytes] = []
+        self._ended: Failure | None = None
+        self._paused = False
+
+    @property
+    def headers(self) -> Headers:
+        """The headers, for who wants them of this kind."""
+        if self._headers is None:
+            self._headers = Headers()
+            for name, value in self.fields:
+                self._headers.addRawHeader(name, value)
+        return self._headers
+
+    def setPreviousResponse(self, response: Any) -> None:
+        """Of redirects, which are not followed here but may be above."""
+        self.previousResponse = response
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Give the body, as it comes, to *protocol*; its loss of connection is the end."""
+        if self._protocol is not None:
+            raise RuntimeError("the body is delivered once")
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[arg-type]
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        if self._ended is not None:
+            protocol.connectionLost(self._ended)
+        elif not self._paused and self.connection is not None:
+            self.connection.transport.resumeProducing()
+
+    def feed(self, piece: bytes) -> None:
+        """Called with the next *piece* of the body."""
+        if self._protocol is None:
+            self._pieces.append(piece)
+        else:
+            self._protocol.dataReceived(piece)
+
+    def end(self, reason: Failure) -> None:
+        """Called when nothing more comes."""
+        if self._ended is None:
+            self._ended = reason
+            if self._protocol is not None:
+                self._protocol.connectionLost(reason)
+
+    def regulate(self) -> None:
+        """Hold the server up until somebody wants the body."""
+        if self._protocol is None and self.connection is not None:
+            self.connection.transport.pauseProducing()
+
+    # What the protocol that the body is delivered to has for a transport.
+
+    disconnecting = False
+
+    def pauseProducing(self) -> None:
+        """Hold the server up."""
+        self._paused = True
+        if self.connection is not None:
+            self.connection.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let the server go on."""
+        self._paused = False
+        if self.connection is not None:
+            self.connection.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Break the connection: the rest is of no use."""
+        if self.connection is not None:
+            self.connection.abort()
+
+    loseConnection = abortConnection = stopProducing
