@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
+from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
@@ -63,9 +64,12 @@ class Agent:
         origin, path = _split(uri)
         server = self._servers.get(origin)
         if server is None:
-            server = self._servers[origin] = _Server(
-                *_endpoint(self._reactor, origin), self._reactor, self._most
-            )
+            try:
+                host, endpoint = _endpoint(self._reactor, origin)
+            except ValueError as error:
+                return fail(SchemeNotSupported(str(error)))
+            server = _Server(host, endpoint, self._reactor, self._most)
+            self._servers[origin] = server
         fields = [] if headers is None else list(_pairs(headers))
         if not any(name.lower() == b"host" for name, _ in fields):
             fields.insert(0, (b"Host", server.host))

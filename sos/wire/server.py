@@ -149,8 +149,7 @@ class Channel(Protocol):
         if self._body is not None:
             self._body.fail(Incomplete("the connection was ended before the body"))
         self._advance()
-        if self._current is None and not self._waiting and not self._closing:
-            self._close(linger=False)
+        self.retire()
 
     def writeConnectionLost(self) -> None:
         """Our side is closed: so we have asked."""
@@ -315,7 +314,7 @@ class Channel(Protocol):
     def retire(self) -> None:
         """Answer what has come, then close."""
         self._retired = True
-        if self._current is None and not self._closing and not self.output.full:
+        if self._current is None and not self._waiting and not self._closing:
             self._close(linger=False)
 
     def _close(self, linger: bool) -> None:

@@ -141,6 +141,17 @@ class TestTheDaemonStops:
         assert not half.connected
         assert stopping.called
 
+    def test_an_answer_that_is_still_being_taken_is_the_last(self, talk, later):
+        """The connection closes as soon as the client has all of it."""
+        talk.transport.room = 10
+        talk.send(GET)
+        later.answer()
+        stopping = Deferred.fromCoroutine(talk.site.drain(10))
+        assert talk.transport.connected
+        talk.transport.take()
+        assert not talk.transport.connected
+        assert stopping.called
+
     def test_what_takes_too_long_is_broken_off(self, talk, later):
         """An administrator has more to do than to wait."""
         talk.send(GET)
