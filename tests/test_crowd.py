@@ -55,9 +55,9 @@ class Tricklers:
             client.send(self.HEAD if number % 2 else self.BODY)
             self.left.register(client, selectors.EVENT_READ)
 
-    def trickle(self, tenth: int | None = None) -> int:
-        """Send a byte each, or one tenth of them; return how many have not been closed."""
-        for key in list(self.left.get_map().values())[tenth :: 10 if tenth is not None else 1]:
+    def trickle(self, part: int = 0, parts: int = 1) -> int:
+        """Send a byte each, or one *part* of them; return how many have not been closed."""
+        for key in list(self.left.get_map().values())[part::parts]:
             try:
                 key.fileobj.send(b"a")
             except OSError:
@@ -86,18 +86,24 @@ def test_a_thousand_that_trickle(place):
     """They are sent away within 30 s, cost little memory, and others are served meanwhile."""
     (port,) = free_ports(1)
     daemon = place.twistd(f"sos-blob --port {port} --store data", port)
-    before = [get(port)[1] for _ in range(300)]
+    before = []
+    for _ in range(200):
+        time.sleep(0.01)
+        before.append(get(port)[1])
     memory = daemon.memory
     begun = time.perf_counter()
     clients = Tricklers(port, CLIENTS)
     meanwhile: list[float] = []
     left = CLIENTS
-    while left and time.perf_counter() - begun < 30:
-        left = clients.trickle(len(meanwhile) % 10)
-        status, seconds = get(port)
-        assert status == 200
-        meanwhile.append(seconds)
-        time.sleep(max(0, begun + len(meanwhile) / 10 - time.perf_counter()))
+    for tick in range(3000):  # of 10 ms, so that the bytes are spread over each second
+        left = clients.trickle(tick % 100, 100)
+        if not left:
+            break
+        if tick % 10 == 0:
+            status, seconds = get(port)
+            assert status == 200
+            meanwhile.append(seconds)
+        time.sleep(max(0, begun + tick / 100 - time.perf_counter()))
     took = time.perf_counter() - begun
     clients.go()
     growth = daemon.peak_memory - memory

@@ -6,8 +6,7 @@ from klein import Klein
 
 from sos import ids
 from sos.interfaces import IBlobStore
-from sos.web.bodies import answer_blob, store_body
-from sos.web.errors import answer_json
+from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.wire.request import Request
 
 
@@ -27,7 +26,7 @@ class UploadServer:
     async def upload(self, request: Request) -> bytes:
         """Keep the body, whatever its Content-Type, with the X-* headers."""
         info = await store_body(request, self._store, None, self._max_size)
-        return answer_json(request, {"id": info.id, "size": info.size, "status": "OK"})
+        return answer_stored(request, info)
 
 
 class DownloadServer:

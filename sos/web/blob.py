@@ -9,7 +9,7 @@ from sos import __version__, ids
 from sos.errors import InvalidRequest
 from sos.interfaces import IDigestedStore
 from sos.scrub import Report
-from sos.web.bodies import answer_blob, store_body
+from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_json
 from sos.wire.request import Request
 
@@ -43,7 +43,7 @@ class BlobServer:
     async def store(self, request: Request, id: str) -> bytes:
         """Keep the body under *id*, with the X-* headers."""
         info = await store_body(request, self._store, ids.check(id), self._max_size)
-        return answer_json(request, {"id": info.id, "size": info.size, "status": "OK"})
+        return answer_stored(request, info)
 
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -64,8 +64,7 @@ class _Dispatcher:
                 except StopIteration as end:
                     result = end.value
                 else:
-                    request.work = Deferred.fromCoroutine(_resume(result, awaited))
-                    request.work.addCallbacks(request.finish, partial(_fail, request))
+                    _Work(request, result, awaited)
                     return
         except Exception:
             _fail(request, Failure())
@@ -95,19 +94,41 @@ def _fail(request: Request, failure: Failure) -> None:
         request.finish(answer_error(request, failure))
 
 
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
-    """Go on with *coroutine*, which waits for what it has *awaited*."""
-    try:
-        while True:
-            try:
-                value = yield awaited
-            except GeneratorExit:  # nobody waits for the end any more
-                coroutine.close()
-                raise
-            except BaseException as error:
-                awaited = coroutine.throw(error)
+class _Work:
+    """The rest of a route's coroutine, from where it had to wait.
+
+    Deferred.fromCoroutine() would do, at a fifth of what a small upload costs.
+
+    :param awaited: the Deferred that it waits for.
+    """
+
+    __slots__ = ("_awaited", "_coroutine", "_request")
+
+    def __init__(
+        self, request: Request, coroutine: Coroutine[Any, Any, Any], awaited: Deferred[Any]
+    ) -> None:
+        self._request = request
+        self._coroutine = coroutine
+        request.work = self
+        self._wait(awaited)
+
+    def _wait(self, awaited: Deferred[Any]) -> None:
+        self._awaited = awaited
+        awaited.addBoth(self._go_on)
+
+    def _go_on(self, result: Any) -> None:
+        try:
+            if isinstance(result, Failure):
+                awaited = result.throwExceptionIntoGenerator(self._coroutine)
             else:
-                awaited = coroutine.send(value)
-    except StopIteration as end:
-        return end.value
+                awaited = self._coroutine.send(result)
+        except StopIteration as end:
+            self._request.finish(end.value)
+        except Exception:
+            _fail(self._request, Failure())
+        else:
+            self._wait(awaited)
+
+    def cancel(self) -> None:
+        """Do no more: see :attr:`Request.work`."""
+        self._awaited.cancel()

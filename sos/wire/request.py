@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import parse_qs
 
@@ -16,6 +15,13 @@ if TYPE_CHECKING:
 
 # Answers without a body (RFC 9110, 6.4.1).
 _BODILESS = frozenset({204, 304})
+
+
+class Work(Protocol):
+    """What is being done for a request."""
+
+    def cancel(self) -> None:
+        """Do no more: the client is gone."""
 
 
 class Request:
@@ -71,7 +77,7 @@ class Request:
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
-        self.work: Deferred[None] | None = None
+        self.work: Work | None = None
         self.code = 200
         self.startedWriting = False
         self.sentLength = 0
@@ -162,7 +168,7 @@ class Request:
             if self._chunked and not self._bodiless:
                 channel.output.send(b"0\r\n\r\n")
         channel.site.finished(self)
-        self._channel = None
+        self._channel = self.work = None
         channel.done(self)
 
     def _begin(self) -> bytes:
@@ -193,6 +199,6 @@ class Request:
 
     def connectionLost(self) -> None:
         """There is no one to answer any more."""
-        self._channel = None
-        if self.work is not None:
-            self.work.cancel()
+        work, self._channel, self.work = self.work, None, None
+        if work is not None:
+            work.cancel()

@@ -24,9 +24,14 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
     (port,) = free_ports(1)
     daemon = place.twistd(f"sos-blob --port {port} --store data", port)
     body = body_of(size)
-    head = f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    head = (
+        f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+        "Expect: 100-continue\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", port), 10) as client:
-        client.sendall(head.encode() + body[:500])
+        client.sendall(head.encode())
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(body[:500])
         daemon.process.send_signal(signal.SIGTERM)
         assert wait_until(lambda: not listens(port))
         client.sendall(body[500:])

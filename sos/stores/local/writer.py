@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -57,17 +58,10 @@ class LocalWriter:
         self._space = space if size is None else None
         self._metadata = metadata
         self._now = now
-        self._id = id
-        self._incoming: Path | None = None
         self._lane = Lane(changes.run_in_thread)
-        self._received = ReceivedBody(digest, self._create, self._lane)
+        create = partial(_create, changes.layout.incoming, id)
+        self._received = ReceivedBody(digest, create, self._lane)
         self._committing = False
-
-    def _create(self) -> IO[bytes]:
-        # Recovery looks for the blob of a file that was left here by its name.
-        name = f"{self._id or UNNAMED}.{secrets.token_hex(8)}"
-        self._incoming = self._changes.layout.incoming / name
-        return open(self._incoming, "xb", buffering=0)
 
     async def write(self, piece: bytes) -> None:
         if self._space is not None:
@@ -87,7 +81,7 @@ class LocalWriter:
             await self._received.whole()
             record = self._record(None)
             await self._lane.run(self._sync)
-            stored = await self._changes.add(record, self._incoming)
+            stored = await self._changes.add(record, self._incoming())
         except SyncFailed as error:
             self._discard()
             raise self._changes.committer.fail(error) from error
@@ -120,9 +114,17 @@ class LocalWriter:
         if not self._committing:
             self._discard()
 
+    def _incoming(self) -> Path:
+        assert self._received.file is not None
+        return Path(self._received.file.name)
+
     def _discard(self) -> None:
         self._received.discard(self._remove)
 
     def _remove(self) -> None:
-        if self._incoming is not None:
-            self._incoming.unlink(missing_ok=True)
+        self._incoming().unlink(missing_ok=True)
+
+
+def _create(incoming: Path, id: str | None) -> IO[bytes]:
+    # Recovery looks for the blob of a file that was left here by its name.
+    return open(incoming / f"{id or UNNAMED}.{secrets.token_hex(8)}", "xb", buffering=0)
