@@ -263,6 +263,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "api-host": str,
     "upload-port": port,
     "download-port": port,
+    "write-copies": copies,
     "min-copies": copies,
     "replicate-every": seconds,
     "hash": algorithm,

@@ -59,12 +59,14 @@ class BlobInfo:
     :param metadata: see :mod:`sos.metadata`.
     :param stored_at: when this copy was stored, in seconds since the epoch;
         None where the store does not tell.
+    :param copies: how many of it were made, when it has just been stored.
     """
 
     id: str
     size: int | None
     metadata: Metadata
     stored_at: float | None = None
+    copies: int = 1
 
 
 @frozen
@@ -192,12 +194,15 @@ class Member:
     """A store as one of a group.
 
     :param readonly: it is read from, never written to.
+    :param preferred: it is read from before its fellows.
+    :param weight: how much it should keep, relative to its fellows.
     """
 
     store: IBlobStore
     readonly: bool = False
+    preferred: bool = False
+    weight: float = 1.0
 
 
-#: Members that keep copies for each other, by the name of their group, in the
-#: order in which they are tried.
+#: Members that keep copies for each other, by the name of their group.
 Groups = Mapping[str, tuple[Member, ...]]

@@ -112,8 +112,8 @@ class _GroupPass:
         listings = {name: held for name, held in listed if held is not None}
         self.summary.servers += len(listings)
         self.summary.blobs += len(frozenset().union(*listings.values()))
-        readonly = {member.store.name for member in self.members if member.readonly}
-        steps = list(plan(listings, self.min_copies, readonly))
+        weights = {each.store.name: each.weight for each in self.members if not each.readonly}
+        steps = list(plan(listings, self.min_copies, weights))
         self.summary.short += self._short(listings, steps)
         self.summary.planned += sum(len(step.targets) for step in steps)
         self.progress(self.summary)
@@ -181,7 +181,7 @@ class ReplicationService(RepeatingService):
         self, groups: Groups, min_copies: int, interval: float, clock: IReactorTime
     ) -> None:
         super().__init__("replication", clock)
-        self._groups = groups
+        self.groups = groups
         self._min_copies = min_copies
         self._interval = interval
 
@@ -189,7 +189,7 @@ class ReplicationService(RepeatingService):
         return self._interval * random.uniform(0.8, 1.2)
 
     async def work(self) -> None:
-        summary = await replicate(self._groups, self._min_copies, note=_note, warn=_warn)
+        summary = await replicate(self.groups, self._min_copies, note=_note, warn=_warn)
         if summary.planned or not summary.ok:
             _log.info("replication: {summary}", summary=summary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from sos.interfaces import BlobInfo, IBlobWriter, Pieces
@@ -24,3 +25,8 @@ async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
     except BaseException:
         writer.abort()
         raise
+
+
+async def one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Give *body*, which is not empty, as pieces are given."""
+    yield body

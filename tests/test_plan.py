@@ -19,38 +19,38 @@ def carried_out(held, steps):
     return after
 
 
-@given(listings, st.integers(1, 4), st.sets(st.sampled_from("abcde")))
-def test_after_the_plan_every_blob_has_its_copies(held, min_copies, readonly):
+@given(listings, st.integers(1, 4), st.dictionaries(st.sampled_from("abcde"), st.floats(0.1, 10)))
+def test_after_the_plan_every_blob_has_its_copies(held, min_copies, weights):
     """As many as asked for, or as there are servers to write to; and no more than that."""
-    after = carried_out(held, plan(held, min_copies, readonly))
+    after = carried_out(held, plan(held, min_copies, weights))
     for id in set().union(*held.values()):
         before = {name for name in held if id in held[name]}
         now = {name for name in after if id in after[name]}
-        possible = len(before | (set(held) - readonly))
+        possible = len(before | (set(held) & set(weights)))
         assert len(now) == max(len(before), min(min_copies, possible))
 
 
-@given(listings, st.integers(1, 4), st.sets(st.sampled_from("abcde")))
-def test_a_second_plan_is_empty(held, min_copies, readonly):
+@given(listings, st.integers(1, 4), st.dictionaries(st.sampled_from("abcde"), st.floats(0.1, 10)))
+def test_a_second_plan_is_empty(held, min_copies, weights):
     """Nothing is left to do."""
-    assert (
-        list(plan(carried_out(held, plan(held, min_copies, readonly)), min_copies, readonly)) == []
-    )
+    assert list(plan(carried_out(held, plan(held, min_copies, weights)), min_copies, weights)) == []
 
 
-@given(listings, st.integers(1, 4), st.sets(st.sampled_from("abcde")))
-def test_copies_come_from_where_they_are_and_go_where_they_are_not(held, min_copies, readonly):
+@given(listings, st.integers(1, 4), st.dictionaries(st.sampled_from("abcde"), st.floats(0.1, 10)))
+def test_copies_come_from_where_they_are_and_go_where_they_are_not(held, min_copies, weights):
     """And never to a server that is not written to."""
-    for step in plan(held, min_copies, readonly):
+    for step in plan(held, min_copies, weights):
         assert step.sources
         assert all(step.id in held[source] for source in step.sources)
         assert all(step.id not in held[target] for target in step.targets)
-        assert not readonly & set(step.targets)
+        assert set(step.targets) <= set(weights)
 
 
 def test_targets_are_spread():
     """Of three servers the second copies do not all go to the same."""
     held = {"a": frozenset(f"{n:040x}"[::-1] for n in range(100)), "b": set(), "c": set()}
-    targets = [step.targets for step in plan(held, 2)]
+    targets = [step.targets for step in plan(held, 2, dict.fromkeys("abc", 1.0))]
     assert 30 < targets.count(("b",)) < 70
-    assert list(plan({"a": {"x"}, "b": set()}, 2)) == [Copy("x", ("a",), ("b",))]
+    assert list(plan({"a": {"x"}, "b": set()}, 2, {"a": 1.0, "b": 1.0})) == [
+        Copy("x", ("a",), ("b",))
+    ]

@@ -31,6 +31,7 @@ from sos.interfaces import (
 from sos.metadata import EMPTY, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
+from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
 from sos.wire.client import ResponseBody
@@ -76,7 +77,7 @@ class RemoteStore:
             digest = BodyDigest(id, expected_size=size)
             start = await beginning(body, SMALL_BODY)
             if len(start) > SMALL_BODY:
-                return Blob(info, _verified(start, body, digest))
+                return Blob(info, RemoteBody(start, body, digest, size))
             digest.update(start)
             digest.verified_id()
             return Blob(evolve(info, size=len(start)), start)
@@ -94,7 +95,8 @@ class RemoteStore:
             # The original's servers send the whole, whatever part is asked for.
             skip = 0 if response.code == 206 else start
             info = self._info(id, response, _whole_size(response))
-            return Blob(info, _part(body, skip, stop - start))
+            part = _part(body, skip, stop - start)
+            return Blob(info, RemoteBody(b"", part, None, stop - start))
         except BaseException:
             await body.aclose()
             raise
@@ -108,8 +110,11 @@ class RemoteStore:
         return Upload(self._exchange, self._path + id, id, metadata, size)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
-        writer = self.writer(spooled.id, spooled.metadata, spooled.size)
-        return await transfer(spooled.body(), writer)
+        try:
+            writer = self.writer(spooled.id, spooled.metadata, spooled.size)
+            return await transfer(spooled.body(), writer)
+        finally:
+            spooled.close()
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -167,22 +172,6 @@ class RemoteStore:
             return BlobInfo(id, size, metadata_format.from_headers(fields))
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
-
-
-async def _verified(start: bytes, rest: Pieces, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
-    """Pass a body's pieces on, the last of them only when all match *digest*."""
-    held = start
-    digest.update(start)
-    async with aclosing(rest):
-        async for piece in rest:
-            digest.update(piece)
-            yield held
-            held = piece
-    try:
-        digest.verified_id()
-    except InvalidRequest as error:
-        raise Unavailable(str(error)) from error
-    yield held
 
 
 async def _part(body: Pieces, skip: int, size: int) -> AsyncGenerator[bytes, None]:

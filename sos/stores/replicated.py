@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
+from attrs import frozen
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BodyDigest
-from sos.errors import Conflict, NoSpace, NotFound, SOSError, Unavailable
-from sos.interfaces import Blob, BlobInfo, Groups, IBlobStore, IBlobWriter, Span, StoreStatus
+from sos.errors import SOSError, Unavailable
+from sos.interfaces import (
+    Blob,
+    BlobInfo,
+    Groups,
+    IBlobStore,
+    IBlobWriter,
+    Pieces,
+    Span,
+    StoreStatus,
+)
 from sos.metadata import EMPTY, Metadata
-from sos.placement import interleaved
+from sos.placement import Placement
+from sos.stores.background import Background
+from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
+from sos.stores.patience import Patience
+from sos.stores.peers import Peer
+from sos.stores.remote_body import RemoteBody
+from sos.stores.search import Found, Search
 from sos.stores.spool import Spooled, SpooledWriter
-from sos.transfer import transfer
+from sos.transfer import one_piece, transfer
 
 T = TypeVar("T")
 
+# Blobs whose place is remembered because it is not the one where they belong.
+_MOST_LOCATIONS = 100_000
 _log = Logger()
+
+
+@frozen
+class Copying:
+    """How many copies uploads make.
+
+    :param acknowledged: are made before an upload is answered.
+    :param wanted: of a group's members should have each of its blobs.
+    """
+
+    acknowledged: int = 1
+    wanted: int = 2
 
 
 @implementer(IBlobStore)
 class ReplicatedStore:
-    """Writes to the first member that takes a blob, reads from the first that has it.
+    """Keeps each blob on several members of one of its groups.
 
-    Further copies are the replication's to make.
+    Copies that an upload does not wait for are made in the background, as far
+    as there is room for what that takes; the others are the replication's to
+    make.
 
     :param groups: at least one member in all.
     :param algorithm: the hash of new content ids.
@@ -37,75 +73,205 @@ class ReplicatedStore:
         self,
         groups: Groups,
         run_in_thread: RunInThread,
+        clock: Any,
         algorithm: str = ids.DEFAULT_ALGORITHM,
+        copying: Copying = Copying(),
     ) -> None:
         self.name = "replicated"
-        self._members = interleaved(groups.values())
         self._run_in_thread = run_in_thread
+        self._clock = clock
         self._algorithm = algorithm
+        self._copying = copying
+        self._patience = Patience()
+        self._peers: dict[str, Peer] = {}
+        self._locations: OrderedDict[str, str] = OrderedDict()
+        self._background = Background()
+        self.configure(groups)
+
+    def configure(self, groups: Groups) -> None:
+        """Go on with *groups*; a server that stays keeps what is known of it."""
+        before, self._peers = self._peers, {}
+        for group, members in groups.items():
+            for member in members:
+                peer = before.pop(member.store.name, None)
+                if peer is None:
+                    peer = Peer(member, group, self._clock)
+                else:
+                    peer.member, peer.group = member, group
+                self._peers[peer.name] = peer
+        for gone in before.values():
+            gone.stop()
+        self._placement = Placement(
+            {
+                group: {each.store.name: each.weight for each in members if not each.readonly}
+                for group, members in groups.items()
+            }
+        )
+        self._readonly = {
+            group: [self._peers[each.store.name] for each in members if each.readonly]
+            for group, members in groups.items()
+        }
+        self._unwritable = [
+            group for group, members in groups.items() if all(each.readonly for each in members)
+        ]
+
+    def stop(self) -> None:
+        """Make no more copies in the background, and ask no server how it is."""
+        for peer in self._peers.values():
+            peer.stop()
+        self._background.stop()
+
+    # Reading.
 
     async def stat(self, id: str) -> BlobInfo:
-        return await self._first(id, lambda member: member.stat(id))
+        found = await self._search(id, lambda peer: peer.store.stat(id), lambda info: None)
+        return found.answer
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
-        return await self._first(id, lambda member: member.read(id, span))
+        found = await self._search(id, lambda peer: peer.store.read(id, span), _discard)
+        blob = found.answer
+        if isinstance(blob.body, RemoteBody) and blob.info.size is not None:
+            part = span or (0, blob.info.size)
+            blob.body.resume = partial(self._resume, id, part, [found.peer])
+        return blob
 
-    async def _first(self, id: str, ask: Callable[[IBlobStore], Awaitable[T]]) -> T:
-        """Return the first good answer of a member.
+    async def _search(
+        self,
+        id: str,
+        ask: Callable[[Peer], Coroutine[Any, Any, T]],
+        discard: Callable[[T], None],
+        without: Sequence[Peer] = (),
+    ) -> Found[T]:
+        groups = self._readers(id, without)
+        found = await Search(groups, ask, discard, self._patience, self._clock).run(id)
+        if found.missed:
+            self._remember(id, found.peer)
+            self._repair(id, found.peer, found.missed)
+        return found
 
-        NotFound only when every one of them has said so.
-        """
-        failures = 0
-        for member in self._members:
-            try:
-                return await ask(member.store)
-            except NotFound:
-                pass
-            except SOSError as error:
-                _log.warn("asking for {id}: {error}", id=id, error=error)
-                failures += 1
-        if failures:
-            raise Unavailable(
-                f"{failures} of {len(self._members)} servers did not answer, and no other has a "
-                f"blob {id}"
-            )
-        raise NotFound(f"there is no blob {id}")
+    def _readers(self, id: str, without: Sequence[Peer]) -> list[list[Peer]]:
+        """Return whom to ask for *id*: by group, each group's members in order."""
+        known = self._peers.get(self._locations.get(id, ""))
+        groups: list[list[Peer]] = []
+        for group in [*self._placement.groups(id), *self._unwritable]:
+            members = [peer for peer in self._members(group, id) if peer not in without]
+            # One that is left alone is asked when no other of its group has it.
+            members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
+            if known in members:
+                members.remove(known)
+                groups.insert(0, [known, *members])
+            elif members:
+                groups.append(members)
+        return groups
+
+    def _members(self, group: str, id: str) -> list[Peer]:
+        return [*self._holders(group, id), *self._readonly.get(group, ())]
+
+    def _holders(self, group: str, id: str) -> list[Peer]:
+        """Return the members that can be written to, those that should have *id* first."""
+        if group in self._unwritable:
+            return []
+        return [self._peers[name] for name in self._placement.members(group, id)]
+
+    async def _resume(
+        self, id: str, part: Span, broken: list[Peer], received: int, error: Unavailable
+    ) -> Pieces:
+        """Open the rest of *part*, of which some has been received, on another server."""
+        start, stop = part
+        broken[-1].failed(error)
+        _log.warn("{id} goes on from another server: {error}", id=id, error=error)
+        rest = start + received, stop
+        found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
+        broken.append(found.peer)
+        body = found.answer.body
+        return one_piece(body) if isinstance(body, bytes) else body
+
+    def _remember(self, id: str, peer: Peer) -> None:
+        """Ask *peer* first, the next time."""
+        self._locations[id] = peer.name
+        self._locations.move_to_end(id)
+        if len(self._locations) > _MOST_LOCATIONS:
+            self._locations.popitem(last=False)
+
+    def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
+        """Copy what *source* has to those of its group that should have it."""
+        group = source.group
+        for peer in self._holders(group, id)[: self._copying.wanted]:
+            if peer in missed and peer.takes_blobs and self._background.admits(0):
+                work = ensureDeferred(self._copy(id, source, peer))
+                self._background.add(0, work, work.cancel)
+
+    async def _copy(self, id: str, source: Peer, target: Peer) -> None:
+        try:
+            blob = await source.attempt(source.store.read(id))
+            writer = target.store.writer(id, blob.info.metadata, blob.info.size)
+            await transfer(blob.body, writer)
+        except SOSError as error:
+            _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
+        else:
+            _log.info("{id} was missing on {to}, and copied there", id=id, to=target.name)
+
+    # Writing.
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         digest = BodyDigest(id, self._algorithm, size)
-        return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
+        return SpooledWriter(digest, metadata, self.place, self._run_in_thread)
 
-    async def _place(self, spooled: Spooled) -> BlobInfo:
-        # What failed where is for the log: who uploads is not to know the servers.
-        failures: list[SOSError] = []
-        for member in self._members:
-            if member.readonly:
-                continue
-            try:
-                writer = member.store.writer(spooled.id, spooled.metadata, spooled.size)
-                return await transfer(spooled.body(), writer)
-            except Conflict:
-                raise
-            except SOSError as error:
-                _log.warn("storing {id}: {error}", id=spooled.id, error=error)
-                failures.append(error)
-        if not failures:
-            raise Unavailable("no server takes blobs: all are marked readonly")
-        if all(isinstance(error, NoSpace) for error in failures):
-            raise NoSpace("every server is full")
-        raise Unavailable(f"none of {len(failures)} servers took the blob")
+    async def place(self, whole: Spooled) -> BlobInfo:
+        """Store *whole*, which is closed when nothing is made of it any more."""
+        copies = Copies(
+            whole,
+            self._writers(whole.id),
+            self._copying.acknowledged,
+            self._copying.wanted,
+            lambda: self._background.admits(whole.size),
+            self._clock,
+        )
+        copies.ended.addCallback(lambda _: whole.close())
+        info = await copies.acknowledged
+        if not copies.ended.called:
+            self._background.add(whole.size, copies.ended, copies.stop)
+        if copies.made[0].name not in self._belonging(whole.id):
+            self._remember(whole.id, copies.made[0])
+        return info
+
+    def _belonging(self, id: str) -> Sequence[str]:
+        group = self._placement.groups(id)[0]
+        return self._placement.members(group, id)[: self._copying.wanted]
+
+    def _writers(self, id: str) -> list[list[Peer]]:
+        """Return where *id* can go: by group, each group's members in order."""
+        groups = []
+        left_alone = []
+        for group in self._placement.groups(id):
+            members = self._holders(group, id)
+            groups.append([peer for peer in members if peer.takes_blobs])
+            left_alone += [peer for peer in members if not peer.takes_blobs]
+        return [members for members in [*groups, left_alone] if members]
+
+    # The whole of it.
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
     ) -> list[str]:
         found: set[str] = set()
-        for member in self._members:
-            found.update(await member.store.listing(after, limit, partition))
+        for peer in self._peers.values():
+            found.update(await peer.attempt(peer.store.listing(after, limit, partition)))
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:
-        states = [await member.store.status() for member in self._members]
+        states = [await peer.store.status() for peer in self._peers.values()]
         writable = any(state.writable for state in states)
         return StoreStatus(writable, None if writable else "no server takes blobs")
+
+
+def _discard(blob: Blob) -> None:
+    """Close the body of an answer that came too late."""
+    if not isinstance(blob.body, bytes):
+        ensureDeferred(blob.body.aclose()).addErrback(_ignore)
+
+
+def _ignore(failure: Failure) -> None:
+    """Nobody wanted it any more."""

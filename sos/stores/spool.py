@@ -30,12 +30,14 @@ class Spooled:
     """A whole body, verified, and what is to be stored of it.
 
     :param body: gives the body, anew at each call.
+    :param close: lets go of the body; whoever is given this calls it once.
     """
 
     id: str
     size: int
     metadata: Metadata
     body: Callable[[], bytes | Pieces]
+    close: Callable[[], None]
 
 
 @implementer(IBlobWriter)
@@ -43,7 +45,7 @@ class SpooledWriter:
     """Gathers a body, then hands it to *place*.
 
     :param digest: which takes the body's hash, and knows its id if it has one.
-    :param place: stores the whole body, and tells what is stored then.
+    :param place: stores the whole body, tells what is stored then, and closes it.
     """
 
     def __init__(
@@ -57,24 +59,23 @@ class SpooledWriter:
         self._place = place
         self._lane = Lane(run_in_thread)
         self._received = ReceivedBody(digest, _unnamed_file, self._lane)
+        self._placing = False
 
     async def write(self, piece: bytes) -> None:
         await self._received.write(piece)
 
     async def commit(self) -> BlobInfo:
-        try:
-            body = await self._received.whole()
-            digest = self._received.digest
-            return await self._place(
-                Spooled(
-                    id=digest.verified_id(),
-                    size=digest.size,
-                    metadata=self._metadata,
-                    body=self._reread if body is None else lambda: body,
-                )
-            )
-        finally:
-            self.abort()
+        body = await self._received.whole()
+        digest = self._received.digest
+        whole = Spooled(
+            id=digest.verified_id(),
+            size=digest.size,
+            metadata=self._metadata,
+            body=self._reread if body is None else lambda: body,
+            close=self._received.discard,
+        )
+        self._placing = True
+        return await self._place(whole)
 
     async def _reread(self) -> AsyncGenerator[bytes, None]:
         position = 0
@@ -89,7 +90,8 @@ class SpooledWriter:
             return os.pread(file.fileno(), _READ_SIZE, position)
 
     def abort(self) -> None:
-        self._received.discard()
+        if not self._placing:
+            self._received.discard()
 
 
 def _unnamed_file() -> IO[bytes]:

@@ -8,23 +8,29 @@ from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.python.usage import UsageError
 
 from sos import __version__, config, ids
-from sos.interfaces import IBlobStore
+from sos.config import Config
+from sos.errors import ConfigError
+from sos.interfaces import Groups, IBlobStore
 from sos.replication import ReplicationService
 from sos.stores.lane import threads_of
-from sos.stores.replicated import ReplicatedStore
+from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions, parameter
+from sos.tap.reload import Reloading
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.web.api import DownloadServer, UploadServer
+from sos.wire.agent import Agent
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
     "api-host": "0.0.0.0",
     "upload-port": 9991,
     "download-port": 9992,
+    "write-copies": 1,
     "min-copies": 2,
     "replicate-every": 60.0,
     "hash": ids.DEFAULT_ALGORITHM,
@@ -58,6 +64,13 @@ class Options(DaemonOptions):
         parameter("api-host", None, None, "Address to listen on. [default: 0.0.0.0]"),
         parameter("upload-port", None, None, "Port for uploads. [default: 9991]", config.port),
         parameter("download-port", None, None, "Port for fetches. [default: 9992]", config.port),
+        parameter(
+            "write-copies",
+            None,
+            None,
+            "Copies that an upload waits for. [default: 1]",
+            config.copies,
+        ),
         parameter("min-copies", None, None, "Copies in a group. [default: 2]", config.copies),
         parameter(
             "replicate-every",
@@ -110,7 +123,7 @@ class Options(DaemonOptions):
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
         # Paths mean what they meant when they were typed, wherever twistd goes.
-        for name in ("store", "access-log"):
+        for name in ("store", "access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
         host = self["api-host"]
@@ -127,7 +140,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if options["store"] is not None:
         store, _, about = local.add_store(whole, options, reactor, options["hash"])
     else:
-        store, about = _clustered(options, whole, reactor)
+        servers = _ClusterService(options, reactor)
+        servers.setServiceParent(whole)
+        store, about = servers.store, servers.about()
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
@@ -147,15 +162,53 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     return whole
 
 
-def _clustered(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
-    groups = cluster.remote_groups(options["cluster"], reactor, options["hash"])
-    store = ReplicatedStore(groups, threads_of(reactor), options["hash"])
-    about = cluster.describe(options["cluster"]).splitlines()
-    every = options["replicate-every"]
-    if every:
-        service = ReplicationService(groups, options["min-copies"], every, reactor)
-        service.setServiceParent(whole)
-        about.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
-    else:
-        about.append("does not replicate: run sos replicate")
-    return store, about
+class _ClusterService(MultiService):
+    """The configured servers, as one store.
+
+    :ivar store: that.
+    """
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        super().__init__()
+        self._options = options
+        self._reactor = reactor
+        self._agent = Agent(reactor)
+        groups = self._groups(options["cluster"])
+        copying = Copying(options["write-copies"], options["min-copies"])
+        self.store = ReplicatedStore(groups, threads_of(reactor), reactor, options["hash"], copying)
+        self._replication: ReplicationService | None = None
+        if options["replicate-every"]:
+            self._replication = ReplicationService(
+                groups, options["min-copies"], options["replicate-every"], reactor
+            )
+            self._replication.setServiceParent(self)
+        Reloading(self._reload, reactor).setServiceParent(self)
+
+    def about(self) -> list[str]:
+        """Describe it, in lines."""
+        lines = cluster.describe(self._options["cluster"]).splitlines()
+        if self._replication is None:
+            return [*lines, "does not replicate: run sos replicate"]
+        copies, every = self._options["min-copies"], self._options["replicate-every"]
+        return [*lines, f"replicates to {copies} copies, every {every:g} s"]
+
+    def _groups(self, found: Config) -> Groups:
+        return cluster.remote_groups(found, self._reactor, self._options["hash"], self._agent)
+
+    def _reload(self) -> str:
+        found = cluster.load(self._options["config"], self._options["blob-server"])
+        if not found.groups:
+            raise ConfigError("it lists no servers")
+        groups = self._groups(found)
+        self.store.configure(groups)
+        if self._replication is not None:
+            self._replication.groups = groups
+        return "\n".join(["the servers are now", *cluster.describe(found).splitlines()])
+
+    async def _stop(self) -> None:
+        await maybeDeferred(super().stopService)
+        self.store.stop()
+        await self._agent.close()
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._stop())

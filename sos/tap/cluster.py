@@ -73,17 +73,21 @@ def _describe_server(server: Server) -> str:
     return " ".join(words)
 
 
-def remote_groups(found: Config, reactor: Any, algorithm: str) -> Groups:
-    """Return the stores that the configured servers are; preferred ones first."""
-    agent = Agent(reactor)
+def remote_groups(
+    found: Config, reactor: Any, algorithm: str, agent: Agent | None = None
+) -> Groups:
+    """Return the stores that the configured servers are."""
+    agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)
     return {
         group: tuple(
             Member(
                 RemoteStore(Exchange(server.url, agent, reactor), run_in_thread, algorithm),
                 server.readonly,
+                server.preferred,
+                server.weight,
             )
-            for server in sorted(servers, key=lambda server: not server.preferred)
+            for server in servers
         )
         for group, servers in found.groups.items()
     }

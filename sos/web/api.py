@@ -24,9 +24,9 @@ class UploadServer:
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
-        """Keep the body, whatever its Content-Type, with the X-* headers."""
+        """Keep the body, whatever its Content-Type, with the X-* headers; tell the copies made."""
         info = await store_body(request, self._store, None, self._max_size)
-        return answer_stored(request, info)
+        return answer_stored(request, info, b',"copies":%d' % info.copies)
 
 
 class DownloadServer:

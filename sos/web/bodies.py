@@ -49,11 +49,15 @@ async def store_body(
     return await transfer(body, writer)
 
 
-def answer_stored(request: Request, info: BlobInfo) -> bytes:
-    """Return the body of the answer to an upload that is stored as *info*."""
+def answer_stored(request: Request, info: BlobInfo, more: bytes = b"") -> bytes:
+    """Return the body of the answer to an upload that is stored as *info*.
+
+    :param more: other members of the JSON object, each behind a comma.
+    """
     request.setHeader(b"Content-Type", b"application/json")
     # An id needs no escaping; an encoder would cost more than the rest of the answer.
-    return b'{"id":"%s","size":%d,"status":"OK"}' % (info.id.encode("ascii"), info.size or 0)
+    id = info.id.encode("ascii")
+    return b'{"id":"%s","size":%d,"status":"OK"%s}' % (id, info.size or 0, more)
 
 
 async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:

@@ -41,7 +41,7 @@ def test_an_upload_can_be_fetched_by_its_hash(upload, download, size):
     answer = ask(upload, "POST", "/upload", body)
     id = content_id(body)
     assert answer.status == 200
-    assert answer.body == f'{{"id":"{id}","size":{size},"status":"OK"}}'.encode()
+    assert answer.body == f'{{"id":"{id}","size":{size},"status":"OK","copies":1}}'.encode()
     assert ask(download, "GET", f"/fetch/{id}").body == body
 
 
@@ -56,7 +56,7 @@ def test_a_chunked_upload(upload):
     """Its size is what came."""
     head = b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     (answer,) = upload.answers(head + b"3\r\nabc\r\n0\r\n\r\n")
-    assert answer.json == {"id": content_id(b"abc"), "size": 3, "status": "OK"}
+    assert answer.json == {"id": content_id(b"abc"), "size": 3, "status": "OK", "copies": 1}
 
 
 @pytest.mark.parametrize("extension", ["", ".jpg", ".tar.gz", "."])

@@ -1,0 +1,180 @@
+"""The copies of one upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sos import ids
+from sos.errors import Conflict, NoSpace, SOSError, Unavailable
+from sos.interfaces import BlobInfo
+from sos.stores.peers import SLOW_SECONDS, Peer
+from sos.stores.spool import Spooled
+from sos.transfer import transfer
+
+# Bytes a second at which a server is not yet too slow.
+_SLOW_RATE = 4 * 1024 * 1024
+
+_log = Logger()
+
+
+class Copies:
+    """Sends a blob to several servers at once.
+
+    One that fails is replaced by the next of its group, which then keeps the
+    copy in its place, and if need be by one of another group.  So is one that
+    takes too long, while there are not enough copies yet.
+
+    :param groups: the members that can be written to, in the order in which to
+        try them, the blob's own group first.
+    :param enough: copies that are acknowledged.
+    :param wanted: copies that its own group should have.
+    :param may_linger: asked, once there are enough, whether those that are
+        being made may be finished.
+    :ivar made: the servers that have it now.
+    """
+
+    def __init__(
+        self,
+        whole: Spooled,
+        groups: Sequence[Sequence[Peer]],
+        enough: int,
+        wanted: int,
+        may_linger: Callable[[], bool],
+        clock: Any,
+    ) -> None:
+        self.made: list[Peer] = []
+        self._whole = whole
+        self._own = iter(groups[0] if groups else ())
+        self._others = chain.from_iterable(groups[1:])
+        self._enough = enough
+        self._wanted = max(enough, wanted)
+        self._may_linger = may_linger
+        self._clock = clock
+        self._sending: list[Peer] = []
+        self._slow = 0
+        self._failures: list[SOSError] = []
+        self._acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
+        self.ended: Deferred[None] = Deferred()
+        self._works: list[Deferred[None]] = []
+        self._left = 0
+        self._waiting: IDelayedCall | None = None
+        # The bytes of an opaque name are those that come first: to one server, not
+        # to several that may have others already.
+        self._begin(self._wanted if ids.algorithm(whole.id) else 1)
+        if not self._acknowledged.called:
+            self._wait()
+
+    def _begin(self, count: int) -> None:
+        self._left += count
+        works = [ensureDeferred(self._one()) for _ in range(count)]
+        self._works += works
+        for work in works:
+            work.addCallbacks(self._one_ended, self._broken)
+            work.addCallback(self._all_ended)
+
+    def _wait(self) -> None:
+        seconds = SLOW_SECONDS + self._whole.size / _SLOW_RATE
+        self._waiting = self._clock.callLater(seconds, self._replace_slow)
+
+    def _replace_slow(self) -> None:
+        for peer in self._sending:
+            peer.slow()
+        self._slow = len(self._sending)
+        self._wait()
+        if ids.algorithm(self._whole.id):
+            self._begin(self._enough - len(self.made))
+
+    @property
+    def acknowledged(self) -> Deferred[BlobInfo]:
+        """Fires once there are enough copies, and tells how many.
+
+        It fails with :exc:`~sos.errors.Conflict`, with
+        :exc:`~sos.errors.NoSpace` when every server is full, else with
+        :exc:`~sos.errors.Unavailable`; some copies may have been made then.
+        """
+        return self._acknowledged
+
+    async def _one(self) -> None:
+        for peers, count in ((self._own, self._wanted), (self._others, self._enough)):
+            while self._underway < count:
+                peer = next(peers, None)
+                if peer is None:
+                    break
+                await self._send_to(peer)
+
+    @property
+    def _underway(self) -> int:
+        return len(self.made) + len(self._sending) - self._slow
+
+    async def _send_to(self, peer: Peer) -> None:
+        self._sending.append(peer)
+        try:
+            info = await peer.attempt(self._send(peer))
+        except Conflict:
+            raise
+        except SOSError as error:
+            # What failed where is for the log: who uploads is not to know the servers.
+            _log.info("{id} not stored: {error}", id=self._whole.id, error=error)
+            self._failures.append(error)
+            return
+        finally:
+            self._sending.remove(peer)
+            self._slow = min(self._slow, len(self._sending))
+        self.made.append(peer)
+        if len(self.made) == self._enough and not self._acknowledged.called:
+            self._wait_no_more()
+            self._acknowledged.callback(evolve(info, copies=len(self.made)))
+
+    async def _send(self, peer: Peer) -> BlobInfo:
+        whole = self._whole
+        writer = peer.store.writer(whole.id, whole.metadata, whole.size)
+        return await transfer(whole.body(), writer)
+
+    def _one_ended(self, _: None) -> None:
+        if self._sending and len(self.made) >= self._enough and not self._may_linger():
+            self.stop()
+
+    def _broken(self, failure: Failure) -> None:
+        if not self._acknowledged.called:
+            self._wait_no_more()
+            self._acknowledged.errback(failure)
+            self.stop()
+        elif not failure.check(CancelledError, Conflict):
+            _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
+
+    def _all_ended(self, _: object) -> None:
+        self._left -= 1
+        if self._left == 0:
+            if not self._acknowledged.called:
+                self._acknowledged.errback(self._verdict())
+            self._wait_no_more()
+            self.ended.callback(None)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _verdict(self) -> SOSError:
+        if self._failures and all(isinstance(error, NoSpace) for error in self._failures):
+            return NoSpace("every server is full")
+        count = len(self._failures)
+        return Unavailable(
+            f"{len(self.made)} of {self._enough} copies could be made; {count} servers failed"
+            if count
+            else "no server takes blobs now"
+        )
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._wait_no_more()
+        for work in self._works:
+            work.cancel()

@@ -1,0 +1,136 @@
+"""The members of a replicated store, and how each has been doing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
+from sos.interfaces import Member
+
+T = TypeVar("T")
+
+#: Seconds that a member is left alone after its first failure; twice that after
+#: the next, and so on.
+FIRST_REST_SECONDS = 1.0
+#: Seconds that it is left alone at most.
+LONGEST_REST_SECONDS = 60.0
+#: Seconds to wait for a member before it is taken to have failed, for now.
+SLOW_SECONDS = 1.0
+
+_log = Logger()
+
+
+class Peer:
+    """A member of a group, which is left alone for a while when it fails.
+
+    It is asked for its status then, after a growing while, until it answers;
+    and in the same way after it has refused a blob for want of room, until it
+    says that it is writable.
+
+    :param group: that it is a member of.
+    :ivar error: what it failed with, None while it answers.
+    :ivar refusal: why it takes no blobs at present, None when it does.
+    """
+
+    def __init__(self, member: Member, group: str, clock: Any) -> None:
+        self.name = member.store.name
+        self.store = member.store
+        self.member = member
+        self.group = group
+        self.error: str | None = None
+        self.refusal: str | None = None
+        self._clock = clock
+        self._failures = 0
+        self._due: IDelayedCall | None = None
+        self._probe: Deferred[None] | None = None
+
+    @property
+    def takes_blobs(self) -> bool:
+        """Whether there is no reason not to write to it."""
+        return self.error is None and self.refusal is None
+
+    async def attempt(self, work: Awaitable[T]) -> T:
+        """Return the result of *work*, which it does, and note how that went."""
+        try:
+            result = await work
+        except Unavailable as error:
+            self.failed(error)
+            raise
+        except (NoSpace, ReadOnly) as error:
+            self._refused(str(error))
+            raise
+        if self.error is not None:
+            self._answers()
+        return result
+
+    def failed(self, error: Unavailable) -> None:
+        """Leave it alone for a while."""
+        if self.error is None:
+            _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)
+        self.error = str(error)
+        self._rest()
+
+    def slow(self) -> None:
+        """It has not answered in time, and may yet."""
+        self.failed(Unavailable("it does not answer"))
+
+    def _refused(self, reason: str) -> None:
+        if self.refusal is None:
+            _log.warn("{name} takes no blobs: {reason}", name=self.name, reason=reason)
+        self.refusal = reason
+        self._rest()
+
+    def _answers(self) -> None:
+        if self.error is not None:
+            _log.info("{name} answers again", name=self.name)
+            self.error = None
+        self._failures = 0
+
+    def _rest(self) -> None:
+        if self._due is None and self._probe is None:
+            rest = min(FIRST_REST_SECONDS * 2**self._failures, LONGEST_REST_SECONDS)
+            self._failures = min(self._failures + 1, 16)
+            self._due = self._clock.callLater(rest, self._ask)
+
+    def _ask(self) -> None:
+        self._due = None
+        self._probe = ensureDeferred(self._probed())
+        self._probe.addErrback(_unforeseen)
+
+    async def _probed(self) -> None:
+        try:
+            status = await self.store.status()
+        except SOSError as error:
+            self._probe = None
+            if self.error is not None:
+                self.error = str(error)
+            self._rest()
+            return
+        self._probe = None
+        self._answers()
+        if not status.writable:
+            self._failures = 3  # a disk is not emptied within seconds
+            self._refused(status.reason or "it is not writable")
+        elif self.refusal is not None:
+            _log.info("{name} takes blobs again", name=self.name)
+            self.refusal = None
+
+    def stop(self) -> None:
+        """Ask no more."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._probe is not None:
+            probe, self._probe = self._probe, None
+            probe.cancel()
+
+
+def _unforeseen(failure: Failure) -> None:
+    if not failure.check(CancelledError):
+        _log.failure("a server's status could not be told", failure)

@@ -1,0 +1,71 @@
+"""A body as a server sends it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from sos.digest import BodyDigest
+from sos.errors import InvalidRequest, Unavailable
+from sos.interfaces import Pieces
+
+#: Opens the rest of a body elsewhere: given how much of it has been read, and
+#: the error that it ended with.
+Resume = Callable[[int, Unavailable], Awaitable[Pieces]]
+
+
+class RemoteBody:
+    """The pieces of a larger body, or of a part of it.
+
+    The whole is verified: the last piece comes only when all match *digest*.
+
+    :param start: what has been read of it.
+    :param rest: its other pieces.
+    :param digest: None for a part, which cannot be verified.
+    :param size: in bytes, None where it is not known.
+    :ivar resume: how to go on when the server breaks off; without it, and
+        where the size is not known, the body ends with
+        :exc:`~sos.errors.Unavailable`.
+    """
+
+    def __init__(
+        self, start: bytes, rest: Pieces, digest: BodyDigest | None, size: int | None
+    ) -> None:
+        self.resume: Resume | None = None
+        self._start = start
+        self._rest = rest
+        self._digest = digest
+        self._size = size
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        held, self._start = self._start, b""
+        received = self._passed(held)
+        while True:
+            try:
+                async for piece in self._rest:
+                    received += self._passed(piece)
+                    if held:
+                        yield held
+                    held = piece
+                break
+            except Unavailable as error:
+                if self.resume is None or self._size is None:
+                    raise
+                await self._rest.aclose()
+                if received < self._size:
+                    self._rest = await self.resume(received, error)
+                else:
+                    break
+        if self._digest is not None:
+            try:
+                self._digest.verified_id()
+            except InvalidRequest as error:
+                raise Unavailable(str(error)) from error
+        yield held
+
+    def _passed(self, piece: bytes) -> int:
+        if self._digest is not None and piece:
+            self._digest.update(piece)
+        return len(piece)
+
+    async def aclose(self) -> None:
+        await self._rest.aclose()

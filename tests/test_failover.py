@@ -1,0 +1,209 @@
+"""Servers that go away, in the middle of things, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.contract import body_of, content_id
+from tests.daemons import Place, free_ports, wait_until
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    for daemon in place.running:
+        if not daemon.ended:
+            daemon.process.send_signal(signal.SIGCONT)
+    place.stop()
+
+
+class Cluster:
+    """Blob servers that sos.conf lists, and an API server."""
+
+    def __init__(self, place, count, options=""):
+        self.place = place
+        self.ports = free_ports(count)
+        self.blobs = [self.blob(number) for number in range(count)]
+        self.config = place.directory / "sos.conf"
+        self.configure(range(count))
+        self.api, self.up, self.down = self.api_server(options)
+
+    def blob(self, number):
+        port = self.ports[number]
+        return self.place.twistd(f"sos-blob --port {port} --store data{number}", port)
+
+    def configure(self, numbers):
+        self.config.write_text("".join(f"{self.url(number)}\n" for number in numbers))
+
+    def url(self, number):
+        return f"http://127.0.0.1:{self.ports[number]}"
+
+    def api_server(self, options):
+        up, down = free_ports(2)
+        daemon = self.place.twistd(
+            f"sos-api --config sos.conf --api-host 127.0.0.1 --upload-port {up} "
+            f"--download-port {down} --replicate-every 0 {options}",
+            up,
+            down,
+        )
+        return daemon, f"http://127.0.0.1:{up}/upload", f"http://127.0.0.1:{down}/fetch/"
+
+    def upload(self, body):
+        return json.loads(fetch(self.up, body))
+
+    def holders(self, id):
+        """Return the numbers of the running servers that have *id*."""
+        return [
+            number
+            for number, daemon in enumerate(self.blobs)
+            if not daemon.ended and status_of(f"{self.url(number)}/blob/{id}") == 200
+        ]
+
+
+def fetch(url, body=None):
+    with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as response:
+        return response.read()
+
+
+def status_of(url, body=None):
+    try:
+        fetch(url, body)
+    except urllib.error.HTTPError as error:
+        return error.code
+    return 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_holder_that_is_gone_costs_no_upload(place, how):
+    """Killed, and frozen: two others have each object, and nobody waits for the third."""
+    cluster = Cluster(place, 3, "--write-copies 2")
+    bodies = [body_of(1000, seed) for seed in range(20)]
+    cluster.blobs[1].process.send_signal(how)
+    if how == signal.SIGKILL:
+        cluster.blobs[1].process.wait()
+    begun = time.perf_counter()
+    first = cluster.upload(bodies[0])
+    assert first["copies"] == 2
+    for body in bodies[1:]:
+        assert cluster.upload(body)["copies"] == 2
+    # The first that meets a frozen server may have to wait for it, once.
+    assert time.perf_counter() - begun < 90
+    for body in bodies:
+        assert fetch(cluster.down + content_id(body)) == body
+
+
+def test_a_frozen_holder_does_not_hold_up_what_another_has(place):
+    """One copy is enough, so the upload ends with the first."""
+    cluster = Cluster(place, 2)
+    cluster.blobs[0].process.send_signal(signal.SIGSTOP)
+    begun = time.perf_counter()
+    for seed in range(20):
+        body = body_of(1000, seed)
+        assert cluster.upload(body)["copies"] == 1
+        assert fetch(cluster.down + content_id(body)) == body
+    assert time.perf_counter() - begun < 20
+
+
+def test_a_server_killed_while_it_sends(place):
+    """The client sees one whole body."""
+    cluster = Cluster(place, 2, "--write-copies 2")
+    body = body_of(30_000_000)
+    id = cluster.upload(body)["id"]
+    host, port = cluster.down.removeprefix("http://").removesuffix("/fetch/").split(":")
+    with socket.create_connection((host, int(port)), 30) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.sendall(f"GET /fetch/{id} HTTP/1.0\r\n\r\n".encode())
+        received = client.recv(65536)
+        time.sleep(0.5)
+        sending = next(each for each in cluster.blobs if sends(each))
+        sending.stop(signal.SIGKILL)
+        while piece := client.recv(1 << 20):
+            received += piece
+    head, _, content = received.partition(b"\r\n\r\n")
+    assert b" 200 " in head.partition(b"\r\n")[0]
+    assert content_id(content) == id
+    assert "goes on from another server" in cluster.api.log
+
+
+def sends(daemon):
+    """Tell whether *daemon* has a file of a body open."""
+    links = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return any("/bodies/" in os.readlink(link) for link in links)
+
+
+def test_two_api_servers_side_by_side(place):
+    """Each finds at once what the other has stored."""
+    cluster = Cluster(place, 3)
+    _, up, down = cluster.api_server("")
+    for seed in range(10):
+        one, other = body_of(500, 2 * seed), body_of(500, 2 * seed + 1)
+        cluster.upload(one)
+        fetch(up, other)
+        assert fetch(down + content_id(one)) == one
+        assert fetch(cluster.down + content_id(other)) == other
+
+
+class TestReload:
+    """SIGHUP, and a file that has changed meanwhile."""
+
+    def test_under_load(self, place):
+        """No request fails while servers come and go."""
+        cluster = Cluster(place, 3, "--write-copies 2")
+        stop = threading.Event()
+        stored, failed = [], []
+
+        def work(number):
+            seed = number
+            while not stop.is_set():
+                seed += 10
+                body = body_of(2000, seed)
+                try:
+                    stored.append(cluster.upload(body)["id"])
+                    assert fetch(cluster.down + stored[-1])
+                except Exception as error:
+                    failed.append(error)
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for numbers in ([0, 1], [1, 2], [0, 1, 2], [2, 1, 0]) * 2:
+            cluster.configure(numbers)
+            cluster.api.process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+        stop.set()
+        for worker in workers:
+            worker.join()
+        assert failed == []
+        assert len(stored) > 20
+        assert cluster.api.log.count("the servers are now") == 8
+        for id in stored:
+            assert len(cluster.holders(id)) >= 2
+
+    def test_a_file_with_a_mistake_changes_nothing(self, place):
+        """It is named, with the line, and all goes on."""
+        cluster = Cluster(place, 2)
+        for text, complaint in (
+            ("http://127.0.0.1:1\nnonsense\n", "sos.conf, line 2: "),
+            ("# nothing\n", "it lists no servers"),
+            (None, "there is no such file"),
+        ):
+            if text is None:
+                cluster.config.unlink()
+            else:
+                cluster.config.write_text(text)
+            cluster.api.process.send_signal(signal.SIGHUP)
+            assert wait_until(lambda complaint=complaint: complaint in cluster.api.log)
+            assert cluster.upload(b"x")["status"] == "OK"
+        assert cluster.api.log.count("the configuration stays as it was") == 3
+        assert "Traceback" not in cluster.api.log
