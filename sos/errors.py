@@ -28,6 +28,10 @@ class Incomplete(InvalidRequest):
     """A body ended before its announced end; nothing was stored."""
 
 
+class WrongDigest(InvalidRequest):
+    """A body does not match a digest that was sent with it; nothing was stored."""
+
+
 class TooSlow(SOSError):
     """A request's bytes came too slowly to go on waiting; nothing was stored."""
 

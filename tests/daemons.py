@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-_SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
+#: How the command is run.
+SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
 
 
 class Place:
@@ -56,7 +57,13 @@ class Place:
 
     def sos(self, command: str, **options) -> subprocess.CompletedProcess:
         """Run ``sos`` to its end."""
-        return self.run(_SOS, command, **options)
+        return self.run(SOS, command, **options)
+
+    def start_sos(self, command: str, **options) -> subprocess.Popen:
+        """Start ``sos``, and do not wait for it."""
+        return subprocess.Popen(
+            [*SOS, *shlex.split(command)], cwd=self.directory, env=self.environment, **options
+        )
 
     def run_twistd(self, command: str) -> subprocess.CompletedProcess:
         """Run ``twistd``, which ends by itself."""

@@ -7,7 +7,8 @@ import click
 from sos import __version__
 from sos.cli.demo import demo
 from sos.cli.importing import import_
-from sos.cli.objects import get, put, stat
+from sos.cli.objects import get, stat
+from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
 

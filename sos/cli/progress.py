@@ -27,7 +27,7 @@ def of_things() -> Progress:
 def _bar(*columns: object) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it can be the name of any file
         BarColumn(),
         *columns,  # type: ignore[arg-type]
         TimeRemainingColumn(),

@@ -14,6 +14,8 @@ from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
 from sos.interfaces import BlobInfo, FilePieces, IBlobStore, Pieces, Span
 from sos.transfer import transfer
+from sos.web import integrity
+from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
 from sos.wire.request import Request
 
 _DEFAULT_TYPE = b"application/octet-stream"
@@ -35,6 +37,9 @@ async def store_body(
 ) -> BlobInfo:
     """Store the request's body and its X-* headers.
 
+    A body that comes with a digest is checked against it: see
+    :mod:`sos.web.integrity`.
+
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
     """
@@ -42,10 +47,17 @@ async def store_body(
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
     metadata = metadata_format.from_headers(request.received_headers)
+    claimed = None
+    # Three look-ups cost less than going through the headers.
+    headers = request.headers
+    if REPR_DIGEST in headers or CONTENT_DIGEST in headers or CONTENT_MD5 in headers:
+        claimed = integrity.claims(headers)
     writer = store.writer(id, metadata, length)
     body: Pieces = request.body
     if max_size is not None and length is None:
         body = _limited(body, max_size)
+    if claimed:
+        body = integrity.checked(body, claimed)
     return await transfer(body, writer)
 
 
@@ -83,6 +95,10 @@ def describe(request: Request, info: BlobInfo) -> None:
     request.setFixedHeaders(_GUARDS + _CACHE_CONTROL)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
+    if WANT_REPR_DIGEST in request.headers:
+        digest = integrity.answer(request.headers[WANT_REPR_DIGEST], info.id)
+        if digest is not None:
+            request.setHeader(b"Repr-Digest", digest)
 
 
 def _disposition(filename: str) -> bytes:

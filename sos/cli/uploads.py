@@ -1,0 +1,139 @@
+"""Files on their way to an API server: nothing is sent that is there already."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import IO
+
+from sos import ids
+from sos.cli.files import Hashed, hashed, version_of
+from sos.digest import BodyDigest
+from sos.errors import Mismatch, NotFound, SOSError
+from sos.interfaces import IBlobStore
+from sos.metadata import Metadata
+from sos.stores.exchange import Exchange, Upload
+from sos.stores.lane import RunInThread
+from sos.transfer import transfer
+
+#: Is called with a number of bytes when they need no more work.
+Advance = Callable[[int], object]
+
+#: Questions without an answer, one after the other, after which none is asked.
+PATIENCE = 3
+
+_READ_SIZE = 256 * 1024
+
+
+class Uploader:
+    """Puts files where they can be fetched by their ids.
+
+    :param exchange: with the API server that takes uploads.
+    :param metadata: goes with each file.
+    :param stored: what is there already, and need not be sent; None not to ask.
+        What it cannot tell is sent.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        run_in_thread: RunInThread,
+        metadata: Metadata,
+        stored: IBlobStore | None,
+    ) -> None:
+        self._exchange = exchange
+        self._run_in_thread = run_in_thread
+        self._metadata = metadata
+        self._stored = stored
+        self._unanswered = 0
+        # Which of them makes the server's ids, the first of its answers tells.
+        self._algorithms = tuple(ids.ALGORITHMS)
+
+    async def put(self, path: str, advance: Advance) -> str:
+        """Store the file *path*, if it is not stored yet, and return its id.
+
+        It is hashed first, and what is sent then is checked by the server against
+        that.  Raises OSError, :exc:`~sos.errors.Mismatch` when the file has
+        changed meanwhile, or what the server answers.
+        """
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode):
+            file_hash = await hashed(path, self._run_in_thread)
+            # The files of /proc say that they have 0 bytes, and differ each time.
+            if status.st_size or not file_hash.size:
+                return await self._put_hashed(path, file_hash, advance)
+        with open(path, "rb") as file:
+            return await self.stream(file, advance)
+
+    async def _put_hashed(self, path: str, file_hash: Hashed, advance: Advance) -> str:
+        id = await self._known(file_hash)
+        if id is None:
+            return await self._send(path, file_hash, advance)
+        advance(file_hash.size)
+        return id
+
+    async def _known(self, file_hash: Hashed) -> str | None:
+        if self._stored is None or self._unanswered >= PATIENCE:
+            return None
+        for algorithm in self._algorithms:
+            id = file_hash.ids[algorithm]
+            try:
+                info = await self._stored.stat(id)
+            except NotFound:
+                self._unanswered = 0
+            except SOSError:
+                self._unanswered += 1
+                return None
+            else:
+                self._unanswered = 0
+                if info.size == file_hash.size:
+                    return self._seen(id)
+        return None
+
+    async def _send(self, path: str, file_hash: Hashed, advance: Advance) -> str:
+        # An upload's metadata are headers of its request; this one is not kept.
+        headers = {**self._metadata, "Repr-Digest": file_hash.repr_digest}
+        upload = Upload(self._exchange, "/upload", None, headers, file_hash.size)
+        with open(path, "rb") as file:
+            try:
+                info = await transfer(_pieces(file, (), advance), upload)
+            except SOSError as error:
+                if version_of(file.fileno()) != file_hash.version:
+                    raise Mismatch("it was changed while it was uploaded") from error
+                raise
+        return self._checked(info.id, list(file_hash.ids.values()))
+
+    async def stream(self, file: IO[bytes], advance: Advance) -> str:
+        """Store what can be read from *file*, once, and return its id."""
+        digests = [BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS]
+        upload = Upload(self._exchange, "/upload", None, self._metadata, _rest_of(file))
+        info = await transfer(_pieces(file, digests, advance), upload)
+        return self._checked(info.id, [digest.verified_id() for digest in digests])
+
+    def _checked(self, id: str, expected: list[str]) -> str:
+        if id not in expected:
+            raise Mismatch(f"the server stored it as {id}, which is not the hash of its content")
+        return self._seen(id)
+
+    def _seen(self, id: str) -> str:
+        self._algorithms = (ids.algorithm(id) or ids.DEFAULT_ALGORITHM,)
+        return id
+
+
+def _rest_of(file: IO[bytes]) -> int | None:
+    """Return how many bytes are to be read from *file*, None when it does not say."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return max(status.st_size - file.tell(), 0) or None
+
+
+async def _pieces(
+    file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance
+) -> AsyncGenerator[bytes, None]:
+    while piece := file.read(_READ_SIZE):
+        for digest in digests:
+            digest.update(piece)
+        yield piece
+        advance(len(piece))

@@ -1,0 +1,328 @@
+"""``sos put`` with real daemons: what is there is not sent, and whole directories."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.contract import body_of, content_id
+from tests.daemons import SOS, Place, free_ports
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+class Api:
+    """An API server with a log of its requests."""
+
+    def __init__(self, place, options="--store data"):
+        self.place = place
+        self.up, self.down = free_ports(2)
+        place.environment["SOS_UPLOAD"] = f"http://127.0.0.1:{self.up}"
+        place.environment["SOS_DOWNLOAD"] = f"http://127.0.0.1:{self.down}"
+        self.daemon = place.twistd(
+            f"sos-api {options} --api-host 127.0.0.1 --access-log requests "
+            f"--upload-port {self.up} --download-port {self.down}",
+            self.up,
+            self.down,
+        )
+
+    def stop(self):
+        """Stop it, which writes the log."""
+        self.daemon.stop()
+
+    def count(self, method):
+        """How many requests there were, of a server that has ended."""
+        self.stop()
+        return len(re.findall(rf'"{method} /', (self.place.directory / "requests").read_text()))
+
+    def fetch(self, id):
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.down}/fetch/{id}", timeout=30
+        ) as answer:
+            return answer.read()
+
+
+@pytest.fixture
+def api(place):
+    return Api(place)
+
+
+TREE = {
+    "top": b"abc",
+    "empty": b"",
+    "large": body_of(3_000_000),
+    "a/b/c/deep": b"deep",
+    "a/twin": b"abc",
+    "a/b.txt": b"between",
+    "sp ace/[red]": b"bracketed",
+    "sp ace/caf\u00e9": b"accented",
+    "sp ace/-": b"hyphen",
+}
+
+
+@pytest.fixture
+def tree(place):
+    """A directory with all sorts of files, and links."""
+    top = place.directory / "tree"
+    for path, body in TREE.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(body)
+    (top / "nothing").mkdir()
+    os.mkfifo(top / "pipe")
+    (place.directory / "outside").mkdir()
+    (place.directory / "outside/file").write_bytes(b"not below")
+    (top / "link to a directory").symlink_to("../outside")
+    (top / "link to a file").symlink_to("../outside/file")
+    return top
+
+
+def expected(**more):
+    bodies = {**TREE, "link to a file": b"not below", **more}
+    paths = sorted(f"tree/{path}".encode() for path in bodies)
+    return [content_id(bodies[path.decode()[5:]]).encode() + b"  " + path for path in paths]
+
+
+def test_a_file_that_is_there_is_not_sent_again(place, api):
+    """The same line is printed, once it has been asked for."""
+    (place.directory / "file").write_bytes(b"abc")
+    first = place.sos("put file")
+    assert (first.returncode, first.stderr) == (0, b"")
+    assert first.stdout == f"{content_id(b'abc')}  file\n".encode()
+    assert place.sos("put file file").stdout == first.stdout * 2
+    assert api.count("POST") == 1
+    assert api.count("HEAD") == 4  # the first for either hash
+
+
+def test_standard_input_is_not_asked_for(place, api):
+    """It is sent as it comes, from where it is at."""
+    for _ in range(2):
+        assert place.sos("put -", input=b"abc").stdout == f"{content_id(b'abc')}  -\n".encode()
+    (place.directory / "file").write_bytes(b"a line\nabc")
+    with open(place.directory / "file", "rb", buffering=0) as file:
+        file.seek(7)
+        done = place.sos("put -", stdin=file)
+    assert done.stdout == f"{content_id(b'abc')}  -\n".encode(), done.stderr
+    assert api.count("POST") == 3
+    assert api.count("HEAD") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "asked"),
+    [
+        ("", {"SOS_UPLOAD": "up", "SOS_DOWNLOAD": "down"}, True),
+        ("--to up --from down", {}, True),
+        ("--from down", {"SOS_UPLOAD": "up"}, True),
+        ("--to up", {}, False),
+        ("--to up", {"SOS_DOWNLOAD": "down"}, False),
+        ("", {"SOS_UPLOAD": "up"}, False),
+    ],
+)
+def test_only_who_belongs_to_the_upload_server_is_asked(place, api, options, environment, asked):
+    """What others have need not be there."""
+    urls = {"up": f"http://127.0.0.1:{api.up}", "down": f"http://127.0.0.1:{api.down}"}
+    for name in ("SOS_UPLOAD", "SOS_DOWNLOAD"):
+        place.environment.pop(name)
+    place.environment.update({name: urls[which] for name, which in environment.items()})
+    for which, url in urls.items():
+        options = re.sub(rf"\b{which}\b", url, options)
+    (place.directory / "file").write_bytes(b"abc")
+    for _ in range(2):
+        done = place.sos(f"put file {options}")
+        assert done.stdout == f"{content_id(b'abc')}  file\n".encode(), done.stderr
+    assert api.count("POST") == (1 if asked else 2)
+
+
+def test_a_directory(place, api, tree):
+    """Each file below it, by its path; the second time nothing is sent."""
+    for _ in range(2):
+        done = place.sos("put -r tree")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.splitlines() == expected()
+    for path, body in TREE.items():
+        assert api.fetch(content_id(body)) == body, path
+    assert api.count("POST") <= len(TREE) + 1  # twins that meet are both sent
+
+
+@pytest.mark.parametrize("parallel", [1, 16])
+def test_a_directory_beside_a_file(place, api, tree, parallel):
+    """Each path is there once, whatever way leads to it; metadata goes with all."""
+    (place.directory / "file").write_bytes(b"beside")
+    command = f"put --recursive file tree tree/top /dev/null --parallel {parallel} -H 'X-A: b'"
+    done = place.sos(command)
+    assert (done.returncode, done.stderr) == (0, b"")
+    first = f"{content_id(b'')}  /dev/null\n{content_id(b'beside')}  file".encode()
+    assert done.stdout.splitlines() == [*first.splitlines(), *expected()]
+    assert b"X-A: b" in place.sos(f"stat {content_id(b'deep')}").stdout
+
+
+def test_an_empty_directory(place, api):
+    """There is nothing to do, and that is done."""
+    (place.directory / "none").mkdir()
+    done = place.sos("put -r none")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_odd_names_are_a_line_each(place, api, tree):
+    """In the format of sha1sum, which finds each file by it."""
+    for name in (b"new\nline", b"back\\slash", b"\xff\xfe", b"\x1b[31m"):
+        (tree / os.fsdecode(name)).write_bytes(name)
+    done = place.sos("put -r tree")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(done.stdout.splitlines()) == len(TREE) + 5
+    checked = place.run(["sha1sum"], "--check --strict", input=done.stdout)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_on_a_terminal_odd_names_are_escaped(place, api):
+    """What a file is called cannot steer the terminal; the bar shows it as well."""
+    name = os.fsdecode(b"red]\x1b[31m\n\xff")
+    (place.directory / "[").mkdir()
+    (place.directory / "[" / name).write_bytes(b"abc")
+    shown = f"{content_id(b'abc')}  [/red]\\x1b[31m\\n\\xff"
+    for command in ("put -r [", f"put '[/{name}'"):
+        ours, theirs = pty.openpty()
+        process = place.start_sos(command, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        output = b""
+        while piece := _read(ours):
+            output += piece
+        os.close(ours)
+        assert process.wait(30) == 0, output
+        assert shown in output.decode()
+        assert b"\x1b[31m\n" not in output
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how a terminal ends
+        return b""
+
+
+def test_what_cannot_be_read_is_told(place, api, tree):
+    """A line for each on standard error; the others are stored; exit status 1."""
+    (tree / "dangling").symlink_to("nowhere")
+    (tree / "loop").symlink_to("loop")
+    (tree / "unreadable").symlink_to("/proc/self/mem")
+    done = place.sos("put -r tree missing")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == expected()
+    told = sorted(done.stderr.decode().splitlines())
+    assert told == [
+        "Error: missing: No such file or directory",
+        "Error: tree/dangling: No such file or directory",
+        "Error: tree/loop: Too many levels of symbolic links",
+        "Error: tree/unreadable: Input/output error",
+    ]
+
+
+def test_what_may_not_be_read_is_told(place, api, tree):
+    """Files and directories alike."""
+    (tree / "top").chmod(0)
+    (tree / "a/b/c").chmod(0)
+    # Root can read everything, unless that is taken from it.
+    capabilities = "--bounding-set=-dac_override,-dac_read_search"
+    prefix = ["setpriv", capabilities] if os.geteuid() == 0 else []
+    done = place.run([*prefix, *SOS], "put -r tree")
+    (tree / "a/b/c").chmod(0o700)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == len(expected()) - 2
+    told = sorted(done.stderr.decode().splitlines())
+    assert told == [
+        "Error: tree/a/b/c: Permission denied",
+        "Error: tree/top: Permission denied",
+    ]
+
+
+def test_without_r_a_directory_is_an_error(place, api, tree):
+    """The files beside it are stored."""
+    done = place.sos("put tree tree/top")
+    assert done.returncode == 1
+    assert done.stderr == b"Error: tree: Is a directory\n"
+    assert done.stdout == f"{content_id(b'abc')}  tree/top\n".encode()
+
+
+@pytest.mark.parametrize("command", ["put -r tree -", "put -r tree --parallel 0", "put -r"])
+def test_a_wrong_argument(place, tree, command):
+    """Exit status 2."""
+    done = place.sos(command)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Error: " in done.stderr
+
+
+class TestServersThatAreDown:
+    """What is needed of a server is not there."""
+
+    def test_no_api_server(self, place, tree):
+        """A line for each file, and exit status 1."""
+        up, down = free_ports(2)
+        done = place.sos(f"put -r tree --to http://127.0.0.1:{up} --from http://127.0.0.1:{down}")
+        assert (done.returncode, done.stdout) == (1, b"")
+        told = done.stderr.decode().splitlines()
+        assert len(told) == len(expected())
+        assert all("cannot be reached: connection refused" in line for line in told)
+
+    def test_no_download_server(self, place, api, tree):
+        """What cannot be asked is sent."""
+        (down,) = free_ports(1)
+        done = place.sos(f"put -r tree --from http://127.0.0.1:{down}")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.splitlines() == expected()
+
+    def test_no_upload_server(self, place, api, tree):
+        """What is there already needs none."""
+        place.sos("put -r tree")
+        (tree / "new").write_bytes(b"new")
+        (up,) = free_ports(1)
+        done = place.sos(
+            f"put -r tree --to http://127.0.0.1:{up} --from http://127.0.0.1:{api.down}"
+        )
+        assert done.returncode == 1
+        assert done.stdout.splitlines() == expected()
+        assert done.stderr.startswith(b"Error: tree/new: ")
+
+    def test_one_of_two_blob_servers(self, place, tree):
+        """All is stored on the other; what it has is not sent again."""
+        ports = free_ports(2)
+        blobs = [place.twistd(f"sos-blob --port {port} --store blob{port}", port) for port in ports]
+        urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        api = Api(place, f"--blob-server {urls} --replicate-every 0")
+        blobs[0].stop(signal.SIGKILL)
+        for _ in range(2):
+            done = place.sos("put -r tree --parallel 1")
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert done.stdout.splitlines() == expected()
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/blobs") as answer:
+            held = json.load(answer)
+        assert sorted(held) == sorted({line[:40].decode() for line in expected()})
+        # What a dead server may have is not known, and after a few such answers
+        # the first run asks no more: it sends what is there twice as well.
+        assert api.count("POST") == len(expected())
+
+
+def test_a_digest_that_is_wrong_is_the_clients_error(place, api):
+    """Whatever sends it: curl, say."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{api.up}/upload",
+        data=body_of(3_000_000),
+        headers={"Repr-Digest": f"sha-256=:{'A' * 43}=:"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    assert caught.value.code == 400
+    api.stop()
+    assert not any(Path(place.directory / "data/incoming").iterdir())
+    assert not [path for path in Path(place.directory / "data/bodies").rglob("*") if path.is_file()]

@@ -1,0 +1,298 @@
+"""What ``sos put`` does with a file, against a server in the test's own process."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha1, sha256
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import ensureDeferred as deferred
+
+from sos.cli import files
+from sos.cli.put import put_all
+from sos.cli.uploads import PATIENCE, Uploader
+from sos.errors import Mismatch, NotFound, Unavailable
+from sos.interfaces import BlobInfo
+from sos.metadata import EMPTY
+from sos.stores.exchange import Exchange
+from sos.stores.lane import threads_of
+from sos.stores.memory import MemoryStore
+from sos.web.api import UploadServer
+from sos.web.routes import handler
+from sos.wire.agent import Agent
+from tests.contract import body_of, content_id
+from tests.servers import serving
+
+
+class Stored:
+    """What a download server knows: all that *store* has, each question remembered.
+
+    :ivar before: called with an id before it is answered.
+    """
+
+    def __init__(self, store):
+        self.store = store
+        self.asked = []
+        self.before = lambda id: None
+
+    async def stat(self, id):
+        self.asked.append(id)
+        self.before(id)
+        return await self.store.stat(id)
+
+
+class Api:
+    """An API server, and how often it was sent what."""
+
+    def __init__(self, reactor, url, store, agent):
+        self.reactor, self.url, self.store, self.agent = reactor, url, store, agent
+        self.stored = Stored(store)
+        self.uploads = []
+        self.advanced = []
+
+    def uploader(self, ask=True, metadata=EMPTY):
+        exchange = Exchange(self.url, self.agent, self.reactor)
+        stored = self.stored if ask else None
+        return Uploader(exchange, threads_of(self.reactor), metadata, stored)
+
+    async def put(self, path, uploader=None):
+        return await (uploader or self.uploader()).put(str(path), self.advanced.append)
+
+
+async def _api(reactor, algorithm):
+    agent = Agent(reactor)
+    store = MemoryStore(algorithm=algorithm)
+    answer = handler(UploadServer(store).app)
+    api = Api(reactor, None, store, agent)
+
+    def handle(request):
+        api.uploads.append(request.headers)
+        answer(request)
+
+    async with serving(handle, reactor, agent) as face:
+        api.url = face.name
+        yield api
+
+
+@async_yield_fixture
+async def api(reactor):
+    async for each in _api(reactor, "sha1"):
+        yield each
+
+
+@async_yield_fixture
+async def api_of_sha256(reactor):
+    async for each in _api(reactor, "sha256"):
+        yield each
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"some bytes")
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 10, 70_000, 3_000_000])
+@ensureDeferred
+async def test_a_file_is_sent_once(api, file, size):
+    """With its digest; and when it is there, not again."""
+    body = body_of(size)
+    file.write_bytes(body)
+    assert await api.put(file) == content_id(body)
+    (headers,) = api.uploads
+    digest = files._hash(str(file), _Never()).repr_digest.encode()
+    assert headers[b"repr-digest"] == digest
+    assert headers[b"content-length"] == b"%d" % size
+    assert api.store.blobs[content_id(body)].body == body
+    assert api.store.blobs[content_id(body)].info.metadata == {}
+    assert sum(api.advanced) == size
+    assert await api.put(file) == content_id(body)
+    assert len(api.uploads) == 1
+    assert sum(api.advanced) == 2 * size
+
+
+class _Never:
+    def is_set(self):
+        return False
+
+
+def test_a_hash_is_that_of_the_content(file):
+    """By both algorithms, and as an example of RFC 9530 has it (B.1)."""
+    body = b'{"hello": "world"}\n'
+    file.write_bytes(body)
+    found = files._hash(str(file), _Never())
+    assert found.size == len(body)
+    assert found.ids == {"sha1": sha1(body).hexdigest(), "sha256": sha256(body).hexdigest()}
+    assert found.repr_digest == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+
+
+@ensureDeferred
+async def test_what_is_there_under_the_other_hash_is_there(api_of_sha256, tmp_path):
+    """Both are asked for until an answer tells which of them the server uses."""
+    api = api_of_sha256
+    uploader = api.uploader()
+    ids = []
+    for number in (1, 2):
+        path = tmp_path / str(number)
+        path.write_bytes(path.name.encode())
+        ids.append((sha1(path.read_bytes()).hexdigest(), sha256(path.read_bytes()).hexdigest()))
+        assert await api.put(path, uploader) == ids[-1][1]
+    assert len(api.uploads) == 2
+    assert api.stored.asked == [*ids[0], ids[1][1]]
+    assert await api.put(path) == ids[1][1]
+    assert len(api.uploads) == 2
+
+
+@ensureDeferred
+async def test_another_size_is_another_file(api, file):
+    """Whatever the id says."""
+    id = content_id(b"some bytes")
+
+    class Liar:
+        async def stat(self, asked):
+            return BlobInfo(asked, 9, EMPTY)
+
+    api.stored = Liar()
+    assert await api.put(file) == id
+    assert len(api.uploads) == 1
+
+
+@ensureDeferred
+async def test_what_cannot_be_asked_is_sent(api, tmp_path):
+    """After a few questions in a row without an answer, none is asked."""
+    uploader = api.uploader()
+    replies = [Unavailable("x"), NotFound("x"), *[Unavailable("x")] * PATIENCE]
+
+    class Down:
+        async def stat(self, id):
+            raise replies.pop(0)
+
+    api.stored = uploader._stored = Down()
+    for number in range(8):
+        path = tmp_path / str(number)
+        path.write_bytes(b"%d" % number)
+        await api.put(path, uploader)
+    assert len(api.uploads) == 8
+    assert replies == []
+
+
+@ensureDeferred
+async def test_nothing_is_asked_when_there_is_no_one_to_ask(api, file):
+    """The file is sent."""
+    for _ in range(2):
+        await api.put(file, api.uploader(ask=False))
+    assert api.stored.asked == []
+    assert len(api.uploads) == 2
+
+
+@pytest.mark.parametrize("now", [b"other byte", b"some byte", b"some bytes and more", b""])
+@pytest.mark.parametrize("size", [10, 3_000_000])
+@ensureDeferred
+async def test_a_file_that_changes_is_not_stored(api, file, now, size):
+    """It is sent as another than it was when it was hashed, and that is told."""
+    before = b"some bytes" + body_of(size - 10)
+    file.write_bytes(before)
+    os.utime(file, ns=(1, 1))
+    now += body_of(size - 10) if now else b""
+    api.stored.before = lambda id: file.write_bytes(now)
+    with pytest.raises(Mismatch, match="it was changed while it was uploaded"):
+        await api.put(file)
+    assert api.store.blobs == {}
+
+
+@ensureDeferred
+async def test_a_change_that_cannot_be_seen_is_found_by_the_server(api, file):
+    """By the digest alone: size and time are what they were."""
+    status = file.stat()
+
+    def change(id):
+        file.write_bytes(b"other byte")
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    api.stored.before = change
+    with pytest.raises(Unavailable, match="answered 400: the body's sha-256 is"):
+        await api.put(file)
+    assert api.store.blobs == {}
+
+
+@ensureDeferred
+async def test_a_server_that_checks_nothing_is_checked(api, file):
+    """The id that it answers has to be the hash of the file as it was."""
+    plain = MemoryStore()
+
+    def answer_without_digests(request):
+        request.headers.pop(b"repr-digest")
+        handler(UploadServer(plain).app)(request)
+
+    api.stored.before = lambda id: file.write_bytes(b"other byte")
+    async with serving(answer_without_digests, api.reactor) as face:
+        api.url = face.name
+        with pytest.raises(Mismatch, match="which is not the hash of its content"):
+            await api.put(file)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/uptime"), reason="needs /proc")
+@ensureDeferred
+async def test_a_file_that_does_not_know_its_size_is_streamed(api):
+    """Neither asked for nor announced: it is another one each time it is read."""
+    id = await api.put("/proc/uptime")
+    assert api.store.blobs[id].body
+    (headers,) = api.uploads
+    assert b"repr-digest" not in headers
+    assert api.stored.asked == []
+
+
+@ensureDeferred
+async def test_a_hash_that_is_given_up_stops_reading(file, reactor):
+    """At the next piece."""
+    seen = []
+
+    def run_in_thread(function, path, stopped):
+        seen.append(stopped)
+        return Deferred()
+
+    work = deferred(files.hashed(str(file), run_in_thread))
+    assert not seen[0].is_set()
+    work.addErrback(lambda failure: failure.trap(CancelledError))
+    work.cancel()
+    assert seen[0].is_set()
+    assert files._hash(str(file), seen[0]).size == 0
+
+
+class TestAll:
+    """Many files at once."""
+
+    def test_so_many_and_no_more(self):
+        """The next begins when one has ended; results are in the order of the names."""
+        started = {}
+
+        async def work(name):
+            started[name] = Deferred()
+            return await started[name]
+
+        done = deferred(put_all("abcde", work, 2))
+        for name, so_far in [("b", "abc"), ("a", "abcd"), ("d", "abcde")]:
+            started[name].callback(name.upper())
+            assert "".join(started) == so_far
+        assert not done.called
+        for name in "ce":
+            started[name].callback(name.upper())
+        assert list(done.result.items()) == list(zip("abcde", "ABCDE", strict=True))
+
+    def test_one_that_fails_is_told_and_left_out(self, capsys):
+        """The others go on."""
+
+        async def work(name):
+            if name == "b":
+                raise Unavailable("no\nserver")
+            if name == "c":
+                raise OSError(5, "Input/output error")
+            return name
+
+        done = deferred(put_all("abcd", work, 1))
+        assert done.result == {"a": "a", "d": "d"}
+        told = capsys.readouterr().err.splitlines()
+        assert told == [r"Error: b: no\nserver", "Error: c: Input/output error"]
