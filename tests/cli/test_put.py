@@ -227,6 +227,8 @@ def test_what_cannot_be_read_is_told(place, api, tree):
         "Error: tree/loop: Too many levels of symbolic links",
         "Error: tree/unreadable: Input/output error",
     ]
+    # What is not even looked at counts as well.
+    assert place.sos("put -r tree/a missing").returncode == 1
 
 
 def test_what_may_not_be_read_is_told(place, api, tree):
