@@ -15,7 +15,7 @@ from sos.interfaces import Blob, BlobInfo, Groups, IBlobStore, IBlobWriter, Span
 from sos.metadata import EMPTY, Metadata
 from sos.placement import interleaved
 from sos.stores.lane import RunInThread
-from sos.stores.spool import Spooled, SpooledWriter
+from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.transfer import transfer
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ T = TypeVar("T")
 _log = Logger()
 
 
-@implementer(IBlobStore)
+@implementer(IPlacingStore)
 class ReplicatedStore:
     """Writes to the first member that takes a blob, reads from the first that has it.
 
@@ -75,9 +75,10 @@ class ReplicatedStore:
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         digest = BodyDigest(id, self._algorithm, size)
-        return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
+        return SpooledWriter(digest, metadata, self.place, self._run_in_thread)
 
-    async def _place(self, spooled: Spooled) -> BlobInfo:
+    async def place(self, spooled: Spooled) -> BlobInfo:
+        """Store a whole body on the first member that takes it."""
         # What failed where is for the log: who uploads is not to know the servers.
         failures: list[SOSError] = []
         for member in self._members:
