@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.logger import Logger
 
 from sos.digest import BodyDigest
-from sos.errors import NotFound, Unavailable
+from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
 from sos.manifest import Chunk
 
@@ -33,8 +33,9 @@ class Part:
 def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
     """Yield what a part of the whole consists of, chunk by chunk."""
     for chunk in chunks:
-        if start < chunk.size and stop > 0:
-            yield Part(chunk, max(start, 0), min(stop, chunk.size))
+        part = Part(chunk, max(start, 0), min(stop, chunk.size))
+        if part.start < part.stop:
+            yield part
         start -= chunk.size
         stop -= chunk.size
 
@@ -63,10 +64,11 @@ class AssembledBody:
         self._pieces = self._all() if digest is None else self._verified(digest)
 
     async def begin(self) -> None:
-        """Open the first chunk.  Raises Unavailable."""
+        """Open the first chunk, if there is one.  Raises Unavailable."""
         self._open_ahead(1)
-        part, opening = self._ahead.popleft()
-        self._ahead.append((part, succeed(await opening)))
+        if self._ahead:
+            part, opening = self._ahead.popleft()
+            self._ahead.append((part, succeed(await opening)))
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         return self._pieces
@@ -76,9 +78,8 @@ class AssembledBody:
         while self._ahead:
             _, opening = self._ahead.popleft()
             opening.cancel()
-            opening.addCallbacks(
-                lambda blob: ensureDeferred(close(blob.body)), lambda failure: None
-            )
+            with suppress(SOSError, CancelledError):
+                await close((await opening).body)
 
     async def _verified(self, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
         """Pass all pieces on, the last of them only when all match *digest*."""
@@ -154,7 +155,8 @@ async def close(body: bytes | Pieces) -> None:
 async def _pieces(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
     """Yield the pieces of *body*, and close it."""
     if isinstance(body, bytes):
-        yield body
+        if body:
+            yield body
     else:
         async with aclosing(body):
             async for piece in body:
