@@ -111,6 +111,15 @@ def test_the_mark_is_the_size_of_the_whole(mark):
         parse(written().encode(), ID, mark)
 
 
+@pytest.mark.parametrize("size", [4, 3.0, 10**18])
+def test_the_size_of_the_whole_is_that_of_its_chunks(size):
+    """Even when the mark says the same as the manifest; and it is one that a header can tell."""
+    first = size - 2 if size == 10**18 else 1
+    chunks = [("0" * 40, first), ("1" * 40, 2)]
+    with pytest.raises(Mismatch):
+        parse(written(size=size, chunks=chunks).encode(), ID, str(size))
+
+
 @pytest.mark.parametrize("mark", ["", "0", "03", "+3", "-3", "3\n", "\u0663", "1" * 19])
 def test_a_mark_that_is_no_size(mark):
     """Is told from one that is, without a look at the manifest."""

@@ -99,15 +99,14 @@ class ChunkedStore:
         start, stop = span or (0, found.size)
         digest = BodyDigest(id) if span is None else None
         body = AssembledBody(self.read, parts(found.chunks, start, stop), digest)
+        await body.begin()
+        info = _shown(blob.info, found.size)
+        if stop - start > SMALL_BODY:
+            return Blob(info, body)
         try:
-            await body.begin()
-            info = _shown(blob.info, found.size)
-            return Blob(info, body if stop - start > SMALL_BODY else await gather(body))
-        except BaseException as error:
-            await body.aclose()
-            if isinstance(error, Mismatch):
-                raise Unavailable(f"the chunks of {id} are not what it was: {error}") from error
-            raise
+            return Blob(info, await gather(body))
+        except Mismatch as error:
+            raise Unavailable(f"the chunks of {id} are not what it was: {error}") from error
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None

@@ -321,7 +321,23 @@ async def test_a_chunk_of_another_length_is_not_used(large_chunks, placing, ids,
         pieces, error = await pieces_of(large_chunks, id, span)
         assert isinstance(error, Unavailable)
         assert len(b"".join(pieces)) <= 6 * MANY
+    if told:
+        _, error = await pieces_of(large_chunks, id, (5 * MANY + 3, 5 * MANY + 9))
+        assert isinstance(error, Unavailable)
     assert placing.open == set()
+
+
+@ensureDeferred
+async def test_a_part_that_comes_empty_is_no_piece(reactor, ids):
+    """Nothing follows what there is of the chunk, and that is told."""
+    kept = MemoryStore()
+    store = over(replicated(reactor, kept), reactor, MANY)
+    id = (await put(store, LARGE)).id
+    held = kept.blobs[ids[5]]
+    short = evolve(held, info=evolve(held.info, size=None), body=held.body[:-1])
+    kept.blobs[ids[5]] = short
+    _, error = await pieces_of(store, id)
+    assert isinstance(error, Unavailable)
 
 
 @ensureDeferred
@@ -334,7 +350,8 @@ async def test_a_manifest_that_lies_is_found_out(placing, store):
             await put(placing, each)
         await put(placing, encode(Manifest(id, len(body), chunks)), id, {MARK: str(len(body))})
         _, error = await pieces_of(store, id)
-        assert isinstance(error, (Unavailable, Mismatch))
+        assert isinstance(error, Mismatch if len(body) > SMALL_BODY else Unavailable)
+    assert placing.open == set()
 
 
 @pytest.mark.parametrize("metadata", [{MARK: "1"}, {MARK: "x"}, {MARK: ""}])
@@ -405,6 +422,21 @@ class HangingStore(PlacingStore):
             finally:
                 self.waiting -= 1
         return await super().read(id, span)
+
+
+@ensureDeferred
+async def test_what_is_being_opened_is_given_up_with_the_body(reactor, ids):
+    """Its reader waits for nothing then."""
+    placing = HangingStore()
+    store = over(placing, reactor, MANY)
+    id = (await put(store, LARGE)).id
+    placing.hung = ids[2]
+    blob = await store.read(id)
+    await anext(aiter(blob.body))
+    assert placing.waiting == 1
+    await blob.body.aclose()
+    assert placing.waiting == 0
+    assert placing.open == set()
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 7])
@@ -579,14 +611,15 @@ async def test_nothing_is_left_of_an_upload_that_ends(placing, reactor, end):
     assert placing.blobs == {}
 
 
+@pytest.mark.parametrize("pieces", [1, 40])
 @ensureDeferred
-async def test_no_file_is_left_of_one_that_succeeds(placing, reactor):
+async def test_no_file_is_left_of_one_that_succeeds(placing, reactor, pieces):
     """Neither after an upload nor while it goes on: what is placed is forgotten."""
     before = spools()
     store = over(placing, reactor, 2 * SMALL_BODY)
     most = 0
     writer = store.writer()
-    for _ in range(40):
+    for _ in range(pieces):
         await writer.write(body_of(SMALL_BODY + 1))
         most = max(most, spools() - before)
     await writer.commit()
