@@ -336,7 +336,7 @@ async def test_a_part_that_comes_empty_is_no_piece(reactor, ids):
     held = kept.blobs[ids[5]]
     short = evolve(held, info=evolve(held.info, size=None), body=held.body[:-1])
     kept.blobs[ids[5]] = short
-    _, error = await pieces_of(store, id)
+    _, error = await pieces_of(store, id, (0, len(LARGE)))
     assert isinstance(error, Unavailable)
 
 
