@@ -245,6 +245,14 @@ def limit(text: str) -> int:
     return number
 
 
+def chunk_size(text: str) -> int:
+    """A size of 64 KiB or more, or 0."""
+    number = size(text)
+    if 0 < number < 64 * 1024:
+        raise ValueError(f"{text} is not the size of a chunk: 64K or more, or 0")
+    return number
+
+
 def algorithm(text: str) -> str:
     """The hash that names new content: ``sha1`` or ``sha256``."""
     if text not in ids.ALGORITHMS:
@@ -268,4 +276,5 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "replicate-every": seconds,
     "hash": algorithm,
     "max-size": limit,
+    "chunk-size": chunk_size,
 }

@@ -7,8 +7,9 @@ from functools import partial
 
 from attrs import frozen
 
-from sos import ids
+from sos import ids, manifest
 from sos.errors import Incomplete, Mismatch
+from sos.metadata import Metadata
 
 # By the name of the algorithm; None for the bodies of opaque names, whose
 # names say nothing about them.
@@ -57,13 +58,69 @@ class BodyDigest:
         Raises :exc:`~sos.errors.Incomplete` when it is not of the expected
         size, :exc:`~sos.errors.Mismatch` when it does not hash to its id.
         """
-        if self._expected_size not in (None, self.size):
-            raise Incomplete(f"{self.size} bytes came, {self._expected_size} were announced")
+        self._check_size()
         if self._id is None:
             return self._hash.hexdigest()
         if self._by_content is not None and self._hash.hexdigest() != self._id:
             raise Mismatch(f"the body hashes to {self._hash.hexdigest()}, not to its id {self._id}")
         return self._id
+
+    def _check_size(self) -> None:
+        if self._expected_size not in (None, self.size):
+            raise Incomplete(f"{self.size} bytes came, {self._expected_size} were announced")
+
+
+class ManifestDigest(BodyDigest):
+    """The hash and size of a body that has to be the manifest of the object *id*.
+
+    It is gathered, for it can be judged as a whole alone.
+
+    :param mark: the value of the header that marks it, see :mod:`sos.manifest`.
+    """
+
+    def __init__(
+        self, id: str | None, mark: str, algorithm: str, expected_size: int | None
+    ) -> None:
+        super().__init__(id, algorithm, expected_size)
+        self._mark = mark
+        self._pieces: list[bytes] = []
+
+    def update(self, piece: bytes) -> None:
+        """Add the next *piece*; raises Mismatch when that is too much for a manifest."""
+        super().update(piece)
+        if self.size > manifest.MAX_BYTES:
+            self._pieces.clear()
+            raise Mismatch(f"a manifest of over {manifest.MAX_BYTES} bytes")
+        self._pieces.append(piece)
+
+    def verified_id(self) -> str:
+        """Return the id of the object.
+
+        Raises :exc:`~sos.errors.Incomplete` when the body is not of the
+        expected size, :exc:`~sos.errors.Mismatch` when it is not the object's
+        manifest.
+        """
+        self._check_size()
+        if self._id is None:
+            raise Mismatch("a manifest without the id of its object")
+        manifest.parse(b"".join(self._pieces), self._id, self._mark)
+        return self._id
+
+
+def body_digest(
+    id: str | None,
+    metadata: Metadata,
+    algorithm: str = ids.DEFAULT_ALGORITHM,
+    expected_size: int | None = None,
+) -> BodyDigest:
+    """Return what verifies the body of a blob: as a manifest, if *metadata* marks it as one.
+
+    The arguments are those of :class:`BodyDigest`.
+    """
+    mark = metadata.get(manifest.MARK)
+    if mark is None:
+        return BodyDigest(id, algorithm, expected_size)
+    return ManifestDigest(id, mark, algorithm, expected_size)
 
 
 def hash_of(id: str, body: bytes) -> bytes:

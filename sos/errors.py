@@ -49,7 +49,7 @@ class NotFound(SOSError):
 
 
 class Mismatch(SOSError):
-    """The bytes do not hash to the content id they came under."""
+    """The bytes do not hash to the content id they came under, or are not its manifest."""
 
 
 class Conflict(SOSError):

@@ -121,11 +121,13 @@ class IBlobWriter(Interface):
         """Make the blob durable, and only then return its id and size.
 
         A blob that the store holds already is a success, and keeps the
-        metadata and the time that it has.  Raises Incomplete when the body is
+        metadata and the time that it has; an object and its manifest, see
+        :mod:`sos.manifest`, are one blob.  Raises Incomplete when the body is
         not of the size announced, Mismatch when it does not hash to its
-        content id, Conflict when an opaque name holds other bytes, and
-        NoSpace, ReadOnly or Unavailable; then nothing was stored, but for
-        Unavailable, after which it may have been.
+        content id or, where the metadata marks it, is not its manifest,
+        Conflict when an opaque name holds other bytes, and NoSpace, ReadOnly
+        or Unavailable; then nothing was stored, but for Unavailable, after
+        which it may have been.
         """
 
     def abort() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 
 from sos.errors import InvalidMetadata
+from sos.manifest import MARK
 
 Metadata = Mapping[str, str]
 
@@ -50,18 +51,23 @@ _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FORBIDDEN = re.compile("[\r\n\0]")
 
 
-def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def from_headers(
+    headers: Iterable[tuple[bytes, bytes]], kept: Container[str] = ()
+) -> dict[str, str]:
     """Collect the metadata among *headers*, pairs of name and value.
 
     A header sent twice is joined by a comma (RFC 9110, 5.3).  Raises
     :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
+
+    :param kept: names that are kept although they are excluded elsewhere:
+        servers tell each other more than a client may tell them.
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
         if raw_name[:2] not in (b"X-", b"x-"):
             continue
         name = canonical_name(raw_name.decode("latin-1"))
-        if is_excluded(name):
+        if is_excluded(name) and name not in kept:
             continue
         value = raw_value.decode("utf-8", "surrogateescape")
         found[name] = f"{found[name]}, {value}" if name in found else value
@@ -80,17 +86,19 @@ def check(metadata: Metadata) -> dict[str, str]:
     """Return *metadata* if it can be kept, or raise InvalidMetadata.
 
     The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
-    CR, LF or NUL.
+    CR, LF or NUL.  The mark of a manifest comes on top of what the limits leave.
     """
-    if len(metadata) > MAX_FIELDS:
-        raise InvalidMetadata(f"{len(metadata)} X-* headers, at most {MAX_FIELDS} are kept")
+    fields = len(metadata) - (MARK in metadata)
+    if fields > MAX_FIELDS:
+        raise InvalidMetadata(f"{fields} X-* headers, at most {MAX_FIELDS} are kept")
     total = 0
     for name, value in metadata.items():
         if _TOKEN.fullmatch(name) is None:
             raise InvalidMetadata(f"{name[:80]!a} is not the name of an X-* header")
         if _FORBIDDEN.search(value):
             raise InvalidMetadata(f"the value of {name} holds a CR, LF or NUL")
-        total += len(name) + len(value.encode("utf-8", "surrogateescape"))
+        if name != MARK:
+            total += len(name) + len(value.encode("utf-8", "surrogateescape"))
     if total > MAX_BYTES:
         raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
     return dict(metadata)

@@ -16,6 +16,8 @@ from sos.digest import PartitionDigest, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
 from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IDigestedStore
+from sos.manifest import MARK, Chunk, Manifest
+from sos.manifest import encode as encode_manifest
 from sos.metadata import EMPTY, Metadata, encode
 from sos.transfer import transfer
 
@@ -256,6 +258,83 @@ class StoreContract:
         """The status of a store that is well has no reason why it is not."""
         status = await store.status()
         assert (status.writable, status.reason) == (True, None)
+
+
+def manifest_of(body: bytes, chunk_size: int) -> tuple[str, bytes, Metadata]:
+    """Return id, body and metadata of the manifest of *body*, in chunks of one size."""
+    cut = [body[start : start + chunk_size] for start in range(0, len(body), chunk_size)]
+    chunks = tuple(Chunk(content_id(chunk), len(chunk)) for chunk in cut)
+    whole = Manifest(content_id(body), len(body), chunks)
+    return whole.id, encode_manifest(whole), {MARK: str(len(body)), "X-Name": "n"}
+
+
+class ManifestContract:
+    """Inherit as well, where a store keeps manifests."""
+
+    @pytest.mark.parametrize("chunk_size", [1000, 30])
+    @ensureDeferred
+    async def test_a_manifest_is_kept_under_the_id_of_its_object(self, store, chunk_size):
+        """It is verified as what it is, comes back with its mark, and in parts."""
+        id, text, metadata = manifest_of(body_of(50_000), chunk_size)
+        assert (len(text) > SMALL_BODY) == (chunk_size == 30)
+        assert (await put(store, text, id, metadata)).id == id
+        for blob in (await store.read(id), await store.read(id, (0, len(text)))):
+            assert (blob.info.size, blob.info.metadata) == (len(text), metadata)
+            assert await content(blob) == text
+        info = await store.stat(id)
+        assert (info.size, info.metadata) == (len(text), metadata)
+        await put(store, text, id, metadata)
+        assert await store.listing() == [id]
+
+    @pytest.mark.parametrize("chunk_size", [1000, 30])
+    @pytest.mark.parametrize("wrong", ["another", "the object", "mark", "id", "name", "none"])
+    @ensureDeferred
+    async def test_what_is_no_manifest_of_its_object_is_refused(self, store, wrong, chunk_size):
+        """And nothing is stored."""
+        body = body_of(50_000)
+        id, text, metadata = manifest_of(body, chunk_size)
+        id, text, metadata = {
+            "another": (id, manifest_of(body + b"!", chunk_size)[1], metadata),
+            "the object": (id, body, metadata),
+            "mark": (id, text, {MARK: "50001"}),
+            "id": (content_id(text), text, metadata),
+            "name": ("name", text, metadata),
+            "none": (None, text, metadata),
+        }[wrong]
+        with pytest.raises(Mismatch):
+            await put(store, text, id, metadata)
+        with pytest.raises(Mismatch):
+            await put(store, text, id, {**metadata, MARK: "x"})
+        assert await store.listing() == []
+
+    @ensureDeferred
+    async def test_a_manifest_without_its_mark_is_refused(self, store):
+        """A body that does not hash to its id is what it is."""
+        id, text, _ = manifest_of(body_of(5000), 1000)
+        with pytest.raises(Mismatch):
+            await put(store, text, id)
+        assert await store.listing() == []
+
+    @pytest.mark.parametrize("size", [5000, 100_000])
+    @pytest.mark.parametrize("first", ["object", "manifest"])
+    @ensureDeferred
+    async def test_an_object_and_its_manifest_are_the_same_blob(self, store, first, size):
+        """Whichever comes second is a success, and leaves the first as it is."""
+        body = body_of(size)
+        id, text, metadata = manifest_of(body, 1000)
+        both = [(text, metadata), (body, {"X-Name": "m"})]
+        if first == "object":
+            both.reverse()
+        (held, kept), (other, ignored) = both
+        await put(store, held, id, kept)
+        info = await put(store, other, id, ignored)
+        assert (info.id, info.size) == (id, len(other))
+        blob = await store.read(id)
+        assert blob.info.metadata == kept
+        assert await content(blob) == held
+        another = manifest_of(body, 700)[1]
+        await put(store, another, id, metadata)
+        assert await content(await store.read(id)) == held
 
 
 class DigestContract:

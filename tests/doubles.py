@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from sos.errors import Unavailable
-from sos.interfaces import IBlobStore, IBlobWriter
+from sos.interfaces import Blob, IBlobStore, IBlobWriter
 from sos.metadata import EMPTY
 from sos.stores.memory import MemoryStore
+from sos.stores.spool import IPlacingStore
+from sos.transfer import transfer
 
 
 @implementer(IBlobStore)
@@ -55,8 +59,6 @@ class BrokenBodyStore(MemoryStore):
     """Breaks off in the middle of every body that it is asked for."""
 
     async def read(self, id, span=None):
-        from attrs import evolve
-
         blob = await super().read(id, span)
 
         async def broken():
@@ -64,3 +66,78 @@ class BrokenBodyStore(MemoryStore):
             raise Unavailable(f"{self.name} broke off")
 
         return evolve(blob, body=broken())
+
+
+@implementer(IPlacingStore)
+class PlacingStore(MemoryStore):
+    """Takes whole bodies, and tells what it was asked for and what is under way.
+
+    :ivar refused: the errors with which to fail the placing of ids.
+    :ivar held: while it is a list, placing waits for the Deferreds that it puts there.
+    :ivar broken: ids whose bodies break off in the middle, once.
+    :ivar asked: what was asked, as method, id, and span.
+    :ivar placed: the ids that were to be placed.
+    :ivar open: the bodies that are being read.
+    """
+
+    def __init__(self):
+        super().__init__("placing")
+        self.refused = {}
+        self.held = None
+        self.broken = set()
+        self.asked = []
+        self.placed = []
+        self.open = set()
+
+    async def place(self, spooled):
+        self.placed.append(spooled.id)
+        try:
+            if self.held is not None:
+                waiting = Deferred()
+                self.held.append(waiting)
+                try:
+                    await waiting
+                finally:
+                    self.held.remove(waiting)
+            if spooled.id in self.refused:
+                raise self.refused[spooled.id]
+            writer = self.writer(spooled.id, spooled.metadata, spooled.size)
+            return await transfer(spooled.body(), writer)
+        finally:
+            spooled.close()
+
+    async def stat(self, id):
+        self.asked.append(("stat", id))
+        return await super().stat(id)
+
+    async def read(self, id, span=None):
+        self.asked.append(("read", id, span))
+        body = self._stored(id).body
+        asked = body if span is None else body[slice(*span)]
+        return Blob(self.blobs[id].info, _OpenBody(self, id, asked))
+
+
+class _OpenBody:
+    """A body of at least two pieces, unless it is of one byte."""
+
+    def __init__(self, store, id, body):
+        self._store = store
+        self._pieces = self._read(id, body)
+        store.open.add(self)
+
+    async def _read(self, id, body):
+        half = (len(body) + 1) // 2
+        if half:
+            yield body[:half]
+        if id in self._store.broken:
+            self._store.broken.remove(id)
+            raise Unavailable(f"{id} broke off")
+        if body[half:]:
+            yield body[half:]
+
+    def __aiter__(self):
+        return self._pieces
+
+    async def aclose(self):
+        await self._pieces.aclose()
+        self._store.open.discard(self)

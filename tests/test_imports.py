@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 #: Each layer may import from itself and from those above it in this list.
 LAYERS = (
-    ("__init__", "errors", "ids", "metadata", "config", "digest", "placement", "plan"),
+    ("__init__", "errors", "ids", "metadata", "config", "digest", "manifest", "placement", "plan"),
     ("interfaces",),
     ("transfer", "repeating"),
     ("wire", "stores"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sos import metadata
 from sos.errors import InvalidMetadata
+from sos.manifest import MARK
 
 
 def test_x_headers_are_kept_in_canonical_spelling():
@@ -37,6 +38,7 @@ def test_a_header_sent_twice_is_joined():
         b"X-Content-Type-Options",
         b"X-Frame-Options",
         b"X-Sos-Nonce",
+        b"X-Sos-Manifest",
         b"X-HTTP-Method-Override",
     ],
 )
@@ -73,6 +75,15 @@ def test_there_is_a_limit():
     assert metadata.from_headers([(b"X-A", b"v" * 4093)])
     with pytest.raises(InvalidMetadata, match="at most 4096"):
         metadata.from_headers([(b"X-A", b"v" * 4094)])
+
+
+def test_what_servers_tell_each_other_is_kept_where_it_is_asked_for():
+    """And nothing else that is excluded; the mark comes on top of the limits."""
+    headers = [(b"x-sos-manifest", b"10"), (b"X-Sos-Nonce", b"1"), (b"X-Real-IP", b"1")]
+    assert metadata.from_headers(headers, kept=(MARK,)) == {MARK: "10"}
+    many = [(b"X-%d" % n, b"") for n in range(89)]
+    full = [*headers, *many, (b"X-A", b"v" * (4093 - sum(len(name) for name, _ in many)))]
+    assert len(metadata.from_headers(full, kept=(MARK,))) == 91
 
 
 @pytest.mark.parametrize("name", ["Y-A", "X-", "X-a b", "X-a:", "X-\u00e9", "X-a\n"])

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 # At most so many bytes of bodies, and so many pieces of work.
-_MOST_BYTES = 64 * 1024 * 1024
+_MOST_BYTES = 256 * 1024 * 1024
 _MOST = 256
 
 

@@ -26,7 +26,7 @@ def shielded(work: Deferred[T]) -> Deferred[T]:
 
 
 class Lane:
-    """Runs one thing at a time on another thread.
+    """Runs things on other threads, and cleans up when they have ended.
 
     The owner's cancellation does not stop what a thread is in the middle of,
     so cleaning up has to wait for that: closing a descriptor under a running
@@ -35,29 +35,33 @@ class Lane:
 
     def __init__(self, run_in_thread: RunInThread) -> None:
         self._run_in_thread = run_in_thread
-        self._running: Deferred[Any] | None = None
+        self._running = 0
+        self._clean_ups: list[Callable[[], None]] = []
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Run ``function(*args)``; the one before it has ended."""
+        """Run ``function(*args)``."""
         work = self._run_in_thread(function, *args)
-        # Another reference to the work's end, which never carries its failure.
-        ended: Deferred[None] = Deferred()
-        self._running = ended
+        self._running += 1
+        # Another Deferred, whose cancellation leaves the work alone.
         result: Deferred[T] = Deferred()
 
         def pass_on(outcome: Any) -> None:
-            ended.callback(None)
+            self._running -= 1
+            if not self._running:
+                clean_ups, self._clean_ups = self._clean_ups, []
+                for clean_up in clean_ups:
+                    clean_up()
             result.callback(outcome)
 
         work.addBoth(pass_on)
         return result
 
     def afterwards(self, clean_up: Callable[[], None]) -> None:
-        """Call *clean_up* now, or as soon as what runs has ended."""
-        if self._running is None:
-            clean_up()
+        """Call *clean_up* now, or as soon as nothing runs any more."""
+        if self._running:
+            self._clean_ups.append(clean_up)
         else:
-            self._running.addCallback(lambda _: clean_up())
+            clean_up()
 
 
 def threads_of(reactor: Any) -> RunInThread:

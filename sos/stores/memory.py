@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from attrs import frozen
+from attrs import evolve, frozen
 from zope.interface import implementer
 
 from sos import ids
-from sos.digest import BodyDigest, PartitionDigest, record_sum
+from sos.digest import PartitionDigest, body_digest, record_sum
 from sos.errors import Conflict, NotFound
 from sos.interfaces import (
     SMALL_BODY,
@@ -99,7 +99,7 @@ class _MemoryWriter:
     ) -> None:
         self._store = store
         self._metadata = metadata
-        self._digest = BodyDigest(id, store.algorithm, size)
+        self._digest = body_digest(id, metadata, store.algorithm, size)
         self._pieces: list[bytes] = []
 
     async def write(self, piece: bytes) -> None:
@@ -114,7 +114,10 @@ class _MemoryWriter:
             held = _Stored(info, b"".join(self._pieces), self._digest.value())
             self._store.blobs[id] = held
         elif held.hash != self._digest.value():
-            raise Conflict(f"the name {id} is taken by other bytes")
+            if ids.algorithm(id) is None:
+                raise Conflict(f"the name {id} is taken by other bytes")
+            # The object itself is held for its manifest, or the other way round.
+            return evolve(held.info, size=self._digest.size)
         return held.info
 
     def abort(self) -> None:

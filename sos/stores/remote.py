@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import BodyDigest, PartitionDigest
+from sos.digest import PartitionDigest, body_digest
 from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
@@ -28,6 +28,7 @@ from sos.interfaces import (
     Span,
     StoreStatus,
 )
+from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
@@ -74,7 +75,7 @@ class RemoteStore:
         try:
             size = None if response.length is UNKNOWN_LENGTH else int(response.length)
             info = self._info(id, response, size)
-            digest = BodyDigest(id, expected_size=size)
+            digest = body_digest(id, info.metadata, expected_size=size)
             start = await beginning(body, SMALL_BODY)
             if len(start) > SMALL_BODY:
                 return Blob(info, RemoteBody(start, body, digest, size))
@@ -105,7 +106,7 @@ class RemoteStore:
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         if id is None:
-            digest = BodyDigest(None, self._algorithm, size)
+            digest = body_digest(None, metadata, self._algorithm, size)
             return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
         return Upload(self._exchange, self._path + id, id, metadata, size)
 
@@ -169,7 +170,7 @@ class RemoteStore:
             for value in values
         ]
         try:
-            return BlobInfo(id, size, metadata_format.from_headers(fields))
+            return BlobInfo(id, size, metadata_format.from_headers(fields, kept=(MARK,)))
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
 

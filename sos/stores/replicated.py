@@ -20,7 +20,6 @@ from sos.interfaces import (
     Blob,
     BlobInfo,
     Groups,
-    IBlobStore,
     IBlobWriter,
     Pieces,
     Span,
@@ -35,7 +34,7 @@ from sos.stores.patience import Patience
 from sos.stores.peers import Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
-from sos.stores.spool import Spooled, SpooledWriter
+from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.transfer import one_piece, transfer
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ class Copying:
     wanted: int = 2
 
 
-@implementer(IBlobStore)
+@implementer(IPlacingStore)
 class ReplicatedStore:
     """Keeps each blob on several members of one of its groups.
 

@@ -16,7 +16,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from sos.digest import BodyDigest
-from sos.interfaces import BlobInfo, IBlobWriter, Pieces
+from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
 from sos.metadata import Metadata
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane, RunInThread
@@ -40,6 +40,66 @@ class Spooled:
     close: Callable[[], None]
 
 
+class IPlacingStore(IBlobStore):
+    """A store that takes whole bodies as well, each of which it can send to several places."""
+
+    async def place(spooled: Spooled) -> BlobInfo:
+        """Store a whole body, durably, and only then return what is stored.
+
+        It is closed, now or when the last copy of it has been made, whatever
+        happens.  Raises what :meth:`~sos.interfaces.IBlobWriter.commit` does.
+        """
+
+
+class Spool:
+    """Gathers a body, which can then be read as often as need be.
+
+    :param digest: takes the body's hash and size on the way, where the file
+        is written.
+    """
+
+    def __init__(self, digest: BodyDigest, run_in_thread: RunInThread) -> None:
+        self.digest = digest
+        self._lane = Lane(run_in_thread)
+        self._received = ReceivedBody(digest, _unnamed_file, self._lane)
+        self._body: bytes | None = None
+
+    async def write(self, piece: bytes) -> None:
+        """Take the next *piece*; returns when there is room for another."""
+        await self._received.write(piece)
+
+    async def finish(self) -> None:
+        """Nothing more comes: what came is hashed, and can be read."""
+        self._body = await self._received.whole()
+
+    def spooled(self, id: str, metadata: Metadata) -> Spooled:
+        """Return the finished body, to be stored under *id*; closing it discards this."""
+        body = self._body
+        return Spooled(
+            id=id,
+            size=self.digest.size,
+            metadata=metadata,
+            body=self._reread if body is None else lambda: body,
+            close=self.discard,
+        )
+
+    async def _reread(self) -> AsyncGenerator[bytes, None]:
+        position = 0
+        while piece := await self._lane.run(self._read_at, position):
+            yield piece
+            position += len(piece)
+
+    def _read_at(self, position: int) -> bytes:
+        file = self._received.file
+        assert file is not None
+        with disk_errors():
+            return os.pread(file.fileno(), _READ_SIZE, position)
+
+    def discard(self) -> None:
+        """Forget the body."""
+        self._received.discard()
+
+
 @implementer(IBlobWriter)
 class SpooledWriter:
     """Gathers a body, then hands it to *place*.
@@ -57,41 +117,21 @@ class SpooledWriter:
     ) -> None:
         self._metadata = metadata
         self._place = place
-        self._lane = Lane(run_in_thread)
-        self._received = ReceivedBody(digest, _unnamed_file, self._lane)
+        self._spool = Spool(digest, run_in_thread)
         self._placing = False
 
     async def write(self, piece: bytes) -> None:
-        await self._received.write(piece)
+        await self._spool.write(piece)
 
     async def commit(self) -> BlobInfo:
-        body = await self._received.whole()
-        digest = self._received.digest
-        whole = Spooled(
-            id=digest.verified_id(),
-            size=digest.size,
-            metadata=self._metadata,
-            body=self._reread if body is None else lambda: body,
-            close=self._received.discard,
-        )
+        await self._spool.finish()
+        id = self._spool.digest.verified_id()
         self._placing = True
-        return await self._place(whole)
-
-    async def _reread(self) -> AsyncGenerator[bytes, None]:
-        position = 0
-        while piece := await self._lane.run(self._read_at, position):
-            yield piece
-            position += len(piece)
-
-    def _read_at(self, position: int) -> bytes:
-        file = self._received.file
-        assert file is not None
-        with disk_errors():
-            return os.pread(file.fileno(), _READ_SIZE, position)
+        return await self._place(self._spool.spooled(id, self._metadata))
 
     def abort(self) -> None:
         if not self._placing:
-            self._received.discard()
+            self._spool.discard()
 
 
 def _unnamed_file() -> IO[bytes]:

@@ -16,6 +16,7 @@ from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore
 from sos.replication import ReplicationService
+from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tap import cluster, local
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, object] = {
     "replicate-every": 60.0,
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
+    "chunk-size": 8 * 1024 * 1024,
 }
 
 _NO_SERVERS = (
@@ -43,8 +45,8 @@ _NO_SERVERS = (
     "everything here by --store DIR"
 )
 
-# Descriptors for one connection: itself, its spool, and connections to servers.
-_FILES = 4
+# Descriptors for one connection: itself, its spools, and connections to servers.
+_FILES = 8
 
 
 class Options(DaemonOptions):
@@ -81,6 +83,13 @@ class Options(DaemonOptions):
         ),
         parameter(
             "hash", None, None, "Of new ids: sha1, sha256. [default: sha1]", config.algorithm
+        ),
+        parameter(
+            "chunk-size",
+            None,
+            None,
+            "Cut larger objects into chunks of this size, 0: none. [default: 8M]",
+            config.chunk_size,
         ),
         parameter("max-size", None, None, "Refuse larger objects (64K, 8M, 5G).", config.limit),
         parameter("access-log", None, None, "Write each request to this file."),
@@ -175,7 +184,9 @@ class _ClusterService(MultiService):
         self._agent = Agent(reactor)
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
-        self.store = ReplicatedStore(groups, threads_of(reactor), reactor, options["hash"], copying)
+        threads = threads_of(reactor)
+        self._members = ReplicatedStore(groups, threads, reactor, options["hash"], copying)
+        self.store = ChunkedStore(self._members, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
         if options["replicate-every"]:
             self._replication = ReplicationService(
@@ -200,14 +211,14 @@ class _ClusterService(MultiService):
         if not found.groups:
             raise ConfigError("it lists no servers")
         groups = self._groups(found)
-        self.store.configure(groups)
+        self._members.configure(groups)
         if self._replication is not None:
             self._replication.groups = groups
         return "\n".join(["the servers are now", *cluster.describe(found).splitlines()])
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
-        self.store.stop()
+        self._members.stop()
         await self._agent.close()
 
     def stopService(self) -> Deferred[None]:

@@ -24,7 +24,10 @@ class UploadServer:
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
-        """Keep the body, whatever its Content-Type, with the X-* headers; tell the copies made."""
+        """Keep the body, whatever its Content-Type, with the X-* headers; tell the copies made.
+
+        Those that servers set among themselves are not for clients to set.
+        """
         info = await store_body(request, self._store, None, self._max_size)
         return answer_stored(request, info, b',"copies":%d' % info.copies)
 

@@ -8,6 +8,7 @@ from klein import Klein
 from sos import __version__, ids
 from sos.errors import InvalidRequest
 from sos.interfaces import IDigestedStore
+from sos.manifest import MARK
 from sos.scrub import Report
 from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_json
@@ -41,8 +42,12 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
     async def store(self, request: Request, id: str) -> bytes:
-        """Keep the body under *id*, with the X-* headers."""
-        info = await store_body(request, self._store, ids.check(id), self._max_size)
+        """Keep the body under *id*, with the X-* headers.
+
+        One that is marked as a manifest has to be the manifest of *id*.
+        """
+        kept = (MARK,)
+        info = await store_body(request, self._store, ids.check(id), self._max_size, kept)
         return answer_stored(request, info)
 
     @app.route("/blob/<id>", methods=["GET"])

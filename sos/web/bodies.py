@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from contextlib import aclosing
 from functools import lru_cache
 from urllib.parse import quote
@@ -33,7 +33,11 @@ _CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
 
 
 async def store_body(
-    request: Request, store: IBlobStore, id: str | None, max_size: int | None
+    request: Request,
+    store: IBlobStore,
+    id: str | None,
+    max_size: int | None,
+    kept: Container[str] = (),
 ) -> BlobInfo:
     """Store the request's body and its X-* headers.
 
@@ -42,11 +46,12 @@ async def store_body(
 
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
+    :param kept: see :func:`sos.metadata.from_headers`.
     """
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
-    metadata = metadata_format.from_headers(request.received_headers)
+    metadata = metadata_format.from_headers(request.received_headers, kept)
     claimed = None
     # Three look-ups cost less than going through the headers.
     headers = request.headers

@@ -19,10 +19,19 @@ from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
 from sos.stores.local.record import Encoded
 from sos.transfer import transfer
-from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
+from tests.contract import (
+    DigestContract,
+    ManifestContract,
+    StoreContract,
+    body_of,
+    content,
+    content_id,
+    manifest_of,
+    put,
+)
 
 
-class TestLocalStore(StoreContract, DigestContract):
+class TestLocalStore(StoreContract, DigestContract, ManifestContract):
     @pytest.fixture
     def store(self, local_store):
         return local_store
@@ -315,3 +324,17 @@ class TestDamage:
         info = await put(local_store, b"sound")
         await local_store._changes.quarantine(info.id, Encoded(b"other", None), "damaged")
         assert await content(await local_store.read(info.id)) == b"sound"
+
+
+@ensureDeferred
+async def test_a_manifest_that_is_damaged_is_set_aside(local_store, tmp_path):
+    """It is verified by its own hash, which is not its id."""
+    id, text, metadata = manifest_of(body_of(50_000), 30)
+    await put(local_store, text, id, metadata)
+    path = tmp_path / "store/bodies" / id[:2] / id[2:4] / id
+    path.write_bytes(text[:-1] + b" ")
+    with pytest.raises(Mismatch):
+        await content(await local_store.read(id))
+    assert await local_store.listing() == []
+    await put(local_store, text, id, metadata)
+    assert await content(await local_store.read(id)) == text

@@ -3,10 +3,10 @@
 import pytest
 
 from sos.stores.memory import MemoryStore
-from tests.contract import DigestContract, StoreContract
+from tests.contract import DigestContract, ManifestContract, StoreContract
 
 
-class TestMemoryStore(StoreContract, DigestContract):
+class TestMemoryStore(StoreContract, DigestContract, ManifestContract):
     @pytest.fixture
     def store(self):
         return MemoryStore()

@@ -20,11 +20,19 @@ from sos.stores.replicated import Copying, ReplicatedStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import DigestContract, StoreContract, body_of, content, content_id, put
+from tests.contract import (
+    DigestContract,
+    ManifestContract,
+    StoreContract,
+    body_of,
+    content,
+    content_id,
+    put,
+)
 from tests.servers import remote_store, serving
 
 
-class TestRemoteStore(StoreContract, DigestContract):
+class TestRemoteStore(StoreContract, DigestContract, ManifestContract):
     @async_yield_fixture
     async def store(self, reactor):
         async with serving(handler(BlobServer(MemoryStore()).app), reactor) as store:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import maybeDeferred
 
 from sos.errors import Unavailable
+from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id
-from tests.doubles import FailingStore
+from tests.contract import body_of, content_id, manifest_of
+from tests.doubles import FailingStore, PlacingStore
 from tests.web.test_blob import request
 from tests.wire.talking import Conversation
 
@@ -104,3 +106,37 @@ def test_an_upload_over_the_limit(store):
     upload = Conversation(handler(UploadServer(store, max_size=3).app))
     assert ask(upload, "POST", "/upload", b"four").status == 413
     assert store.blobs == {}
+
+
+def test_a_client_cannot_mark_a_manifest(upload, store):
+    """What it sends is an object, whatever it says of it."""
+    _, text, _ = manifest_of(body_of(5000), 1000)
+    answer = ask(upload, "POST", "/upload", text, b"x-sos-manifest: 5000", b"X-Name: n")
+    assert answer.json["id"] == content_id(text)
+    assert store.blobs[content_id(text)].info.metadata == {"X-Name": "n"}
+
+
+def test_an_object_in_chunks_looks_like_any_other():
+    """Its headers, its parts and its size are those of the whole."""
+    kept = PlacingStore()
+    store = ChunkedStore(kept, 1000, maybeDeferred)
+    upload = Conversation(handler(UploadServer(store).app))
+    download = Conversation(handler(DownloadServer(store).app))
+    body = body_of(100_000)
+    answer = ask(upload, "POST", "/upload", body, b"X-Sos-Manifest: 7", b"X-Name: n")
+    assert answer.json == {"id": content_id(body), "size": 100_000, "status": "OK", "copies": 1}
+    assert kept.blobs[content_id(body)].info.metadata == {"X-Sos-Manifest": "100000", "X-Name": "n"}
+    path = f"/fetch/{content_id(body)}"
+    answer = ask(download, "GET", path)
+    assert answer.body == body
+    assert answer.headers[b"content-length"] == b"100000"
+    assert answer.headers[b"x-name"] == b"n"
+    assert b"x-sos-manifest" not in answer.headers
+    part = ask(download, "GET", path, None, b"Range: bytes=1500-70000")
+    assert (part.status, part.body) == (206, body[1500:70001])
+    assert part.headers[b"content-range"] == b"bytes 1500-70000/100000"
+    assert b"x-sos-manifest" not in part.headers
+    head = download.send(request("HEAD", path)).lower()
+    assert b"content-length: 100000" in head
+    assert b"x-sos" not in head
+    assert kept.open == set()

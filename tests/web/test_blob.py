@@ -13,7 +13,7 @@ from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id
+from tests.contract import body_of, content_id, manifest_of
 from tests.doubles import BrokenBodyStore, FailingStore
 from tests.wire.talking import Conversation
 
@@ -412,3 +412,33 @@ class TestWhatABrowserIsTold:
         ask("POST", "/blob/abc", b"x")
         stored = b"If-Modified-Since: " + self.get(ask).headers[b"last-modified"]
         assert self.get(ask, stored, b'If-None-Match: "other"').status == 200
+
+
+def test_a_manifest_is_kept_as_one(ask, store):
+    """Servers ask for it by its mark, which a GET and a HEAD show."""
+    id, text, metadata = manifest_of(body_of(5000), 1000)
+    mark = b"X-Sos-Manifest: 5000"
+    assert ask("POST", f"/blob/{id}", text, mark, b"X-Name: n", b"X-Sos-Other: 1").status == 200
+    assert store.blobs[id].info.metadata == metadata
+    answer = ask("GET", f"/blob/{id}")
+    assert (answer.body, answer.headers[b"x-sos-manifest"]) == (text, b"5000")
+    assert b"x-sos-other" not in answer.headers
+    assert mark + b"\r\n" in ask.talk.send(request("HEAD", f"/blob/{id}"))
+
+
+@pytest.mark.parametrize(
+    ("id", "mark"),
+    [
+        (content_id(body_of(5000)), b"X-Sos-Manifest: 5001"),
+        (content_id(body_of(5000)), b"X-Sos-Manifest:"),
+        (content_id(body_of(5000)), b"X-Sos-Manifest: 5000\r\nX-Sos-Manifest: 5000"),
+        (content_id(body_of(5000)), b"X-Name: n"),
+        (content_id(b"another"), b"X-Sos-Manifest: 5000"),
+        ("name", b"X-Sos-Manifest: 5000"),
+    ],
+)
+def test_what_is_no_manifest_of_its_object_is_refused(ask, store, id, mark):
+    """422, and nothing is stored."""
+    _, text, _ = manifest_of(body_of(5000), 1000)
+    assert ask("POST", f"/blob/{id}", text, mark).status == 422
+    assert store.blobs == {}

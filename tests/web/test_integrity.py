@@ -22,7 +22,7 @@ from tests.web.test_blob import request
 from tests.wire.talking import Conversation, parse_answers
 
 BODY = b"some bytes"
-ANSWER = b'{"id":"%s","size":10,"status":"OK"}' % content_id(BODY).encode()
+ANSWER = b'{"id":"%s","size":10,"status":"OK","copies":1}' % content_id(BODY).encode()
 FACES = [("POST", "/upload"), ("POST", "/blob/abc"), ("PUT", "/blob/abc")]
 DICTIONARIES = ["Repr-Digest", "Content-Digest"]
 

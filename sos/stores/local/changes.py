@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
+from sos import ids
 from sos.errors import Conflict, ReadOnly
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread, shielded
@@ -54,7 +55,8 @@ class Changes:
         """Store *new*, durably, and return the record that is stored.
 
         That is the one before it, when its bytes are the same and are still
-        sound: a damaged copy gives way.
+        sound: a damaged copy gives way.  Its size is that of *new* where one
+        of them is the object and the other its manifest, which says the same.
 
         :param incoming: the finished, synced file of a body that is not inline.
         :raises Conflict: when an opaque name holds other bytes.
@@ -78,9 +80,12 @@ class Changes:
             except Damaged as damage:
                 await self.quarantine(new.id, held, str(damage))
                 continue
-            if record.hash != new.hash:
+            if record.hash == new.hash:
+                return record
+            if ids.algorithm(new.id) is None:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
-            return record
+            # The object itself is held for its manifest, or the other way round.
+            return evolve(record, size=new.size)
 
     def _add(self, new: Record, incoming: Path | None, transaction: Transaction) -> Encoded | None:
         if incoming is not None and transaction.get(new.id) is None:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.config import NO_RESERVE, Reserve
-from sos.digest import BodyDigest, PartitionDigest
+from sos.digest import PartitionDigest, body_digest
 from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
@@ -149,7 +149,7 @@ class LocalStore:
     ) -> IBlobWriter:
         if self._committer.failure is not None:
             raise ReadOnly(self._committer.failure)
-        digest = BodyDigest(id, self._algorithm, size)
+        digest = body_digest(id, metadata, self._algorithm, size)
         return LocalWriter(self._changes, self._space, id, metadata, size, digest, self._now)
 
     async def listing(

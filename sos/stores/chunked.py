@@ -1,0 +1,286 @@
+"""Large objects in chunks, over a store that keeps blobs.
+
+An object that is longer than a chunk is cut as it comes in.  Each chunk is a
+blob like any other, under its own content id; under that of the whole there is
+a manifest, see :mod:`sos.manifest`, which is stored when every chunk is.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sos import ids, manifest
+from sos.digest import BodyDigest
+from sos.errors import Mismatch, TooLarge, Unavailable
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBlobStore,
+    IBlobWriter,
+    Span,
+    StoreStatus,
+)
+from sos.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
+from sos.metadata import EMPTY, Metadata
+from sos.stores.assembled import AssembledBody, close, gather, parts
+from sos.stores.lane import RunInThread
+from sos.stores.spool import IPlacingStore, Spool, Spooled
+
+#: Most chunks of one upload that are on their way into the store at once.
+MOST_PLACING = 3
+
+
+@implementer(IBlobStore)
+class ChunkedStore:
+    """Cuts objects on their way into *store*, and puts them together again.
+
+    Nothing is kept outside the blobs: any number of these can be over the same
+    blobs, with chunks of any size.  In a listing the chunks are blobs as well.
+    The chunks of an upload that fails stay: others may have them in common.
+
+    An opaque name is stored in one piece, for a manifest says what bytes have
+    a content id, and nothing of those that have a name.
+
+    :param chunk_size: most bytes of a chunk, and of an object that is not cut;
+        0 cuts none, and what is in chunks can be read all the same.
+    :param algorithm: the hash of new content ids.
+    """
+
+    def __init__(
+        self,
+        store: IPlacingStore,
+        chunk_size: int,
+        run_in_thread: RunInThread,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+    ) -> None:
+        self.name = store.name
+        self._store = store
+        self._chunk_size = chunk_size
+        self._run_in_thread = run_in_thread
+        self._algorithm = algorithm
+
+    async def stat(self, id: str) -> BlobInfo:
+        info = await self._store.stat(id)
+        mark = info.metadata.get(MARK)
+        if mark is None:
+            return info
+        try:
+            return _shown(info, manifest.marked_size(mark))
+        except Mismatch as error:
+            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+
+    async def read(self, id: str, span: Span | None = None) -> Blob:
+        # Of a manifest the whole is needed.  One copy can be a manifest and
+        # another the object itself, so that only the one that is read tells.
+        whole = span is None or MARK in (await self._store.stat(id)).metadata
+        for _ in range(2):
+            blob = await self._store.read(id, None if whole else span)
+            if MARK in blob.info.metadata:
+                if whole:
+                    return await self._assembled(blob, span)
+            elif span is None or not whole:
+                return blob
+            await close(blob.body)
+            whole = not whole
+        raise Unavailable(f"some copies of {id} are in chunks and others are not; ask again")
+
+    async def _assembled(self, blob: Blob, span: Span | None) -> Blob:
+        """Return the object, or a part of it, whose manifest is *blob*."""
+        id, mark = blob.info.id, blob.info.metadata[MARK]
+        try:
+            text = await gather(blob.body)
+            # It can be so long that others would have to wait for it.
+            found = await self._run_in_thread(manifest.parse, text, id, mark)
+        except Mismatch as error:
+            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+        start, stop = span or (0, found.size)
+        digest = BodyDigest(id) if span is None else None
+        body = AssembledBody(self.read, parts(found.chunks, start, stop), digest)
+        await body.begin()
+        info = _shown(blob.info, found.size)
+        if stop - start > SMALL_BODY:
+            return Blob(info, body)
+        try:
+            return Blob(info, await gather(body))
+        except Mismatch as error:
+            raise Unavailable(f"the chunks of {id} are not what it was: {error}") from error
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        algorithm = self._algorithm if id is None else ids.algorithm(id)
+        if algorithm is None or not self._chunk_size:
+            return self._store.writer(id, metadata, size)
+        if size is not None and size > self._chunk_size * MAX_CHUNKS:
+            raise _too_large(self._chunk_size)
+        whole = BodyDigest(id, algorithm, size)
+        return _ChunkedWriter(
+            self._store, self._chunk_size, self._run_in_thread, algorithm, whole, metadata
+        )
+
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        return await self._store.listing(after, limit, partition)
+
+    async def status(self) -> StoreStatus:
+        return await self._store.status()
+
+
+@implementer(IBlobWriter)
+class _ChunkedWriter:
+    """Takes one object.
+
+    :param whole: takes its hash, and knows its id if it has one.
+    """
+
+    def __init__(
+        self,
+        store: IPlacingStore,
+        chunk_size: int,
+        run_in_thread: RunInThread,
+        algorithm: str,
+        whole: BodyDigest,
+        metadata: Metadata,
+    ) -> None:
+        self._store = store
+        self._chunk_size = chunk_size
+        self._run_in_thread = run_in_thread
+        self._algorithm = algorithm
+        self._whole = whole
+        self._metadata = metadata
+        self._chunks: list[Chunk] = []
+        self._placing = _Placing(store)
+        # Up to the end of the first chunk, its hash and that of the whole are
+        # the same.
+        self._spool = Spool(whole, run_in_thread)
+        self._filled = 0
+        self._handed_over = False
+
+    async def write(self, piece: bytes) -> None:
+        self._placing.check()
+        position = 0
+        while position < len(piece):
+            # A chunk is not known to be one before something comes behind it.
+            if self._filled == self._chunk_size:
+                await self._spool.finish()
+                await self._place_chunk()
+            taken = piece[position : position + self._chunk_size - self._filled]
+            self._filled += len(taken)
+            position += len(taken)
+            await self._spool.write(taken)
+
+    async def _place_chunk(self) -> None:
+        """Place what is spooled as a chunk, and be ready for the next."""
+        if len(self._chunks) == MAX_CHUNKS:
+            raise _too_large(self._chunk_size)
+        chunk = Chunk(self._spool.digest.value().hex(), self._filled)
+        await self._placing.ready()
+        self._placing.begin(self._spool.spooled(chunk.id, EMPTY))
+        self._chunks.append(chunk)
+        self._spool = Spool(_ChunkDigest(self._algorithm, self._whole), self._run_in_thread)
+        self._filled = 0
+
+    async def commit(self) -> BlobInfo:
+        try:
+            await self._spool.finish()
+            id = self._whole.verified_id()
+            if not self._chunks:
+                self._handed_over = True
+                info = await self._store.place(self._spool.spooled(id, self._metadata))
+            else:
+                await self._place_chunk()
+                await self._placing.finish()
+                info = await self._store.place(await self._manifest(id))
+            return _shown(info, self._whole.size)
+        finally:
+            self.abort()
+
+    async def _manifest(self, id: str) -> Spooled:
+        size = self._whole.size
+        whole = Manifest(id, size, tuple(self._chunks))
+        body = await self._run_in_thread(manifest.encode, whole)
+        return Spooled(id, len(body), {**self._metadata, MARK: str(size)}, lambda: body, _nothing)
+
+    def abort(self) -> None:
+        self._placing.stop()
+        if not self._handed_over:
+            self._spool.discard()
+
+
+class _ChunkDigest(BodyDigest):
+    """Takes the hash of a chunk and, by the same pieces, that of the *whole*."""
+
+    def __init__(self, algorithm: str, whole: BodyDigest) -> None:
+        super().__init__(None, algorithm)
+        self._whole = whole
+
+    def update(self, piece: bytes) -> None:
+        super().update(piece)
+        self._whole.update(piece)
+
+
+class _Placing:
+    """The chunks of one upload that are on their way into *store*."""
+
+    def __init__(self, store: IPlacingStore) -> None:
+        self._store = store
+        self._slots = DeferredSemaphore(MOST_PLACING)
+        self._under_way: set[Deferred[BlobInfo]] = set()
+        self._failure: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong with a chunk, if anything has."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def ready(self) -> None:
+        """Wait until there is room for one more; raises as :meth:`check` does."""
+        await self._slots.acquire()
+        if self._failure is not None:
+            self._slots.release()
+            raise self._failure
+
+    def begin(self, spooled: Spooled) -> None:
+        """Place a chunk, in the room that was waited for."""
+        work = ensureDeferred(self._store.place(spooled))
+        self._under_way.add(work)
+        work.addBoth(self._ended, work)
+
+    def _ended(self, outcome: BlobInfo | Failure, work: Deferred[BlobInfo]) -> None:
+        self._under_way.discard(work)
+        if isinstance(outcome, Failure) and self._failure is None:
+            self._failure = outcome.value
+            self.stop()
+        self._slots.release()
+
+    async def finish(self) -> None:
+        """Wait until every chunk is stored; raises as :meth:`check` does."""
+        for _ in range(MOST_PLACING):
+            await self.ready()
+
+    def stop(self) -> None:
+        """Place no more of them."""
+        for work in list(self._under_way):
+            work.cancel()
+
+
+def _nothing() -> None:
+    """There is nothing to let go of."""
+
+
+def _shown(info: BlobInfo, size: int) -> BlobInfo:
+    """Return *info* as that of an object of *size* bytes, without a mark."""
+    shown = {name: value for name, value in info.metadata.items() if name != MARK}
+    return evolve(info, size=size, metadata=shown)
+
+
+def _too_large(chunk_size: int) -> TooLarge:
+    return TooLarge(
+        f"an object of over {MAX_CHUNKS} chunks of {chunk_size} bytes; "
+        "it takes a larger chunk size to store it"
+    )
