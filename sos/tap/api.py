@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, MultiService
+from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import UsageError
 
 from sos import __version__, config, ids
@@ -18,6 +20,8 @@ from sos.stores.replicated import ReplicatedStore
 from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.supervisor import supervised
+from sos.tap.worker import Worker
 from sos.web.api import DownloadServer, UploadServer
 
 #: What holds where neither an option nor the section [sos] says otherwise.
@@ -122,12 +126,30 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
+    whole: MultiService
+    if options["workers"] > 1:
+        claim = None if options["store"] is None else partial(local.claim_store, options, reactor)
+        endpoints = [*options["uploads"], *options["downloads"]]
+        whole = supervised(__name__, options, endpoints, claim, reactor)
+    else:
+        whole = serve(options, None, reactor)
+    lines = [
+        f"takes uploads on {' '.join(options['uploads'])}",
+        f"serves fetches on {' '.join(options['downloads'])}",
+        *(_describe(options) if options["store"] is None else local.describe(options)),
+    ]
+    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
+    return whole
+
+
+def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
+    """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
     store: IBlobStore
     if options["store"] is not None:
-        store, _, about = local.add_store(whole, options, reactor, options["hash"])
+        store, _ = local.add_store(whole, options, reactor, options["hash"], worker)
     else:
-        store, about = _clustered(options, whole, reactor)
+        store = _clustered(options, whole, worker is None or worker.first, reactor)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
@@ -137,25 +159,26 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         bool(options["verbose"]),
         _FILES,
         reactor,
+        worker.endpoint if worker else serverFromString,
     ).setServiceParent(whole)
-    lines = [
-        f"takes uploads on {' '.join(options['uploads'])}",
-        f"serves fetches on {' '.join(options['downloads'])}",
-        *about,
-    ]
-    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
     return whole
 
 
-def _clustered(options: Options, whole: MultiService, reactor: Any) -> tuple[IBlobStore, list[str]]:
+def _clustered(options: Options, whole: MultiService, replicates: bool, reactor: Any) -> IBlobStore:
     groups = cluster.remote_groups(options["cluster"], reactor, options["hash"])
     store = ReplicatedStore(groups, threads_of(reactor), options["hash"])
-    about = cluster.describe(options["cluster"]).splitlines()
     every = options["replicate-every"]
-    if every:
+    if every and replicates:
         service = ReplicationService(groups, options["min-copies"], every, reactor)
         service.setServiceParent(whole)
-        about.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
+    return store
+
+
+def _describe(options: Options) -> list[str]:
+    lines = cluster.describe(options["cluster"]).splitlines()
+    every = options["replicate-every"]
+    if every:
+        lines.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
     else:
-        about.append("does not replicate: run sos replicate")
-    return store, about
+        lines.append("does not replicate: run sos replicate")
+    return lines
