@@ -9,7 +9,8 @@ It is started by :mod:`sos.tap.supervisor`, with these descriptors:
 ====  ==========================================================================
 
 The process says ``ready``, or that it ``cannot`` start and why; ``log`` is what it
-has for the daemon's log.  Both sides tell of a ``failure`` that makes the store
+has for the daemon's log.  It is told to ``go`` when the whole daemon is ready: one
+that fails to start has served nothing.  Both sides tell of a ``failure`` that makes the store
 read-only.  When the line closes the supervisor is gone, and the process ends.
 """
 
@@ -113,6 +114,7 @@ class Line:
         self._connection = connection
         self._sending = Lock()
         self._received = b""
+        self._let_go = False
         self.received: Callable[[dict[str, Any]], None] = lambda message: None
 
     def send(self, **message: object) -> None:
@@ -135,9 +137,17 @@ class Line:
     def logPrefix(self) -> str:
         return "worker"
 
+    def wait(self) -> None:
+        """Return when the supervisor lets this process serve."""
+        while not self._let_go:
+            self._read(0)
+
     def doRead(self) -> None:
+        self._read(socket.MSG_DONTWAIT)
+
+    def _read(self, flags: int) -> None:
         try:
-            data = self._connection.recv(65536, socket.MSG_DONTWAIT)
+            data = self._connection.recv(65536, flags)
         except BlockingIOError:
             return
         except OSError:
@@ -146,8 +156,11 @@ class Line:
             # As it would have gone with it: at once, and the store is free.
             os._exit(1)
         *lines, self._received = (self._received + data).split(b"\n")
-        for line in lines:
-            self.received(json.loads(line))
+        for message in map(json.loads, lines):
+            if "go" in message:
+                self._let_go = True
+            else:
+                self.received(message)
 
     def connectionLost(self, reason: object) -> None:
         os._exit(1)
@@ -175,6 +188,7 @@ def main(number: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
 
+    line.wait()
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop)
     reactor.run()
 

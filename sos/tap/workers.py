@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.logger import Logger, LogLevel
@@ -130,6 +130,8 @@ class Place:
                     process=self._process.pid,
                 )
                 self._tell_ready(self)
+                # Which leaves here when the reactor runs, with all workers ready.
+                self._line.send({"go": True})
             case {"cannot": reason}:
                 self._refusal = reason
             case {"failure": reason}:
@@ -143,9 +145,9 @@ class Place:
             return
         wait = self._backoff.after(self._reactor.seconds() - self._started_at)
         _log.error(
-            "worker {number} ended: {how}; it is started again in {wait:g} s",
+            "worker {number} ended, {how}; it is started again in {wait:g} s",
             number=self._number,
-            how="exit status 0" if reason.check(ProcessDone) else reason.getErrorMessage(),
+            how=_describe(reason.value),
             wait=wait,
         )
         self._next = self._reactor.callLater(wait, self._start_again)
@@ -183,6 +185,10 @@ class Place:
         self._kill("TERM")
         late = self._reactor.callLater(END_SECONDS, self._kill, "KILL")
         return self._stopping.addCallback(lambda _: late.cancel() if late.active() else None)
+
+
+def _describe(end: Any) -> str:
+    return f"exit status {end.exitCode}" if end.signal is None else f"by signal {end.signal}"
 
 
 class _Process(ProcessProtocol):
