@@ -34,7 +34,7 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
     leftovers = [
         leftover
         for leftover in layout.incoming.iterdir()
-        if owner is None or leftover.name.split(".")[1] == str(owner)
+        if owner is None or leftover.name.split(".")[1:2] == [str(owner)]
     ]
     for leftover in leftovers:
         if leftover.stat().st_nlink > 1:
