@@ -172,9 +172,12 @@ class Supervisor(Service):
 
 
 class _Nobody(Factory):
-    """Takes no connection."""
+    """Takes no connection: it is for the workers to do that."""
 
     noisy = False
+
+    def logPrefix(self) -> str:
+        return "Workers"
 
     def buildProtocol(self, addr: object) -> None:
         return None

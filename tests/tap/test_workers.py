@@ -314,8 +314,9 @@ def test_the_api_server_has_workers_too(place):
     """With a store of its own, and in front of blob servers: then one of them replicates."""
     first, second, uploads, downloads = free_ports(4)
     body = body_of(100_000)
-    for port in (first, second):
-        place.twistd(f"sos-blob --port {port} --store data{port}", port)
+    blob_servers = [
+        place.twistd(f"sos-blob --port {port} --store data{port}", port) for port in (first, second)
+    ]
     servers = f"http://127.0.0.1:{first},http://127.0.0.1:{second}"
     ports = f"--upload-port {uploads} --download-port {downloads} --workers 2"
     for options in ("--store own", f"--blob-server {servers} --replicate-every 1"):
@@ -327,6 +328,8 @@ def test_the_api_server_has_workers_too(place):
         if "replicate" in options:
             (client,) = connected(second, 1)
             assert wait_until(lambda c=client: b'"blobs":1' in ask(c, "GET", "/status"))
+            blob_servers[1].stop()  # of which each pass complains
+            assert wait_until(lambda d=daemon: d.log.count("replication: 1 blobs on 1") > 2)
         daemon.stop()
         assert "Traceback" not in daemon.log
     assert "worker 1: replication" in daemon.log
