@@ -10,7 +10,9 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from sos.digest import PartitionDigest
 from sos.stores.local.index import Index
 from sos.stores.local.record import decode
 from tests.contract import body_of, content_id
+from tests.crash.tracing import needs_strace
 from tests.daemons import Place, free_ports, listens, wait_until
 
 
@@ -334,6 +337,46 @@ def test_the_api_server_has_workers_too(place):
         assert "Traceback" not in daemon.log
     assert "worker 1: replication" in daemon.log
     assert "worker 2: replication" not in daemon.log
+
+
+@needs_strace
+def test_a_disk_that_fails_one_worker_fails_all(place, port):
+    """They take nothing more, for one reason, and neither does one that is started later."""
+    daemon = start(place, port)
+    process = processes(daemon)[1]
+    failing = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-p", str(process), "-o", os.devnull, *failing]
+    )
+    try:
+        status = Path(f"/proc/{process}/status")
+        assert wait_until(lambda: "TracerPid:\t0\n" not in status.read_text())
+        statuses = []
+        for seed, client in enumerate(connected(port, 8)):
+            body = body_of(1000, seed=seed)
+            client.request("POST", f"/blob/{content_id(body)}", body)
+            statuses.append(client.getresponse().status)
+            client.close()
+        assert set(statuses) <= {200, 503}
+        assert 503 in statuses
+
+        def told():
+            clients = connected(port, 8)
+            found = [json.loads(ask(client, "GET", "/status")) for client in clients]
+            for client in clients:
+                client.close()
+            return {(each["writable"], each["reason"]) for each in found}
+
+        assert wait_until(lambda: len(told()) == 1)
+        ((writable, reason),) = told()
+        assert not writable
+        assert "could not be made durable" in reason
+        os.kill(processes(daemon)[2], signal.SIGKILL)
+        assert wait_until(lambda: daemon.log.count("worker 2 serves") == 2)
+        assert wait_until(lambda: told() == {(False, reason)})
+    finally:
+        strace.terminate()
+        strace.wait()
 
 
 def test_one_process_is_one_process(place, port):
