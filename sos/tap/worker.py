@@ -163,7 +163,7 @@ class Line:
                 self.received(message)
 
     def connectionLost(self, reason: object) -> None:
-        os._exit(1)
+        pass  # the reactor has stopped: what the other side does shows in reading
 
 
 def main(number: int) -> None:

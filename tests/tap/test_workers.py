@@ -289,6 +289,7 @@ def test_unix_sockets_are_shared(place):
         count = daemon.log.count("worker 1 serves")
         os.kill(processes(daemon)[1], signal.SIGTERM)
         assert wait_until(lambda n=count: daemon.log.count("worker 1 serves") > n)
+        assert daemon.log.count("worker 1 ended, exit status 0") == count
     assert path.stat().st_mode & 0o777 == 0o600
     daemon.stop()
     assert not path.exists()
