@@ -27,13 +27,14 @@ class SyncFailed(Exception):
 def disk_errors() -> Iterator[None]:
     """Turn what the disk refuses into the store's own errors.
 
-    A full map passes: the index grows it.
+    A full map passes, for the index grows it, and one that another process
+    has grown.
     """
     try:
         yield
     except OSError as error:
         raise _refusal(error) from error
-    except lmdb.MapFullError:
+    except (lmdb.MapFullError, lmdb.MapResizedError):
         raise
     except lmdb.Error as error:
         # py-lmdb keeps the errno in its message alone.

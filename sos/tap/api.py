@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import UsageError
 
 from sos import __version__, config, ids
@@ -23,6 +25,8 @@ from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.reload import Reloading
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.supervisor import supervised
+from sos.tap.worker import Worker
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
 
@@ -144,14 +148,33 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
+    whole: MultiService
+    if options["workers"] > 1:
+        claim = None if options["store"] is None else partial(local.claim_store, options, reactor)
+        endpoints = [*options["uploads"], *options["downloads"]]
+        whole = supervised(__name__, options, endpoints, claim, reactor)
+    else:
+        whole = serve(options, None, reactor)
+    lines = [
+        f"takes uploads on {' '.join(options['uploads'])}",
+        f"serves fetches on {' '.join(options['downloads'])}",
+        *(_describe(options) if options["store"] is None else local.describe(options)),
+    ]
+    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
+    return whole
+
+
+def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
+    """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
     store: IBlobStore
     if options["store"] is not None:
-        store, _, about = local.add_store(whole, options, reactor, options["hash"])
+        store, _ = local.add_store(whole, options, reactor, options["hash"], worker)
     else:
-        servers = _ClusterService(options, reactor)
+        replicates = worker is None or worker.first
+        servers = _ClusterService(options, replicates, reactor)
         servers.setServiceParent(whole)
-        store, about = servers.store, servers.about()
+        store = servers.store
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
@@ -161,23 +184,19 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         bool(options["verbose"]),
         _FILES,
         reactor,
+        worker.endpoint if worker else serverFromString,
     ).setServiceParent(whole)
-    lines = [
-        f"takes uploads on {' '.join(options['uploads'])}",
-        f"serves fetches on {' '.join(options['downloads'])}",
-        *about,
-    ]
-    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
     return whole
 
 
 class _ClusterService(MultiService):
     """The configured servers, as one store.
 
+    :param replicates: whether this process is the one that does, if any does.
     :ivar store: that.
     """
 
-    def __init__(self, options: Options, reactor: Any) -> None:
+    def __init__(self, options: Options, replicates: bool, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
@@ -188,20 +207,12 @@ class _ClusterService(MultiService):
         self._members = ReplicatedStore(groups, threads, reactor, options["hash"], copying)
         self.store = ChunkedStore(self._members, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
-        if options["replicate-every"]:
+        if options["replicate-every"] and replicates:
             self._replication = ReplicationService(
                 groups, options["min-copies"], options["replicate-every"], reactor
             )
             self._replication.setServiceParent(self)
         Reloading(self._reload, reactor).setServiceParent(self)
-
-    def about(self) -> list[str]:
-        """Describe it, in lines."""
-        lines = cluster.describe(self._options["cluster"]).splitlines()
-        if self._replication is None:
-            return [*lines, "does not replicate: run sos replicate"]
-        copies, every = self._options["min-copies"], self._options["replicate-every"]
-        return [*lines, f"replicates to {copies} copies, every {every:g} s"]
 
     def _groups(self, found: Config) -> Groups:
         return cluster.remote_groups(found, self._reactor, self._options["hash"], self._agent)
@@ -223,3 +234,13 @@ class _ClusterService(MultiService):
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())
+
+
+def _describe(options: Options) -> list[str]:
+    lines = cluster.describe(options["cluster"]).splitlines()
+    every = options["replicate-every"]
+    if every:
+        lines.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
+    else:
+        lines.append("does not replicate: run sos replicate")
+    return lines

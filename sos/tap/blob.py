@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
+from twisted.internet.endpoints import serverFromString
 
 from sos import __version__, config
 from sos.tap import local
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.supervisor import supervised
+from sos.tap.worker import Worker
 from sos.web.blob import BlobServer
 
 # Descriptors for one connection: itself, and the file that it reads or writes.
@@ -55,8 +59,21 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
+    whole: MultiService
+    if options["workers"] > 1:
+        claim = partial(local.claim_store, options, reactor)
+        whole = supervised(__name__, options, options["endpoints"], claim, reactor)
+    else:
+        whole = serve(options, None, reactor)
+    lines = [f"listens on {' '.join(options['endpoints'])}", *local.describe(options)]
+    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
+    return whole
+
+
+def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
+    """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
-    store, scrub, about = local.add_store(whole, options, reactor)
+    store, scrub = local.add_store(whole, options, reactor, worker=worker)
     face = BlobServer(store, options["max-size"], scrub)
     listening(
         [(face.app, options["endpoints"])],
@@ -64,7 +81,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         bool(options["verbose"]),
         _FILES,
         reactor,
+        worker.endpoint if worker else serverFromString,
     ).setServiceParent(whole)
-    lines = [f"listens on {' '.join(options['endpoints'])}", *about]
-    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
     return whole

@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from sos import config, ids
 from sos.config import Reserve
 from sos.errors import StoreUnusable
-from sos.scrub import Report, ScrubService
+from sos.scrub import Report, ReportService, ScrubService
 from sos.stores.local import LocalStore
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import give_up
+from sos.tap.worker import Worker
 
 PARAMETERS = [
     parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),
@@ -30,12 +31,13 @@ FLAGS = [["no-fsync", None, "Acknowledge what a power cut would lose: for scratc
 class StoreService(Service):
     """Keeps a local store open while the daemon runs."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalStore, lock: int | None) -> None:
         self._store = store
+        self._lock = lock
 
     def startService(self) -> None:
         try:
-            self._store.open()
+            self._store.open(self._lock)
         except StoreUnusable as error:
             give_up(error)
         super().startService()
@@ -50,26 +52,50 @@ def add_store(
     options: DaemonOptions,
     reactor: Any,
     algorithm: str = ids.DEFAULT_ALGORITHM,
-) -> tuple[LocalStore, Report, list[str]]:
+    worker: Worker | None = None,
+) -> tuple[LocalStore, Report]:
     """Add the store that *options* describe, and its scrub, to the service *whole*.
 
-    Returns it with the report of its scrub, and with lines that tell of it.
+    Returns it with the report of its scrub.
+
+    :param worker: the process that this is, if others share the store; the
+        first one scrubs, and the others read its report.
     """
-    durable = not options["no-fsync"]
+    shared: dict[str, Any] = {}
+    if worker is not None:
+        shared = {"owner": worker.number, "failed": worker.tell_failure}
     directory = Path(options["store"])
-    store = LocalStore(directory, reactor, algorithm, durable, options["reserve"])
-    StoreService(store).setServiceParent(whole)
-    lines = [
-        f"store {directory}, {options['reserve']} in reserve",
-        "fsync on" if durable else "fsync OFF: a power cut loses what was acknowledged",
-    ]
-    every = options["scrub-every"]
-    scrub = ScrubService(
-        store, directory / "scrub.json", options["scrub-rate"], every, reactor, time.time
-    )
-    if every:
+    durable = not options["no-fsync"]
+    store = LocalStore(directory, reactor, algorithm, durable, options["reserve"], **shared)
+    if worker is not None:
+        worker.on_failure = store.turn_read_only
+    StoreService(store, None if worker is None else worker.lock).setServiceParent(whole)
+    path = directory / "scrub.json"
+    scrub: ScrubService | ReportService
+    if worker is None or worker.first:
+        every = options["scrub-every"]
+        scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
+    else:
+        scrub = ReportService(path, reactor)
+    if options["scrub-every"]:
         scrub.setServiceParent(whole)
-        lines.append(f"scrub every {every:g} s at {options['scrub-rate']} bytes/s")
+    return store, scrub.report
+
+
+def claim_store(options: DaemonOptions, reactor: Any) -> int:
+    """Lock the store that *options* describe, for workers; see :meth:`LocalStore.claim`."""
+    return LocalStore(Path(options["store"]), reactor, durable=not options["no-fsync"]).claim()
+
+
+def describe(options: DaemonOptions) -> list[str]:
+    """Tell of the store that *options* describe."""
+    lines = [
+        f"store {options['store']}, {options['reserve']} in reserve",
+        "fsync OFF: a power cut loses what was acknowledged" if options["no-fsync"] else "fsync on",
+    ]
+    if options["scrub-every"]:
+        every, rate = options["scrub-every"], options["scrub-rate"]
+        lines.append(f"scrub every {every:g} s at {rate} bytes/s")
     else:
         lines.append("no scrub: run sos scrub")
-    return store, scrub.report, lines
+    return lines

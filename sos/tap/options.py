@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from twisted.python import usage
 
-from sos import __version__
+from sos import __version__, config
 from sos.errors import ConfigError
 
 
@@ -36,6 +36,10 @@ class DaemonOptions(usage.Options):
     """Options of which a wrong one ends the program: one line, exit status 2."""
 
     program: str
+
+    optParameters = [
+        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes)
+    ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from klein import Klein
@@ -99,6 +99,7 @@ def listening(
     verbose: bool,
     files: int,
     reactor: Any,
+    endpoint: Callable[[Any, str], Any] = serverFromString,
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
@@ -106,9 +107,10 @@ def listening(
     :param verbose: without one, write it into the daemon's own log.
     :param files: most file descriptors that a connection can take with what
         is done for it.
+    :param endpoint: makes an endpoint of such a string.
     """
     sites = [
-        (serverFromString(reactor, description), handler(app))
+        (endpoint(reactor, description), handler(app))
         for app, endpoints in faces
         for description in endpoints
     ]
@@ -146,16 +148,18 @@ def tcp(host: str, port: int) -> str:
     return f"tcp:{port}:interface={escaped}:backlog={_BACKLOG}"
 
 
-class _CannotStart(Exception, SystemExit):
+class CannotStart(Exception, SystemExit):
     """Ends the process quietly, and is an Exception to twistd.
 
     That tells the terminal it has left of an Exception, and of nothing else.
     """
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = 1  # which SystemExit would print, were it the text
 
-def give_up(error: Exception) -> NoReturn:
+
+def give_up(error: Exception | str) -> NoReturn:
     """End the daemon's start, and say why."""
     _log.critical("cannot start: {error}", error=error)
-    failure = _CannotStart(f"cannot start: {error}")
-    failure.code = 1  # which SystemExit would print, were it the text
-    raise failure from None
+    raise CannotStart(f"cannot start: {error}") from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import lmdb
 import pytest
 
@@ -9,6 +12,9 @@ from sos.digest import hash_of
 from sos.stores.local.index import Index
 from sos.stores.local.record import Record, decode
 from tests.contract import body_of, content_id
+from tests.daemons import ROOT
+
+SMALL_MAP = 1 << 20
 
 
 @pytest.fixture
@@ -75,3 +81,53 @@ def test_what_is_removed_leaves_nothing(tmp_path):
     with lmdb.open(str(tmp_path), max_dbs=3) as environment, environment.begin() as reading:
         for name in (b"records", b"bodies"):
             assert reading.stat(environment.open_db(name, reading))["entries"] == 0
+
+
+def elsewhere(directory, program: str) -> None:
+    """Run *program* in another process, on an index of its own that is open in *directory*."""
+    begin = f"""
+from pathlib import Path
+from sos.stores.local.index import Index
+from tests.stores.test_index import SMALL_MAP, add, record_of
+index = Index(Path({str(directory)!r}), durable=False, map_size=SMALL_MAP)
+"""
+    subprocess.run([sys.executable, "-c", begin + program], cwd=ROOT, check=True, timeout=60)
+
+
+def add(index: Index, seeds: range) -> None:
+    """Add records one by one, and let the map grow when it is full."""
+    for seed in seeds:
+        while True:
+            try:
+                with index.begin() as transaction:
+                    transaction.add(record_of(seed))
+                break
+            except lmdb.MapFullError:
+                index.grow()
+
+
+def test_a_map_that_another_process_has_grown(tmp_path):
+    """It is taken over by the next reading, and by the next writing."""
+    for first in ("read", "write"):
+        directory = tmp_path / first
+        directory.mkdir()
+        index = Index(directory, durable=False, map_size=SMALL_MAP)
+        elsewhere(directory, "add(index, range(2000))")
+        if first == "write":
+            with pytest.raises(lmdb.MapResizedError), index.begin():
+                pass
+            index.follow()
+            add(index, range(2000, 2100))
+        assert sum(each.count for each in index.digests().values()) >= 2000
+        assert len(index.listing(None, 10_000, None)) >= 2000
+        assert index.get(record_of(1999).id) is not None
+        index.close()
+
+
+def test_what_a_process_that_is_gone_was_reading_is_let_go(tmp_path, index):
+    """Or the pages that it saw would never be used again."""
+    add(index, range(1))
+    dies = "import os; reading = index._environment.begin(); os.kill(os.getpid(), 9)"
+    with pytest.raises(subprocess.CalledProcessError):
+        elsewhere(tmp_path, dies)
+    elsewhere(tmp_path, "assert 'no active readers' in index._environment.readers()")

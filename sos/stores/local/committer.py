@@ -41,10 +41,15 @@ class Committer:
     """Carries out changes of the index, each all or nothing, in order.
 
     After a failed sync it takes no more, and :attr:`failure` says why.
+
+    :param failed: called with that, on the thread that finds it.
     """
 
-    def __init__(self, index: Index, reactor: Any) -> None:
+    def __init__(
+        self, index: Index, reactor: Any, failed: Callable[[str], None] = lambda reason: None
+    ) -> None:
         self._index = index
+        self._failed = failed
         self._reactor = reactor
         self._gathered: list[_Job] = []
         self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
@@ -92,7 +97,13 @@ class Committer:
         if self.failure is None:
             self.failure = f"read-only since a write could not be made durable: {error}"
             _log.critical("{failure}", failure=self.failure)
+            self._failed(self.failure)
         return ReadOnly(self.failure)
+
+    def refuse(self, reason: str) -> None:
+        """Take no more; the *reason* is the failure of another process."""
+        if self.failure is None:
+            self.failure = reason
 
     def _run(self) -> None:
         while not self._stopping:
@@ -133,9 +144,13 @@ class Committer:
                 with disk_errors():
                     return self._transaction(jobs)
             except lmdb.MapFullError:
-                grown = self._grow()
-                if grown is not None:
-                    return [grown] * len(jobs)
+                refusal = self._remap(self._index.grow)
+                if refusal is not None:
+                    return [refusal] * len(jobs)
+            except lmdb.MapResizedError:
+                refusal = self._remap(self._index.follow)
+                if refusal is not None:
+                    return [refusal] * len(jobs)
             except SyncFailed as error:
                 if self._index.is_cramped() and not self._index.is_dead():
                     # LMDB takes a write that was cut short by a full disk for
@@ -149,10 +164,10 @@ class Committer:
             except Exception:
                 return [Failure()] * len(jobs)
 
-    def _grow(self) -> Failure | None:
+    def _remap(self, change: Callable[[], None]) -> Failure | None:
         try:
             # No transaction may be open meanwhile, and it is the reactor that reads.
-            blockingCallFromThread(self._reactor, self._index.grow)
+            blockingCallFromThread(self._reactor, change)
         except Exception as error:
             return Failure(NoSpace(f"the index cannot grow: {error}"))
         return None

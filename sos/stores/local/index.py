@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import lmdb
@@ -43,10 +44,14 @@ class Index:
 
     def __init__(self, directory: Path, durable: bool, map_size: int = _MAP_SIZE) -> None:
         self._directory = str(directory)
+        self._writing = Lock()
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
     def _open(self, **options: Any) -> None:
         self._environment = lmdb.open(self._directory, max_dbs=3, **options)
+        # What a process that was killed was reading would keep its pages from
+        # being used again for as long as another has the index open.
+        self._environment.reader_check()
         self._records = self._environment.open_db(b"records")
         self._bodies = self._environment.open_db(b"bodies")
         self._log = DigestLog(self._environment.open_db(b"digests"))
@@ -69,11 +74,16 @@ class Index:
         """Open what is on the disk anew, to read from it; nothing may be reading or writing."""
         map_size = self._environment.info()["map_size"]
         self._environment.close()
-        self._open(map_size=map_size, readonly=True, lock=False)
+        self._open(map_size=map_size, readonly=True)
 
     def _reading(self, **options: Any) -> lmdb.Transaction:
         try:
-            return self._environment.begin(self._records, **options)
+            try:
+                return self._environment.begin(self._records, **options)
+            except lmdb.MapResizedError:
+                with self._writing:  # for no transaction may be open
+                    self.follow()
+                return self._environment.begin(self._records, **options)
         except lmdb.Error as error:
             raise Unavailable(f"the index cannot be read: {error}") from error
 
@@ -84,6 +94,10 @@ class Index:
     def grow(self) -> None:
         """Double the map; no transaction may be open in this process."""
         self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+
+    def follow(self) -> None:
+        """Take over the map that another process has grown; as for :meth:`grow`."""
+        self._environment.set_mapsize(0)
 
     def get(self, id: str) -> Encoded | None:
         """Return the encoded record of *id*, or None."""
@@ -119,7 +133,7 @@ class Index:
 
         It is committed at the end of the block, unless that raises.
         """
-        with self._environment.begin(self._records, write=True) as transaction:
+        with self._writing, self._environment.begin(self._records, write=True) as transaction:
             changes = Transaction(transaction, self._bodies, self._log.read(transaction))
             yield changes
             number = self._log.append(transaction, changes.digests) if changes.digests else 0

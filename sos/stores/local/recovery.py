@@ -13,20 +13,37 @@ from sos.stores.local.index import Index
 UNNAMED = "NEW"
 
 
-def settle_incoming(layout: Layout, index: Index) -> int:
+def incoming_name(id: str | None, owner: int, token: str) -> str:
+    """Name the file of an upload; recovery looks for its blob by that name.
+
+    :param owner: tells the processes of one store apart.
+    """
+    return f"{id or UNNAMED}.{owner}.{token}"
+
+
+def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> int:
     """Remove every file that no one will finish, and return how many there were.
+
+    :param owner: look at the files of this one alone, for others are at work.
 
     None of them was acknowledged, for the incoming name goes last.  A file
     that has its place in ``bodies/`` already keeps it only if the index knows
     it.  The time this takes depends on what was under way, not on what is
     stored.
     """
-    leftovers = list(layout.incoming.iterdir())
+    leftovers = [
+        leftover
+        for leftover in layout.incoming.iterdir()
+        if owner is None or leftover.name.split(".")[1:2] == [str(owner)]
+    ]
     for leftover in leftovers:
         if leftover.stat().st_nlink > 1:
             for id in _possible_ids(leftover):
-                if index.get(id) is None:
-                    layout.withdraw(leftover, id)
+                # In a write transaction, or another process could store the
+                # blob between the look at the index and the removal.
+                with index.begin() as transaction:
+                    if transaction.get(id) is None:
+                        layout.withdraw(leftover, id)
         leftover.unlink()
     if leftovers:
         layout.sync_directory(layout.incoming)

@@ -52,6 +52,9 @@ class LocalStore:
     :param durable: False acknowledges blobs that a power cut would lose.
     :param reserve: what is to stay free on the disk.
     :param now: tells the time in seconds since the epoch.
+    :param owner: tells this process from the others that share the store.
+    :param failed: called with the reason, on any thread, when the store turns
+        read-only because something could not be made durable.
     """
 
     def __init__(
@@ -62,34 +65,59 @@ class LocalStore:
         durable: bool = True,
         reserve: Reserve = NO_RESERVE,
         now: Callable[[], float] = time.time,
+        owner: int = 0,
+        failed: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.name = str(directory)
         self._reactor = reactor
         self._algorithm = algorithm
         self._now = now
+        self._owner = owner
+        self._failed = failed
         self._layout = Layout(directory, durable)
         self._space = Space(directory, reserve)
 
-    def open(self) -> None:
+    def claim(self) -> int:
+        """Lock the directory and settle what a crash left, for processes that are to share it.
+
+        Returns the lock's descriptor.  The directory stays locked until it is
+        closed here and in every process that has inherited it.  Raises
+        :exc:`~sos.errors.StoreUnusable`.
+        """
+        lock = self._layout.lock()
+        self._prepare(lock, None)
+        self._index.close()
+        return lock
+
+    def open(self, lock: int | None = None) -> None:
         """Lock the directory, settle what a crash left, and be ready.
 
-        Raises :exc:`~sos.errors.StoreUnusable`.
+        :param lock: inherited from a process that has made its :meth:`claim`;
+            then only what this *owner* left is settled.
+        :raises StoreUnusable: when it is locked, or no store.
         """
-        self._lock = self._layout.lock()
+        if lock is None:
+            self._lock = self._layout.lock()
+            self._prepare(self._lock, None)
+        else:
+            self._lock = lock
+            self._prepare(self._lock, self._owner)
+        self._pool = ThreadPool(0, _MOST_THREADS, "sos-store")
+        self._pool.start()
+        self._committer = Committer(self._index, self._reactor, self._failed)
+        self._committer.start()
+        self._changes = Changes(self._layout, self._committer, self._run_in_thread)
+
+    def _prepare(self, lock: int, owner: int | None) -> None:
         try:
             self._layout.prepare()
             self._index = self._open_index()
-            settled = self._settle()
+            settled = self._settle(owner)
         except BaseException:
-            os.close(self._lock)
+            os.close(lock)
             raise
         if settled:
             _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
-        self._pool = ThreadPool(0, _MOST_THREADS, "sos-store")
-        self._pool.start()
-        self._committer = Committer(self._index, self._reactor)
-        self._committer.start()
-        self._changes = Changes(self._layout, self._committer, self._run_in_thread)
 
     def _open_index(self) -> Index:
         try:
@@ -100,10 +128,10 @@ class LocalStore:
                 "the store, or begin with a new directory and let replication fill it"
             ) from error
 
-    def _settle(self) -> int:
+    def _settle(self, owner: int | None) -> int:
         try:
             self._layout.sync_directory(self._layout.index)  # where LMDB has made its file
-            return settle_incoming(self._layout, self._index)
+            return settle_incoming(self._layout, self._index, owner)
         except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
             self._index.close()
             raise StoreUnusable(f"{self.name} cannot be put in order: {error}") from error
@@ -115,6 +143,10 @@ class LocalStore:
         self._pool.stop()
         self._index.close()
         os.close(self._lock)
+
+    def turn_read_only(self, reason: str) -> None:
+        """Take no more blobs: another process of this store could not make one durable."""
+        self._committer.refuse(reason)
 
     async def stat(self, id: str) -> BlobInfo:
         encoded = self._index.get(id)
@@ -150,7 +182,9 @@ class LocalStore:
         if self._committer.failure is not None:
             raise ReadOnly(self._committer.failure)
         digest = body_digest(id, metadata, self._algorithm, size)
-        return LocalWriter(self._changes, self._space, id, metadata, size, digest, self._now)
+        return LocalWriter(
+            self._changes, self._space, id, metadata, size, digest, self._now, self._owner
+        )
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None

@@ -26,7 +26,7 @@ from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
 from sos.stores.local.record import Record
-from sos.stores.local.recovery import UNNAMED
+from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
 
@@ -52,6 +52,7 @@ class LocalWriter:
         size: int | None,
         digest: BodyDigest,
         now: Callable[[], float],
+        owner: int,
     ) -> None:
         space.take((size or 0) + _RECORD_SIZE)
         self._changes = changes
@@ -59,7 +60,7 @@ class LocalWriter:
         self._metadata = metadata
         self._now = now
         self._lane = Lane(changes.run_in_thread)
-        create = partial(_create, changes.layout.incoming, id)
+        create = partial(_create, changes.layout.incoming, id, owner)
         self._received = ReceivedBody(digest, create, self._lane)
         self._committing = False
 
@@ -125,6 +126,5 @@ class LocalWriter:
         self._incoming().unlink(missing_ok=True)
 
 
-def _create(incoming: Path, id: str | None) -> IO[bytes]:
-    # Recovery looks for the blob of a file that was left here by its name.
-    return open(incoming / f"{id or UNNAMED}.{secrets.token_hex(8)}", "xb", buffering=0)
+def _create(incoming: Path, id: str | None, owner: int) -> IO[bytes]:
+    return open(incoming / incoming_name(id, owner, secrets.token_hex(8)), "xb", buffering=0)

@@ -1,0 +1,218 @@
+"""One of the processes that serve when a daemon has several: the program that each of them runs.
+
+It is started by :mod:`sos.tap.supervisor`, with these descriptors:
+
+====  ==========================================================================
+3     the line to the supervisor: JSON, an object a line, in both directions
+4     a file with what this daemon was told, see :class:`Handed`
+5...  what :class:`Handed` tells of: sockets that listen, the lock of the store
+====  ==========================================================================
+
+The process says ``ready``, or that it ``cannot`` start and why; ``log`` is what it
+has for the daemon's log.  It is told to ``go`` when the whole daemon is ready: one
+that fails to start has served nothing.  Both sides tell of a ``failure`` that makes the store
+read-only.  When the line closes the supervisor is gone, and the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from threading import Lock
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
+from zope.interface import implementer
+
+from sos.tap import sharing
+from sos.tap.balance import Balance
+
+#: The descriptors that a worker is started with, beside the standard ones.
+LINE, HANDED, FIRST_SHARED = 3, 4, 5
+
+# Bytes of one log entry: a supervisor reads whole lines.
+_LONGEST_ENTRY = 64 * 1024
+
+_log = Logger()
+
+
+@frozen
+class Handed:
+    """What a supervisor hands to its workers.
+
+    :param module: of the daemon; its ``serve(options, worker, reactor)`` returns
+        the service that a worker is.
+    :param options: of the command line, with what the configuration added.
+    :param sockets: each endpoint's string, and the descriptor that listens there.
+    :param lock: the descriptor of the store's lock, if there is a store.
+    :param counts: the descriptor of the counts of a :class:`~sos.tap.balance.Balance`.
+    :param workers: how many there are.
+    """
+
+    module: str
+    options: dict[str, Any]
+    sockets: tuple[tuple[str, int], ...]
+    lock: int | None
+    counts: int
+    workers: int
+
+
+@define
+class Worker:
+    """What the parts of a daemon want to know of the process that they are in.
+
+    :param number: from 1 to the number of workers.
+    :param on_failure: called with the reason when another worker's store
+        turns read-only.
+    """
+
+    number: int
+    _handed: Handed
+    _line: Line
+    _balance: Balance
+    _taken: set[int] = field(factory=set)
+    on_failure: Callable[[str], None] = field(default=lambda reason: None)
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor of the store's lock, if there is a store."""
+        return self._handed.lock
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that does what is to be done once."""
+        return self.number == 1
+
+    def endpoint(self, reactor: Any, description: str) -> Any:
+        """Return the endpoint that *description* means, on the socket that listens there."""
+        for place, (listens_on, descriptor) in enumerate(self._handed.sockets):
+            if listens_on == description and place not in self._taken:
+                self._taken.add(place)
+                count = sharing.Count(self._balance, place, self.number - 1)
+                return sharing.endpoint(reactor, description, descriptor, count)
+        raise ValueError(f"no socket listens on {description}")
+
+    def tell_failure(self, reason: str) -> None:
+        """Tell the other workers that the store has turned read-only here."""
+        self._line.send(failure=reason)
+
+
+@implementer(IReadDescriptor, ILogObserver)
+class Line:
+    """The line to the supervisor.  Sending is safe on any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = Lock()
+        self._received = b""
+        self._let_go = False
+        self.received: Callable[[dict[str, Any]], None] = lambda message: None
+
+    def send(self, **message: object) -> None:
+        data = json.dumps(message).encode("ascii") + b"\n"
+        # An error means that no one is there, which reading notices.
+        with self._sending, suppress(OSError):
+            self._connection.sendall(data)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Pass on an entry of the log: the supervisor alone writes it."""
+        level = event.get("log_level") or LogLevel.info
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        if text:
+            namespace = event.get("log_namespace", "")
+            self.send(log=[level.name, namespace, text[:_LONGEST_ENTRY]])
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def logPrefix(self) -> str:
+        return "worker"
+
+    def wait(self) -> None:
+        """Return when the supervisor lets this process serve."""
+        while not self._let_go:
+            self._read(0)
+
+    def doRead(self) -> None:
+        self._read(socket.MSG_DONTWAIT)
+
+    def _read(self, flags: int) -> None:
+        try:
+            data = self._connection.recv(65536, flags)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # As it would have gone with it: at once, and the store is free.
+            os._exit(1)
+        *lines, self._received = (self._received + data).split(b"\n")
+        for message in map(json.loads, lines):
+            if "go" in message:
+                self._let_go = True
+            else:
+                self.received(message)
+
+    def connectionLost(self, reason: object) -> None:
+        pass  # the reactor has stopped: what the other side does shows in reading
+
+
+def main(number: int) -> None:
+    """Serve until told to end by SIGTERM, or until the supervisor is gone."""
+    # A terminal sends these to all processes at once; it is the supervisor that acts.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until something here wants to know
+    line = Line(socket.socket(fileno=LINE))
+    globalLogBeginner.beginLoggingTo([line])
+    try:
+        _start(number, line)
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, SystemExit):  # which has been logged
+            _log.failure("worker {number} cannot start", number=number)
+        line.send(cannot=str(error))
+        sys.exit(1)
+    from twisted.internet import reactor
+
+    def stop(*_: object) -> None:
+        # Once: a service manager may send the signal to all processes, and
+        # then the supervisor does, too.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    line.wait()
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop)
+    reactor.run()
+
+
+def _start(number: int, line: Line) -> None:
+    from twisted.internet import reactor
+
+    handed: Handed = pickle.loads(os.pread(HANDED, os.fstat(HANDED).st_size, 0))
+    os.close(HANDED)
+    module = import_module(handed.module)
+    options = module.Options()
+    options.update(handed.options)
+    balance = Balance(handed.counts, len(handed.sockets), handed.workers)
+    worker = Worker(number, handed, line, balance)
+
+    def received(message: dict[str, Any]) -> None:
+        worker.on_failure(message["failure"])
+
+    line.received = received
+    service = module.serve(options, worker, reactor)
+    service.privilegedStartService()
+    service.startService()
+    balance.open(number - 1)
+    reactor.addReader(line)
+    reactor.addSystemEventTrigger("before", "shutdown", balance.close, number - 1)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    line.send(ready=True)

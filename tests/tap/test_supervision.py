@@ -1,0 +1,184 @@
+"""How workers are kept running, and connections spread over them, without processes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from sos.tap.balance import Balance, counts_file
+from sos.tap.services import CannotStart
+from sos.tap.workers import Backoff, Place
+
+
+class Reactor(MemoryReactorClock):
+    """Lets a test have the lines to the workers."""
+
+    def adoptStreamConnection(self, descriptor, family, factory):
+        factory.buildProtocol(None)
+
+
+class Process:
+    """A worker that has said what it has to say as soon as it is started."""
+
+    pid = 1
+
+    def __init__(self, protocol, line, says):
+        self.protocol = protocol
+        self.line = os.dup(line)
+        self.signals = []
+        for message in says:
+            self.say(**message)
+
+    def say(self, **message):
+        os.write(self.line, json.dumps(message).encode() + b"\n")
+
+    def signalProcess(self, name):
+        self.signals.append(name)
+
+    def end(self):
+        self.protocol.processEnded(Failure(ProcessTerminated(1)))
+
+
+class TestPlace:
+    @pytest.fixture(autouse=True)
+    def _place(self):
+        self.reactor = Reactor()
+        self.processes = []
+        self.says = [{"ready": True}]
+        self.calls = []
+        self.place = Place(
+            7,
+            self.spawn,
+            lambda place: self.calls.append("ready"),
+            lambda place, reason: self.calls.append(reason),
+            self.calls.append,
+            self.reactor,
+        )
+
+    def spawn(self, number, line, protocol):
+        self.processes.append(Process(protocol, line, self.says))
+        return self.processes[-1]
+
+    def start(self):
+        self.place.start()
+        self.place.wait_until_ready()
+
+    def test_what_ends_is_started_again(self):
+        """Later and later, until one has run for a while."""
+        self.start()
+        for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+            self.processes[-1].end()
+            count = len(self.processes)
+            self.reactor.advance(wait - 0.1)
+            assert len(self.processes) == count
+            self.reactor.advance(0.2)
+            assert len(self.processes) == count + 1
+        self.reactor.advance(60)
+        self.processes[-1].end()
+        self.reactor.advance(1)
+        assert len(self.processes) == 10
+
+    def test_what_ends_because_it_is_told_to_is_not(self):
+        """Nor what was waiting for its next start."""
+        self.start()
+        stopped = self.place.stop()
+        assert self.processes[0].signals == ["TERM"]
+        self.processes[0].end()
+        assert stopped.called
+        self.reactor.advance(1000)
+        assert len(self.processes) == 1
+        assert self.processes[0].signals == ["TERM"]
+
+    def test_a_start_that_is_due_is_called_off(self):
+        """When the daemon is stopped meanwhile."""
+        self.start()
+        self.processes[0].end()
+        assert self.place.stop().called
+        self.reactor.advance(1000)
+        assert len(self.processes) == 1
+
+    def test_what_does_not_end_is_killed(self):
+        """After what requests under way are given, and some more."""
+        self.start()
+        self.place.stop()
+        self.reactor.advance(19)
+        assert self.processes[0].signals == ["TERM"]
+        self.reactor.advance(2)
+        assert self.processes[0].signals == ["TERM", "KILL"]
+
+    def test_one_that_cannot_start_ends_the_daemons_start(self):
+        """With the reason that it gives, or that it has none."""
+        self.says = [{"cannot": "cannot start: for a reason"}]
+        with pytest.raises(CannotStart, match="for a reason"):
+            self.start()
+        self.says = []
+        self.place.start()
+        os.close(self.processes[-1].line)
+        with pytest.raises(CannotStart, match="worker 7 ended before"):
+            self.place.wait_until_ready()
+
+    def test_signals_are_for_those_who_are_ready(self):
+        """Others would die of them."""
+        self.place.start()
+        self.place.signal("HUP")
+        assert self.processes[0].signals == []
+        self.place.wait_until_ready()
+        self.place.signal("HUP")
+        assert self.processes[0].signals == ["HUP"]
+
+    def test_a_failure_is_told(self):
+        """To those who are to tell the other workers."""
+        self.says = [{"ready": True}, {"failure": "a disk"}]
+        self.start()
+        assert self.calls == ["ready", "a disk"]
+        self.processes[0].end()
+        assert self.calls == ["ready", "a disk", 7]
+
+
+def test_the_wait_begins_anew_after_a_good_while():
+    """What ran for a minute did not fail to start."""
+    backoff = Backoff()
+    assert [backoff.after(1) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert backoff.after(60) == 1
+    assert backoff.after(1) == 2
+
+
+class TestBalance:
+    @pytest.fixture
+    def balance(self):
+        with counts_file(2, 3) as file:
+            yield Balance(file.fileno(), 2, 3)
+
+    def test_who_has_more_than_another_is_ahead(self, balance):
+        """By an eighth, at this very socket."""
+        for process in range(3):
+            balance.open(process)
+        assert not balance.ahead(0, 0)
+        balance.add(0, 0, 1)
+        assert balance.ahead(0, 0)
+        assert not balance.ahead(1, 0)
+        for process in (1, 2):
+            balance.add(0, process, 1)
+        assert not balance.ahead(0, 0)
+        for process in range(3):
+            balance.add(0, process, 15)
+        balance.add(0, 0, 2)
+        assert not balance.ahead(0, 0)
+        balance.add(0, 0, 1)
+        assert balance.ahead(0, 0)
+
+    def test_who_is_not_there_does_not_count(self, balance):
+        """Before its start and after its end."""
+        balance.open(0)
+        balance.add(0, 0, 100)
+        assert not balance.ahead(0, 0)
+        balance.open(1)
+        assert balance.ahead(0, 0)
+        balance.close(1)
+        balance.add(0, 1, -1)  # of a connection that it has yet to finish
+        assert not balance.ahead(0, 0)
