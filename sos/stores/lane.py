@@ -8,8 +8,11 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 T = TypeVar("T")
+
+_log = Logger()
 
 
 class RunInThread(Protocol):
@@ -47,10 +50,8 @@ class Lane:
 
         def pass_on(outcome: Any) -> None:
             self._running -= 1
-            if not self._running:
-                clean_ups, self._clean_ups = self._clean_ups, []
-                for clean_up in clean_ups:
-                    clean_up()
+            while self._clean_ups and not self._running:
+                _clean_up(self._clean_ups.pop(0))
             result.callback(outcome)
 
         work.addBoth(pass_on)
@@ -61,7 +62,15 @@ class Lane:
         if self._running:
             self._clean_ups.append(clean_up)
         else:
-            clean_up()
+            _clean_up(clean_up)
+
+
+def _clean_up(clean_up: Callable[[], None]) -> None:
+    try:
+        clean_up()
+    except Exception:
+        # What is left over is settled at the next start; the work itself is done.
+        _log.failure("what is not needed any more could not be cleaned up")
 
 
 def threads_of(reactor: Any) -> RunInThread:
