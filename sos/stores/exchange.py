@@ -228,6 +228,15 @@ class Upload:
             self._sent.cancel()
 
 
+def fields_of(response: Response) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer."""
+    fields: list[tuple[bytes, bytes]] | None = getattr(response, "fields", None)
+    if fields is None:  # of an agent that is not ours
+        headers = response.headers.getAllRawHeaders()
+        fields = [(name, value) for name, values in headers for value in values]
+    return fields
+
+
 def abandonable(request: Deferred[T]) -> Deferred[T]:
     """Return a Deferred of the outcome of *request*, with which it is cancelled.
 

@@ -30,7 +30,7 @@ from sos.interfaces import (
 )
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
-from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
+from sos.stores.exchange import Exchange, Response, Upload, beginning, fields_of, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
@@ -164,15 +164,13 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
-        fields = [
-            (name, value)
-            for name, values in response.headers.getAllRawHeaders()
-            for value in values
-        ]
         try:
-            return BlobInfo(id, size, metadata_format.from_headers(fields, kept=(MARK,)))
+            return BlobInfo(
+                id, size, metadata_format.from_headers(fields_of(response), kept=(MARK,))
+            )
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
+        return BlobInfo(id, size, metadata)
 
 
 async def _part(body: Pieces, skip: int, size: int) -> AsyncGenerator[bytes, None]:

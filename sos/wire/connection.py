@@ -26,6 +26,8 @@ from sos.wire.response import Response
 MAX_HEAD_BYTES = 64 * 1024
 
 _BODILESS = frozenset({204, 304})
+# The same for every answer, of which there are thousands a second.
+_DONE = Failure(ResponseDone())
 
 
 class BadAnswer(Exception):
@@ -220,7 +222,7 @@ class Connection(Protocol):
             body.stopProducing()
             keep = False
         self._response = response.connection = None
-        response.end(Failure(ResponseDone()))
+        response.end(_DONE)
         if keep:
             self.transport.resumeProducing()
             self._freed(self)

@@ -44,6 +44,7 @@ class Response:
             elif name == b"connection":
                 self.keeps = b"close" not in value.lower()
         self._headers: Headers | None = None
+        self._delivered = False
         self._protocol: Any = None
         self._pieces: list[bytes] = []
         self._ended: Failure | None = None
@@ -64,14 +65,16 @@ class Response:
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """Give the body, as it comes, to *protocol*; its loss of connection is the end."""
-        if self._protocol is not None:
+        if self._delivered:
             raise RuntimeError("the body is delivered once")
+        self._delivered = True
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
             protocol.dataReceived(piece)
         if self._ended is not None:
+            self._protocol = None  # or the two would keep each other
             protocol.connectionLost(self._ended)
         elif not self._paused and self.connection is not None:
             self.connection.transport.resumeProducing()
@@ -87,12 +90,13 @@ class Response:
         """Called when nothing more comes."""
         if self._ended is None:
             self._ended = reason
-            if self._protocol is not None:
-                self._protocol.connectionLost(reason)
+            protocol, self._protocol = self._protocol, None
+            if protocol is not None:
+                protocol.connectionLost(reason)
 
     def regulate(self) -> None:
         """Hold the server up until somebody wants the body."""
-        if self._protocol is None and self.connection is not None:
+        if not self._delivered and self.connection is not None:
             self.connection.transport.pauseProducing()
 
     # What the protocol that the body is delivered to has for a transport.

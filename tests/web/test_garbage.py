@@ -11,9 +11,14 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
+from sos.interfaces import Member
+from sos.stores.lane import threads_of
+from sos.stores.memory import MemoryStore
+from sos.stores.replicated import Copying, ReplicatedStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id
+from tests.contract import body_of, content_id, put
+from tests.servers import serving
 from tests.wire.talking import Conversation
 
 TIMES = 50
@@ -58,3 +63,31 @@ async def test_it_leaves_no_cycles(talk, reactor, kind):
         assert gc.collect() < TIMES
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["put", "read"])
+@ensureDeferred
+async def test_other_servers_leave_none_either(reactor, kind):
+    """For uploads to two of them, and for downloads."""
+    async with (
+        serving(handler(BlobServer(MemoryStore()).app), reactor) as one,
+        serving(handler(BlobServer(MemoryStore()).app), reactor) as other,
+    ):
+        groups = {"g": (Member(one), Member(other))}
+        copying = Copying(acknowledged=2)
+        store = ReplicatedStore(groups, threads_of(reactor), reactor, copying=copying)
+        bodies = [body_of(100 + number) for number in range(TIMES)]
+        if kind == "read":
+            for body in bodies:
+                await put(store, body)
+        gc.collect()
+        gc.disable()
+        try:
+            for body in bodies:
+                if kind == "put":
+                    await put(store, body)
+                else:
+                    await store.read(content_id(body))
+            assert gc.collect() < TIMES
+        finally:
+            gc.enable()
