@@ -165,9 +165,7 @@ class RemoteStore:
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
-            return BlobInfo(
-                id, size, metadata_format.from_headers(fields_of(response), kept=(MARK,))
-            )
+            metadata = metadata_format.from_headers(fields_of(response), kept=(MARK,))
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)

@@ -77,6 +77,7 @@ async def test_other_servers_leave_none_either(reactor, kind):
         copying = Copying(acknowledged=2)
         store = ReplicatedStore(groups, threads_of(reactor), reactor, copying=copying)
         bodies = [body_of(100 + number) for number in range(TIMES)]
+        await put(store, b"to be connected")
         if kind == "read":
             for body in bodies:
                 await put(store, body)
