@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def place(tmp_path):
 class Cluster:
     """Blob servers that sos.conf lists, and an API server."""
 
-    def __init__(self, place, count, options=""):
+    def __init__(self, place, count, options="", also=""):
         self.place = place
+        self.also = also
         self.ports = free_ports(count)
         self.blobs = [self.blob(number) for number in range(count)]
         self.config = place.directory / "sos.conf"
@@ -44,7 +46,8 @@ class Cluster:
         return self.place.twistd(f"sos-blob --port {port} --store data{number}", port)
 
     def configure(self, numbers):
-        self.config.write_text("".join(f"{self.url(number)}\n" for number in numbers))
+        listed = "".join(f"{self.url(number)}\n" for number in numbers)
+        self.config.write_text(self.also + listed)
 
     def url(self, number):
         return f"http://127.0.0.1:{self.ports[number]}"
@@ -152,6 +155,76 @@ def test_two_api_servers_side_by_side(place):
         fetch(up, other)
         assert fetch(down + content_id(one)) == one
         assert fetch(cluster.down + content_id(other)) == other
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """Answers whatever it is asked in the same way."""
+
+    status, headers_sent, body = 200, (), b""
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.status is None:
+            self.close_connection = True
+            return
+        self.send_response(self.status)
+        for name, value in self.headers_sent:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.body)
+
+    do_GET = do_HEAD = do_POST = answer
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (500, [], b'{"error":"no","status":500}'),
+        (302, [("Location", "http://127.0.0.1:1/")], b""),
+        (200, [], b"junk"),
+        (200, [], b'{"id":"' + b"0" * 40 + b'","size":1000,"status":"OK"}'),
+        (None, [], b""),
+    ],
+    ids=["500", "302", "junk", "another-blob", "nothing"],
+)
+def test_a_server_that_misbehaves_is_passed_over(place, status, headers, body):
+    """Uploads and fetches are right; what only it might have is not known to be missing."""
+    fields = {"status": status, "headers_sent": headers, "body": body}
+    bad = ThreadingHTTPServer(("127.0.0.1", 0), type("Bad", (Misbehaving,), fields))
+    serving = threading.Thread(target=bad.serve_forever)
+    serving.start()
+    try:
+        cluster = Cluster(place, 1, also=f"http://127.0.0.1:{bad.server_port} preferred\n")
+        bodies = [body_of(size, seed) for seed in range(5) for size in (1000, 100_000)]
+        for each in bodies:
+            assert cluster.upload(each)["status"] == "OK"
+        for each in bodies:
+            assert cluster.holders(content_id(each)) == [0]
+            assert fetch(cluster.down + content_id(each)) == each
+        assert status_of(cluster.down + "0" * 40) == 503
+        assert "Traceback" not in cluster.api.log
+    finally:
+        bad.shutdown()
+        bad.server_close()
+        serving.join()
+
+
+def test_a_readonly_server_is_read_from(place):
+    """And never written to."""
+    cluster = Cluster(place, 2, "--write-copies 1")
+    old = body_of(5000)
+    fetch(f"{cluster.url(0)}/blob/{content_id(old)}", old)
+    cluster.config.write_text(f"{cluster.url(0)} readonly\n{cluster.url(1)}\n")
+    cluster.api.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "readonly" in cluster.api.log)
+    for seed in range(1, 10):
+        assert cluster.holders(cluster.upload(body_of(100, seed))["id"]) == [1]
+    assert fetch(cluster.down + content_id(old)) == old
 
 
 class TestReload:
