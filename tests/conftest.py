@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,17 @@ async def local_store(tmp_path: Path, reactor):
     store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A directory on a disk of its own, of 8 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "sos-test", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a tmpfs can be mounted by root alone")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)

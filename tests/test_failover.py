@@ -227,6 +227,24 @@ def test_a_readonly_server_is_read_from(place):
     assert fetch(cluster.down + content_id(old)) == old
 
 
+def test_a_full_server_is_passed_over_and_read_from(place, small_disk):
+    """What it has can be fetched, what is new goes to the other."""
+    (place.directory / "data0").symlink_to(small_disk)
+    cluster = Cluster(place, 2)
+    bodies = [body_of(300_000, seed) for seed in range(40)]
+    for body in bodies:
+        assert cluster.upload(body)["status"] == "OK"
+    for body in bodies:
+        assert fetch(cluster.down + content_id(body)) == body
+    first = [body for body in bodies if 0 in cluster.holders(content_id(body))]
+    assert 5 < len(first) < 30
+    cluster.blobs[1].stop()
+    for body in first:
+        assert fetch(cluster.down + content_id(body)) == body
+    assert status_of(cluster.up, body_of(3_000_000)) == 503  # for not every server is full
+    assert "takes no blobs" in cluster.api.log
+
+
 class TestReload:
     """SIGHUP, and a file that has changed meanwhile."""
 

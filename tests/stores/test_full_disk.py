@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -12,20 +11,6 @@ from sos.errors import NoSpace, StoreUnusable
 from sos.stores.local import LocalStore
 from tests.contract import body_of, content, content_id, put
 from tests.crash.directories import opened
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A directory on a disk of its own, of 8 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "sos-test", str(directory)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a tmpfs can be mounted by root alone")
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 @pytest.mark.parametrize("sizes", [[900], [70_000], [66_000, 900], [3_000_000, 50_000]], ids=str)
