@@ -85,6 +85,7 @@ class Channel(Protocol):
         self._retired = False
         self._ended = False
         self._lingers = False
+        self._is_shut = False
         self._paused = False
 
     # The transport.
@@ -332,6 +333,9 @@ class Channel(Protocol):
             self._shut()
 
     def _shut(self) -> None:
+        if self._is_shut:  # by what went on when there was room again
+            return
+        self._is_shut = True
         # A transport with a producer does not close, but asks that for more.
         self.transport.unregisterProducer()
         self.since = self.site.now

@@ -46,6 +46,12 @@ class Echo:
         await self.gate
         return b"at last"
 
+    @app.route("/parts", methods=["GET"])
+    async def parts(self, request):
+        request.write(b"one, ")
+        await request.drained()
+        return b"two"
+
     @app.route("/late", methods=["POST"])
     async def late(self, request):
         await self.gate
@@ -330,6 +336,16 @@ class TestAClientThatDoesNotRead:
         while talk.transport.waiting:
             talk.transport.take()
         assert talk.transport.value().endswith(b'"status":400}')
+        assert talk.transport.half_closed
+
+    def test_what_goes_on_when_there_is_room_may_close(self, talk):
+        """The answer that waited, and behind it that to a broken request."""
+        talk.transport.room = 0
+        talk.send(b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\nbroken\r\n\r\n")
+        talk.transport.room = None
+        talk.transport.take()
+        parts, refused = parse_answers(talk.transport.value())
+        assert (parts.body, refused.status) == (b"one, two", 400)
         assert talk.transport.half_closed
 
     def test_it_is_given_up_at_last(self, talk):
