@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -148,3 +150,19 @@ def wait_until(condition, seconds: float = 30.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def fetch(url: str, body: bytes | None = None, headers=()) -> bytes:
+    """Return what is answered to a GET, or with a *body* to a POST."""
+    request = urllib.request.Request(url, data=body, headers=dict(headers))
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.read()
+
+
+def status_of(url: str, body: bytes | None = None) -> int:
+    """Return the status of the answer to the same."""
+    try:
+        fetch(url, body)
+    except urllib.error.HTTPError as error:
+        return error.code
+    return 200

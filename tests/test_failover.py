@@ -8,15 +8,13 @@ import signal
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, free_ports, wait_until
+from tests.daemons import Place, fetch, free_ports, status_of, wait_until
 
 
 @pytest.fixture
@@ -74,19 +72,6 @@ class Cluster:
         ]
 
 
-def fetch(url, body=None):
-    with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as response:
-        return response.read()
-
-
-def status_of(url, body=None):
-    try:
-        fetch(url, body)
-    except urllib.error.HTTPError as error:
-        return error.code
-    return 200
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_holder_that_is_gone_costs_no_upload(place, how):
     """Killed, and frozen: two others have each object, and nobody waits for the third."""
@@ -128,7 +113,7 @@ def test_a_server_killed_while_it_sends(place):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(f"GET /fetch/{id} HTTP/1.0\r\n\r\n".encode())
         received = client.recv(65536)
-        time.sleep(0.5)
+        assert wait_until(lambda: any(map(sends, cluster.blobs)))
         sending = next(each for each in cluster.blobs if sends(each))
         sending.stop(signal.SIGKILL)
         while piece := client.recv(1 << 20):

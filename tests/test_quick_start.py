@@ -8,14 +8,13 @@ import json
 import os
 import signal
 import subprocess
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, free_ports, listens, wait_until
+from tests.daemons import Place, fetch, free_ports, listens, status_of, wait_until
 
 PASSWD = Path("/etc/passwd").read_bytes()
 
@@ -57,20 +56,6 @@ class Cluster:
 
     def listings(self):
         return [json.loads(fetch(f"{server}/blobs")) for server in self.blob_servers]
-
-
-def fetch(url, body=None, headers=()):
-    request = urllib.request.Request(url, data=body, headers=dict(headers))
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return response.read()
-
-
-def status_of(url, body=None):
-    try:
-        fetch(url, body)
-    except urllib.error.HTTPError as error:
-        return error.code
-    return 200
 
 
 def test_upload_fetch_replicate(place):

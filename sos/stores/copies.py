@@ -39,6 +39,11 @@ class Copies:
     :param may_linger: asked, once there are enough, whether those that are
         being made may be finished.
     :ivar made: the servers that have it now.
+    :ivar acknowledged: fires once there are enough copies, and tells how many.
+        It fails with :exc:`~sos.errors.Conflict`, with
+        :exc:`~sos.errors.NoSpace` when every server is full, else with
+        :exc:`~sos.errors.Unavailable`; some copies may have been made then.
+    :ivar ended: fires when nothing is being sent any more.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Copies:
         self._sending: list[Peer] = []
         self._slow = 0
         self._failures: list[SOSError] = []
-        self._acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
+        self.acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
         self.ended: Deferred[None] = Deferred()
         self._works: list[Deferred[None]] = []
         self._left = 0
@@ -69,7 +74,7 @@ class Copies:
         # The bytes of an opaque name are those that come first: to one server, not
         # to several that may have others already.
         self._begin(self._wanted if ids.algorithm(whole.id) else 1)
-        if not self._acknowledged.called:
+        if not self.acknowledged.called:
             self._wait()
 
     def _begin(self, count: int) -> None:
@@ -91,16 +96,6 @@ class Copies:
         self._wait()
         if ids.algorithm(self._whole.id):
             self._begin(self._enough - len(self.made))
-
-    @property
-    def acknowledged(self) -> Deferred[BlobInfo]:
-        """Fires once there are enough copies, and tells how many.
-
-        It fails with :exc:`~sos.errors.Conflict`, with
-        :exc:`~sos.errors.NoSpace` when every server is full, else with
-        :exc:`~sos.errors.Unavailable`; some copies may have been made then.
-        """
-        return self._acknowledged
 
     async def _one(self) -> None:
         for peers, count in ((self._own, self._wanted), (self._others, self._enough)):
@@ -129,9 +124,9 @@ class Copies:
             self._sending.remove(peer)
             self._slow = min(self._slow, len(self._sending))
         self.made.append(peer)
-        if len(self.made) == self._enough and not self._acknowledged.called:
+        if len(self.made) == self._enough and not self.acknowledged.called:
             self._wait_no_more()
-            self._acknowledged.callback(evolve(info, copies=len(self.made)))
+            self.acknowledged.callback(evolve(info, copies=len(self.made)))
 
     async def _send(self, peer: Peer) -> BlobInfo:
         whole = self._whole
@@ -143,9 +138,9 @@ class Copies:
             self.stop()
 
     def _broken(self, failure: Failure) -> None:
-        if not self._acknowledged.called:
+        if not self.acknowledged.called:
             self._wait_no_more()
-            self._acknowledged.errback(failure)
+            self.acknowledged.errback(failure)
             self.stop()
         elif not failure.check(CancelledError, Conflict):
             _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
@@ -153,8 +148,8 @@ class Copies:
     def _all_ended(self, _: object) -> None:
         self._left -= 1
         if self._left == 0:
-            if not self._acknowledged.called:
-                self._acknowledged.errback(self._verdict())
+            if not self.acknowledged.called:
+                self.acknowledged.errback(self._verdict())
             self._wait_no_more()
             self.ended.callback(None)
 

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 # Blobs whose place is remembered because it is not the one where they belong.
 _MOST_LOCATIONS = 100_000
+
 _log = Logger()
 
 

@@ -72,7 +72,7 @@ def answer_stored(request: Request, info: BlobInfo, more: bytes = b"") -> bytes:
     :param more: other members of the JSON object, each behind a comma.
     """
     request.setHeader(b"Content-Type", b"application/json")
-    # An id needs no escaping; an encoder would cost more than the rest of the answer.
+    # An id needs no escaping.
     id = info.id.encode("ascii")
     return b'{"id":"%s","size":%d,"status":"OK"%s}' % (id, info.size or 0, more)
 

