@@ -8,18 +8,19 @@ nowhere else; an answer that makes no sense is that server's failure,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from sos import ids
 from sos import metadata as metadata_format
+from sos.deadlines import Deadlines
 from sos.errors import (
     Conflict,
     Incomplete,
@@ -32,7 +33,9 @@ from sos.errors import (
     Unavailable,
 )
 from sos.interfaces import BlobInfo, IBlobWriter, Span
-from sos.metadata import Metadata
+from sos.metadata import EMPTY, Metadata
+from sos.wire.agent import Agent
+from sos.wire.call import Call
 from sos.wire.client import (
     ANSWER_SECONDS,
     PROMPT_SECONDS,
@@ -40,8 +43,6 @@ from sos.wire.client import (
     StreamedBody,
     cause,
 )
-
-T = TypeVar("T")
 
 #: An answer: an IResponse.
 Response = Any
@@ -58,20 +59,27 @@ _ERRORS: dict[int, type[SOSError]] = {
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
 
+# How much later than it should a request may be given up.
+_TICK_SECONDS = 0.5
+
 
 class Exchange:
     """Speaks to the server at a URL.
 
     :param url: its address, as :func:`sos.config.server_url` spells it.
-    :param agent: follows no redirects; blobs go over it directly, and what
-        need not be fast through treq.
+    :param agent: blobs go over its connections directly, and what need not be
+        fast through treq.
     """
 
-    def __init__(self, url: str, agent: IAgent, clock: Any) -> None:
+    def __init__(self, url: str, agent: Agent, clock: Any) -> None:
         self.url = url
         self.clock = clock
-        self._agent = agent
+        parts = urlsplit(url)
+        self._base = parts.path
+        self._server = agent.server(f"{parts.scheme}://{parts.netloc}".encode("ascii"))
+        self._version = f" HTTP/1.1\r\nHost: {self._server.host.decode('ascii')}\r\n"
         self._http = HTTPClient(agent)
+        self._deadlines = Deadlines(clock, _TICK_SECONDS)
 
     async def request(self, method: str, path: str, span: Span | None = None) -> Response:
         """Return the answer to a request without a body, which is a 200.
@@ -80,12 +88,11 @@ class Exchange:
             206, of that part and no other.
         """
         if span is None:
-            sent = self.send(method, path, metadata_format.EMPTY, None)
-            return await self.answered(sent, PROMPT_SECONDS)
+            return await self.answered(self.send(method, path, seconds=PROMPT_SECONDS))
         start, stop = span
         asked = {"Range": f"bytes={start}-{stop - 1}"}
-        sent = self.send(method, path, asked, None)
-        response = await self.answered(sent, PROMPT_SECONDS, accept=(200, 206))
+        sent = self.send(method, path, asked, seconds=PROMPT_SECONDS)
+        response = await self.answered(sent, accept=(200, 206))
         if response.code == 206:
             told = response.headers.getRawHeaders(b"content-range", [b""])[0]
             if not told.startswith(b"bytes %d-%d/" % (start, stop - 1)):
@@ -98,7 +105,9 @@ class Exchange:
         sent = self._http.request(
             method, self.url + path, allow_redirects=False, unbuffered=True, reactor=self.clock
         )
-        return await self._document(await self.answered(sent, PROMPT_SECONDS), most)
+        return await self._document(
+            await self.answered(sent.addTimeout(PROMPT_SECONDS, self.clock)), most
+        )
 
     async def _document(self, response: Response, most: int | None) -> Any:
         text = await gather(ResponseBody(response, self.clock), most)
@@ -108,45 +117,55 @@ class Exchange:
             raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
 
     def send(
-        self, method: str, path: str, fields: Mapping[str, str], body: IBodyProducer | None
+        self,
+        method: str,
+        path: str,
+        fields: Metadata = EMPTY,
+        body: bytes | IBodyProducer | None = None,
+        seconds: float | None = None,
     ) -> Deferred[Response]:
-        """Send one request, with *fields* (which can be metadata) as its headers."""
-        headers = Headers()
-        for name, value in metadata_format.to_headers(fields):
-            headers.addRawHeader(name, value)
-        url = f"{self.url}{path}".encode("ascii")
-        return self._agent.request(method.encode("ascii"), url, headers, body)
+        """Send one request.
+
+        :param fields: its headers, which can be metadata.
+        :param seconds: after which it fails with a TimeoutError; None for never.
+        """
+        head = f"{method} {self._base}{path}{self._version}".encode("ascii")
+        for each in metadata_format.to_headers(fields):
+            head += b"%s: %s\r\n" % each
+        call = Call(head, body, method == "HEAD")
+        if seconds is not None:
+            call.hurry(seconds, self._deadlines)
+        return self._server.send(call)
 
     async def answered(
-        self, sent: Deferred[Response], seconds: float, accept: tuple[int, ...] = (200,)
+        self, sent: Deferred[Response], accept: tuple[int, ...] = (200,)
     ) -> Response:
         """Wait for the answer to a request, and return it if its status is in *accept*.
 
-        Any other raises what it means, and no answer in so many *seconds*
-        raises Unavailable.
+        Any other raises what it means, and none at all
+        :exc:`~sos.errors.Unavailable`.
         """
-        late = Unavailable(f"{self.url} did not answer in {seconds:.0f} s")
-        waiting = abandonable(sent)
-        deadline = self.clock.callLater(seconds, _abandon, waiting, sent, late)
         try:
-            response = await waiting
+            response = await sent
         except (CancelledError, SOSError):
             raise
+        except TimeoutError:
+            raise Unavailable(f"{self.url} did not answer in time") from None
         except Exception as error:
             raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
-        finally:
-            if deadline.active():
-                deadline.cancel()
         if response.code in accept:
             return response
         text = await gather(ResponseBody(response, self.clock), 4096)
         reason = f"{self.url} answered {response.code}{_told(text)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
+    async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
+        """Upload *body*, as by :meth:`send`, and return what was stored, see :meth:`stored`."""
+        return await self.stored(self.send("POST", path, fields, body, ANSWER_SECONDS))
+
     async def stored(self, sent: Deferred[Response]) -> BlobInfo:
         """Wait for the answer to an upload, and return what it says was stored."""
-        answer = await self.answered(sent, ANSWER_SECONDS)
-        found = await self._document(answer, _MOST_OF_A_DOCUMENT)
+        found = await self._document(await self.answered(sent), _MOST_OF_A_DOCUMENT)
         try:
             if found["status"] == "OK" and isinstance(found["size"], int):
                 return BlobInfo(ids.check(found["id"]), found["size"], metadata_format.EMPTY)
@@ -179,8 +198,7 @@ class Upload:
         self._id = id
         self._metadata = metadata
         self._size = size
-        self._body = StreamedBody(size, exchange.clock)
-        self._sent: Deferred[Response] | None = None
+        self._streamed: _Streamed | None = None
         self._held = b""
         self._written = 0
 
@@ -188,24 +206,19 @@ class Upload:
         self._written += len(piece)
         held, self._held = self._held, piece
         if held:
-            await self._send(held)
-
-    async def _send(self, piece: bytes) -> None:
-        sent = self._begun()
-        if not await self._body.write(piece):
-            response = await self._exchange.answered(sent, ANSWER_SECONDS)
-            await ResponseBody(response, self._exchange.clock).aclose()
-            raise Unavailable(f"{self._exchange.url} answered before it had the body")
+            if self._streamed is None:
+                self._streamed = _Streamed(self._exchange, self._path, self._metadata, self._size)
+            await self._streamed.write(held)
 
     async def commit(self) -> BlobInfo:
         if self._size not in (None, self._written):
             self.abort()
             raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
-        if self._held:
-            await self._send(self._held)
-        sent = self._begun()
-        self._body.finish()
-        info = await self._exchange.stored(sent)
+        if self._streamed is None:
+            info = await self._exchange.post(self._path, self._metadata, self._held)
+        else:
+            await self._streamed.write(self._held)
+            info = await self._streamed.finish()
         if info.size != self._written or self._id not in (None, info.id):
             raise Unavailable(
                 f"{self._exchange.url} took {self._written} bytes for {self._id or 'an id'}, "
@@ -213,50 +226,41 @@ class Upload:
             )
         return info
 
-    def _begun(self) -> Deferred[Response]:
-        if self._sent is None:
-            request = self._exchange.send("POST", self._path, self._metadata, self._body)
-            # It fires when the request's own callbacks have all run: the
-            # connection is made in one of them, which lets a writer go on.
-            self._sent = abandonable(request)
-            request.addBoth(lambda _: self._body.stop())
-        return self._sent
+    def abort(self) -> None:
+        if self._streamed is not None:
+            self._streamed.abort()
+
+
+class _Streamed:
+    """An upload whose body is sent in pieces."""
+
+    def __init__(self, exchange: Exchange, path: str, metadata: Metadata, size: int | None) -> None:
+        self._exchange = exchange
+        self._body = StreamedBody(size, exchange.clock)
+        request = exchange.send("POST", path, metadata, self._body)
+        self._sent: Deferred[Response] = Deferred(lambda _: request.cancel())
+        request.addBoth(self._ended)
+
+    def _ended(self, outcome: Response | Failure) -> None:
+        self._sent.callback(outcome)
+        self._body.stop()  # who writes goes on, and finds that out
+
+    async def write(self, piece: bytes) -> None:
+        if not await self._body.write(piece):
+            response = await self._exchange.answered(self._sent)
+            await ResponseBody(response, self._exchange.clock).aclose()
+            raise Unavailable(f"{self._exchange.url} answered before it had the body")
+
+    async def finish(self) -> BlobInfo:
+        self._body.finish()
+        return await self._exchange.stored(
+            self._sent.addTimeout(ANSWER_SECONDS, self._exchange.clock)
+        )
 
     def abort(self) -> None:
-        if self._sent is not None and not self._sent.called:
+        if not self._sent.called:
             self._sent.addErrback(lambda _: None)
             self._sent.cancel()
-
-
-def fields_of(response: Response) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer."""
-    fields: list[tuple[bytes, bytes]] | None = getattr(response, "fields", None)
-    if fields is None:  # of an agent that is not ours
-        headers = response.headers.getAllRawHeaders()
-        fields = [(name, value) for name, values in headers for value in values]
-    return fields
-
-
-def abandonable(request: Deferred[T]) -> Deferred[T]:
-    """Return a Deferred of the outcome of *request*, with which it is cancelled.
-
-    Twisted's client fails a request that is cancelled in other ways than with
-    CancelledError; this one fails with that, so that whoever waits for it ends
-    and does not go on to the next server.
-    """
-    waiting: Deferred[T] = Deferred(lambda d: _abandon(d, request, CancelledError()))
-
-    def ended(outcome: Any) -> None:
-        if not waiting.called:
-            waiting.callback(outcome)
-
-    request.addBoth(ended)
-    return waiting
-
-
-def _abandon(waiting: Deferred[Any], request: Deferred[Any], error: Exception) -> None:
-    waiting.errback(error)
-    request.cancel()
 
 
 async def gather(body: ResponseBody, most: int | None) -> bytes:

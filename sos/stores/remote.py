@@ -30,7 +30,7 @@ from sos.interfaces import (
 )
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
-from sos.stores.exchange import Exchange, Response, Upload, beginning, fields_of, gather
+from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
@@ -165,7 +165,7 @@ class RemoteStore:
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
-            metadata = metadata_format.from_headers(fields_of(response), kept=(MARK,))
+            metadata = metadata_format.from_headers(response.fields, kept=(MARK,))
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from werkzeug.routing import Rule
 
 from sos.errors import InvalidRequest
+from sos.running import run
 from sos.web.errors import answer_error
 from sos.wire.request import Request
 
@@ -57,19 +57,12 @@ class _Dispatcher:
     def __call__(self, request: Request) -> None:
         try:
             result = self._call(request)
-            if isinstance(result, types.CoroutineType):
-                # Most need not wait for anything; a Deferred is for those that do.
-                try:
-                    awaited = result.send(None)
-                except StopIteration as end:
-                    result = end.value
-                else:
-                    _Work(request, result, awaited)
-                    return
         except Exception:
-            _fail(request, Failure())
+            result = Failure()
+        if isinstance(result, types.CoroutineType):
+            request.work = run(result, partial(_answer, request))
         else:
-            request.finish(result)
+            _answer(request, result)
 
     def _call(self, request: Request) -> Any:
         try:
@@ -89,47 +82,8 @@ class _Dispatcher:
         return self._functions[endpoint](request, **arguments)
 
 
-def _fail(request: Request, failure: Failure) -> None:
-    if not request.disconnected:
-        request.finish(answer_error(request, failure))
-
-
-class _Work:
-    """The rest of a route's coroutine, from where it had to wait.
-
-    Deferred.fromCoroutine() would do, for 2 us more of the 35 that a small
-    upload took when this was measured.
-
-    :param awaited: the Deferred that it waits for.
-    """
-
-    __slots__ = ("_awaited", "_coroutine", "_request")
-
-    def __init__(
-        self, request: Request, coroutine: Coroutine[Any, Any, Any], awaited: Deferred[Any]
-    ) -> None:
-        self._request = request
-        self._coroutine = coroutine
-        request.work = self
-        self._wait(awaited)
-
-    def _wait(self, awaited: Deferred[Any]) -> None:
-        self._awaited = awaited
-        awaited.addBoth(self._go_on)
-
-    def _go_on(self, result: Any) -> None:
-        try:
-            if isinstance(result, Failure):
-                awaited = result.throwExceptionIntoGenerator(self._coroutine)
-            else:
-                awaited = self._coroutine.send(result)
-        except StopIteration as end:
-            self._request.finish(end.value)
-        except Exception:
-            _fail(self._request, Failure())
-        else:
-            self._wait(awaited)
-
-    def cancel(self) -> None:
-        """Do no more: see :attr:`Request.work`."""
-        self._awaited.cancel()
+def _answer(request: Request, result: bytes | Failure | None) -> None:
+    if not isinstance(result, Failure):
+        request.finish(result)
+    elif not request.disconnected:
+        request.finish(answer_error(request, result))

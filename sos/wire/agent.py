@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -24,6 +23,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
+from sos.wire.call import Call
 from sos.wire.connection import Connection
 from sos.wire.response import Response
 
@@ -46,7 +46,7 @@ class Agent:
     def __init__(self, reactor: Any, most: int = MOST_CONNECTIONS) -> None:
         self._reactor = reactor
         self._most = most
-        self._servers: dict[bytes, _Server] = {}
+        self._servers: dict[bytes, Server] = {}
 
     def request(
         self,
@@ -62,21 +62,31 @@ class Agent:
         one with a ``replay()`` method that returns True.
         """
         origin, path = _split(uri)
-        server = self._servers.get(origin)
-        if server is None:
-            try:
-                host, endpoint = _endpoint(self._reactor, origin)
-            except ValueError as error:
-                return fail(SchemeNotSupported(str(error)))
-            server = _Server(host, endpoint, self._reactor, self._most)
-            self._servers[origin] = server
+        try:
+            server = self.server(origin)
+        except ValueError as error:
+            return fail(SchemeNotSupported(str(error)))
         fields = [] if headers is None else list(_pairs(headers))
         if not any(name.lower() == b"host" for name, _ in fields):
             fields.insert(0, (b"Host", server.host))
-        task = _Task(method, path, fields, bodyProducer)
-        task.answered = Deferred(lambda _: task.cancel())
-        server.take(task)
-        return task.answered
+        head = b"%s %s HTTP/1.1\r\n" % (method, path)
+        head += b"".join([b"%s: %s\r\n" % each for each in fields])
+        body: bytes | IBodyProducer | None = bodyProducer
+        if body is None and method in (b"POST", b"PUT"):
+            body = b""
+        return server.send(Call(head, body, method == b"HEAD"))
+
+    def server(self, origin: bytes) -> Server:
+        """Return the connections to the server at *origin*: a URL without a path.
+
+        Raises ValueError when it is none that can be connected to.
+        """
+        server = self._servers.get(origin)
+        if server is None:
+            host, endpoint = _endpoint(self._reactor, origin)
+            server = Server(host, endpoint, self._reactor, self._most)
+            self._servers[origin] = server
+        return server
 
     async def close(self) -> None:
         """Close the connections that are idle."""
@@ -84,29 +94,11 @@ class Agent:
             server.close_idle()
 
 
-@define(eq=False)
-class _Task:
-    """A request on its way, up to the head of its answer."""
+class Server:
+    """The connections to one server.
 
-    method: bytes
-    path: bytes
-    fields: list[tuple[bytes, bytes]]
-    body: IBodyProducer | None
-    answered: Deferred[Response] = field(init=False)
-    connection: Connection | None = None
-    connecting: Deferred[Any] | None = None
-    again: bool = False
-
-    def cancel(self) -> None:
-        self.answered.errback(CancelledError())
-        if self.connection is not None:
-            self.connection.abort()
-        elif self.connecting is not None:
-            self.connecting.cancel()
-
-
-class _Server:
-    """The connections to one server."""
+    :ivar host: what goes into the Host header.
+    """
 
     def __init__(
         self, host: bytes, endpoint: IStreamClientEndpoint, reactor: Any, most: int
@@ -117,70 +109,63 @@ class _Server:
         self._most = most
         self._idle: list[Connection] = []
         self._open = 0
-        self._waiting: deque[_Task] = deque()
+        self._waiting: deque[Call] = deque()
         self._sweep: IDelayedCall | None = None
 
-    def take(self, task: _Task) -> None:
-        if self._idle and not task.again:
-            self._send(self._idle.pop(), task)
-        elif self._open < self._most:
-            self._connect(task)
-        else:
-            self._waiting.append(task)
+    def send(self, call: Call) -> Deferred[Response]:
+        """Send a request; see :attr:`~sos.wire.call.Call.answered` for what is returned."""
+        self._take(call)
+        return call.answered
 
-    def _connect(self, task: _Task) -> None:
+    def _take(self, call: Call) -> None:
+        if self._idle and not call.again:
+            self._idle.pop().send(call)
+        elif self._open < self._most:
+            self._connect(call)
+        else:
+            self._waiting.append(call)
+
+    def _connect(self, call: Call) -> None:
         self._open += 1
-        factory = Factory.forProtocol(lambda: Connection(self.freed, self.lost))
+        factory = Factory.forProtocol(lambda: Connection(self))
         factory.noisy = False
-        task.connecting = self._endpoint.connect(factory)
-        task.connecting.addCallbacks(
-            partial(self._connected, task=task), partial(self._failed, task=task)
+        call.connecting = self._endpoint.connect(factory)
+        call.connecting.addCallbacks(
+            partial(self._connected, call=call), partial(self._failed, call=call)
         )
 
-    def _connected(self, connection: Connection, task: _Task) -> None:
-        task.connecting = None
-        if task.answered.called:
+    def _connected(self, connection: Connection, call: Call) -> None:
+        call.connecting = None
+        if call.answered.called:
             self.freed(connection)
         else:
-            self._send(connection, task)
+            connection.send(call)
 
-    def _failed(self, failure: Failure, task: _Task) -> None:
+    def _failed(self, failure: Failure, call: Call) -> None:
         self._open -= 1
-        task.connecting = None
-        if not task.answered.called:
-            task.answered.errback(failure)
+        call.connecting = None
+        call.end(failure)
         self._next()
 
-    def _send(self, connection: Connection, task: _Task) -> None:
-        task.connection = connection
-        kept = connection.kept
-        sent = connection.send(task.method, task.path, task.fields, task.body)
-        sent.addCallbacks(
-            partial(self._answered, task=task), partial(self._unanswered, task=task, kept=kept)
-        )
+    # What connections call.
 
-    def _answered(self, response: Response, task: _Task) -> None:
-        if not task.answered.called:
-            task.connection = None  # from here on its body is what can be given up
-            task.answered.callback(response)
+    def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
+        """The request *call* failed.
 
-    def _unanswered(self, failure: Failure, task: _Task, kept: bool) -> None:
-        task.connection = None
-        if task.answered.called:
+        :param kept: whether the connection had been kept, so that its server
+            may have closed it before it had the request.
+        """
+        call.connection = None
+        if call.answered.called:
             return
-        replay = getattr(task.body, "replay", None)
-        if (
-            kept
-            and failure.check(ResponseNeverReceived)
-            and (task.body is None or (replay is not None and replay()))
-        ):
-            task.again = True
-            self.take(task)
+        if kept and failure.check(ResponseNeverReceived) and call.replay():
+            call.again = True
+            self._take(call)
         else:
-            task.answered.errback(failure)
+            call.end(failure)
 
     def freed(self, connection: Connection) -> None:
-        """Called by a connection that can take the next request."""
+        """The *connection* can take the next request."""
         connection.kept = True
         connection.idle_since = self._reactor.seconds()
         self._idle.append(connection)
@@ -189,7 +174,7 @@ class _Server:
             self._sweep = self._reactor.callLater(KEPT_SECONDS, self._expire)
 
     def lost(self, connection: Connection) -> None:
-        """Called by a connection that is no more."""
+        """The *connection* is no more."""
         self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
@@ -197,9 +182,9 @@ class _Server:
 
     def _next(self) -> None:
         while self._waiting and (self._idle or self._open < self._most):
-            task = self._waiting.popleft()
-            if not task.answered.called:
-                self.take(task)
+            call = self._waiting.popleft()
+            if not call.answered.called:
+                self._take(call)
 
     def _expire(self) -> None:
         self._sweep = None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -20,7 +18,12 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from sos.wire.call import Call
+from sos.wire.output import send_now
 from sos.wire.response import Response
+
+if TYPE_CHECKING:
+    from sos.wire.agent import Server
 
 #: Most bytes of the head of an answer, and of what announces a chunk.
 MAX_HEAD_BYTES = 64 * 1024
@@ -38,26 +41,23 @@ class BadAnswer(Exception):
 class Connection(Protocol):
     """Sends a request, and parses its answer.
 
-    :param freed: called when another request can be sent.
-    :param lost: called when none ever will.
+    :param server: is told what becomes of it.
     :ivar kept: whether there was a request before.
     :ivar idle_since: in seconds of the reactor's clock; the pool's to use.
     """
 
     transport: Any
 
-    def __init__(
-        self, freed: Callable[[Connection], None], lost: Callable[[Connection], None]
-    ) -> None:
-        self._freed = freed
-        self._lost = lost
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self.kept = False
         self.idle_since = 0.0
-        self._answered: Deferred[Response] | None = None
+        self._call: Call | None = None
         self._bodiless = False
         self._body: IBodyProducer | None = None
         self._chunked = False
         self._unsent: int | None = None
+        self._paused = False
         self._reset()
 
     def _reset(self) -> None:
@@ -77,34 +77,30 @@ class Connection(Protocol):
         if set_no_delay is not None:
             set_no_delay(True)
 
-    def send(
-        self,
-        method: bytes,
-        path: bytes,
-        fields: list[tuple[bytes, bytes]],
-        body: IBodyProducer | None,
-    ) -> Deferred[Response]:
-        """Send a request; the Deferred fires when the head of its answer is in."""
+    def send(self, call: Call) -> None:
+        """Send a request; the answer, or what fails, is told to it."""
         self._reset()
-        answered = self._answered = Deferred()
-        self._bodiless = method == b"HEAD"
-        lines = [b"%s %s HTTP/1.1\r\n" % (method, path)]
-        lines += [b"%s: %s\r\n" % each for each in fields]
-        if body is not None:
+        self._call = call
+        call.connection = self
+        self._bodiless = call.bodiless
+        body = call.body
+        if body is None:
+            send_now(self.transport, call.head + b"\r\n")
+        elif isinstance(body, bytes):
+            send_now(
+                self.transport, b"%sContent-Length: %d\r\n\r\n%s" % (call.head, len(body), body)
+            )
+        else:
             self._chunked = body.length is UNKNOWN_LENGTH
-            if self._chunked:
-                lines.append(b"Transfer-Encoding: chunked\r\n")
-            else:
-                lines.append(b"Content-Length: %d\r\n" % body.length)
-        elif method in (b"POST", b"PUT"):
-            lines.append(b"Content-Length: 0\r\n")
-        lines.append(b"\r\n")
-        self.transport.writeSequence(lines)
-        if body is not None:
+            framing = (
+                b"Transfer-Encoding: chunked\r\n\r\n"
+                if self._chunked
+                else b"Content-Length: %d\r\n\r\n" % body.length
+            )
+            send_now(self.transport, call.head + framing)
             self._body = body
             self._unsent = None if self._chunked else int(body.length)
             body.startProducing(self).addCallbacks(self._sent, self._unsendable)
-        return answered
 
     def write(self, data: bytes) -> None:
         """Send the next piece of the request's body."""
@@ -118,7 +114,7 @@ class Connection(Protocol):
             self._unsendable(Failure(ValueError("the body is longer than it was said to be")))
             return
         self._unsent -= len(data)
-        self.transport.write(data)
+        send_now(self.transport, data)
 
     def _sent(self, _: object) -> None:
         if self._body is None:
@@ -129,8 +125,8 @@ class Connection(Protocol):
         self._body = None
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
-        if self._complete:
-            self._end()
+        if self._complete and self._response is not None:
+            self._end(self._response)
 
     def _unsendable(self, failure: Failure) -> None:
         if self._body is not None:
@@ -159,7 +155,7 @@ class Connection(Protocol):
     # The answer.
 
     def dataReceived(self, data: bytes) -> None:
-        if self._answered is None and self._response is None:
+        if self._call is None and self._response is None:
             self.abort()  # which nobody has asked for
             return
         self._silent_bytes += len(data)
@@ -172,10 +168,20 @@ class Connection(Protocol):
         except BadAnswer as error:
             self._fail(ResponseFailed([Failure(error)]))
         else:
-            if self._complete:
-                self._end()
-            elif self._response is not None:
-                self._response.regulate()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Go on with what has come of the answer."""
+        response = self._response
+        if response is None:
+            return
+        call, self._call = self._call, None
+        if self._complete:
+            self._end(response)
+        # Not before all that came with the head is in: often that is the whole.
+        if call is not None:
+            call.end(response)
+        response.regulate()
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -191,15 +197,13 @@ class Connection(Protocol):
         fields, self._fields = self._fields, []  # what follows are trailers
         code = self._parser.get_status_code()
         phrase, self._phrase = self._phrase, b""
-        if code < 200 or self._answered is None:
+        if code < 200:
             return  # to be followed by the answer
         self._silent_bytes = 0
         response = self._response = Response(self, code, phrase, fields)
         if self._bodiless or code in _BODILESS:
             response.length = 0
             self._complete = True
-        answered, self._answered = self._answered, None
-        answered.callback(response)
 
     def on_body(self, piece: bytes) -> None:
         self._silent_bytes = 0
@@ -211,11 +215,8 @@ class Connection(Protocol):
             self._complete = True
             self._keep = self._parser.should_keep_alive()
 
-    def _end(self) -> None:
+    def _end(self, response: Response) -> None:
         """The answer is whole: make ready for the next, or close."""
-        response = self._response
-        if response is None:
-            return
         keep = response.keeps if self._bodiless else self._keep
         body, self._body = self._body, None
         if body is not None:  # of which the server does not want the rest
@@ -224,36 +225,47 @@ class Connection(Protocol):
         self._response = response.connection = None
         response.end(_DONE)
         if keep:
-            self.transport.resumeProducing()
-            self._freed(self)
+            self.resume()
+            self._server.freed(self)
         else:
             self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.stopProducing()
-        answered, self._answered = self._answered, None
-        response, self._response = self._response, None
-        if answered is not None:
-            answered.errback(Failure(ResponseNeverReceived([reason])))
-        if response is not None:
-            response.connection = None
-            if response.length is UNKNOWN_LENGTH and not response.chunked:
-                response.end(Failure(PotentialDataLoss()))
-            else:
-                response.end(Failure(ResponseFailed([reason])))
-        self._lost(self)
+        response = self._response
+        unfinished: Exception = ResponseFailed([reason])
+        if response and response.length is UNKNOWN_LENGTH and not response.chunked:
+            unfinished = PotentialDataLoss()
+        self._break(ResponseNeverReceived([reason]), unfinished)
+        self._server.lost(self)
 
     def _fail(self, error: Exception) -> None:
-        answered, self._answered = self._answered, None
-        response, self._response = self._response, None
+        self._break(error, error)
         self.abort()
-        if answered is not None:
-            answered.errback(Failure(error))
-        if response is not None:
+
+    def _break(self, unanswered: Exception, unfinished: Exception) -> None:
+        """Tell who waits for the answer, or for the rest of it, what went wrong."""
+        body, self._body = self._body, None
+        call, self._call = self._call, None
+        response, self._response = self._response, None
+        if body is not None:
+            body.stopProducing()
+        if call is not None:
+            self._server.unanswered(call, Failure(unanswered), self.kept)
+        elif response is not None:
             response.connection = None
-            response.end(Failure(error))
+            response.end(Failure(unfinished))
+
+    def pause(self) -> None:
+        """Hold the server up."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Let the server go on."""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
 
     def close(self) -> None:
         """Close an idle connection."""

@@ -23,7 +23,6 @@ class Output:
         self._transport = transport
         self._changed = changed
         self._drained: Deferred[None] | None = None
-        self._is_socket = isinstance(transport, Connection)
         transport.registerProducer(self, True)
 
     @property
@@ -33,19 +32,11 @@ class Output:
     @property
     def sends_files(self) -> bool:
         """Whether :meth:`send_file` can be called: not over TLS."""
-        return self._is_socket
+        return isinstance(self._transport, Connection)
 
     def send(self, data: bytes) -> None:
         """Send *data*, at once if nothing waits to be sent."""
-        if self._is_clear():
-            # Twisted would wait for the socket to say that it can be written
-            # to, which costs two system calls and a turn of the reactor.
-            sent = self._transport.writeSomeData(data)
-            if sent == len(data):
-                return
-            if isinstance(sent, int):  # else an error, which write() will meet again
-                data = data[sent:]
-        self._transport.write(data)
+        send_now(self._transport, data)
 
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
         """Send part of an open file; returns when the system has taken all of it.
@@ -56,7 +47,7 @@ class Output:
         while start < stop:
             if self.full:
                 await self.drained()
-            elif not self._is_clear():
+            elif not _is_clear(self._transport):
                 await self._writable()
             try:
                 sent = os.sendfile(self._transport.fileno(), descriptor, start, stop - start)
@@ -84,10 +75,6 @@ class Output:
         self._transport.startWriting()
         await self.drained()
 
-    def _is_clear(self) -> bool:
-        transport = self._transport
-        return self._is_socket and not (transport.dataBuffer or transport._tempDataBuffer)
-
     def close(self) -> None:
         """Nothing more is sent; who waits for room goes on."""
         drained, self._drained = self._drained, None
@@ -109,3 +96,22 @@ class Output:
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""
+
+
+def send_now(transport: Any, data: bytes) -> None:
+    """Send *data*, at once if nothing waits to be sent."""
+    if _is_clear(transport):
+        # Twisted would wait for the socket to say that it can be written to,
+        # which costs two system calls and a turn of the reactor.
+        sent = transport.writeSomeData(data)
+        if sent == len(data):
+            return
+        if isinstance(sent, int):  # else an error, which write() will meet again
+            data = data[sent:]
+    transport.write(data)
+
+
+def _is_clear(transport: Any) -> bool:
+    return isinstance(transport, Connection) and not (
+        transport.dataBuffer or transport._tempDataBuffer
+    )

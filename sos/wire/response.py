@@ -77,7 +77,7 @@ class Response:
             self._protocol = None  # or the two would keep each other
             protocol.connectionLost(self._ended)
         elif not self._paused and self.connection is not None:
-            self.connection.transport.resumeProducing()
+            self.connection.resume()
 
     def feed(self, piece: bytes) -> None:
         """Called with the next *piece* of the body."""
@@ -97,7 +97,7 @@ class Response:
     def regulate(self) -> None:
         """Hold the server up until somebody wants the body."""
         if not self._delivered and self.connection is not None:
-            self.connection.transport.pauseProducing()
+            self.connection.pause()
 
     # What the protocol that the body is delivered to has for a transport.
 
@@ -107,13 +107,13 @@ class Response:
         """Hold the server up."""
         self._paused = True
         if self.connection is not None:
-            self.connection.transport.pauseProducing()
+            self.connection.pause()
 
     def resumeProducing(self) -> None:
         """Let the server go on."""
         self._paused = False
         if self.connection is not None:
-            self.connection.transport.resumeProducing()
+            self.connection.resume()
 
     def stopProducing(self) -> None:
         """Break the connection: the rest is of no use."""

@@ -245,7 +245,7 @@ async def test_a_server_that_does_not_answer(reactor, asked, seconds):
         clock.advance(seconds - 1)
         assert not waiting.called
         clock.advance(2)
-        with pytest.raises(Unavailable, match=f"did not answer in {seconds} s"):
+        with pytest.raises(Unavailable, match="did not answer in time"):
             await waiting
 
 

@@ -247,7 +247,7 @@ class TestConnectionsAreKept:
         transport = peer.accept()
         transport.protocol.dataReceived(OK + OK)
         assert not transport.connected
-        assert asked.read().reason is ResponseFailed
+        assert asked.error is ResponseFailed
 
     def test_no_more_than_the_limit(self):
         """What is too much waits for its turn."""
