@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from sos.errors import InvalidMetadata
@@ -66,8 +67,8 @@ def from_headers(
     for raw_name, raw_value in headers:
         if raw_name[:2] not in (b"X-", b"x-"):
             continue
-        name = canonical_name(raw_name.decode("latin-1"))
-        if is_excluded(name) and name not in kept:
+        name, excluded = _judge(raw_name)
+        if excluded and name not in kept:
             continue
         value = raw_value.decode("utf-8", "surrogateescape")
         found[name] = f"{found[name]}, {value}" if name in found else value
@@ -107,6 +108,13 @@ def check(metadata: Metadata) -> dict[str, str]:
 def canonical_name(name: str) -> str:
     """Spell a header's name with a capital after each hyphen, as Go does."""
     return "-".join(part.capitalize() for part in name.split("-"))
+
+
+@lru_cache(maxsize=256)  # a server sees the same few names in all requests
+def _judge(raw_name: bytes) -> tuple[str, bool]:
+    """Return a header's name as it is kept, and whether it is not."""
+    name = canonical_name(raw_name.decode("latin-1"))
+    return name, is_excluded(name)
 
 
 def is_excluded(name: str) -> bool:

@@ -275,6 +275,8 @@ def _nothing() -> None:
 
 def _shown(info: BlobInfo, size: int) -> BlobInfo:
     """Return *info* as that of an object of *size* bytes, without a mark."""
+    if info.size == size and MARK not in info.metadata:
+        return info
     shown = {name: value for name, value in info.metadata.items() if name != MARK}
     return evolve(info, size=size, metadata=shown)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any
 
-from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sos import ids
+from sos.deadlines import Deadlines
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
+from sos.running import Running, run
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
 from sos.transfer import transfer
@@ -38,6 +37,7 @@ class Copies:
     :param wanted: copies that its own group should have.
     :param may_linger: asked, once there are enough, whether those that are
         being made may be finished.
+    :param deadlines: to be told who takes too long.
     :ivar made: the servers that have it now.
     :ivar acknowledged: fires once there are enough copies, and tells how many.
         It fails with :exc:`~sos.errors.Conflict`, with
@@ -49,28 +49,29 @@ class Copies:
     def __init__(
         self,
         whole: Spooled,
-        groups: Sequence[Sequence[Peer]],
+        groups: Iterable[Sequence[Peer]],
         enough: int,
         wanted: int,
         may_linger: Callable[[], bool],
-        clock: Any,
+        deadlines: Deadlines,
     ) -> None:
+        groups = iter(groups)
         self.made: list[Peer] = []
         self._whole = whole
-        self._own = iter(groups[0] if groups else ())
-        self._others = chain.from_iterable(groups[1:])
+        self._own = iter(next(groups, ()))
+        self._others = chain.from_iterable(groups)
         self._enough = enough
         self._wanted = max(enough, wanted)
         self._may_linger = may_linger
-        self._clock = clock
+        self._deadlines = deadlines
         self._sending: list[Peer] = []
         self._slow = 0
         self._failures: list[SOSError] = []
         self.acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
         self.ended: Deferred[None] = Deferred()
-        self._works: list[Deferred[None]] = []
+        self._works: list[Running] = []
         self._left = 0
-        self._waiting: IDelayedCall | None = None
+        self._stopped = False
         # The bytes of an opaque name are those that come first: to one server, not
         # to several that may have others already.
         self._begin(self._wanted if ids.algorithm(whole.id) else 1)
@@ -79,17 +80,16 @@ class Copies:
 
     def _begin(self, count: int) -> None:
         self._left += count
-        works = [ensureDeferred(self._one()) for _ in range(count)]
-        self._works += works
-        for work in works:
-            work.addCallbacks(self._one_ended, self._broken)
-            work.addCallback(self._all_ended)
+        for _ in range(count):
+            work = run(self._one(), self._one_ended)
+            if work is not None:
+                self._works.append(work)
 
     def _wait(self) -> None:
-        seconds = SLOW_SECONDS + self._whole.size / _SLOW_RATE
-        self._waiting = self._clock.callLater(seconds, self._replace_slow)
+        self._deadlines.set(self, SLOW_SECONDS + self._whole.size / _SLOW_RATE)
 
-    def _replace_slow(self) -> None:
+    def late(self) -> None:
+        """Replace those that take too long."""
         for peer in self._sending:
             peer.slow()
         self._slow = len(self._sending)
@@ -99,7 +99,7 @@ class Copies:
 
     async def _one(self) -> None:
         for peers, count in ((self._own, self._wanted), (self._others, self._enough)):
-            while self._underway < count:
+            while self._underway < count and not self._stopped:
                 peer = next(peers, None)
                 if peer is None:
                     break
@@ -125,38 +125,34 @@ class Copies:
             self._slow = min(self._slow, len(self._sending))
         self.made.append(peer)
         if len(self.made) == self._enough and not self.acknowledged.called:
-            self._wait_no_more()
-            self.acknowledged.callback(evolve(info, copies=len(self.made)))
+            self._deadlines.clear(self)
+            made = BlobInfo(info.id, info.size, info.metadata, info.stored_at, self._enough)
+            self.acknowledged.callback(made)
 
     async def _send(self, peer: Peer) -> BlobInfo:
         whole = self._whole
         writer = peer.store.writer(whole.id, whole.metadata, whole.size)
         return await transfer(whole.body(), writer)
 
-    def _one_ended(self, _: None) -> None:
-        if self._sending and len(self.made) >= self._enough and not self._may_linger():
+    def _one_ended(self, outcome: Failure | None) -> None:
+        if outcome is not None:
+            self._broken(outcome)
+        elif self._sending and len(self.made) >= self._enough and not self._may_linger():
             self.stop()
-
-    def _broken(self, failure: Failure) -> None:
-        if not self.acknowledged.called:
-            self._wait_no_more()
-            self.acknowledged.errback(failure)
-            self.stop()
-        elif not failure.check(CancelledError, Conflict):
-            _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
-
-    def _all_ended(self, _: object) -> None:
         self._left -= 1
         if self._left == 0:
             if not self.acknowledged.called:
                 self.acknowledged.errback(self._verdict())
-            self._wait_no_more()
+            self._deadlines.clear(self)
+            self._works.clear()  # which know this
             self.ended.callback(None)
 
-    def _wait_no_more(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _broken(self, failure: Failure) -> None:
+        if not self.acknowledged.called:
+            self.acknowledged.errback(failure)
+            self.stop()
+        elif not failure.check(CancelledError, Conflict):
+            _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
 
     def _verdict(self) -> SOSError:
         if self._failures and all(isinstance(error, NoSpace) for error in self._failures):
@@ -170,6 +166,7 @@ class Copies:
 
     def stop(self) -> None:
         """Send no more."""
-        self._wait_no_more()
+        self._stopped = True
+        self._deadlines.clear(self)
         for work in self._works:
             work.cancel()

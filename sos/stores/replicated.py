@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids
+from sos.deadlines import Deadlines
 from sos.digest import BodyDigest
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import (
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 # Blobs whose place is remembered because it is not the one where they belong.
 _MOST_LOCATIONS = 100_000
+# How much later than it could be another server is asked.
+_TICK_SECONDS = 0.01
 
 _log = Logger()
 
@@ -83,6 +86,7 @@ class ReplicatedStore:
         self._algorithm = algorithm
         self._copying = copying
         self._patience = Patience()
+        self._deadlines = Deadlines(clock, _TICK_SECONDS)
         self._peers: dict[str, Peer] = {}
         self._locations: OrderedDict[str, str] = OrderedDict()
         self._background = Background()
@@ -143,29 +147,33 @@ class ReplicatedStore:
         without: Sequence[Peer] = (),
     ) -> Found[T]:
         groups = self._readers(id, without)
-        found = await Search(groups, ask, discard, self._patience, self._clock).run(id)
+        found = await Search(groups, ask, discard, self._patience, self._deadlines).run(id)
         if found.missed:
             self._remember(id, found.peer)
             self._repair(id, found.peer, found.missed)
         return found
 
-    def _readers(self, id: str, without: Sequence[Peer]) -> list[list[Peer]]:
-        """Return whom to ask for *id*: by group, each group's members in order."""
+    def _readers(self, id: str, without: Sequence[Peer]) -> Iterator[list[Peer]]:
+        """Give whom to ask for *id*: by group, each group's members in order."""
         known = self._peers.get(self._locations.get(id, ""))
-        groups: list[list[Peer]] = []
+        if known is not None and known not in without:
+            others = [peer for peer in self._members(known.group, id, without) if peer is not known]
+            yield [known, *others]
+        else:
+            known = None
         for group in [*self._placement.groups(id), *self._unwritable]:
-            members = [peer for peer in self._members(group, id) if peer not in without]
-            # One that is left alone is asked when no other of its group has it.
-            members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
-            if known in members:
-                members.remove(known)
-                groups.insert(0, [known, *members])
-            elif members:
-                groups.append(members)
-        return groups
+            if known is None or group != known.group:
+                members = self._members(group, id, without)
+                if members:
+                    yield members
 
-    def _members(self, group: str, id: str) -> list[Peer]:
-        return [*self._holders(group, id), *self._readonly.get(group, ())]
+    def _members(self, group: str, id: str, without: Sequence[Peer]) -> list[Peer]:
+        members = [*self._holders(group, id), *self._readonly.get(group, ())]
+        if without:
+            members = [peer for peer in members if peer not in without]
+        # One that is left alone is asked when no other of its group has it.
+        members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
+        return members
 
     def _holders(self, group: str, id: str) -> list[Peer]:
         """Return the members that can be written to, those that should have *id* first."""
@@ -227,7 +235,7 @@ class ReplicatedStore:
             self._copying.acknowledged,
             self._copying.wanted,
             lambda: self._background.admits(whole.size),
-            self._clock,
+            self._deadlines,
         )
         copies.ended.addCallback(lambda _: whole.close())
         info = await copies.acknowledged
@@ -241,15 +249,16 @@ class ReplicatedStore:
         group = self._placement.groups(id)[0]
         return self._placement.members(group, id)[: self._copying.wanted]
 
-    def _writers(self, id: str) -> list[list[Peer]]:
-        """Return where *id* can go: by group, each group's members in order."""
-        groups = []
+    def _writers(self, id: str) -> Iterator[list[Peer]]:
+        """Give where *id* can go: by group, each group's members in order."""
         left_alone = []
         for group in self._placement.groups(id):
             members = self._holders(group, id)
-            groups.append([peer for peer in members if peer.takes_blobs])
+            ready = [peer for peer in members if peer.takes_blobs]
             left_alone += [peer for peer in members if not peer.takes_blobs]
-        return [members for members in [*groups, left_alone] if members]
+            if ready:
+                yield ready
+        yield left_alone
 
     # The whole of it.
 

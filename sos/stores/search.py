@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from sos.deadlines import Deadlines
 from sos.errors import NotFound, SOSError, Unavailable
+from sos.running import Running, run
 from sos.stores.patience import Patience
 from sos.stores.peers import SLOW_SECONDS, Peer
 
@@ -43,6 +44,7 @@ class Search(Generic[T]):
     :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
     :param discard: is given an answer that came too late.
     :param patience: tells what takes long, and learns from it.
+    :param deadlines: to be told of it.
     """
 
     def __init__(
@@ -51,19 +53,19 @@ class Search(Generic[T]):
         ask: Callable[[Peer], Coroutine[Any, Any, T]],
         discard: Callable[[T], None],
         patience: Patience,
-        clock: Any,
+        deadlines: Deadlines,
     ) -> None:
-        self._lanes = [deque(members) for members in groups]
-        self._servers = sum(map(len, self._lanes))
+        self._groups = iter(groups)
         self._ask = ask
         self._discard = discard
         self._patience = patience
-        self._clock = clock
-        self._begun = 0
-        self._running: dict[Deferred[Any], Peer] = {}
+        self._deadlines = deadlines
+        self._clock = deadlines.clock
+        self._first: Iterator[Peer] = iter(())
+        self._asked = 0
+        self._running: dict[Peer, Running] = {}
         self._missed: list[Peer] = []
         self._failures = 0
-        self._hedging: IDelayedCall | None = None
         self._settled = False
         self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
 
@@ -76,54 +78,55 @@ class Search(Generic[T]):
         """
         self._id = id
         self._since = self._clock.seconds()
-        self._begin_lane()
-        if not self._settled:
-            seconds = self._patience.next()
-            self._hedging = self._clock.callLater(seconds, self._hedge)
+        self._first = iter(next(self._groups, ()))
+        if not self._next(self._first):
+            self._settle(Failure(self._verdict()))
+        elif not self._settled:
+            self._deadlines.set(self, self._patience.next())
         return self._found
 
     def _begin_lane(self) -> bool:
-        if self._begun == len(self._lanes):
+        members = next(self._groups, None)
+        if members is not None:
+            self._next(iter(members))
+        return members is not None
+
+    def _next(self, lane: Iterator[Peer]) -> bool:
+        if self._settled:
             return False
-        self._begun += 1
-        self._next(self._lanes[self._begun - 1])
+        peer = next(lane, None)
+        if peer is None:
+            return False
+        self._asked += 1
+        work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, lane))
+        if work is not None:
+            self._running[peer] = work
         return True
 
-    def _next(self, lane: deque[Peer]) -> bool:
-        if not lane or self._settled:
-            return False
-        peer = lane.popleft()
-        work = ensureDeferred(peer.attempt(self._ask(peer)))
-        self._running[work] = peer
-        work.addCallbacks(
-            self._good, self._bad, callbackArgs=(work, peer), errbackArgs=(work, peer, lane)
-        )
-        return True
-
-    def _hedge(self) -> None:
-        self._hedging = None
+    def late(self) -> None:
+        """Ask one more beside, for this one takes long."""
         left = self._since + SLOW_SECONDS - self._clock.seconds()
         if left > 0:
             self._patience.spent()
-            self._hedging = self._clock.callLater(left, self._hedge)
+            self._deadlines.set(self, left)
         else:
-            for peer in self._running.values():
+            for peer in self._running:
                 peer.slow()
-        if not self._next(self._lanes[0]):
+        if not self._next(self._first):
             self._begin_lane()
 
-    def _good(self, answer: T, work: Any, peer: Peer) -> None:
-        self._running.pop(work, None)
-        if self._settled:
-            self._discard(answer)
+    def _answered(self, peer: Peer, lane: Iterator[Peer], outcome: Any) -> None:
+        self._running.pop(peer, None)
+        if isinstance(outcome, Failure):
+            if not self._settled:
+                self._failed(outcome, peer, lane)
+        elif self._settled:
+            self._discard(outcome)
         else:
             self._patience.observe(self._clock.seconds() - self._since)
-            self._settle(Found(answer, peer, tuple(self._missed)))
+            self._settle(Found(outcome, peer, tuple(self._missed)))
 
-    def _bad(self, failure: Failure, work: Any, peer: Peer, lane: deque[Peer]) -> None:
-        self._running.pop(work, None)
-        if self._settled:
-            return
+    def _failed(self, failure: Failure, peer: Peer, lane: Iterator[Peer]) -> None:
         if failure.check(NotFound):
             self._missed.append(peer)
         elif failure.check(SOSError):
@@ -138,9 +141,11 @@ class Search(Generic[T]):
             self._settle(Failure(self._verdict()))
 
     def _verdict(self) -> SOSError:
+        if not self._asked:
+            return Unavailable(f"no server is left that could have a blob {self._id}")
         if self._failures:
             return Unavailable(
-                f"{self._failures} of {self._servers} servers did not answer, and no other has "
+                f"{self._failures} of {self._asked} servers did not answer, and no other has "
                 f"a blob {self._id}"
             )
         return NotFound(f"there is no blob {self._id}")
@@ -151,8 +156,6 @@ class Search(Generic[T]):
 
     def _stop(self) -> None:
         self._settled = True
-        if self._hedging is not None:
-            self._hedging.cancel()
-            self._hedging = None
-        for work in list(self._running):
+        self._deadlines.clear(self)
+        for work in list(self._running.values()):
             work.cancel()

@@ -210,6 +210,7 @@ class TestAcknowledgement:
         slow.open()
         assert id in slow.blobs
         store.stop()
+        clock.advance(0.01)
         assert clock.getDelayedCalls() == []
 
     @ensureDeferred
@@ -345,6 +346,7 @@ class TestReading:
         assert not waiting.called
         clock.advance(SLOW_SECONDS / 2)
         assert await content(await waiting) == body
+        clock.advance(0.01)
         assert clock.getDelayedCalls() == []
 
     @ensureDeferred
@@ -403,6 +405,7 @@ class TestReading:
         waiting.cancel()
         clock.advance(SLOW_SECONDS)
         assert a.asked + b.asked == 1
+        clock.advance(0.01)
         assert clock.getDelayedCalls() == []
 
 
@@ -516,6 +519,7 @@ class TestAServerThatFails:
         clock.advance(2 * FIRST_REST_SECONDS)
         await store.read(id)
         assert bad.asked == 2
+        clock.advance(0.01)
         assert clock.getDelayedCalls() == []
 
     @ensureDeferred
@@ -531,6 +535,7 @@ class TestAServerThatFails:
         (due,) = clock.getDelayedCalls()
         assert due.getTime() - clock.seconds() <= LONGEST_REST_SECONDS
         store.stop()
+        clock.advance(0.01)
         assert clock.getDelayedCalls() == []
 
     @ensureDeferred
@@ -576,6 +581,7 @@ async def test_other_servers_can_be_configured_while_it_runs(reactor):
     assert list(new.blobs) == [info.id]
     assert bad.asked == 1
     store.configure(grouped([new]))
+    clock.advance(0.01)
     assert clock.getDelayedCalls() == []
     with pytest.raises(NotFound):
         await store.read("abc")
