@@ -105,12 +105,10 @@ class Exchange:
         sent = self._http.request(
             method, self.url + path, allow_redirects=False, unbuffered=True, reactor=self.clock
         )
-        return await self._document(
-            await self.answered(sent.addTimeout(PROMPT_SECONDS, self.clock)), most
-        )
+        response = await self.answered(sent.addTimeout(PROMPT_SECONDS, self.clock))
+        return self._parsed(await gather(ResponseBody(response, self.clock), most))
 
-    async def _document(self, response: Response, most: int | None) -> Any:
-        text = await gather(ResponseBody(response, self.clock), most)
+    def _parsed(self, text: bytes) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -165,7 +163,11 @@ class Exchange:
 
     async def stored(self, sent: Deferred[Response]) -> BlobInfo:
         """Wait for the answer to an upload, and return what it says was stored."""
-        found = await self._document(await self.answered(sent), _MOST_OF_A_DOCUMENT)
+        response = await self.answered(sent)
+        text = response.whole()
+        if text is None:
+            text = await gather(ResponseBody(response, self.clock), _MOST_OF_A_DOCUMENT)
+        found = self._parsed(text)
         try:
             if found["status"] == "OK" and isinstance(found["size"], int):
                 return BlobInfo(ids.check(found["id"]), found["size"], metadata_format.EMPTY)

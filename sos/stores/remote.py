@@ -71,19 +71,22 @@ class RemoteStore:
         if span is not None:
             return await self._read_part(id, span)
         response = await self._exchange.request("GET", self._path + id)
-        body = ResponseBody(response, self._exchange.clock)
+        start = response.whole()
+        body = ResponseBody(response, self._exchange.clock) if start is None else None
         try:
             size = None if response.length is UNKNOWN_LENGTH else int(response.length)
             info = self._info(id, response, size)
             digest = body_digest(id, info.metadata, expected_size=size)
-            start = await beginning(body, SMALL_BODY)
-            if len(start) > SMALL_BODY:
-                return Blob(info, RemoteBody(start, body, digest, size))
+            if body is not None:
+                start = await beginning(body, SMALL_BODY)
+                if len(start) > SMALL_BODY:
+                    return Blob(info, RemoteBody(start, body, digest, size))
             digest.update(start)
             digest.verified_id()
-            return Blob(evolve(info, size=len(start)), start)
+            return Blob(info if size is not None else evolve(info, size=len(start)), start)
         except BaseException as error:
-            await body.aclose()
+            if body is not None:
+                await body.aclose()
             if isinstance(error, (Mismatch, InvalidRequest)):
                 raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
             raise

@@ -88,7 +88,7 @@ class ResponseBody(Protocol):
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if reason.check(ResponseDone):
+        if isinstance(reason.value, ResponseDone):
             self._complete = True
         else:
             self._error = Unavailable(f"the body broke off: {cause(reason.value)}")

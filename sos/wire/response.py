@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from sos.wire.connection import Connection
+
+
+# Of the names of the headers that matter here.
+_LENGTHS = frozenset(map(len, ("Content-Length", "Transfer-Encoding", "Connection")))
 
 
 @implementer(IResponse)
@@ -36,6 +41,8 @@ class Response:
         self.chunked = False
         self.keeps = True
         for name, value in fields:
+            if len(name) not in _LENGTHS:
+                continue  # most are told apart by that already
             name = name.lower()
             if name == b"content-length":
                 self.length = int(value)
@@ -78,6 +85,13 @@ class Response:
             protocol.connectionLost(self._ended)
         elif not self._paused and self.connection is not None:
             self.connection.resume()
+
+    def whole(self) -> bytes | None:
+        """Return the body if all of it has come by now: else nothing is taken of it."""
+        if self._ended is None or not isinstance(self._ended.value, ResponseDone):
+            return None
+        self._delivered = True
+        return b"".join(self._pieces)
 
     def feed(self, piece: bytes) -> None:
         """Called with the next *piece* of the body."""
