@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from benchmarks.api import api
 from benchmarks.http import http
 from benchmarks.store import store
 
@@ -13,6 +14,7 @@ def main() -> None:
     """Measure SOS on this machine."""
 
 
+main.add_command(api)
 main.add_command(http)
 main.add_command(store)
 main()

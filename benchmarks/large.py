@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from benchmarks.servers import Servers, Service
+from benchmarks.servers import Service
 
 _MIB = 1 << 20
 _SIZE = 256 * _MIB
@@ -34,21 +34,12 @@ TARGETS = {("API", "up"): 2.0, ("API", "down"): 2.5}
 PEAK_TARGET = 150 * _MIB
 
 
-def measure(servers: Servers, place: Path) -> dict[str, Any]:
-    """Upload and download large files in the directory *place*; return the figures."""
-    place.mkdir()
-    return {
-        "client": "curl" if shutil.which("curl") else "http.client",
-        "size": _SIZE,
-        "transfers": _transfers(servers, place / "large"),
-        "at_once": _uploads_at_once(servers.api, place),
-    }
+def transfers(services: dict[str, Service], path: Path) -> dict[str, Any]:
+    """Upload and download the large file *path*, which is made for it; return the figures.
 
-
-def _transfers(servers: Servers, path: Path) -> list[dict[str, Any]]:
+    :param services: by name; the one called nginx is what the others are compared with.
+    """
     _fill(path, _SIZE)
-    services = {"nginx": servers.nginx, "blob server": servers.blob, "API": servers.api}
-    services |= servers.others
     seconds: dict[tuple[str, str], list[float]] = {}
     peaks: dict[tuple[str, str], list[dict[str, int]]] = {}
     for _ in range(_ROUNDS):
@@ -63,7 +54,7 @@ def _transfers(servers: Servers, path: Path) -> list[dict[str, Any]]:
             peaks.setdefault((name, "down"), []).append(peak)
     path.unlink()
     yardstick = {direction: median(seconds["nginx", direction]) for direction in ("up", "down")}
-    return [
+    figures = [
         {
             "service": name,
             "direction": direction,
@@ -75,9 +66,13 @@ def _transfers(servers: Servers, path: Path) -> list[dict[str, Any]]:
         for direction in ("up", "down")
         for name in services
     ]
+    client = "curl" if shutil.which("curl") else "http.client"
+    return {"client": client, "size": _SIZE, "transfers": figures}
 
 
-def _uploads_at_once(service: Service, place: Path) -> dict[str, Any]:
+def at_once(service: Service, place: Path) -> dict[str, Any]:
+    """Make many uploads at once, of files in the directory *place*; return the figures."""
+    place.mkdir()
     paths = [place / f"at-once-{number}" for number in range(_AT_ONCE)]
     for path in paths:
         _fill(path, _SIZE_AT_ONCE)

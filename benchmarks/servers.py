@@ -85,31 +85,13 @@ class Service:
             raise click.ClickException(f"{request.full_url}: {error}") from None
 
 
-@frozen
-class Servers:
-    """Everything that runs at once; *others* by their URLs."""
-
-    nginx: Service
-    blob: Service
-    api: Service
-    others: dict[str, Service]
-
-
-def start(place: Path, against: tuple[str, ...], stack: contextlib.ExitStack) -> Servers:
-    """Start what is ours in the directory *place*; *stack* stops it."""
-    return Servers(
-        nginx=_nginx(place / "nginx", stack),
-        blob=_blob_server(place / "blob", stack),
-        api=_cluster(place / "cluster", stack),
-        others={urlsplit(url).netloc or url: _blobs(url.rstrip("/")) for url in against},
-    )
-
-
-def _blobs(url: str, *processes: Process) -> Service:
+def blobs(url: str, *processes: Process) -> Service:
+    """Return what speaks the protocol of blob servers at *url*."""
     return Service("POST", f"{url}/blob/", True, f"{url}/blob/", processes)
 
 
-def _nginx(place: Path, stack: contextlib.ExitStack) -> Service:
+def nginx(place: Path, stack: contextlib.ExitStack) -> Service:
+    """Start nginx in the directory *place*; *stack* stops it."""
     (url,) = free_urls(1)
     (place / "files").mkdir(parents=True)
     user = ""
@@ -123,14 +105,16 @@ def _nginx(place: Path, stack: contextlib.ExitStack) -> Service:
     return Service("PUT", f"{url}/dav/", True, f"{url}/files/", (process,))
 
 
-def _blob_server(place: Path, stack: contextlib.ExitStack) -> Service:
+def blob_server(place: Path, stack: contextlib.ExitStack) -> Service:
+    """Start a blob server in the directory *place*; *stack* stops it."""
     (url,) = free_urls(1)
-    return _blobs(url, _start_blob_server("blob", place, url, stack))
+    return blobs(url, _start_blob_server("blob", place, url, stack))
 
 
-def _cluster(place: Path, stack: contextlib.ExitStack) -> Service:
+def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
+    """Start an API server with *options* over two blob servers, the same way."""
     first, second, upload, download = free_urls(4)
-    blobs = [
+    behind = [
         _start_blob_server("blob1", place / "blob1", first, stack),
         _start_blob_server("blob2", place / "blob2", second, stack),
     ]
@@ -139,9 +123,9 @@ def _cluster(place: Path, stack: contextlib.ExitStack) -> Service:
     config.write_text(f"{first}\n{second}\n\n[sos]\nreplicate-every = 0\n")
     ports = [str(urlsplit(url).port) for url in (upload, download)]
     command = [*_TWISTD, "sos-api", "--config", str(config), "--api-host", HOST]
-    command += ["--upload-port", ports[0], "--download-port", ports[1]]
+    command += ["--upload-port", ports[0], "--download-port", ports[1], *options]
     api = stack.enter_context(started("api", command, place, _environment(place), upload, download))
-    return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *blobs))
+    return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *behind))
 
 
 def _start_blob_server(name: str, place: Path, url: str, stack: contextlib.ExitStack) -> Process:

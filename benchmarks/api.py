@@ -1,0 +1,48 @@
+"""``python -m benchmarks api``: a cluster over HTTP, beside nginx in the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import large, report
+from benchmarks.bench import Bench, measured
+from benchmarks.rows import BODY, YARDSTICK, Row
+from benchmarks.servers import cluster, nginx
+
+_CONNECTIONS = (32, 128)
+
+
+@measured
+@click.option("--large/--no-large", "large_too", default=True, help="Bodies of 64 and 256 MiB.")
+def api(bench: Bench, large_too: bool, output: Path | None, picture: Path | None) -> None:
+    """Rates, latencies, CPU and memory of an API server over two blob servers.
+
+    With one copy of each upload, as many as the original system makes before it
+    answers, and with two, which is the default; with one process of the API server,
+    and with two workers.
+    """
+    yardstick = nginx(bench.place / "nginx", bench.stack)
+    usual = cluster(bench.place / "usual", bench.stack)
+    one_copy = cluster(bench.place / "one-copy", bench.stack, "--min-copies", "1")
+    workers = cluster(bench.place / "workers", bench.stack, "--workers", "2")
+    body = bytes(BODY)
+    rows = [
+        Row(YARDSTICK, yardstick, yardstick.keep(body)),
+        Row("API fetch", usual, usual.keep(body)),
+        Row("API fetch, 2 workers", workers, workers.keep(body)),
+        Row("API upload, 1 copy", one_copy, one_copy.upload, uploads=True),
+        Row("API upload", usual, usual.upload, uploads=True),
+        Row("API upload, 2 workers", workers, workers.upload, uploads=True),
+    ]
+    results: dict[str, Any] = bench.results()
+    results["rates"] = bench.rates(rows, _CONNECTIONS)
+    if large_too:
+        bench.tell("large bodies")
+        services = {"nginx": yardstick, "API": usual}
+        results["large"] = large.transfers(services, bench.place / "large")
+        results["at_once"] = large.at_once(usual, bench.place / "at-once")
+    report.show(results)
+    report.save(results, output, picture)
