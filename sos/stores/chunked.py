@@ -29,6 +29,7 @@ from sos.metadata import EMPTY, Metadata
 from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
 from sos.stores.spool import IPlacingStore, Spool, Spooled
+from sos.stores.verifier import Verifier
 
 #: Most chunks of one upload that are on their way into the store at once.
 MOST_PLACING = 3
@@ -98,8 +99,8 @@ class ChunkedStore:
         except Mismatch as error:
             raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
         start, stop = span or (0, found.size)
-        digest = BodyDigest(id) if span is None else None
-        body = AssembledBody(self.read, parts(found.chunks, start, stop), digest)
+        verifier = Verifier(BodyDigest(id), self._run_in_thread) if span is None else None
+        body = AssembledBody(self.read, parts(found.chunks, start, stop), verifier)
         await body.begin()
         info = _shown(blob.info, found.size)
         if stop - start > SMALL_BODY:

@@ -9,6 +9,11 @@ from twisted.internet.defer import Deferred
 #: Bytes of a body that may wait to be read before the sender is held up.
 HIGH_WATER = 64 * 1024
 
+#: Bytes that a connection reads at once, and in a large body.  A large buffer
+#: costs time of its own, which only a large body is worth.
+SMALL_READ = 64 * 1024
+LARGE_READ = 256 * 1024
+
 
 class RequestBody:
     """The pieces of a request's body: ``async for piece in request.body``.

@@ -18,6 +18,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from sos.wire.body import LARGE_READ, SMALL_READ
 from sos.wire.call import Call
 from sos.wire.output import send_now
 from sos.wire.response import Response
@@ -204,6 +205,8 @@ class Connection(Protocol):
         if self._bodiless or code in _BODILESS:
             response.length = 0
             self._complete = True
+        elif response.length is UNKNOWN_LENGTH or response.length > SMALL_READ:
+            self.transport.bufferSize = LARGE_READ
 
     def on_body(self, piece: bytes) -> None:
         self._silent_bytes = 0
@@ -223,6 +226,7 @@ class Connection(Protocol):
             body.stopProducing()
             keep = False
         self._response = response.connection = None
+        self.transport.bufferSize = SMALL_READ
         response.end(_DONE)
         if keep:
             self.resume()

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos.errors import Incomplete, TooSlow
-from sos.wire.body import NO_BODY, RequestBody
+from sos.wire.body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
 from sos.wire.heads import Refused, body_length, format_head, gather
 from sos.wire.output import Output
 from sos.wire.request import Request
@@ -210,6 +210,8 @@ class Channel(Protocol):
         if length != 0:
             body = self._body = RequestBody(length, self._send_continue, self._regulate)
             self._upgrading = parser.should_upgrade()
+            if length is None or length > SMALL_READ:
+                self.transport.bufferSize = LARGE_READ
         protocol = b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0"
         self._waiting.append(Request(self, method, self._target, protocol, headers, fields, body))
 
@@ -224,6 +226,7 @@ class Channel(Protocol):
         if self._body is not None and not self._upgrading:
             self._body.end()
             self._body = None
+            self.transport.bufferSize = SMALL_READ
 
     def _count(self, size: int) -> None:
         self._progress = True
