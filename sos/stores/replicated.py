@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import TimeoutError, ensureDeferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,10 +31,11 @@ from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
 from sos.stores.patience import Patience
-from sos.stores.peers import Peer
+from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
+from sos.survey import Account, Answer, Standing, combined, standings
 from sos.transfer import one_piece, transfer
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class ReplicatedStore:
 
     def configure(self, groups: Groups) -> None:
         """Go on with *groups*; a server that stays keeps what is known of it."""
+        self._groups = groups
         before, self._peers = self._peers, {}
         for group, members in groups.items():
             for member in members:
@@ -262,9 +264,63 @@ class ReplicatedStore:
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:
-        states = [await peer.store.status() for peer in self._peers.values()]
-        writable = any(state.writable for state in states)
-        return StoreStatus(writable, None if writable else "no server takes blobs")
+        """Tell whether an upload would be taken: by as many servers as it waits for."""
+        answers = await self._answers()
+        writable = [peer for peer in self._peers.values() if not peer.member.readonly]
+        reasons = [
+            f"{peer.name}: {reason}"
+            for peer in writable
+            if (reason := _refusal(answers[peer.name])) is not None
+        ]
+        taking, needed = len(writable) - len(reasons), self._copying.acknowledged
+        if taking >= needed:
+            return StoreStatus(writable=True)
+        told = f"{taking} servers take blobs, and an upload waits for {needed} of them"
+        return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
+
+    async def survey(
+        self, others: Sequence[Mapping[str, Account]] = ()
+    ) -> dict[str, list[Standing]]:
+        """Tell by group how each server is doing, which they are asked at the same time.
+
+        :param others: the :meth:`accounts` of other processes, to be combined with ours.
+        """
+        groups, ours = self._groups, self.accounts()
+        answers = await self._answers()
+        accounts = {
+            name: combined([own, *(each[name] for each in others if name in each)])
+            for name, own in ours.items()
+        }
+        return standings(groups, accounts, answers)
+
+    def accounts(self) -> dict[str, Account]:
+        """Tell what has been noted of each server, by its name."""
+        return {name: peer.account() for name, peer in self._peers.items()}
+
+    @property
+    def background(self) -> Background:
+        """The copies that nobody waits for."""
+        return self._background
+
+    async def _answers(self) -> dict[str, Answer]:
+        peers = list(self._peers.values())
+        answers = await gatherResults([ensureDeferred(self._ask(peer)) for peer in peers])
+        return {peer.name: answer for peer, answer in zip(peers, answers, strict=True)}
+
+    async def _ask(self, peer: Peer) -> Answer:
+        try:
+            asked = ensureDeferred(peer.store.status())
+            return await asked.addTimeout(SLOW_SECONDS, self._clock)
+        except TimeoutError:
+            return Unavailable(f"it did not answer in {SLOW_SECONDS:g} s")
+        except SOSError as error:
+            return error
+
+
+def _refusal(answer: Answer) -> str | None:
+    if isinstance(answer, SOSError):
+        return str(answer)
+    return None if answer.writable else answer.reason or "it is not writable"
 
 
 def _discard(blob: Blob) -> None:
