@@ -139,7 +139,7 @@ def _cluster(place: Path, stack: contextlib.ExitStack) -> Service:
     config.write_text(f"{first}\n{second}\n\n[sos]\nreplicate-every = 0\n")
     ports = [str(urlsplit(url).port) for url in (upload, download)]
     command = [*_TWISTD, "sos-api", "--config", str(config), "--api-host", HOST]
-    command += ["--upload-port", ports[0], "--download-port", ports[1]]
+    command += ["--upload-port", ports[0], "--download-port", ports[1], "--admin-port", "0"]
     api = stack.enter_context(started("api", command, place, _environment(place), upload, download))
     return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *blobs))
 

@@ -80,6 +80,8 @@ class Daemon:
     """One ``twistd -n`` process."""
 
     def __init__(self, place: Place, command: str, files: int | None = None) -> None:
+        if "sos-api" in command and "-admin" not in command:
+            command += " --admin-port 0"  # for there are several on this machine
         limit = (resource.RLIMIT_NOFILE, (files, files))
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         with open(self.log_path, "ab") as log:

@@ -56,6 +56,7 @@ class TestPlace:
             self.spawn,
             lambda place: self.calls.append("ready"),
             lambda place, reason: self.calls.append(reason),
+            lambda *message: self.calls.append(message),
             self.calls.append,
             self.reactor,
         )
