@@ -114,6 +114,11 @@ class StoreStatus:
     capacity: int | None = field(default=None, validator=_is_count)
     free: int | None = field(default=None, validator=_is_count)
 
+    @property
+    def refusal(self) -> str | None:
+        """Why it takes no blobs now, None when it does."""
+        return None if self.writable else self.reason or "it is not writable"
+
 
 class IBlobWriter(Interface):
     """One blob on its way into a store.

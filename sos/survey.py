@@ -121,9 +121,7 @@ def standing(
     status = StoreStatus(writable=True)
     if isinstance(answer, StoreStatus):
         status = answer
-    refusal = account.refusal
-    if refusal is None and not status.writable:
-        refusal = status.reason or "it is not writable"
+    refusal = account.refusal or status.refusal
     state, reason = UP, None
     if account.failure is not None:
         state, reason = LEFT_ALONE, account.failure

@@ -154,6 +154,18 @@ def wait_until(condition, seconds: float = 30.0) -> bool:
     return False
 
 
+def eventually(ask, holds):
+    """Return what *ask* returns once that *holds*."""
+    answers = []
+
+    def found() -> bool:
+        answers.append(ask())
+        return holds(answers[-1])
+
+    assert wait_until(found), answers[-1]
+    return answers[-1]
+
+
 def fetch(url: str, body: bytes | None = None, headers=()) -> bytes:
     """Return what is answered to a GET, or with a *body* to a POST."""
     request = urllib.request.Request(url, data=body, headers=dict(headers))

@@ -183,7 +183,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         return
     count, silent = document["workers"]["count"], document["workers"]["silent"]
     uptime = timedelta(seconds=round(document["uptime"]))
-    yield f"sos-api {shown(document['version'])}, up {uptime}, {count} processes"
+    processes = "1 process" if count == 1 else f"{count:d} processes"
+    yield f"sos-api {shown(document['version'])}, up {uptime}, {processes}"
     for number in silent:
         yield f"worker {number:d} did not answer: what it knows is missing here"
     replication = document.get("replication")

@@ -150,9 +150,9 @@ class Peer:
             return
         self._probe = None
         self._answers()
-        if not status.writable:
+        if status.refusal is not None:
             self._failures = 3  # a disk is not emptied within seconds
-            self._refused(status.reason or "it is not writable")
+            self._refused(status.refusal)
         elif self.refusal is not None:
             _log.info("{name} takes blobs again", name=self.name)
             self.refusal = None

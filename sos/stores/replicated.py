@@ -265,17 +265,21 @@ class ReplicatedStore:
 
     async def status(self) -> StoreStatus:
         """Tell whether an upload would be taken: by as many servers as it waits for."""
+        names = [peer.name for peer in self._peers.values() if not peer.member.readonly]
         answers = await self._answers()
-        writable = [peer for peer in self._peers.values() if not peer.member.readonly]
-        reasons = [
-            f"{peer.name}: {reason}"
-            for peer in writable
-            if (reason := _refusal(answers[peer.name])) is not None
-        ]
-        taking, needed = len(writable) - len(reasons), self._copying.acknowledged
+        taking, reasons = 0, []
+        for name in names:
+            answer = answers[name]
+            if isinstance(answer, SOSError):
+                reasons.append(str(answer))
+            elif answer.refusal is not None:
+                reasons.append(f"{name}: {answer.refusal}")
+            else:
+                taking += 1
+        needed = self._copying.acknowledged
         if taking >= needed:
             return StoreStatus(writable=True)
-        told = f"{taking} servers take blobs, and an upload waits for {needed} of them"
+        told = f"{taking} of {len(names)} servers take blobs, and an upload waits for {needed}"
         return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
 
     async def survey(
@@ -312,15 +316,9 @@ class ReplicatedStore:
             asked = ensureDeferred(peer.store.status())
             return await asked.addTimeout(SLOW_SECONDS, self._clock)
         except TimeoutError:
-            return Unavailable(f"it did not answer in {SLOW_SECONDS:g} s")
+            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
         except SOSError as error:
             return error
-
-
-def _refusal(answer: Answer) -> str | None:
-    if isinstance(answer, SOSError):
-        return str(answer)
-    return None if answer.writable else answer.reason or "it is not writable"
 
 
 def _discard(blob: Blob) -> None:

@@ -132,6 +132,12 @@ class TestPlace:
         self.place.signal("HUP")
         assert self.processes[0].signals == ["HUP"]
 
+    def test_what_is_for_other_workers_is_passed_on(self):
+        """With the number of the one that has it."""
+        self.says = [{"to": [1, 2], "message": {"ask": 5}}, {"ready": True}]
+        self.start()
+        assert self.calls == [(7, [1, 2], {"ask": 5}), "ready"]
+
     def test_a_failure_is_told(self):
         """To those who are to tell the other workers."""
         self.says = [{"ready": True}, {"failure": "a disk"}]
