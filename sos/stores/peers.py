@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sos.errors import NoSpace, NotFound, ReadOnly, SOSError, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
 from sos.interfaces import Member
 from sos.survey import Account
 
@@ -77,8 +77,11 @@ class Peer:
             self._count_error(str(error))
             self._refused(str(error))
             raise
-        except NotFound:
+        except (NotFound, Conflict):  # which are answers
             self._latencies.append(self._clock.seconds() - begun)
+            raise
+        except SOSError as error:
+            self._count_error(str(error))
             raise
         self._latencies.append(self._clock.seconds() - begun)
         if self.error is not None:

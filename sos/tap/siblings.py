@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 #: Seconds to wait for a sibling: less than others wait for a server's status.
 SIBLING_SECONDS = 0.5
+
+_log = Logger()
 
 
 class Siblings:
@@ -50,7 +53,10 @@ class Siblings:
         """Take a *message* of the worker *source*: a question, or the answer to one."""
         match message:
             case {"ask": number}:
-                self._send([source], {"answer": self.tell(), "to": number})
+                try:
+                    self._send([source], {"answer": self.tell(), "to": number})
+                except Exception:  # which must not end the line to the supervisor
+                    _log.failure("what this worker knows cannot be told")
             case {"answer": answer, "to": number} if number in self._questions:
                 self._questions[number].take(source, answer)
 

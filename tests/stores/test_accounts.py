@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
-from sos.errors import NoSpace, NotFound, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, SOSError, TooLarge, Unavailable
 from sos.interfaces import Member, StoreStatus
 from sos.stores.memory import MemoryStore
 from sos.stores.peers import SLOW_SECONDS
@@ -108,6 +108,17 @@ def test_errors_are_counted_and_the_last_is_told(clock):
         assert account.refusal == (None if left else "full")
         assert account.asked_again == 0.75
         store.stop()
+
+
+def test_what_is_an_error_and_what_an_answer(clock):
+    """A name that is taken is an answer, a body that is too large for it is none."""
+    for error, errors in ((Conflict("taken"), 0), (TooLarge("too large"), 1)):
+        store = replicated(clock, FailingStore("a", error))
+        with pytest.raises(SOSError):
+            result(put(store, b"x", "name"), clock)
+        account = store.accounts()["a"]
+        assert (account.requests, account.errors, len(account.latencies)) == (1, errors, 1 - errors)
+        assert account.failure is None
 
 
 def test_a_server_that_does_not_answer_has_failed_once(clock):

@@ -35,7 +35,7 @@ class Crew:
         self.clock.advance(1000)
         self.gone = set()
         self.siblings = {number: self._siblings(number, count) for number in range(1, count + 1)}
-        handed = Handed("module", {}, (), None, 0, count, self.clock.seconds())
+        handed = Handed("module", {}, (), None, 0, count, started_at=900.0)
         self.workers = [Worker(n, each, handed, None, None) for n, each in self.siblings.items()]
 
     def _siblings(self, number, count):
@@ -87,6 +87,14 @@ class TestSiblings:
         crew.siblings[2].received(3, {"answer": "in time", "to": 2})
         assert again == [{1: "first", 3: "in time"}]
 
+    def test_who_cannot_tell_what_it_knows_is_silent(self, crew):
+        """And goes on: it is not the one who asks that finds out why."""
+        crew.siblings[1].tell = lambda: 1 / 0
+        crew.siblings[3].tell = lambda: "third"
+        told = asked(crew.siblings[2].ask())
+        crew.clock.advance(SIBLING_SECONDS)
+        assert told == [{1: None, 3: "third"}]
+
     def test_who_is_alone_asks_nobody(self):
         """And waits for nothing."""
         assert asked(Siblings([], None, None).ask()) == [{}]
@@ -123,7 +131,7 @@ class TestACluster:
         documents = [asked(overview.document())[0] for overview in overviews]
         assert documents[0] == documents[1] == documents[2]
         told = documents[0]
-        assert (told["version"], told["uptime"]) == (__version__, 7.0)
+        assert (told["version"], told["uptime"]) == (__version__, 107.0)
         assert told["settings"] == {"min-copies": 2}
         assert told["workers"] == {"count": 3, "silent": []}
         assert told["background"] == {"copies": 3, "bytes": 300}
