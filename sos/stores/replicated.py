@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import TimeoutError, ensureDeferred, gatherResults
+from twisted.internet.defer import TimeoutError, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -307,9 +307,13 @@ class ReplicatedStore:
         return self._background
 
     async def _answers(self) -> dict[str, Answer]:
-        peers = list(self._peers.values())
-        answers = await gatherResults([ensureDeferred(self._ask(peer)) for peer in peers])
-        return {peer.name: answer for peer, answer in zip(peers, answers, strict=True)}
+        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self._peers.values()}
+        try:
+            return {name: await answer for name, answer in asked.items()}
+        finally:
+            for answer in asked.values():  # which have all come, unless this is cancelled
+                answer.addErrback(_ignore)
+                answer.cancel()
 
     async def _ask(self, peer: Peer) -> Answer:
         try:

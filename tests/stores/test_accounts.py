@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
@@ -156,6 +156,17 @@ def test_a_survey_waits_for_nobody_for_long(clock):
         "down is down",
         None,
     ]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_survey_that_nobody_waits_for_any_more(clock):
+    """It ends, and with it what servers were asked."""
+    store = replicated(clock, Slow("slow", clock), Slow("as slow", clock), MemoryStore("well"))
+    outcome = []
+    survey = deferred(store.survey())
+    survey.addErrback(outcome.append)
+    survey.cancel()
+    assert outcome[0].check(CancelledError)
     assert clock.getDelayedCalls() == []
 
 
