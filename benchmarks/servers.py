@@ -123,7 +123,15 @@ def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
     config.write_text(f"{first}\n{second}\n\n[sos]\nreplicate-every = 0\n")
     ports = [str(urlsplit(url).port) for url in (upload, download)]
     command = [*_TWISTD, "sos-api", "--config", str(config), "--api-host", HOST]
-    command += ["--upload-port", ports[0], "--download-port", ports[1], *options]
+    command += [
+        "--upload-port",
+        ports[0],
+        "--download-port",
+        ports[1],
+        "--admin-port",
+        "0",
+        *options,
+    ]
     api = stack.enter_context(started("api", command, place, _environment(place), upload, download))
     return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *behind))
 

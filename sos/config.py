@@ -281,6 +281,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "api-host": str,
     "upload-port": port,
     "download-port": port,
+    "admin-port": port,
     "write-copies": copies,
     "min-copies": copies,
     "replicate-every": seconds,

@@ -11,9 +11,10 @@ harms the store: what it was doing either happens whole or not at all.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from attrs import frozen
+import attrs
+from attrs import field, frozen
 from zope.interface import Attribute, Interface
 
 from sos.digest import PartitionDigest
@@ -83,6 +84,16 @@ class Blob:
     body: bytes | Pieces
 
 
+def _is_count(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or (type(value) is int and value >= 0)):
+        raise TypeError(f"a number as {attribute.name}")
+
+
+def _is_text(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or isinstance(value, str)):
+        raise TypeError(f"a text as {attribute.name}")
+
+
 @frozen
 class StoreStatus:
     """How a store is doing.
@@ -93,14 +104,20 @@ class StoreStatus:
     :param size: of their bodies together, in bytes, None when not known.
     :param capacity: of what it stores on, in bytes, None when not known.
     :param free: of that, in bytes.
+    :raises TypeError: when one of them is of another type.
     """
 
     writable: bool
-    reason: str | None = None
-    blobs: int | None = None
-    size: int | None = None
-    capacity: int | None = None
-    free: int | None = None
+    reason: str | None = field(default=None, validator=_is_text)
+    blobs: int | None = field(default=None, validator=_is_count)
+    size: int | None = field(default=None, validator=_is_count)
+    capacity: int | None = field(default=None, validator=_is_count)
+    free: int | None = field(default=None, validator=_is_count)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it takes no blobs now, None when it does."""
+        return None if self.writable else self.reason or "it is not writable"
 
 
 class IBlobWriter(Interface):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Set
 from typing import Any, TypeVar
 
-from attrs import Factory, define
+from attrs import Factory, define, frozen
 from twisted.internet.defer import (
     CancelledError,
     FirstError,
@@ -170,26 +171,63 @@ async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         error.subFailure.raiseException()
 
 
+@frozen
+class Pass:
+    """A pass that has ended.
+
+    :param started_at: when, in seconds since the epoch.
+    :param seconds: that it took.
+    :param summary: what it did, None when it failed as a whole.
+    :param error: why it did.
+    """
+
+    started_at: float
+    seconds: float
+    summary: Summary | None = None
+    error: str | None = None
+
+
 class ReplicationService(RepeatingService):
     """Makes a pass every now and then.
 
     :param interval: seconds from the end of a pass to the next, give or take a
         fifth, so that several API servers do not all start at once.
+    :param now: tells the time in seconds since the epoch.
+    :ivar last: the last pass that has ended, if one has.
+    :ivar running_since: when the pass that is under way was begun, if one is.
     """
 
     def __init__(
-        self, groups: Groups, min_copies: int, interval: float, clock: IReactorTime
+        self,
+        groups: Groups,
+        min_copies: int,
+        interval: float,
+        clock: IReactorTime,
+        now: Callable[[], float] = time.time,
     ) -> None:
         super().__init__("replication", clock)
         self.groups = groups
+        self.last: Pass | None = None
+        self.running_since: float | None = None
         self._min_copies = min_copies
         self._interval = interval
+        self._now = now
 
     def delay(self) -> float:
         return self._interval * random.uniform(0.8, 1.2)
 
     async def work(self) -> None:
-        summary = await replicate(self.groups, self._min_copies, note=_note, warn=_warn)
+        started_at, begun = self._now(), self.clock.seconds()
+        self.running_since = started_at
+        try:
+            summary = await replicate(self.groups, self._min_copies, note=_note, warn=_warn)
+        except Exception as error:
+            seconds = self.clock.seconds() - begun
+            self.last = Pass(started_at, seconds, error=str(error) or type(error).__name__)
+            raise
+        finally:
+            self.running_since = None
+        self.last = Pass(started_at, self.clock.seconds() - begun, summary)
         if summary.planned or not summary.ok:
             _log.info("replication: {summary}", summary=summary)
 

@@ -157,32 +157,6 @@ def save(report: Report, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-class ReportService(RepeatingService):
-    """Follows the scrub that another process makes, by the report that it keeps.
-
-    :param path: where that is.  What is told of it is up to twice
-        ``_SAVE_EVERY`` behind.
-    """
-
-    def __init__(self, path: Path, clock: IReactorTime) -> None:
-        super().__init__("reading the report of the scrub", clock)
-        self.report = Report()
-        self._path = path
-
-    def startService(self) -> None:
-        self._read()
-        super().startService()
-
-    def delay(self) -> float:
-        return _SAVE_EVERY
-
-    async def work(self) -> None:
-        self._read()
-
-    def _read(self) -> None:
-        _take_over(load(self._path), self.report)
-
-
 def _take_over(source: Report, target: Report) -> None:
     for name, value in attrs.asdict(source).items():
         setattr(target, name, value)

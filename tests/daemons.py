@@ -80,6 +80,8 @@ class Daemon:
     """One ``twistd -n`` process."""
 
     def __init__(self, place: Place, command: str, files: int | None = None) -> None:
+        if "sos-api" in command and "-admin" not in command:
+            command += " --admin-port 0"  # for there are several on this machine
         limit = (resource.RLIMIT_NOFILE, (files, files))
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         with open(self.log_path, "ab") as log:
@@ -150,6 +152,18 @@ def wait_until(condition, seconds: float = 30.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def eventually(ask, holds):
+    """Return what *ask* returns once that *holds*."""
+    answers = []
+
+    def found() -> bool:
+        answers.append(ask())
+        return holds(answers[-1])
+
+    assert wait_until(found), answers[-1]
+    return answers[-1]
 
 
 def fetch(url: str, body: bytes | None = None, headers=()) -> bytes:

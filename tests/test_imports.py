@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("__init__", "errors", "ids", "metadata", "config", "digest", "manifest", "placement", "plan"),
     ("interfaces",),
-    ("deadlines", "repeating", "running", "transfer"),
+    ("deadlines", "repeating", "running", "survey", "transfer"),
     ("wire", "stores"),
     ("web", "replication", "scrub"),
     ("tap", "cli"),

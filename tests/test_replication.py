@@ -147,6 +147,8 @@ class TestService:
             assert len(b.blobs) == n
             clock.advance(4.2)
             assert len(b.blobs) == n + 1
+            assert service.last.summary.copied == 1
+            assert service.last.error is None
         await service.stopService()
         assert clock.getDelayedCalls() == []
 
@@ -164,6 +166,33 @@ class TestService:
             clock.advance(12)
             assert len(clock.getDelayedCalls()) == 1
         service.stopService()
+
+    @ensureDeferred
+    async def test_what_the_last_pass_came_to_is_kept(self, clock):
+        """When it was, how long it took, what it did or why it failed; and one under way."""
+
+        class Waiting(MemoryStore):
+            async def listing(self, after=None, limit=None, partition=None):
+                self.listed = Deferred()
+                return await self.listed
+
+        a = Waiting("a")
+        service = ReplicationService({"default": group(a)}, 2, 10.0, clock, lambda: 5000.0)
+        service.startService()
+        assert (service.last, service.running_since) == (None, None)
+        clock.advance(12)
+        assert (service.last, service.running_since) == (None, 5000.0)
+        clock.advance(3)
+        a.listed.callback([])
+        assert (service.last.started_at, service.last.seconds) == (5000.0, 3.0)
+        assert (service.last.summary.servers, service.last.error) == (1, None)
+        assert service.running_since is None
+        service.groups = None  # which no one thought of
+        clock.advance(12)
+        assert service.last.summary is None
+        assert "NoneType" in service.last.error
+        assert service.running_since is None
+        await service.stopService()
 
     @ensureDeferred
     async def test_one_group_that_breaks_the_pass_does_not_take_the_others_with_it(self):

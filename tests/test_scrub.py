@@ -11,7 +11,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
 from sos.errors import NotFound, Unavailable
-from sos.scrub import Report, ReportService, ScrubService, load, save, scrub
+from sos.scrub import Report, ScrubService, load, save, scrub
 from sos.stores.memory import MemoryStore
 from tests.contract import body_of, content_id, put
 
@@ -197,18 +197,3 @@ class TestService:
         clock.pump([60.0] * 100)
         assert store.read_ids == []
         await service.stopService()
-
-
-@ensureDeferred
-async def test_the_report_of_another_process_is_followed(tmp_path):
-    """From the start on, and when it changes."""
-    clock, path = Clock(), tmp_path / "scrub.json"
-    save(Report(checked=1), path)
-    service = ReportService(path, clock)
-    service.startService()
-    assert service.report.checked == 1
-    save(Report(checked=2, finished_at=5.0), path)
-    clock.advance(10)
-    assert service.report == Report(checked=2, finished_at=5.0)
-    await service.stopService()
-    assert clock.getDelayedCalls() == []

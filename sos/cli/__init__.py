@@ -11,6 +11,7 @@ from sos.cli.objects import get, stat
 from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
+from sos.cli.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +20,5 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, replicate, scrub, import_, demo):
+for command in (put, get, stat, status, replicate, scrub, import_, demo):
     main.add_command(command)

@@ -10,8 +10,12 @@ _ESCAPED = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r"}
 
 def printable(text: str) -> str:
     """Return *text* with escapes for what no terminal should see, and no text file hold."""
-    known = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in known)
+    return shown(os.fsencode(text).decode("utf-8", "backslashreplace"))
+
+
+def shown(text: str) -> str:
+    """Return *text*, which is no name of a file, in the same way."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def list_line(id: str, name: str) -> bytes:

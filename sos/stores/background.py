@@ -16,24 +16,31 @@ class Background:
     """Keeps count of what is under way.
 
     All of it can be lost: a replication pass finds what has not been done.
+
+    :ivar bytes: of the bodies under way.
     """
 
     def __init__(self) -> None:
-        self._bytes = 0
+        self.bytes = 0
         self._works: dict[Deferred[Any], Callable[[], None]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many pieces of work are under way."""
+        return len(self._works)
 
     def admits(self, size: int) -> bool:
         """Tell whether there is room for work on *size* bytes."""
-        return len(self._works) < _MOST and self._bytes + size <= _MOST_BYTES
+        return len(self._works) < _MOST and self.bytes + size <= _MOST_BYTES
 
     def add(self, size: int, work: Deferred[Any], stop: Callable[[], None]) -> None:
         """Take *work* over until it ends, which *stop* hastens."""
-        self._bytes += size
+        self.bytes += size
         self._works[work] = stop
 
         def ended(result: Any) -> Any:
             del self._works[work]
-            self._bytes -= size
+            self.bytes -= size
             return result
 
         work.addBoth(ended)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from sos.stores.peers import SLOW_SECONDS
+from sos.survey import percentile
 
 #: Seconds to wait at least, however fast all answers are.
 LEAST_SECONDS = 0.02
@@ -37,8 +38,8 @@ class Patience:
         self._new += 1
         if self._new == _REVIEW:
             self._new = 0
-            slow = sorted(self._seconds)[int(len(self._seconds) * 0.95)]
-            self._limit = min(max(slow, LEAST_SECONDS), SLOW_SECONDS)
+            slow = percentile(self._seconds, 0.95)
+            self._limit = min(max(slow or 0.0, LEAST_SECONDS), SLOW_SECONDS)
 
     def next(self) -> float:
         """Return the seconds for the next question."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -10,8 +11,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
 from sos.interfaces import Member
+from sos.survey import Account
 
 T = TypeVar("T")
 
@@ -22,6 +24,9 @@ FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 60.0
 #: Seconds to wait for a member before it is taken to have failed, for now.
 SLOW_SECONDS = 1.0
+
+# Answers of a member whose times are remembered.
+_REMEMBERED = 256
 
 _log = Logger()
 
@@ -45,6 +50,10 @@ class Peer:
         self.group = group
         self.error: str | None = None
         self.refusal: str | None = None
+        self._requests = 0
+        self._errors = 0
+        self._last_error: tuple[str, float] | None = None
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._clock = clock
         self._failures = 0
         self._due: IDelayedCall | None = None
@@ -57,14 +66,24 @@ class Peer:
 
     async def attempt(self, work: Awaitable[T]) -> T:
         """Return the result of *work*, which it does, and note how that went."""
+        self._requests += 1
+        begun = self._clock.seconds()
         try:
             result = await work
         except Unavailable as error:
             self.failed(error)
             raise
         except (NoSpace, ReadOnly) as error:
+            self._count_error(str(error))
             self._refused(str(error))
             raise
+        except (NotFound, Conflict):  # which are answers
+            self._latencies.append(self._clock.seconds() - begun)
+            raise
+        except SOSError as error:
+            self._count_error(str(error))
+            raise
+        self._latencies.append(self._clock.seconds() - begun)
         if self.error is not None:
             self._answers()
         return result
@@ -74,11 +93,31 @@ class Peer:
         if self.error is None:
             _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)
         self.error = str(error)
+        self._count_error(self.error)
         self._rest()
 
     def slow(self) -> None:
         """It has not answered in time, and may yet."""
-        self.failed(Unavailable("it does not answer"))
+        if self.error is None:  # all that wait for it at the same time are one failure
+            self.failed(Unavailable("it does not answer"))
+
+    def _count_error(self, error: str) -> None:
+        self._errors += 1
+        self._last_error = error, self._clock.seconds()
+
+    def account(self) -> Account:
+        """Tell what has been noted of it."""
+        now = self._clock.seconds()
+        due, last = self._due, self._last_error
+        return Account(
+            requests=self._requests,
+            errors=self._errors,
+            latencies=tuple(self._latencies),
+            last_error=None if last is None else (last[0], now - last[1]),
+            failure=self.error,
+            refusal=self.refusal,
+            asked_again=None if due is None else due.getTime() - now,
+        )
 
     def _refused(self, reason: str) -> None:
         if self.refusal is None:
@@ -114,9 +153,9 @@ class Peer:
             return
         self._probe = None
         self._answers()
-        if not status.writable:
+        if status.refusal is not None:
             self._failures = 3  # a disk is not emptied within seconds
-            self._refused(status.reason or "it is not writable")
+            self._refused(status.refusal)
         elif self.refusal is not None:
             _log.info("{name} takes blobs again", name=self.name)
             self.refusal = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import TimeoutError, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -32,10 +32,11 @@ from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
 from sos.stores.patience import Patience
-from sos.stores.peers import Peer
+from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
+from sos.survey import Account, Answer, Standing, combined, standings
 from sos.transfer import one_piece, transfer
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class ReplicatedStore:
 
     def configure(self, groups: Groups) -> None:
         """Go on with *groups*; a server that stays keeps what is known of it."""
+        self._groups = groups
         before, self._peers = self._peers, {}
         for group, members in groups.items():
             for member in members:
@@ -271,9 +273,65 @@ class ReplicatedStore:
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:
-        states = [await peer.store.status() for peer in self._peers.values()]
-        writable = any(state.writable for state in states)
-        return StoreStatus(writable, None if writable else "no server takes blobs")
+        """Tell whether an upload would be taken: by as many servers as it waits for."""
+        names = [peer.name for peer in self._peers.values() if not peer.member.readonly]
+        answers = await self._answers()
+        taking, reasons = 0, []
+        for name in names:
+            answer = answers[name]
+            if isinstance(answer, SOSError):
+                reasons.append(str(answer))
+            elif answer.refusal is not None:
+                reasons.append(f"{name}: {answer.refusal}")
+            else:
+                taking += 1
+        needed = self._copying.acknowledged
+        if taking >= needed:
+            return StoreStatus(writable=True)
+        told = f"{taking} of {len(names)} servers take blobs, and an upload waits for {needed}"
+        return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
+
+    async def survey(
+        self, others: Sequence[Mapping[str, Account]] = ()
+    ) -> dict[str, list[Standing]]:
+        """Tell by group how each server is doing, which they are asked at the same time.
+
+        :param others: the :meth:`accounts` of other processes, to be combined with ours.
+        """
+        groups, ours = self._groups, self.accounts()
+        answers = await self._answers()
+        accounts = {
+            name: combined([own, *(each[name] for each in others if name in each)])
+            for name, own in ours.items()
+        }
+        return standings(groups, accounts, answers)
+
+    def accounts(self) -> dict[str, Account]:
+        """Tell what has been noted of each server, by its name."""
+        return {name: peer.account() for name, peer in self._peers.items()}
+
+    @property
+    def background(self) -> Background:
+        """The copies that nobody waits for."""
+        return self._background
+
+    async def _answers(self) -> dict[str, Answer]:
+        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self._peers.values()}
+        try:
+            return {name: await answer for name, answer in asked.items()}
+        finally:
+            for answer in asked.values():  # which have all come, unless this is cancelled
+                answer.addErrback(_ignore)
+                answer.cancel()
+
+    async def _ask(self, peer: Peer) -> Answer:
+        try:
+            asked = ensureDeferred(peer.store.status())
+            return await asked.addTimeout(SLOW_SECONDS, self._clock)
+        except TimeoutError:
+            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
+        except SOSError as error:
+            return error
 
 
 def _discard(blob: Blob) -> None:

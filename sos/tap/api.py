@@ -23,10 +23,12 @@ from sos.stores.lane import threads_of
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tap import cluster, local
 from sos.tap.options import DaemonOptions, parameter
+from sos.tap.overview import ClusterPart, Overview, Part, StorePart
 from sos.tap.reload import Reloading
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
+from sos.web.admin import AdminServer
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
 
@@ -35,6 +37,7 @@ DEFAULTS: dict[str, object] = {
     "api-host": "0.0.0.0",
     "upload-port": 9991,
     "download-port": 9992,
+    "admin-port": 9993,
     "write-copies": 1,
     "min-copies": 2,
     "replicate-every": 60.0,
@@ -47,6 +50,20 @@ _NO_SERVERS = (
     "there is nowhere to keep anything. Name blob servers, one URL a line, in /etc/sos.conf or "
     "~/.sos.conf, or by --blob-server http://localhost:4001,http://localhost:4002; or keep "
     "everything here by --store DIR"
+)
+
+# Nobody is asked who they are.
+_ADMIN_HOST = "127.0.0.1"
+
+# The settings that /status tells.
+_STORE_SETTINGS: tuple[str, ...] = ("store", "hash", "max-size")
+_CLUSTER_SETTINGS: tuple[str, ...] = (
+    "write-copies",
+    "min-copies",
+    "replicate-every",
+    "hash",
+    "max-size",
+    "chunk-size",
 )
 
 # Descriptors for one connection: itself, its spools, and connections to servers.
@@ -70,6 +87,13 @@ class Options(DaemonOptions):
         parameter("api-host", None, None, "Address to listen on. [default: 0.0.0.0]"),
         parameter("upload-port", None, None, "Port for uploads. [default: 9991]", config.port),
         parameter("download-port", None, None, "Port for fetches. [default: 9992]", config.port),
+        parameter(
+            "admin-port",
+            None,
+            None,
+            "Port of 127.0.0.1 for /status, 0 for none. [default: 9993]",
+            config.port,
+        ),
         parameter(
             "write-copies",
             None,
@@ -109,6 +133,7 @@ class Options(DaemonOptions):
         super().__init__()
         self["listen-upload"] = []
         self["listen-download"] = []
+        self["listen-admin"] = []
 
     def opt_listen_upload(self, endpoint: str) -> None:
         """Twisted endpoint for uploads instead of --upload-port; repeatable."""
@@ -119,6 +144,11 @@ class Options(DaemonOptions):
         """Twisted endpoint for fetches instead of --download-port; repeatable."""
         check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
+
+    def opt_listen_admin(self, endpoint: str) -> None:
+        """Twisted endpoint for /status instead of --admin-port; repeatable."""
+        check_endpoint("--listen-admin", endpoint)
+        self["listen-admin"].append(endpoint)
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
@@ -142,6 +172,14 @@ class Options(DaemonOptions):
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
+        self["admins"] = self["listen-admin"]
+        if not self["admins"] and self["admin-port"]:
+            self["admins"] = [tcp(_ADMIN_HOST, self["admin-port"])]
+
+    def remedy(self, endpoint: str) -> str:
+        if endpoint in self["admins"]:
+            return " This is for /status: --admin-port names another port, or 0 for none."
+        return super().remedy(endpoint)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -151,13 +189,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     whole: MultiService
     if options["workers"] > 1:
         claim = None if options["store"] is None else partial(local.claim_store, options, reactor)
-        endpoints = [*options["uploads"], *options["downloads"]]
+        endpoints = [*options["uploads"], *options["downloads"], *options["admins"]]
         whole = supervised(__name__, options, endpoints, claim, reactor)
     else:
         whole = serve(options, None, reactor)
     lines = [
         f"takes uploads on {' '.join(options['uploads'])}",
         f"serves fetches on {' '.join(options['downloads'])}",
+        *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
         *(_describe(options) if options["store"] is None else local.describe(options)),
     ]
     Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
@@ -168,13 +207,20 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
     store: IBlobStore
+    part: Part
     if options["store"] is not None:
-        store, _ = local.add_store(whole, options, reactor, options["hash"], worker)
+        store, scrub = local.add_store(whole, options, reactor, options["hash"], worker)
+        part = StorePart(store, scrub)
+        told = _STORE_SETTINGS
     else:
         replicates = worker is None or worker.first
         servers = _ClusterService(options, replicates, reactor)
         servers.setServiceParent(whole)
-        store = servers.store
+        store, part = servers.store, servers.part
+        told = _CLUSTER_SETTINGS
+    settings = {name: options[name] for name in told}
+    overview = Overview(part, settings, worker, reactor)
+    endpoint = worker.endpoint if worker else serverFromString
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
@@ -184,8 +230,12 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         bool(options["verbose"]),
         _FILES,
         reactor,
-        worker.endpoint if worker else serverFromString,
+        endpoint,
     ).setServiceParent(whole)
+    face = AdminServer(store, overview.document)
+    listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
+        whole
+    )
     return whole
 
 
@@ -194,6 +244,7 @@ class _ClusterService(MultiService):
 
     :param replicates: whether this process is the one that does, if any does.
     :ivar store: that.
+    :ivar part: how they are doing.
     """
 
     def __init__(self, options: Options, replicates: bool, reactor: Any) -> None:
@@ -212,6 +263,7 @@ class _ClusterService(MultiService):
                 groups, options["min-copies"], options["replicate-every"], reactor
             )
             self._replication.setServiceParent(self)
+        self.part = ClusterPart(self._members, self._replication)
         Reloading(self._reload, reactor).setServiceParent(self)
 
     def _groups(self, found: Config) -> Groups:

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from sos import __version__, config
 from sos.tap import local
 from sos.tap.options import DaemonOptions, parameter
+from sos.tap.overview import Overview, StorePart
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
@@ -74,7 +75,14 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
     store, scrub = local.add_store(whole, options, reactor, worker=worker)
-    face = BlobServer(store, options["max-size"], scrub)
+    settings = {"max-size": options["max-size"]}
+    overview = Overview(StorePart(store, scrub), settings, worker, reactor)
+
+    async def status() -> dict[str, Any]:
+        told = await overview.document()
+        return {**told.pop("store"), **told}
+
+    face = BlobServer(store, options["max-size"], status)
     listening(
         [(face.app, options["endpoints"])],
         options["access-log"],

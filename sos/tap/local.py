@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from sos import config, ids
 from sos.config import Reserve
 from sos.errors import StoreUnusable
-from sos.scrub import Report, ReportService, ScrubService
+from sos.scrub import Report, ScrubService
 from sos.stores.local import LocalStore
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import give_up
@@ -53,13 +53,13 @@ def add_store(
     reactor: Any,
     algorithm: str = ids.DEFAULT_ALGORITHM,
     worker: Worker | None = None,
-) -> tuple[LocalStore, Report]:
+) -> tuple[LocalStore, Report | None]:
     """Add the store that *options* describe, and its scrub, to the service *whole*.
 
-    Returns it with the report of its scrub.
+    Returns it with the report of the scrub, where this process makes it.
 
     :param worker: the process that this is, if others share the store; the
-        first one scrubs, and the others read its report.
+        first one scrubs.
     """
     shared: dict[str, Any] = {}
     if worker is not None:
@@ -70,14 +70,11 @@ def add_store(
     if worker is not None:
         worker.on_failure = store.turn_read_only
     StoreService(store, None if worker is None else worker.lock).setServiceParent(whole)
-    path = directory / "scrub.json"
-    scrub: ScrubService | ReportService
-    if worker is None or worker.first:
-        every = options["scrub-every"]
-        scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
-    else:
-        scrub = ReportService(path, reactor)
-    if options["scrub-every"]:
+    if worker is not None and not worker.first:
+        return store, None
+    path, every = directory / "scrub.json", options["scrub-every"]
+    scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
+    if every:
         scrub.setServiceParent(whole)
     return store, scrub.report
 

@@ -62,3 +62,7 @@ class DaemonOptions(usage.Options):
     def parseArgs(self, *rest: str) -> None:
         if rest:
             raise usage.UsageError(f"{rest[0]!r} is not an option; see --help")
+
+    def remedy(self, endpoint: str) -> str:
+        """Return what to say behind an error when *endpoint* cannot be had."""
+        return ""

@@ -16,14 +16,17 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.tap.options import DaemonOptions
 from sos.web.routes import handler
 from sos.wire.site import Site
 
 #: Seconds that requests which are under way have when a daemon is stopped.
 STOP_SECONDS = 10.0
 
-# Files that a daemon has open beside its connections: index, logs, sockets.
-_FILES_BESIDE = 64
+# Connections of those who look after a daemon.
+_CONNECTIONS_BESIDE = 32
+# Files that a daemon has open beside its other connections: index, logs, sockets.
+_FILES_BESIDE = 64 + _CONNECTIONS_BESIDE
 # More open files than any daemon needs.
 _MOST_FILES = 65_536
 # Connections that may wait to be accepted; with Twisted's 50 a burst is dropped.
@@ -60,16 +63,23 @@ class Daemon(MultiService):
 
 
 class ListeningService(StreamServerEndpointService):
-    """Serves on one endpoint; one that cannot be had ends the daemon's start."""
+    """Serves on one endpoint; one that cannot be had ends the daemon's start.
+
+    :param remedy: what to say behind the error then.
+    """
 
     _raiseSynchronously = True
     factory: Site
+
+    def __init__(self, endpoint: Any, site: Site, remedy: str = "") -> None:
+        super().__init__(endpoint, site)
+        self._remedy = remedy
 
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:  # OSError: of the access log, too
-            give_up(error)
+            give_up(f"{error}{self._remedy}")
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._finish())
@@ -119,6 +129,27 @@ def listening(
     for endpoint, answer in sites:
         site = Site(answer, access_log, verbose, max(most, _LEAST_CONNECTIONS), reactor)
         ListeningService(endpoint, site).setServiceParent(whole)
+    return whole
+
+
+def listening_beside(
+    app: Klein,
+    endpoints: Sequence[str],
+    options: DaemonOptions,
+    reactor: Any,
+    endpoint: Callable[[Any, str], Any],
+) -> MultiService:
+    """Return a service that serves *app* to the few who look after the daemon.
+
+    What they ask is not written to an access log.
+    """
+    whole = MultiService()
+    for description in endpoints:
+        site = Site(handler(app), max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
+        service = ListeningService(
+            endpoint(reactor, description), site, options.remedy(description)
+        )
+        service.setServiceParent(whole)
     return whole
 
 

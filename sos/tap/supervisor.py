@@ -53,7 +53,15 @@ class Supervisor(Service):
         self._reactor = reactor
         self._ports: list[Any] = []
         self._places = [
-            Place(number + 1, self._spawn, self._ready, self._failed, self._ended, reactor)
+            Place(
+                number + 1,
+                self._spawn,
+                self._ready,
+                self._failed,
+                self._pass_on,
+                self._ended,
+                reactor,
+            )
             for number in range(options["workers"])
         ]
         self._failure: str | None = None
@@ -65,7 +73,7 @@ class Supervisor(Service):
             for description in self._endpoints:
                 self._listen(description)
         except (CannotListenError, OSError) as error:
-            give_up(error)
+            give_up(f"{error}{self._options.remedy(description)}")
 
     def _listen(self, description: str) -> None:
         ports: list[Any] = []
@@ -110,6 +118,7 @@ class Supervisor(Service):
             module=self._module,
             options=dict(self._options),
             workers=workers,
+            started_at=self._reactor.seconds(),
             sockets=tuple(zip(self._endpoints, places, strict=False)),
             counts=places[sockets],
             lock=None if self._lock is None else places[sockets + 1],
@@ -143,6 +152,11 @@ class Supervisor(Service):
             for other in self._places:
                 if other is not place:
                     other.tell_failure(reason)
+
+    def _pass_on(self, source: int, targets: list[int], message: dict[str, Any]) -> None:
+        for place in self._places:
+            if place.number in targets:
+                place.tell(source, message)
 
     def _ended(self, number: int) -> None:
         self._balance.close(number - 1)

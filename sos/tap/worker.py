@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from sos.tap import sharing
 from sos.tap.balance import Balance
+from sos.tap.siblings import Siblings
 
 #: The descriptors that a worker is started with, beside the standard ones.
 LINE, HANDED, FIRST_SHARED = 3, 4, 5
@@ -56,6 +57,7 @@ class Handed:
     :param lock: the descriptor of the store's lock, if there is a store.
     :param counts: the descriptor of the counts of a :class:`~sos.tap.balance.Balance`.
     :param workers: how many there are.
+    :param started_at: when the daemon was, by the reactor's clock.
     """
 
     module: str
@@ -64,6 +66,7 @@ class Handed:
     lock: int | None
     counts: int
     workers: int
+    started_at: float
 
 
 @define
@@ -71,11 +74,13 @@ class Worker:
     """What the parts of a daemon want to know of the process that they are in.
 
     :param number: from 1 to the number of workers.
+    :param siblings: the others.
     :param on_failure: called with the reason when another worker's store
         turns read-only.
     """
 
     number: int
+    siblings: Siblings
     _handed: Handed
     _line: Line
     _balance: Balance
@@ -86,6 +91,11 @@ class Worker:
     def lock(self) -> int | None:
         """The descriptor of the store's lock, if there is a store."""
         return self._handed.lock
+
+    @property
+    def started_at(self) -> float:
+        """When the daemon was started, by the reactor's clock."""
+        return self._handed.started_at
 
     @property
     def first(self) -> bool:
@@ -202,10 +212,16 @@ def _start(number: int, line: Line) -> None:
     options = module.Options()
     options.update(handed.options)
     balance = Balance(handed.counts, len(handed.sockets), handed.workers)
-    worker = Worker(number, handed, line, balance)
+    others = [each + 1 for each in range(handed.workers) if each + 1 != number]
+    siblings = Siblings(others, lambda to, message: line.send(to=to, message=message), reactor)
+    worker = Worker(number, siblings, handed, line, balance)
 
     def received(message: dict[str, Any]) -> None:
-        worker.on_failure(message["failure"])
+        match message:
+            case {"failure": reason}:
+                worker.on_failure(reason)
+            case {"from": source, "message": passed_on}:
+                siblings.received(source, passed_on)
 
     line.received = received
     service = module.serve(options, worker, reactor)

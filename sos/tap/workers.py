@@ -55,6 +55,8 @@ class Place:
         line, and a protocol.
     :param ready: called when a process serves.
     :param failed: called when one says that the store is read-only, and why.
+    :param passes_on: called when one has a message for other workers: with its
+        number, with theirs, and the message.
     :param ended: called with the number when one has ended.
     """
 
@@ -64,13 +66,15 @@ class Place:
         spawn: Callable[[int, int, ProcessProtocol], Any],
         ready: Callable[[Place], None],
         failed: Callable[[Place, str], None],
+        passes_on: Callable[[int, list[int], dict[str, Any]], None],
         ended: Callable[[int], None],
         reactor: Any,
     ) -> None:
-        self._number = number
+        self.number = number
         self._spawn = spawn
         self._tell_ready = ready
         self._tell_failed = failed
+        self._passes_on = passes_on
         self._tell_ended = ended
         self._reactor = reactor
         self._backoff = Backoff()
@@ -87,7 +91,7 @@ class Place:
         self._line = _Line(self._on_message)
         self._connection, theirs = socket.socketpair()
         with theirs:
-            self._process = self._spawn(self._number, theirs.fileno(), _Process(self._on_end))
+            self._process = self._spawn(self.number, theirs.fileno(), _Process(self._on_end))
         self._running = True
 
     def wait_until_ready(self) -> None:
@@ -98,9 +102,9 @@ class Place:
             try:
                 data = self._connection.recv(65536)
             except TimeoutError:
-                give_up(f"worker {self._number} is not ready after {START_SECONDS:g} s")
+                give_up(f"worker {self.number} is not ready after {START_SECONDS:g} s")
             if not data:
-                give_up(f"worker {self._number} ended before it was ready")
+                give_up(f"worker {self.number} ended before it was ready")
             self._line.dataReceived(data)
             if self._refusal is not None:  # which is in the log
                 raise CannotStart(self._refusal)
@@ -119,14 +123,14 @@ class Place:
                 Logger(namespace=namespace).emit(
                     LogLevel.lookupByName(level),
                     "worker {number}: {text}",
-                    number=self._number,
+                    number=self.number,
                     text=text,
                 )
             case {"ready": True}:
                 self._ready = True
                 _log.info(
                     "worker {number} serves, process {process}",
-                    number=self._number,
+                    number=self.number,
                     process=self._process.pid,
                 )
                 self._tell_ready(self)
@@ -136,17 +140,19 @@ class Place:
                 self._refusal = reason
             case {"failure": reason}:
                 self._tell_failed(self, reason)
+            case {"to": numbers, "message": passed_on}:
+                self._passes_on(self.number, numbers, passed_on)
 
     def _on_end(self, reason: Failure) -> None:
         self._running = self._ready = False
-        self._tell_ended(self._number)
+        self._tell_ended(self.number)
         if self._stopping is not None:
             self._stopping.callback(None)
             return
         wait = self._backoff.after(self._reactor.seconds() - self._started_at)
         _log.error(
             "worker {number} ended, {how}; it is started again in {wait:g} s",
-            number=self._number,
+            number=self.number,
             how=_describe(reason.value),
             wait=wait,
         )
@@ -156,7 +162,7 @@ class Place:
         try:
             self.start()
         except OSError as error:  # no process, or no descriptor, can be had now
-            _log.error("worker {number}: {error}", number=self._number, error=error)
+            _log.error("worker {number}: {error}", number=self.number, error=error)
             wait = self._backoff.after(0.0)
             self._next = self._reactor.callLater(wait, self._start_again)
         else:
@@ -165,6 +171,11 @@ class Place:
     def tell_failure(self, reason: str) -> None:
         """Tell the worker that the store is read-only."""
         self._line.send({"failure": reason})
+
+    def tell(self, source: int, message: dict[str, Any]) -> None:
+        """Give the worker, if one serves, what the worker *source* has for it."""
+        if self._ready:
+            self._line.send({"from": source, "message": message})
 
     def signal(self, name: str) -> None:
         """Send a signal to the process, if that is ready for one."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 import attrs
 from klein import Klein
 
-from sos import __version__, ids
+from sos import ids
 from sos.errors import InvalidRequest
 from sos.interfaces import IDigestedStore
 from sos.manifest import MARK
-from sos.scrub import Report
 from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_json
 from sos.wire.request import Request
@@ -22,17 +23,21 @@ class BlobServer:
     """Serves one store.
 
     :param max_size: most bytes of a blob, None for any.
-    :param scrub: what scrubbing the store has found, for ``/status``.
+    :param status: returns what ``/status`` tells, as JSON can hold it: by
+        default, what the store says of itself.
     """
 
     app = Klein()
 
     def __init__(
-        self, store: IDigestedStore, max_size: int | None = None, scrub: Report | None = None
+        self,
+        store: IDigestedStore,
+        max_size: int | None = None,
+        status: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
     ) -> None:
         self._store = store
         self._max_size = max_size
-        self._scrub = scrub
+        self._status = status or self._own_status
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -95,11 +100,10 @@ class BlobServer:
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
         """Tell how the store is doing, and what its scrub has found."""
-        found = attrs.asdict(await self._store.status())
-        found["version"] = __version__
-        if self._scrub is not None:
-            found["scrub"] = attrs.asdict(self._scrub)
-        return answer_json(request, found)
+        return answer_json(request, await self._status())
+
+    async def _own_status(self) -> Mapping[str, object]:
+        return attrs.asdict(await self._store.status())
 
 
 def _argument(request: Request, name: bytes) -> str | None:

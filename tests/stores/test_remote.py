@@ -197,6 +197,24 @@ async def test_digests_that_are_none(reactor, body):
         await answers(reactor, lambda store: store.digests(), body=body)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"blobs": "3"}, {"free": -1}, {"size": True}, {"capacity": [1]}, {"reason": 5}, None],
+)
+@ensureDeferred
+async def test_a_status_that_is_none(reactor, change):
+    """Junk in place of numbers is a failure of the server."""
+    status = {"writable": True, **dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))}
+    assert (await answers(reactor, lambda store: store.status(), body=_json(status))).writable
+    junk = {**status, **change} if change else {"writable": True}
+    with pytest.raises(Unavailable, match="sent a status without"):
+        await answers(reactor, lambda store: store.status(), body=_json(junk))
+
+
+def _json(document):
+    return json.dumps(document).encode()
+
+
 @pytest.mark.parametrize("length", [b"9" * 5000, b"x", b"-1"])
 @ensureDeferred
 async def test_a_length_that_is_none(reactor, length):

@@ -68,6 +68,19 @@ def test_ports_hosts_and_endpoints():
     assert options["downloads"] == ["unix:sock"]
 
 
+def test_the_status_is_told_on_this_machine_alone(home):
+    """On port 9993 or another, or on none; endpoints take the place of it."""
+    assert parsed(api, "--store", "x")["admins"] == ["tcp:9993:interface=127.0.0.1:backlog=1024"]
+    assert parsed(api, "--store", "x", "--admin-port", "0")["admins"] == []
+    listen = ["--listen-admin", "tcp:1", "--listen-admin", "unix:sock"]
+    assert parsed(api, "--store", "x", *listen, "--admin-port", "2")["admins"] == [
+        "tcp:1",
+        "unix:sock",
+    ]
+    (home / ".sos.conf").write_text("[sos]\nadmin-port = 7\n")
+    assert parsed(api, "--store", "x")["admins"] == ["tcp:7:interface=127.0.0.1:backlog=1024"]
+
+
 def test_servers_come_from_both_files_or_from_one(home):
     """/etc/sos.conf then ~/.sos.conf, or the one that is named."""
     (home / "sos.conf").write_text("http://a:1\n[sos]\nmin-copies = 3\n")
@@ -188,6 +201,8 @@ class TestWhatIsRefused:
             ["--store", "x", "--replicate-every", "-1"],
             ["--store", "x", "--hash", "md5"],
             ["--store", "x", "--upload-port", "http"],
+            ["--store", "x", "--admin-port", "70000"],
+            ["--store", "x", "--listen-admin", "bogus"],
         ],
     )
     def test_a_wrong_option_of_the_api_server(self, capsys, arguments):

@@ -56,6 +56,7 @@ class TestPlace:
             self.spawn,
             lambda place: self.calls.append("ready"),
             lambda place, reason: self.calls.append(reason),
+            lambda *message: self.calls.append(message),
             self.calls.append,
             self.reactor,
         )
@@ -130,6 +131,12 @@ class TestPlace:
         self.place.wait_until_ready()
         self.place.signal("HUP")
         assert self.processes[0].signals == ["HUP"]
+
+    def test_what_is_for_other_workers_is_passed_on(self):
+        """With the number of the one that has it."""
+        self.says = [{"to": [1, 2], "message": {"ask": 5}}, {"ready": True}]
+        self.start()
+        assert self.calls == [(7, [1, 2], {"ask": 5}), "ready"]
 
     def test_a_failure_is_told(self):
         """To those who are to tell the other workers."""

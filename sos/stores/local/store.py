@@ -148,6 +148,11 @@ class LocalStore:
         """Take no more blobs: another process of this store could not make one durable."""
         self._committer.refuse(reason)
 
+    @property
+    def failure(self) -> str | None:
+        """Why it takes no blobs until it is opened again, None while it does."""
+        return self._committer.failure
+
     async def stat(self, id: str) -> BlobInfo:
         encoded = self._index.get(id)
         if encoded is None:
@@ -179,8 +184,8 @@ class LocalStore:
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
-        if self._committer.failure is not None:
-            raise ReadOnly(self._committer.failure)
+        if self.failure is not None:
+            raise ReadOnly(self.failure)
         digest = body_digest(id, metadata, self._algorithm, size)
         return LocalWriter(
             self._changes, self._space, id, metadata, size, digest, self._now, self._owner
@@ -197,7 +202,7 @@ class LocalStore:
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()
         capacity, free = self._space.disk()
-        reason = self._committer.failure
+        reason = self.failure
         if reason is None and self._space.full:
             reason = "the disk is full but for its reserve"
         return StoreStatus(

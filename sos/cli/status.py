@@ -1,0 +1,210 @@
+"""``sos status``: how the servers are doing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from sos import config, ids
+from sos.cli.names import shown
+from sos.cli.reactor import converted, run
+from sos.errors import ConfigError, SOSError, Unavailable
+from sos.interfaces import StoreStatus
+from sos.replication import Summary
+from sos.scrub import Report
+from sos.stores.exchange import Exchange
+from sos.stores.lane import threads_of
+from sos.stores.replicated import ReplicatedStore
+from sos.survey import UP, Account, Standing, parse_standings, standing
+from sos.tap import cluster
+from sos.wire.agent import Agent
+
+_COLUMNS = ("server", "state", "used", "free", "blobs")
+#: Those that only an API server can fill.
+_COUNTED = ("requests", "errors", "p50 ms", "p95 ms")
+_UNKNOWN = "-"
+
+# Some 500 bytes a server.
+_MOST_OF_A_STATUS = 16 * 1024 * 1024
+# More characters than a line of the table ever has: who reads a pipe wants whole lines.
+_WIDE = 10_000
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.option(
+    "--url",
+    metavar="URL",
+    callback=converted(config.server_url),
+    help="Print what the API server with this admin port has seen.",
+)
+@click.option("--blob-server", metavar="URL,URL", help="Ask these, as one group.")
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+)
+def status(as_json: bool, url: str | None, blob_server: str | None, file: str | None) -> None:
+    """Show how the servers are doing, by group.
+
+    They are asked from here, or an API server tells what it knows of them:
+    requests, errors and latencies are those that it has seen. Ends with 0 when
+    every server is up, with 1 when one is not, or when the API server does not
+    answer. Examples:
+
+    \b
+        sos status
+        sos status --url http://localhost:9993
+    """
+    if url is not None:
+        if blob_server is not None or file is not None:
+            raise click.UsageError("--url excludes --blob-server and --config")
+        document = run(lambda reactor: _told(url, reactor))
+    else:
+        document = _seen_from_here(blob_server, file)
+    groups = _groups(document)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        _print(groups, document)
+    well = all(server.state == UP for servers in groups.values() for server in servers)
+    raise SystemExit(0 if well else 1)
+
+
+async def _told(url: str, reactor: Any) -> dict[str, Any]:
+    exchange = Exchange(url, Agent(reactor), reactor)
+    document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
+    try:
+        _groups(document)
+        list(_lines(document))
+    except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
+        raise Unavailable(
+            f"{url}/status is not that of an API server (see its --admin-port): {error}"
+        ) from error
+    return document
+
+
+def _seen_from_here(blob_server: str | None, file: str | None) -> dict[str, Any]:
+    try:
+        found = cluster.load(file, blob_server)
+        if not found.groups:
+            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+    async def survey(reactor: Any) -> dict[str, Any]:
+        groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
+        members = ReplicatedStore(groups, threads_of(reactor), reactor)
+        told = await members.survey()
+        return {
+            "groups": {
+                group: [attrs.asdict(each) for each in servers] for group, servers in told.items()
+            }
+        }
+
+    return run(survey)
+
+
+def _groups(document: Any) -> dict[str, list[Standing]]:
+    """Return how the servers are doing that *document* tells of; a store counts as one."""
+    if "store" not in document:
+        return parse_standings(document["groups"])
+    name, status = document["settings"]["store"], StoreStatus(**document["store"])
+    return {"store": [standing(name, Account(), status)]}
+
+
+def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    for group, servers in groups.items():
+        title = Text(shown(group), "bold")
+        table = Table(
+            title=title, title_justify="left", box=SIMPLE_HEAD if console.is_terminal else None
+        )
+        counted = "workers" in document
+        for name in (*_COLUMNS, *(_COUNTED if counted else ())):
+            table.add_column(name, justify="left" if name in _COLUMNS[:2] else "right")
+        for server in servers:
+            cells = [*_cells(server), *(_counts(server) if counted else ())]
+            table.add_row(*cells)
+        console.print(table)
+    for line in _lines(document):
+        console.print(Text(line))
+
+
+def _cells(server: Standing) -> list[Text]:
+    name = server.url
+    for mark in ("readonly", "preferred"):
+        if getattr(server, mark):
+            name += f" {mark}"
+    if server.weight != 1:
+        name += f" weight={server.weight:g}"
+    state = server.state
+    if server.reason is not None:
+        state += f": {server.reason}"
+    if server.asked_again is not None:
+        state += f"; asked again in {server.asked_again:.0f} s"
+    return [
+        Text(shown(name)),
+        Text(shown(state), "green" if server.state == UP else "red"),
+        *(Text(_UNKNOWN if size is None else decimal(size)) for size in (server.size, server.free)),
+        _number(server.blobs),
+    ]
+
+
+def _counts(server: Standing) -> list[Text]:
+    numbers = server.requests, server.errors, server.p50_ms, server.p95_ms
+    return [_number(each) for each in numbers]
+
+
+def _number(value: float | None) -> Text:
+    return Text(
+        _UNKNOWN if value is None else f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+    )
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    """Tell what an API server says beside of how the servers are doing."""
+    if "workers" not in document:
+        return
+    count, silent = document["workers"]["count"], document["workers"]["silent"]
+    uptime = timedelta(seconds=round(document["uptime"]))
+    processes = "1 process" if count == 1 else f"{count:d} processes"
+    yield f"sos-api {shown(document['version'])}, up {uptime}, {processes}"
+    for number in silent:
+        yield f"worker {number:d} did not answer: what it knows is missing here"
+    replication = document.get("replication")
+    if replication is not None and replication["last"] is not None:
+        last = replication["last"]
+        told = last["error"] or str(_known(Summary, last["summary"]))
+        yield f"replication, {_date(last['started_at'])}, {last['seconds']:.1f} s: {shown(told)}"
+    if "background" in document:
+        background = document["background"]
+        yield f"copies in the background: {background['copies']:d}, {decimal(background['bytes'])}"
+    scrub = document.get("scrub")
+    if scrub is not None:
+        yield f"scrub: {_known(Report, scrub)}"
+
+
+def _known(kind: type[Any], document: dict[str, Any]) -> Any:
+    """Make a *kind* of those of its members that *document* has."""
+    names = {each.name for each in attrs.fields(kind)}
+    return kind(**{name: value for name, value in document.items() if name in names})
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

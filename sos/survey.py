@@ -1,0 +1,181 @@
+"""How servers are doing: what is noted of each while it is used, and what it says when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from attrs import evolve, field, frozen
+from attrs.validators import in_, instance_of, optional
+
+from sos.errors import SOSError, Unavailable
+from sos.interfaces import Groups, Member, StoreStatus
+
+UP = "up"
+#: It is read from, and has refused a blob, or says that it would.
+TAKES_NO_BLOBS = "takes no blobs"
+#: It does not tell how it is doing.
+UNREACHABLE = "unreachable"
+#: It failed, and is asked for nothing until it has been seen to answer.
+LEFT_ALONE = "left alone"
+
+
+@frozen
+class Account:
+    """What a process has noted of a server.
+
+    :param requests: that it was sent.
+    :param errors: how often it failed; to have no such blob is no failure.
+    :param latencies: seconds that its recent answers took.
+    :param last_error: what it failed with last, and how many seconds ago.
+    :param failure: why it is left alone at present.
+    :param refusal: why it takes no blobs at present.
+    :param asked_again: seconds until it is asked whether that still holds.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latencies: tuple[float, ...] = ()
+    last_error: tuple[str, float] | None = None
+    failure: str | None = None
+    refusal: str | None = None
+    asked_again: float | None = None
+
+
+def combined(accounts: Iterable[Account]) -> Account:
+    """Return what several processes have noted together: the worst of what they think now."""
+    every = list(accounts)
+    worst = max(
+        every,
+        key=lambda each: (
+            each.failure is not None,
+            each.refusal is not None,
+            each.asked_again or 0.0,
+        ),
+        default=Account(),
+    )
+    errors = [each.last_error for each in every if each.last_error is not None]
+    return evolve(
+        worst,
+        requests=sum(each.requests for each in every),
+        errors=sum(each.errors for each in every),
+        latencies=tuple(seconds for each in every for seconds in each.latencies),
+        last_error=min(errors, key=lambda error: error[1], default=None),
+    )
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Return the value that a *share* of *values* are below, None if there are none."""
+    ordered = sorted(values)
+    return ordered[int(len(ordered) * share)] if ordered else None
+
+
+@frozen
+class Standing:
+    """How a server is doing.
+
+    :param state: one of :data:`UP`, :data:`TAKES_NO_BLOBS`, :data:`UNREACHABLE`
+        and :data:`LEFT_ALONE`.
+    :param reason: why it is not up.
+    :param asked_again: seconds until it is asked whether that still holds.
+    :param blobs: that it holds, of *size* bytes together.
+    :param capacity: of its disk, and *free* of that, in bytes.
+    :param last_error_ago: seconds since its last error.
+    :param p50_ms: milliseconds that half of its recent answers took at most.
+    :param p95_ms: those that 19 of 20 took at most.
+    """
+
+    url: str = field(validator=instance_of(str))
+    state: str = field(validator=in_((UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)))
+    reason: str | None = field(validator=optional(instance_of(str)))
+    asked_again: float | None = field(validator=optional(instance_of((int, float))))
+    readonly: bool = field(validator=instance_of(bool))
+    preferred: bool = field(validator=instance_of(bool))
+    weight: float = field(validator=instance_of((int, float)))
+    blobs: int | None = field(validator=optional(instance_of(int)))
+    size: int | None = field(validator=optional(instance_of(int)))
+    capacity: int | None = field(validator=optional(instance_of(int)))
+    free: int | None = field(validator=optional(instance_of(int)))
+    requests: int = field(validator=instance_of(int))
+    errors: int = field(validator=instance_of(int))
+    last_error: str | None = field(validator=optional(instance_of(str)))
+    last_error_ago: float | None = field(validator=optional(instance_of((int, float))))
+    p50_ms: float | None = field(validator=optional(instance_of((int, float))))
+    p95_ms: float | None = field(validator=optional(instance_of((int, float))))
+
+
+#: What a server says when it is asked for its status, or why it says nothing.
+Answer = StoreStatus | SOSError
+
+
+def standing(
+    url: str,
+    account: Account,
+    answer: Answer,
+    readonly: bool = False,
+    preferred: bool = False,
+    weight: float = 1.0,
+) -> Standing:
+    """Return how a server is doing, by what was noted of it and what it has just said."""
+    status = StoreStatus(writable=True)
+    if isinstance(answer, StoreStatus):
+        status = answer
+    refusal = account.refusal or status.refusal
+    state, reason = UP, None
+    if account.failure is not None:
+        state, reason = LEFT_ALONE, account.failure
+    elif isinstance(answer, SOSError):
+        state, reason = UNREACHABLE, str(answer)
+    elif refusal is not None and not readonly:
+        state, reason = TAKES_NO_BLOBS, refusal
+    last_error, last_error_ago = account.last_error or (None, None)
+    return Standing(
+        url=url,
+        state=state,
+        reason=reason,
+        asked_again=None if state == UP else _rounded(account.asked_again),
+        readonly=readonly,
+        preferred=preferred,
+        weight=weight,
+        blobs=status.blobs,
+        size=status.size,
+        capacity=status.capacity,
+        free=status.free,
+        requests=account.requests,
+        errors=account.errors,
+        last_error=last_error,
+        last_error_ago=_rounded(last_error_ago),
+        p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
+        p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
+    )
+
+
+def _rounded(seconds: float | None, unit: int = 1) -> float | None:
+    return None if seconds is None else round(seconds * unit, 3)
+
+
+def standings(
+    groups: Groups, accounts: Mapping[str, Account], answers: Mapping[str, Answer]
+) -> dict[str, list[Standing]]:
+    """Return how the servers of each group are doing; *accounts* and *answers* are by name."""
+
+    def of(member: Member) -> Standing:
+        name = member.store.name
+        marks = member.readonly, member.preferred, member.weight
+        return standing(name, accounts[name], answers[name], *marks)
+
+    return {group: [of(member) for member in members] for group, members in groups.items()}
+
+
+def parse_standings(groups: Any) -> dict[str, list[Standing]]:
+    """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
+    those that are known here are passed over."""
+    names = [each.name for each in attrs.fields(Standing)]
+    try:
+        return {
+            group: [Standing(**{name: server[name] for name in names}) for server in servers]
+            for group, servers in groups.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Unavailable(f"that is not how servers are doing: {error.args[0]}") from error

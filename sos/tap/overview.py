@@ -1,0 +1,143 @@
+"""What ``GET /status`` tells: each worker of a daemon knows a part, and here it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+from attrs import evolve
+
+from sos import __version__
+from sos.replication import ReplicationService
+from sos.scrub import Report
+from sos.stores.local import LocalStore
+from sos.stores.replicated import ReplicatedStore
+from sos.survey import Account
+from sos.tap.siblings import Siblings
+from sos.tap.worker import Worker
+
+
+class Part(Protocol):
+    """A part of a daemon, as its processes know it."""
+
+    def own(self) -> dict[str, Any]:
+        """Return what this process knows, as JSON can hold it."""
+        ...
+
+    async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return what is to be told, by what *others* know and this process does."""
+        ...
+
+
+class Overview:
+    """How a daemon is doing.
+
+    :param settings: what it was told to do, as far as that matters to its users.
+    :param worker: the process that this is, if the daemon has several.
+    """
+
+    def __init__(
+        self, part: Part, settings: Mapping[str, object], worker: Worker | None, reactor: Any
+    ) -> None:
+        self._part = part
+        self._settings = dict(settings)
+        self._reactor = reactor
+        self._siblings = Siblings([], lambda to, message: None, reactor)
+        self._started_at = reactor.seconds()
+        if worker is not None:
+            self._siblings = worker.siblings
+            self._started_at = worker.started_at
+        self._siblings.tell = part.own
+
+    async def document(self) -> dict[str, Any]:
+        """Return it, as JSON can hold it."""
+        told = await self._siblings.ask()
+        others = [each for each in told.values() if each is not None]
+        return {
+            "version": __version__,
+            "uptime": round(self._reactor.seconds() - self._started_at, 3),
+            "settings": self._settings,
+            "workers": {
+                "count": len(told) + 1,
+                "silent": [number for number, each in told.items() if each is None],
+            },
+            **await self._part.together(others),
+        }
+
+
+class ClusterPart:
+    """The servers, and the copies that are made among them."""
+
+    def __init__(self, members: ReplicatedStore, replication: ReplicationService | None) -> None:
+        self._members = members
+        self._replication = replication
+
+    def own(self) -> dict[str, Any]:
+        accounts = self._members.accounts()
+        return {
+            "accounts": {name: attrs.asdict(each) for name, each in accounts.items()},
+            "background": self._background(),
+            "replication": self._replicating(),
+        }
+
+    async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        accounts = [
+            {name: Account(**each) for name, each in other["accounts"].items()} for other in others
+        ]
+        groups = await self._members.survey(accounts)
+        copying = [self._background(), *(other["background"] for other in others)]
+        return {
+            "groups": {
+                group: [attrs.asdict(each) for each in servers] for group, servers in groups.items()
+            },
+            "background": {
+                name: sum(each[name] for each in copying) for name in ("copies", "bytes")
+            },
+            "replication": _first(
+                [self._replicating(), *(other["replication"] for other in others)]
+            ),
+        }
+
+    def _background(self) -> dict[str, int]:
+        background = self._members.background
+        return {"copies": background.count, "bytes": background.bytes}
+
+    def _replicating(self) -> dict[str, Any] | None:
+        if self._replication is None:
+            return None
+        last = self._replication.last
+        return {
+            "running_since": self._replication.running_since,
+            "last": None if last is None else attrs.asdict(last),
+        }
+
+
+class StorePart:
+    """A store of the daemon's own.
+
+    :param scrub: of the process that scrubs.
+    """
+
+    def __init__(self, store: LocalStore, scrub: Report | None) -> None:
+        self._store = store
+        self._scrub = scrub
+
+    def own(self) -> dict[str, Any]:
+        return {"failure": self._store.failure, "scrub": self._scrubbing()}
+
+    async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        status = await self._store.status()
+        failure = _first([self._store.failure, *(other["failure"] for other in others)])
+        if failure is not None:
+            status = evolve(status, writable=False, reason=failure)
+        scrub = _first([self._scrubbing(), *(other["scrub"] for other in others)])
+        return {"store": attrs.asdict(status), "scrub": scrub}
+
+    def _scrubbing(self) -> dict[str, Any] | None:
+        return None if self._scrub is None else attrs.asdict(self._scrub)
+
+
+def _first(values: Sequence[Any]) -> Any:
+    """Return the first that there is, for one process knows it."""
+    return next((each for each in values if each is not None), None)

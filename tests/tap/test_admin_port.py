@@ -1,0 +1,187 @@
+"""What daemons tell of how they are doing, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+
+import pytest
+
+from tests.contract import body_of
+from tests.daemons import Place, eventually, fetch, free_ports, status_of, wait_until
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    for daemon in place.running:
+        if not daemon.ended:
+            resume(daemon)
+    place.stop()
+
+
+def workers(daemon) -> dict[int, int]:
+    """Tell which process each worker is now, by their numbers."""
+    found = re.findall(r"worker (\d) serves, process (\d+)", daemon.log)
+    return {int(number): int(process) for number, process in found}
+
+
+def resume(daemon):
+    for process in workers(daemon).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+class Api:
+    """An API server with an admin port."""
+
+    def __init__(self, place, options):
+        up, down, admin = free_ports(3)
+        self.daemon = place.twistd(
+            f"sos-api --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+            f"--admin-port {admin} {options}",
+            up,
+            down,
+            admin,
+        )
+        self.up = f"http://127.0.0.1:{up}/upload"
+        self.admin = f"http://127.0.0.1:{admin}"
+
+    def status(self):
+        return json.loads(fetch(f"{self.admin}/status"))
+
+    def servers(self):
+        (servers,) = self.status()["groups"].values()
+        return servers
+
+
+def blob_servers(place, count):
+    ports = free_ports(count)
+    daemons = [place.twistd(f"sos-blob --port {each} --store data{each}", each) for each in ports]
+    return daemons, ",".join(f"http://127.0.0.1:{port}" for port in ports)
+
+
+def test_the_servers_behind_an_api_server(place):
+    """What they hold, how they answer, and that one is gone; and whether uploads are taken."""
+    daemons, urls = blob_servers(place, 2)
+    api = Api(place, f"--blob-server {urls} --write-copies 2 --replicate-every 1")
+    for seed in range(5):
+        assert wait_until(lambda seed=seed: status_of(api.up, body_of(1000, seed)) == 200)
+    servers = eventually(api.servers, lambda found: {each["blobs"] for each in found} == {5})
+    assert [each["url"] for each in servers] == urls.split(",")
+    for server in servers:
+        assert server["size"] == 5000
+        assert server["requests"] >= 5
+        assert 0 < server["p50_ms"] <= server["p95_ms"]
+        assert 0 < server["free"] < server["capacity"]
+    assert wait_until(lambda: states(api) == ["up", "up"])
+    assert wait_until(lambda: api.status()["replication"]["last"])
+    assert wait_until(lambda: status_of(f"{api.admin}/readyz") == 200)
+    assert fetch(f"{api.admin}/healthz") == b"alive"
+    daemons[1].stop()
+    assert wait_until(lambda: states(api) == ["up", "unreachable"])
+    assert status_of(f"{api.admin}/readyz") == 503
+    assert status_of(api.up, body_of(1000)) == 503
+    gone = eventually(lambda: api.servers()[1], lambda each: each["state"] == "left alone")
+    assert "connection refused" in gone["reason"]
+    assert gone["errors"] >= 1
+    assert gone["last_error"] == gone["reason"]
+    assert wait_until(lambda: api.status()["replication"]["last"]["summary"]["unlisted"])
+
+
+def states(api):
+    return [each["state"] for each in api.servers()]
+
+
+def test_workers_tell_together(place):
+    """Whichever is asked; one that does not answer is named."""
+    _, urls = blob_servers(place, 2)
+    api = Api(place, f"--blob-server {urls} --workers 2 --replicate-every 1")
+    assert wait_until(lambda: len(workers(api.daemon)) == 2)
+    for seed in range(12):
+        fetch(api.up, body_of(1000, seed))
+
+    def told():
+        return [api.status() for _ in range(6)]
+
+    def agree(documents):
+        totals = {
+            sum(server["requests"] for server in each["groups"]["default"]) for each in documents
+        }
+        replicates = [each["replication"] for each in documents]
+        return len(totals) == 1 and min(totals) >= 12 and all(each["last"] for each in replicates)
+
+    documents = eventually(
+        told, lambda found: not any(each["workers"]["silent"] for each in found) and agree(found)
+    )
+    assert {each["workers"]["count"] for each in documents} == {2}
+    frozen = workers(api.daemon)[2]
+    os.kill(frozen, signal.SIGSTOP)
+    assert wait_until(lambda: api.status()["workers"]["silent"] == [2])
+    resume(api.daemon)
+    assert wait_until(lambda: api.status()["workers"]["silent"] == [])
+    os.kill(frozen, signal.SIGKILL)
+    assert wait_until(lambda: workers(api.daemon)[2] != frozen)
+    assert wait_until(lambda: api.status()["workers"]["silent"] == [])
+
+
+@pytest.mark.parametrize("options", ["", "--workers 2"])
+def test_a_store_of_its_own(place, options):
+    """Its status, and the scrub's report, whichever worker is asked."""
+    api = Api(place, f"--store data {options}")
+    fetch(api.up, body_of(1000))
+    for _ in range(6):
+        told = eventually(api.status, lambda found: not found["workers"]["silent"])
+        assert (told["store"]["writable"], told["store"]["blobs"]) == (True, 1)
+        assert told["scrub"]["checked"] == 0
+        assert told["settings"]["store"] == str(place.directory / "data")
+    assert fetch(f"{api.admin}/readyz") == b"ready"
+
+
+def test_workers_of_a_blob_server_tell_of_the_scrub(place):
+    """The first one makes it, and each tells of it."""
+    (port,) = free_ports(1)
+    daemon = place.twistd(f"sos-blob --port {port} --store data --workers 2", port)
+    assert wait_until(lambda: len(workers(daemon)) == 2)
+
+    def told():
+        found = [json.loads(fetch(f"http://127.0.0.1:{port}/status")) for _ in range(6)]
+        return [each["workers"]["silent"] or each["scrub"]["checked"] for each in found]
+
+    assert wait_until(lambda: told() == [0] * 6)
+
+
+@pytest.mark.parametrize("options", ["", "--workers 2"])
+def test_the_port_is_taken(place, options):
+    """The error names what to do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = f"--upload-port 0 --download-port 0 --admin-port {port}"
+        ended = place.run_twistd(f"-n sos-api --store data {ports} {options}")
+    output = ended.stdout.decode() + ended.stderr.decode()
+    assert ended.returncode == 1
+    (line,) = [line for line in output.splitlines() if "cannot start" in line]
+    assert "in use" in line
+    assert "--admin-port" in line
+    assert "0 for none" in line
+
+
+def test_an_endpoint_in_place_of_the_port(place):
+    """A Unix socket, say, which only some may use."""
+    ports = free_ports(2)
+    place.twistd(
+        f"sos-api --store data --upload-port {ports[0]} --download-port {ports[1]} "
+        "--listen-admin unix:admin:mode=600",
+        *ports,
+    )
+    path = place.directory / "admin"
+    assert wait_until(path.exists)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"alive")
