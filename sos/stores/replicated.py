@@ -35,7 +35,7 @@ from sos.stores.peers import Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
-from sos.transfer import one_piece, transfer
+from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
 
@@ -111,9 +111,6 @@ class ReplicatedStore:
             group: [self._peers[each.store.name] for each in members if each.readonly]
             for group, members in groups.items()
         }
-        self._unwritable = [
-            group for group, members in groups.items() if all(each.readonly for each in members)
-        ]
 
     def stop(self) -> None:
         """Make no more copies in the background, and ask no server how it is."""
@@ -153,7 +150,7 @@ class ReplicatedStore:
         """Return whom to ask for *id*: by group, each group's members in order."""
         known = self._peers.get(self._locations.get(id, ""))
         groups: list[list[Peer]] = []
-        for group in [*self._placement.groups(id), *self._unwritable]:
+        for group in dict.fromkeys([*self._placement.groups(id), *self._readonly]):
             members = [peer for peer in self._members(group, id) if peer not in without]
             # One that is left alone is asked when no other of its group has it.
             members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
@@ -165,12 +162,10 @@ class ReplicatedStore:
         return groups
 
     def _members(self, group: str, id: str) -> list[Peer]:
-        return [*self._holders(group, id), *self._readonly.get(group, ())]
+        return [*self._holders(group, id), *self._readonly[group]]
 
     def _holders(self, group: str, id: str) -> list[Peer]:
         """Return the members that can be written to, those that should have *id* first."""
-        if group in self._unwritable:
-            return []
         return [self._peers[name] for name in self._placement.members(group, id)]
 
     async def _resume(
@@ -180,6 +175,8 @@ class ReplicatedStore:
         start, stop = part
         broken[-1].failed(error)
         _log.warn("{id} goes on from another server: {error}", id=id, error=error)
+        if not self._readers(id, broken):
+            raise error
         rest = start + received, stop
         found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
         broken.append(found.peer)
@@ -203,9 +200,7 @@ class ReplicatedStore:
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:
         try:
-            blob = await source.attempt(source.store.read(id))
-            writer = target.store.writer(id, blob.info.metadata, blob.info.size)
-            await transfer(blob.body, writer)
+            await copy(await source.attempt(source.store.read(id)), target.store)
         except SOSError as error:
             _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
         else:

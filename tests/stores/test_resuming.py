@@ -64,6 +64,19 @@ class TestABodyThatBreaksOff:
             store.stop()
 
     @ensureDeferred
+    async def test_it_ends_when_there_was_one_server_alone(self, reactor):
+        """At once, and with what went wrong there."""
+        body = body_of(300_000)
+        breaking = self.Breaking()
+        async with serving(handler(BlobServer(breaking).app), reactor) as only:
+            await put(breaking, body)
+            store = replicated(reactor, [only])
+            blob = await store.read(content_id(body))
+            with pytest.raises(Unavailable):
+                await content(blob)
+            store.stop()
+
+    @ensureDeferred
     async def test_wrong_bytes_before_the_break_are_noticed(self, reactor):
         """Two halves that are each well sent must be halves of the same body."""
         body = body_of(300_000)
