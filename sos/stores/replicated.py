@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BodyDigest
-from sos.errors import SOSError, Unavailable
+from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -30,6 +29,7 @@ from sos.placement import Placement
 from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
+from sos.stores.locations import Locations
 from sos.stores.patience import Patience
 from sos.stores.peers import Peer
 from sos.stores.remote_body import RemoteBody
@@ -38,9 +38,6 @@ from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
-
-# Blobs whose place is remembered because it is not the one where they belong.
-_MOST_LOCATIONS = 100_000
 
 _log = Logger()
 
@@ -67,6 +64,8 @@ class ReplicatedStore:
 
     :param groups: at least one member in all.
     :param algorithm: the hash of new content ids.
+    :param locations: of blobs that are not where they belong; its own, if it
+        is given none.
     """
 
     def __init__(
@@ -76,6 +75,7 @@ class ReplicatedStore:
         clock: Any,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         copying: Copying = Copying(),
+        locations: Locations | None = None,
     ) -> None:
         self.name = "replicated"
         self._run_in_thread = run_in_thread
@@ -84,7 +84,7 @@ class ReplicatedStore:
         self._copying = copying
         self._patience = Patience()
         self._peers: dict[str, Peer] = {}
-        self._locations: OrderedDict[str, str] = OrderedDict()
+        self._locations = locations or Locations()
         self._background = Background()
         self.configure(groups)
 
@@ -140,15 +140,25 @@ class ReplicatedStore:
         without: Sequence[Peer] = (),
     ) -> Found[T]:
         groups = self._readers(id, without)
-        found = await Search(groups, ask, discard, self._patience, self._clock).run(id)
+        hint = partial(self._told, id)
+        search = Search(groups, ask, hint, discard, self._patience, self._clock)
+        try:
+            found = await search.run(id)
+        except NotFound:
+            self._locations.forget(id)
+            raise
         if found.missed:
-            self._remember(id, found.peer)
+            self._locations.remember(id, found.peer.name)
             self._repair(id, found.peer, found.missed)
         return found
 
+    async def _told(self, id: str) -> Peer | None:
+        """Return the server that others who share their locations have found *id* on."""
+        return self._peers.get(await self._locations.told(id) or "")
+
     def _readers(self, id: str, without: Sequence[Peer]) -> list[list[Peer]]:
         """Return whom to ask for *id*: by group, each group's members in order."""
-        known = self._peers.get(self._locations.get(id, ""))
+        known = self._peers.get(self._locations.known(id) or "")
         groups: list[list[Peer]] = []
         for group in dict.fromkeys([*self._placement.groups(id), *self._readonly]):
             members = [peer for peer in self._members(group, id) if peer not in without]
@@ -182,13 +192,6 @@ class ReplicatedStore:
         broken.append(found.peer)
         body = found.answer.body
         return one_piece(body) if isinstance(body, bytes) else body
-
-    def _remember(self, id: str, peer: Peer) -> None:
-        """Ask *peer* first, the next time."""
-        self._locations[id] = peer.name
-        self._locations.move_to_end(id)
-        if len(self._locations) > _MOST_LOCATIONS:
-            self._locations.popitem(last=False)
 
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Copy what *source* has to those of its group that should have it."""
@@ -229,7 +232,7 @@ class ReplicatedStore:
         if not copies.ended.called:
             self._background.add(whole.size, copies.ended, copies.stop)
         if copies.made[0].name not in self._belonging(whole.id):
-            self._remember(whole.id, copies.made[0])
+            self._locations.remember(whole.id, copies.made[0].name)
         return info
 
     def _belonging(self, id: str) -> Sequence[str]:

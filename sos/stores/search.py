@@ -41,6 +41,8 @@ class Search(Generic[T]):
 
     :param groups: their members, in the order in which to ask them.
     :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
+    :param hint: tells, when the first has failed or has no such blob, another
+        to ask before its turn, or None.  Nothing waits for that.
     :param discard: is given an answer that came too late.
     :param patience: tells what takes long, and learns from it.
     """
@@ -49,6 +51,7 @@ class Search(Generic[T]):
         self,
         groups: Iterable[Sequence[Peer]],
         ask: Callable[[Peer], Coroutine[Any, Any, T]],
+        hint: Callable[[], Coroutine[Any, Any, Peer | None]],
         discard: Callable[[T], None],
         patience: Patience,
         clock: Any,
@@ -56,6 +59,7 @@ class Search(Generic[T]):
         self._lanes = [deque(members) for members in groups]
         self._servers = sum(map(len, self._lanes))
         self._ask = ask
+        self._hint = hint
         self._discard = discard
         self._patience = patience
         self._clock = clock
@@ -92,13 +96,22 @@ class Search(Generic[T]):
     def _next(self, lane: deque[Peer]) -> bool:
         if not lane or self._settled:
             return False
-        peer = lane.popleft()
+        self._begin(lane.popleft(), lane)
+        return True
+
+    def _begin(self, peer: Peer, lane: deque[Peer]) -> None:
         work = ensureDeferred(peer.attempt(self._ask(peer)))
         self._running[work] = peer
         work.addCallbacks(
             self._good, self._bad, callbackArgs=(work, peer), errbackArgs=(work, peer, lane)
         )
-        return True
+
+    def _hinted(self, peer: Peer | None) -> None:
+        for lane in self._lanes:
+            if peer is not None and peer in lane and not self._settled:
+                lane.remove(peer)
+                # In a lane of its own, for nobody's turn comes after it.
+                self._begin(peer, deque())
 
     def _hedge(self) -> None:
         self._hedging = None
@@ -131,6 +144,8 @@ class Search(Generic[T]):
         else:
             self._settle(failure)
             return
+        if len(self._missed) + self._failures == 1:
+            ensureDeferred(self._hint()).addCallback(self._hinted)
         self._next(lane)
         while self._begin_lane():
             pass
