@@ -149,7 +149,7 @@ class Search(Generic[T]):
         self._next(lane)
         while self._begin_lane():
             pass
-        if not self._running and not self._settled:
+        if not (self._running or self._settled or any(self._lanes)):
             self._settle(Failure(self._verdict()))
 
     def _verdict(self) -> SOSError:
