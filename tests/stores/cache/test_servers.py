@@ -8,6 +8,7 @@ import time
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
@@ -180,6 +181,10 @@ class Junk(Protocol):
     def dataReceived(self, data):
         self.transport.write(self.factory.answer(data))
 
+    def connectionLost(self, reason):
+        if not self.factory.lost.called:
+            self.factory.lost.callback(None)
+
 
 @async_yield_fixture
 async def junk(reactor):
@@ -187,6 +192,7 @@ async def junk(reactor):
     factory = Factory.forProtocol(Junk)
     factory.noisy = False
     factory.connections = []
+    factory.lost = Deferred()
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     factory.address = f"127.0.0.1:{port.getHost().port}"
     yield factory
@@ -226,14 +232,43 @@ JUNK = [
 @ensureDeferred
 async def test_junk_is_no_value(kind, answer, junk, caches, monkeypatch, logged):
     """Nor does it take long, or fail."""
-    monkeypatch.setattr(shared, "DEADLINE_SECONDS", 0.2)
-    monkeypatch.setattr(shared, "CONNECT_SECONDS", 0.2)
-    junk.answer = lambda data: answer
-    cache = caches(f"{kind}://:hush@{junk.address}".replace("memcached://:hush@", "memcached://"))
-    for _ in range(5):
+    monkeypatch.setattr(shared, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(shared, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(shared, "rest_seconds", lambda failures: 0.0)
+    junk.answer = lambda data: b"+OK\r\n" if b"SELECT" in data else answer
+    cache = caches(f"{kind}://{junk.address}")
+    for _ in range(3):
+        assert await cache.get(b"key") is None
         cache.set(b"key", b"value")
         assert await cache.get(b"key") is None
-    assert "Unhandled" not in logged()
+    assert "log_failure" not in logged()
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [("memcached", b"VALUE key 0 99999999999\r\n"), ("redis", b"$99999999999\r\n")],
+)
+@ensureDeferred
+async def test_an_answer_without_end_is_not_kept(kind, start, junk, caches, monkeypatch):
+    """The connection is ended as soon as it is too long, well before the deadline."""
+    monkeypatch.setattr(shared, "DEADLINE_SECONDS", 40.0)
+    monkeypatch.setattr(shared, "CONNECT_SECONDS", 40.0)
+    junk.answer = lambda data: b"+OK\r\n" if b"SELECT" in data else start + b"x" * 100_000
+    begun = time.monotonic()
+    assert await caches(f"{kind}://{junk.address}").get(b"key") is None
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [("memcached", b"VALUE key 0 1\r\nx\r\nEND\r\n"), ("redis", b"$1\r\nx\r\n")],
+)
+@ensureDeferred
+async def test_an_answer_to_no_question_ends_the_connection(kind, answer, junk, caches):
+    """It would be taken for the answer to the next."""
+    junk.answer = lambda data: b"+OK\r\n" if b"SELECT" in data else answer + answer
+    await caches(f"{kind}://{junk.address}").get(b"key")
+    await junk.lost
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -253,17 +288,17 @@ async def test_junk_of_any_kind(kind, junk, caches, monkeypatch):
     chance = random.Random(1)
     junk.answer = lambda data: b"".join(chance.choices(words, k=chance.randrange(1, 4)))
     cache = caches(f"{kind}://{junk.address}")
-    for _ in range(60):
+    for number in range(60):
         assert await cache.get(b"key") in (None, b"x")
-        cache.set(b"key", b"value")
+        if number % 3 == 0:
+            cache.set(b"key", b"value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("refused", [b"AUTH", b"SELECT", b"GET"])
 @ensureDeferred
-async def test_an_echo_of_the_password_is_not_logged(kind, junk, caches, logged):
+async def test_an_echo_of_the_password_is_not_logged(refused, junk, caches, logged):
     """Some servers quote what they do not understand."""
-    junk.answer = lambda data: b"-ERR unknown command " + data.replace(b"\r\n", b" ") + b"\r\n"
-    cache = caches(f"{kind}://:hush@{junk.address}".replace("memcached://:hush@", "memcached://"))
-    assert await cache.get(b"key") is None
+    junk.answer = lambda data: b"-ERR you said hush\r\n" if refused in data else b"+OK\r\n"
+    assert await caches(f"redis://:hush@{junk.address}").get(b"key") is None
     assert "is left alone for a while" in logged()
     assert "hush" not in logged()
