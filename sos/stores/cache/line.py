@@ -60,7 +60,8 @@ class Bounded(Connection):
     def dataReceived(self, data: bytes, *rest: Any) -> None:
         if self.lost:
             return
-        self._received += len(data)
+        if not rest:  # else Redis's protocol gives itself what it has put off
+            self._received += len(data)
         if self._received > self._unanswered * LONGEST_ANSWER:
             self.close()
             return
