@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from attrs import evolve, frozen
 
 from sos import ids
+from sos.cache_address import cache_address
 from sos.errors import ConfigError
 
 DEFAULT_GROUP = "default"
@@ -104,7 +105,7 @@ def _section(line: str) -> str:
 def _with_setting(config: Config, line: str) -> Config:
     name, equals, value = (part.strip() for part in line.partition("="))
     if not equals:
-        raise ValueError(f"{line!r} is not a setting: name = value")
+        raise ValueError(f"{_shown(line)} is not a setting: name = value")
     if name not in SETTINGS:
         raise ValueError(f"there is no setting {name!r}; there are {', '.join(SETTINGS)}")
     if name in config.settings:
@@ -139,7 +140,9 @@ def _server(line: str) -> Server:
         elif name == "weight":
             server = evolve(server, weight=_weight(value))
         else:
-            raise ValueError(f"unknown word {word!r}; known are readonly, preferred, weight=NUMBER")
+            raise ValueError(
+                f"unknown word {_shown(word)}; known are readonly, preferred, weight=NUMBER"
+            )
     return server
 
 
@@ -147,7 +150,7 @@ def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is not a URL of a server: http://host:port")
+        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL of a server cannot hold a user or a password")
     if parts.query or parts.fragment:
@@ -161,6 +164,11 @@ def server_url(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def _shown(text: str) -> str:
+    """Quote *text* without the password that there may be in a URL."""
+    return repr(re.sub(r"//\S*@", "//...@", text))
 
 
 def _weight(text: str) -> float:
@@ -288,4 +296,5 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "hash": algorithm,
     "max-size": limit,
     "chunk-size": chunk_size,
+    "cache": cache_address,
 }

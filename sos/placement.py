@@ -54,10 +54,10 @@ class Placement:
         return rank(self._weights, id)
 
     def members(self, group: str, id: str) -> Sequence[str]:
-        """Return the members of *group*, those that should keep *id* first."""
+        """Return the members of *group*, if it has any, those that should keep *id* first."""
         partition = ids.partition(id)
         known = self._members.get((group, partition))
         if known is None:
-            known = rank(self._groups[group], partition)
+            known = rank(self._groups.get(group, {}), partition)
             self._members[group, partition] = known
         return known

@@ -22,7 +22,7 @@ from sos.errors import SOSError
 from sos.interfaces import Groups, IBlobStore, Member
 from sos.plan import Copy, plan
 from sos.repeating import RepeatingService
-from sos.transfer import transfer
+from sos.transfer import copy
 
 #: Copies under way at once.
 CONCURRENCY = 16
@@ -149,9 +149,7 @@ class _GroupPass:
         stores = {member.store.name: member.store for member in self.members}
         for source in step.sources:
             try:
-                blob = await stores[source].read(step.id)
-                writer = stores[target].writer(step.id, blob.info.metadata, blob.info.size)
-                await transfer(blob.body, writer)
+                await copy(await stores[source].read(step.id), stores[target])
             except SOSError as error:
                 self.warn(f"{step.id} from {source} to {target}: {error}")
             else:

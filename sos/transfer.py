@@ -1,11 +1,11 @@
-"""A body on its way from one place into a store."""
+"""A body on its way from one place into a store, or a blob from one store into another."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from sos.interfaces import BlobInfo, IBlobWriter, Pieces
+from sos.interfaces import Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces
 
 
 async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
@@ -25,6 +25,22 @@ async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
     except BaseException:
         writer.abort()
         raise
+
+
+async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
+    """Store *blob*, which has been opened for reading, on *target* as well.
+
+    Its body is closed then, whatever goes wrong, also where *target* refuses
+    it before any of it is sent.
+    """
+    info = blob.info
+    try:
+        writer = target.writer(info.id, info.metadata, info.size)
+    except BaseException:
+        if not isinstance(blob.body, bytes):
+            await blob.body.aclose()
+        raise
+    return await transfer(blob.body, writer)
 
 
 async def one_piece(body: bytes) -> AsyncGenerator[bytes, None]:

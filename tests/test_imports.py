@@ -11,7 +11,18 @@ ROOT = Path(__file__).parent.parent
 
 #: Each layer may import from itself and from those above it in this list.
 LAYERS = (
-    ("__init__", "errors", "ids", "metadata", "config", "digest", "manifest", "placement", "plan"),
+    (
+        "__init__",
+        "cache_address",
+        "config",
+        "digest",
+        "errors",
+        "ids",
+        "manifest",
+        "metadata",
+        "placement",
+        "plan",
+    ),
     ("interfaces",),
     ("deadlines", "repeating", "running", "survey", "transfer"),
     ("wire", "stores"),

@@ -31,6 +31,11 @@ _REMEMBERED = 256
 _log = Logger()
 
 
+def rest_seconds(failures: int) -> float:
+    """Return how long to leave alone what fails, and has failed so often before."""
+    return min(FIRST_REST_SECONDS * 2 ** min(failures, 16), LONGEST_REST_SECONDS)
+
+
 class Peer:
     """A member of a group, which is left alone for a while when it fails.
 
@@ -133,9 +138,8 @@ class Peer:
 
     def _rest(self) -> None:
         if self._due is None and self._probe is None:
-            rest = min(FIRST_REST_SECONDS * 2**self._failures, LONGEST_REST_SECONDS)
-            self._failures = min(self._failures + 1, 16)
-            self._due = self._clock.callLater(rest, self._ask)
+            self._due = self._clock.callLater(rest_seconds(self._failures), self._ask)
+            self._failures += 1
 
     def _ask(self) -> None:
         self._due = None

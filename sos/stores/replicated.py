@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from zope.interface import implementer
 from sos import ids
 from sos.deadlines import Deadlines
 from sos.digest import BodyDigest
-from sos.errors import SOSError, Unavailable
+from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -31,18 +30,17 @@ from sos.placement import Placement
 from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
+from sos.stores.locations import Locations
 from sos.stores.patience import Patience
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.survey import Account, Answer, Standing, combined, standings
-from sos.transfer import one_piece, transfer
+from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
 
-# Blobs whose place is remembered because it is not the one where they belong.
-_MOST_LOCATIONS = 100_000
 # How much later than it could be another server is asked.
 _TICK_SECONDS = 0.01
 
@@ -71,6 +69,8 @@ class ReplicatedStore:
 
     :param groups: at least one member in all.
     :param algorithm: the hash of new content ids.
+    :param locations: of blobs that are not where they belong; its own, if it
+        is given none.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class ReplicatedStore:
         clock: Any,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         copying: Copying = Copying(),
+        locations: Locations | None = None,
     ) -> None:
         self.name = "replicated"
         self._run_in_thread = run_in_thread
@@ -89,7 +90,7 @@ class ReplicatedStore:
         self._patience = Patience()
         self._deadlines = Deadlines(clock, _TICK_SECONDS)
         self._peers: dict[str, Peer] = {}
-        self._locations: OrderedDict[str, str] = OrderedDict()
+        self._locations = locations or Locations()
         self._background = Background()
         self.configure(groups)
 
@@ -117,9 +118,6 @@ class ReplicatedStore:
             group: [self._peers[each.store.name] for each in members if each.readonly]
             for group, members in groups.items()
         }
-        self._unwritable = [
-            group for group, members in groups.items() if all(each.readonly for each in members)
-        ]
 
     def stop(self) -> None:
         """Make no more copies in the background, and ask no server how it is."""
@@ -149,28 +147,39 @@ class ReplicatedStore:
         without: Sequence[Peer] = (),
     ) -> Found[T]:
         groups = self._readers(id, without)
-        found = await Search(groups, ask, discard, self._patience, self._deadlines).run(id)
+        hint = partial(self._told, id, without)
+        search = Search(groups, ask, hint, discard, self._patience, self._deadlines)
+        try:
+            found = await search.run(id)
+        except NotFound:
+            self._locations.forget(id)
+            raise
         if found.missed:
-            self._remember(id, found.peer)
+            self._locations.remember(id, found.peer.name)
             self._repair(id, found.peer, found.missed)
         return found
 
+    async def _told(self, id: str, without: Sequence[Peer]) -> Peer | None:
+        """Return the server that others who share their locations have found *id* on."""
+        peer = self._peers.get(await self._locations.told(id) or "")
+        return None if peer in without else peer
+
     def _readers(self, id: str, without: Sequence[Peer]) -> Iterator[list[Peer]]:
         """Give whom to ask for *id*: by group, each group's members in order."""
-        known = self._peers.get(self._locations.get(id, ""))
-        if known is not None and known not in without:
+        known = self._peers.get(self._locations.known(id) or "")
+        if known in without:
+            known = None
+        if known is not None:
             others = [peer for peer in self._members(known.group, id, without) if peer is not known]
             yield [known, *others]
-        else:
-            known = None
-        for group in [*self._placement.groups(id), *self._unwritable]:
+        for group in dict.fromkeys([*self._placement.groups(id), *self._readonly]):
             if known is None or group != known.group:
                 members = self._members(group, id, without)
                 if members:
                     yield members
 
     def _members(self, group: str, id: str, without: Sequence[Peer]) -> list[Peer]:
-        members = [*self._holders(group, id), *self._readonly.get(group, ())]
+        members = [*self._holders(group, id), *self._readonly[group]]
         if without:
             members = [peer for peer in members if peer not in without]
         # One that is left alone is asked when no other of its group has it.
@@ -179,8 +188,6 @@ class ReplicatedStore:
 
     def _holders(self, group: str, id: str) -> list[Peer]:
         """Return the members that can be written to, those that should have *id* first."""
-        if group in self._unwritable:
-            return []
         return [self._peers[name] for name in self._placement.members(group, id)]
 
     async def _resume(
@@ -196,13 +203,6 @@ class ReplicatedStore:
         body = found.answer.body
         return one_piece(body) if isinstance(body, bytes) else body
 
-    def _remember(self, id: str, peer: Peer) -> None:
-        """Ask *peer* first, the next time."""
-        self._locations[id] = peer.name
-        self._locations.move_to_end(id)
-        if len(self._locations) > _MOST_LOCATIONS:
-            self._locations.popitem(last=False)
-
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Copy what *source* has to those of its group that should have it."""
         group = source.group
@@ -213,9 +213,7 @@ class ReplicatedStore:
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:
         try:
-            blob = await source.attempt(source.store.read(id))
-            writer = target.store.writer(id, blob.info.metadata, blob.info.size)
-            await transfer(blob.body, writer)
+            await copy(await source.attempt(source.store.read(id)), target.store)
         except SOSError as error:
             _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
         else:
@@ -244,7 +242,7 @@ class ReplicatedStore:
         if not copies.ended.called:
             self._background.add(whole.size, copies.ended, copies.stop)
         if copies.made[0].name not in self._belonging(whole.id):
-            self._remember(whole.id, copies.made[0])
+            self._locations.remember(whole.id, copies.made[0].name)
         return info
 
     def _belonging(self, id: str) -> Sequence[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sos.deadlines import Deadlines
@@ -17,6 +19,8 @@ from sos.stores.patience import Patience
 from sos.stores.peers import SLOW_SECONDS, Peer
 
 T = TypeVar("T")
+
+_log = Logger()
 
 
 @frozen
@@ -42,6 +46,8 @@ class Search(Generic[T]):
 
     :param groups: their members, in the order in which to ask them.
     :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
+    :param hint: tells, when the first has failed or has no such blob, another
+        to ask before its turn, or None.  Nothing waits for that.
     :param discard: is given an answer that came too late.
     :param patience: tells what takes long, and learns from it.
     :param deadlines: to be told of it.
@@ -51,18 +57,20 @@ class Search(Generic[T]):
         self,
         groups: Iterable[Sequence[Peer]],
         ask: Callable[[Peer], Coroutine[Any, Any, T]],
+        hint: Callable[[], Coroutine[Any, Any, Peer | None]],
         discard: Callable[[T], None],
         patience: Patience,
         deadlines: Deadlines,
     ) -> None:
         self._groups = iter(groups)
         self._ask = ask
+        self._hint = hint
         self._discard = discard
         self._patience = patience
         self._deadlines = deadlines
         self._clock = deadlines.clock
-        self._first: Iterator[Peer] = iter(())
-        self._asked = 0
+        self._lanes: list[deque[Peer]] = []
+        self._asked: set[Peer] = set()
         self._running: dict[Peer, Running] = {}
         self._missed: list[Peer] = []
         self._failures = 0
@@ -78,8 +86,7 @@ class Search(Generic[T]):
         """
         self._id = id
         self._since = self._clock.seconds()
-        self._first = iter(next(self._groups, ()))
-        if not self._next(self._first):
+        if not self._begin_lane():
             self._settle(Failure(self._verdict()))
         elif not self._settled:
             self._deadlines.set(self, self._patience.next())
@@ -88,20 +95,29 @@ class Search(Generic[T]):
     def _begin_lane(self) -> bool:
         members = next(self._groups, None)
         if members is not None:
-            self._next(iter(members))
+            self._lanes.append(deque(members))
+            self._next(self._lanes[-1])
         return members is not None
 
-    def _next(self, lane: Iterator[Peer]) -> bool:
-        if self._settled:
-            return False
-        peer = next(lane, None)
-        if peer is None:
-            return False
-        self._asked += 1
+    def _next(self, lane: deque[Peer]) -> bool:
+        while lane and not self._settled:
+            peer = lane.popleft()
+            if peer not in self._asked:
+                self._begin(peer, lane)
+                return True
+        return False
+
+    def _begin(self, peer: Peer, lane: deque[Peer]) -> None:
+        self._asked.add(peer)
         work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, lane))
         if work is not None:
             self._running[peer] = work
-        return True
+
+    def _hinted(self, outcome: Peer | Failure | None) -> None:
+        if isinstance(outcome, Failure):
+            _log.failure("nothing could be found out about {id}", outcome, id=self._id)
+        elif outcome is not None and outcome not in self._asked and not self._settled:
+            self._begin(outcome, deque())  # after which it is nobody's turn
 
     def late(self) -> None:
         """Ask one more beside, for this one takes long."""
@@ -112,10 +128,10 @@ class Search(Generic[T]):
         else:
             for peer in self._running:
                 peer.slow()
-        if not self._next(self._first):
+        if not self._next(self._lanes[0]):
             self._begin_lane()
 
-    def _answered(self, peer: Peer, lane: Iterator[Peer], outcome: Any) -> None:
+    def _answered(self, peer: Peer, lane: deque[Peer], outcome: Any) -> None:
         self._running.pop(peer, None)
         if isinstance(outcome, Failure):
             if not self._settled:
@@ -126,7 +142,7 @@ class Search(Generic[T]):
             self._patience.observe(self._clock.seconds() - self._since)
             self._settle(Found(outcome, peer, tuple(self._missed)))
 
-    def _failed(self, failure: Failure, peer: Peer, lane: Iterator[Peer]) -> None:
+    def _failed(self, failure: Failure, peer: Peer, lane: deque[Peer]) -> None:
         if failure.check(NotFound):
             self._missed.append(peer)
         elif failure.check(SOSError):
@@ -134,10 +150,12 @@ class Search(Generic[T]):
         else:
             self._settle(failure)
             return
+        if len(self._missed) + self._failures == 1:
+            run(self._hint(), self._hinted)
         self._next(lane)
         while self._begin_lane():
             pass
-        if not self._running and not self._settled:
+        if not (self._running or self._settled or any(self._lanes)):
             self._settle(Failure(self._verdict()))
 
     def _verdict(self) -> SOSError:
@@ -145,7 +163,7 @@ class Search(Generic[T]):
             return Unavailable(f"no server is left that could have a blob {self._id}")
         if self._failures:
             return Unavailable(
-                f"{self._failures} of {self._asked} servers did not answer, and no other has "
+                f"{self._failures} of {len(self._asked)} servers did not answer, and no other has "
                 f"a blob {self._id}"
             )
         return NotFound(f"there is no blob {self._id}")

@@ -14,14 +14,18 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import UsageError
 
 from sos import __version__, config, ids
+from sos.cache_address import cache_address
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore
 from sos.replication import ReplicationService
+from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
+from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tap import cluster, local
+from sos.tap.caches import shared_cache
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import ClusterPart, Overview, Part, StorePart
 from sos.tap.reload import Reloading
@@ -44,6 +48,7 @@ DEFAULTS: dict[str, object] = {
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
     "chunk-size": 8 * 1024 * 1024,
+    "cache": None,
 }
 
 _NO_SERVERS = (
@@ -120,6 +125,13 @@ class Options(DaemonOptions):
             config.chunk_size,
         ),
         parameter("max-size", None, None, "Refuse larger objects (64K, 8M, 5G).", config.limit),
+        parameter(
+            "cache",
+            None,
+            None,
+            "Share the places of blobs by memcached://host:port or redis://host:port/database.",
+            cache_address,
+        ),
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
@@ -153,6 +165,8 @@ class Options(DaemonOptions):
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
             raise UsageError("--store and --blob-server exclude each other")
+        if self["store"] is not None and self["cache"] is not None:
+            raise UsageError("--store and --cache exclude each other")
         found = cluster.load(self["config"], self["blob-server"])
         if self["store"] is not None:
             found = evolve(found, groups={})
@@ -255,7 +269,13 @@ class _ClusterService(MultiService):
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
-        self._members = ReplicatedStore(groups, threads, reactor, options["hash"], copying)
+        self._cache: SharedCache | None = None
+        if options["cache"] is not None:
+            self._cache = shared_cache(options["cache"], reactor)
+        locations = Locations(self._cache)
+        self._members = ReplicatedStore(
+            groups, threads, reactor, options["hash"], copying, locations
+        )
         self.store = ChunkedStore(self._members, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
         if options["replicate-every"] and replicates:
@@ -282,6 +302,8 @@ class _ClusterService(MultiService):
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
         self._members.stop()
+        if self._cache is not None:
+            self._cache.stop()
         await self._agent.close()
 
     def stopService(self) -> Deferred[None]:
@@ -295,4 +317,6 @@ def _describe(options: Options) -> list[str]:
         lines.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
     else:
         lines.append("does not replicate: run sos replicate")
+    if options["cache"] is not None:
+        lines.append(f"shares the places of blobs by {options['cache']}")
     return lines

@@ -16,7 +16,7 @@ from sos.stores.search import Search
 async def test_no_server_is_no_answer():
     """As when the only one that had a body broke off in the middle of it."""
     clock = Clock()
-    search = Search([], None, None, Patience(), Deadlines(clock, 0.01))
+    search = Search([], None, None, None, Patience(), Deadlines(clock, 0.01))
     with pytest.raises(Unavailable, match="no server is left"):
         await search.run("abc")
     assert clock.getDelayedCalls() == []

@@ -133,6 +133,17 @@ def test_dump_prints_settings_too_and_says_when_there_is_nothing(home, capsys):
         assert capsys.readouterr().out == expected
 
 
+def test_the_password_of_the_cache_is_not_shown(home, capsys):
+    """Neither by --dump nor where an option is wrong."""
+    (home / ".sos.conf").write_text("http://a:1\n[sos]\ncache = redis://me:hush@b:1/2\n")
+    assert parsed(api)["cache"].password == "hush"
+    assert parsed(api, "--cache", "memcached://c")["cache"].kind == "memcached"
+    with pytest.raises(SystemExit):
+        parsed(api, "--dump")
+    assert capsys.readouterr().out.endswith("settings:\n  cache = redis://b:1/2\n")
+    assert "hush" not in refusal(capsys, api, "--cache", "redis://me:hush@b:x")
+
+
 def test_dump_prints_the_servers_by_group_and_ends(home, capsys):
     """With their marks."""
     (home / ".sos.conf").write_text("http://a:1\n[b]\n-: http://b:1 readonly weight=3\n")
@@ -197,6 +208,9 @@ class TestWhatIsRefused:
             ["--blob-server", "localhost:4001"],
             ["--blob-server", "http://u:p@a:1"],
             ["--blob-server", "http://a:1", "--store", "x"],
+            ["--store", "x", "--cache", "memcached://a"],
+            ["--blob-server", "http://a:1", "--cache", "http://a:1"],
+            ["--blob-server", "http://a:1", "--cache", "redis://a/x"],
             ["--store", "x", "--min-copies", "0"],
             ["--store", "x", "--replicate-every", "-1"],
             ["--store", "x", "--hash", "md5"],
@@ -216,6 +230,7 @@ def test_making_a_service_touches_nothing(home):
         (blob, ["--store", "data"]),
         (api, ["--store", "data"]),
         (api, ["--blob-server", "http://a:1"]),
+        (api, ["--blob-server", "http://a:1", "--cache", "redis://a"]),
     ):
         assert IService.providedBy(module.makeService(parsed(module, *arguments)))
     assert os.listdir(home) == []

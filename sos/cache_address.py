@@ -1,0 +1,69 @@
+"""The address of a cache that API servers share: the text of ``--cache``."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+
+_PORTS = {"memcached": 11211, "redis": 6379}
+_FORMS = (
+    "memcached://host:port, redis://host:port/database, redis://:password@host, or with the "
+    "path of a Unix socket memcached:///path, redis:///path"
+)
+
+
+@frozen
+class CacheAddress:
+    """Where a cache is; the text of it, ``str()``, has no password.
+
+    :param kind: ``memcached`` or ``redis``.
+    :param host: empty, as is the port, where there is a socket.
+    :param socket: the path of a Unix socket, or None.
+    :param database: the number of Redis's, 0 for memcached.
+    """
+
+    kind: str
+    host: str
+    port: int
+    socket: str | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+
+    def __str__(self) -> str:
+        if self.socket is not None:
+            return f"{self.kind}://{self.socket}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        database = f"/{self.database}" if self.kind == "redis" else ""
+        return f"{self.kind}://{host}:{self.port}{database}"
+
+
+def cache_address(text: str) -> CacheAddress:
+    """Read the URL of a cache, or raise ValueError, which tells nothing of a password."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"that is not the URL of a cache: {_FORMS}") from None
+    kind, path = parts.scheme, unquote(parts.path)
+    if kind not in _PORTS or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError(f"that is not the URL of a cache: {_FORMS}")
+    if kind == "memcached" and "@" in parts.netloc:
+        raise ValueError("memcached is asked without a user or a password")
+    user, password = parts.username, parts.password
+    if user and not password:
+        raise ValueError("the URL of a cache has a user and no password")
+    secrets = unquote(user) if user else None, unquote(password) if password else None
+    if host is None:
+        if not path.strip("/") or "\0" in path:
+            raise ValueError(f"the URL of a cache lacks its host: {_FORMS}")
+        return CacheAddress(kind, "", 0, path, *secrets)
+    database = path.strip("/")
+    if database and (kind == "memcached" or not re.fullmatch("[0-9]{1,9}", database)):
+        raise ValueError("behind the host of a cache can stand the number of a Redis database only")
+    port = _PORTS[kind] if port is None else port
+    if port == 0:
+        raise ValueError("0 is not the port of a cache")
+    return CacheAddress(kind, host, port, None, *secrets, int(database or 0))

@@ -1,0 +1,1 @@
+"""Caches that several API servers share: memcached and Redis."""

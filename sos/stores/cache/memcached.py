@@ -1,0 +1,47 @@
+"""memcached, by Twisted's client."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.protocols.memcache import MemCacheProtocol
+
+from sos.stores.cache.line import Bounded, Refused
+from sos.stores.cache.shared import KEPT_SECONDS
+
+
+class _Protocol(Bounded, MemCacheProtocol):
+    pass
+
+
+class MemcachedLine:
+    """A connection to memcached, which is an :class:`~sos.stores.cache.line.ILine`."""
+
+    def __init__(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+
+    @property
+    def lost(self) -> bool:
+        return self._protocol.lost
+
+    async def get(self, key: bytes) -> bytes | None:
+        _, value = await self._protocol.expect(self._protocol.get(key))
+        return value
+
+    async def set(self, key: bytes, value: bytes) -> None:
+        stored = self._protocol.set(key, value, expireTime=KEPT_SECONDS)
+        if not await self._protocol.expect(stored):
+            raise Refused("it does not store what it is given")
+
+    def close(self) -> None:
+        self._protocol.close()
+
+
+async def connect(endpoint: IStreamClientEndpoint) -> MemcachedLine:
+    """Connect to the memcached at *endpoint*."""
+    # The deadlines are the shared cache's.
+    factory = Factory.forProtocol(lambda: _Protocol(timeOut=None))
+    factory.noisy = False
+    return MemcachedLine(cast(_Protocol, await endpoint.connect(factory)))

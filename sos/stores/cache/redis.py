@@ -1,0 +1,78 @@
+"""Redis, by txredisapi.
+
+To import this is to import the global reactor, which txredisapi does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from txredisapi import (  # type: ignore[import-untyped]
+    BaseRedisProtocol,
+    ResponseError,
+)
+
+from sos.cache_address import CacheAddress
+from sos.stores.cache.line import Bounded, Refused
+from sos.stores.cache.shared import KEPT_SECONDS
+
+
+class _Protocol(Bounded, BaseRedisProtocol):
+    def replyReceived(self, reply: Any) -> None:
+        if not self.replyQueue.waiting:
+            raise Refused("it answers what nobody asked")
+        super().replyReceived(reply)
+
+
+class RedisLine:
+    """A connection to Redis, which is an :class:`~sos.stores.cache.line.ILine`."""
+
+    def __init__(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+
+    @property
+    def lost(self) -> bool:
+        return self._protocol.lost
+
+    async def get(self, key: bytes) -> bytes | None:
+        value = await self._protocol.expect(self._protocol.get(key))
+        if value is not None and not isinstance(value, bytes):
+            raise Refused("it answers with what is no value")
+        return value
+
+    async def set(self, key: bytes, value: bytes) -> None:
+        await self._protocol.expect(self._protocol.set(key, value, expire=KEPT_SECONDS))
+
+    def close(self) -> None:
+        self._protocol.close()
+
+    async def log_in(self, user: str | None, password: str) -> None:
+        """Give *password*, or raise Refused."""
+        try:
+            await self._protocol.expect(self._protocol.auth(password, user))
+        except ResponseError:  # whose text can hold what was sent
+            raise Refused("it refuses the password") from None
+
+    async def select(self, database: int) -> None:
+        """Go on in *database*, or raise Refused."""
+        try:
+            await self._protocol.expect(self._protocol.select(database))
+        except ResponseError:
+            raise Refused(f"it refuses the database {database}, or wants a password") from None
+
+
+async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisLine:
+    """Connect to the Redis at *endpoint*, with the password and to the database of *address*."""
+    factory = Factory.forProtocol(lambda: _Protocol(charset=None, convertNumbers=False))
+    factory.noisy = False
+    line = RedisLine(cast(_Protocol, await endpoint.connect(factory)))
+    try:
+        if address.password is not None:
+            await line.log_in(address.user, address.password)
+        await line.select(address.database)
+    except BaseException:
+        line.close()
+        raise
+    return line

@@ -1,0 +1,96 @@
+"""Bodies that break off in the middle, and go on from another server."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+
+from sos.errors import Mismatch, NotFound, Unavailable
+from sos.interfaces import Member
+from sos.stores.memory import MemoryStore
+from sos.web.blob import BlobServer
+from sos.web.routes import handler
+from tests.contract import body_of, content, content_id, put
+from tests.replicas import replicated
+from tests.servers import serving
+
+
+class TestABodyThatBreaksOff:
+    """In the middle, because its server goes away."""
+
+    class Breaking(MemoryStore):
+        async def read(self, id, span=None):
+            blob = await super().read(id, span)
+            whole = await content(blob)
+
+            async def broken():
+                yield whole[: len(whole) // 2]
+                raise Unavailable("it broke off")
+
+            return evolve(blob, body=broken())
+
+    @pytest.mark.parametrize("span", [None, (1000, 290_000)])
+    @ensureDeferred
+    async def test_it_goes_on_from_another_server(self, reactor, span):
+        """The reader sees one whole body."""
+        body = body_of(300_000)
+        breaking, sound = self.Breaking(), MemoryStore()
+        async with (
+            serving(handler(BlobServer(breaking).app), reactor) as first,
+            serving(handler(BlobServer(sound).app), reactor) as second,
+        ):
+            await put(breaking, body)
+            await put(sound, body)
+            store = replicated(reactor, [Member(first, preferred=True), second])
+            blob = await store.read(content_id(body), span)
+            assert await content(blob) == (body if span is None else body[slice(*span)])
+            store.stop()
+
+    @ensureDeferred
+    async def test_it_ends_when_there_is_no_other(self, reactor):
+        """Short of its end, and that is told."""
+        body = body_of(300_000)
+        breaking = self.Breaking()
+        async with (
+            serving(handler(BlobServer(breaking).app), reactor) as first,
+            serving(handler(BlobServer(MemoryStore()).app), reactor) as second,
+        ):
+            await put(breaking, body)
+            store = replicated(reactor, [Member(first, preferred=True), second])
+            blob = await store.read(content_id(body))
+            with pytest.raises(NotFound):
+                await content(blob)
+            store.stop()
+
+    @ensureDeferred
+    async def test_it_ends_when_there_was_one_server_alone(self, reactor):
+        """At once, and with what went wrong there."""
+        body = body_of(300_000)
+        breaking = self.Breaking()
+        async with serving(handler(BlobServer(breaking).app), reactor) as only:
+            await put(breaking, body)
+            store = replicated(reactor, [only])
+            blob = await store.read(content_id(body))
+            with pytest.raises(Unavailable):
+                await content(blob)
+            store.stop()
+
+    @ensureDeferred
+    async def test_wrong_bytes_before_the_break_are_noticed(self, reactor):
+        """Two halves that are each well sent must be halves of the same body."""
+        body = body_of(300_000)
+        breaking, sound = self.Breaking(), MemoryStore()
+        await put(breaking, body)
+        await put(sound, body)
+        held = breaking.blobs[content_id(body)]
+        breaking.blobs[content_id(body)] = evolve(held, body=b"x" + body[1:])
+        async with (
+            serving(handler(BlobServer(breaking).app), reactor) as first,
+            serving(handler(BlobServer(sound).app), reactor) as second,
+        ):
+            store = replicated(reactor, [Member(first, preferred=True), second])
+            blob = await store.read(content_id(body))
+            with pytest.raises(Mismatch):
+                await content(blob)
+            store.stop()
