@@ -14,16 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, fetch, free_ports, listens, status_of, wait_until
+from tests.daemons import fetch, free_ports, listens, status_of, wait_until
 
 PASSWD = Path("/etc/passwd").read_bytes()
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
 
 
 class Cluster:
