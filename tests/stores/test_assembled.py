@@ -15,7 +15,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from sos.errors import Mismatch, Unavailable
+from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.manifest import MARK, Chunk, Manifest, encode
 from sos.stores.assembled import MOST_AHEAD
@@ -318,3 +318,41 @@ async def test_a_chunk_that_is_damaged_on_the_disk(local_store, tmp_path, reacto
         assert len(b"".join(pieces)) < 3 * chunk_size
     await put(store, body)
     assert await content(await store.read(id)) == body
+
+
+@ensureDeferred
+async def test_a_manifest_is_read_once_for_many_parts(large_chunks, placing, ids):
+    """Whether the object still is what it says takes one small question."""
+    id = (await put(large_chunks, LARGE, metadata={"X-A": "1"})).id
+    await content(await large_chunks.read(id, (0, 1)))
+    placing.asked.clear()
+    for start, stop in ((0, MANY), (MANY, 2 * MANY), (len(LARGE) - 1, len(LARGE))):
+        blob = await large_chunks.read(id, (start, stop))
+        assert (blob.info.size, blob.info.metadata) == (len(LARGE), {"X-A": "1"})
+        assert await content(blob) == LARGE[start:stop]
+    assert [each for each in placing.asked if each[1] == id] == [("stat", id)] * 3
+
+
+@ensureDeferred
+async def test_a_manifest_that_was_read_gives_way_to_another(large_chunks, placing, ids, reactor):
+    """The chunks of the first can be gone with it."""
+    id = (await put(large_chunks, LARGE)).id
+    assert await content(await large_chunks.read(id, (0, 10))) == LARGE[:10]
+    placing.blobs.clear()
+    with pytest.raises(NotFound):
+        await large_chunks.read(id, (0, 10))
+    await put(over(placing, reactor, MANY + 1), LARGE)
+    with pytest.raises(Unavailable):
+        await large_chunks.read(id, (0, 10))
+    assert await content(await large_chunks.read(id, (0, 10))) == LARGE[:10]
+
+
+@ensureDeferred
+async def test_a_manifest_that_was_read_is_no_answer_to_one_that_is_none(large_chunks, placing):
+    """What the copy there says now is what counts."""
+    id = (await put(large_chunks, LARGE)).id
+    await content(await large_chunks.read(id, (0, 10)))
+    held = placing.blobs[id]
+    placing.blobs[id] = evolve(held, info=evolve(held.info, metadata={MARK: "7"}))
+    with pytest.raises(Unavailable):
+        await large_chunks.read(id, (0, 10))
