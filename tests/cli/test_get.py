@@ -13,7 +13,7 @@ import pytest
 from tests.contract import body_of, content_id
 from tests.daemons import fetch, free_ports, wait_until
 
-LARGE = body_of(50_000_000)
+LARGE = body_of(20_000_000)
 ID = content_id(LARGE)
 
 
@@ -63,7 +63,7 @@ def test_a_large_object(place, cluster):
     assert (place.directory / "pipe").read_bytes() == LARGE
     assert getting.wait(30) == 0
     assert leftovers(place.directory) == []
-    assert cluster.requests() == 3 * 6
+    assert cluster.requests() == 3 * 3
 
 
 def test_a_server_that_is_killed_meanwhile(place, cluster):
