@@ -10,6 +10,7 @@ from hypothesis import settings
 from pytest_twisted import async_yield_fixture
 
 from sos.stores.local import LocalStore
+from tests.daemons import Place
 
 
 def pytest_addoption(parser):
@@ -49,6 +50,14 @@ async def local_store(tmp_path: Path, reactor):
     store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path):
+    """Where real processes are started, which are stopped at the end."""
+    place = Place(tmp_path)
+    yield place
+    place.stop()
 
 
 @pytest.fixture

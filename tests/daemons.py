@@ -125,6 +125,7 @@ class Daemon:
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
         if not self.ended:
             self.process.send_signal(signal_number)
+            self.process.send_signal(signal.SIGCONT)  # what a test has frozen cannot end
             self.process.wait(20)
 
 

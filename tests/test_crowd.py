@@ -11,18 +11,16 @@ import time
 
 import pytest
 
-from tests.daemons import Place, free_ports, wait_until
+from tests.daemons import free_ports, wait_until
 
 CLIENTS = 1000
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(place):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    place = Place(tmp_path)
     yield place
-    place.stop()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

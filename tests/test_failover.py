@@ -14,17 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, fetch, free_ports, status_of, wait_until
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    for daemon in place.running:
-        if not daemon.ended:
-            daemon.process.send_signal(signal.SIGCONT)
-    place.stop()
+from tests.daemons import fetch, free_ports, status_of, wait_until
 
 
 class Cluster:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import signal
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, fetch, free_ports, listens, status_of, wait_until
+from tests.daemons import fetch, free_ports, listens, status_of, wait_until
 
 PASSWD = Path("/etc/passwd").read_bytes()
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
 
 
 class Cluster:
@@ -228,28 +219,6 @@ def test_no_servers_at_all(place):
     ended = place.run_twistd("-n sos-api --config /dev/null")
     assert ended.returncode == 2
     assert b"--store DIR" in ended.stderr
-
-
-def test_300_mib_pass_through_in_bounded_memory(place, tmp_path):
-    """The bytes are equal, and no process has 120 MiB resident at any time."""
-    cluster = Cluster(place)
-    size = 300 * 1024 * 1024
-    block = os.urandom(1024 * 1024)
-    whole = hashlib.sha1()
-    for _ in range(300):
-        whole.update(block)
-    connection = http.client.HTTPConnection("localhost", cluster.ports[2], timeout=60)
-    blocks = (block for _ in range(300))
-    connection.request("POST", "/upload", blocks, {"Content-Length": str(size)})
-    answer = json.loads(connection.getresponse().read())
-    assert answer["id"] == whole.hexdigest()
-    fetched = hashlib.sha1()
-    with urllib.request.urlopen(f"{cluster.download_url}/fetch/{answer['id']}") as response:
-        while piece := response.read(1024 * 1024):
-            fetched.update(piece)
-    assert fetched.hexdigest() == answer["id"]
-    for daemon in (*cluster.blobs, cluster.api):
-        assert daemon.peak_memory < 120 * 1024 * 1024
 
 
 class TestCommands:

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,11 +16,11 @@ import click
 
 from sos import ids
 from sos.cli import progress
+from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches
-from sos.interfaces import IBlobStore
 from sos.stores.exchange import Exchange
-from sos.wire.agent import Agent
+from sos.wire.agent import MOST_CONNECTIONS, Agent
 
 
 def _id(text: str) -> str:
@@ -33,8 +34,16 @@ _download = download_option("Where the API server serves fetches.")
 @click.command()
 @click.argument("id", callback=converted(_id))
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE, not to standard output (-).")
+@click.option(
+    "--parallel",
+    metavar="N",
+    type=click.IntRange(1, MOST_CONNECTIONS),
+    default=4,
+    show_default=True,
+    help=f"Fetch so many parts at once, each of {PART_SIZE >> 20} MiB, which it takes in memory.",
+)
 @_download
-def get(id: str, output: str | None, download_url: str) -> None:
+def get(id: str, output: str | None, parallel: int, download_url: str) -> None:
     """Fetch the object ID.
 
     What arrives is checked against the id; FILE appears only when it is whole.
@@ -44,16 +53,20 @@ def get(id: str, output: str | None, download_url: str) -> None:
     """
 
     async def download(reactor: Any) -> None:
-        blob = await _store(reactor, download_url).read(id)
-        with progress.of_bytes() as bar, _destination(output) as file:
-            if isinstance(blob.body, bytes):
-                file.write(blob.body)
+        exchange = Exchange(download_url, Agent(reactor), reactor)
+        downloader = Downloader(exchange, reactor, parallel)
+        with progress.of_bytes() as bar:
+            task = bar.add_task(output or id[:12], total=None)
+            size, body = await downloader.open(id, partial(bar.advance, task))
+            bar.update(task, total=size)
+            if isinstance(body, bytes):
+                with _destination(output) as file:
+                    file.write(body)
                 return
-            task = bar.add_task(output or id[:12], total=blob.info.size)
-            async with contextlib.aclosing(blob.body):
-                async for piece in blob.body:
-                    file.write(piece)
-                    bar.advance(task, len(piece))
+            async with contextlib.aclosing(body):
+                with _destination(output) as file:
+                    async for piece in body:
+                        file.write(piece)
 
     run(download)
 
@@ -100,7 +113,8 @@ def stat(id: str, download_url: str) -> None:
     """Tell the size and the metadata of the object ID."""
 
     async def describe(reactor: Any) -> None:
-        info = await _store(reactor, download_url).stat(id)
+        exchange = Exchange(download_url, Agent(reactor), reactor)
+        info = await fetches(exchange, reactor).stat(id)
         click.echo(f"id: {info.id}")
         click.echo(f"size: {'unknown' if info.size is None else info.size}")
         for name, value in sorted(info.metadata.items()):
@@ -108,7 +122,3 @@ def stat(id: str, download_url: str) -> None:
             click.echo(f"{name}: {shown}")
 
     run(describe)
-
-
-def _store(reactor: Any, url: str) -> IBlobStore:
-    return fetches(Exchange(url, Agent(reactor), reactor), reactor)

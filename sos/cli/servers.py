@@ -14,6 +14,9 @@ from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 
+#: What comes before an id in the path of an object.
+FETCH = "/fetch/"
+
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -43,4 +46,4 @@ def _option(flag: str, name: str, default: str, variable: str, help: str) -> Opt
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:
     """Return the store of what an API server serves, at the end of *exchange*."""
-    return RemoteStore(exchange, threads_of(reactor), path="/fetch/")
+    return RemoteStore(exchange, threads_of(reactor), path=FETCH)

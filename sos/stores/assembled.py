@@ -33,9 +33,10 @@ class Part:
 def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
     """Yield what a part of the whole consists of, chunk by chunk."""
     for chunk in chunks:
-        part = Part(chunk, max(start, 0), min(stop, chunk.size))
-        if part.start < part.stop:
-            yield part
+        if stop <= max(start, 0):
+            return
+        if start < chunk.size:
+            yield Part(chunk, max(start, 0), min(stop, chunk.size))
         start -= chunk.size
         stop -= chunk.size
 

@@ -28,6 +28,7 @@ from sos.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
 from sos.metadata import EMPTY, Metadata
 from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
+from sos.stores.manifest_cache import ManifestCache
 from sos.stores.spool import IPlacingStore, Spool, Spooled
 from sos.stores.verifier import Verifier
 
@@ -39,7 +40,7 @@ MOST_PLACING = 3
 class ChunkedStore:
     """Cuts objects on their way into *store*, and puts them together again.
 
-    Nothing is kept outside the blobs: any number of these can be over the same
+    Nothing is stored outside the blobs: any number of these can be over the same
     blobs, with chunks of any size.  In a listing the chunks are blobs as well.
     The chunks of an upload that fails stay: others may have them in common.
 
@@ -63,6 +64,7 @@ class ChunkedStore:
         self._chunk_size = chunk_size
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
+        self._manifests = ManifestCache()
 
     async def stat(self, id: str) -> BlobInfo:
         info = await self._store.stat(id)
@@ -75,22 +77,29 @@ class ChunkedStore:
             raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
+        whole = span is None
+        if span is not None:
+            info = await self._store.stat(id)
+            mark = info.metadata.get(MARK)
+            known = self._manifests.get(id)
+            if known is not None and mark == str(known.size):
+                return await self._assembled(info, known, span)
+            whole = mark is not None
         # Of a manifest the whole is needed.  One copy can be a manifest and
         # another the object itself, so that only the one that is read tells.
-        whole = span is None or MARK in (await self._store.stat(id)).metadata
         for _ in range(2):
             blob = await self._store.read(id, None if whole else span)
             if MARK in blob.info.metadata:
                 if whole:
-                    return await self._assembled(blob, span)
+                    return await self._assembled(blob.info, await self._manifest(blob), span)
             elif span is None or not whole:
                 return blob
             await close(blob.body)
             whole = not whole
         raise Unavailable(f"some copies of {id} are in chunks and others are not; ask again")
 
-    async def _assembled(self, blob: Blob, span: Span | None) -> Blob:
-        """Return the object, or a part of it, whose manifest is *blob*."""
+    async def _manifest(self, blob: Blob) -> Manifest:
+        """Return the manifest that *blob* is, and keep it for parts of the object."""
         id, mark = blob.info.id, blob.info.metadata[MARK]
         try:
             text = await gather(blob.body)
@@ -98,15 +107,25 @@ class ChunkedStore:
             found = await self._run_in_thread(manifest.parse, text, id, mark)
         except Mismatch as error:
             raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+        self._manifests.keep(found)
+        return found
+
+    async def _assembled(self, info: BlobInfo, found: Manifest, span: Span | None) -> Blob:
+        """Return an object, or a part of it, that is stored as *info* and in chunks."""
+        id = info.id
         start, stop = span or (0, found.size)
         verifier = Verifier(BodyDigest(id), self._run_in_thread) if span is None else None
         body = AssembledBody(self.read, parts(found.chunks, start, stop), verifier)
-        await body.begin()
-        info = _shown(blob.info, found.size)
-        if stop - start > SMALL_BODY:
-            return Blob(info, body)
         try:
+            await body.begin()
+            info = _shown(info, found.size)
+            if stop - start > SMALL_BODY:
+                return Blob(info, body)
             return Blob(info, await gather(body))
+        except Unavailable:
+            # Another manifest may have taken its place, whose chunks are all there.
+            self._manifests.forget(id)
+            raise
         except Mismatch as error:
             raise Unavailable(f"the chunks of {id} are not what it was: {error}") from error
 

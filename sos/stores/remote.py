@@ -101,7 +101,7 @@ class RemoteStore:
             # The original's servers send the whole, whatever part is asked for.
             skip = 0 if response.code == 206 else start
             info = self._info(id, response, _whole_size(response))
-            part = _part(body, skip, stop - start)
+            part = _Part(body, skip, stop - start)
             return Blob(info, RemoteBody(b"", part, None, stop - start))
         except BaseException:
             await body.aclose()
@@ -176,18 +176,29 @@ class RemoteStore:
         return BlobInfo(id, size, metadata)
 
 
-async def _part(body: Pieces, skip: int, size: int) -> AsyncGenerator[bytes, None]:
-    """Pass on *size* bytes of *body*, from behind *skip* bytes."""
-    async with aclosing(body):
-        async for piece in body:
-            wanted = piece[skip : skip + size]
-            skip = max(skip - len(piece), 0)
-            size -= len(wanted)
-            if wanted:
-                yield wanted
-            if not size:
-                return
-    raise Unavailable(f"the body ended {size} bytes early")
+class _Part:
+    """The pieces of *size* bytes of *body*, from behind *skip* bytes."""
+
+    def __init__(self, body: Pieces, skip: int, size: int) -> None:
+        self._body = body
+        self._skip = skip
+        self._size = size
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._body):
+            async for piece in self._body:
+                wanted = piece[self._skip : self._skip + self._size]
+                self._skip = max(self._skip - len(piece), 0)
+                self._size -= len(wanted)
+                if wanted:
+                    yield wanted
+                if not self._size:
+                    return
+        raise Unavailable(f"the body ended {self._size} bytes early")
+
+    async def aclose(self) -> None:
+        # A generator that was never begun would not have done it.
+        await self._body.aclose()
 
 
 def _whole_size(response: Response) -> int | None:

@@ -227,12 +227,12 @@ class Connection(Protocol):
             keep = False
         self._response = response.connection = None
         self.transport.bufferSize = SMALL_READ
-        response.end(_DONE)
         if keep:
             self.resume()
             self._server.freed(self)
         else:
             self.close()
+        response.end(_DONE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         response = self._response

@@ -77,9 +77,7 @@ class Response:
         self._delivered = True
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]
-        pieces, self._pieces = self._pieces, []
-        for piece in pieces:
-            protocol.dataReceived(piece)
+        self.tell()
         if self._ended is not None:
             self._protocol = None  # or the two would keep each other
             protocol.connectionLost(self._ended)
@@ -93,24 +91,33 @@ class Response:
         self._delivered = True
         return b"".join(self._pieces)
 
+    # What the connection calls; who reads goes on when it is told to, for that
+    # may end the response, which must not happen in the middle of a parser's call.
+
     def feed(self, piece: bytes) -> None:
-        """Called with the next *piece* of the body."""
-        if self._protocol is None:
-            self._pieces.append(piece)
-        else:
+        """Take the next *piece* of the body."""
+        self._pieces.append(piece)
+
+    def tell(self) -> None:
+        """Pass on what has come."""
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
             self._protocol.dataReceived(piece)
 
     def end(self, reason: Failure) -> None:
-        """Called when nothing more comes."""
+        """Nothing more comes."""
         if self._ended is None:
             self._ended = reason
-            protocol, self._protocol = self._protocol, None
-            if protocol is not None:
+            if self._protocol is not None:
+                self.tell()
+                protocol, self._protocol = self._protocol, None
                 protocol.connectionLost(reason)
 
     def regulate(self) -> None:
         """Hold the server up until somebody wants the body."""
-        if not self._delivered and self.connection is not None:
+        if self._protocol is not None:
+            self.tell()
+        elif self.connection is not None:
             self.connection.pause()
 
     # What the protocol that the body is delivered to has for a transport.

@@ -14,14 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import SOS, Place, free_ports
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
+from tests.daemons import SOS, free_ports
 
 
 class Api:

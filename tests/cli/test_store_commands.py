@@ -8,14 +8,7 @@ from hashlib import sha1
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, free_ports
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
+from tests.daemons import free_ports
 
 
 @pytest.fixture

@@ -301,3 +301,23 @@ async def test_too_much_metadata_is_the_servers_failure(reactor):
     headers = [(b"X-%d" % n, b"v") for n in range(91)]
     with pytest.raises(Unavailable, match="metadata"):
         await answers(reactor, lambda store: store.stat("abc"), headers=headers)
+
+
+@pytest.mark.parametrize("span", [None, (0, 19_000_000)])
+@ensureDeferred
+async def test_a_body_that_nobody_reads_is_let_go_of(reactor, span):
+    """The server is not left waiting for someone to read it."""
+    kept = MemoryStore()
+    id = (await put(kept, body_of(20_000_000))).id
+    requests = []
+    answer = handler(BlobServer(kept).app)
+
+    def handle(request):
+        requests.append(request)
+        answer(request)
+
+    async with serving(handle, reactor) as store:
+        blob = await store.read(id, span)
+        await blob.body.aclose()
+        while not requests[0].disconnected:
+            await deferLater(reactor, 0)

@@ -8,14 +8,7 @@ import socket
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, free_ports, listens, wait_until
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
+from tests.daemons import free_ports, listens, wait_until
 
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])

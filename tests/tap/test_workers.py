@@ -21,14 +21,7 @@ from sos.stores.local.index import Index
 from sos.stores.local.record import decode
 from tests.contract import body_of, content_id
 from tests.crash.tracing import needs_strace
-from tests.daemons import Place, free_ports, listens, wait_until
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.stop()
+from tests.daemons import free_ports, listens, wait_until
 
 
 @pytest.fixture

@@ -493,6 +493,26 @@ class TestAnswers:
         body.transport.stopProducing()
         assert not transport.connected
 
+    def test_who_has_enough_with_the_last_byte_breaks_nothing(self, peer):
+        """The answer has ended by then, and the connection serves the next question."""
+
+        class Sated(Collected):
+            def dataReceived(self, data):
+                super().dataReceived(data)
+                if self.data == b"abc":
+                    self.transport.stopProducing()
+
+        asked = peer.ask()
+        transport = peer.accept()
+        transport.protocol.dataReceived(OK[:-1])
+        body = Sated()
+        asked.response.deliverBody(body)
+        transport.protocol.dataReceived(OK[-1:])
+        assert (body.data, body.reason) == (b"abc", ResponseDone)
+        assert transport.connected
+        peer.ask()
+        assert peer.connecting == 1
+
 
 class TestGivingUp:
     def test_before_there_is_a_connection(self, peer):

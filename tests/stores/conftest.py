@@ -1,0 +1,19 @@
+"""Fixtures of the chunked store's tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doubles import PlacingStore
+from tests.stores.chunks import over
+
+
+@pytest.fixture
+def placing():
+    return PlacingStore()
+
+
+@pytest.fixture
+def chunked(placing, reactor):
+    """A chunked store over *placing*, with tiny chunks."""
+    return over(placing, reactor)
