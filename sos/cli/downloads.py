@@ -23,7 +23,6 @@ from sos.interfaces import Pieces, Span
 from sos.stores.exchange import Exchange, Response
 from sos.stores.lane import RunInThread, threads_of
 from sos.stores.remote_body import RemoteBody
-from sos.stores.verifier import Verifier
 from sos.wire.client import PROMPT_SECONDS, ResponseBody
 
 #: Bytes of a part: as many as a chunk has, unless the server was told otherwise,
@@ -74,8 +73,8 @@ class Downloader:
             return await self._whole(id, advance)
         if response.code == 200:  # servers of the original system know no parts
             length = None if response.length is UNKNOWN_LENGTH else int(response.length)
-            verifier = Verifier(BodyDigest(id, expected_size=length), self._run_in_thread)
-            return length, _Counted(RemoteBody(b"", body, verifier, length), advance)
+            digest = BodyDigest(id, expected_size=length)
+            return length, _Counted(RemoteBody(b"", body, digest, length), advance)
         try:
             size = self._size(response)
         except Unavailable:

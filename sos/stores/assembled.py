@@ -10,10 +10,10 @@ from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.logger import Logger
 
+from sos.digest import BodyDigest
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
 from sos.manifest import Chunk
-from sos.stores.verifier import Verifier
 
 #: Most chunks that are opened while the one before them is read.
 MOST_AHEAD = 2
@@ -49,7 +49,7 @@ class AssembledBody:
     was opened early may have lost patience with a slow reader.
 
     :param read: opens a chunk, see :meth:`sos.interfaces.IBlobStore.read`.
-    :param verifier: of the object, if it is read whole: the last piece comes
+    :param digest: of the object, if it is read whole: the last piece comes
         only once all match its id.
     """
 
@@ -57,12 +57,12 @@ class AssembledBody:
         self,
         read: Callable[[str, Span | None], Awaitable[Blob]],
         parts: Iterator[Part],
-        verifier: Verifier | None,
+        digest: BodyDigest | None,
     ) -> None:
         self._read = read
         self._parts = parts
         self._ahead: deque[tuple[Part, Deferred[Blob]]] = deque()
-        self._pieces = self._all() if verifier is None else self._verified(verifier)
+        self._pieces = self._all() if digest is None else self._verified(digest)
 
     async def begin(self) -> None:
         """Open the first chunk, if there is one.  Raises Unavailable."""
@@ -82,16 +82,16 @@ class AssembledBody:
             with suppress(SOSError, CancelledError):
                 await close((await opening).body)
 
-    async def _verified(self, verifier: Verifier) -> AsyncGenerator[bytes, None]:
-        """Pass all pieces on, the last of them only when *verifier* is content."""
+    async def _verified(self, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
+        """Pass all pieces on, the last of them only when all match *digest*."""
         held = b""
         async with aclosing(self._all()) as pieces:
             async for piece in pieces:
-                await verifier.update(piece)
+                digest.update(piece)
                 if held:
                     yield held
                 held = piece
-        await verifier.verified_id()
+        digest.verified_id()
         yield held
 
     async def _all(self) -> AsyncGenerator[bytes, None]:

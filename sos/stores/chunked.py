@@ -30,7 +30,6 @@ from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
 from sos.stores.manifest_cache import ManifestCache
 from sos.stores.spool import IPlacingStore, Spool, Spooled
-from sos.stores.verifier import Verifier
 
 #: Most chunks of one upload that are on their way into the store at once.
 MOST_PLACING = 3
@@ -114,8 +113,8 @@ class ChunkedStore:
         """Return an object, or a part of it, that is stored as *info* and in chunks."""
         id = info.id
         start, stop = span or (0, found.size)
-        verifier = Verifier(BodyDigest(id), self._run_in_thread) if span is None else None
-        body = AssembledBody(self.read, parts(found.chunks, start, stop), verifier)
+        digest = BodyDigest(id) if span is None else None
+        body = AssembledBody(self.read, parts(found.chunks, start, stop), digest)
         try:
             await body.begin()
             info = _shown(info, found.size)

@@ -34,7 +34,6 @@ from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
-from sos.stores.verifier import Verifier
 from sos.transfer import transfer
 from sos.wire.client import ResponseBody
 
@@ -81,8 +80,7 @@ class RemoteStore:
             if body is not None:
                 start = await beginning(body, SMALL_BODY)
                 if len(start) > SMALL_BODY:
-                    verifier = Verifier(digest, self._run_in_thread)
-                    return Blob(info, RemoteBody(start, body, verifier, size))
+                    return Blob(info, RemoteBody(start, body, digest, size))
             digest.update(start)
             digest.verified_id()
             return Blob(info if size is not None else evolve(info, size=len(start)), start)
