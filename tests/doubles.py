@@ -73,6 +73,7 @@ class PlacingStore(MemoryStore):
     """Takes whole bodies, and tells what it was asked for and what is under way.
 
     :ivar refused: the errors with which to fail the placing of ids.
+    :ivar unreachable: an id of which cannot be told whether it is there.
     :ivar held: while it is a list, placing waits for the Deferreds that it puts there.
     :ivar broken: ids whose bodies break off in the middle, once.
     :ivar asked: what was asked, as method, id, and span.
@@ -83,6 +84,7 @@ class PlacingStore(MemoryStore):
     def __init__(self):
         super().__init__("placing")
         self.refused = {}
+        self.unreachable = None
         self.held = None
         self.broken = set()
         self.asked = []
@@ -108,6 +110,8 @@ class PlacingStore(MemoryStore):
 
     async def stat(self, id):
         self.asked.append(("stat", id))
+        if id == self.unreachable:
+            raise Unavailable("a server does not answer")
         return await super().stat(id)
 
     async def read(self, id, span=None):

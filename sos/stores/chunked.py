@@ -7,6 +7,8 @@ a manifest, see :mod:`sos.manifest`, which is stored when every chunk is.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
 from twisted.python.failure import Failure
@@ -29,6 +31,7 @@ from sos.metadata import EMPTY, Metadata
 from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
 from sos.stores.manifest_cache import ManifestCache
+from sos.stores.mending import mend
 from sos.stores.spool import IPlacingStore, Spool, Spooled
 
 #: Most chunks of one upload that are on their way into the store at once.
@@ -138,7 +141,13 @@ class ChunkedStore:
             raise _too_large(self._chunk_size)
         whole = BodyDigest(id, algorithm, size)
         return _ChunkedWriter(
-            self._store, self._chunk_size, self._run_in_thread, algorithm, whole, metadata
+            self._store,
+            self._chunk_size,
+            self._run_in_thread,
+            algorithm,
+            whole,
+            metadata,
+            self._manifest,
         )
 
     async def listing(
@@ -155,6 +164,7 @@ class _ChunkedWriter:
     """Takes one object.
 
     :param whole: takes its hash, and knows its id if it has one.
+    :param read_manifest: reads one, once it has been opened.
     """
 
     def __init__(
@@ -165,7 +175,9 @@ class _ChunkedWriter:
         algorithm: str,
         whole: BodyDigest,
         metadata: Metadata,
+        read_manifest: Callable[[Blob], Awaitable[Manifest]],
     ) -> None:
+        self._read_manifest = read_manifest
         self._store = store
         self._chunk_size = chunk_size
         self._run_in_thread = run_in_thread
@@ -214,16 +226,23 @@ class _ChunkedWriter:
             else:
                 await self._place_chunk()
                 await self._placing.finish()
-                info = await self._store.place(await self._manifest(id))
+                info = await self._place_manifest(id)
             return _shown(info, self._whole.size)
         finally:
             self.abort()
 
-    async def _manifest(self, id: str) -> Spooled:
-        size = self._whole.size
-        whole = Manifest(id, size, tuple(self._chunks))
-        body = await self._run_in_thread(manifest.encode, whole)
-        return Spooled(id, len(body), {**self._metadata, MARK: str(size)}, lambda: body, _nothing)
+    async def _place_manifest(self, id: str) -> BlobInfo:
+        ours = Manifest(id, self._whole.size, tuple(self._chunks))
+        body = await self._run_in_thread(manifest.encode, ours)
+        metadata = {**self._metadata, MARK: str(ours.size)}
+        info = await self._store.place(Spooled(id, len(body), metadata, lambda: body, _nothing))
+        # What was there before stays, and its chunks can be others than ours.
+        kept = await self._store.read(id)
+        if MARK not in kept.info.metadata:
+            await close(kept.body)
+        elif (found := await self._read_manifest(kept)) != ours:
+            await mend(self._store, found, ours)
+        return info
 
     def abort(self) -> None:
         self._placing.stop()

@@ -44,8 +44,8 @@ def test_any_part_is_that_of_the_whole(chunk_size, size, data):
     body = sha256(b"%d" % size).digest() * 13
     body = body[:size]
     placing = PlacingStore()
-    store = ChunkedStore(placing, chunk_size, maybeDeferred)
-    id = now(put(store, body)).id
+    id = now(put(ChunkedStore(placing, chunk_size, maybeDeferred), body)).id
+    store = ChunkedStore(placing, chunk_size, maybeDeferred)  # which knows no manifest yet
     start = data.draw(st.integers(0, size))
     stop = data.draw(st.integers(start, size))
     placing.asked.clear()

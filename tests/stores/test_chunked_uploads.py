@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 
-from sos.errors import NoSpace
+from sos.errors import NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.chunked import MOST_PLACING
 from tests.contract import body_of, content, content_id
@@ -144,3 +144,28 @@ async def test_no_file_is_left_of_one_that_succeeds(placing, reactor, pieces):
     await writer.commit()
     assert most <= MOST_PLACING + 1
     assert spools() == before
+
+
+@pytest.mark.parametrize("gone", [[0], [4], [1, 2, 3], range(5)])
+@ensureDeferred
+async def test_an_upload_mends_what_another_chunk_size_has_left(placing, reactor, gone):
+    """The manifest that was there stays; what it lacks is made of the new chunks."""
+    body = body_of(5 * SIZE - 10)
+    await writing(over(placing, reactor), body)
+    kept = placing.blobs[content_id(body)]
+    for number in gone:
+        del placing.blobs[ids_of(body)[number]]
+    other = over(placing, reactor, SIZE - 300)
+    await writing(other, body)
+    assert placing.blobs[content_id(body)] == kept
+    assert await content(await other.read(content_id(body))) == body
+
+
+@ensureDeferred
+async def test_an_upload_is_not_stored_while_a_chunk_may_be_gone(placing, reactor):
+    """Whether it is cannot be known while a server does not answer."""
+    body = body_of(5 * SIZE)
+    await writing(over(placing, reactor), body)
+    placing.unreachable = ids_of(body)[2]
+    with pytest.raises(Unavailable):
+        await writing(over(placing, reactor, SIZE - 300), body)
