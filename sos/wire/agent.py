@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
@@ -29,6 +36,8 @@ from sos.wire.response import Response
 
 #: Seconds to wait for a connection to be made.
 CONNECT_SECONDS = 2.0
+# Seconds after which the next address of a name is tried beside.
+_ADDRESS_SECONDS = 0.05
 #: Seconds that a connection may be kept idle: less than servers allow.
 KEPT_SECONDS = 30.0
 #: Connections to one server; what needs more waits.
@@ -237,5 +246,17 @@ def _endpoint(reactor: Any, origin: bytes) -> tuple[bytes, IStreamClientEndpoint
         host, _, given = authority.rpartition(":")
         port = int(given)
     host = host.strip("[]")
-    endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
-    return authority.encode("ascii"), wrap(endpoint, host)
+    return authority.encode("ascii"), wrap(_tcp(reactor, host, port), host)
+
+
+def _tcp(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        return HostnameEndpoint(
+            reactor, host, port, timeout=CONNECT_SECONDS, attemptDelay=_ADDRESS_SECONDS
+        )
+    # That would do as well, but tells of a refused connection only when it would
+    # have tried the next address of a name.
+    kind = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
+    return kind(reactor, host, port, timeout=CONNECT_SECONDS)

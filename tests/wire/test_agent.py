@@ -537,6 +537,15 @@ class TestGivingUp:
         peer.refuse()
         assert asked.error is ConnectionRefusedError
 
+    @pytest.mark.parametrize("host", [b"127.0.0.1", b"[::1]"])
+    def test_a_refusal_is_told_at_once(self, peer, host):
+        """Of an address there is no other to be tried before that."""
+        asked = Asked(peer.agent.request(b"GET", b"http://%s:1/" % host))
+        address, port, factory, *_ = peer.reactor.tcpClients[0]
+        assert (address, port) == (host.strip(b"[]").decode(), 1)
+        factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+        assert asked.error is ConnectionRefusedError
+
     @ensureDeferred
     async def test_a_scheme_that_is_not_spoken(self, peer):
         """A failure like others."""
