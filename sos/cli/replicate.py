@@ -10,7 +10,7 @@ import click
 from sos import config, ids
 from sos.cli import progress
 from sos.cli.reactor import converted, run
-from sos.errors import ConfigError
+from sos.cli.servers import cluster_options, configured
 from sos.replication import Summary
 from sos.replication import replicate as replicate_groups
 from sos.tap import cluster
@@ -26,14 +26,7 @@ _DEFAULT_COPIES = 2
     callback=converted(config.copies),
     help="Servers of a group that should hold each blob.  [default: 2]",
 )
-@click.option("--blob-server", metavar="URL,URL", help="Replicate among these, as one group.")
-@click.option(
-    "--config",
-    "-c",
-    "file",
-    metavar="FILE",
-    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
-)
+@cluster_options("Replicate among these, as one group.")
 def replicate(
     verbose: bool, min_copies: int | None, blob_server: str | None, file: str | None
 ) -> None:
@@ -44,12 +37,7 @@ def replicate(
 
         sos replicate --min-copies 3
     """
-    try:
-        found = cluster.load(file, blob_server)
-        if not found.groups:
-            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+    found = configured(file, blob_server)
     copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
 
     async def one_pass(reactor: Any) -> Summary:

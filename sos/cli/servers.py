@@ -1,4 +1,4 @@
-"""Where the API servers are: the options that say it, and what speaks to them."""
+"""Where the servers are: the options that say it, and what speaks to them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import click
 
 from sos import config
 from sos.cli.reactor import converted
+from sos.config import Config
+from sos.errors import ConfigError
 from sos.interfaces import IBlobStore
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
+from sos.tap import cluster
 
 #: What comes before an id in the path of an object.
 FETCH = "/fetch/"
@@ -42,6 +45,33 @@ def _option(flag: str, name: str, default: str, variable: str, help: str) -> Opt
         callback=converted(config.server_url),
         help=help,
     )
+
+
+def cluster_options(blob_server_help: str) -> Option:
+    """Return the options for which servers: the parameters ``blob_server`` and ``file``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option(
+            "--config",
+            "-c",
+            "file",
+            metavar="FILE",
+            help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+        )(command)
+        return click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)
+
+    return decorate
+
+
+def configured(file: str | None, blob_server: str | None) -> Config:
+    """Return the servers that the values of :func:`cluster_options` name: at least one."""
+    try:
+        found = cluster.load(file, blob_server)
+        if not found.groups:
+            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    return found
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:

@@ -19,7 +19,8 @@ from rich.text import Text
 from sos import config, ids
 from sos.cli.names import shown
 from sos.cli.reactor import converted, run
-from sos.errors import ConfigError, SOSError, Unavailable
+from sos.cli.servers import cluster_options, configured
+from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
 from sos.replication import Summary
 from sos.scrub import Report
@@ -49,14 +50,7 @@ _WIDE = 10_000
     callback=converted(config.server_url),
     help="Print what the API server with this admin port has seen.",
 )
-@click.option("--blob-server", metavar="URL,URL", help="Ask these, as one group.")
-@click.option(
-    "--config",
-    "-c",
-    "file",
-    metavar="FILE",
-    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
-)
+@cluster_options("Ask these, as one group.")
 def status(as_json: bool, url: str | None, blob_server: str | None, file: str | None) -> None:
     """Show how the servers are doing, by group.
 
@@ -98,12 +92,7 @@ async def _told(url: str, reactor: Any) -> dict[str, Any]:
 
 
 def _seen_from_here(blob_server: str | None, file: str | None) -> dict[str, Any]:
-    try:
-        found = cluster.load(file, blob_server)
-        if not found.groups:
-            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+    found = configured(file, blob_server)
 
     async def survey(reactor: Any) -> dict[str, Any]:
         groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
