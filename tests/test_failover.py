@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -93,6 +94,59 @@ def test_a_frozen_holder_does_not_hold_up_what_another_has(place):
     assert time.perf_counter() - begun < 20
 
 
+@pytest.mark.parametrize("size", [40_000_000, 7_000_000], ids=["in chunks", "whole"])
+def test_a_holder_killed_during_an_upload(place, size):
+    """What it has not taken goes to the others; the client sees one upload."""
+    cluster = Cluster(place, 3, "--write-copies 2")
+    body = body_of(size)
+    host, port = cluster.up.removeprefix("http://").removesuffix("/upload").split(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=60)
+
+    def half_by_half():
+        yield body[: size // 2]
+        cluster.blobs[1].stop(signal.SIGKILL)
+        yield body[size // 2 :]
+
+    client.request("POST", "/upload", half_by_half(), {"Content-Length": str(size)})
+    answer = json.load(client.getresponse())
+    client.close()
+    assert (answer["status"], answer["copies"]) == ("OK", 2)
+    assert fetch(cluster.down + content_id(body)) == body
+
+
+def test_a_holder_killed_after_an_upload(place):
+    """Whichever it is, another has what was acknowledged with two copies."""
+    cluster = Cluster(place, 3, "--write-copies 2")
+    bodies = [body_of(size, seed) for seed in range(10) for size in (1000, 100_000, 10_000_000)]
+    for body in bodies:
+        assert cluster.upload(body)["copies"] == 2
+    for number in range(3):
+        cluster.blobs[number].stop(signal.SIGKILL)
+        for body in bodies:
+            assert fetch(cluster.down + content_id(body)) == body
+        cluster.blobs[number] = cluster.blob(number)
+        # Before the next is killed it must have been seen that this one is back.
+        assert wait_until(lambda number=number: f"{cluster.url(number)} answers" in cluster.api.log)
+
+
+def test_nothing_is_known_while_all_are_down(place):
+    """Neither that an object is missing nor that another is stored; then all goes on."""
+    cluster = Cluster(place, 2)
+    body, other = body_of(1000, 1), body_of(1000, 2)
+    cluster.upload(body)
+    for blob in cluster.blobs:
+        blob.stop(signal.SIGKILL)
+    for _ in range(3):
+        assert status_of(cluster.down + content_id(body)) == 503
+        assert status_of(cluster.down + content_id(other)) == 503
+        assert status_of(cluster.up, other) == 503
+    for number in range(2):
+        cluster.blobs[number] = cluster.blob(number)
+    assert wait_until(lambda: status_of(cluster.up, other) == 200)
+    assert fetch(cluster.down + content_id(body)) == body
+    assert wait_until(lambda: status_of(cluster.down + "0" * 40) == 404)
+
+
 def test_a_server_killed_while_it_sends(place):
     """The client sees one whole body."""
     cluster = Cluster(place, 2, "--write-copies 2")
@@ -103,9 +157,16 @@ def test_a_server_killed_while_it_sends(place):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(f"GET /fetch/{id} HTTP/1.0\r\n\r\n".encode())
         received = client.recv(65536)
-        assert wait_until(lambda: any(map(sends, cluster.blobs)))
-        sending = next(each for each in cluster.blobs if sends(each))
-        sending.stop(signal.SIGKILL)
+        # The client takes no more, so that whoever still has a file open then is held up.
+        held_up = dict.fromkeys(cluster.blobs, 0)
+
+        def one_is_held_up():
+            for blob in held_up:
+                held_up[blob] = held_up[blob] + 1 if sends(blob) else 0
+            return max(held_up.values()) > 10
+
+        assert wait_until(one_is_held_up)
+        max(held_up, key=held_up.get).stop(signal.SIGKILL)
         while piece := client.recv(1 << 20):
             received += piece
     head, _, content = received.partition(b"\r\n\r\n")
