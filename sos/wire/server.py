@@ -1,4 +1,4 @@
-"""The server's side of a connection: llhttp in front, our requests behind.
+"""The server's side of a connection.
 
 A request is handled when its headers are in, and its route decides what
 becomes of the body before any of it is read: see :class:`RequestBody`.
@@ -11,26 +11,21 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import httptools
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sos.errors import Incomplete, TooSlow
-from sos.wire.body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
-from sos.wire.heads import Refused, body_length, format_head, gather
+from sos.errors import TooSlow
+from sos.wire.body import RequestBody
+from sos.wire.heads import Refused, format_head
+from sos.wire.input import Input
 from sos.wire.output import Output
 from sos.wire.request import Request
 
 if TYPE_CHECKING:
     from sos.wire.site import Site
-
-#: Most bytes of a request's line and headers together.
-MAX_HEAD_BYTES = 16 * 1024
-#: Most header fields of a request.
-MAX_FIELDS = 200
 
 #: Seconds that a connection may be open and idle between requests.
 IDLE_SECONDS = 60.0
@@ -67,16 +62,7 @@ class Channel(Protocol):
         self.site = self.factory = site
         self.peer: IAddress | None = None
         self.since = site.now
-        self._parser = httptools.HttpRequestParser(self)
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._silent_bytes = 0
-        self._progress = False
-        self._in_head = False
-        self._upgrading = False
-        self._body: RequestBody | None = None
-        self._body_bytes = 0
+        self._input = Input(self)
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._refusal = refusal
@@ -104,51 +90,15 @@ class Channel(Protocol):
         if self._closing or self._refusal is not None:
             return
         try:
-            self._feed(data)
+            self._input.feed(data)
         except Refused as refusal:
             self._refuse(refusal)
         self._advance()
 
-    def _feed(self, data: bytes) -> None:
-        # The parser tells of a field, or of a chunk's extensions, when it has
-        # ended; what does not end has to be noticed too.
-        self._silent_bytes += len(data)
-        while data:
-            try:
-                self._parser.feed_data(data)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                # No upgrade is offered, so the request is an ordinary one (RFC
-                # 9110, 7.8): its body follows, if it has one, and the next.
-                data = data[upgrade.args[0] :]
-                if self._upgrading:
-                    self._go_on_to_the_body()
-            except httptools.HttpParserError as error:
-                if isinstance(error.__context__, Refused):
-                    raise error.__context__ from None
-                raise Refused(400, str(error)) from None
-        if self._progress:
-            self._progress = False
-            self._silent_bytes = 0
-        elif self._silent_bytes > MAX_HEAD_BYTES:
-            raise Refused(431, f"something in the headers passes {MAX_HEAD_BYTES} bytes")
-
-    def _go_on_to_the_body(self) -> None:
-        """Have the body parsed that llhttp takes for another protocol."""
-        assert self._body is not None
-        length = self._body.length
-        framing = (
-            b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
-        )
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing)
-        self._upgrading = False
-
     def readConnectionLost(self) -> None:
         """The client sends no more, but may be waiting for answers."""
         self._ended = self._retired = True
-        if self._body is not None:
-            self._body.fail(Incomplete("the connection was ended before the body"))
+        self._input.fail("the connection was ended before the body")
         self._advance()
         self.retire()
 
@@ -159,80 +109,22 @@ class Channel(Protocol):
         self._closing = True
         self._waiting.clear()
         current, self._current = self._current, None
-        if self._body is not None:
-            self._body.fail(Incomplete("the connection was lost before the body's end"))
+        self._input.fail("the connection was lost before the body's end")
         if current is not None:
             current.connectionLost()  # which cancels its route
         self.output.close()
         self.site.lost(self)
 
-    # The parser.
+    # What the way in calls.
 
-    def on_message_begin(self) -> None:
-        self._target = b""
-        self._headers = []
-        self._head_bytes = 0
-        self._progress = True
-        self._in_head = True
+    def begun(self) -> None:
+        """A request has begun to come."""
         if self._current is None and not self.output.full:
             self.since = self.site.now
 
-    def on_url(self, part: bytes) -> None:
-        self._target += part
-        if len(self._target) > MAX_HEAD_BYTES:
-            raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
-        self._count(len(part))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._headers
-        stripped = value.rstrip(b" \t")
-        if b"\t" in value and name.lower() == b"transfer-encoding":
-            # llhttp does not see it as we do.
-            raise Refused(400, "there is a tab in the transfer coding")
-        headers.append((name, stripped))
-        if len(headers) > MAX_FIELDS:
-            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
-        self._count(len(name) + len(value) + 4)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._upgrading:
-            return
-        headers, self._headers = self._headers, []  # what follows are trailers
-        self._head_bytes = 0
-        self._progress = True
-        parser = self._parser
-        method = parser.get_method()
-        version = parser.get_http_version()
-        fields = gather(headers)
-        length = body_length(method, version, fields)
-        body = NO_BODY
-        if length != 0:
-            body = self._body = RequestBody(length, self._send_continue, self._regulate)
-            self._upgrading = parser.should_upgrade()
-            if length is None or length > SMALL_READ:
-                self.transport.bufferSize = LARGE_READ
-        protocol = b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0"
-        self._waiting.append(Request(self, method, self._target, protocol, headers, fields, body))
-
-    def on_body(self, piece: bytes) -> None:
-        assert self._body is not None
-        self._progress = True
-        self._body_bytes += len(piece)
-        self._body.feed(piece)
-
-    def on_message_complete(self) -> None:
-        self._progress = True
-        if self._body is not None and not self._upgrading:
-            self._body.end()
-            self._body = None
-            self.transport.bufferSize = SMALL_READ
-
-    def _count(self, size: int) -> None:
-        self._progress = True
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+    def received(self, request: Request) -> None:
+        """The head of *request* is in."""
+        self._waiting.append(request)
 
     # One request after the other.
 
@@ -253,12 +145,12 @@ class Channel(Protocol):
                     break
         finally:
             self._advancing = False
-        self._regulate()
+        self.regulate()
 
     def _handle(self, request: Request) -> None:
         self._current = request
         self.since = self.site.now
-        self._body_bytes = 0
+        self._input.body_bytes = 0
         try:
             self.site.handler(request)
         except Exception:
@@ -291,8 +183,7 @@ class Channel(Protocol):
     def _refuse(self, refusal: Refused) -> None:
         """Answer what came before, then *refusal*, then close."""
         self._refusal = refusal
-        if self._body is not None:
-            self._body.fail(Incomplete(f"the request's framing is broken: {refusal}"))
+        self._input.fail(f"the request's framing is broken: {refusal}")
 
     def _answer_refusal(self, refusal: Refused) -> None:
         status = refusal.status
@@ -312,7 +203,7 @@ class Channel(Protocol):
     @property
     def idle(self) -> bool:
         """Whether no request is under way or on its way."""
-        busy = self._current is not None or self._waiting or self._in_head or self._closing
+        busy = self._current is not None or self._waiting or self._input.in_head or self._closing
         return not busy and not self.output.full
 
     def retire(self) -> None:
@@ -330,7 +221,7 @@ class Channel(Protocol):
         """
         self._closing = True
         self._lingers = linger
-        self._body = None
+        self._input.body = None
         self.since = self.site.now
         if not self.output.full:
             self._shut()
@@ -360,11 +251,12 @@ class Channel(Protocol):
 
     # Flow: of what comes in, and of what goes out.
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
         """Hold the client up while it is ahead of us."""
         if self._closing or self._ended:
             return
-        body_full = self._body is not None and self._body.full
+        body = self._input.body
+        body_full = body is not None and body.full
         ahead = bool(self._waiting) or body_full or self.output.full
         if ahead != self._paused:
             self._paused = ahead
@@ -387,7 +279,7 @@ class Channel(Protocol):
                 self.abort()
         elif self._current is not None:
             self._expire_body(self._current.body, now)
-        elif self._in_head:
+        elif self._input.in_head:
             if waited > HEAD_SECONDS:
                 self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
                 self._advance()
@@ -397,23 +289,25 @@ class Channel(Protocol):
     def _expire_body(self, body: RequestBody, now: float) -> None:
         if body.awaited and now - self.since < BODY_SECONDS:
             return
-        if body.awaited and self._body_bytes < BODY_BYTES:
-            body.fail(TooSlow(f"{self._body_bytes} bytes of the body in {BODY_SECONDS:.0f} s"))
+        came = self._input.body_bytes
+        if body.awaited and came < BODY_BYTES:
+            body.fail(TooSlow(f"{came} bytes of the body in {BODY_SECONDS:.0f} s"))
             self._advance()
         self.since = now
-        self._body_bytes = 0
+        self._input.body_bytes = 0
 
     def _output_changed(self) -> None:
         self.since = self.site.now
         if self.output.full:
             if not self._advancing:
-                self._regulate()
+                self.regulate()
         elif self._closing:
             self._shut()
         else:
             self._advance()
 
-    def _send_continue(self) -> None:
+    def send_continue(self) -> None:
+        """Somebody waits for the body: let the client send it, if it has asked."""
         request = self._current
         if request is not None and not request.startedWriting:
             expectation = request.headers.get(b"expect")

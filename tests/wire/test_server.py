@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from sos.errors import Incomplete, TooSlow
 from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
-from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS, MAX_FIELDS, MAX_HEAD_BYTES
+from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
+from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS
 from tests.wire.talking import Conversation, parse_answers
 
 
