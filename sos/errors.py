@@ -41,7 +41,11 @@ class TooLarge(SOSError):
 
 
 class Unsatisfiable(SOSError):
-    """A part was asked for that lies outside the body."""
+    """A part was asked for that lies outside the body, which is of *size* bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the blob has {size} bytes")
+        self.size = size
 
 
 class NotFound(SOSError):

@@ -236,12 +236,16 @@ class _ChunkedWriter:
         body = await self._run_in_thread(manifest.encode, ours)
         metadata = {**self._metadata, MARK: str(ours.size)}
         info = await self._store.place(Spooled(id, len(body), metadata, lambda: body, _nothing))
-        # What was there before stays, and its chunks can be others than ours.
+        # What was there before stays, and its chunks can be others than ours.  The
+        # copy that is read here is the one that others would read.
         kept = await self._store.read(id)
         if MARK not in kept.info.metadata:
             await close(kept.body)
         elif (found := await self._read_manifest(kept)) != ours:
-            await mend(self._store, found, ours)
+            try:
+                await mend(self._store, found, ours)
+            except Mismatch as error:
+                raise Unavailable(f"the manifest of {id} is not of it: {error}") from error
         return info
 
     def abort(self) -> None:

@@ -260,9 +260,9 @@ class _Streamed:
         )
 
     def abort(self) -> None:
-        if not self._sent.called:
-            self._sent.addErrback(lambda _: None)
-            self._sent.cancel()
+        # An answer that nobody takes would keep its connection for ever.
+        self._sent.addCallbacks(lambda response: response.stopProducing(), lambda _: None)
+        self._sent.cancel()
 
 
 async def gather(body: ResponseBody, most: int | None) -> bytes:
@@ -286,6 +286,8 @@ async def beginning(body: ResponseBody, most: int | None) -> bytes:
 def _told(document: bytes) -> str:
     """Return what a server says of an error, to go behind its status."""
     try:
-        return f": {json.loads(document)['error']}"
+        told = str(json.loads(document)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        return f": {document[:200].decode('latin-1')}" if document else ""
+        told = document.decode("latin-1")
+    shown = "".join(each if each.isprintable() else "?" for each in told[:200])
+    return f": {shown}" if shown else ""

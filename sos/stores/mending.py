@@ -19,9 +19,10 @@ async def mend(store: IBlobStore, broken: Manifest, whole: Manifest) -> None:
     for chunk in broken.chunks:
         stop = start + chunk.size
         if not await _is_there(store, chunk):
+            writer = store.writer(chunk.id, EMPTY, chunk.size)
             body = AssembledBody(store.read, parts(whole.chunks, start, stop), None)
             await body.begin()
-            await transfer(body, store.writer(chunk.id, EMPTY, chunk.size))
+            await transfer(body, writer)
         start = stop
 
 

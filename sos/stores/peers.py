@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
-from sos.interfaces import Member
+from sos.interfaces import Member, StoreStatus
 from sos.survey import Account
 
 T = TypeVar("T")
@@ -61,8 +61,9 @@ class Peer:
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._clock = clock
         self._failures = 0
+        self._stopped = False
         self._due: IDelayedCall | None = None
-        self._probe: Deferred[None] | None = None
+        self._probe: Deferred[StoreStatus] | None = None
 
     @property
     def takes_blobs(self) -> bool:
@@ -137,24 +138,16 @@ class Peer:
         self._failures = 0
 
     def _rest(self) -> None:
-        if self._due is None and self._probe is None:
+        if self._due is None and self._probe is None and not self._stopped:
             self._due = self._clock.callLater(rest_seconds(self._failures), self._ask)
             self._failures += 1
 
     def _ask(self) -> None:
         self._due = None
-        self._probe = ensureDeferred(self._probed())
-        self._probe.addErrback(_unforeseen)
+        probe = self._probe = ensureDeferred(self.store.status())
+        probe.addCallbacks(self._told, self._not_told)
 
-    async def _probed(self) -> None:
-        try:
-            status = await self.store.status()
-        except SOSError as error:
-            self._probe = None
-            if self.error is not None:
-                self.error = str(error)
-            self._rest()
-            return
+    def _told(self, status: StoreStatus) -> None:
         self._probe = None
         self._answers()
         if status.refusal is not None:
@@ -164,16 +157,22 @@ class Peer:
             _log.info("{name} takes blobs again", name=self.name)
             self.refusal = None
 
+    def _not_told(self, failure: Failure) -> None:
+        self._probe = None
+        if failure.check(CancelledError):
+            return
+        if not failure.check(SOSError):
+            _log.failure("a server's status could not be told", failure)
+        if self.error is not None:
+            self.error = str(failure.value)
+        self._rest()
+
     def stop(self) -> None:
-        """Ask no more."""
+        """Ask no more, whatever becomes of what is under way."""
+        self._stopped = True
         if self._due is not None:
             self._due.cancel()
             self._due = None
         if self._probe is not None:
             probe, self._probe = self._probe, None
             probe.cancel()
-
-
-def _unforeseen(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("a server's status could not be told", failure)

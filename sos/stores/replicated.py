@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import TimeoutError, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,17 +26,17 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.metadata import EMPTY, Metadata
-from sos.placement import Placement
 from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
 from sos.stores.locations import Locations
+from sos.stores.members import Members
 from sos.stores.patience import Patience
-from sos.stores.peers import SLOW_SECONDS, Peer
+from sos.stores.peers import Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
-from sos.survey import Account, Answer, Standing, combined, standings
+from sos.survey import Account, Standing
 from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
@@ -89,40 +89,19 @@ class ReplicatedStore:
         self._copying = copying
         self._patience = Patience()
         self._deadlines = Deadlines(clock, _TICK_SECONDS)
-        self._peers: dict[str, Peer] = {}
+        self._members = Members(groups, {}, clock)
         self._locations = locations or Locations()
         self._background = Background()
-        self.configure(groups)
 
     def configure(self, groups: Groups) -> None:
         """Go on with *groups*; a server that stays keeps what is known of it."""
-        self._groups = groups
-        before, self._peers = self._peers, {}
-        for group, members in groups.items():
-            for member in members:
-                peer = before.pop(member.store.name, None)
-                if peer is None:
-                    peer = Peer(member, group, self._clock)
-                else:
-                    peer.member, peer.group = member, group
-                self._peers[peer.name] = peer
-        for gone in before.values():
-            gone.stop()
-        self._placement = Placement(
-            {
-                group: {each.store.name: each.weight for each in members if not each.readonly}
-                for group, members in groups.items()
-            }
-        )
-        self._readonly = {
-            group: [self._peers[each.store.name] for each in members if each.readonly]
-            for group, members in groups.items()
-        }
+        before = self._members
+        self._members = Members(groups, before.peers, self._clock)
+        before.stop(staying=self._members.peers)
 
     def stop(self) -> None:
         """Make no more copies in the background, and ask no server how it is."""
-        for peer in self._peers.values():
-            peer.stop()
+        self._members.stop()
         self._background.stop()
 
     # Reading.
@@ -146,13 +125,15 @@ class ReplicatedStore:
         discard: Callable[[T], None],
         without: Sequence[Peer] = (),
     ) -> Found[T]:
-        groups = self._readers(id, without)
+        known = self._peer(self._locations.known(id), without)
+        groups = self._members.readers(id, known, without)
         hint = partial(self._told, id, without)
         search = Search(groups, ask, hint, discard, self._patience, self._deadlines)
         try:
             found = await search.run(id)
         except NotFound:
-            self._locations.forget(id)
+            if not without:
+                self._locations.forget(id)
             raise
         if found.missed:
             self._locations.remember(id, found.peer.name)
@@ -161,34 +142,12 @@ class ReplicatedStore:
 
     async def _told(self, id: str, without: Sequence[Peer]) -> Peer | None:
         """Return the server that others who share their locations have found *id* on."""
-        peer = self._peers.get(await self._locations.told(id) or "")
+        return self._peer(await self._locations.told(id), without)
+
+    def _peer(self, name: str | None, without: Sequence[Peer]) -> Peer | None:
+        """Return the server that *name* names, if it is one that can be asked."""
+        peer = self._members.peers.get(name or "")
         return None if peer in without else peer
-
-    def _readers(self, id: str, without: Sequence[Peer]) -> Iterator[list[Peer]]:
-        """Give whom to ask for *id*: by group, each group's members in order."""
-        known = self._peers.get(self._locations.known(id) or "")
-        if known in without:
-            known = None
-        if known is not None:
-            others = [peer for peer in self._members(known.group, id, without) if peer is not known]
-            yield [known, *others]
-        for group in dict.fromkeys([*self._placement.groups(id), *self._readonly]):
-            if known is None or group != known.group:
-                members = self._members(group, id, without)
-                if members:
-                    yield members
-
-    def _members(self, group: str, id: str, without: Sequence[Peer]) -> list[Peer]:
-        members = [*self._holders(group, id), *self._readonly[group]]
-        if without:
-            members = [peer for peer in members if peer not in without]
-        # One that is left alone is asked when no other of its group has it.
-        members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
-        return members
-
-    def _holders(self, group: str, id: str) -> list[Peer]:
-        """Return the members that can be written to, those that should have *id* first."""
-        return [self._peers[name] for name in self._placement.members(group, id)]
 
     async def _resume(
         self, id: str, part: Span, broken: list[Peer], received: int, error: Unavailable
@@ -198,15 +157,17 @@ class ReplicatedStore:
         broken[-1].failed(error)
         _log.warn("{id} goes on from another server: {error}", id=id, error=error)
         rest = start + received, stop
-        found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
+        try:
+            found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
+        except NotFound:  # elsewhere: the one that broke off has it
+            raise error from None
         broken.append(found.peer)
         body = found.answer.body
         return one_piece(body) if isinstance(body, bytes) else body
 
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Copy what *source* has to those of its group that should have it."""
-        group = source.group
-        for peer in self._holders(group, id)[: self._copying.wanted]:
+        for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
             if peer in missed and peer.takes_blobs and self._background.admits(0):
                 work = ensureDeferred(self._copy(id, source, peer))
                 self._background.add(0, work, work.cancel)
@@ -231,7 +192,7 @@ class ReplicatedStore:
         """Store *whole*, which is closed when nothing is made of it any more."""
         copies = Copies(
             whole,
-            self._writers(whole.id),
+            self._members.writers(whole.id),
             self._copying.acknowledged,
             self._copying.wanted,
             lambda: self._background.admits(whole.size),
@@ -241,24 +202,9 @@ class ReplicatedStore:
         info = await copies.acknowledged
         if not copies.ended.called:
             self._background.add(whole.size, copies.ended, copies.stop)
-        if copies.made[0].name not in self._belonging(whole.id):
+        if copies.made[0] not in self._members.belonging(whole.id, self._copying.wanted):
             self._locations.remember(whole.id, copies.made[0].name)
         return info
-
-    def _belonging(self, id: str) -> Sequence[str]:
-        group = self._placement.groups(id)[0]
-        return self._placement.members(group, id)[: self._copying.wanted]
-
-    def _writers(self, id: str) -> Iterator[list[Peer]]:
-        """Give where *id* can go: by group, each group's members in order."""
-        left_alone = []
-        for group in self._placement.groups(id):
-            members = self._holders(group, id)
-            ready = [peer for peer in members if peer.takes_blobs]
-            left_alone += [peer for peer in members if not peer.takes_blobs]
-            if ready:
-                yield ready
-        yield left_alone
 
     # The whole of it.
 
@@ -266,14 +212,15 @@ class ReplicatedStore:
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
     ) -> list[str]:
         found: set[str] = set()
-        for peer in self._peers.values():
+        for peer in self._members.peers.values():
             found.update(await peer.attempt(peer.store.listing(after, limit, partition)))
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:
         """Tell whether an upload would be taken: by as many servers as it waits for."""
-        names = [peer.name for peer in self._peers.values() if not peer.member.readonly]
-        answers = await self._answers()
+        peers = self._members.peers.values()
+        names = [peer.name for peer in peers if not peer.member.readonly]
+        answers = await self._members.answers()
         taking, reasons = 0, []
         for name in names:
             answer = answers[name]
@@ -296,40 +243,16 @@ class ReplicatedStore:
 
         :param others: the :meth:`accounts` of other processes, to be combined with ours.
         """
-        groups, ours = self._groups, self.accounts()
-        answers = await self._answers()
-        accounts = {
-            name: combined([own, *(each[name] for each in others if name in each)])
-            for name, own in ours.items()
-        }
-        return standings(groups, accounts, answers)
+        return await self._members.survey(others)
 
     def accounts(self) -> dict[str, Account]:
         """Tell what has been noted of each server, by its name."""
-        return {name: peer.account() for name, peer in self._peers.items()}
+        return self._members.accounts()
 
     @property
     def background(self) -> Background:
         """The copies that nobody waits for."""
         return self._background
-
-    async def _answers(self) -> dict[str, Answer]:
-        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self._peers.values()}
-        try:
-            return {name: await answer for name, answer in asked.items()}
-        finally:
-            for answer in asked.values():  # which have all come, unless this is cancelled
-                answer.addErrback(_ignore)
-                answer.cancel()
-
-    async def _ask(self, peer: Peer) -> Answer:
-        try:
-            asked = ensureDeferred(peer.store.status())
-            return await asked.addTimeout(SLOW_SECONDS, self._clock)
-        except TimeoutError:
-            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
-        except SOSError as error:
-            return error
 
 
 def _discard(blob: Blob) -> None:

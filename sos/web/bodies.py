@@ -179,8 +179,7 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
     if start < 0:  # so many bytes from the end
         start = max(info.size + start, 0)
     if start >= info.size:
-        request.setHeader(b"Content-Range", b"bytes */%d" % info.size)
-        raise Unsatisfiable(f"the blob has {info.size} bytes")
+        raise Unsatisfiable(info.size)
     return start, min(stop or info.size, info.size)
 
 

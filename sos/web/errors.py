@@ -60,7 +60,11 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     if request.startedWriting:
         request.abort()
         return b""
+    # What a route has set is of the answer that it would have given.
+    request.clearHeaders()
     request.setResponseCode(status)
+    if isinstance(error, Unsatisfiable):
+        request.setHeader(b"Content-Range", b"bytes */%d" % error.size)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:

@@ -129,7 +129,9 @@ class Server:
     def _take(self, call: Call) -> None:
         if self._idle and not call.again:
             self._idle.pop().send(call)
-        elif self._open < self._most:
+        elif self._open < self._most or self._idle:
+            if self._open >= self._most:
+                self._idle.pop(0).close()  # to be sent again takes a new one
             self._connect(call)
         else:
             self._waiting.append(call)
@@ -185,9 +187,13 @@ class Server:
     def lost(self, connection: Connection) -> None:
         """The *connection* is no more."""
         self._open -= 1
+        self.forget(connection)
+        self._next()
+
+    def forget(self, connection: Connection) -> None:
+        """Nothing more is to be sent on the *connection*."""
         if connection in self._idle:
             self._idle.remove(connection)
-        self._next()
 
     def _next(self) -> None:
         while self._waiting and (self._idle or self._open < self._most):

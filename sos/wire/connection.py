@@ -126,8 +126,6 @@ class Connection(Protocol):
         self._body = None
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
-        if self._complete and self._response is not None:
-            self._end(self._response)
 
     def _unsendable(self, failure: Failure) -> None:
         if self._body is not None:
@@ -157,7 +155,8 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._call is None and self._response is None:
-            self.abort()  # which nobody has asked for
+            self._server.forget(self)
+            self.abort()  # for nobody has asked for it
             return
         self._silent_bytes += len(data)
         try:
@@ -220,7 +219,9 @@ class Connection(Protocol):
 
     def _end(self, response: Response) -> None:
         """The answer is whole: make ready for the next, or close."""
-        keep = response.keeps if self._bodiless else self._keep
+        keep = self._keep
+        if self._bodiless:  # of which the parser waits for the body
+            keep = response.keeps and self._parser.get_http_version() == "1.1"
         body, self._body = self._body, None
         if body is not None:  # of which the server does not want the rest
             body.stopProducing()
@@ -230,6 +231,8 @@ class Connection(Protocol):
         if keep:
             self.resume()
             self._server.freed(self)
+        elif body is not None:
+            self.abort()  # or what is left to be sent would wait to be taken
         else:
             self.close()
         response.end(_DONE)

@@ -119,6 +119,11 @@ class Request:
         """Answer with these header fields, which are written already, each on its line."""
         self._fixed = lines
 
+    def clearHeaders(self) -> None:
+        """Answer with none of the header fields that have been set so far."""
+        self._answer_headers.clear()
+        self._fixed = b""
+
     def write(self, data: bytes) -> None:
         """Send more of the answer's body, and its head before the first of it.
 

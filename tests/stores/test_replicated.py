@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
-from tests.contract import StoreContract, put
-from tests.replicas import Recovering, grouped, replicated
+from tests.contract import StoreContract, body_of, content, content_id, put
+from tests.replicas import Gate, Recovering, a_with, grouped, replicated
 
 
 class TestReplicatedStore(StoreContract):
@@ -35,3 +36,19 @@ async def test_other_servers_can_be_configured_while_it_runs(reactor):
     assert clock.getDelayedCalls() == []
     with pytest.raises(NotFound):
         await store.read("abc")
+
+
+@ensureDeferred
+async def test_a_search_goes_on_among_those_it_began_with(reactor):
+    """Though they are configured away meanwhile: somebody waits for it."""
+    first, last = Gate("first"), MemoryStore("last")
+    body = body_of(100)
+    a_with(last, body)
+    store = replicated(reactor, [first], [Member(last, readonly=True)])
+    reading = deferred(store.read(content_id(body)))
+    missing = deferred(store.read("0" * 40))
+    store.configure(grouped([MemoryStore("new")]))
+    first.open()
+    assert await content(await reading) == body
+    with pytest.raises(NotFound):
+        await missing

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 
-from sos.errors import Mismatch, NotFound, Unavailable
+from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
@@ -59,7 +59,7 @@ class TestABodyThatBreaksOff:
             await put(breaking, body)
             store = replicated(reactor, [Member(first, preferred=True), second])
             blob = await store.read(content_id(body))
-            with pytest.raises(NotFound):
+            with pytest.raises(Unavailable):  # which is not to say that it is missing
                 await content(blob)
             store.stop()
 

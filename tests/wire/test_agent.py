@@ -238,8 +238,10 @@ class TestConnectionsAreKept:
         peer.ask()
         transport = peer.accept()
         transport.protocol.dataReceived(OK)
+        transport.abortConnection = lambda: None  # as it takes a while
         transport.protocol.dataReceived(OK)
-        assert not transport.connected
+        peer.ask()
+        assert peer.connecting == 2
 
     def test_two_answers_to_one_question(self, peer):
         """The same in one read."""
@@ -259,6 +261,18 @@ class TestConnectionsAreKept:
             transport.protocol.dataReceived(OK)
         assert [each.read().data for each in asked] == [b"abc"] * 5
         assert peer.connecting == 2
+
+    def test_one_that_is_asked_again_takes_the_place_of_an_idle_one(self):
+        """Which may be as dead as the one that was lost."""
+        peer = Peer(most=1)
+        peer.ask()
+        transport = peer.accept()
+        transport.protocol.dataReceived(OK)
+        again, other = peer.ask(), peer.ask()
+        transport.drop()
+        peer.accept().protocol.dataReceived(OK)
+        peer.accept().protocol.dataReceived(OK)
+        assert [each.read().data for each in (again, other)] == [b"abc"] * 2
 
     def test_who_gives_up_waiting_leaves_the_queue(self):
         """And does not get the connection that comes free."""

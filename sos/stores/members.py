@@ -1,0 +1,139 @@
+"""The members of a replicated store: which there are, in which order to try them, how they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import TimeoutError, ensureDeferred
+from twisted.python.failure import Failure
+
+from sos.errors import SOSError, Unavailable
+from sos.interfaces import Groups
+from sos.placement import Placement
+from sos.stores.peers import SLOW_SECONDS, Peer
+from sos.survey import Account, Answer, Standing, combined, standings
+
+
+class Members:
+    """The members of *groups*, which stay the same: another configuration has others.
+
+    :param before: the peers of an earlier configuration, by their names; those
+        that are members still are taken over, with what is known of them.
+    :ivar peers: by their names.
+    """
+
+    def __init__(self, groups: Groups, before: Mapping[str, Peer], clock: Any) -> None:
+        self._groups = groups
+        self._clock = clock
+        self.peers: dict[str, Peer] = {}
+        for group, members in groups.items():
+            for member in members:
+                peer = before.get(member.store.name)
+                if peer is None:
+                    peer = Peer(member, group, clock)
+                else:
+                    peer.member, peer.group = member, group
+                self.peers[peer.name] = peer
+        self._placement = Placement(
+            {
+                group: {each.store.name: each.weight for each in members if not each.readonly}
+                for group, members in groups.items()
+            }
+        )
+        self._readonly = {
+            group: [self.peers[each.store.name] for each in members if each.readonly]
+            for group, members in groups.items()
+        }
+
+    def stop(self, staying: Mapping[str, Peer] = {}) -> None:
+        """Ask those that are not *staying* no more how they are."""
+        for name, peer in self.peers.items():
+            if name not in staying:
+                peer.stop()
+
+    # The orders in which to try them.
+
+    def readers(self, id: str, known: Peer | None, without: Sequence[Peer]) -> Iterator[list[Peer]]:
+        """Give whom to ask for *id*: by group, each group's members in order.
+
+        :param known: to be asked first.
+        :param without: not to be asked.
+        """
+        if known is not None:
+            others = [peer for peer in self._all(known.group, id, without) if peer is not known]
+            yield [known, *others]
+        for group in dict.fromkeys([*self._placement.groups(id), *self._readonly]):
+            if known is None or group != known.group:
+                members = self._all(group, id, without)
+                if members:
+                    yield members
+
+    def _all(self, group: str, id: str, without: Sequence[Peer]) -> list[Peer]:
+        members = [*self.holders(group, id), *self._readonly[group]]
+        if without:
+            members = [peer for peer in members if peer not in without]
+        # One that is left alone is asked when no other of its group has it.
+        members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
+        return members
+
+    def writers(self, id: str) -> Iterator[list[Peer]]:
+        """Give where *id* can go: by group, each group's members in order."""
+        left_alone = []
+        for group in self._placement.groups(id):
+            members = self.holders(group, id)
+            ready = [peer for peer in members if peer.takes_blobs]
+            left_alone += [peer for peer in members if not peer.takes_blobs]
+            if ready:
+                yield ready
+        yield left_alone
+
+    def holders(self, group: str, id: str) -> list[Peer]:
+        """Return those of a group that can be written to, those that should have *id* first."""
+        return [self.peers[name] for name in self._placement.members(group, id)]
+
+    def belonging(self, id: str, copies: int) -> list[Peer]:
+        """Return those that should have *id*, of which so many *copies* are wanted."""
+        return self.holders(self._placement.groups(id)[0], id)[:copies]
+
+    # How they are doing.
+
+    async def survey(self, others: Sequence[Mapping[str, Account]]) -> dict[str, list[Standing]]:
+        """Tell by group how each is doing, which they are asked at the same time.
+
+        :param others: the :meth:`accounts` of other processes, to be combined with ours.
+        """
+        ours = self.accounts()
+        answers = await self.answers()
+        accounts = {
+            name: combined([own, *(each[name] for each in others if name in each)])
+            for name, own in ours.items()
+        }
+        return standings(self._groups, accounts, answers)
+
+    def accounts(self) -> dict[str, Account]:
+        """Tell what has been noted of each, by its name."""
+        return {name: peer.account() for name, peer in self.peers.items()}
+
+    async def answers(self) -> dict[str, Answer]:
+        """Ask all at once for their status; return what each says, by its name."""
+        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self.peers.values()}
+        try:
+            return {name: await answer for name, answer in asked.items()}
+        finally:
+            for answer in asked.values():  # which have all come, unless this is cancelled
+                answer.addErrback(_ignore)
+                answer.cancel()
+
+    async def _ask(self, peer: Peer) -> Answer:
+        try:
+            asked = ensureDeferred(peer.store.status())
+            return await asked.addTimeout(SLOW_SECONDS, self._clock)
+        except TimeoutError:
+            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
+        except SOSError as error:
+            return error
+
+
+def _ignore(failure: Failure) -> None:
+    """Nobody wanted it any more."""
