@@ -92,7 +92,8 @@ def _start(place: Path, servers: contextlib.ExitStack) -> _Cluster:
         servers.enter_context(_daemon(place, f"blob{number}", command, ports[number - 1 : number]))
     command = (
         f"sos-api --config sos.conf --api-host {_HOST} --upload-port {ports[2]} "
-        f"--download-port {ports[3]} --min-copies 1 --replicate-every 0 --admin-port 0"
+        f"--download-port {ports[3]} --min-copies 1 --chunk-size 0 "
+        "--replicate-every 0 --admin-port 0"
     )
     servers.enter_context(_daemon(place, "api", command, ports[2:]))
     return _Cluster(config, (first, second), upload, download)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from rich.progress import Progress
-from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from sos import metadata as metadata_format
 from sos.cli import progress
@@ -175,7 +175,10 @@ async def put_all(
             except (OSError, SOSError) as error:
                 _complain(name, error)
 
-    await gatherResults([ensureDeferred(worker()) for _ in range(parallel)])
+    try:
+        await gatherResults([ensureDeferred(worker()) for _ in range(parallel)])
+    except FirstError as error:
+        error.subFailure.raiseException()
     return {name: done[name] for name in names if name in done}
 
 

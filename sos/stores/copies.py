@@ -158,11 +158,10 @@ class Copies:
         if self._failures and all(isinstance(error, NoSpace) for error in self._failures):
             return NoSpace("every server is full")
         count = len(self._failures)
-        return Unavailable(
-            f"{len(self.made)} of {self._enough} copies could be made; {count} servers failed"
-            if count
-            else "no server takes blobs now"
-        )
+        if not count and not self.made:
+            return Unavailable("no server takes blobs now")
+        why = f"{count} servers failed" if count else "no other server takes blobs"
+        return Unavailable(f"{len(self.made)} of {self._enough} copies could be made; {why}")
 
     def stop(self) -> None:
         """Send no more."""

@@ -42,7 +42,8 @@ class Search(Generic[T]):
     The members of a group are asked one after the other.  The first group
     begins; once one of its members has failed, or has no such blob, a member
     of each other group is asked at the same time.  And when the first answer
-    takes long another member is asked beside.
+    takes long another member is asked beside.  Those that were being left alone
+    already are waited for no longer than for a second.
 
     :param groups: their members, in the order in which to ask them.
     :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
@@ -72,6 +73,7 @@ class Search(Generic[T]):
         self._lanes: list[deque[Peer]] = []
         self._asked: set[Peer] = set()
         self._running: dict[Peer, Running] = {}
+        self._unlikely: set[Peer] = set()
         self._missed: list[Peer] = []
         self._failures = 0
         self._settled = False
@@ -109,6 +111,8 @@ class Search(Generic[T]):
 
     def _begin(self, peer: Peer, lane: deque[Peer]) -> None:
         self._asked.add(peer)
+        if peer.error is not None:
+            self._unlikely.add(peer)
         work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, lane))
         if work is not None:
             self._running[peer] = work
@@ -126,10 +130,15 @@ class Search(Generic[T]):
             self._patience.spent()
             self._deadlines.set(self, left)
         else:
+            self._deadlines.set(self, SLOW_SECONDS)
             for peer in self._running:
                 peer.slow()
-        if not self._next(self._lanes[0]):
-            self._begin_lane()
+        if self._next(self._lanes[0]) or self._begin_lane():
+            return
+        if left <= 0 and self._running.keys() <= self._unlikely:
+            # Those that are left alone were asked all the same, as the last ones.
+            self._failures += len(self._running)
+            self._settle(Failure(self._verdict()))
 
     def _answered(self, peer: Peer, lane: deque[Peer], outcome: Any) -> None:
         self._running.pop(peer, None)

@@ -169,6 +169,10 @@ class Options(DaemonOptions):
             raise UsageError("--store and --cache exclude each other")
         found = cluster.load(self["config"], self["blob-server"])
         if self["store"] is not None:
+            if self["config"] is not None and found.groups:
+                raise UsageError(
+                    f"--store keeps everything here, and {self['config']} lists servers"
+                )
             found = evolve(found, groups={})
         if self["dump"]:
             sys.stdout.write(cluster.describe(found, settings=True) + "\n")

@@ -15,6 +15,7 @@ from sos.errors import StoreUnusable
 from sos.scrub import Report, ScrubService
 from sos.stores.local import LocalStore
 from sos.tap.options import DaemonOptions, parameter
+from sos.tap.reload import Reloading
 from sos.tap.services import give_up
 from sos.tap.worker import Worker
 
@@ -70,6 +71,8 @@ def add_store(
     if worker is not None:
         worker.on_failure = store.turn_read_only
     StoreService(store, None if worker is None else worker.lock).setServiceParent(whole)
+    # Which would end the process, as who sends it to every daemon does not mean.
+    Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     if worker is not None and not worker.first:
         return store, None
     path, every = directory / "scrub.json", options["scrub-every"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
 from sos.errors import NoSpace, Unavailable
 from sos.stores.memory import MemoryStore
 from sos.stores.peers import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
 from tests.contract import content_id, put
-from tests.replicas import Recovering, a_with, body_for, replicated
+from tests.replicas import Recovering, a_with, body_for, grouped, replicated
 
 
 class TestAServerThatFails:
@@ -78,3 +80,56 @@ class TestAServerThatFails:
         more, its_id = body_for(full, other)
         await put(store, more)
         assert its_id in full.blobs
+
+    @ensureDeferred
+    async def test_one_that_is_configured_away_is_asked_no_more(self, reactor):
+        """Though what it was asked before fails only then."""
+        clock = Clock()
+        gone = Silent("gone")
+        store = replicated(reactor, [gone], clock=clock)
+        waiting = deferred(store.read("abc"))
+        store.configure(grouped([MemoryStore("new")]))
+        gone.fail()
+        with pytest.raises(Unavailable):
+            await waiting
+        clock.advance(1)
+        assert clock.getDelayedCalls() == []
+
+    @ensureDeferred
+    async def test_one_that_is_silent_is_waited_for_once(self, reactor):
+        """As long as its store does; after that for a second, when it is the last to ask."""
+        clock = Clock()
+        silent = Silent("silent")
+        store = replicated(reactor, [silent, MemoryStore("other")], clock=clock)
+        first = deferred(store.read("abc"))
+        clock.pump([0.5] * 18)
+        assert not first.called
+        silent.fail()
+        with pytest.raises(Unavailable):
+            await first
+        second = deferred(store.read("abc"))
+        clock.pump([0.1] * 9)
+        assert not second.called
+        clock.pump([0.1] * 3)
+        with pytest.raises(Unavailable, match="1 of 2"):
+            await second
+        store.stop()
+
+
+class Silent(MemoryStore):
+    """Does not answer, until it fails."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.waiting = []
+
+    async def read(self, id=None, span=None):
+        self.waiting.append(Deferred())
+        await self.waiting[-1]
+
+    status = stat = read
+
+    def fail(self):
+        for each in self.waiting:
+            if not each.called:
+                each.errback(Unavailable("it is gone"))

@@ -321,3 +321,28 @@ async def test_a_body_that_nobody_reads_is_let_go_of(reactor, span):
         await blob.body.aclose()
         while not requests[0].disconnected:
             await deferLater(reactor, 0)
+
+
+@pytest.mark.parametrize("early", [True, False])
+@ensureDeferred
+async def test_an_upload_that_is_given_up_lets_go_of_its_connection(reactor, early):
+    """Also one that was answered before it was sent, by an answer that is not all there yet."""
+    requests = []
+
+    def refuse(request):
+        requests.append(request)
+        if early:
+            request.setResponseCode(507)
+            request.setHeader(b"Content-Length", b"10")
+            request.write(b"0")
+
+    async with serving(refuse, reactor) as store:
+        writer = store.writer("abc", {}, 1_000_000)
+        await writer.write(b"x" * 1000)
+        await writer.write(b"x" * 1000)
+        while not requests:
+            await deferLater(reactor, 0)
+        await deferLater(reactor, 0.05)
+        writer.abort()
+        while not requests[0].disconnected:
+            await deferLater(reactor, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import maybeDeferred
 
 from sos.errors import Unavailable
@@ -140,3 +141,25 @@ def test_an_object_in_chunks_looks_like_any_other():
     assert b"content-length: 100000" in head
     assert b"x-sos" not in head
     assert kept.open == set()
+
+
+@pytest.mark.parametrize("range", [(), (b"Range: bytes=10-99999",)])
+def test_a_body_that_fails_at_once_is_answered_as_an_error(range):
+    """With nothing of what was to be said of the body; the next answer is where it belongs."""
+
+    class Failing(MemoryStore):
+        async def read(self, id, span=None):
+            async def nothing():
+                raise Unavailable("broke off")
+                yield
+
+            return evolve(await super().read(id, span), body=nothing())
+
+    store = Failing()
+    ask(Conversation(handler(UploadServer(store).app)), "POST", "/upload", body_of(100_000))
+    talk = Conversation(handler(DownloadServer(store).app))
+    fetch = request("GET", f"/fetch/{content_id(body_of(100_000))}", None, *range)
+    failed, missing = talk.answers(fetch + request("GET", "/fetch/abc"))
+    assert (failed.status, failed.json["error"]) == (503, "broke off")
+    assert not {b"cache-control", b"etag", b"content-range"} & failed.headers.keys()
+    assert missing.status == 404

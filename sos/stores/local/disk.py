@@ -12,6 +12,8 @@ from sos import ids
 from sos.errors import NoSpace, StoreUnusable
 from sos.stores.disk_errors import SyncFailed, is_full
 
+#: The file that says that a directory is a store.
+MARKER = "store.json"
 _MARKER = {"format": "sos-local-store", "version": 1}
 
 
@@ -35,7 +37,7 @@ class Layout:
 
         Raises :exc:`~sos.errors.StoreUnusable`.
         """
-        marker = self.root / "store.json"
+        marker = self.root / MARKER
         try:
             if marker.exists():
                 self._check_marker(marker.read_bytes())
