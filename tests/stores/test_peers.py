@@ -92,7 +92,8 @@ class TestAServerThatFails:
         gone.fail()
         with pytest.raises(Unavailable):
             await waiting
-        clock.advance(1)
+        clock.pump([FIRST_REST_SECONDS] * 3)
+        assert len(gone.waiting) == 1
         assert clock.getDelayedCalls() == []
 
     @ensureDeferred
