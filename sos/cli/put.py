@@ -176,7 +176,8 @@ async def put_all(
                 _complain(name, error)
 
     try:
-        await gatherResults([ensureDeferred(worker()) for _ in range(parallel)])
+        workers = [ensureDeferred(worker()) for _ in range(parallel)]
+        await gatherResults(workers, consumeErrors=True)
     except FirstError as error:
         error.subFailure.raiseException()
     return {name: done[name] for name in names if name in done}

@@ -98,6 +98,10 @@ def test_wrong_directories(place):
     assert place.sos("scrub --store none").returncode == 2
     assert place.sos("scrub --store foreign --rate fast").returncode == 2
     assert place.sos("import none --store new").returncode == 2
-    done = place.sos("scrub --store foreign")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    (place.directory / "empty").mkdir()
+    for directory in ("foreign", "empty"):
+        done = place.sos(f"scrub --store {directory}")
+        assert done.returncode == 1
+        assert b"is no store" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not list((place.directory / "empty").iterdir())  # it has not been made one

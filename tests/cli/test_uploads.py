@@ -296,3 +296,14 @@ class TestAll:
         assert done.result == {"a": "a", "d": "d"}
         told = capsys.readouterr().err.splitlines()
         assert told == [r"Error: b: no\nserver", "Error: c: Input/output error"]
+
+    def test_who_is_cancelled_ends(self):
+        """As by Ctrl-C: all of them, and that is what is told."""
+
+        async def work(name):
+            await Deferred()
+
+        done = deferred(put_all("abcde", work, 3))
+        done.cancel()
+        assert done.result.check(CancelledError)
+        done.addErrback(lambda _: None)

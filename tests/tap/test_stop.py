@@ -38,3 +38,19 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
         client.sendall(f"GET /blob/{content_id(body)} HTTP/1.0\r\n\r\n".encode())
         assert client.makefile("rb").read().endswith(body)
     assert not again.ended
+
+
+@pytest.mark.parametrize("kind", ["blob", "api"])
+def test_sighup_ends_nothing(place, kind):
+    """A daemon that has no configuration to read again says so, and goes on."""
+    ports = free_ports(1 if kind == "blob" else 2)
+    listening = (
+        f"--port {ports[0]}"
+        if kind == "blob"
+        else f"--api-host 127.0.0.1 --upload-port {ports[0]} --download-port {ports[1]}"
+    )
+    daemon = place.twistd(f"sos-{kind} {listening} --store data", *ports)
+    daemon.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "no configuration to read again" in daemon.log)
+    assert listens(ports[0])
+    assert not daemon.ended
