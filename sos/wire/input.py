@@ -20,8 +20,16 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_FIELDS = 200
 
 
+_BLANK_LINE = b"\r\n\r\n"
+
+
 class Input:
     """Makes requests of what a client sends, for *channel*.
+
+    What is answered does not depend on how the bytes were cut into reads.  The
+    parser tells what it has found, not where: so it is given pieces that end
+    where a head or a message does, and that hold no more than what can be
+    judged afterwards.
 
     :ivar in_head: whether the head of a request has begun, and not ended.
     :ivar body: what is being received, None between bodies.
@@ -36,35 +44,69 @@ class Input:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._silent_bytes = 0
-        self._progress = False
+        # Bytes of the body that are still to come: 0 in a head, None where
+        # the chunks will tell.
+        self._left: int | None = 0
+        # Bytes of a head, or of a line between chunks, that has not ended, and
+        # the last three of them.
+        self._unfinished = 0
+        self._tail = b""
+        self._in_chunk = False
+        self._trailer_bytes = 0
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
         """Take what came; raises :exc:`~sos.wire.heads.Refused` when it is no request."""
-        # The parser tells of a field, or of a chunk's extensions, when it has
-        # ended; what does not end has to be noticed too.
-        self._silent_bytes += len(data)
         while data:
-            try:
-                self._parser.feed_data(data)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                # No upgrade is offered, so the request is an ordinary one (RFC
-                # 9110, 7.8): its body follows, if it has one, and the next.
-                data = data[upgrade.args[0] :]
-                if self._upgrading:
-                    self._go_on_to_the_body()
-            except httptools.HttpParserError as error:
-                if isinstance(error.__context__, Refused):
-                    raise error.__context__ from None
-                raise Refused(400, str(error)) from None
-        if self._progress:
-            self._progress = False
-            self._silent_bytes = 0
-        elif self._silent_bytes > MAX_HEAD_BYTES:
-            raise Refused(431, f"something in the headers passes {MAX_HEAD_BYTES} bytes")
+            if self._left:
+                piece = data[: self._left]
+                self._left -= len(piece)
+                self._parse(piece)
+            else:
+                piece = data[: self._judged_at_once(data)]
+                self._unfinished += len(piece)
+                self._parse(piece)
+                if self._left is None:
+                    self._look_for_the_line(piece)
+                self._tail = piece[-3:] if self._unfinished else b""
+            data = data[len(piece) :]
+
+    def _judged_at_once(self, data: bytes) -> int:
+        """Return how much of *data*, of a head or of chunks, can be parsed in one go."""
+        room = MAX_HEAD_BYTES - self._unfinished
+        if not room:
+            if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
+                raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
+            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+        if self._in_chunk:  # up to the end of a line there is nothing but data
+            line = data.find(b"\n")
+            room += len(data) if line < 0 else line
+        seam = (self._tail + data[:3]).find(_BLANK_LINE) if self._tail else -1
+        if seam >= 0:
+            return min(seam + len(_BLANK_LINE) - len(self._tail), room)
+        blank = data.find(_BLANK_LINE)
+        return room if blank < 0 else min(blank + len(_BLANK_LINE), room)
+
+    def _look_for_the_line(self, piece: bytes) -> None:
+        """See how much of *piece*, the last of what came of the chunks, is a line between them."""
+        line = piece.rfind(b"\n")
+        if self._in_chunk:
+            self._unfinished = 0
+        elif line >= 0:
+            self._unfinished = len(piece) - 1 - line
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            # No upgrade is offered, so the request is an ordinary one (RFC
+            # 9110, 7.8): its body follows, if it has one, and the next.
+            if self._upgrading:
+                self._go_on_to_the_body()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, Refused):
+                raise error.__context__ from None
+            raise Refused(400, str(error)) from None
 
     def _go_on_to_the_body(self) -> None:
         """Have the body parsed that llhttp takes for another protocol."""
@@ -87,16 +129,12 @@ class Input:
     def on_message_begin(self) -> None:
         self._target = b""
         self._headers = []
-        self._head_bytes = 0
-        self._progress = True
+        self._trailer_bytes = 0
         self.in_head = True
         self._channel.begun()
 
     def on_url(self, part: bytes) -> None:
         self._target += part
-        if len(self._target) > MAX_HEAD_BYTES:
-            raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
-        self._count(len(part))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self._headers
@@ -107,15 +145,17 @@ class Input:
         headers.append((name, stripped))
         if len(headers) > MAX_FIELDS:
             raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
-        self._count(len(name) + len(value) + 4)
+        if self.body is not None:
+            self._trailer_bytes += len(name) + len(value)
+            if self._trailer_bytes > MAX_HEAD_BYTES:
+                raise Refused(431, f"the trailers pass {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
         self.in_head = False
         if self._upgrading:
             return
         headers, self._headers = self._headers, []  # what follows are trailers
-        self._head_bytes = 0
-        self._progress = True
+        self._unfinished = 0
         parser, channel = self._parser, self._channel
         method = parser.get_method()
         version = parser.get_http_version()
@@ -124,6 +164,8 @@ class Input:
         body = NO_BODY
         if length != 0:
             body = self.body = RequestBody(length, channel.send_continue, channel.regulate)
+            self._left = length
+            self._in_chunk = False
             self._upgrading = parser.should_upgrade()
             if length is None or length > SMALL_READ:
                 channel.transport.bufferSize = LARGE_READ
@@ -132,19 +174,16 @@ class Input:
 
     def on_body(self, piece: bytes) -> None:
         assert self.body is not None
-        self._progress = True
+        self._in_chunk = True
         self.body_bytes += len(piece)
         self.body.feed(piece)
 
+    def on_chunk_complete(self) -> None:
+        self._in_chunk = False
+
     def on_message_complete(self) -> None:
-        self._progress = True
         if self.body is not None and not self._upgrading:
             self.body.end()
             self.body = None
+            self._left = self._unfinished = 0
             self._channel.transport.bufferSize = SMALL_READ
-
-    def _count(self, size: int) -> None:
-        self._progress = True
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")

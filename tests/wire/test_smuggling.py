@@ -1057,6 +1057,33 @@ def test_what_never_ends(talk, recorder, start, endless, size):
     assert all(reached.body is None for reached in recorder.reached)
 
 
+CHUNKED = head(b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize("size", [1, 1000, MAX_HEAD_BYTES, 4 * MAX_HEAD_BYTES])
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        pytest.param(b"GET /", 414, id="target"),
+        pytest.param(b"GET / HTTP/1.1\r\nX-A: ", 431, id="field"),
+        # What breaks in a body is answered by the route that reads it.
+        pytest.param(CHUNKED + b"3;", 400, id="chunk"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\n0\r\nX-A:", 400, id="trailer"),
+    ],
+)
+def test_a_limit_is_the_same_however_the_bytes_are_cut(talk, start, status, size):
+    """What passes a limit is refused for that, whatever comes behind it in the same read."""
+    stream = start + b"a" * MAX_HEAD_BYTES + b"\x01" + b"a" * MAX_HEAD_BYTES
+    for position in range(0, len(stream), size):
+        talk.send(stream[position : position + size])
+    assert [answer.status for answer in parse_answers(talk.transport.value())] == [status]
+
+
+def test_a_field_that_does_not_end_is_refused_in_the_read_that_passes_the_limit(talk):
+    talk.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * MAX_HEAD_BYTES)
+    assert [answer.status for answer in parse_answers(talk.transport.value())] == [431]
+
+
 HALF = head(b"Content-Length: 10") + b"abcd"
 
 
