@@ -68,13 +68,13 @@ class Input:
                 self._parse(piece)
                 if self._left is None:
                     self._look_for_the_line(piece)
-                self._tail = piece[-3:] if self._unfinished else b""
+                self._tail = (self._tail + piece)[-3:] if self._unfinished else b""
             data = data[len(piece) :]
 
     def _judged_at_once(self, data: bytes) -> int:
         """Return how much of *data*, of a head or of chunks, can be parsed in one go."""
         room = MAX_HEAD_BYTES - self._unfinished
-        if not room:
+        if room <= 0:
             if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
                 raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
@@ -186,4 +186,5 @@ class Input:
             self.body.end()
             self.body = None
             self._left = self._unfinished = 0
+            self._in_chunk = False
             self._channel.transport.bufferSize = SMALL_READ

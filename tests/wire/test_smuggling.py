@@ -1079,6 +1079,17 @@ def test_a_limit_is_the_same_however_the_bytes_are_cut(talk, start, status, size
     assert [answer.status for answer in parse_answers(talk.transport.value())] == [status]
 
 
+@pytest.mark.parametrize("size", [1000, 4 * MAX_HEAD_BYTES])
+def test_the_limit_of_a_head_is_the_same_behind_a_body(talk, size):
+    stream = (
+        head(b"Content-Length: 3") + b"abc" + b"GET / HTTP/1.1\r\nX-A: " + b"a" * 2 * MAX_HEAD_BYTES
+    )
+    stream += b"\r\nX-B: b\r\n\r\n"
+    for position in range(0, len(stream), size):
+        talk.send(stream[position : position + size])
+    assert [answer.status for answer in parse_answers(talk.transport.value())] == [200, 431]
+
+
 def test_a_field_that_does_not_end_is_refused_in_the_read_that_passes_the_limit(talk):
     talk.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * MAX_HEAD_BYTES)
     assert [answer.status for answer in parse_answers(talk.transport.value())] == [431]
