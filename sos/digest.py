@@ -153,3 +153,19 @@ class PartitionDigest:
     def with_blob(self, size: int, sum: int) -> PartitionDigest:
         """Return this digest with one more blob, of *size* bytes and record sum *sum*."""
         return PartitionDigest(self.count + 1, self.bytes + size, (self.sum + sum) % _SUM_MODULUS)
+
+    def without_blob(self, size: int, sum: int) -> PartitionDigest:
+        """Return this digest without one of its blobs, as for :meth:`with_blob`."""
+        return PartitionDigest(self.count - 1, self.bytes - size, (self.sum - sum) % _SUM_MODULUS)
+
+
+@frozen
+class BlobDigest:
+    """What is told of one blob, to compare its copies.
+
+    :param size: of its body, in bytes.
+    :param version: of its metadata, see :func:`sos.metadata.version`.
+    """
+
+    size: int
+    version: str

@@ -17,7 +17,7 @@ import attrs
 from attrs import field, frozen
 from zope.interface import Attribute, Interface
 
-from sos.digest import PartitionDigest
+from sos.digest import BlobDigest, PartitionDigest
 from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
@@ -138,8 +138,9 @@ class IBlobWriter(Interface):
         """Make the blob durable, and only then return its id and size.
 
         A blob that the store holds already is a success, and keeps the
-        metadata and the time that it has; an object and its manifest, see
-        :mod:`sos.manifest`, are one blob.  Raises Incomplete when the body is
+        metadata and the time that it has.  An object and its manifest, see
+        :mod:`sos.manifest`, are one blob: the object itself takes the place of
+        its manifest, and no manifest that of the object.  Raises Incomplete when the body is
         not of the size announced, Mismatch when it does not hash to its
         content id or, where the metadata marks it, is not its manifest,
         Conflict when an opaque name holds other bytes, and NoSpace, ReadOnly
@@ -197,14 +198,46 @@ class IBlobStore(Interface):
         """Tell how the store is doing.  Raises Unavailable."""
 
 
-class IDigestedStore(IBlobStore):
-    """A store that can tell in short what it holds, to be compared with others."""
+class IReplicaStore(IBlobStore):
+    """A store that can be one of several which are to hold the same.
+
+    A server of the original system is asked in vain for any of this: then
+    NotFound is raised, by all but ``release``.
+    """
 
     async def digests() -> dict[str, PartitionDigest]:
         """Return the digest of each partition that holds anything, by its name.
 
-        Raises Unavailable, and NotFound when a server of the original system
-        is asked, which keeps none.
+        Raises Unavailable.
+        """
+
+    async def blob_digests(partition: str) -> dict[str, BlobDigest]:
+        """Return what each blob of *partition* is, by id.  Raises Unavailable."""
+
+    async def settle(id: str, metadata: Metadata) -> None:
+        """Take *metadata* for that of a blob, when its version comes first.
+
+        See :func:`sos.metadata.version`: two stores that are told of each
+        other's end with the same.  It is durable on return.  Raises NotFound
+        when there is no such blob, Conflict when one of them is the object and
+        the other its manifest, NoSpace, ReadOnly or Unavailable.
+        """
+
+    async def lease(seconds: float) -> str:
+        """Return a token that allows drops for *seconds*, at most 300.
+
+        It is given to one at a time.  Raises Conflict while another is valid,
+        NoSpace, ReadOnly or Unavailable.
+        """
+
+    async def release(token: str) -> None:
+        """Give a lease back, valid or not.  Raises NoSpace, ReadOnly or Unavailable."""
+
+    async def drop(id: str, token: str) -> None:
+        """Remove a blob, durably; one that is not there is a success.
+
+        Raises Conflict unless *token* is that of the lease, NoSpace, ReadOnly
+        or Unavailable.
         """
 
 
@@ -217,7 +250,7 @@ class Member:
     :param weight: how much it should keep, relative to its fellows.
     """
 
-    store: IBlobStore
+    store: IReplicaStore
     readonly: bool = False
     preferred: bool = False
     weight: float = 1.0

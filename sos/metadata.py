@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 
 from sos.errors import InvalidMetadata
@@ -127,6 +128,15 @@ def encode(metadata: Metadata) -> bytes:
     if not metadata:
         return b"{}"
     return json.dumps(dict(metadata), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def version(metadata: Metadata) -> str:
+    """Return what orders the copies of a blob which differ in their metadata.
+
+    The copy whose version is lower is to be had everywhere: first those that
+    are the object itself, then those that are its manifest.
+    """
+    return ("1" if MARK in metadata else "0") + sha256(encode(metadata)).hexdigest()
 
 
 def decode(data: bytes) -> dict[str, str]:

@@ -12,13 +12,13 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
-from sos.digest import PartitionDigest, record_sum
+from sos.digest import BlobDigest, PartitionDigest, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
 from sos.ids import partition, sort_key
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IDigestedStore
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IReplicaStore
 from sos.manifest import MARK, Chunk, Manifest
 from sos.manifest import encode as encode_manifest
-from sos.metadata import EMPTY, Metadata, encode
+from sos.metadata import EMPTY, Metadata, encode, version
 from sos.transfer import transfer
 
 SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
@@ -315,35 +315,76 @@ class ManifestContract:
             await put(store, text, id)
         assert await store.listing() == []
 
-    @pytest.mark.parametrize("size", [5000, 100_000])
+    @pytest.mark.parametrize(("size", "chunk_size"), [(5000, 1000), (100_000, 1000), (100_000, 30)])
     @pytest.mark.parametrize("first", ["object", "manifest"])
     @ensureDeferred
-    async def test_an_object_and_its_manifest_are_the_same_blob(self, store, first, size):
-        """Whichever comes second is a success, and leaves the first as it is."""
+    async def test_an_object_and_its_manifest_are_the_same_blob(
+        self, store, first, size, chunk_size
+    ):
+        """Whichever comes second is a success; the object takes its manifest's place."""
         body = body_of(size)
-        id, text, metadata = manifest_of(body, 1000)
+        id, text, metadata = manifest_of(body, chunk_size)
+        await put(store, b"a neighbour", "neighbour")
         both = [(text, metadata), (body, {"X-Name": "m"})]
         if first == "object":
             both.reverse()
-        (held, kept), (other, ignored) = both
-        await put(store, held, id, kept)
-        info = await put(store, other, id, ignored)
-        assert (info.id, info.size) == (id, len(other))
-        blob = await store.read(id)
-        assert blob.info.metadata == kept
-        assert await content(blob) == held
-        another = manifest_of(body, 700)[1]
-        await put(store, another, id, metadata)
-        assert await content(await store.read(id)) == held
+        await put(store, both[0][0], id, both[0][1])
+        info = await put(store, both[1][0], id, both[1][1])
+        assert (info.id, info.size) == (id, len(both[1][0]))
+        kept = {"X-Name": "m" if first == "object" else "n"}
 
+        async def look():
+            blob = await store.read(id)
+            assert (blob.info.size, blob.info.metadata) == (size, kept)
+            assert await content(blob) == body
+            assert sorted(await store.listing()) == sorted([id, "neighbour"])
+            digest = PartitionDigest().with_blob(size, record_sum(id, encode(kept)))
+            assert (await store.digests())[partition(id)] == digest
 
-class DigestContract:
-    """Inherit as well, where a store tells digests."""
+        await look()
+        await put(store, manifest_of(body, 700)[1], id, metadata)
+        await put(store, body, id)
+        await look()
 
     @ensureDeferred
-    async def test_it_provides_digests(self, store):
+    async def test_a_manifest_leaves_another_where_it_is(self, store):
+        """Each says what the object is."""
+        body = body_of(5000)
+        id, text, metadata = manifest_of(body, 1000)
+        await put(store, text, id, metadata)
+        await put(store, manifest_of(body, 700)[1], id, metadata)
+        assert await content(await store.read(id)) == text
+
+    @ensureDeferred
+    async def test_a_manifest_is_never_settled_to_be_the_object(self, store):
+        """Nor the other way round: metadata alone cannot make one of the other."""
+        body = body_of(5000)
+        id, text, metadata = manifest_of(body, 1000)
+        await put(store, text, id, metadata)
+        await put(store, body, "object")
+        for name, wrong in (
+            (id, {}),
+            (id, {MARK: "4999"}),
+            ("object", {MARK: "5000"}),
+        ):
+            with pytest.raises(Conflict):
+                await store.settle(name, wrong)
+        assert (await store.stat(id)).metadata == metadata
+        await store.settle(id, lower := {MARK: "5000", "X-Name": "another"})
+        first = min(lower, metadata, key=version)
+        assert (await store.stat(id)).metadata == first
+        assert (await store.blob_digests(partition(id)))[id] == BlobDigest(
+            len(text), version(first)
+        )
+
+
+class ReplicaContract:
+    """Inherit as well, where a store can be one of several that hold the same."""
+
+    @ensureDeferred
+    async def test_it_is_a_replica(self, store):
         """With the arguments that they should have."""
-        assert verifyObject(IDigestedStore, store)
+        assert verifyObject(IReplicaStore, store)
 
     @ensureDeferred
     async def test_digests_follow_from_what_is_stored(self, store):
@@ -361,3 +402,85 @@ class DigestContract:
         with pytest.raises(Conflict):
             await put(store, b"other", "name1")
         assert await store.digests() == expected
+        for name in expected:
+            told = await store.blob_digests(name)
+            assert len(told) == expected[name].count
+            assert sum(each.size for each in told.values()) == expected[name].bytes
+            for id, each in told.items():
+                assert each.version == version((await store.stat(id)).metadata)
+        assert await store.blob_digests(next(n for n in ("000", "001") if n not in expected)) == {}
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_stores_that_are_told_of_each_other_agree(self, store, size):
+        """The metadata whose version comes first stays, whoever tells of it, and how often."""
+        body = body_of(size)
+        candidates = [{}, {"X-A": "1"}, {"X-A": "2", "X-Mime-Type": "text/plain"}]
+        first = min(candidates, key=version)
+        for n, kept in enumerate(candidates):
+            await put(store, body, f"name{n}", kept)
+            for told in (*candidates, *candidates):
+                await store.settle(f"name{n}", told)
+                known = (await store.stat(f"name{n}")).metadata
+                assert version(known) <= version(told)
+            blob = await store.read(f"name{n}")
+            assert blob.info.metadata == first
+            assert await content(blob) == body
+            digest = PartitionDigest().with_blob(size, record_sum(f"name{n}", encode(first)))
+            assert (await store.digests())[partition(f"name{n}")] == digest
+        with pytest.raises(NotFound):
+            await store.settle("missing", {})
+
+    @pytest.mark.parametrize("size", [0, 10, 100_000])
+    @ensureDeferred
+    async def test_who_has_the_lease_can_drop_a_blob(self, store, size):
+        """And nobody else; the blob can be stored again."""
+        body = body_of(size)
+        id = (await put(store, body)).id
+        await put(store, b"another", "name")
+        before = await store.digests()
+        with pytest.raises(Conflict):
+            await store.drop(id, "0" * 32)
+        token = await store.lease(60)
+        with pytest.raises(Conflict):
+            await store.drop(id, "0" * 32)
+        assert await content(await store.read(id)) == body
+        await store.drop(id, token)
+        for ask in (store.stat(id), store.read(id)):
+            with pytest.raises(NotFound):
+                await ask
+        assert await store.listing() == ["name"]
+        assert list(await store.digests()) == [partition("name")]
+        await store.drop(id, token)
+        await put(store, body)
+        assert await content(await store.read(id)) == body
+        assert await store.digests() == before
+
+    @ensureDeferred
+    async def test_one_at_a_time_has_the_lease(self, store):
+        """Until it is given back, or has ended."""
+        token = await store.lease(60)
+        with pytest.raises(Conflict):
+            await store.lease(60)
+        await store.release("another")
+        with pytest.raises(Conflict):
+            await store.lease(60)
+        await store.release(token)
+        await put(store, b"something", "name")
+        with pytest.raises(Conflict):
+            await store.drop("name", token)
+        other = await store.lease(60)
+        assert other != token
+        with pytest.raises(Conflict):
+            await store.drop("name", token)
+        await store.drop("name", other)
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_a_blob_that_is_read_can_be_dropped(self, store, size):
+        """Who has begun to read it reads it to its end."""
+        body = body_of(size)
+        id = (await put(store, body)).id
+        blob = await store.read(id)
+        await store.drop(id, await store.lease(60))
+        assert await content(blob) == body

@@ -7,14 +7,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from sos.errors import Unavailable
-from sos.interfaces import Blob, IBlobStore, IBlobWriter
+from sos.interfaces import Blob, IBlobWriter, IReplicaStore
 from sos.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.transfer import transfer
 
 
-@implementer(IBlobStore)
+@implementer(IReplicaStore)
 class FailingStore:
     """Fails with *error*, at once or (``when="commit"``) at the end of an upload."""
 
@@ -33,6 +33,24 @@ class FailingStore:
         return _FailingWriter(self)
 
     async def listing(self, after=None, limit=None, partition=None):
+        raise self.error
+
+    async def digests(self):
+        raise self.error
+
+    async def blob_digests(self, partition):
+        raise self.error
+
+    async def settle(self, id, metadata):
+        raise self.error
+
+    async def lease(self, seconds):
+        raise self.error
+
+    async def release(self, token):
+        raise self.error
+
+    async def drop(self, id, token):
         raise self.error
 
     async def status(self):

@@ -22,9 +22,14 @@ def grouped(*groups):
     }
 
 
-def replicated(reactor, *groups, acknowledged=1, wanted=1, clock=None):
-    copying = Copying(acknowledged, wanted)
-    return ReplicatedStore(grouped(*groups), threads_of(reactor), clock or reactor, copying=copying)
+def replicated(reactor, *groups, acknowledged=1, wanted=1, clock=None, hints=None):
+    return ReplicatedStore(
+        grouped(*groups),
+        threads_of(reactor),
+        clock or reactor,
+        copying=Copying(acknowledged, wanted),
+        hints=hints,
+    )
 
 
 class Gate(MemoryStore):

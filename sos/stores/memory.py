@@ -9,18 +9,20 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from sos import ids
-from sos.digest import PartitionDigest, body_digest, record_sum
+from sos import lease as leases
+from sos.digest import BlobDigest, PartitionDigest, body_digest, record_sum
 from sos.errors import Conflict, NotFound
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
     BlobInfo,
     IBlobWriter,
-    IDigestedStore,
+    IReplicaStore,
     Span,
     StoreStatus,
 )
-from sos.metadata import EMPTY, Metadata, encode
+from sos.manifest import MARK
+from sos.metadata import EMPTY, Metadata, encode, version
 
 
 @frozen
@@ -30,7 +32,7 @@ class _Stored:
     hash: bytes
 
 
-@implementer(IDigestedStore)
+@implementer(IReplicaStore)
 class MemoryStore:
     """Keeps blobs for as long as it lives.
 
@@ -48,6 +50,7 @@ class MemoryStore:
         self.algorithm = algorithm
         self.now = now
         self.blobs: dict[str, _Stored] = {}
+        self._lease: leases.Lease | None = None
 
     async def stat(self, id: str) -> BlobInfo:
         return self._stored(id).info
@@ -81,6 +84,32 @@ class MemoryStore:
             found[ids.partition(id)] = before.with_blob(len(stored.body), sum)
         return found
 
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        return {
+            id: BlobDigest(len(stored.body), version(stored.info.metadata))
+            for id, stored in self.blobs.items()
+            if ids.partition(id) == partition
+        }
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        stored = self._stored(id)
+        if stored.info.metadata.get(MARK) != metadata.get(MARK):
+            raise Conflict(f"of {id} one is the object, and one its manifest")
+        if version(metadata) < version(stored.info.metadata):
+            self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))
+
+    async def lease(self, seconds: float) -> str:
+        self._lease = leases.grant(self._lease, seconds, self.now())
+        return self._lease.token
+
+    async def release(self, token: str) -> None:
+        if self._lease is not None and self._lease.token == token:
+            self._lease = None
+
+    async def drop(self, id: str, token: str) -> None:
+        leases.check(self._lease, token, self.now())
+        self.blobs.pop(id, None)
+
     async def status(self) -> StoreStatus:
         size = sum(len(stored.body) for stored in self.blobs.values())
         return StoreStatus(writable=True, blobs=len(self.blobs), size=size)
@@ -108,17 +137,18 @@ class _MemoryWriter:
 
     async def commit(self) -> BlobInfo:
         id = self._digest.verified_id()
-        held = self._store.blobs.get(id)
-        if held is None:
-            info = BlobInfo(id, self._digest.size, dict(self._metadata), self._store.now())
-            held = _Stored(info, b"".join(self._pieces), self._digest.value())
-            self._store.blobs[id] = held
-        elif held.hash != self._digest.value():
-            if ids.algorithm(id) is None:
-                raise Conflict(f"the name {id} is taken by other bytes")
-            # The object itself is held for its manifest, or the other way round.
-            return evolve(held.info, size=self._digest.size)
-        return held.info
+        info = BlobInfo(id, self._digest.size, dict(self._metadata), self._store.now())
+        new = _Stored(info, b"".join(self._pieces), self._digest.value())
+        held = self._store.blobs.setdefault(id, new)
+        if held.hash == new.hash:
+            return held.info
+        if ids.algorithm(id) is None:
+            raise Conflict(f"the name {id} is taken by other bytes")
+        if MARK in self._metadata:  # which the object itself, or another manifest, stands for
+            return evolve(held.info, size=info.size)
+        kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
+        self._store.blobs[id] = evolve(new, info=evolve(info, metadata=kept))
+        return self._store.blobs[id].info
 
     def abort(self) -> None:
         self._pieces.clear()

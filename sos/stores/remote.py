@@ -6,28 +6,31 @@ listing comes whole.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import urlencode
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import PartitionDigest, body_digest
+from sos.digest import BlobDigest, PartitionDigest, body_digest
 from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
     BlobInfo,
     IBlobWriter,
-    IDigestedStore,
+    IReplicaStore,
     Pieces,
     Span,
     StoreStatus,
 )
+from sos.lease import LEASE
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
@@ -35,13 +38,18 @@ from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
-from sos.wire.client import ResponseBody
+from sos.wire.client import ANSWER_SECONDS, ResponseBody
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
+# Of one partition: half a million blobs.
+_MOST_OF_PARTITION = 64 * 1024 * 1024
+
+_VERSION = re.compile("[01][0-9a-f]{64}")
+_TOKEN = re.compile("[0-9A-Za-z]{1,100}")
 
 
-@implementer(IDigestedStore)
+@implementer(IReplicaStore)
 class RemoteStore:
     """The blobs of a server.
 
@@ -147,6 +155,40 @@ class RemoteStore:
         except (AttributeError, TypeError, ValueError, OverflowError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        found = await self._exchange.document("GET", f"/digests/{partition}", _MOST_OF_PARTITION)
+        try:
+            return {
+                _in(partition, id): _blob_digest(size, version)
+                for id, (size, version) in found.items()
+            }
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        await self._done(self._exchange.send("PATCH", self._path + id, metadata, b""))
+
+    async def lease(self, seconds: float) -> str:
+        found = await self._exchange.document("POST", f"/lease?seconds={int(seconds)}")
+        try:
+            if _TOKEN.fullmatch(found["lease"]):
+                return str(found["lease"])
+        except (KeyError, TypeError):
+            pass
+        raise Unavailable(f"{self.name} gave a lease that is none")
+
+    async def release(self, token: str) -> None:
+        await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
+
+    async def drop(self, id: str, token: str) -> None:
+        await self._done(self._exchange.send("DELETE", self._path + id, {LEASE: token}))
+
+    async def _done(self, sent: Deferred[Response]) -> None:
+        """Wait until what was sent is answered with a 200."""
+        sent.addTimeout(ANSWER_SECONDS, self._exchange.clock)
+        response = await self._exchange.answered(sent)
+        await gather(ResponseBody(response, self._exchange.clock), 1024)
+
     async def status(self) -> StoreStatus:
         try:
             found = await self._exchange.document("GET", "/status")
@@ -172,6 +214,18 @@ class RemoteStore:
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)
+
+
+def _in(partition: str, id: str) -> str:
+    if ids.partition(ids.check(id)) != partition:
+        raise ValueError(f"{id} is of another partition")
+    return id
+
+
+def _blob_digest(size: int, version: str) -> BlobDigest:
+    if type(size) is not int or size < 0 or not _VERSION.fullmatch(version):
+        raise ValueError(f"{size!r:.80} and {version!r:.80}")
+    return BlobDigest(size, version)
 
 
 class _Part:

@@ -71,6 +71,8 @@ class ReplicatedStore:
     :param algorithm: the hash of new content ids.
     :param locations: of blobs that are not where they belong; its own, if it
         is given none.
+    :param hints: where groups and partitions are noted of which a copy was not
+        made, or not where it belongs.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class ReplicatedStore:
         algorithm: str = ids.DEFAULT_ALGORITHM,
         copying: Copying = Copying(),
         locations: Locations | None = None,
+        hints: set[tuple[str, str]] | None = None,
     ) -> None:
         self.name = "replicated"
         self._run_in_thread = run_in_thread
@@ -92,6 +95,7 @@ class ReplicatedStore:
         self._members = Members(groups, {}, clock)
         self._locations = locations or Locations()
         self._background = Background()
+        self._hints = set() if hints is None else hints
 
     def configure(self, groups: Groups) -> None:
         """Go on with *groups*; a server that stays keeps what is known of it."""
@@ -177,6 +181,7 @@ class ReplicatedStore:
             await copy(await source.attempt(source.store.read(id)), target.store)
         except SOSError as error:
             _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
+            self._hints.add((target.group, ids.partition(id)))
         else:
             _log.info("{id} was missing on {to}, and copied there", id=id, to=target.name)
 
@@ -198,13 +203,20 @@ class ReplicatedStore:
             lambda: self._background.admits(whole.size),
             self._deadlines,
         )
-        copies.ended.addCallback(lambda _: whole.close())
+        copies.ended.addCallback(lambda _: self._placed(whole, copies.made))
         info = await copies.acknowledged
         if not copies.ended.called:
             self._background.add(whole.size, copies.ended, copies.stop)
         if copies.made[0] not in self._members.belonging(whole.id, self._copying.wanted):
             self._locations.remember(whole.id, copies.made[0].name)
         return info
+
+    def _placed(self, whole: Spooled, made: Sequence[Peer]) -> None:
+        whole.close()
+        belonging = self._members.belonging(whole.id, self._copying.wanted)
+        if not set(belonging) <= set(made):
+            groups = {peer.group for peer in made}
+            self._hints.update((group, ids.partition(whole.id)) for group in groups)
 
     # The whole of it.
 

@@ -8,8 +8,10 @@ import attrs
 from klein import Klein
 
 from sos import ids
+from sos import metadata as metadata_format
 from sos.errors import InvalidRequest
-from sos.interfaces import IDigestedStore
+from sos.interfaces import IReplicaStore
+from sos.lease import LEASE, MAX_SECONDS
 from sos.manifest import MARK
 from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_json
@@ -31,7 +33,7 @@ class BlobServer:
 
     def __init__(
         self,
-        store: IDigestedStore,
+        store: IReplicaStore,
         max_size: int | None = None,
         status: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
     ) -> None:
@@ -72,7 +74,7 @@ class BlobServer:
         if partition is not None:
             ids.check_partition(partition)
         # Page by page, so that memory does not grow with what is stored.
-        size = MAX_PAGE if limit is None else _page_size(limit)
+        size = MAX_PAGE if limit is None else _number("limit", limit, MAX_PAGE)
         page = await self._store.listing(after, size, partition)
         request.setHeader(b"Content-Type", b"application/json")
         if limit is not None and len(page) == size:
@@ -97,6 +99,41 @@ class BlobServer:
             {name: (each.count, each.bytes, f"{each.sum:032x}") for name, each in found.items()},
         )
 
+    @app.route("/digests/<partition>", methods=["GET"])
+    async def blob_digests(self, request: Request, partition: str) -> bytes:
+        """Tell of each blob of a partition its size, and the version of its metadata."""
+        found = await self._store.blob_digests(ids.check_partition(partition))
+        return answer_json(request, {id: (each.size, each.version) for id, each in found.items()})
+
+    @app.route("/blob/<id>", methods=["PATCH"])
+    async def settle(self, request: Request, id: str) -> bytes:
+        """Take the X-* headers for those of *id*, when they come before what is stored."""
+        metadata = metadata_format.from_headers(request.received_headers, (MARK,))
+        await self._store.settle(ids.check(id), metadata)
+        return answer_json(request, {"id": id, "status": "OK"})
+
+    @app.route("/lease", methods=["POST"])
+    async def lease(self, request: Request) -> bytes:
+        """Give the right to drop blobs for so many ``seconds``, to one at a time."""
+        seconds = _number("seconds", _argument(request, b"seconds") or "", MAX_SECONDS)
+        token = await self._store.lease(seconds)
+        return answer_json(request, {"lease": token, "seconds": seconds})
+
+    @app.route("/lease/<token>", methods=["DELETE"])
+    async def release(self, request: Request, token: str) -> bytes:
+        """Take a lease back, whether or not it is valid."""
+        await self._store.release(token)
+        return answer_json(request, {"status": "OK"})
+
+    @app.route("/blob/<id>", methods=["DELETE"])
+    async def drop(self, request: Request, id: str) -> bytes:
+        """Remove the copy of *id*, for who has the lease."""
+        token = request.getHeader(LEASE.lower().encode("ascii"))
+        if token is None:
+            raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
+        await self._store.drop(ids.check(id), token.decode("latin-1"))
+        return answer_json(request, {"id": id, "status": "OK"})
+
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
         """Tell how the store is doing, and what its scrub has found."""
@@ -120,8 +157,8 @@ def _next_page(last: str, limit: int, partition: str | None) -> bytes:
     return f'</blobs?{query}>; rel="next"'.encode("ascii")
 
 
-def _page_size(text: str) -> int:
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PAGE))
-    if not (digits and 1 <= int(text) <= MAX_PAGE):
-        raise InvalidRequest(f"limit={text[:20]!r} is not a number from 1 to {MAX_PAGE}")
+def _number(name: str, text: str, most: int) -> int:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not (digits and 1 <= int(text) <= most):
+        raise InvalidRequest(f"{name}={text[:20]!r} is not a number from 1 to {most}")
     return int(text)

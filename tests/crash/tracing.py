@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,16 +42,24 @@ class Outcome:
         return [line.split()[1] for line in self.lines if line.startswith("ACK ")]
 
     @property
+    def gone(self) -> list[str]:
+        return [line.split()[1] for line in self.lines if line.startswith("GONE ")]
+
+    @property
     def errors(self) -> list[str]:
         return [line.split()[1] for line in self.lines if line.startswith("ERR ")]
 
 
 def run(
-    directory: Path, sizes: list[int], *strace: str, when: str = "after", log: Path | None = None
+    directory: Path,
+    actions: Sequence[int | str],
+    *strace: str,
+    when: str = "after",
+    log: Path | None = None,
 ) -> Outcome:
-    """Let the victim store bodies of *sizes*, traced from when it is ready."""
+    """Let the victim take *actions*, traced from when it is ready."""
     victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.victim", str(directory), when, *map(str, sizes)],
+        [sys.executable, "-m", "tests.crash.victim", str(directory), when, *map(str, actions)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
@@ -78,14 +87,16 @@ def run(
     return Outcome(output.splitlines(), victim.returncode == -9)
 
 
-def calls_of(directory: Path, sizes: list[int], when: str = "after") -> list[tuple[str, int]]:
-    """Return each system call that storing *sizes* makes: its name, and which of that name.
+def calls_of(
+    directory: Path, actions: Sequence[int | str], when: str = "after"
+) -> list[tuple[str, int]]:
+    """Return each system call that *actions* make: its name, and which of that name.
 
     Calls are counted in each thread by itself, as strace does.
     """
     log = directory.with_suffix(".log")
-    outcome = run(directory, sizes, "-e", f"trace={CALLS}", when=when, log=log)
-    assert len(outcome.acknowledged) == len(sizes), outcome
+    outcome = run(directory, actions, "-e", f"trace={CALLS}", when=when, log=log)
+    assert len(outcome.acknowledged) + len(outcome.gone) == len(actions), outcome
     most: Counter[str] = Counter()
     threads: dict[str, Counter[str]] = {}
     for line in log.read_text().splitlines():

@@ -20,8 +20,8 @@ from sos.stores.local import LocalStore
 from sos.stores.local.record import Encoded
 from sos.transfer import transfer
 from tests.contract import (
-    DigestContract,
     ManifestContract,
+    ReplicaContract,
     StoreContract,
     body_of,
     content,
@@ -31,13 +31,13 @@ from tests.contract import (
 )
 
 
-class TestLocalStore(StoreContract, DigestContract, ManifestContract):
+class TestLocalStore(StoreContract, ReplicaContract, ManifestContract):
     @pytest.fixture
     def store(self, local_store):
         return local_store
 
 
-class TestLocalStoreWithoutFsync(StoreContract, DigestContract):
+class TestLocalStoreWithoutFsync(StoreContract, ReplicaContract):
     @pytest.fixture
     def store(self, tmp_path, reactor):
         store = LocalStore(tmp_path / "store", reactor, durable=False)

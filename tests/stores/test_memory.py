@@ -3,10 +3,10 @@
 import pytest
 
 from sos.stores.memory import MemoryStore
-from tests.contract import DigestContract, ManifestContract, StoreContract
+from tests.contract import ManifestContract, ReplicaContract, StoreContract
 
 
-class TestMemoryStore(StoreContract, DigestContract, ManifestContract):
+class TestMemoryStore(StoreContract, ReplicaContract, ManifestContract):
     @pytest.fixture
     def store(self):
         return MemoryStore()

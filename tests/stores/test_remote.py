@@ -21,8 +21,8 @@ from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
 from tests.contract import (
-    DigestContract,
     ManifestContract,
+    ReplicaContract,
     StoreContract,
     body_of,
     content,
@@ -32,7 +32,7 @@ from tests.contract import (
 from tests.servers import remote_store, serving
 
 
-class TestRemoteStore(StoreContract, DigestContract, ManifestContract):
+class TestRemoteStore(StoreContract, ReplicaContract, ManifestContract):
     @async_yield_fixture
     async def store(self, reactor):
         async with serving(handler(BlobServer(MemoryStore()).app), reactor) as store:

@@ -8,6 +8,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
 from sos.errors import Conflict, NoSpace, Unavailable
+from sos.ids import partition
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.stores.peers import SLOW_SECONDS
@@ -199,3 +200,44 @@ class TestAcknowledgement:
         store.stop()
         slow.open()
         assert not slow.blobs
+
+
+class TestWhatReplicationIsTold:
+    @ensureDeferred
+    async def test_nothing_while_all_goes_well(self, reactor):
+        hints = set()
+        store = replicated(reactor, [MemoryStore("a"), MemoryStore("b")], wanted=2, hints=hints)
+        await put(store, b"x")
+        assert hints == set()
+
+    @ensureDeferred
+    async def test_where_a_copy_is_missing_or_not_where_it_belongs(self, reactor):
+        """The group and the partition."""
+        a, b, down, hints = MemoryStore("a"), MemoryStore("b"), FailingStore("down"), set()
+        store = replicated(reactor, [a, b, down], wanted=2, hints=hints)
+        body, id = body_for(down, b, a)
+        await put(store, body)
+        assert hints == {("group0", partition(id))}
+
+    @ensureDeferred
+    async def test_where_a_group_has_failed_as_a_whole(self, reactor):
+        """The group that has the copy now."""
+        down, b, hints = FailingStore("down"), MemoryStore("b"), set()
+        store = replicated(reactor, [down], [b], hints=hints)
+        ids = [(await put(store, body_of(10, seed))).id for seed in range(20)]
+        assert ids
+        assert {group for group, _ in hints} == {"group1"}
+
+    @ensureDeferred
+    async def test_what_was_found_missing_and_could_not_be_mended(self, reactor):
+        a, full, hints = MemoryStore("a"), FullStore("full"), set()
+        store = replicated(reactor, [a, full], wanted=2, hints=hints)
+        body, id = body_for(full, a)
+        await put(a, body)
+        assert await content(await store.read(id)) == body
+        assert hints == {("group0", partition(id))}
+
+
+class FullStore(MemoryStore):
+    def writer(self, id=None, metadata=None, size=None):
+        raise NoSpace("full")

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos.errors import NoSpace, ReadOnly, Unavailable
+from sos.ids import partition
+from sos.metadata import version
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
@@ -288,9 +290,53 @@ def test_a_path_that_is_none(ask, path):
 
 def test_a_method_that_is_none(ask):
     """405, and the ones that are."""
-    answer = ask("DELETE", "/blob/abc")
+    answer = ask("TRACE", "/blob/abc")
     assert answer.status == 405
-    assert set(answer.headers[b"allow"].split(b", ")) == {b"GET", b"HEAD", b"POST", b"PUT"}
+    allowed = {b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT"}
+    assert set(answer.headers[b"allow"].split(b", ")) == allowed
+
+
+def test_the_blobs_of_a_partition_are_told(ask, store):
+    """By id, the size and the version of each."""
+    body = body_of(100)
+    id = content_id(body)
+    ask("POST", f"/blob/{id}", body, b"X-A: 1")
+    told = ask("GET", f"/digests/{partition(id)}").json
+    assert told == {id: [100, version({"X-A": "1"})]}
+    assert ask("GET", "/digests/nil").status == 400
+
+
+def test_metadata_is_settled(ask, store):
+    """By that of the headers which comes first."""
+    first, second = sorted(({"X-A": "1"}, {"X-A": "2"}), key=version)
+    ask("POST", "/blob/a", b"", f"X-A: {second['X-A']}".encode())
+    answer = ask("PATCH", "/blob/a", b"", f"X-A: {first['X-A']}".encode())
+    assert (answer.status, answer.json) == (200, {"id": "a", "status": "OK"})
+    assert store.blobs["a"].info.metadata == first
+    assert ask("PATCH", "/blob/b", b"").status == 404
+    assert ask("PATCH", "/blob/a", b"", b"X-Sos-Manifest: 1").status == 409
+    assert ask("PATCH", "/blob/a", b"", b"X-A: " + b"a" * 5000).status == 400
+
+
+def test_a_copy_is_dropped_for_who_has_the_lease(ask, store):
+    """400 for who shows none, 409 for one that is not valid."""
+    ask("POST", "/blob/a", b"abc")
+    token = ask("POST", "/lease?seconds=60").json["lease"]
+    assert ask("POST", "/lease?seconds=60").status == 409
+    assert ask("DELETE", "/blob/a").status == 400
+    assert ask("DELETE", "/blob/a", None, b"X-Sos-Lease: other").status == 409
+    assert "a" in store.blobs
+    assert ask("DELETE", "/blob/a", None, b"X-Sos-Lease: " + token.encode()).status == 200
+    assert store.blobs == {}
+    assert ask("DELETE", f"/lease/{token}").status == 200
+    assert ask("POST", "/lease?seconds=300").json["seconds"] == 300
+
+
+@pytest.mark.parametrize("query", ["", "?seconds=", "?seconds=0", "?seconds=301", "?seconds=-1"])
+def test_a_lease_for_a_time_that_is_none(ask, query):
+    """400, and nobody has it."""
+    assert ask("POST", f"/lease{query}").status == 400
+    assert ask("POST", "/lease?seconds=1").status == 200
 
 
 def test_a_body_that_does_not_hash_to_its_id(ask, store):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
-from sos import ids
+from sos import ids, metadata
 from sos.errors import Conflict, ReadOnly
+from sos.manifest import MARK
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread, shielded
 from sos.stores.local import record as records
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Transaction
+from sos.stores.local.parting import Parting
 from sos.stores.local.reading import verify_body
 from sos.stores.local.record import Damaged, Encoded, Record
 
@@ -36,6 +38,7 @@ class Changes:
 
     layout: Layout
     committer: Committer
+    parting: Parting
     run_in_thread: RunInThread
     _underway: set[Deferred[Any]] = field(init=False, factory=set)
 
@@ -55,23 +58,16 @@ class Changes:
         """Store *new*, durably, and return the record that is stored.
 
         That is the one before it, when its bytes are the same and are still
-        sound: a damaged copy gives way.  Its size is that of *new* where one
-        of them is the object and the other its manifest, which says the same.
+        sound: a damaged copy gives way.  The object itself takes the place of
+        its manifest, and keeps its metadata; a manifest that is not stored,
+        for one of the two is, is told of with the size of *new*.
 
         :param incoming: the finished, synced file of a body that is not inline.
         :raises Conflict: when an opaque name holds other bytes.
         :raises ReadOnly: when only the next start can tell whether it is stored.
         """
         while True:
-            try:
-                held = await self.committer.submit(partial(self._add, new, incoming))
-            except ReadOnly:
-                raise
-            except Exception:
-                # It was undone, maybe for the sake of another change beside it.
-                if incoming is not None:
-                    await self.committer.submit(partial(self._withdraw, new.id, incoming))
-                raise
+            held = await self._placed(partial(self._add, new, incoming), new.id, incoming)
             if held is None:
                 return new
             try:
@@ -84,8 +80,62 @@ class Changes:
                 return record
             if ids.algorithm(new.id) is None:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
-            # The object itself is held for its manifest, or the other way round.
-            return evolve(record, size=new.size)
+            if MARK in metadata.decode(new.metadata):
+                return evolve(record, size=new.size)
+            replaced = await self._replace(record, held, new, incoming)
+            if replaced is not None:
+                return replaced
+
+    async def _placed(self, step: Callable[[Transaction], T], id: str, incoming: Path | None) -> T:
+        """Commit *step*, which may make the file *incoming* the body of *id*."""
+        try:
+            return await self.committer.submit(step)
+        except ReadOnly:
+            raise
+        except Exception:
+            # It was undone, maybe for the sake of another change beside it.
+            if incoming is not None:
+                await self.committer.submit(partial(self.parting.withdraw, id, incoming))
+            raise
+
+    async def _replace(
+        self, manifest: Record, held: Encoded, new: Record, incoming: Path | None
+    ) -> Record | None:
+        """Store the object *new* in the place of its *manifest*; None when another is held by now.
+
+        There is one place for the file of either.  So a manifest that has it
+        goes into the index first, and there is no moment without both.
+        """
+        if manifest.body is None:
+            body = await self.run_in_thread(_whole, self.layout.body(manifest.id))
+            inline = evolve(manifest, body=body)
+            step = partial(self._bring_inline, inline, held)
+            held = await self.parting.part(manifest.id, step)
+        kept = metadata.decode(manifest.metadata)
+        kept.pop(MARK, None)
+        new = evolve(new, metadata=metadata.encode(kept))
+        succeed = partial(self._succeed, held, new, incoming)
+        return new if await self._placed(succeed, new.id, incoming) else None
+
+    def _bring_inline(
+        self, inline: Record, held: Encoded, transaction: Transaction, leaving: Path
+    ) -> Encoded:
+        if transaction.get(inline.id) == held:
+            with disk_errors():
+                self.layout.hold(inline.id, leaving)
+            transaction.replace(inline)
+        return records.encode(inline)
+
+    def _succeed(
+        self, held: Encoded, new: Record, incoming: Path | None, transaction: Transaction
+    ) -> bool:
+        if transaction.get(new.id) != held:
+            return False
+        if incoming is not None:
+            with disk_errors():
+                self.layout.place(incoming, new.id)
+        transaction.replace(new)
+        return True
 
     def _add(self, new: Record, incoming: Path | None, transaction: Transaction) -> Encoded | None:
         if incoming is not None and transaction.get(new.id) is None:
@@ -94,11 +144,6 @@ class Changes:
         if transaction.add(new):
             return None
         return transaction.get(new.id)
-
-    def _withdraw(self, id: str, incoming: Path, transaction: Transaction) -> None:
-        if transaction.get(id) is None:
-            with disk_errors():
-                self.layout.withdraw(incoming, id)
 
     def verify(self, record: Record) -> None:
         """Raise Damaged unless the stored body is the one that *record* tells of."""
@@ -123,7 +168,7 @@ class Changes:
         with disk_errors():
             # What can fail for want of space comes before what takes the blob away.
             self.layout.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
-            if _is_inline(id, judged) or not self.layout.body(id).exists():
+            if not records.has_file(id, judged) or not self.layout.body(id).exists():
                 self.layout.write_file(kept, judged.head + (judged.body or b""))
             else:
                 self.layout.body(id).rename(kept)
@@ -131,8 +176,6 @@ class Changes:
         transaction.remove(id)
 
 
-def _is_inline(id: str, encoded: Encoded) -> bool:
-    try:
-        return records.decode(id, encoded).body is not None
-    except Damaged:
-        return False
+def _whole(path: Path) -> bytes:
+    with disk_errors():
+        return path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from hashlib import sha1
 from pathlib import Path
 
@@ -113,8 +114,8 @@ class Layout:
         """Give the finished file *incoming* its place as the body of *id*.
 
         The caller holds the index's write lock and knows that no record of
-        *id* exists, so a file that is there already is no blob: it was left by
-        a crash, and gives way.
+        *id* has its body there, so a file that is there already is no blob: it
+        was left by a crash, and gives way.
         """
         target = self.body(id)
         self._make_directories(target.parent)
@@ -126,8 +127,21 @@ class Layout:
             target.unlink()
             raise
 
+    def hold(self, id: str, incoming: Path) -> None:
+        """Give the body of *id*, which is about to lose its record, a name in ``incoming/`` too.
+
+        So it is found, and withdrawn, should nobody come to do that.
+        """
+        with suppress(FileExistsError):  # by a transaction that was not committed
+            os.link(self.body(id), incoming)
+        self.sync_directory(self.incoming)
+
     def withdraw(self, incoming: Path, id: str) -> None:
-        """Undo :meth:`place`; the caller knows that no record of *id* exists."""
+        """Take its place as the body of *id* from the file *incoming*, which may have none.
+
+        The caller holds the index's write lock and knows that no record of
+        *id* has its body there.
+        """
         target = self.body(id)
         if target.exists() and target.samefile(incoming):
             target.unlink()

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import lmdb
 
 from sos import ids
-from sos.digest import PartitionDigest
+from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import Unavailable
 from sos.stores.local import record as records
 from sos.stores.local.digest_log import DigestLog
@@ -32,6 +32,10 @@ _CRAMPED = 1 << 20
 # What an inline body is kept by, in front of its record; 0 where there is none.
 _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
+# The one key of its database.
+_LEASE = b"lease"
+
+T = TypeVar("T")
 
 
 class Index:
@@ -48,12 +52,13 @@ class Index:
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
     def _open(self, **options: Any) -> None:
-        self._environment = lmdb.open(self._directory, max_dbs=3, **options)
+        self._environment = lmdb.open(self._directory, max_dbs=4, **options)
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
         self._environment.reader_check()
         self._records = self._environment.open_db(b"records")
         self._bodies = self._environment.open_db(b"bodies")
+        self._lease = self._environment.open_db(b"lease")
         self._log = DigestLog(self._environment.open_db(b"digests"))
         self.digests()  # from here on there is little of the log to read
 
@@ -127,6 +132,15 @@ class Index:
             digests = self._log.read(transaction).copy()
         return {bytes.decode(name): digest for name, digest in digests.items() if digest.count}
 
+    def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        """Return what each blob of *partition* is, by id; a damaged record is none."""
+        with self._reading() as transaction:
+            return {
+                id: digest
+                for id, head in _heads(transaction, partition.encode("ascii"))
+                if (digest := _sound(records.told, id, head)) is not None
+            }
+
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         """Begin the one write transaction, waiting for any other to end.
@@ -134,7 +148,9 @@ class Index:
         It is committed at the end of the block, unless that raises.
         """
         with self._writing, self._environment.begin(self._records, write=True) as transaction:
-            changes = Transaction(transaction, self._bodies, self._log.read(transaction))
+            changes = Transaction(
+                transaction, self._bodies, self._lease, self._log.read(transaction)
+            )
             yield changes
             number = self._log.append(transaction, changes.digests) if changes.digests else 0
         self._log.committed(number, changes.digests)
@@ -151,10 +167,12 @@ class Transaction:
         self,
         transaction: lmdb.Transaction,
         bodies: Any,
+        lease: Any,
         before: dict[bytes, PartitionDigest],
     ) -> None:
         self._transaction = transaction
         self._bodies = bodies
+        self._lease = lease
         self._before = before
         self.digests: dict[bytes, PartitionDigest] = {}
         with transaction.cursor(bodies) as cursor:
@@ -175,26 +193,46 @@ class Transaction:
             self._newest += 1
             self._transaction.put(number, body, db=self._bodies, append=True)
         partition = key[:3]
-        digest = self.digests.get(partition) or self._before.get(partition, PartitionDigest())
-        self.digests[partition] = digest.with_blob(record.size, record.sum())
+        self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
         return True
 
+    def _digest(self, partition: bytes) -> PartitionDigest:
+        return self.digests.get(partition) or self._before.get(partition, PartitionDigest())
+
+    @property
+    def lease(self) -> bytes | None:
+        """The row of the lease that was given last."""
+        return cast("bytes | None", self._transaction.get(_LEASE, db=self._lease))
+
+    @lease.setter
+    def lease(self, row: bytes) -> None:
+        self._transaction.put(_LEASE, row, db=self._lease)
+
     def remove(self, id: str) -> None:
-        """Remove the record of *id*, sound or damaged, and count its partition anew."""
+        """Remove the record of *id*, sound or damaged."""
         key = _key(id)
         row = cast(bytes, self._transaction.pop(key))
         self._transaction.delete(row[: _NUMBER.size], db=self._bodies)
-        partition, left = key[:3], PartitionDigest()
-        with self._transaction.cursor() as cursor:
-            found = cursor.set_range(partition)
-            while found and (key := bytes(cursor.key())).startswith(partition):
-                try:
-                    head = bytes(cursor.value())[_NUMBER.size :]
-                    left = left.with_blob(*records.weigh(key[3:].decode("ascii"), head))
-                except Damaged:
-                    pass  # is not a blob any more; it is set aside when it is met
-                found = cursor.next()
-        self.digests[partition] = left
+        partition = key[:3]
+        weight = _sound(records.weigh, id, row[_NUMBER.size :])
+        if weight is not None:
+            self.digests[partition] = self._digest(partition).without_blob(*weight)
+        else:
+            self.digests[partition] = self._counted(partition)
+
+    def replace(self, record: Record) -> None:
+        """Put *record* in the place of the one that its id has."""
+        self.remove(record.id)
+        self.add(record)
+
+    def _counted(self, partition: bytes) -> PartitionDigest:
+        """Count *partition* anew, for nothing tells what a damaged record was counted as."""
+        left = PartitionDigest()
+        for id, head in _heads(self._transaction, partition):
+            weight = _sound(records.weigh, id, head)
+            # A damaged one is not a blob any more; it is set aside when it is met.
+            left = left if weight is None else left.with_blob(*weight)
+        return left
 
 
 def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
@@ -204,6 +242,23 @@ def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
     number = row[: _NUMBER.size]
     body: Any = None if number == _NO_NUMBER else transaction.get(number, db=bodies)
     return Encoded(row[_NUMBER.size :], body)
+
+
+def _heads(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[str, bytes]]:
+    """Give the ids of *partition*, and the heads of their records."""
+    with transaction.cursor() as cursor:
+        found = cursor.set_range(partition)
+        while found and (key := bytes(cursor.key())).startswith(partition):
+            yield key[3:].decode("ascii"), bytes(cursor.value())[_NUMBER.size :]
+            found = cursor.next()
+
+
+def _sound(judge: Callable[[str, bytes], T], id: str, head: bytes) -> T | None:
+    """Return what *judge* makes of a record's head, None if that is damaged."""
+    try:
+        return judge(id, head)
+    except Damaged:
+        return None
 
 
 def _key(id: str) -> bytes:

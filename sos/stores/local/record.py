@@ -9,6 +9,7 @@ from typing import NamedTuple
 from attrs import define, field
 
 from sos import digest, metadata
+from sos.digest import BlobDigest
 from sos.errors import InvalidMetadata
 from sos.interfaces import BlobInfo
 
@@ -89,6 +90,25 @@ def weigh(id: str, head: bytes) -> tuple[int, int]:
     """Return size and sum, see :meth:`Record.sum`, of the blob with this *head*; raises Damaged."""
     _, size, _, metadata, _ = _fields(id, head)
     return size, digest.record_sum(id, metadata)
+
+
+def told(id: str, head: bytes) -> BlobDigest:
+    """Return what is told of the blob with this *head*; raises Damaged."""
+    _, size, _, encoded, _ = _fields(id, head)
+    try:
+        return BlobDigest(size, metadata.version(metadata.decode(encoded)))
+    except InvalidMetadata as error:
+        raise Damaged(str(error)) from error
+
+
+def has_file(id: str, encoded: Encoded | None) -> bool:
+    """Tell whether there is a record, and its body may be the file of *id*."""
+    if encoded is None:
+        return False
+    try:
+        return decode(id, encoded).body is None
+    except Damaged:
+        return True
 
 
 def _fields(id: str, head: bytes) -> tuple[bool, int, bytes, bytes, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sos import ids
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
+from sos.stores.local.record import has_file
 
 #: In place of the id that is not known yet; it is none.
 UNNAMED = "NEW"
@@ -27,8 +28,8 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
     :param owner: look at the files of this one alone, for others are at work.
 
     None of them was acknowledged, for the incoming name goes last.  A file
-    that has its place in ``bodies/`` already keeps it only if the index knows
-    it.  The time this takes depends on what was under way, not on what is
+    that has its place in ``bodies/`` already keeps it only if a record in the
+    index has its body there.  The time this takes depends on what was under way, not on what is
     stored.
     """
     leftovers = [
@@ -42,7 +43,7 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
                 # In a write transaction, or another process could store the
                 # blob between the look at the index and the removal.
                 with index.begin() as transaction:
-                    if transaction.get(id) is None:
+                    if not has_file(id, transaction.get(id)):
                         layout.withdraw(leftover, id)
         leftover.unlink()
     if leftovers:

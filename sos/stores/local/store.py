@@ -19,9 +19,9 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.config import NO_RESERVE, Reserve
-from sos.digest import PartitionDigest, body_digest
+from sos.digest import BlobDigest, PartitionDigest, body_digest
 from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
-from sos.interfaces import Blob, BlobInfo, IBlobWriter, IDigestedStore, Span, StoreStatus
+from sos.interfaces import Blob, BlobInfo, IBlobWriter, IReplicaStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
@@ -30,9 +30,11 @@ from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
+from sos.stores.local.parting import Parting
 from sos.stores.local.reading import FileBody, open_body
 from sos.stores.local.record import Damaged, Encoded
 from sos.stores.local.recovery import settle_incoming
+from sos.stores.local.replicas import Replicas
 from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter
 
@@ -44,7 +46,7 @@ _WHOLE = 1 << 62
 _log = Logger()
 
 
-@implementer(IDigestedStore)
+@implementer(IReplicaStore)
 class LocalStore:
     """Keeps blobs in a directory.  It must be opened before it is used.
 
@@ -106,7 +108,9 @@ class LocalStore:
         self._pool.start()
         self._committer = Committer(self._index, self._reactor, self._failed)
         self._committer.start()
-        self._changes = Changes(self._layout, self._committer, self._run_in_thread)
+        parting = Parting(self._layout, self._committer, self._run_in_thread, self._owner)
+        self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
+        self._replicas = Replicas(self._layout, self._committer, parting)
 
     def _prepare(self, lock: int, owner: int | None) -> None:
         try:
@@ -198,6 +202,27 @@ class LocalStore:
 
     async def digests(self) -> dict[str, PartitionDigest]:
         return self._index.digests()
+
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        return self._index.blob_digests(partition)
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        encoded = self._index.get(id)
+        try:
+            await self._changes.to_its_end(self._replicas.settle(id, metadata))
+        except Damaged as damage:
+            assert encoded is not None
+            await self._set_aside(id, encoded, str(damage))
+            raise self._not_found(id) from damage
+
+    async def lease(self, seconds: float) -> str:
+        return await self._changes.to_its_end(self._replicas.lease(seconds))
+
+    async def release(self, token: str) -> None:
+        await self._changes.to_its_end(self._replicas.release(token))
+
+    async def drop(self, id: str, token: str) -> None:
+        await self._changes.to_its_end(self._replicas.drop(id, token))
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()

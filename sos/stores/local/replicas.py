@@ -1,0 +1,108 @@
+"""What a store does as one of several that are to hold the same."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from sos import lease as leases
+from sos import metadata as metadata_format
+from sos.errors import Conflict, NotFound
+from sos.lease import Lease
+from sos.manifest import MARK
+from sos.metadata import Metadata
+from sos.stores.disk_errors import disk_errors
+from sos.stores.local import record as records
+from sos.stores.local.committer import Committer
+from sos.stores.local.disk import Layout
+from sos.stores.local.index import Transaction
+from sos.stores.local.parting import Parting
+
+
+@frozen
+class Replicas:
+    """Settles metadata, and drops copies for who has the lease.
+
+    The lease lies in the index, for the processes of a store to share it; what
+    it allows is decided in the transaction that does it.
+    """
+
+    layout: Layout
+    committer: Committer
+    parting: Parting
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
+        damage = await self.committer.submit(partial(_settle, id, metadata))
+        if damage is not None:
+            raise damage
+
+    async def lease(self, seconds: float) -> str:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        return await self.committer.submit(partial(_grant, seconds))
+
+    async def release(self, token: str) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        await self.committer.submit(partial(_release, token))
+
+    async def drop(self, id: str, token: str) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        await self.parting.part(id, partial(self._drop, id, token))
+
+    def _drop(self, id: str, token: str, transaction: Transaction, leaving: Path) -> None:
+        leases.check(_held(transaction), token, _now())
+        encoded = transaction.get(id)
+        if encoded is None:
+            return
+        with disk_errors():
+            if records.has_file(id, encoded) and self.layout.body(id).exists():
+                self.layout.hold(id, leaving)
+        transaction.remove(id)
+
+
+def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:
+    encoded = transaction.get(id)
+    if encoded is None:
+        raise NotFound(f"there is no blob {id}")
+    try:
+        record = records.decode(id, encoded)
+        stored = record.info().metadata
+    except records.Damaged as damage:
+        return damage  # raised here it would undo what others have done
+    if stored.get(MARK) != metadata.get(MARK):
+        raise Conflict(f"of {id} one is the object, and one its manifest")
+    if metadata_format.version(metadata) < metadata_format.version(stored):
+        transaction.replace(evolve(record, metadata=metadata_format.encode(metadata)))
+    return None
+
+
+def _grant(seconds: float, transaction: Transaction) -> str:
+    lease = leases.grant(_held(transaction), seconds, _now())
+    _hold(transaction, lease)
+    return lease.token
+
+
+def _release(token: str, transaction: Transaction) -> None:
+    held = _held(transaction)
+    if held is not None and held.token == token:
+        _hold(transaction, evolve(held, until=0.0))
+
+
+def _held(transaction: Transaction) -> Lease | None:
+    token, _, until = (transaction.lease or b"").decode("ascii", "replace").partition(" ")
+    try:
+        return Lease(token, float(until))
+    except ValueError:
+        return None
+
+
+def _hold(transaction: Transaction, lease: Lease) -> None:
+    transaction.lease = f"{lease.token} {lease.until!r}".encode("ascii")
+
+
+def _now() -> float:
+    # It is the same in all processes, and nobody sets it.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
