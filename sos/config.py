@@ -293,6 +293,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "write-copies": copies,
     "min-copies": copies,
     "replicate-every": seconds,
+    "replicate-rate": limit,
     "hash": algorithm,
     "max-size": limit,
     "chunk-size": chunk_size,

@@ -1,45 +1,130 @@
-"""Which copies a group lacks: pure, from listings to steps."""
+"""What a partition of a group lacks: pure, from what its servers hold to steps.
+
+The copies of an object never differ but in their metadata, and in whether they
+are the object itself or its manifest.  Of two, the one whose version comes
+first is to be had everywhere, see :func:`sos.metadata.version`: so servers that
+are compared in any order come to hold the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
-from functools import lru_cache, partial
+import zlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 
 from attrs import frozen
 
 from sos import ids
+from sos.digest import BlobDigest
 from sos.placement import rank
+
+#: Copies on all servers of a group that can be written to.
+ALL = 1 << 30
+
+#: What a server holds of a partition, by id; None for a blob of which it tells
+#: nothing more, as the original system's servers do.
+Held = Mapping[str, BlobDigest | None]
 
 
 @frozen
-class Copy:
-    """Bring the blob *id* from one of *sources* to all of *targets*.
+class Step:
+    """What one blob lacks, to be done in this order.
 
-    Both are names of servers, in the order in which to try them.
+    :param size: of its body in bytes, None where no server tells.
+    :param sources: servers to copy it from, in the order in which to try them.
+    :param targets: servers that are to hold a copy, and do not, or hold the
+        manifest of what is the object elsewhere.
+    :param told: servers that are to be told the metadata of the first source.
+    :param leaving: servers that hold a copy which belongs elsewhere, to be
+        dropped when all of *holders* are seen to have theirs.
+    :param holders: the servers that should have it.
     """
 
     id: str
+    size: int | None
     sources: tuple[str, ...]
     targets: tuple[str, ...]
+    told: tuple[str, ...]
+    leaving: tuple[str, ...]
+    holders: tuple[str, ...]
 
 
-def plan(
-    listings: Mapping[str, Set[str]], min_copies: int, weights: Mapping[str, float]
-) -> Iterator[Copy]:
-    """Yield the copies after which each blob is on *min_copies* servers.
+@frozen
+class Plan:
+    """What a partition lacks.
 
-    :param listings: the ids that each server of one group holds, by its name.
-        A server whose listing is not known is left out: it is neither counted
-        nor written to.
-    :param weights: those of the servers that can be written to; what others
-        hold counts as a copy.
+    :param disputed: opaque names under which servers hold different bytes.
+        Nothing tells which are right, so that all of them stay.
     """
-    order = lru_cache(maxsize=4096)(partial(rank, weights))
-    for id in sorted(frozenset().union(*listings.values()), key=ids.sort_key):
-        holders = tuple(sorted(name for name, held in listings.items() if id in held))
-        missing = min_copies - len(holders)
-        if missing > 0:
-            ranked = order(ids.partition(id))
-            lacking = [name for name in ranked if name in listings and name not in holders]
-            if lacking:
-                yield Copy(id, holders, tuple(lacking[:missing]))
+
+    steps: tuple[Step, ...]
+    disputed: tuple[str, ...]
+
+
+def holders(weights: Mapping[str, float], partition: str, copies: int) -> tuple[str, ...]:
+    """Return who should hold *partition*, the first of the servers in *weights*."""
+    if copies >= len(weights):
+        return tuple(weights)
+    return rank(weights, partition)[:copies]
+
+
+def in_sync(digests: Mapping[str, Hashable], holders: Sequence[str], movable: Set[str]) -> bool:
+    """Tell whether nothing is to be done for a partition.
+
+    :param digests: of what each server holds of it; a server that holds
+        nothing has none.
+    :param holders: the servers that should hold it.
+    :param movable: the servers that may drop what belongs elsewhere.
+    """
+    if any(name in movable and name not in holders for name in digests):
+        return False
+    return len({digests.get(name) for name in (*holders, *digests)}) <= 1
+
+
+def plan(held: Mapping[str, Held], holders: Sequence[str], movable: Set[str]) -> Plan:
+    """Return the steps after which each blob is on all of *holders*, and the same there.
+
+    :param held: what each server of one group holds of one partition.  A
+        server that could not be asked is left out, as are its copies: it must
+        not be among *holders* then, nor may any be *movable*.
+    :param holders: servers that should hold the partition, and can be written to.
+    :param movable: servers that may drop what belongs elsewhere; no holder
+        drops anything.
+    """
+    steps, disputed = [], []
+    for id in sorted(set().union(*held.values()), key=ids.sort_key):
+        copies = {name: blobs[id] for name, blobs in held.items() if id in blobs}
+        if _differ(id, copies.values()):
+            disputed.append(id)
+        elif (step := _step(id, copies, holders, movable)) is not None:
+            steps.append(step)
+    return Plan(tuple(steps), tuple(disputed))
+
+
+def _differ(id: str, copies: Iterable[BlobDigest | None]) -> bool:
+    sizes = {copy.size for copy in copies if copy is not None}
+    return len(sizes) > 1 and ids.algorithm(id) is None
+
+
+def _step(
+    id: str,
+    copies: Mapping[str, BlobDigest | None],
+    holders: Sequence[str],
+    movable: Set[str],
+) -> Step | None:
+    versions = {name: "" if copy is None else copy.version for name, copy in copies.items()}
+    first = min((version for version in versions.values() if version), default="")
+    # An object is one kind, its manifest the other; of some we do not know.
+    alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
+    targets = tuple(name for name in holders if name not in alike)
+    told = tuple(name for name in holders if versions.get(name, "") not in ("", first))
+    leaving = tuple(sorted(name for name in copies if name in movable and name not in holders))
+    if not (targets or told or (leaving and holders)):
+        return None
+    sources = sorted(alike, key=lambda name: (versions[name] != first, _spread(id, name)))
+    size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
+    return Step(id, size, tuple(sources), targets, told, leaving if holders else (), tuple(holders))
+
+
+def _spread(id: str, name: str) -> int:
+    """Order the sources of each blob in another way, so that none has to give all."""
+    return zlib.crc32(name.encode(), zlib.crc32(id.encode("ascii")))

@@ -12,12 +12,12 @@ import attrs
 from attrs import define, field
 from attrs.validators import instance_of, optional
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sos import ids
 from sos.errors import InvalidId, Mismatch, NotFound, SOSError
 from sos.interfaces import IBlobStore
+from sos.pace import Pace
 from sos.repeating import RepeatingService
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
@@ -92,7 +92,7 @@ async def scrub(
     """
     if report.position is None:
         report.begin(now())
-    pace = _Pace(rate, clock)
+    pace = Pace(rate, clock)
     while page := await store.listing(report.position, _PAGE):
         for id in page:
             try:
@@ -110,7 +110,7 @@ async def scrub(
     report.finished_at = now()
 
 
-async def _read(store: IBlobStore, id: str, pace: _Pace) -> int:
+async def _read(store: IBlobStore, id: str, pace: Pace) -> int:
     await pace.spend(_LEAST)
     blob = await store.read(id)
     if isinstance(blob.body, bytes):
@@ -121,22 +121,6 @@ async def _read(store: IBlobStore, id: str, pace: _Pace) -> int:
             size += len(piece)
             await pace.spend(len(piece))
     return size
-
-
-class _Pace:
-    """Holds its caller back to *rate* bytes a second, 0 for no limit."""
-
-    def __init__(self, rate: int, clock: IReactorTime) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._begun = clock.seconds()
-        self._spent = 0
-
-    async def spend(self, size: int) -> None:
-        self._spent += size
-        due = self._begun + self._spent / self._rate if self._rate else 0.0
-        # Even when nothing is to be waited for, others get their turn.
-        await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
 
 
 def load(path: Path) -> Report:

@@ -18,13 +18,14 @@ LAYERS = (
         "digest",
         "errors",
         "ids",
+        "lease",
         "manifest",
         "metadata",
         "placement",
         "plan",
     ),
     ("interfaces",),
-    ("deadlines", "repeating", "running", "survey", "transfer"),
+    ("deadlines", "pace", "repeating", "running", "survey", "transfer"),
     ("wire", "stores"),
     ("web", "replication", "scrub"),
     ("tap", "cli"),
@@ -75,5 +76,5 @@ def test_only_daemons_and_commands_touch_the_global_reactor(path):
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_web_knows_stores_by_their_interface(path):
     """A face serves any store."""
-    if path.parts[1] == "web" or path.parts[1] in ("replication.py", "scrub.py"):
+    if path.parts[1] in ("web", "replication", "scrub.py"):
         assert not any(name.startswith("sos.stores") for name in imports_of(path))

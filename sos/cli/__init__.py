@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from sos import __version__
+from sos.cli.balance import balance
 from sos.cli.demo import demo
+from sos.cli.drain import drain
 from sos.cli.importing import import_
 from sos.cli.objects import get, stat
 from sos.cli.put import put
@@ -20,5 +22,5 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, status, replicate, scrub, import_, demo):
+for command in (put, get, stat, status, replicate, balance, drain, scrub, import_, demo):
     main.add_command(command)

@@ -6,58 +6,116 @@ import sys
 from typing import Any
 
 import click
+from attrs import evolve
 
 from sos import config, ids
 from sos.cli import progress
 from sos.cli.reactor import converted, run
 from sos.cli.servers import cluster_options, configured
-from sos.replication import Summary
+from sos.config import Config
+from sos.interfaces import Groups
+from sos.plan import ALL
+from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
 from sos.tap import cluster
 
 _DEFAULT_COPIES = 2
 
 
-@click.command()
-@click.option("--verbose", "-v", is_flag=True, help="Print a line for each copy made.")
-@click.option(
+def _copies(text: str) -> int:
+    return ALL if text == "all" else config.copies(text)
+
+
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Print a line for each copy.")
+copies_option = click.option(
     "--min-copies",
-    metavar="N",
-    callback=converted(config.copies),
+    metavar="N|all",
+    callback=converted(_copies),
     help="Servers of a group that should hold each blob.  [default: 2]",
 )
+rate_option = click.option(
+    "--rate",
+    metavar="SIZE",
+    callback=converted(config.limit),
+    help="Copy at most so many bytes a second (8M).",
+)
+
+
+@click.command()
+@verbose_option
+@copies_option
+@rate_option
+@click.option("--dry-run", "-n", is_flag=True, help="Only print what would be done.")
+@click.option("--group", metavar="NAME", help="Replicate in this group alone.")
 @cluster_options("Replicate among these, as one group.")
 def replicate(
-    verbose: bool, min_copies: int | None, blob_server: str | None, file: str | None
+    verbose: bool,
+    min_copies: int | None,
+    rate: int | None,
+    dry_run: bool,
+    group: str | None,
+    blob_server: str | None,
+    file: str | None,
 ) -> None:
-    """Copy what too few servers of its group hold.
+    """Bring every blob to the servers of its group that should hold it.
 
-    Ends with 1 when not every blob has its copies afterwards, or when a server
-    could not say what it holds.  Example, for a cron job:
+    Only what differs is compared, only what is missing is copied, and a copy
+    that lies elsewhere is dropped when all that it belongs to have theirs. Ends
+    with 1 when not every blob has its copies afterwards, or when a server could
+    not say what it holds. Examples, the first for a cron job:
 
+    \b
         sos replicate --min-copies 3
+        sos replicate --dry-run
     """
     found = configured(file, blob_server)
-    copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
-
-    async def one_pass(reactor: Any) -> Summary:
-        groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
-        with progress.of_things() as bar:
-            task = bar.add_task("copying", total=None)
-
-            def show(summary: Summary) -> None:
-                done = summary.copied + summary.failed
-                bar.update(task, total=summary.planned, completed=done)
-
-            def note(text: str) -> None:
-                if verbose:
-                    click.echo(text)
-
-            def warn(text: str) -> None:
-                click.echo(text, err=True)
-
-            return await replicate_groups(groups, copies, show, note, warn)
-
-    summary = run(one_pass)
+    if group is not None:
+        found = only(found, group)
+    wanted = policy(found, min_copies, rate, dry_run=dry_run)
+    summary = run(
+        lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
+    )
     click.echo(summary)
     sys.exit(0 if summary.ok else 1)
+
+
+def only(found: Config, group: str) -> Config:
+    """Return *found* with one of its groups alone; raises UsageError when there is none."""
+    if group not in found.groups:
+        known = ", ".join(found.groups)
+        raise click.UsageError(f"there is no group {group}; there are {known}")
+    return evolve(found, groups={group: found.groups[group]})
+
+
+def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any) -> Policy:
+    """Return what the options say, or what *found* does where they do not.
+
+    :param more: other arguments of the :class:`~sos.replication.Policy`.
+    """
+    copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
+    return Policy(copies, rate or 0, **more)
+
+
+def groups_of(found: Config, reactor: Any) -> Groups:
+    """Return what speaks to the servers of *found*."""
+    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
+
+
+async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) -> Summary:
+    """Make a pass over *groups*, and show how it goes."""
+    with progress.of_things() as bar:
+        comparing = bar.add_task("comparing", total=None)
+        copying = bar.add_task("copying", total=None)
+
+        def show(summary: Summary) -> None:
+            bar.update(comparing, total=summary.differing, completed=summary.compared)
+            bar.update(copying, total=summary.planned, completed=summary.copied)
+
+        def note(text: str) -> None:
+            if verbose:
+                click.echo(text)
+
+        def warn(text: str) -> None:
+            click.echo(text, err=True)
+
+        return await replicate_groups(groups, policy, reactor, Report(show, note, warn))

@@ -18,7 +18,7 @@ from sos.cache_address import cache_address
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore
-from sos.replication import ReplicationService
+from sos.replication import Hints, Policy, ReplicationService
 from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
@@ -45,6 +45,7 @@ DEFAULTS: dict[str, object] = {
     "write-copies": 1,
     "min-copies": 2,
     "replicate-every": 60.0,
+    "replicate-rate": None,
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
     "chunk-size": 8 * 1024 * 1024,
@@ -66,6 +67,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
     "write-copies",
     "min-copies",
     "replicate-every",
+    "replicate-rate",
     "hash",
     "max-size",
     "chunk-size",
@@ -113,6 +115,9 @@ class Options(DaemonOptions):
             None,
             "Seconds between replications, 0 for none. [default: 60]",
             config.seconds,
+        ),
+        parameter(
+            "replicate-rate", None, None, "Bytes a second that it may copy (8M).", config.limit
         ),
         parameter(
             "hash", None, None, "Of new ids: sha1, sha256. [default: sha1]", config.algorithm
@@ -277,14 +282,19 @@ class _ClusterService(MultiService):
         if options["cache"] is not None:
             self._cache = shared_cache(options["cache"], reactor)
         locations = Locations(self._cache)
+        hints: Hints = set()
         self._members = ReplicatedStore(
-            groups, threads, reactor, options["hash"], copying, locations
+            groups, threads, reactor, options["hash"], copying, locations, hints
         )
         self.store = ChunkedStore(self._members, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
         if options["replicate-every"] and replicates:
             self._replication = ReplicationService(
-                groups, options["min-copies"], options["replicate-every"], reactor
+                groups,
+                Policy(options["min-copies"], options["replicate-rate"] or 0),
+                options["replicate-every"],
+                reactor,
+                hints,
             )
             self._replication.setServiceParent(self)
         self.part = ClusterPart(self._members, self._replication)

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from sos import __version__
 from sos.interfaces import Member
-from sos.replication import ReplicationService
+from sos.replication import Policy, ReplicationService
 from sos.scrub import Report
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated import Copying, ReplicatedStore
@@ -110,7 +110,9 @@ def cluster_of(crew, replicates=1, b_is_down_for=None):
         store = ReplicatedStore(groups, maybeDeferred, crew.clock, copying=Copying(1, 2))
         replication = None
         if worker.number == replicates:
-            replication = ReplicationService(groups, 2, 10.0, crew.clock, lambda: 5000.0)
+            replication = ReplicationService(
+                groups, Policy(2), 10.0, crew.clock, set(), lambda: 5000.0
+            )
             replication.startService()
         members.append(store)
         part = ClusterPart(store, replication)

@@ -1,0 +1,78 @@
+"""``sos drain``: a server that is to go, emptied onto the rest of its group."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from attrs import evolve
+
+from sos import config
+from sos.cli.reactor import converted, run
+from sos.cli.replicate import (
+    copies_option,
+    groups_of,
+    one_pass,
+    only,
+    policy,
+    rate_option,
+    verbose_option,
+)
+from sos.cli.servers import configured
+from sos.config import Config
+
+
+@click.command()
+@click.argument("url", callback=converted(config.server_url))
+@verbose_option
+@copies_option
+@rate_option
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+)
+def drain(
+    url: str, verbose: bool, min_copies: int | None, rate: int | None, file: str | None
+) -> None:
+    """Empty the server at URL onto the rest of its group, to take it out of use.
+
+    Mark it readonly in sos.conf before, and have the API servers read that
+    (SIGHUP): or they would go on storing there. A copy is dropped when all
+    servers that should hold the blob are seen to have theirs. Ends with 0 when
+    nothing is left on it; then it can be taken out of sos.conf. Example:
+
+        sos drain http://old:4001
+    """
+    found = configured(file, None)
+    group = _group_of(found, url)
+    wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
+
+    async def drained(reactor: Any) -> tuple[bool, int]:
+        groups = groups_of(only(found, group), reactor)
+        summary = await one_pass(groups, wanted, reactor, verbose)
+        click.echo(summary)
+        (server,) = (each.store for each in groups[group] if each.store.name == url)
+        return summary.ok, len(await server.listing(limit=1))
+
+    ok, left = run(drained)
+    if left:
+        raise click.ClickException(f"{url} still holds blobs")
+    click.echo(f"{url} holds nothing any more")
+    sys.exit(0 if ok else 1)
+
+
+def _group_of(found: Config, url: str) -> str:
+    for group, servers in found.groups.items():
+        for server in servers:
+            if server.url == url:
+                if not server.readonly:
+                    raise click.UsageError(
+                        f"mark {url} readonly in sos.conf first, and have the API servers read "
+                        "that: or they go on storing there"
+                    )
+                return group
+    raise click.UsageError(f"{url} is none of the servers in sos.conf")

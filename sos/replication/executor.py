@@ -1,0 +1,204 @@
+"""Steps, carried out: copies made, metadata settled, copies that belong elsewhere dropped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from sos import ids
+from sos.errors import Conflict, Mismatch, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
+from sos.interfaces import Blob, IReplicaStore
+from sos.manifest import MARK
+from sos.pace import Pace
+from sos.plan import Step
+from sos.replication.leases import Leases
+from sos.replication.summary import Report, Summary
+from sos.transfer import copy
+
+#: Seconds after which what failed is tried again.
+RETRY_SECONDS = (1.0, 4.0)
+#: Failures one after the other at which a server is left alone for a pass.
+PATIENCE = 5
+
+# Seconds that a request of a step may take, and bytes a second that it has to make.
+_STEP_SECONDS = 30.0
+_STEP_RATE = 64 * 1024
+# What a blob counts for at least.
+_LEAST = 1024
+
+T = TypeVar("T")
+
+_log = Logger()
+
+
+@define
+class Executor:
+    """Carries out the steps of one group.
+
+    A failure ends its own step alone; what is missing then is found again by
+    the next pass.
+
+    :param stores: the servers of the group by their names.
+    """
+
+    stores: Mapping[str, IReplicaStore]
+    pace: Pace | None
+    clock: Any
+    summary: Summary
+    report: Report
+    leases: Leases
+    _failures: Counter[str] = field(init=False, factory=Counter)
+    _full: set[str] = field(init=False, factory=set)
+
+    async def carry_out(self, step: Step) -> None:
+        """Do what *step* says, and count it."""
+        sound = True
+        for target in step.targets:
+            made = await self._copy(step, target)
+            sound = made and sound
+            self.report.progress(self.summary)
+        if sound:  # where a copy could not be made it has to wait as well
+            for name in step.told:
+                sound = await self._settle(step, name) and sound
+        if sound:
+            for name in step.leaving:
+                await self._drop(step, name)
+        self.report.progress(self.summary)
+
+    # Copies.
+
+    async def _copy(self, step: Step, target: str) -> bool:
+        for delay in (0.0, *RETRY_SECONDS):
+            if delay:
+                await deferLater(self.clock, delay)
+            for source in step.sources:
+                if target in self._full or self._failures[target] >= PATIENCE:
+                    break
+                if self._failures[source] < PATIENCE and await self._copied(step, source, target):
+                    return True
+            else:
+                continue
+            break
+        self.summary.failed += 1
+        return False
+
+    async def _copied(self, step: Step, source: str, target: str) -> bool:
+        """Copy from one *source*, and tell whether that was possible."""
+        at_fault = source
+        try:
+            blob = await self._read(step.id, source)
+            at_fault = target
+            size = blob.info.size or 0
+            await self._within(size, copy(blob, self.stores[target]))
+        except (NotFound, Mismatch) as error:
+            # A store that finds its copy damaged has set it aside.
+            self._warn(step, f"from {source} to {target}", error)
+            return False
+        except SOSError as error:
+            self._warn(step, f"from {source} to {target}", error)
+            if isinstance(error, (NoSpace, ReadOnly)):
+                self._full.add(target)
+            elif isinstance(error, Unavailable):
+                self._failures[at_fault] += 1
+            return False
+        self._failures[source] = self._failures[target] = 0
+        self.summary.copied += 1
+        self.summary.bytes += size
+        self.report.note(f"{step.id} copied from {source} to {target}")
+        return True
+
+    async def _read(self, id: str, name: str) -> Blob:
+        """Open a blob, when its size may be spent."""
+        blob = await self._within(0, self.stores[name].read(id))
+        if self.pace is not None:
+            try:
+                await self.pace.spend(max(blob.info.size or 0, _LEAST))
+            except BaseException:
+                await _close(blob)
+                raise
+        return blob
+
+    # Metadata.
+
+    async def _settle(self, step: Step, name: str) -> bool:
+        source = step.sources[0]
+        try:
+            info = await self._within(0, self.stores[source].stat(step.id))
+            await self._within(0, self.stores[name].settle(step.id, info.metadata))
+        except SOSError as error:
+            self._warn(step, f"metadata from {source} to {name}", error)
+            self.summary.failed += 1
+            return False
+        self.summary.settled += 1
+        self.report.note(f"{step.id} on {name} has the metadata that it has on {source}")
+        return True
+
+    # Copies that belong elsewhere.
+
+    async def _drop(self, step: Step, name: str) -> None:
+        try:
+            tokens = await self.leases.tokens()
+            if name not in tokens:
+                raise Conflict(f"{name} gives no lease")
+            await self._confirm(step, name)
+            await self._within(0, self.stores[name].drop(step.id, tokens[name]))
+        except SOSError as error:
+            self._warn(step, f"stays on {name}", error)
+            self.summary.failed += 1
+            return
+        self.summary.moved += 1
+        self.report.note(f"{step.id} dropped from {name}, for it is on {', '.join(step.holders)}")
+
+    async def _confirm(self, step: Step, leaving: str) -> None:
+        """Raise unless every holder gives back what *leaving* has, or the object itself."""
+        ours: tuple[bool, bytes] | None = None
+        for holder in step.holders:
+            is_manifest, hash = await self._fingerprint(step.id, holder)
+            if not is_manifest and ids.algorithm(step.id) is not None:
+                continue  # it has been verified as it was read
+            if ours is None:
+                ours = await self._fingerprint(step.id, leaving)
+            if (is_manifest, hash) != ours:
+                raise Conflict(f"{holder} has other bytes")
+
+    async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
+        """Return whether *name* holds a manifest, and the hash of what it gives to read."""
+        blob = await self._read(id, name)
+        hash = await self._within(blob.info.size or 0, _hash(blob))
+        return MARK in blob.info.metadata, hash
+
+    def _within(self, size: int, work: Any) -> Awaitable[Any]:
+        """Return *work*, which fails when it takes too long for *size* bytes."""
+        seconds = _STEP_SECONDS + size / _STEP_RATE
+        deferred: Deferred[Any] = ensureDeferred(work)
+
+        def late(result: Any, timeout: float) -> Any:
+            raise Unavailable(f"nothing came of it in {timeout:.0f} s")
+
+        return deferred.addTimeout(seconds, self.clock, late)
+
+    def _warn(self, step: Step, what: str, error: SOSError) -> None:
+        self.report.warn(f"{step.id} {what}: {error}")
+
+
+async def _hash(blob: Blob) -> bytes:
+    if isinstance(blob.body, bytes):
+        return hashlib.sha256(blob.body).digest()
+    found = hashlib.sha256()
+    async with aclosing(blob.body):
+        async for piece in blob.body:
+            found.update(piece)
+    return found.digest()
+
+
+async def _close(blob: Blob) -> None:
+    if not isinstance(blob.body, bytes):
+        await blob.body.aclose()

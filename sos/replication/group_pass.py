@@ -1,0 +1,209 @@
+"""One pass over one group: who holds what, where that differs, and what is done about it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+from attrs import define, field, frozen
+
+from sos.errors import SOSError
+from sos.interfaces import Member
+from sos.pace import Pace
+from sos.plan import ALL, Held, holders, in_sync, plan
+from sos.replication import inventory
+from sos.replication.executor import Executor
+from sos.replication.inventory import Inventory
+from sos.replication.leases import Leases
+from sos.replication.memory import Memory
+from sos.replication.steps import Steps, described
+from sos.replication.summary import Report, Summary
+from sos.replication.together import together
+
+# Partitions that are compared at once.
+_COMPARING = 4
+
+
+@frozen
+class Policy:
+    """What a pass is to bring about.
+
+    :param min_copies: servers of a group that should hold each of its blobs,
+        :data:`sos.plan.ALL` for every one that can be written to.
+    :param rate: bytes a second that copies may take, 0 for as many as can be.
+    :param drained: names of servers that are to hold nothing any more.
+    :param dry_run: only tell what would be done.
+    """
+
+    min_copies: int
+    rate: int = 0
+    drained: frozenset[str] = frozenset()
+    dry_run: bool = False
+
+
+@define
+class GroupPass:
+    """One pass over *members*.
+
+    :param memory: what is known from earlier passes.
+    """
+
+    group: str
+    members: tuple[Member, ...]
+    policy: Policy
+    memory: Memory
+    clock: Any
+    summary: Summary
+    report: Report
+    _inventories: dict[str, Inventory] = field(init=False, factory=dict)
+    _weights: dict[str, float] = field(init=False, factory=dict)
+    _movable: frozenset[str] = field(init=False, default=frozenset())
+
+    async def run(self) -> None:
+        """Go through all partitions that differ."""
+        await together(self._take_stock(member) for member in self.members)
+        if not self._inventories:
+            return
+        self.summary.servers += len(self._inventories)
+        self._place()
+        stores = {member.store.name: member.store for member in self.members}
+        leases = Leases(stores, self.clock)
+        pace = Pace(self.policy.rate, self.clock) if self.policy.rate else None
+        executor = Executor(stores, pace, self.clock, self.summary, self.report, leases)
+        steps = Steps(executor)
+        differing = self._differing()
+        self.summary.differing += len(differing)
+        self.report.progress(self.summary)
+        remaining = iter(differing)
+        try:
+            await together(self._compare(remaining, steps) for _ in range(_COMPARING))
+            await steps.finish()
+        finally:
+            steps.stop()
+            await leases.release()
+
+    async def _take_stock(self, member: Member) -> None:
+        name = member.store.name
+        try:
+            self._inventories[name] = await inventory.take(member.store)
+        except SOSError as error:
+            self._away(name, error)
+        else:
+            self.memory.seen(name)
+
+    def _away(self, name: str, error: SOSError) -> None:
+        # That it did not say what it holds never means that it holds nothing.
+        self._inventories.pop(name, None)
+        self.memory.missed(name, self.clock.seconds())
+        self.summary.unlisted.append(name)
+        self.report.warn(f"group {self.group}: {error}")
+
+    def _place(self) -> None:
+        """Decide who can be a holder, and who may drop what belongs elsewhere.
+
+        In place of a server that is away its copies are made elsewhere when it
+        has been away for long; nothing is dropped while one is.
+        """
+        now = self.clock.seconds()
+        self._weights = {
+            member.store.name: member.weight
+            for member in self.members
+            if not member.readonly
+            and member.store.name not in self.policy.drained
+            and (
+                member.store.name in self._inventories
+                or self.memory.is_expected(member.store.name, now)
+            )
+        }
+        self._movable = frozenset()
+        if len(self._inventories) == len(self.members):
+            dropping = {name for name, each in self._inventories.items() if each.drops}
+            self._movable = frozenset(dropping & (self._weights.keys() | self.policy.drained))
+
+    def _holders(self, partition: str) -> tuple[str, ...]:
+        wanted = holders(self._weights, partition, self.policy.min_copies)
+        return tuple(name for name in wanted if name in self._inventories)
+
+    def _differing(self) -> list[str]:
+        """Return the partitions to compare: those with hints first, others in any order.
+
+        Several API servers that make a pass at the same time begin at different
+        ones, and find done what others have done.
+        """
+        found = []
+        for partition in set().union(*(each.digests for each in self._inventories.values())):
+            wanted = self._holders(partition)
+            digests = self._digests(partition)
+            known = (digests, wanted)
+            count = max(self._inventories[name].count(partition) for name in digests)
+            if in_sync(digests, wanted, self._movable) or self.memory.is_settled(
+                self.group, partition, known, self.clock.seconds()
+            ):
+                self._count(count, wanted)
+            else:
+                found.append(partition)
+        random.shuffle(found)
+        hints = self.memory.take_hints(self.group)
+        found.sort(key=lambda partition: partition not in hints)
+        return found
+
+    def _digests(self, partition: str) -> Mapping[str, Hashable]:
+        return {
+            name: each.digests[partition]
+            for name, each in self._inventories.items()
+            if partition in each.digests
+        }
+
+    def _count(self, blobs: int, wanted: tuple[str, ...]) -> None:
+        self.summary.blobs += blobs
+        if len(wanted) < self.policy.min_copies and self.policy.min_copies < ALL:
+            self.summary.short += blobs
+
+    async def _compare(self, remaining: Iterator[str], steps: Steps) -> None:
+        for partition in remaining:
+            while not await self._compared(partition, steps):
+                pass  # without the server that has just failed
+            self.summary.compared += 1
+            self.report.progress(self.summary)
+
+    async def _compared(self, partition: str, steps: Steps) -> bool:
+        """Compare a *partition*, unless a server cannot list it; tell whether it was."""
+        digests = self._digests(partition)
+        before = frozenset(self._inventories)
+        held: dict[str, Held] = {}
+
+        async def ask(name: str) -> None:
+            each = self._inventories[name]
+            try:
+                held[name] = await each.held(partition)
+            except SOSError as error:
+                if name in self._inventories:
+                    self._away(name, error)
+                    self._place()
+
+        # All are asked, also those that held nothing a moment ago.
+        await together(ask(name) for name in before)
+        if before - set(self._inventories):
+            return False
+        wanted = self._holders(partition)
+        found = plan(held, wanted, self._movable)
+        self._count(len(set().union(*held.values())), wanted)
+        self.summary.disputed += len(found.disputed)
+        for id in found.disputed:
+            self.report.warn(f"{id} stands for different bytes on different servers")
+        if not found.steps:
+            counted = all(
+                self._inventories[name].count(partition) == len(held[name]) for name in before
+            )
+            if counted and not found.disputed:
+                known = (digests, wanted)
+                self.memory.settle(self.group, partition, known, self.clock.seconds())
+        for step in found.steps:
+            self.summary.planned += len(step.targets)
+            if self.policy.dry_run:
+                for line in described(step):
+                    self.report.note(line)
+            else:
+                await steps.begin(step)
+        return True

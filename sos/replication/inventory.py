@@ -1,0 +1,82 @@
+"""What a server says that it holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from hashlib import blake2b
+from typing import Protocol
+
+from sos import ids
+from sos.digest import PartitionDigest
+from sos.errors import NotFound
+from sos.interfaces import IReplicaStore
+from sos.plan import Held
+
+
+class Inventory(Protocol):
+    """The partitions of one server, when it was asked."""
+
+    @property
+    def digests(self) -> Mapping[str, Hashable]:
+        """Something that is equal for what is held alike, by partition.
+
+        There is none for a partition of which nothing is held.
+        """
+
+    #: Whether the server can be told to drop a copy.
+    drops: bool
+
+    def count(self, partition: str) -> int:
+        """Return how many blobs it holds of *partition*."""
+
+    async def held(self, partition: str) -> Held:
+        """Return what it holds of *partition*.  Raises Unavailable."""
+
+
+async def take(store: IReplicaStore) -> Inventory:
+    """Ask *store* what it holds: one request, however much that is.
+
+    A server of the original system lists everything, which is one as well.
+    Raises Unavailable.
+    """
+    try:
+        return _Digested(store, await store.digests())
+    except NotFound:
+        return _Listed(await store.listing())
+
+
+class _Digested:
+    drops = True
+
+    def __init__(self, store: IReplicaStore, digests: Mapping[str, PartitionDigest]) -> None:
+        self.digests = digests
+        self._store = store
+
+    def count(self, partition: str) -> int:
+        known = self.digests.get(partition)
+        return known.count if known else 0
+
+    async def held(self, partition: str) -> Held:
+        return await self._store.blob_digests(partition)
+
+
+class _Listed:
+    """What a server of the original system lists, which knows no partitions."""
+
+    drops = False
+
+    def __init__(self, listed: list[str]) -> None:
+        self._partitions: defaultdict[str, list[str]] = defaultdict(list)
+        for id in listed:  # in order
+            self._partitions[ids.partition(id)].append(id)
+        self.digests = {
+            partition: blake2b(" ".join(found).encode("ascii"), digest_size=16).digest()
+            for partition, found in self._partitions.items()
+        }
+
+    def count(self, partition: str) -> int:
+        return len(self._partitions.get(partition, ()))
+
+    async def held(self, partition: str) -> Held:
+        return dict.fromkeys(self._partitions.get(partition, ()))

@@ -1,0 +1,63 @@
+"""What a replication knows from one pass to the next."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+#: Seconds for which a server that is away is expected back, and its copies are
+#: not made anew elsewhere.
+AWAY_SECONDS = 600.0
+# Seconds after which what was compared is compared again.
+_COMPARE_AGAIN = 3600.0
+
+
+#: Groups and partitions of which a copy is known to be missing.
+Hints = set[tuple[str, str]]
+
+
+@define
+class Memory:
+    """What passes remember; without it each begins anew.
+
+    :param patience: seconds for which a server that is away is expected back.
+    """
+
+    hints: Hints = field(factory=set)
+    patience: float = 0.0
+    _away_since: dict[str, float] = field(init=False, factory=dict)
+    _settled: dict[tuple[str, str], tuple[object, float]] = field(init=False, factory=dict)
+
+    # Servers.
+
+    def seen(self, name: str) -> None:
+        """Note that the server *name* has answered."""
+        self._away_since.pop(name, None)
+
+    def missed(self, name: str, now: float) -> None:
+        """Note that the server *name* has not answered at the time *now*."""
+        self._away_since.setdefault(name, now)
+
+    def is_expected(self, name: str, now: float) -> bool:
+        """Tell whether a server that is away should be waited for."""
+        return now - self._away_since.get(name, now) < self.patience
+
+    # Partitions.
+
+    def settle(self, group: str, partition: str, known: object, now: float) -> None:
+        """Note that nothing is to be done for a partition while *known* of it is the same.
+
+        Servers can hold a partition differently for good: one that is only
+        read from keeps what it has.
+        """
+        self._settled[group, partition] = known, now
+
+    def is_settled(self, group: str, partition: str, known: object, now: float) -> bool:
+        """Tell whether that was noted of what is *known*, not too long ago."""
+        before, then = self._settled.get((group, partition), (None, 0.0))
+        return before == known and now - then < _COMPARE_AGAIN
+
+    def take_hints(self, group: str) -> set[str]:
+        """Return the partitions of *group* that have hints, and forget these."""
+        found = {hint for hint in self.hints if hint[0] == group}
+        self.hints -= found
+        return {partition for _, partition in found}

@@ -1,0 +1,83 @@
+"""What a pass has done, and how it tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import Factory, define, frozen
+
+
+@define
+class Summary:
+    """What a pass has done so far.
+
+    :param blobs: held by the servers that could be asked, each counted once.
+    :param differing: partitions that the servers do not hold alike.
+    :param compared: of those, how many have been gone through.
+    :param planned: copies to make; it grows as partitions are compared.
+    :param copied: of those, how many were made, of *bytes* together.
+    :param settled: copies that were told other metadata.
+    :param moved: copies dropped, for they belonged elsewhere.
+    :param failed: steps that could not be carried out.
+    :param short: blobs that would want more servers than can be written to.
+    :param disputed: opaque names under which servers hold different bytes.
+    :param unlisted: servers that did not tell what they hold.
+    """
+
+    servers: int = 0
+    blobs: int = 0
+    differing: int = 0
+    compared: int = 0
+    planned: int = 0
+    copied: int = 0
+    bytes: int = 0
+    settled: int = 0
+    moved: int = 0
+    failed: int = 0
+    short: int = 0
+    disputed: int = 0
+    unlisted: list[str] = Factory(list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every blob has its copies now."""
+        return not (self.failed or self.short or self.disputed or self.unlisted)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.ok and not (self.planned or self.settled or self.moved)
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.blobs} blobs on {self.servers} servers: {self.planned} copies missing, "
+            f"{self.copied} made, {self.failed} failed"
+        )
+        if self.moved:
+            text += f"; {self.moved} moved to where they belong"
+        if self.settled:
+            text += f"; {self.settled} told other metadata"
+        if self.short:
+            text += f"; {self.short} blobs want more servers than there are to write to"
+        if self.disputed:
+            text += f"; {self.disputed} names stand for different bytes on different servers"
+        if self.unlisted:
+            text += f"; no listing from {', '.join(self.unlisted)}"
+        return text
+
+
+def _nobody(told: object) -> None: ...
+
+
+@frozen
+class Report:
+    """Who is told what.
+
+    :param progress: called after each step.
+    :param note: called with a line about each thing that was done.
+    :param warn: called with a line about each failure.
+    """
+
+    progress: Callable[[Summary], None] = _nobody
+    note: Callable[[str], None] = _nobody
+    warn: Callable[[str], None] = _nobody
