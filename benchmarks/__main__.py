@@ -6,6 +6,8 @@ import click
 
 from benchmarks.api import api
 from benchmarks.http import http
+from benchmarks.replicate import replicate
+from benchmarks.scale import scale
 from benchmarks.store import store
 
 
@@ -16,5 +18,7 @@ def main() -> None:
 
 main.add_command(api)
 main.add_command(http)
+main.add_command(replicate)
+main.add_command(scale)
 main.add_command(store)
 main()

@@ -108,15 +108,15 @@ def nginx(place: Path, stack: contextlib.ExitStack) -> Service:
 def blob_server(place: Path, stack: contextlib.ExitStack) -> Service:
     """Start a blob server in the directory *place*; *stack* stops it."""
     (url,) = free_urls(1)
-    return blobs(url, _start_blob_server("blob", place, url, stack))
+    return blobs(url, start_blob_server("blob", place, url, stack))
 
 
 def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
     """Start an API server with *options* over two blob servers, the same way."""
     first, second, upload, download = free_urls(4)
     behind = [
-        _start_blob_server("blob1", place / "blob1", first, stack),
-        _start_blob_server("blob2", place / "blob2", second, stack),
+        start_blob_server("blob1", place / "blob1", first, stack),
+        start_blob_server("blob2", place / "blob2", second, stack),
     ]
     config = place / ".sos.conf"
     # A pass of replication in one round and not in the next would make them differ.
@@ -136,8 +136,9 @@ def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
     return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *behind))
 
 
-def _start_blob_server(name: str, place: Path, url: str, stack: contextlib.ExitStack) -> Process:
-    place.mkdir(parents=True)
+def start_blob_server(name: str, place: Path, url: str, stack: contextlib.ExitStack) -> Process:
+    """Start a blob server at *url*, over the store that ``data`` in *place* is or will be."""
+    place.mkdir(parents=True, exist_ok=True)
     command = [*_TWISTD, "sos-blob", "--port", str(urlsplit(url).port), "--store", "data"]
     return stack.enter_context(started(name, command, place, _environment(place), url))
 

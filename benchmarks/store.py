@@ -63,7 +63,7 @@ async def _puts(directory: Path, reactor: Any) -> dict[str, int]:
             lambda _, until=until: time.perf_counter() < until, itertools.count()
         )
         begun = time.perf_counter()
-        count = await _put(opened, timed, concurrency)
+        count = await fill(opened, timed, concurrency)
         rates[str(concurrency)] = round(count / (time.perf_counter() - begun))
         await opened.close()
     return rates
@@ -76,7 +76,7 @@ async def _sizes(directory: Path, reactor: Any, sizes: list[int]) -> list[list[A
     rows = []
     held = 0
     for size in sizes:
-        await _put(opened, iter(range(held, size)), 256)
+        await fill(opened, iter(range(held, size)), 256)
         held = size
         read = await _reading(opened)
         await opened.close()
@@ -86,7 +86,8 @@ async def _sizes(directory: Path, reactor: Any, sizes: list[int]) -> list[list[A
     return rows
 
 
-async def _put(opened: LocalStore, numbers: Iterator[int], concurrency: int) -> int:
+async def fill(opened: LocalStore, numbers: Iterator[int], concurrency: int) -> int:
+    """Put a body for each of *numbers*, so many at once; return how many there were."""
     count = 0
 
     async def worker() -> None:

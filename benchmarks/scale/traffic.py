@@ -1,0 +1,100 @@
+"""The bytes of a pass, as a real client and a real server send them.
+
+TCP, IP and TLS come on top of them.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from attrs import frozen
+
+from benchmarks.scale.groups import PARTITIONS, Cluster, Group
+from benchmarks.scale.wire import counted
+from sos.digest import BlobDigest, PartitionDigest
+from sos.metadata import version
+from sos.stores.memory import MemoryStore
+from sos.transfer import transfer
+
+_METADATA = {"X-Mime-Type": "image/jpeg", "X-Orig-Filename": "photo.jpg"}
+
+
+@frozen
+class Requests:
+    """The bytes of requests and their answers.
+
+    :param digests: of asking each server of a group for its digests.
+    :param listing: of asking a server that holds a partition for what it holds of it.
+    :param nothing: of asking one that holds nothing of it.
+    :param head: of asking for the head of a blob.
+    """
+
+    digests: tuple[int, ...]
+    listing: int
+    nothing: int
+    head: int
+
+
+@frozen
+class Traffic:
+    """The bytes of a pass over all groups of a cluster, which are all like one."""
+
+    cluster: Cluster
+    requests: Requests
+
+    def in_sync(self) -> int:
+        """Return those of a pass that finds nothing to do."""
+        return self.cluster.groups * sum(self.requests.digests)
+
+    def partition(self) -> int:
+        """Return those of comparing one partition: all servers of its group are asked."""
+        without = self.cluster.size - self.cluster.copies
+        return self.cluster.copies * self.requests.listing + without * self.requests.nothing
+
+    def differing(self, share: float) -> int:
+        """Return those of a pass in which a *share* of all partitions differs."""
+        partitions = round(share * self.cluster.groups * len(PARTITIONS))
+        return self.in_sync() + partitions * self.partition()
+
+    def head_for_each(self) -> int:
+        """Return those of a HEAD for each object to each other server that should have it."""
+        return self.cluster.objects * (self.cluster.copies - 1) * self.requests.head
+
+
+async def measured(cluster: Cluster, group: Group, reactor: Any, chance: random.Random) -> Requests:
+    """Ask a real blob server for what each server of *group* would answer."""
+    store = _Holding(cluster, chance)
+    blob = await transfer(b"", store.writer(None, _METADATA))
+    async with counted(store, reactor) as (client, count):
+        head = await count(client.stat(blob.id))
+        nothing = await count(client.blob_digests(PARTITIONS[0]))
+        digests = []
+        for name in group.weights:
+            store.held = {each for each in group.orders if name in group.holders(each)}
+            digests.append(await count(client.digests()))
+        store.held = set(PARTITIONS)
+        listing = await count(client.blob_digests(PARTITIONS[0]))
+    return Requests(tuple(digests), listing, nothing, head)
+
+
+class _Holding(MemoryStore):
+    """A store that tells of the partitions in *held* what one of a server of *cluster* would."""
+
+    def __init__(self, cluster: Cluster, chance: random.Random) -> None:
+        super().__init__()
+        self.held: set[str] = set()
+        self._cluster = cluster
+        self._chance = chance
+
+    async def digests(self) -> dict[str, PartitionDigest]:
+        count, size = round(self._cluster.partition_objects), round(self._cluster.partition_bytes)
+        return {
+            each: PartitionDigest(count, size, self._chance.getrandbits(128))
+            for each in sorted(self.held)
+        }
+
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        count = round(self._cluster.partition_objects) if partition in self.held else 0
+        told = BlobDigest(self._cluster.object_bytes, version(_METADATA))
+        return {f"{partition}{number:037x}": told for number in range(count)}
