@@ -36,12 +36,15 @@ class Place:
         }
         self.running: list[Daemon] = []
 
-    def twistd(self, command: str, *ports: int, files: int | None = None) -> Daemon:
+    def twistd(
+        self, command: str, *ports: int, files: int | None = None, within: tuple[str, ...] = ()
+    ) -> Daemon:
         """Start ``twistd -n``, and wait until it listens on *ports*.
 
         :param files: most that it may have open.
+        :param within: a program, with arguments, that starts it somewhere.
         """
-        daemon = Daemon(self, command, files)
+        daemon = Daemon(self, command, files, within)
         self.running.append(daemon)
         daemon.wait_for(ports)
         return daemon
@@ -79,14 +82,20 @@ class Place:
 class Daemon:
     """One ``twistd -n`` process."""
 
-    def __init__(self, place: Place, command: str, files: int | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        command: str,
+        files: int | None = None,
+        within: tuple[str, ...] = (),
+    ) -> None:
         if "sos-api" in command and "-admin" not in command:
             command += " --admin-port 0"  # for there are several on this machine
         limit = (resource.RLIMIT_NOFILE, (files, files))
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*_TWISTD, "-n", *shlex.split(command)],
+                [*within, *_TWISTD, "-n", *shlex.split(command)],
                 cwd=place.directory,
                 env=place.environment,
                 stdin=subprocess.DEVNULL,
@@ -167,9 +176,9 @@ def eventually(ask, holds):
     return answers[-1]
 
 
-def fetch(url: str, body: bytes | None = None, headers=()) -> bytes:
-    """Return what is answered to a GET, or with a *body* to a POST."""
-    request = urllib.request.Request(url, data=body, headers=dict(headers))
+def fetch(url: str, body: bytes | None = None, headers=(), method: str | None = None) -> bytes:
+    """Return what is answered to a GET, or with a *body* to a POST, or to another *method*."""
+    request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)
     with urllib.request.urlopen(request, timeout=30) as response:
         return response.read()
 

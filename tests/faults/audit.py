@@ -1,0 +1,33 @@
+"""Every copy on every server, looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+from collections import Counter
+from urllib.parse import urlsplit
+
+from sos import manifest
+from sos.manifest import MARK
+
+
+def copies(url: str) -> Counter[str]:
+    """Return the ids that the server at *url* has; each is read, and is what it is called."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    found: Counter[str] = Counter()
+    try:
+        connection.request("GET", "/blobs")
+        for id in json.loads(connection.getresponse().read()):
+            connection.request("GET", f"/blob/{id}")
+            response = connection.getresponse()
+            body, mark = response.read(), response.getheader(MARK)
+            assert response.status == 200, (url, id, response.status, body)
+            if mark is None:
+                assert hashlib.sha1(body).hexdigest() == id, (url, id)
+            else:
+                manifest.parse(body, id, mark)
+            found[id] += 1
+    finally:
+        connection.close()
+    return found

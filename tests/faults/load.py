@@ -1,0 +1,122 @@
+"""Clients that upload and fetch all the time, and note what they were told."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from random import Random
+
+from tests.contract import body_of
+
+_UPLOADERS = 3
+_FETCHERS = 3
+#: Seconds that a client waits for an answer, or for more of it.
+_PATIENCE = 30.0
+#: Most bytes of all bodies of a round together.
+_MOST_BYTES = 100 << 20
+#: What may be answered while servers fail: it is unavailable, or there is no room.
+_REFUSALS = (503, 507)
+
+
+class Load:
+    """Uploads and fetches through *ports*, pairs of an upload and a download port.
+
+    :param acknowledged: what makes the body of each id that was acknowledged:
+        its size and seed.
+    :ivar counts: what happened, by name.
+    :ivar wrong: what must never have happened, in words.
+    """
+
+    def __init__(
+        self,
+        ports: list[list[int]],
+        acknowledged: dict[str, tuple[int, int]],
+        counts: Counter[str],
+        seed: int,
+    ) -> None:
+        self.acknowledged = acknowledged
+        self.counts = counts
+        self.wrong: list[str] = []
+        self._ports = ports
+        self._left = _MOST_BYTES
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(work, Random(f"{seed} {number}")))
+            for number, work in enumerate([self._upload] * _UPLOADERS + [self._fetch] * _FETCHERS)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _repeat(self, work, random: Random) -> None:
+        while not self._ended.is_set():
+            try:
+                work(random)
+            except (OSError, http.client.HTTPException):
+                self.counts["broken off"] += 1
+            except Exception as error:
+                self.wrong.append(f"the client failed: {error!r}")
+            time.sleep(random.uniform(0, 0.05))
+
+    def _upload(self, random: Random) -> None:
+        size = random.choice([0, 1, 100, 1000, 60_000, 70_000, 300_000, 3_000_000, 9_000_000])
+        if size > self._left:
+            size = random.randrange(1000)
+        self._left -= size
+        seed = random.getrandbits(60)
+        body = body_of(size, seed)
+        status, answer = _ask(random.choice(self._ports)[0], "POST", "/upload", body)
+        if status == 200:
+            told = json.loads(answer)
+            id = hashlib.sha1(body).hexdigest()
+            if (told["id"], told["size"]) != (id, size) or told["copies"] < 2:
+                self.wrong.append(f"an upload of {id} was answered with {told}")
+            self.acknowledged[id] = size, seed
+            self.counts["acknowledged"] += 1
+            self.counts["acknowledged bytes"] += size
+        else:
+            self._refused(status, "upload", answer)
+
+    def _fetch(self, random: Random) -> None:
+        if not self.acknowledged:
+            return
+        id = random.choice(list(self.acknowledged.copy()))
+        self.check(id, random.choice(self._ports)[1])
+
+    def check(self, id: str, port: int) -> bool:
+        """Fetch *id* and look at every byte of it; tell whether it came."""
+        status, body = _ask(port, "GET", f"/fetch/{id}")
+        if status != 200:
+            self._refused(status, f"fetch of {id}", body)
+            return False
+        if hashlib.sha1(body).hexdigest() != id:
+            self.wrong.append(f"wrong bytes came for {id}")
+        self.counts["fetched"] += 1
+        self.counts["fetched bytes"] += len(body)
+        return True
+
+    def _refused(self, status: int, what: str, answer: bytes) -> None:
+        self.counts[f"answered {status}"] += 1
+        if status not in _REFUSALS:
+            self.wrong.append(f"an {what} was answered {status}: {answer[:200]!r}")
+
+
+def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()

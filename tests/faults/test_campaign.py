@@ -1,0 +1,111 @@
+"""Servers fail, one way and another, while clients upload and fetch all the time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from random import Random
+
+import pytest
+
+from tests.daemons import wait_until
+from tests.faults import network
+from tests.faults.audit import copies
+from tests.faults.cluster import Api, Server
+from tests.faults.load import Load
+
+SERVERS = 3
+COPIES = 2
+#: What harms nothing that is stored, and what does: that befalls one server in a round.
+PASSING = (Server.cut, Server.kill, Server.freeze, Server.fill)
+LASTING = (Server.wipe, Server.corrupt)
+
+SEED = 20261124
+
+
+@pytest.fixture
+def hosts():
+    hosts = network.make(SERVERS)
+    yield hosts
+    hosts.remove()
+
+
+@pytest.fixture
+def servers(place, hosts):
+    servers = [Server(place, hosts, number) for number in range(SERVERS)]
+    yield servers
+    for server in servers:
+        server.remove()
+
+
+@pytest.mark.timeout(3600)
+def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
+    """With two copies acknowledged, and one server at a time that loses what it has."""
+    random, counts = Random(SEED), Counter()
+    acknowledged: dict[str, tuple[int, int]] = {}
+    apis = [Api(place, servers) for _ in range(2)]
+    for number in range(10 if long else 1):
+        load = Load([api.ports for api in apis], acknowledged, counts, random.getrandbits(32))
+        with load:
+            torment(servers, apis, 60 if long else 20, 6 if long else 3, random, counts)
+        assert load.wrong == []
+        for api in apis:
+            api.stop()
+        converge(place, servers, counts)
+        for api in apis:
+            api.start()
+        look_at_everything(load, servers, apis, counts)
+        assert load.wrong == []
+        with capsys.disabled():
+            told = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+            print(f"\nround {number + 1}, seed {SEED}: {told}; 0 lost, 0 wrong")
+    assert counts["acknowledged"] > 0
+    assert counts["fetched"] > 0
+    for daemon in place.running:
+        assert "Traceback" not in daemon.log, daemon.log_path
+
+
+def torment(servers, apis, seconds, pause, random, counts):
+    """Let things happen for so many *seconds*, some of them at the same time.
+
+    :param pause: seconds from one to the next, at most.
+    """
+    until = time.monotonic() + seconds
+    victim, left = random.choice(servers), []
+    while time.monotonic() < until:
+        left = left or random.sample([*PASSING, *LASTING, None], len(PASSING + LASTING) + 1)
+        fault = left.pop()
+        server = victim if fault in LASTING else random.choice(servers)
+        if fault is None:
+            random.choice(apis).kill()
+        else:
+            fault(server, random)
+        counts[f"x {fault.__name__ if fault else 'API server killed'}"] += 1
+        time.sleep(random.uniform(0.5, pause))
+        if random.random() < 0.7:
+            server.recover()
+
+
+def converge(place, servers, counts):
+    """End all faults, and let one pass make good what they have done; a second finds nothing."""
+    for server in servers:
+        server.recover()
+        server.restart()
+    for server in servers:
+        assert wait_until(lambda server=server: place.sos(f"status --blob-server {server.url}"))
+    urls = ",".join(server.url for server in servers)
+    first = place.sos(f"replicate --min-copies {COPIES} --blob-server {urls}")
+    assert first.returncode == 0, (first.stdout, first.stderr)
+    second = place.sos(f"replicate --min-copies {COPIES} --blob-server {urls}")
+    assert b": 0 copies missing, 0 made, 0 failed\n" in second.stdout, second.stdout
+    counts["copies made afterwards"] += int(first.stdout.split(b"missing, ")[1].split()[0])
+
+
+def look_at_everything(load, servers, apis, counts):
+    """Each blob is where it should be, sound, as often as it should; each object can be fetched."""
+    held = sum((copies(server.url) for server in servers), Counter())
+    assert set(held.values()) <= {COPIES}, "not as many copies as there should be"
+    assert set(load.acknowledged) <= set(held), "lost"
+    for id in load.acknowledged:
+        assert load.check(id, apis[0].ports[1])
+    counts["copies looked at"] += sum(held.values())
