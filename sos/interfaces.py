@@ -241,6 +241,44 @@ class IReplicaStore(IBlobStore):
         """
 
 
+class IEngineStore(IReplicaStore):
+    """A store that another program keeps: Redis, PostgreSQL, an object store.
+
+    Several processes can be clients of the same one at the same time.  Each
+    request connects anew when the connection was lost, and raises Unavailable
+    while there is none: nothing has to be started again.
+    """
+
+    async def open() -> None:
+        """Connect, prepare what is to hold the blobs, and see that the engine can be trusted.
+
+        Raises StoreUnusable when it can never be this store: a wrong password,
+        another format, settings by which it loses what it acknowledges; and
+        Unavailable when it cannot be reached.  Then it may be called again.
+        """
+
+    async def close() -> None:
+        """Finish what was begun, and close all connections."""
+
+
+class IStoreFactory(Interface):
+    """What makes the stores of one kind, for ``--store SCHEME:...``.
+
+    It is a plugin of Twisted's, found by its scheme: put an object that
+    provides this into a module of the package ``twisted.plugins``.
+    """
+
+    scheme: str = Attribute("The scheme of the URLs that it understands: ``redis``.")
+
+    def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
+        """Return the store that *url* describes; nothing is connected or opened yet.
+
+        :param algorithm: the hash of new content ids.
+        :raises ValueError: telling what is wrong with the URL, and nothing of
+            a password in it.  The store's name holds none either.
+        """
+
+
 @frozen
 class Member:
     """A store as one of a group.

@@ -149,7 +149,7 @@ def _take_over(source: Report, target: Report) -> None:
 class ScrubService(RepeatingService):
     """Makes a pass now and then, and goes on with one that was broken off.
 
-    :param path: where the report is kept from one start to the next.
+    :param path: where the report is kept from one start to the next, None for nowhere.
     :param rate: bytes to read in a second.
     :param every: seconds from the end of a pass to the next.
     :param now: tells the time in seconds since the epoch.
@@ -158,7 +158,7 @@ class ScrubService(RepeatingService):
     def __init__(
         self,
         store: IBlobStore,
-        path: Path,
+        path: Path | None,
         rate: int,
         every: float,
         clock: IReactorTime,
@@ -174,7 +174,8 @@ class ScrubService(RepeatingService):
         self._saved_at = 0.0
 
     def startService(self) -> None:
-        _take_over(load(self._path), self.report)
+        if self._path is not None:
+            _take_over(load(self._path), self.report)
         super().startService()
 
     def delay(self) -> float:
@@ -198,6 +199,8 @@ class ScrubService(RepeatingService):
 
     def _save(self) -> None:
         self._saved_at = self.clock.seconds()
+        if self._path is None:
+            return
         try:
             save(self.report, self._path)
         except OSError as error:  # a full disk, say: the pass goes on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from attrs import evolve, frozen
 from zope.interface import implementer
@@ -17,7 +18,7 @@ from sos.interfaces import (
     Blob,
     BlobInfo,
     IBlobWriter,
-    IReplicaStore,
+    IEngineStore,
     Span,
     StoreStatus,
 )
@@ -32,7 +33,7 @@ class _Stored:
     hash: bytes
 
 
-@implementer(IReplicaStore)
+@implementer(IEngineStore)
 class MemoryStore:
     """Keeps blobs for as long as it lives.
 
@@ -51,6 +52,12 @@ class MemoryStore:
         self.now = now
         self.blobs: dict[str, _Stored] = {}
         self._lease: leases.Lease | None = None
+
+    async def open(self) -> None:
+        """Do nothing: a process has its memory."""
+
+    async def close(self) -> None:
+        """Do nothing: what is kept goes with the process."""
 
     async def stat(self, id: str) -> BlobInfo:
         return self._stored(id).info
@@ -119,6 +126,13 @@ class MemoryStore:
             return self.blobs[id]
         except KeyError:
             raise NotFound(f"there is no blob {id}") from None
+
+
+def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
+    """Return an empty store; raises ValueError for anything but ``memory:``."""
+    if url != "memory:":
+        raise ValueError(f"the memory of the process is memory: and no more, not {url!r}")
+    return MemoryStore(algorithm=algorithm)
 
 
 @implementer(IBlobWriter)

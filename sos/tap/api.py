@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -17,17 +16,18 @@ from sos import __version__, config, ids
 from sos.cache_address import cache_address
 from sos.config import Config
 from sos.errors import ConfigError
-from sos.interfaces import Groups, IBlobStore
+from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
 from sos.replication import Hints, Policy, ReplicationService
 from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tap import cluster, local
+from sos.tap import cluster, local, stores
 from sos.tap.caches import shared_cache
+from sos.tap.engine import is_engine
 from sos.tap.options import DaemonOptions, parameter
-from sos.tap.overview import ClusterPart, Overview, Part, StorePart
+from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reload import Reloading
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
@@ -62,7 +62,7 @@ _NO_SERVERS = (
 _ADMIN_HOST = "127.0.0.1"
 
 # The settings that /status tells.
-_STORE_SETTINGS: tuple[str, ...] = ("store", "hash", "max-size")
+_STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size")
 _CLUSTER_SETTINGS: tuple[str, ...] = (
     "write-copies",
     "min-copies",
@@ -90,7 +90,7 @@ class Options(DaemonOptions):
     optParameters = [
         parameter("blob-server", None, None, "URLs of blob servers, separated by commas."),
         parameter("config", "c", None, "Read this, not /etc/sos.conf and ~/.sos.conf."),
-        parameter("store", "s", None, "Keep everything in this directory, without blob servers."),
+        parameter("store", "s", None, "Keep everything in this directory, or engine."),
         parameter("api-host", None, None, "Address to listen on. [default: 0.0.0.0]"),
         parameter("upload-port", None, None, "Port for uploads. [default: 9991]", config.port),
         parameter("download-port", None, None, "Port for fetches. [default: 9992]", config.port),
@@ -189,9 +189,11 @@ class Options(DaemonOptions):
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
         # Paths mean what they meant when they were typed, wherever twistd goes.
-        for name in ("store", "access-log", "config"):
+        for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
+        if self["store"] is not None:
+            stores.check(self)
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
@@ -211,7 +213,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
     whole: MultiService
     if options["workers"] > 1:
-        claim = None if options["store"] is None else partial(local.claim_store, options, reactor)
+        claim = None if options["store"] is None else stores.claim(options, reactor)
         endpoints = [*options["uploads"], *options["downloads"], *options["admins"]]
         whole = supervised(__name__, options, endpoints, claim, reactor)
     else:
@@ -220,7 +222,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         f"takes uploads on {' '.join(options['uploads'])}",
         f"serves fetches on {' '.join(options['downloads'])}",
         *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
-        *(_describe(options) if options["store"] is None else local.describe(options)),
+        *(_describe(options) if options["store"] is None else stores.describe(options)),
     ]
     Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
     return whole
@@ -231,9 +233,12 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     whole = Daemon()
     store: IBlobStore
     part: Part
+    settings: dict[str, object] = {}
     if options["store"] is not None:
-        store, scrub = local.add_store(whole, options, reactor, options["hash"], worker)
-        part = StorePart(store, scrub)
+        kept, part = stores.add_store(whole, options, reactor, options["hash"], worker)
+        # A directory takes bodies of any size as they are.
+        store = _in_chunks(kept, options, reactor) if is_engine(options["store"]) else kept
+        settings["store"] = kept.name  # without the password that a URL can have
         told = _STORE_SETTINGS
     else:
         replicates = worker is None or worker.first
@@ -241,7 +246,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
-    settings = {name: options[name] for name in told}
+    settings.update({name: options[name] for name in told})
     overview = Overview(part, settings, worker, reactor)
     endpoint = worker.endpoint if worker else serverFromString
     listening(
@@ -260,6 +265,15 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         whole
     )
     return whole
+
+
+def _in_chunks(kept: IReplicaStore, options: Options, reactor: Any) -> IBlobStore:
+    """Return a store of large objects over one that is to be given small blobs."""
+    threads = threads_of(reactor)
+    alone = ReplicatedStore(
+        {"engine": (Member(kept),)}, threads, reactor, options["hash"], Copying(1, 1)
+    )
+    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"])
 
 
 class _ClusterService(MultiService):

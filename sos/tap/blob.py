@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
 
 from sos import __version__, config
-from sos.tap import local
+from sos.tap import local, stores
 from sos.tap.options import DaemonOptions, parameter
-from sos.tap.overview import Overview, StorePart
+from sos.tap.overview import Overview
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
@@ -32,7 +31,7 @@ class Options(DaemonOptions):
     optParameters = [
         parameter("port", "p", 3001, "Port to listen on.", config.port),
         parameter("host", None, "127.0.0.1", "Address to listen on."),
-        parameter("store", "s", "data", "Directory of the blobs; made if there is none."),
+        parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
@@ -49,8 +48,7 @@ class Options(DaemonOptions):
         self["listen"].append(endpoint)
 
     def postOptions(self) -> None:
-        # Paths mean what they meant when they were typed, wherever twistd goes.
-        self["store"] = os.path.abspath(self["store"])
+        stores.check(self)
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
@@ -62,11 +60,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
     whole: MultiService
     if options["workers"] > 1:
-        claim = partial(local.claim_store, options, reactor)
+        claim = stores.claim(options, reactor)
         whole = supervised(__name__, options, options["endpoints"], claim, reactor)
     else:
         whole = serve(options, None, reactor)
-    lines = [f"listens on {' '.join(options['endpoints'])}", *local.describe(options)]
+    lines = [f"listens on {' '.join(options['endpoints'])}", *stores.describe(options)]
     Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
     return whole
 
@@ -74,9 +72,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
-    store, scrub = local.add_store(whole, options, reactor, worker=worker)
+    store, part = stores.add_store(whole, options, reactor, worker=worker)
     settings = {"max-size": options["max-size"]}
-    overview = Overview(StorePart(store, scrub), settings, worker, reactor)
+    overview = Overview(part, settings, worker, reactor)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()

@@ -9,12 +9,13 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from sos import config, ids
+from sos import config
 from sos.config import Reserve
 from sos.errors import StoreUnusable
-from sos.scrub import Report, ScrubService
+from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
 from sos.tap.options import DaemonOptions, parameter
+from sos.tap.overview import StorePart
 from sos.tap.reload import Reloading
 from sos.tap.services import give_up
 from sos.tap.worker import Worker
@@ -23,9 +24,14 @@ PARAMETERS = [
     parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),
     parameter("scrub-rate", None, 20 << 20, "Bytes to read again in a second.", config.size),
     parameter(
-        "scrub-every", None, 604800.0, "Seconds from scrub to scrub, 0: none.", config.seconds
+        "scrub-every",
+        None,
+        None,
+        "Seconds from scrub to scrub, 0: none. [default: 604800 in a directory, else 0]",
+        config.seconds,
     ),
 ]
+_SCRUB_EVERY = 604800.0
 FLAGS = [["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."]]
 
 
@@ -52,12 +58,12 @@ def add_store(
     whole: MultiService,
     options: DaemonOptions,
     reactor: Any,
-    algorithm: str = ids.DEFAULT_ALGORITHM,
-    worker: Worker | None = None,
-) -> tuple[LocalStore, Report | None]:
+    algorithm: str,
+    worker: Worker | None,
+) -> tuple[LocalStore, StorePart]:
     """Add the store that *options* describe, and its scrub, to the service *whole*.
 
-    Returns it with the report of the scrub, where this process makes it.
+    Returns it, and how it is doing.
 
     :param worker: the process that this is, if others share the store; the
         first one scrubs.
@@ -74,12 +80,17 @@ def add_store(
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     if worker is not None and not worker.first:
-        return store, None
-    path, every = directory / "scrub.json", options["scrub-every"]
+        return store, StorePart(store, None, lambda: store.failure)
+    path, every = directory / "scrub.json", _scrub_every(options)
     scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
     if every:
         scrub.setServiceParent(whole)
-    return store, scrub.report
+    return store, StorePart(store, scrub.report, lambda: store.failure)
+
+
+def _scrub_every(options: DaemonOptions) -> float:
+    every: float | None = options["scrub-every"]
+    return _SCRUB_EVERY if every is None else every
 
 
 def claim_store(options: DaemonOptions, reactor: Any) -> int:
@@ -93,8 +104,9 @@ def describe(options: DaemonOptions) -> list[str]:
         f"store {options['store']}, {options['reserve']} in reserve",
         "fsync OFF: a power cut loses what was acknowledged" if options["no-fsync"] else "fsync on",
     ]
-    if options["scrub-every"]:
-        every, rate = options["scrub-every"], options["scrub-rate"]
+    every = _scrub_every(options)
+    if every:
+        rate = options["scrub-rate"]
         lines.append(f"scrub every {every:g} s at {rate} bytes/s")
     else:
         lines.append("no scrub: run sos scrub")

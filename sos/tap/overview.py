@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
 from attrs import evolve
 
 from sos import __version__
+from sos.interfaces import IReplicaStore
 from sos.replication import ReplicationService
 from sos.scrub import Report
-from sos.stores.local import LocalStore
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import Account
 from sos.tap.siblings import Siblings
@@ -117,18 +117,26 @@ class StorePart:
     """A store of the daemon's own.
 
     :param scrub: of the process that scrubs.
+    :param failure: tells why this process takes nothing more, if it does not,
+        until it is started again.
     """
 
-    def __init__(self, store: LocalStore, scrub: Report | None) -> None:
+    def __init__(
+        self,
+        store: IReplicaStore,
+        scrub: Report | None,
+        failure: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._store = store
         self._scrub = scrub
+        self._failure = failure
 
     def own(self) -> dict[str, Any]:
-        return {"failure": self._store.failure, "scrub": self._scrubbing()}
+        return {"failure": self._failure(), "scrub": self._scrubbing()}
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
         status = await self._store.status()
-        failure = _first([self._store.failure, *(other["failure"] for other in others)])
+        failure = _first([self._failure(), *(other["failure"] for other in others)])
         if failure is not None:
             status = evolve(status, writable=False, reason=failure)
         scrub = _first([self._scrubbing(), *(other["scrub"] for other in others)])

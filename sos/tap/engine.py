@@ -1,0 +1,137 @@
+"""A store that an engine keeps, in a daemon: ``--store redis://...`` and its like."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from sos import ids
+from sos.errors import StoreUnusable, Unavailable
+from sos.interfaces import IEngineStore
+from sos.scrub import ScrubService
+from sos.stores.factories import factory, scheme_of
+from sos.tap.options import DaemonOptions
+from sos.tap.overview import StorePart
+from sos.tap.reload import Reloading
+from sos.tap.worker import Worker
+
+# Seconds after which an engine that was not there is tried again.
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
+
+_log = Logger()
+
+
+class EngineService(Service):
+    """Opens a store as soon as its engine is there, and closes it at the end.
+
+    Until then the daemon runs, and answers 503.  An engine that cannot be used
+    ends it.
+    """
+
+    def __init__(self, store: IEngineStore, reactor: Any) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._opening: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._opening = ensureDeferred(self._open())
+
+    async def _open(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                await self._store.open()
+            except Unavailable as error:
+                _log.warn("{error}; trying again in {delay:g} s", error=error, delay=delay)
+                await deferLater(self._reactor, delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+            except CancelledError:
+                raise
+            except StoreUnusable as error:
+                self._end(error)
+                return
+            except Exception as error:  # a mistake of ours must not leave half a daemon
+                _log.failure("{store} could not be opened", store=self._store.name)
+                self._end(error)
+                return
+            else:
+                _log.info("{store} is open", store=self._store.name)
+                return
+
+    def _end(self, error: Exception) -> None:
+        _log.critical("cannot start: {error}", error=error)
+        # The reactor runs already, and has no other way to end with a status.
+        self._reactor.addSystemEventTrigger("after", "shutdown", partial(os._exit, 1))
+        self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return ensureDeferred(self._close())
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            self._opening.addErrback(lambda failure: failure.trap(CancelledError))
+            self._opening.cancel()
+        await self._store.close()
+
+
+def is_engine(place: str | None) -> bool:
+    """Tell whether *place*, the text of ``--store``, is a URL and no directory."""
+    return place is not None and scheme_of(place) is not None
+
+
+def check(place: str) -> None:
+    """Raise ValueError unless *place* is the URL of a store."""
+    from twisted.internet import reactor
+
+    make(place, ids.DEFAULT_ALGORITHM, reactor)
+
+
+def make(place: str, algorithm: str, reactor: Any) -> IEngineStore:
+    """Return the store at *place*, which is not opened yet; raises ValueError."""
+    scheme = scheme_of(place)
+    assert scheme is not None
+    return factory(scheme).make(place, algorithm, reactor)
+
+
+def add_store(
+    whole: MultiService,
+    options: DaemonOptions,
+    reactor: Any,
+    algorithm: str,
+    worker: Worker | None,
+) -> tuple[IEngineStore, StorePart]:
+    """Add the store, and its scrub if there is to be one, to the service *whole*.
+
+    :param worker: the process that this is, if there are several; the first
+        one scrubs.
+    """
+    store = make(options["store"], algorithm, reactor)
+    EngineService(store, reactor).setServiceParent(whole)
+    # Which would end the process, as who sends it to every daemon does not mean.
+    Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
+    every = options["scrub-every"]
+    if not every or (worker is not None and not worker.first):
+        return store, StorePart(store, None)
+    scrub = ScrubService(store, None, options["scrub-rate"], every, reactor, time.time)
+    scrub.setServiceParent(whole)
+    return store, StorePart(store, scrub.report)
+
+
+def describe(options: DaemonOptions) -> list[str]:
+    """Tell of the store that *options* describe."""
+    from twisted.internet import reactor
+
+    lines = [f"store {make(options['store'], ids.DEFAULT_ALGORITHM, reactor).name}"]
+    if options["scrub-every"]:
+        every, rate = options["scrub-every"], options["scrub-rate"]
+        lines.append(f"scrub every {every:g} s at {rate} bytes/s")
+    return lines

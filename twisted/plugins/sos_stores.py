@@ -1,0 +1,5 @@
+"""Tells of the engines that can keep blobs."""
+
+from sos.stores.factories import StoreFactory
+
+memory = StoreFactory("memory", "sos.stores.memory")
