@@ -8,10 +8,13 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 
 def of_bytes() -> Progress:
@@ -20,8 +23,13 @@ def of_bytes() -> Progress:
 
 
 def of_things() -> Progress:
-    """Return a bar that counts steps."""
-    return _bar(MofNCompleteColumn())
+    """Return a bar that counts steps, with their rate."""
+    return _bar(MofNCompleteColumn(), _RateColumn())
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
 def _bar(*columns: object) -> Progress:
