@@ -24,6 +24,7 @@ from sos.cli.reactor import run
 from sos.interfaces import Groups
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
+from sos.replication.memory import Memory
 from sos.stores.local import LocalStore
 from sos.tap import cluster
 from sos.wire.agent import Agent
@@ -115,8 +116,9 @@ async def _serving(directory: Path, names: Sequence[str], reactor: Any) -> Any:
 async def _in_sync(groups: Groups, reactor: Any, size: int, rounds: int) -> dict[str, Any]:
     """Return the seconds of passes, and of a HEAD for each object in their place."""
     passes = []
-    for _ in range(rounds):
-        summary, seconds = await _pass(groups, reactor)
+    memory = Memory()
+    for _ in range(rounds + 1):
+        summary, seconds = await _pass(groups, reactor, memory)
         if not (summary.idle and summary.blobs == size):
             raise click.ClickException(f"the servers were not in sync: {summary}")
         passes.append(seconds)
@@ -134,16 +136,18 @@ def figures(
 ) -> dict[str, Any]:
     """Return the figures of passes over *size* objects, and of a HEAD for each in their place.
 
-    :param passes: what each took, in seconds.
+    :param passes: what each took, in seconds, the first of them without what
+        a service knows from one pass to the next.
     :param listing: the same of listing all objects.
     :param heads: the same of asking for some of them, by how many at once.
     :param asked: for how many.
     """
     asking = {name: listing + seconds * size / asked for name, seconds in heads.items()}
-    usual = median(passes)
+    first, *others = passes
+    usual = median(others)
     return {
         "objects": size,
-        "best_seconds": min(passes),
+        "first_seconds": first,
         "median_seconds": usual,
         "passes": passes,
         "heads_asked": asked,
@@ -152,8 +156,11 @@ def figures(
     }
 
 
-async def _pass(groups: Groups, reactor: Any) -> tuple[Summary, float]:
-    return await _timed(replicate_groups(groups, Policy(min_copies=2), reactor, Report()))
+async def _pass(
+    groups: Groups, reactor: Any, memory: Memory | None = None
+) -> tuple[Summary, float]:
+    policy = Policy(min_copies=2)
+    return await _timed(replicate_groups(groups, policy, reactor, Report(), memory))
 
 
 async def _timed(work: Awaitable[T]) -> tuple[T, float]:
@@ -176,12 +183,12 @@ async def _each(
 
 
 def _show(results: dict[str, Any]) -> None:
-    columns = ["objects", "best s", "median s", "target"]
+    columns = ["objects", "first s", "then s", "target"]
     for concurrency in CONCURRENCIES:
         columns += [f"HEAD x {concurrency} s", "/ pass"]
     cells = []
     for row in results["in_sync"]:
-        times = [f"{row[name]:.3f}" for name in ("best_seconds", "median_seconds")]
+        times = [f"{row[name]:.3f}" for name in ("first_seconds", "median_seconds")]
         heads: list[str] = []
         for concurrency in map(str, CONCURRENCIES):
             heads += [

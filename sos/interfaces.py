@@ -205,10 +205,11 @@ class IReplicaStore(IBlobStore):
     NotFound is raised, by all but ``release``.
     """
 
-    async def digests() -> dict[str, PartitionDigest]:
+    async def digests() -> Mapping[str, PartitionDigest]:
         """Return the digest of each partition that holds anything, by its name.
 
-        Raises Unavailable.
+        Where that can be told it is the same object until something changes,
+        so that who has seen it before has nothing to do.  Raises Unavailable.
         """
 
     async def blob_digests(partition: str) -> dict[str, BlobDigest]:

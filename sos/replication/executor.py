@@ -146,6 +146,12 @@ class Executor:
     async def _drop(self, step: Step, name: str) -> None:
         try:
             tokens = await self.leases.tokens()
+        except SOSError as error:
+            if not self.summary.staying:
+                self._warn(step, f"stays on {name}, as others do", error)
+            self.summary.staying += 1
+            return
+        try:
             if name not in tokens:
                 raise Conflict(f"{name} gives no lease")
             await self._confirm(step, name)

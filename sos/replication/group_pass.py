@@ -67,12 +67,30 @@ class GroupPass:
             return
         self.summary.servers += len(self._inventories)
         self._place()
+        now = self.clock.seconds()
+        # The digests of a server are the same object while they do not change, so
+        # that all of this is compared at once.
+        digests = {name: each.digests for name, each in self._inventories.items()}
+        known = (digests, self._weights, self._movable)
+        rested = self.memory.rested(self.group, known, now)
+        if rested is not None:
+            self.summary.blobs += rested[0]
+            self.summary.short += rested[1]
+            return
+        before = self.summary.blobs, self.summary.short
+        differing = self._differing()
+        if differing:
+            await self._mend(differing)
+        else:
+            found = self.summary.blobs - before[0], self.summary.short - before[1]
+            self.memory.rest(self.group, known, found, now)
+
+    async def _mend(self, differing: list[str]) -> None:
         stores = {member.store.name: member.store for member in self.members}
         leases = Leases(stores, self.clock)
         pace = Pace(self.policy.rate, self.clock) if self.policy.rate else None
         executor = Executor(stores, pace, self.clock, self.summary, self.report, leases)
         steps = Steps(executor)
-        differing = self._differing()
         self.summary.differing += len(differing)
         self.report.progress(self.summary)
         remaining = iter(differing)

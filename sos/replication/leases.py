@@ -10,10 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from sos.errors import NotFound, SOSError
 from sos.interfaces import IReplicaStore
-from sos.lease import MAX_SECONDS
 
+#: Seconds for which a lease is asked for.  That of a process which was killed
+#: keeps others waiting for so long.
+SECONDS = 120
 # Seconds after which another is asked for, so that there is time to use it.
-_FRESH_SECONDS = 200.0
+_FRESH_SECONDS = 60.0
 
 
 class Leases:
@@ -54,7 +56,7 @@ class Leases:
             # In one order, so that of two passes one gets all of them.
             for name in sorted(self._stores):
                 with suppress(NotFound):
-                    self._tokens[name] = await self._stores[name].lease(MAX_SECONDS)
+                    self._tokens[name] = await self._stores[name].lease(SECONDS)
         except SOSError as error:
             self._failure = error
             await self.release()

@@ -14,6 +14,9 @@ _COMPARE_AGAIN = 3600.0
 #: Groups and partitions of which a copy is known to be missing.
 Hints = set[tuple[str, str]]
 
+#: What there is in a group: blobs, and those that want more servers.
+Found = tuple[int, int]
+
 
 @define
 class Memory:
@@ -26,6 +29,7 @@ class Memory:
     patience: float = 0.0
     _away_since: dict[str, float] = field(init=False, factory=dict)
     _settled: dict[tuple[str, str], tuple[object, float]] = field(init=False, factory=dict)
+    _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)
 
     # Servers.
 
@@ -55,6 +59,17 @@ class Memory:
         """Tell whether that was noted of what is *known*, not too long ago."""
         before, then = self._settled.get((group, partition), (None, 0.0))
         return before == known and now - then < _COMPARE_AGAIN
+
+    # Groups.
+
+    def rest(self, group: str, known: object, found: Found, now: float) -> None:
+        """Note that nothing is to be done in *group* while *known* of it is the same."""
+        self._resting[group] = known, found, now
+
+    def rested(self, group: str, known: object, now: float) -> Found | None:
+        """Return what was *found* then, None if that was not noted of what is *known* lately."""
+        before, found, then = self._resting.get(group, (None, None, 0.0))
+        return found if before == known and now - then < _COMPARE_AGAIN else None
 
     def take_hints(self, group: str) -> set[str]:
         """Return the partitions of *group* that have hints, and forget these."""

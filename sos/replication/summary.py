@@ -18,6 +18,8 @@ class Summary:
     :param copied: of those, how many were made, of *bytes* together.
     :param settled: copies that were told other metadata.
     :param moved: copies dropped, for they belonged elsewhere.
+    :param staying: copies that belong elsewhere and could not be dropped yet,
+        for another pass, or one that was killed, has the lease.
     :param failed: steps that could not be carried out.
     :param short: blobs that would want more servers than can be written to.
     :param disputed: opaque names under which servers hold different bytes.
@@ -33,6 +35,7 @@ class Summary:
     bytes: int = 0
     settled: int = 0
     moved: int = 0
+    staying: int = 0
     failed: int = 0
     short: int = 0
     disputed: int = 0
@@ -46,7 +49,7 @@ class Summary:
     @property
     def idle(self) -> bool:
         """Whether there was nothing to do."""
-        return self.ok and not (self.planned or self.settled or self.moved)
+        return self.ok and not (self.planned or self.settled or self.moved or self.staying)
 
     def __str__(self) -> str:
         text = (
@@ -55,6 +58,8 @@ class Summary:
         )
         if self.moved:
             text += f"; {self.moved} moved to where they belong"
+        if self.staying:
+            text += f"; {self.staying} stay where they do not belong until a lease is free"
         if self.settled:
             text += f"; {self.settled} told other metadata"
         if self.short:

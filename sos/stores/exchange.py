@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
@@ -102,11 +103,35 @@ class Exchange:
 
     async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
-        sent = self._http.request(
-            method, self.url + path, allow_redirects=False, unbuffered=True, reactor=self.clock
-        )
-        response = await self.answered(sent.addTimeout(PROMPT_SECONDS, self.clock))
+        response = await self._ask(method, path)
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
+
+    async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:
+        """Return what the JSON at *path*, of up to *most* bytes, is called by its ETag, and it.
+
+        :param known: an ETag; of what is still called so None is returned.
+        """
+        if known is None:
+            response = await self._ask("GET", path)
+        else:
+            response = await self._ask("GET", path, {"If-None-Match": known}, accept=(200, 304))
+        text = await gather(ResponseBody(response, self.clock), most)
+        if response.code == 304:
+            return known, None
+        return response.headers.getRawHeaders("etag", [None])[0], self._parsed(text)
+
+    async def _ask(
+        self, method: str, path: str, fields: Metadata = EMPTY, accept: tuple[int, ...] = (200,)
+    ) -> Response:
+        sent = self._http.request(
+            method,
+            self.url + path,
+            headers=Headers({name: [value] for name, value in fields.items()}),
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.clock,
+        )
+        return await self.answered(sent.addTimeout(PROMPT_SECONDS, self.clock), accept)
 
     def _parsed(self, text: bytes) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
@@ -83,7 +83,7 @@ class MemoryStore:
         )
         return [key[3:] for key in keys[:limit]]
 
-    async def digests(self) -> dict[str, PartitionDigest]:
+    async def digests(self) -> Mapping[str, PartitionDigest]:
         found: dict[str, PartitionDigest] = {}
         for id, stored in self.blobs.items():
             before = found.get(ids.partition(id), PartitionDigest())

@@ -7,7 +7,7 @@ listing comes whole.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from urllib.parse import urlencode
 
@@ -69,6 +69,8 @@ class RemoteStore:
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
         self._path = path
+        # The digests told last, and what the server calls them.
+        self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
         response = await self._exchange.request("HEAD", self._path + id)
@@ -145,13 +147,18 @@ class RemoteStore:
         wanted = [key for key in keys if key > start and key.startswith(partition or "")]
         return [key[3:] for key in wanted[:limit]]
 
-    async def digests(self) -> dict[str, PartitionDigest]:
-        found = await self._exchange.document("GET", "/digests", _MOST_OF_DIGESTS)
+    async def digests(self) -> Mapping[str, PartitionDigest]:
+        etag, known = self._digests
+        etag, found = await self._exchange.version("/digests", etag, _MOST_OF_DIGESTS)
+        if found is None:
+            return known
         try:
-            return {
+            digests = {
                 ids.check_partition(name): PartitionDigest(int(count), int(size), int(sum, 16))
                 for name, (count, size, sum) in found.items()
             }
+            self._digests = etag, digests
+            return digests
         except (AttributeError, TypeError, ValueError, OverflowError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 

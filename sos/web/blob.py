@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
 
 import attrs
 from klein import Klein
 
 from sos import ids
 from sos import metadata as metadata_format
+from sos.digest import PartitionDigest
 from sos.errors import InvalidRequest
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
 from sos.manifest import MARK
-from sos.web.bodies import answer_blob, answer_stored, store_body
-from sos.web.errors import answer_json
+from sos.web.bodies import answer_blob, answer_stored, is_known, store_body
+from sos.web.errors import answer_json, encode_json
 from sos.wire.request import Request
 
 #: Most ids in one page of a listing.
@@ -40,6 +42,8 @@ class BlobServer:
         self._store = store
         self._max_size = max_size
         self._status = status or self._own_status
+        # The digests told last, as they were written, and what that is called.
+        self._digests: tuple[Mapping[str, PartitionDigest], bytes, str] = {}, b"{}", "empty"
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -92,12 +96,18 @@ class BlobServer:
 
     @app.route("/digests", methods=["GET"])
     async def digests(self, request: Request) -> bytes:
-        """Tell in short what each partition holds: count, bytes, sum."""
+        """Tell in short what each partition holds: count, bytes, sum; 304 who knows it."""
         found = await self._store.digests()
-        return answer_json(
-            request,
-            {name: (each.count, each.bytes, f"{each.sum:032x}") for name, each in found.items()},
-        )
+        if found is not self._digests[0]:
+            told = encode_json({name: _row(found[name]) for name in sorted(found)})
+            self._digests = found, told, blake2b(told, digest_size=16).hexdigest()
+        _, told, etag = self._digests
+        request.setHeader(b"ETag", b'"%s"' % etag.encode("ascii"))
+        if is_known(request, etag):
+            request.setResponseCode(304)
+            return b""
+        request.setHeader(b"Content-Type", b"application/json")
+        return told
 
     @app.route("/digests/<partition>", methods=["GET"])
     async def blob_digests(self, request: Request, partition: str) -> bytes:
@@ -141,6 +151,10 @@ class BlobServer:
 
     async def _own_status(self) -> Mapping[str, object]:
         return attrs.asdict(await self._store.status())
+
+
+def _row(digest: PartitionDigest) -> tuple[int, int, str]:
+    return digest.count, digest.bytes, f"{digest.sum:032x}"
 
 
 def _argument(request: Request, name: bytes) -> str | None:

@@ -149,13 +149,17 @@ async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | N
 
 def _is_current(request: Request, info: BlobInfo) -> bool:
     """Tell whether the client has the blob already (RFC 9110, 13.2.2)."""
-    known = _header(request, b"if-none-match")
-    if known is not None:
-        return parse_etags(known).contains_weak(info.id)
+    if b"if-none-match" in request.headers:
+        return is_known(request, info.id)
     since = parse_date(_header(request, b"if-modified-since"))
     return (
         since is not None and info.stored_at is not None and info.stored_at < since.timestamp() + 1
     )
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Tell whether the client has, by its ``If-None-Match``, what is called *etag*."""
+    return parse_etags(_header(request, b"if-none-match")).contains_weak(etag)
 
 
 def _header(request: Request, name: bytes) -> str | None:

@@ -74,9 +74,14 @@ def answer_error(request: Request, failure: Failure) -> bytes:
 
 def answer_json(request: Request, document: object) -> bytes:
     """Return *document* as the body of an answer, whose headers it sets."""
-    body = _encode(document).encode("ascii")
+    body = encode_json(document)
     request.setHeader(b"Content-Type", b"application/json")
     return body
+
+
+def encode_json(document: object) -> bytes:
+    """Write *document* as compact JSON."""
+    return _encode(document).encode("ascii")
 
 
 def _meaning(error: BaseException, request: Request) -> tuple[int, str]:

@@ -367,7 +367,8 @@ class TestMoves:
         token = await servers[2].lease(60)
         told = Told()
         summary = await run(servers, 2, told)
-        assert (summary.copied, summary.moved, summary.failed) == (2, 0, 1)
+        assert (summary.copied, summary.moved, summary.staying) == (2, 0, 1)
+        assert (summary.ok, summary.idle) == (True, False)
         assert id in servers[0].blobs
         assert "another has the lease" in told.warnings[-1]
         for store in servers[:2]:  # which were asked for theirs first
@@ -577,6 +578,35 @@ class TestHow:
         clock.advance(3601)
         await run(members, 1, clock=clock, memory=memory)
         assert old.asked > asked
+
+    @ensureDeferred
+    async def test_what_has_not_changed_is_not_looked_at_again(self):
+        """What the last pass found is told, until something changes, or an hour has passed."""
+        looked = []
+
+        class Noting(Memory):
+            def rest(self, *found):
+                looked.append(found)
+                super().rest(*found)
+
+        servers, clock, memory = stores("a", "b"), Clock(), Noting()
+        clock.advance(10_000)
+        for n in range(20):
+            await put(servers[0], b"%d" % n)
+        await run(servers, 2, clock=clock, memory=memory)
+        for _ in range(3):
+            summary = await run(servers, 2, clock=clock, memory=memory)
+            assert (summary.idle, summary.blobs) == (True, 20)
+        assert len(looked) == 1
+        await put(servers[1], b"new")
+        assert (await run(servers, 2, clock=clock, memory=memory)).copied == 1
+        assert (await run(servers, 2, clock=clock, memory=memory)).blobs == 21
+        assert len(looked) == 2
+        await run((Member(servers[0], readonly=True), servers[1]), 2, clock=clock, memory=memory)
+        assert len(looked) == 3
+        clock.advance(3601)
+        assert (await run(servers, 2, clock=clock, memory=memory)).blobs == 21
+        assert len(looked) == 4
 
     @ensureDeferred
     async def test_two_passes_at_once_do_no_harm(self):

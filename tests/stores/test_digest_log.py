@@ -85,3 +85,21 @@ def test_what_is_newer_is_not_undone(environment, database):
     assert read(environment, first) == {b"000": PartitionDigest(2, 2, 2)}
     first.committed(number, changed)
     assert read(environment, first) == {b"000": PartitionDigest(2, 2, 2)}
+
+
+def test_the_digests_are_another_object_once_they_have_changed(environment, database):
+    """Then alone; a partition that holds nothing is not among them."""
+    log, other = DigestLog(database), DigestLog(database)
+
+    def named():
+        with environment.begin() as transaction:
+            return log.named(transaction)
+
+    assert named() is named()
+    change(environment, other, {b"000": PartitionDigest(1, 1, 1), b"001": PartitionDigest()})
+    first = named()
+    assert first == {"000": PartitionDigest(1, 1, 1)}
+    assert named() is first
+    change(environment, log, {b"002": PartitionDigest(2, 2, 2)})
+    assert len(named()) == 2
+    assert len(first) == 1

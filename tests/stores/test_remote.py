@@ -346,3 +346,24 @@ async def test_an_upload_that_is_given_up_lets_go_of_its_connection(reactor, ear
         writer.abort()
         while not requests[0].disconnected:
             await deferLater(reactor, 0)
+
+
+@ensureDeferred
+async def test_digests_that_have_not_changed_are_the_same_object(reactor):
+    """They are asked for under the name that they had, and come again when they have changed."""
+    kept = MemoryStore()
+    async with serving(handler(BlobServer(kept).app), reactor) as store:
+        assert await store.digests() == {}
+        await put(kept, b"x")
+        first = await store.digests()
+        assert first == await kept.digests()
+        assert await store.digests() is first
+        await put(kept, b"y")
+        assert await store.digests() == await kept.digests() != first
+
+
+@ensureDeferred
+async def test_nothing_has_changed_is_no_answer_to_who_knows_nothing(reactor):
+    """Or a server in disorder would be taken for one that holds nothing."""
+    with pytest.raises(Unavailable, match="304"):
+        await answers(reactor, lambda store: store.digests(), status=304)

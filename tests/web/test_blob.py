@@ -247,6 +247,19 @@ def test_digests(ask):
     assert (name, count, size, len(sum)) == (content_id(b"abc")[:3], 1, 3, 32)
 
 
+def test_digests_are_told_again_when_something_has_changed(ask):
+    """Who has them already is told so, by 304, until then."""
+    ask("POST", "/blob/a", b"abc")
+    first = ask("GET", "/digests")
+    known = b"If-None-Match: " + first.headers[b"etag"]
+    again = ask("GET", "/digests", None, known)
+    assert (again.status, again.body) == (304, b"")
+    ask("POST", "/blob/b", b"abc")
+    changed = ask("GET", "/digests", None, known)
+    assert (changed.status, changed.headers[b"etag"] != first.headers[b"etag"]) == (200, True)
+    assert len(changed.json) == 2
+
+
 def test_status(ask):
     """How the store is doing."""
     ask("POST", "/blob/a", b"abc")

@@ -36,6 +36,7 @@ class DigestLog:
         self._lock = Lock()
         self._newest = 0
         self._digests: dict[bytes, PartitionDigest] = {}
+        self._named: tuple[int, Mapping[str, PartitionDigest]] = 0, {}
 
     def read(self, transaction: lmdb.Transaction) -> dict[bytes, PartitionDigest]:
         """Return the digests that *transaction* sees, or newer ones.
@@ -49,6 +50,18 @@ class DigestLog:
                     self._digests.update(_unpack(bytes(row)))
                     (self._newest,) = _KEY.unpack(key)
         return self._digests
+
+    def named(self, transaction: lmdb.Transaction) -> Mapping[str, PartitionDigest]:
+        """Return the digests of partitions that hold anything.
+
+        It is another mapping once they have changed, and then alone.
+        """
+        self.read(transaction)
+        with self._lock:
+            if self._named[0] != self._newest:
+                held = {name.decode(): each for name, each in self._digests.items() if each.count}
+                self._named = self._newest, held
+            return self._named[1]
 
     def append(self, transaction: lmdb.Transaction, changed: dict[bytes, PartitionDigest]) -> int:
         """Log that *transaction* makes *changed* of the digests, and return the row's number."""

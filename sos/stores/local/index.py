@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -126,11 +126,13 @@ class Index:
                     page.append(key[3:].decode("ascii"))
         return page
 
-    def digests(self) -> dict[str, PartitionDigest]:
-        """Return the digest of every partition that holds anything, by its name."""
+    def digests(self) -> Mapping[str, PartitionDigest]:
+        """Return the digest of every partition that holds anything, by its name.
+
+        It is the same object until they change.
+        """
         with self._reading() as transaction:
-            digests = self._log.read(transaction).copy()
-        return {bytes.decode(name): digest for name, digest in digests.items() if digest.count}
+            return self._log.named(transaction)
 
     def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         """Return what each blob of *partition* is, by id; a damaged record is none."""

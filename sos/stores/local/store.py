@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,7 +200,7 @@ class LocalStore:
     ) -> list[str]:
         return self._index.listing(after, _WHOLE if limit is None else limit, partition)
 
-    async def digests(self) -> dict[str, PartitionDigest]:
+    async def digests(self) -> Mapping[str, PartitionDigest]:
         return self._index.digests()
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
