@@ -194,6 +194,7 @@ async def test_a_pass_in_sync_costs_what_is_asked_and_answered():
     *three, none = requests.digests
     # A body of three digits' length, braces and all, and a comma less.
     assert three == [none + len("00") + 2 * row - 1] * 3
+    assert requests.unchanged < none
 
 
 @pytest_twisted.ensureDeferred
@@ -210,8 +211,11 @@ async def test_a_listing_costs_what_each_blob_in_it_does():
 def test_the_traffic_of_a_pass_is_that_of_all_groups():
     """The holders of a partition that differs list it, the others say that they have nothing."""
     cluster = Cluster(servers=8, size=4, copies=2, objects=8192 * 50, object_bytes=1000)
-    requests = traffic.Requests(digests=(10, 20, 30, 40), listing=1000, nothing=5, head=500)
+    requests = traffic.Requests(
+        digests=(10, 20, 30, 40), unchanged=3, listing=1000, nothing=5, head=500
+    )
     passing = traffic.Traffic(cluster, requests)
+    assert passing.idle() == 8 * 3
     assert passing.in_sync() == passing.differing(0.0) == 200
     assert passing.partition() == 2 * 1000 + 2 * 5
     assert passing.differing(0.5) == 200 + 4096 * 2010

@@ -34,6 +34,7 @@ async def control_traffic(
             {
                 "servers": count,
                 "partition_objects": looked_at.partition_objects,
+                "idle_bytes": passing.idle(),
                 "server_bytes": mean(requests.digests),
                 "partition_bytes": passing.partition(),
                 "bytes": {str(share): passing.differing(share) for share in DIFFERING},

@@ -33,12 +33,13 @@ def show(results: dict[str, Any]) -> None:
 
 
 def _show_traffic(rows: list[dict[str, Any]]) -> None:
-    columns = ["servers", "objects by partition", "in sync: by server", "in all"]
+    columns = ["servers", "objects by partition", "as it was", "in sync: by server", "in all"]
     columns += ["0.1 % differ", "1 % differ", "all differ", "HEAD of each"]
     cells = [
         [
             f"{row['servers']:,}",
             round(row["partition_objects"]),
+            f"{row['idle_bytes'] / _MB:.3f}",
             f"{row['server_bytes'] / _MB:.3f}",
             *(f"{row['bytes'][share] / _MB:,.1f}" for share in ("0.0", "0.001", "0.01")),
             *(f"{each / _MB:,.0f}" for each in (row["bytes"]["1.0"], row["head_for_each_bytes"])),

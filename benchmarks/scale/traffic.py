@@ -24,13 +24,15 @@ _METADATA = {"X-Mime-Type": "image/jpeg", "X-Orig-Filename": "photo.jpg"}
 class Requests:
     """The bytes of requests and their answers.
 
-    :param digests: of asking each server of a group for its digests.
+    :param digests: of asking each server of a group for its digests, which have changed.
+    :param unchanged: of asking one whose digests have not.
     :param listing: of asking a server that holds a partition for what it holds of it.
     :param nothing: of asking one that holds nothing of it.
     :param head: of asking for the head of a blob.
     """
 
     digests: tuple[int, ...]
+    unchanged: int
     listing: int
     nothing: int
     head: int
@@ -43,8 +45,12 @@ class Traffic:
     cluster: Cluster
     requests: Requests
 
+    def idle(self) -> int:
+        """Return those of a pass that finds all as it was."""
+        return self.cluster.servers * self.requests.unchanged
+
     def in_sync(self) -> int:
-        """Return those of a pass that finds nothing to do."""
+        """Return those of a pass that finds nothing to do, though all have changed."""
         return self.cluster.groups * sum(self.requests.digests)
 
     def partition(self) -> int:
@@ -70,31 +76,36 @@ async def measured(cluster: Cluster, group: Group, reactor: Any, chance: random.
         head = await count(client.stat(blob.id))
         nothing = await count(client.blob_digests(PARTITIONS[0]))
         digests = []
+        await client.digests()
         for name in group.weights:
-            store.held = {each for each in group.orders if name in group.holders(each)}
+            store.hold({each for each in group.orders if name in group.holders(each)})
             digests.append(await count(client.digests()))
-        store.held = set(PARTITIONS)
+        unchanged = await count(client.digests())
+        store.hold(set(PARTITIONS))
         listing = await count(client.blob_digests(PARTITIONS[0]))
-    return Requests(tuple(digests), listing, nothing, head)
+    return Requests(tuple(digests), unchanged, listing, nothing, head)
 
 
 class _Holding(MemoryStore):
-    """A store that tells of the partitions in *held* what one of a server of *cluster* would."""
+    """A store that tells of the partitions that it is to hold what a server of *cluster* would."""
 
     def __init__(self, cluster: Cluster, chance: random.Random) -> None:
         super().__init__()
-        self.held: set[str] = set()
+        self._digests: dict[str, PartitionDigest] = {}
         self._cluster = cluster
         self._chance = chance
 
-    async def digests(self) -> dict[str, PartitionDigest]:
+    def hold(self, partitions: set[str]) -> None:
         count, size = round(self._cluster.partition_objects), round(self._cluster.partition_bytes)
-        return {
+        self._digests = {
             each: PartitionDigest(count, size, self._chance.getrandbits(128))
-            for each in sorted(self.held)
+            for each in sorted(partitions)
         }
 
+    async def digests(self) -> dict[str, PartitionDigest]:
+        return self._digests
+
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        count = round(self._cluster.partition_objects) if partition in self.held else 0
+        count = round(self._cluster.partition_objects) if partition in self._digests else 0
         told = BlobDigest(self._cluster.object_bytes, version(_METADATA))
         return {f"{partition}{number:037x}": told for number in range(count)}
