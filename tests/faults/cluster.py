@@ -14,7 +14,7 @@ from tests.faults.network import Network
 
 PORT = 3001
 #: Bytes of each disk.
-_DISK = 400 << 20
+_DISK = 600 << 20
 _PIECE = bytes(1 << 20)
 
 

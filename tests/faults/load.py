@@ -16,8 +16,8 @@ _UPLOADERS = 3
 _FETCHERS = 3
 #: Seconds that a client waits for an answer, or for more of it.
 _PATIENCE = 30.0
-#: Most bytes of all bodies of a round together.
-_MOST_BYTES = 100 << 20
+#: Most bytes of all bodies of a round together: three disks have to hold those of ten.
+_MOST_BYTES = 50 << 20
 #: What may be answered while servers fail: it is unavailable, or there is no room.
 _REFUSALS = (503, 507)
 
