@@ -44,9 +44,11 @@ def balance(
 ) -> None:
     """Bring every copy to where it belongs, and show what each server holds.
 
-    This is the pass of sos replicate, as it is wanted after a server was added
-    or a weight was changed: the share of a server is that of its weight. Ends
-    with 1 when not every blob has its copies afterwards. Example:
+    This is the pass that API servers make by themselves, as it is wanted after a server was added
+    or a weight was changed: the share of a server is that of its weight. A copy
+    that lies elsewhere is dropped when all that it belongs to are seen to have
+    theirs. Ends with 1 when not every blob has its copies afterwards, and those
+    alone. Example:
 
         sos balance --rate 50M
     """
@@ -60,7 +62,7 @@ def balance(
     summary, table = run(balanced)
     Console().print(table)
     click.echo(summary)
-    sys.exit(0 if summary.ok else 1)
+    sys.exit(0 if summary.ok and not summary.staying else 1)
 
 
 async def _table(groups: Groups) -> Table:

@@ -59,8 +59,9 @@ def replicate(
 ) -> None:
     """Bring every blob to the servers of its group that should hold it.
 
-    Only what differs is compared, only what is missing is copied, and a copy
-    that lies elsewhere is dropped when all that it belongs to have theirs. Ends
+    Only what differs is compared, only what is missing is copied, and nothing is
+    ever dropped: see sos balance. API servers keep as many copies as their own
+    --min-copies says, or that of sos.conf, and drop what is more. Ends
     with 1 when not every blob has its copies afterwards, or when a server could
     not say what it holds. Examples, the first for a cron job:
 
@@ -71,7 +72,7 @@ def replicate(
     found = configured(file, blob_server)
     if group is not None:
         found = only(found, group)
-    wanted = policy(found, min_copies, rate, dry_run=dry_run)
+    wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
     summary = run(
         lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
     )

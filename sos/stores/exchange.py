@@ -101,9 +101,15 @@ class Exchange:
                 raise Unavailable(f"{self.url} sent another part than was asked for: {told!r:.80}")
         return response
 
-    async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
+    async def document(
+        self,
+        method: str,
+        path: str,
+        most: int | None = _MOST_OF_A_DOCUMENT,
+        fields: Metadata = EMPTY,
+    ) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
-        response = await self._ask(method, path)
+        response = await self._ask(method, path, fields)
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:

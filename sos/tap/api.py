@@ -188,6 +188,8 @@ class Options(DaemonOptions):
         for name, default in DEFAULTS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
+        # What an upload has waited for must not be taken for too much later.
+        self["min-copies"] = max(self["min-copies"], self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
         for name in ("access-log", "config"):
             if self[name] is not None:

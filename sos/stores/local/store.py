@@ -204,7 +204,8 @@ class LocalStore:
         return self._index.digests()
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        return self._index.blob_digests(partition)
+        # There can be many, and others want to be served meanwhile.
+        return await self._run_in_thread(self._index.blob_digests, partition)
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         encoded = self._index.get(id)
@@ -215,14 +216,14 @@ class LocalStore:
             await self._set_aside(id, encoded, str(damage))
             raise self._not_found(id) from damage
 
-    async def lease(self, seconds: float) -> str:
-        return await self._changes.to_its_end(self._replicas.lease(seconds))
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        return await self._changes.to_its_end(self._replicas.lease(seconds, token))
 
     async def release(self, token: str) -> None:
         await self._changes.to_its_end(self._replicas.release(token))
 
-    async def drop(self, id: str, token: str) -> None:
-        await self._changes.to_its_end(self._replicas.drop(id, token))
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        await self._changes.to_its_end(self._replicas.drop(id, token, known))
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()
