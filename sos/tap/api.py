@@ -29,7 +29,7 @@ from sos.tap.engine import is_engine
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reload import Reloading
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
+from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer
@@ -224,7 +224,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
         *(_describe(options) if options["store"] is None else stores.describe(options)),
     ]
-    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
+    complete(whole, f"SOS API server {__version__}", lines, options, reactor)
     return whole
 
 

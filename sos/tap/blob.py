@@ -12,7 +12,7 @@ from sos import __version__, config
 from sos.tap import local, stores
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import Overview
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.services import Daemon, check_endpoint, complete, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.blob import BlobServer
@@ -65,7 +65,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     else:
         whole = serve(options, None, reactor)
     lines = [f"listens on {' '.join(options['endpoints'])}", *stores.describe(options)]
-    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
+    complete(whole, f"SOS blob server {__version__}", lines, options, reactor)
     return whole
 
 
