@@ -61,7 +61,12 @@ def test_ready_alive_and_stopping(manager):
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"}],
+    [
+        {},
+        {"WATCHDOG_USEC": "x"},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"},
+    ],
 )
 def test_no_watchdog(manager, more):
     """Where none is asked for, or another process is meant."""
