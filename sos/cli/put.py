@@ -17,6 +17,7 @@ from sos import metadata as metadata_format
 from sos.cli import progress
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
+from sos.cli.output import as_json, json_lines_option, tell_line
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches, upload_option
 from sos.cli.uploads import Uploader
@@ -66,6 +67,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     callback=converted(_metadata),
     help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
 )
+@json_lines_option
 @upload_option("Where the API server takes uploads.")
 @download_option(
     "Where to ask what is there already. Not asked, unless it is given, when it is --to "
@@ -184,7 +186,9 @@ async def put_all(
 
 
 def _tell(id: str, name: str) -> None:
-    if sys.stdout.isatty():
+    if as_json():
+        tell_line({"id": id, "file": name})
+    elif sys.stdout.isatty():
         click.echo(f"{id}  {printable(name)}")
     else:
         click.echo(list_line(id, name), nl=False)
