@@ -10,7 +10,14 @@ from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.python.usage import UsageError
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteHostnames,
+    CompleteList,
+    Completions,
+    UsageError,
+)
 
 from sos import __version__, config, ids
 from sos.cache_address import cache_address
@@ -140,6 +147,15 @@ class Options(DaemonOptions):
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "api-host": CompleteHostnames(),
+            "config": CompleteFiles(),
+            "hash": CompleteList(ids.ALGORITHMS),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
@@ -188,6 +204,8 @@ class Options(DaemonOptions):
         for name, default in DEFAULTS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
+        if self["store"] is None:
+            cluster.check_copies(found, self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
         for name in ("access-log", "config"):
             if self[name] is not None:
@@ -321,6 +339,7 @@ class _ClusterService(MultiService):
         found = cluster.load(self._options["config"], self._options["blob-server"])
         if not found.groups:
             raise ConfigError("it lists no servers")
+        cluster.check_copies(found, self._options["write-copies"])
         groups = self._groups(found)
         self._members.configure(groups)
         if self._replication is not None:

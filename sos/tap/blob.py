@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import CompleteDirs, CompleteFiles, CompleteHostnames, Completions
 
 from sos import __version__, config
 from sos.tap import local, stores
@@ -36,6 +37,13 @@ class Options(DaemonOptions):
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "host": CompleteHostnames(),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
 
     def __init__(self) -> None:

@@ -50,6 +50,16 @@ def _read(paths: Sequence[str], missing_ok: bool) -> Config:
     return found
 
 
+def check_copies(found: Config, write_copies: int) -> None:
+    """Raise ConfigError when no upload could ever be answered, for want of servers."""
+    most = max(map(len, found.groups.values()))
+    if write_copies > most:
+        raise ConfigError(
+            f"--write-copies, or write-copies in sos.conf: no group has {write_copies} servers "
+            f"for the copies that an upload waits for, the largest has {most}"
+        )
+
+
 def describe(found: Config, settings: bool = False) -> str:
     """Tell the servers by group, each with its marks, and the *settings* if asked to."""
     lines = [] if found.groups else ["no servers"]
