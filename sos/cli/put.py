@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from rich.progress import Progress
 from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
+from sos import config
 from sos import metadata as metadata_format
 from sos.cli import progress
 from sos.cli.files import found_below
@@ -20,7 +21,7 @@ from sos.cli.names import list_line, printable
 from sos.cli.output import as_json, json_lines_option, tell_line
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches, upload_option
-from sos.cli.uploads import Uploader
+from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
@@ -39,6 +40,13 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
             raise ValueError(f"{name} is never kept: it is for proxies, browsers or credentials")
         headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
     return metadata_format.from_headers(headers)
+
+
+def _timeout(text: str) -> float:
+    seconds = config.seconds(text)
+    if not seconds:
+        raise ValueError("0 is no time at all")
+    return seconds
 
 
 @click.command()
@@ -67,6 +75,14 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     callback=converted(_metadata),
     help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
 )
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    default=f"{SECONDS:g}",
+    show_default=True,
+    callback=converted(_timeout),
+    help="Give a server up that does nothing for so long.",
+)
 @json_lines_option
 @upload_option("Where the API server takes uploads.")
 @download_option(
@@ -80,6 +96,7 @@ def put(
     recursive: bool,
     parallel: int,
     metadata: dict[str, str],
+    timeout: float,
     upload_url: str,
     download_url: str,
 ) -> None:
@@ -104,7 +121,9 @@ def put(
         if _is_of_the_same_servers(context):
             stored = fetches(Exchange(download_url, agent, reactor), reactor)
         threads = threads_of(reactor)
-        uploader = Uploader(Exchange(upload_url, agent, reactor), threads, metadata, stored)
+        uploader = Uploader(
+            Exchange(upload_url, agent, reactor), threads, metadata, stored, timeout
+        )
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)

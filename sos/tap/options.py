@@ -38,6 +38,8 @@ class DaemonOptions(usage.Options):
     """Options of which a wrong one ends the program: one line, exit status 2."""
 
     program: str
+    synopsis: str
+    longdesc: str
     #: What gives up root's privileges, where twistd could not.
     shedding: Shedding | None = None
 

@@ -32,6 +32,8 @@ class Stored:
     :ivar before: called with an id before it is answered.
     """
 
+    name = "http://stored"
+
     def __init__(self, store):
         self.store = store
         self.asked = []
