@@ -18,7 +18,7 @@ from sos.cli.scrub import scrub
 from sos.cli.status import status
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("sos", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sos")
 def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""

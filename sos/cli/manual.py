@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -36,7 +36,8 @@ def pages() -> dict[str, str]:
     found = {"sos.1": _program(context, commands), "sos.conf.5": _configuration()}
     for command in commands:
         found[f"sos-{command.name}.1"] = _command(command, context)
-    for plugin in getPlugins(IServiceMaker):
+    plugins: Iterable[Any] = getPlugins(IServiceMaker)
+    for plugin in plugins:
         if plugin.module.startswith("sos."):
             options = import_module(plugin.module).Options
             found[f"{plugin.tapname}.8"] = _daemon(options, plugin.description)

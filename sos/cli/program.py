@@ -26,9 +26,10 @@ class Program(click.Group):
     A wrong argument ends with 2, and what goes wrong later with 1.
     """
 
-    def make_context(self, *args: Any, **more: Any) -> click.Context:
+    def make_context(self, info_name: str | None, *args: Any, **more: Any) -> click.Context:
         with _in_one_line():
-            return super().make_context(*args, **more)
+            # What it is called in a message does not depend on how it was started.
+            return super().make_context(self.name, *args, **more)
 
     def invoke(self, context: click.Context) -> Any:
         with _in_one_line():

@@ -44,8 +44,10 @@ def _read(paths: Sequence[str], missing_ok: bool) -> Config:
             if missing_ok:
                 continue
             raise ConfigError(f"{path}: there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} cannot be read: it is not text in UTF-8") from None
         found = config.parse(text, path, onto=found)
     return found
 

@@ -51,8 +51,9 @@ def api(tmp_path_factory):
 ID = content_id(body_of(100_000))
 
 
-def wrong_values():
+def wrong_values() -> list:
     """A value that no option of its kind can have, for every option that is not a text."""
+    found = []
     for name, command in sorted(main.commands.items()):
         for parameter in command.params:
             if not isinstance(parameter, click.Option) or parameter.is_flag:
@@ -62,7 +63,8 @@ def wrong_values():
             )
             if checked:
                 flag = max(parameter.opts, key=len)
-                yield pytest.param(name, flag, id=f"{name} {flag}")
+                found.append(pytest.param(name, flag, id=f"{name} {flag}"))
+    return found
 
 
 @pytest.mark.parametrize(("name", "flag"), wrong_values())
