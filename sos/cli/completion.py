@@ -5,6 +5,10 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+#: The type of an argument that is the name of a file, for shells to complete; what is
+#: wrong with the file shows when it is used.
+FILE = click.Path(readable=False)
+
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -9,6 +9,7 @@ import click
 from attrs import evolve
 
 from sos import config
+from sos.cli.completion import FILE
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.replicate import (
@@ -36,6 +37,7 @@ from sos.replication import Summary
     "-c",
     "file",
     metavar="FILE",
+    type=FILE,
     help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
 )
 def drain(

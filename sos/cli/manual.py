@@ -46,13 +46,13 @@ def pages() -> dict[str, str]:
 
 def _program(context: click.Context, commands: list[click.Command]) -> str:
     lines = [
-        *_title("sos", 1, _first_sentence(main)),
+        *_title("sos", 1, _first_paragraph(main)),
         *_section("Synopsis", r"\fBsos\fR \fICOMMAND\fR [\fIOPTIONS\fR] [\fIARGS\fR]"),
         *_section("Description", *_prose(cleandoc(main.help or ""))),
         *_section("Commands"),
     ]
     for command in commands:
-        lines += _item(_bold(f"sos-{command.name}") + "(1)", _first_sentence(command))
+        lines += _item(_bold(f"sos-{command.name}") + "(1)", _first_paragraph(command))
     lines += _section("Options", *_options(main, context))
     lines += _statuses("")
     lines += _section("Files")
@@ -67,7 +67,7 @@ def _command(command: click.Command, parent: click.Context) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     text, examples = _parted(cleandoc((command.help or "").replace("\b", "")))
     lines = [
-        *_title(f"sos-{command.name}", 1, _first_sentence(command)),
+        *_title(f"sos-{command.name}", 1, _first_paragraph(command)),
         *_section("Synopsis", f"{_bold(f'sos {command.name}')} {_escaped(usage)}"),
         *_section("Description", *_prose(text)),
         *_section("Options", *_options(command, context)),
@@ -186,7 +186,7 @@ def _prose(text: str) -> list[str]:
     return lines
 
 
-def _first_sentence(command: click.Command) -> str:
+def _first_paragraph(command: click.Command) -> str:
     paragraph = cleandoc(command.help or "").split("\n\n")[0]
     return " ".join(paragraph.split())
 

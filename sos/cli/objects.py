@@ -16,6 +16,7 @@ import click
 
 from sos import ids
 from sos.cli import progress
+from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.output import json_option, tell
 from sos.cli.reactor import converted, run
@@ -34,7 +35,9 @@ _download = download_option("Where the API server serves fetches.")
 
 @click.command()
 @click.argument("id", callback=converted(_id))
-@click.option("--output", "-o", metavar="FILE", help="Write to FILE, not to standard output (-).")
+@click.option(
+    "--output", "-o", metavar="FILE", type=FILE, help="Write to FILE, not to standard output (-)."
+)
 @click.option(
     "--parallel",
     metavar="N",

@@ -43,12 +43,7 @@ class _WrongUsage(click.ClickException):
 @contextmanager
 def _in_one_line() -> Iterator[None]:
     try:
-        try:
-            yield
-        finally:
-            # Or Python would find out at its end, when it can only complain.
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        yield
     except click.UsageError as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise

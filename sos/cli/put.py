@@ -16,6 +16,7 @@ from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 from sos import config
 from sos import metadata as metadata_format
 from sos.cli import progress
+from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.output import as_json, json_lines_option, tell_line
@@ -50,7 +51,7 @@ def _timeout(text: str) -> float:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option(
     "--recursive",
     "-r",

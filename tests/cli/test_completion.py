@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -28,13 +27,21 @@ def test_each_shell_reads_what_is_printed(place, shell):
 
 def test_the_commands_are_completed(place):
     """As bash asks for them."""
-    place.environment.update(
-        _SOS_COMPLETE="bash_complete", COMP_WORDS="sos ", COMP_CWORD="1", HOME=os.devnull
-    )
-    program = "import sys; sys.argv[0] = 'sos'; from sos.cli import main; main(prog_name='sos')"
+    place.environment.update(_SOS_COMPLETE="bash_complete", COMP_WORDS="sos ", COMP_CWORD="1")
+    program = "from sos.cli import main; main(prog_name='sos')"
     done = place.run([sys.executable, "-c", program], "")
     found = [line.partition(b",")[2].decode() for line in done.stdout.splitlines()]
     assert sorted(found) == sorted(main.commands)
+
+
+@pytest.mark.parametrize("words", ["sos put ", "sos get abc -o ", "sos status --config "])
+def test_names_of_files_are_completed(place, words):
+    """By the shell itself."""
+    place.environment.update(
+        _SOS_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))
+    )
+    program = "from sos.cli import main; main(prog_name='sos')"
+    assert place.run([sys.executable, "-c", program], "").stdout == b"file,\n"
 
 
 def test_a_shell_that_there_is_none_for(place):
