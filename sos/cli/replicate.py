@@ -10,6 +10,7 @@ from attrs import evolve
 
 from sos import config, ids
 from sos.cli import progress
+from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.servers import cluster_options, configured
 from sos.config import Config
@@ -47,6 +48,7 @@ rate_option = click.option(
 @rate_option
 @click.option("--dry-run", "-n", is_flag=True, help="Only print what would be done.")
 @click.option("--group", metavar="NAME", help="Replicate in this group alone.")
+@json_option
 @cluster_options("Replicate among these, as one group.")
 def replicate(
     verbose: bool,
@@ -76,7 +78,7 @@ def replicate(
     summary = run(
         lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
     )
-    click.echo(summary)
+    tell(document_of(summary), summary)
     sys.exit(0 if summary.ok else 1)
 
 
@@ -114,7 +116,7 @@ async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) 
 
         def note(text: str) -> None:
             if verbose:
-                click.echo(text)
+                click.echo(text, err=as_json())
 
         def warn(text: str) -> None:
             click.echo(text, err=True)

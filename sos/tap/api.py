@@ -10,7 +10,14 @@ from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.python.usage import UsageError
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteHostnames,
+    CompleteList,
+    Completions,
+    UsageError,
+)
 
 from sos import __version__, config, ids
 from sos.cache_address import cache_address
@@ -29,7 +36,7 @@ from sos.tap.engine import is_engine
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reload import Reloading
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
+from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer
@@ -140,6 +147,15 @@ class Options(DaemonOptions):
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "api-host": CompleteHostnames(),
+            "config": CompleteFiles(),
+            "hash": CompleteList(ids.ALGORITHMS),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
@@ -190,6 +206,8 @@ class Options(DaemonOptions):
                 self[name] = found.settings.get(name, default)
         # What an upload has waited for must not be taken for too much later.
         self["min-copies"] = max(self["min-copies"], self["write-copies"])
+        if self["store"] is None:
+            cluster.check_copies(found, self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
         for name in ("access-log", "config"):
             if self[name] is not None:
@@ -226,7 +244,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
         *(_describe(options) if options["store"] is None else stores.describe(options)),
     ]
-    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
+    complete(whole, f"SOS API server {__version__}", lines, options, reactor)
     return whole
 
 
@@ -323,6 +341,7 @@ class _ClusterService(MultiService):
         found = cluster.load(self._options["config"], self._options["blob-server"])
         if not found.groups:
             raise ConfigError("it lists no servers")
+        cluster.check_copies(found, self._options["write-copies"])
         groups = self._groups(found)
         self._members.configure(groups)
         if self._replication is not None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import CompleteDirs, CompleteFiles, CompleteHostnames, Completions
 
 from sos import __version__, config
 from sos.tap import local, stores
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import Overview
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.services import Daemon, check_endpoint, complete, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.blob import BlobServer
@@ -36,6 +37,13 @@ class Options(DaemonOptions):
         parameter("access-log", None, None, "Write each request to this file."),
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "host": CompleteHostnames(),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
 
     def __init__(self) -> None:
@@ -65,7 +73,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     else:
         whole = serve(options, None, reactor)
     lines = [f"listens on {' '.join(options['endpoints'])}", *stores.describe(options)]
-    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
+    complete(whole, f"SOS blob server {__version__}", lines, options, reactor)
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.tap.notify import Notification
 from sos.tap.options import DaemonOptions
 from sos.web.routes import handler
 from sos.wire.site import Site
@@ -101,6 +103,19 @@ class Announcement(Service):
         _log.info("{title}", title=self._title)
         for line in self._lines:
             _log.info("  {line}", line=line)
+
+
+def complete(
+    whole: MultiService, title: str, lines: Sequence[str], options: DaemonOptions, reactor: Any
+) -> None:
+    """Add to a daemon what has to be the last of its services.
+
+    :param title: and *lines* are for the log, see :class:`Announcement`.
+    """
+    Announcement(title, lines).setServiceParent(whole)
+    Notification(os.environ, reactor).setServiceParent(whole)
+    if options.shedding is not None:
+        options.shedding.setServiceParent(whole)
 
 
 def listening(
