@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.tally import Tally
 from sos.tap.options import DaemonOptions
 from sos.web.routes import handler
 from sos.wire.site import Site
@@ -108,6 +109,7 @@ def listening(
     access_log: str | None,
     verbose: bool,
     files: int,
+    tally: Tally,
     reactor: Any,
     endpoint: Callable[[Any, str], Any] = serverFromString,
 ) -> MultiService:
@@ -117,6 +119,7 @@ def listening(
     :param verbose: without one, write it into the daemon's own log.
     :param files: most file descriptors that a connection can take with what
         is done for it.
+    :param tally: where the requests are counted.
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
@@ -127,7 +130,8 @@ def listening(
     most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)
     whole = MultiService()
     for endpoint, answer in sites:
-        site = Site(answer, access_log, verbose, max(most, _LEAST_CONNECTIONS), reactor)
+        most_here = max(most, _LEAST_CONNECTIONS)
+        site = Site(answer, access_log, verbose, most_here, reactor, tally)
         ListeningService(endpoint, site).setServiceParent(whole)
     return whole
 

@@ -58,6 +58,7 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     elif status > 500:
         _log.warn("{asked}: {text}", asked=asked, text=text)
     if request.startedWriting:
+        request.setResponseCode(status)  # for who counts: another has been sent
         request.abort()
         return b""
     # What a route has set is of the answer that it would have given.

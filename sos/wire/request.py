@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import parse_qs
 
+from sos.tally import GONE, OTHER
 from sos.wire.body import RequestBody
 from sos.wire.heads import format_head, origin_form
 
@@ -33,6 +34,8 @@ class Request:
 
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
+    :ivar begun: when it was first handled, by the site's timer.
+    :ivar route: the rule that it goes by.
     :ivar persistent: whether another may follow the answer on its connection.
     :ivar work: what is being done for it, if that takes time; cancelled when
         the client goes away.
@@ -45,6 +48,7 @@ class Request:
         "_chunked",
         "_fixed",
         "_query",
+        "begun",
         "body",
         "clientproto",
         "code",
@@ -53,6 +57,7 @@ class Request:
         "path",
         "persistent",
         "received_headers",
+        "route",
         "sentLength",
         "startedWriting",
         "uri",
@@ -77,6 +82,8 @@ class Request:
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
+        self.begun = 0.0
+        self.route = OTHER
         self.work: Work | None = None
         self.code = 200
         self.startedWriting = False
@@ -204,6 +211,9 @@ class Request:
 
     def connectionLost(self) -> None:
         """There is no one to answer any more."""
+        if self._channel is not None:
+            self.code = GONE
+            self._channel.site.finished(self)
         work, self._channel, self.work = self.work, None, None
         if work is not None:
             work.cancel()

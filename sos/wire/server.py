@@ -77,7 +77,7 @@ class Channel(Protocol):
     # The transport.
 
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
+        self.site.made(self)
         self.peer = self.transport.getPeer()
         self.output = Output(self.transport, self._output_changed)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
@@ -151,6 +151,7 @@ class Channel(Protocol):
         self._current = request
         self.since = self.site.now
         self._input.body_bytes = 0
+        request.begun = self.site.timer()
         try:
             self.site.handler(request)
         except Exception:
@@ -198,6 +199,7 @@ class Channel(Protocol):
         if status == 503:
             headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
         self.output.send(format_head(status, self.site.head, headers) + document)
+        self.site.refused(status, len(document))
         self._close(linger=True)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,12 +11,16 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.web.http import HTTPFactory, datetimeToString
 
 from sos import __version__
+from sos.tally import OTHER, Tally
 from sos.wire.heads import Refused
 from sos.wire.request import Request
 from sos.wire.server import Channel
 
 #: Answers a request, now or later, by its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
+
+# Of what is no request.
+_NO_METHOD = b"none"
 
 _SERVER = f"sos/{__version__}".encode("ascii")
 
@@ -28,6 +33,8 @@ class Site(HTTPFactory):
 
     :param logPath: file to write an access log to.
     :param log_requests: without one, whether to write it to Twisted's own log.
+    :param tally: where requests are counted.
+    :param timer: tells the seconds that requests are measured by.
     :param max_connections: most of them at once.  Over that, one that is idle
         is closed for a new one, or the new one is answered 503.
     """
@@ -41,9 +48,13 @@ class Site(HTTPFactory):
         log_requests: bool = False,
         max_connections: int = 10_000,
         reactor: Any = None,
+        tally: Tally | None = None,
+        timer: Callable[[], float] = perf_counter,
     ) -> None:
         super().__init__(logPath=logPath, reactor=reactor)
         self.handler = handler
+        self.tally = tally or Tally()
+        self.timer = timer
         self.channels: set[Channel] = set()
         self.now = 0.0
         self.head = b""  # what every answer's begins with
@@ -67,8 +78,14 @@ class Site(HTTPFactory):
             min(idle, key=lambda channel: channel.since).retire()
         return bool(idle)
 
+    def made(self, channel: Channel) -> None:
+        """Called by a channel that has a connection."""
+        self.channels.add(channel)
+        self.tally.connections += 1
+
     def lost(self, channel: Channel) -> None:
         """Called by a channel that is no more."""
+        self.tally.connections -= 1
         self.channels.discard(channel)
         if not self.channels:
             if self._stopped:
@@ -97,9 +114,21 @@ class Site(HTTPFactory):
             self._sweep = None
 
     def finished(self, request: Request) -> None:
-        """Called by a request that has been answered."""
+        """Called by a request that has been answered, or whose client has gone away."""
+        self.tally.count(
+            request.route,
+            request.method,
+            request.code,
+            self.timer() - request.begun,
+            request.body.received,
+            request.sentLength,
+        )
         if self._logFile is not None:
             self.log(request)  # type: ignore[arg-type]  # which has what it needs
+
+    def refused(self, status: int, sent: int) -> None:
+        """Called when what came was no request, or no more are taken."""
+        self.tally.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
 
     def _tick(self) -> None:
         # One timer for all connections: a delayed call each would be set and

@@ -162,10 +162,15 @@ class TestACluster:
             assert asked(overview.document())[0]["replication"] == {
                 "running_since": None,
                 "last": None,
+                "lag": 0.0,
+                "passes": {"ok": 0, "incomplete": 0, "failed": 0},
+                "made": {"copied": 0, "bytes": 0, "failed": 0, "moved": 0},
             }
         crew.clock.advance(12)
         for overview in overviews:
-            last = asked(overview.document())[0]["replication"]["last"]
+            told = asked(overview.document())[0]["replication"]
+            assert told["passes"]["ok"] == 1
+            last = told["last"]
             assert (last["started_at"], last["seconds"], last["error"]) == (5000.0, 0.0, None)
             assert (last["summary"]["servers"], last["summary"]["copied"]) == (2, 0)
 
