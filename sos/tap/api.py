@@ -24,7 +24,7 @@ from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tally import Tally
-from sos.tap import cluster, local, stores
+from sos.tap import access, cluster, local, stores
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
@@ -136,7 +136,7 @@ class Options(AdminOptions):
             "Share the places of blobs by memcached://host:port or redis://host:port/database.",
             cache_address,
         ),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -236,15 +236,15 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     tally = Tally()
     overview = Overview(part, settings, worker, reactor, tally)
     endpoint = worker.endpoint if worker else serverFromString
+    note = access.add_log(whole, options, reactor)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
             (DownloadServer(store).app, options["downloads"]),
         ],
-        options["access-log"],
-        bool(options["verbose"]),
         _FILES,
         tally,
+        note,
         reactor,
         endpoint,
     ).setServiceParent(whole)

@@ -10,7 +10,7 @@ from twisted.internet.endpoints import serverFromString
 
 from sos import __version__, config
 from sos.tally import Tally
-from sos.tap import local, stores
+from sos.tap import access, local, stores
 from sos.tap.admin import AdminOptions
 from sos.tap.options import parameter
 from sos.tap.overview import Overview
@@ -50,7 +50,7 @@ class Options(AdminOptions):
         ),
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         *local.PARAMETERS,
     ]
     optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
@@ -107,12 +107,12 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
 
     face = BlobServer(store, options["max-size"], status)
     endpoint = worker.endpoint if worker else serverFromString
+    note = access.add_log(whole, options, reactor)
     listening(
         [(face.app, options["endpoints"])],
-        options["access-log"],
-        bool(options["verbose"]),
         _FILES,
         tally,
+        note,
         reactor,
         endpoint,
     ).setServiceParent(whole)

@@ -10,6 +10,7 @@ from twisted.web.http import parse_qs
 from sos.tally import GONE, OTHER
 from sos.wire.body import RequestBody
 from sos.wire.heads import format_head, origin_form
+from sos.wire.request_ids import HEADER, request_id
 
 if TYPE_CHECKING:
     from sos.wire.server import Channel
@@ -34,6 +35,8 @@ class Request:
 
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
+    :ivar id: by which the logs know it, see :mod:`sos.wire.request_ids`.
+    :ivar blob: the id of the blob that it is about, once that is known.
     :ivar begun: when it was first handled, by the site's timer.
     :ivar route: the rule that it goes by.
     :ivar persistent: whether another may follow the answer on its connection.
@@ -49,10 +52,12 @@ class Request:
         "_fixed",
         "_query",
         "begun",
+        "blob",
         "body",
         "clientproto",
         "code",
         "headers",
+        "id",
         "method",
         "path",
         "persistent",
@@ -82,6 +87,8 @@ class Request:
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
+        self.id = request_id(headers.get(HEADER))
+        self.blob: str | None = None
         self.begun = 0.0
         self.route = OTHER
         self.work: Work | None = None
@@ -197,7 +204,8 @@ class Request:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":
             headers[b"Connection"] = b"keep-alive"
-        return format_head(self.code, self._channel.site.head + self._fixed, headers)
+        fixed = b"%s%sX-Request-Id: %s\r\n" % (self._channel.site.head, self._fixed, self.id)
+        return format_head(self.code, fixed, headers)
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""

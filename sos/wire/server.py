@@ -23,6 +23,7 @@ from sos.wire.heads import Refused, format_head
 from sos.wire.input import Input
 from sos.wire.output import Output
 from sos.wire.request import Request
+from sos.wire.request_ids import CURRENT
 
 if TYPE_CHECKING:
     from sos.wire.site import Site
@@ -152,11 +153,14 @@ class Channel(Protocol):
         self.since = self.site.now
         self._input.body_bytes = 0
         request.begun = self.site.timer()
+        context = CURRENT.set(request.id)
         try:
             self.site.handler(request)
         except Exception:
             _log.failure("a request could not be answered")
             self.abort()
+        finally:
+            CURRENT.reset(context)
 
     def done(self, request: Request) -> None:
         """Called by a request when its answer has been written."""
