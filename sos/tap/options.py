@@ -10,6 +10,7 @@ from twisted.python import usage
 
 from sos import __version__, config
 from sos.errors import ConfigError
+from sos.tap import logs
 
 
 def parameter(
@@ -38,12 +39,15 @@ class DaemonOptions(usage.Options):
     program: str
 
     optParameters = [
-        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes)
+        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
+        parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
             super().parseOptions(options)
+            if self["log-format"] == "json" and self.parent is not None:
+                logs.settle(self.parent)
         except (usage.UsageError, ConfigError) as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             sys.stderr.write(f"{self.program}: {text}\n")

@@ -61,7 +61,7 @@ class Overview:
             self._siblings = worker.siblings
             self._number = worker.number
             self._started_at = worker.started_at
-        self._siblings.tell = self._own
+        self._siblings.tell = self.own
 
     async def document(self) -> dict[str, Any]:
         """Return it, as JSON can hold it."""
@@ -72,14 +72,15 @@ class Overview:
         """Return it in Prometheus' text format."""
         return metrics.text(*await self._told())
 
-    def _own(self) -> dict[str, Any]:
+    def own(self) -> dict[str, Any]:
+        """Return what this process knows, as JSON can hold it."""
         return {"part": self._part.own(), "requests": self._tally.told(), "process": process()}
 
     async def _told(self) -> tuple[dict[str, Any], Processes]:
         """Return the document, and what each process had to say for it."""
         told = await self._siblings.ask()
         others = {number: each for number, each in told.items() if each is not None}
-        processes = dict(sorted({self._number: self._own(), **others}.items()))
+        processes = dict(sorted({self._number: self.own(), **others}.items()))
         document = {
             "version": __version__,
             "uptime": round(self._reactor.seconds() - self._started_at, 3),

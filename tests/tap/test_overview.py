@@ -207,7 +207,8 @@ async def test_a_disk_that_failed_one_has_failed_all(crew, local_store):
     overviews = [
         Overview(StorePart(local_store, None), {}, worker, crew.clock) for worker in crew.workers
     ]
-    crew.siblings[3].tell = lambda: {"failure": "it broke", "scrub": None}
+    third = overviews[2].own() | {"part": {"failure": "it broke", "scrub": None, "commits": None}}
+    crew.siblings[3].tell = lambda: third
     told = (await overviews[0].document())["store"]
     assert (told["writable"], told["reason"]) == (False, "it broke")
     local_store.turn_read_only("it broke here")
