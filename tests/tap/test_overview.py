@@ -205,7 +205,8 @@ async def test_a_store_is_told_of_with_the_scrub_of_the_one_that_scrubs(crew, lo
 async def test_a_disk_that_failed_one_has_failed_all(crew, local_store):
     """Also before they have been told."""
     overviews = [
-        Overview(StorePart(local_store, None), {}, worker, crew.clock) for worker in crew.workers
+        Overview(StorePart(local_store, None, lambda: local_store.failure), {}, worker, crew.clock)
+        for worker in crew.workers
     ]
     third = overviews[2].own() | {"part": {"failure": "it broke", "scrub": None, "commits": None}}
     crew.siblings[3].tell = lambda: third
