@@ -1,14 +1,14 @@
 """The daemon's log as JSON, and what its workers have for it: an entry is an object.
 
-======== =====================================================================
-time     when, as RFC 3339 has it
-level    debug, info, warn, error or critical
-logger   the part of the program that tells it
-text     what it tells
-failure  a traceback, if there is one
-request  the id of the request that it is about, if it is about one
-worker   the number of the worker that tells it, if there are several
-======== =====================================================================
+========== ===================================================================
+time       when, as RFC 3339 has it
+level      debug, info, warn, error or critical
+logger     the part of the program that tells it
+text       what it tells
+failure    a traceback, if there is one
+request_id that of the request that it is about, if it is about one
+worker     the number of the worker that tells it, if there are several
+========== ===================================================================
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ WORKERS_ENTRY = "workers_entry"
 
 # Characters of a text or of a traceback.
 _LONGEST = 32 * 1024
+
+# Where to log, by twistd's options: it takes no more than a name of what makes
+# an observer, and asks that for nothing but one.
+_place: dict[str, Any] = {"logfile": "-", "nodaemon": True}
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -58,7 +62,7 @@ def entry(event: LogEvent) -> Entry | None:
         asked_for = CURRENT.get()
         request = None if asked_for is None else asked_for.decode("ascii")
     if request is not None:
-        found["request"] = request
+        found["request_id"] = request
     return found
 
 
@@ -83,12 +87,14 @@ def settle(twistd: Options) -> None:
     for name in ("logger", "syslog"):
         if twistd.get(name):
             raise UsageError(f"--log-format json and twistd's --{name} exclude each other")
-    twistd["logger"] = lambda: _observer(twistd)
+    _place.update({name: twistd[name] for name in ("logfile", "nodaemon")})
+    twistd["logger"] = f"{__name__}.{observer.__name__}"
 
 
-def _observer(twistd: Options) -> ILogObserver:
-    # Standard output, or a file which SIGUSR1 rotates: as twistd has it.
-    observer = UnixAppLogger({**twistd, "logger": None})._getLogObserver()
+def observer() -> ILogObserver:
+    """Return what writes the log as JSON; ``twistd --logger`` takes the name of this."""
+    # Standard output, or a file that SIGUSR1 rotates: as twistd has it.
+    observer = UnixAppLogger(_place)._getLogObserver()
     observer.formatEvent = _line
     found: ILogObserver = observer
     return found
