@@ -63,6 +63,8 @@ class AccessLog:
         self._lines.append(self._line(request, seconds, self._now()))
 
     def _end_turn(self) -> None:
+        if self._file is None:  # it has been closed meanwhile
+            return
         now = self._reactor.seconds()
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS

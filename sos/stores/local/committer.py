@@ -197,7 +197,8 @@ class Committer:
                     results.append(Failure())
             self._answer()
             begun = perf_counter()
-        self._committed(len(jobs), perf_counter() - begun)
+        if jobs:
+            self._committed(len(jobs), perf_counter() - begun)
         return results
 
 
