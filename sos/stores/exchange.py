@@ -44,6 +44,7 @@ from sos.wire.client import (
     StreamedBody,
     cause,
 )
+from sos.wire.request_ids import CURRENT
 
 #: An answer: an IResponse.
 Response = Any
@@ -161,6 +162,9 @@ class Exchange:
         head = f"{method} {self._base}{path}{self._version}".encode("ascii")
         for each in metadata_format.to_headers(fields):
             head += b"%s: %s\r\n" % each
+        asked_for = CURRENT.get()
+        if asked_for is not None:
+            head += b"X-Request-Id: %s\r\n" % asked_for
         call = Call(head, body, method == "HEAD")
         if seconds is not None:
             call.hurry(seconds, self._deadlines)

@@ -30,10 +30,12 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tap import cluster, local, stores
+from sos.tally import Tally
+from sos.tap import access, cluster, local, stores
+from sos.tap.admin import AdminOptions
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
-from sos.tap.options import DaemonOptions, parameter
+from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
@@ -65,9 +67,6 @@ _NO_SERVERS = (
     "everything here by --store DIR"
 )
 
-# Nobody is asked who they are.
-_ADMIN_HOST = "127.0.0.1"
-
 # The settings that /status tells.
 _STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size")
 _CLUSTER_SETTINGS: tuple[str, ...] = (
@@ -84,7 +83,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
 _FILES = 8
 
 
-class Options(DaemonOptions):
+class Options(AdminOptions):
     """What ``twistd sos-api --help`` shows."""
 
     program = "sos-api"
@@ -105,7 +104,7 @@ class Options(DaemonOptions):
             "admin-port",
             None,
             None,
-            "Port of 127.0.0.1 for /status, 0 for none. [default: 9993]",
+            "Port of 127.0.0.1 for /status and /metrics, 0 for none. [default: 9993]",
             config.port,
         ),
         parameter(
@@ -144,7 +143,7 @@ class Options(DaemonOptions):
             "Share the places of blobs by memcached://host:port or redis://host:port/database.",
             cache_address,
         ),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         *local.PARAMETERS,
     ]
     compData = Completions(
@@ -166,7 +165,6 @@ class Options(DaemonOptions):
         super().__init__()
         self["listen-upload"] = []
         self["listen-download"] = []
-        self["listen-admin"] = []
 
     def opt_listen_upload(self, endpoint: str) -> None:
         """Twisted endpoint for uploads instead of --upload-port; repeatable."""
@@ -177,11 +175,6 @@ class Options(DaemonOptions):
         """Twisted endpoint for fetches instead of --download-port; repeatable."""
         check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
-
-    def opt_listen_admin(self, endpoint: str) -> None:
-        """Twisted endpoint for /status instead of --admin-port; repeatable."""
-        check_endpoint("--listen-admin", endpoint)
-        self["listen-admin"].append(endpoint)
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
@@ -217,14 +210,7 @@ class Options(DaemonOptions):
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
-        self["admins"] = self["listen-admin"]
-        if not self["admins"] and self["admin-port"]:
-            self["admins"] = [tcp(_ADMIN_HOST, self["admin-port"])]
-
-    def remedy(self, endpoint: str) -> str:
-        if endpoint in self["admins"]:
-            return " This is for /status: --admin-port names another port, or 0 for none."
-        return super().remedy(endpoint)
+        self.settle_admins()
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -267,20 +253,22 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
     settings.update({name: options[name] for name in told})
-    overview = Overview(part, settings, worker, reactor)
+    tally = Tally()
+    overview = Overview(part, settings, worker, reactor, tally)
     endpoint = worker.endpoint if worker else serverFromString
+    note = access.add_log(whole, options, reactor)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, options["uploads"]),
             (DownloadServer(store).app, options["downloads"]),
         ],
-        options["access-log"],
-        bool(options["verbose"]),
         _FILES,
+        tally,
+        note,
         reactor,
         endpoint,
     ).setServiceParent(whole)
-    face = AdminServer(store, overview.document)
+    face = AdminServer(store, overview.document, overview.metrics)
     listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
         whole
     )

@@ -10,7 +10,7 @@ from twisted.python import usage
 
 from sos import __version__, config
 from sos.errors import ConfigError
-from sos.tap import confinement
+from sos.tap import confinement, logs
 from sos.tap.confinement import Shedding
 
 
@@ -44,7 +44,8 @@ class DaemonOptions(usage.Options):
     shedding: Shedding | None = None
 
     optParameters = [
-        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes)
+        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
+        parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -53,6 +54,8 @@ class DaemonOptions(usage.Options):
             if self.parent is not None:
                 confinement.prepare(self.parent["chroot"])
                 self.shedding = confinement.shedding(self.parent)
+            if self["log-format"] == "json" and self.parent is not None:
+                logs.settle(self.parent)
         except (usage.UsageError, ConfigError) as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             sys.stderr.write(f"{self.program}: {text}\n")
