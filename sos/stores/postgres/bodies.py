@@ -1,0 +1,105 @@
+"""Larger bodies, in pieces: on their way in, cleared away, and verified.
+
+A body that comes in is *loose* until the transaction that makes a blob of it,
+and that of a dropped blob is loose again.  What is loose for long, because the
+process is gone that wrote it or read it, is cleared away by whoever sees it.
+Before the first piece of it goes it is *doomed*, in a transaction of its own:
+from then on nothing can make a blob of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from attrs import frozen
+
+from sos.errors import Unavailable
+from sos.stores.postgres.schema import PIECE_SIZE, Tables
+from sos.stores.postgres.session import Session
+
+# Seconds after which a body that nobody has claimed to use is cleared away.
+_ABANDONED_SECONDS = 900
+# Pieces that are removed at once: a statement has little time.
+_CLEARED_TOGETHER = 256
+
+# Nothing of these is acknowledged: the commit that is waits for all before it.
+_HURRY = "(SELECT set_config('synchronous_commit', 'off', true)) AS hurry"
+_FIRST = f"""
+WITH new AS (INSERT INTO {{loose}} DEFAULT VALUES RETURNING body)
+INSERT INTO {{pieces}} (body, number, bytes)
+SELECT new.body, 0, %(bytes)b FROM new, {_HURRY} RETURNING body
+"""
+_NEXT = f"""
+WITH own AS (UPDATE {{loose}} SET seen = now() WHERE body = %(body)s AND NOT doomed RETURNING body)
+INSERT INTO {{pieces}} (body, number, bytes)
+SELECT own.body, %(number)s, %(bytes)b FROM own, {_HURRY}
+"""
+_PIECE = "SELECT substr(bytes, %s, %s) FROM {pieces} WHERE body = %s AND number = %s"
+_DOOM = "UPDATE {loose} SET doomed = true WHERE body = %s"
+_CLEAR = """
+DELETE FROM {pieces} WHERE body = %(body)s AND number IN (
+    SELECT number FROM {pieces} WHERE body = %(body)s LIMIT %(limit)s
+) AND EXISTS (SELECT FROM {loose} WHERE body = %(body)s AND doomed)
+"""
+_CLEARED = "DELETE FROM {loose} WHERE body = %s AND doomed"
+_SEEN = """
+WITH used AS (
+    SELECT body FROM {loose} WHERE body = ANY(%s) ORDER BY body FOR UPDATE SKIP LOCKED
+)
+UPDATE {loose} SET seen = now() FROM used WHERE {loose}.body = used.body
+"""
+_ABANDONED = """
+UPDATE {loose} SET doomed = true WHERE body = (
+    SELECT body FROM {loose} WHERE doomed OR seen < now() - make_interval(secs => %(age)s) LIMIT 1
+) AND (doomed OR seen < now() - make_interval(secs => %(age)s))
+RETURNING body
+"""
+
+
+@frozen
+class Bodies:
+    """The bodies of a store that are in pieces."""
+
+    tables: Tables
+
+    def begin(self, session: Session, piece: bytes) -> int:
+        """Store the first *piece* of a new body, and return its number."""
+        row = session.execute(self.tables.sql(_FIRST), {"bytes": piece}).fetchone()
+        assert row is not None
+        return row[0]
+
+    def go_on(self, session: Session, body: int, number: int, piece: bytes) -> None:
+        """Store another *piece*, which is the *number*-th from 0."""
+        values = {"body": body, "number": number, "bytes": piece}
+        if not session.execute(self.tables.sql(_NEXT), values).rowcount:
+            raise Unavailable("what came of the body was cleared away; send it again")
+
+    def piece(self, session: Session, body: int, start: int, stop: int) -> bytes:
+        """Return what there is from byte *start* to *stop*, or to the end of a piece."""
+        number, first = divmod(start, PIECE_SIZE)
+        size = min(stop - start, PIECE_SIZE - first)
+        asked = self.tables.sql(_PIECE)
+        cursor = session.cursor(binary=True)
+        row = cursor.execute(asked, (first + 1, size, body, number)).fetchone()
+        return b"" if row is None else row[0]
+
+    def doom(self, session: Session, body: int) -> None:
+        """Let nothing become of *body* any more, if it is loose."""
+        session.execute(self.tables.sql(_DOOM), (body,))
+
+    def abandoned(self, session: Session) -> int | None:
+        """Doom a body that has been loose for long, and return it; None if there is none."""
+        row = session.execute(self.tables.sql(_ABANDONED), {"age": _ABANDONED_SECONDS}).fetchone()
+        return None if row is None else row[0]
+
+    def clear(self, session: Session, body: int) -> bool:
+        """Remove some of a body that is doomed; tell whether there may be more of it."""
+        values = {"body": body, "limit": _CLEARED_TOGETHER}
+        if session.execute(self.tables.sql(_CLEAR), values).rowcount == _CLEARED_TOGETHER:
+            return True
+        session.execute(self.tables.sql(_CLEARED), (body,))
+        return False
+
+    def use(self, session: Session, bodies: Collection[int]) -> None:
+        """Claim that *bodies* are used, those of them that are loose."""
+        session.execute(self.tables.sql(_SEEN), (list(bodies),))
