@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from tests.daemons import free_ports, wait_until
 
@@ -83,10 +84,8 @@ class PostgresEngine:
         if self._password is not None:
             self.start()
             with self.connection() as connection:
-                literal = psycopg.sql.Literal(self._password)
-                connection.execute(
-                    psycopg.sql.SQL("ALTER ROLE postgres PASSWORD {}").format(literal)
-                )
+                literal = sql.Literal(self._password)
+                connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(literal))
             self.stop()
             (self.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
 
@@ -95,10 +94,15 @@ class PostgresEngine:
         """What it has written."""
         return (self.directory / "log").read_text()
 
-    def start(self) -> None:
+    def restart(self, **settings: str) -> None:
+        """Start it again, this time with other *settings* as well."""
+        self.stop()
+        self.start(**settings)
+
+    def start(self, **settings: str) -> None:
         """Start it, with what its directory holds, and wait until it takes connections."""
         command = [str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
-        for name, value in self.settings.items():
+        for name, value in {**self.settings, **settings}.items():
             command += ["-c", f"{name}={value}"]
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(command, stderr=log, **self._options())

@@ -62,13 +62,20 @@ def address(url: str) -> Address:
         raise ValueError(f"durability is strict or relaxed, not {own['durability'][:20]!a}")
     try:
         given = conninfo_to_dict(base + ("?" + "&".join(rest) if rest else ""))
-    except ProgrammingError:
+        _check_ports(str(given.get("port") or ""))
+    except (ProgrammingError, ValueError):
         # What libpq says of it may quote the password.
         raise ValueError(f"that is not the URL of a PostgreSQL: {_FORM}") from None
     conninfo = make_conninfo("", **{**_DEFAULTS, **given})
     return Address(
         conninfo, own["table"], own["durability"] == "relaxed", _name(given, own["table"])
     )
+
+
+def _check_ports(text: str) -> None:
+    for port in text.split(","):
+        if port and not 0 < int(port) < 65536:
+            raise ValueError("that is not a port")
 
 
 def _name(given: dict[str, str | int | None], table: str) -> str:

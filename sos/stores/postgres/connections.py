@@ -64,8 +64,8 @@ class Connections:
         while self._idle:
             self._idle.pop().close()
 
-    def run(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Do ``work(session, *args)`` on a thread; raises Unavailable, NoSpace or ReadOnly.
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Do ``function(session, *args)`` on a thread; raises Unavailable, NoSpace or ReadOnly.
 
         It may be done again when others stood in its way, after what it did
         has been undone.  Cancelling the Deferred does not stop it.
@@ -73,26 +73,26 @@ class Connections:
         if self._pool is None or self._closed:
             return fail(Unavailable(f"{self.name} is not open"))
         asked = monotonic()
-        return deferToThreadPool(self._reactor, self._pool, self._do, asked, work, *args)
+        return deferToThreadPool(self._reactor, self._pool, self._do, asked, function, *args)
 
-    def change(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
+    def change(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Do the same, unless what is written may be lost: then it is ReadOnly."""
 
         def safely(session: Session) -> T:
             if session.weakness is not None and not self._address.relaxed:
                 raise ReadOnly(f"{self.name}: {session.weakness}")
-            return work(session, *args)
+            return function(session, *args)
 
         return self.run(safely)
 
-    def _do(self, asked: float, work: Callable[..., T], *args: Any) -> T:
+    def _do(self, asked: float, function: Callable[..., T], *args: Any) -> T:
         if monotonic() - asked > ANSWER_SECONDS:
             raise Unavailable(f"{self.name}: it does not answer")
         for left in reversed(range(_TRIES)):
             session = self._take()
             session.deadline = monotonic() + ANSWER_SECONDS
             try:
-                return work(session, *args)
+                return function(session, *args)
             except psycopg.Error as error:
                 if not left or not isinstance(error, failures.AGAIN):
                     raise self._meaning(error, session) from error

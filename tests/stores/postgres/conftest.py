@@ -9,6 +9,7 @@ from pytest_twisted import async_yield_fixture
 
 from sos.stores.factories import factory
 from tests.engines.postgres import PostgresEngine
+from tests.stores.postgres.stores import Tables
 
 _numbers = count()
 
@@ -17,6 +18,34 @@ _numbers = count()
 def shared_engine():
     """A PostgreSQL for all tests that do it no harm."""
     engine = PostgresEngine()
+    engine.start()
+    yield engine
+    engine.remove()
+
+
+@pytest.fixture(scope="session")
+def mistreated_engine():
+    """A PostgreSQL for the tests that kill it."""
+    engine = PostgresEngine()
+    yield engine
+    engine.remove()
+
+
+@pytest.fixture
+def engine(mistreated_engine):
+    """A PostgreSQL that may be killed, frozen and restarted, and has nothing in it."""
+    mistreated_engine.restart()
+    with mistreated_engine.connection() as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    yield mistreated_engine
+    if mistreated_engine.process is not None:
+        mistreated_engine.thaw()
+
+
+@pytest.fixture(scope="session")
+def locked_engine():
+    """A PostgreSQL that wants a password, which is opensesame."""
+    engine = PostgresEngine(password="opensesame")
     engine.start()
     yield engine
     engine.remove()
@@ -35,3 +64,9 @@ async def store(url, reactor):
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def tables(shared_engine, url):
+    """What *store* keeps there, behind its back."""
+    return Tables(shared_engine, url)
