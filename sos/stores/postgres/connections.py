@@ -57,10 +57,10 @@ class Connections:
     async def stop(self) -> None:
         """Let what has been begun end, and close all connections."""
         self._closed = True
-        if self._pool is not None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             # It waits for the threads, which the reactor must not.
-            threads = self._reactor.getThreadPool()
-            await deferToThreadPool(self._reactor, threads, self._pool.stop)
+            await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), pool.stop)
         while self._idle:
             self._idle.pop().close()
 
@@ -70,7 +70,7 @@ class Connections:
         It may be done again when others stood in its way, after what it did
         has been undone.  Cancelling the Deferred does not stop it.
         """
-        if self._pool is None or self._closed:
+        if self._pool is None:
             return fail(Unavailable(f"{self.name} is not open"))
         asked = monotonic()
         return deferToThreadPool(self._reactor, self._pool, self._do, asked, function, *args)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from itertools import count
 
 import pytest
@@ -40,6 +42,29 @@ def engine(mistreated_engine):
     yield mistreated_engine
     if mistreated_engine.process is not None:
         mistreated_engine.thaw()
+
+
+@pytest.fixture
+def small_tablespace(engine):
+    """A place for tables, called small, with room for 6 MiB; and for 8 when this file is gone."""
+    directory = engine.directory / "small"
+    directory.mkdir()
+    options = "size=8m,mode=0700" + ",uid=65534,gid=65534" * (os.getuid() == 0)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "sos-test", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a tmpfs can be mounted by root alone")
+    with engine.connection() as connection:
+        connection.execute(f"create tablespace small location '{directory}'")
+    ballast = directory / "ballast"
+    ballast.write_bytes(bytes(2 * 1024 * 1024))
+    yield ballast
+    with engine.connection() as connection:
+        connection.execute("drop schema public cascade; create schema public")
+        connection.execute("drop tablespace small")
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+    directory.rmdir()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_libpq_is_given_all_but_what_is_for_the_store():
 )
 def test_what_is_no_url_of_a_store_is_refused(wrong):
     """Without a word of the password."""
-    with pytest.raises(ValueError, match="table|durability|URL") as caught:
+    with pytest.raises(ValueError, match=r"table|durability|URL") as caught:
         factory("postgresql").make("postgresql://user:secret@h" + wrong, "sha1", None)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
