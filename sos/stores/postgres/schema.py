@@ -12,10 +12,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import cache
 
 from attrs import frozen
-from psycopg import errors, sql
+from psycopg import errors
 
 from sos.errors import StoreUnusable, Unavailable
 from sos.stores.postgres.session import Session, transaction
@@ -68,7 +68,6 @@ CREATE TABLE {damaged} (
     damaged_at timestamptz NOT NULL DEFAULT now(),
     reason text NOT NULL
 );
-INSERT INTO {state} (sos_version) VALUES ({version});
 """
 
 
@@ -78,16 +77,9 @@ class Tables:
 
     table: str
 
-    def sql(self, text: str) -> sql.Composed:
+    def sql(self, text: str) -> bytes:
         """Return the statement *text*, in which ``{pieces}`` is the name of that table."""
-        names = {
-            kind: sql.Identifier(f"{self.table}_{kind}")
-            for kind in ("state", "pieces", "loose", "digests", "damaged")
-        }
-        template = sql.SQL(cast(Any, text))
-        return template.format(
-            blobs=sql.Identifier(self.table), version=sql.Literal(_VERSION), **names
-        )
+        return _named(text, self.table)
 
     def prepare(self, session: Session) -> None:
         """Make the tables, or see that they are those of this version.
@@ -103,6 +95,8 @@ class Tables:
                 version = self._version(session)
                 if version is None:
                     session.execute(self.sql(_CREATE))
+                    made = self.sql("INSERT INTO {state} (sos_version) VALUES (%s)")
+                    session.execute(made, (_VERSION,))
         except errors.ReadOnlySqlTransaction as error:
             raise Unavailable("it is read-only, and has no tables of a store yet") from error
         except (errors.DuplicateTable, errors.InsufficientPrivilege) as error:
@@ -132,3 +126,11 @@ class Tables:
         if row is None:
             raise StoreUnusable(f"the table {self.table}_state is empty")
         return row[0]
+
+
+@cache  # there are a few dozen
+def _named(text: str, table: str) -> bytes:
+    # A name of letters, digits and "_" can be quoted so; see address.py.
+    kinds = ("state", "pieces", "loose", "digests", "damaged")
+    names = {kind: f'"{table}_{kind}"' for kind in kinds}
+    return text.format(blobs=f'"{table}"', **names).encode()
