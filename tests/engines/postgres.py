@@ -134,22 +134,24 @@ class PostgresEngine:
         """Kill all of it at once, as a power cut does but for the disk."""
         assert self.process is not None
         self.freeze()  # the first of them must not see the others go
-        for pid in self._pids():
-            os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.process.wait(20)
         self.process = None
 
     def freeze(self) -> None:
         """Let all of it stand still."""
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self.process.send_signal(signal.SIGSTOP)  # it begins no more of them
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
         for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _pids(self) -> list[int]:
         assert self.process is not None

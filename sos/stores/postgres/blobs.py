@@ -11,7 +11,7 @@ from sos import ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import InvalidMetadata, NotFound, Unavailable
-from sos.stores.postgres.digests import ADD, Digests, writer
+from sos.stores.postgres.digests import ADD, Digests
 from sos.stores.postgres.record import Record
 from sos.stores.postgres.schema import Tables
 from sos.stores.postgres.session import Session, transaction
@@ -126,7 +126,7 @@ class Blobs:
         No two of them are of one id.
         """
         values = {
-            "writer": writer(),
+            "writer": self.digests.writer,
             "key": [each.key for each in new],
             "size": [each.size for each in new],
             "sum": [str(each.sum) for each in new],

@@ -9,6 +9,7 @@ from then on nothing can make a blob of it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 
 from attrs import frozen
@@ -22,12 +23,13 @@ _ABANDONED_SECONDS = 900
 # Pieces that are removed at once: a statement has little time.
 _CLEARED_TOGETHER = 256
 
-# Nothing of these is acknowledged: the commit that is waits for all before it.
+# Nothing of these is acknowledged: the commit that is waits for all before it, and
+# misses what a crash has lost of them.
 _HURRY = "(SELECT set_config('synchronous_commit', 'off', true)) AS hurry"
 _FIRST = f"""
-WITH new AS (INSERT INTO {{loose}} DEFAULT VALUES RETURNING body)
+WITH new AS (INSERT INTO {{loose}} (body) VALUES (%(body)s) RETURNING body)
 INSERT INTO {{pieces}} (body, number, bytes)
-SELECT new.body, 0, %(bytes)b FROM new, {_HURRY} RETURNING body
+SELECT new.body, %(number)s, %(bytes)b FROM new, {_HURRY}
 """
 _NEXT = f"""
 WITH own AS (UPDATE {{loose}} SET seen = now() WHERE body = %(body)s AND NOT doomed RETURNING body)
@@ -56,22 +58,22 @@ RETURNING body
 """
 
 
+def new_body() -> int:
+    """Return a number that no other body ever has, whatever a crash made PostgreSQL forget."""
+    return secrets.randbits(63)
+
+
 @frozen
 class Bodies:
     """The bodies of a store that are in pieces."""
 
     tables: Tables
 
-    def begin(self, session: Session, piece: bytes) -> int:
-        """Store the first *piece* of a new body, and return its number."""
-        row = session.execute(self.tables.sql(_FIRST), {"bytes": piece}).fetchone()
-        assert row is not None
-        return row[0]
-
-    def go_on(self, session: Session, body: int, number: int, piece: bytes) -> None:
-        """Store another *piece*, which is the *number*-th from 0."""
+    def add(self, session: Session, body: int, number: int, piece: bytes) -> None:
+        """Store the next *piece* of a body: the *number*-th, from 0."""
+        asked = self.tables.sql(_NEXT if number else _FIRST)
         values = {"body": body, "number": number, "bytes": piece}
-        if not session.execute(self.tables.sql(_NEXT), values).rowcount:
+        if not session.execute(asked, values).rowcount:
             raise Unavailable("what came of the body was cleared away; send it again")
 
     def piece(self, session: Session, body: int, start: int, stop: int) -> bytes:

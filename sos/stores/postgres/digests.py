@@ -1,16 +1,17 @@
 """What each partition holds, kept in the transactions that change it.
 
-There are several rows of a partition, and each process changes one of them:
-they do not wait for each other.  What the rows say is added up when it is
+There are several rows of a partition, and each process changes one of them, so
+that they seldom wait for each other.  What the rows say is added up when it is
 asked for.  A transaction changes rows of it last, in the order of partitions:
 whoever waits for one holds nothing that others need to come before it.
 """
 
 from __future__ import annotations
 
-import os
+import random
+from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from sos import ids
 from sos.digest import PartitionDigest, record_sum
@@ -18,7 +19,7 @@ from sos.stores.postgres.schema import Tables
 from sos.stores.postgres.session import Session
 
 # Rows of a partition.
-_WRITERS = 16
+_WRITERS = 8
 
 #: Adds to the rows of one *writer* what a table ``change`` tells of partitions.
 ADD = """
@@ -40,16 +41,15 @@ FROM {digests} GROUP BY partition HAVING sum(count) > 0
 """
 
 
-def writer() -> int:
-    """Tell which row of a partition is for this process."""
-    return os.getpid() % _WRITERS
-
-
 @frozen
 class Digests:
-    """The digests of a store."""
+    """The digests of a store.
+
+    :ivar writer: which row of a partition is changed here.
+    """
 
     tables: Tables
+    writer: int = field(init=False, factory=partial(random.randrange, _WRITERS))
 
     def all(self, session: Session) -> dict[str, PartitionDigest]:
         """Return the digest of each partition that holds anything."""
@@ -71,7 +71,7 @@ class Digests:
     def change(self, session: Session, id: str, by: PartitionDigest) -> None:
         """Add *by* to the digest of the partition of *id*."""
         values = {
-            "writer": writer(),
+            "writer": self.writer,
             "partition": ids.partition(id),
             "count": by.count,
             "bytes": by.bytes,
@@ -82,8 +82,8 @@ class Digests:
     def lock(self, session: Session) -> None:
         """Let nobody else change any of them to the end of the transaction.
 
-        To be done before anything else in it, as others begin with the right
-        to change them.
+        To be done before anything else in it, as adding a blob begins with the
+        right to change them, too.
         """
         session.execute(self.tables.sql("LOCK TABLE {digests} IN EXCLUSIVE MODE"))
 

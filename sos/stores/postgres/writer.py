@@ -10,7 +10,7 @@ from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.lane import Lane
 from sos.stores.postgres.adding import Adding
-from sos.stores.postgres.bodies import Bodies
+from sos.stores.postgres.bodies import Bodies, new_body
 from sos.stores.postgres.record import Record, checksum
 from sos.stores.postgres.schema import PIECE_SIZE
 from sos.stores.postgres.session import Session
@@ -44,7 +44,6 @@ class PostgresWriter:
         self._gathered = bytearray()
         self._sent = 0
         self._body: int | None = None
-        self._counted = False
         self._committing = False
 
     async def write(self, piece: bytes) -> None:
@@ -57,18 +56,14 @@ class PostgresWriter:
                 await self._send()
 
     async def _send(self) -> None:
-        await self._lane.run(self._store_piece)
-        if not self._counted:
-            assert self._body is not None
-            self._counted = True
-            self._upkeep.used.add(self._body)
-
-    def _store_piece(self, session: Session) -> None:
-        piece = bytes(self._gathered)
         if self._body is None:
-            self._body = self._bodies.begin(session, piece)
-        else:
-            self._bodies.go_on(session, self._body, self._sent, piece)
+            self._body = new_body()
+            self._upkeep.used.add(self._body)
+        await self._lane.run(self._store_piece, self._body)
+
+    def _store_piece(self, session: Session, body: int) -> None:
+        piece = bytes(self._gathered)
+        self._bodies.add(session, body, self._sent, piece)
         # Only now, for it may have been tried before.
         self._digest.update(piece)
         self._sent += 1
@@ -110,9 +105,7 @@ class PostgresWriter:
     def _finish(self, stored: bool) -> None:
         """Let go of the body, and clear it away unless it is *stored*."""
         self._gathered.clear()
-        if self._body is None:
-            return
-        if self._counted:
+        if self._body is not None:
             self._upkeep.used.remove(self._body)
-        if not stored:
-            self._upkeep.discard(self._body)
+            if not stored:
+                self._upkeep.discard(self._body)
