@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -46,7 +45,7 @@ class Session(Connection[TupleRow]):
     :ivar weakness: why what is written here may be lost, None when it is safe.
     """
 
-    deadline: float = inf
+    deadline: float = 0.0
     weakness: str | None = None
 
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
@@ -56,8 +55,7 @@ class Session(Connection[TupleRow]):
             wanted = next(gen)
             while True:
                 poll.register(self.pgconn.socket, _EVENTS[wanted])
-                left = None if self.deadline == inf else self.deadline - monotonic()
-                ready = poll.poll(None if left is None else max(0.0, left * 1000))
+                ready = poll.poll(max(0.0, self.deadline - monotonic()) * 1000)
                 if not ready:
                     self.close()
                     raise NoAnswer("it did not answer in time")
