@@ -134,24 +134,24 @@ class PostgresEngine:
         """Kill all of it at once, as a power cut does but for the disk."""
         assert self.process is not None
         self.freeze()  # the first of them must not see the others go
-        self._signal(signal.SIGKILL)
+        pids = self._pids()
+        _signal(pids, signal.SIGKILL)
         self.process.wait(20)
         self.process = None
+        # What they share must be let go of by all before it can be started again.
+        assert wait_until(lambda: all(_state(pid) in "XZ" for pid in pids))
 
     def freeze(self) -> None:
         """Let all of it stand still."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)  # it begins no more of them
-        self._signal(signal.SIGSTOP)
+        pid = self.process.pid
+        _signal([pid], signal.SIGSTOP)
+        assert wait_until(lambda: _state(pid) == "T")  # it begins no more of them
+        _signal(self._pids(), signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        for pid in self._pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        _signal(self._pids(), signal.SIGCONT)
 
     def _pids(self) -> list[int]:
         assert self.process is not None
@@ -164,3 +164,17 @@ class PostgresEngine:
         if self.process is not None:
             self.kill()
         shutil.rmtree(self.directory)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _state(pid: int) -> str:
+    """Return the letter for how a process is, ``X`` for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"

@@ -43,7 +43,13 @@ DELETE FROM {pieces} WHERE body = %(body)s AND number IN (
     SELECT number FROM {pieces} WHERE body = %(body)s LIMIT %(limit)s
 ) AND EXISTS (SELECT FROM {loose} WHERE body = %(body)s AND doomed)
 """
-_CLEARED = "DELETE FROM {loose} WHERE body = %s AND doomed"
+_CLEARED = """
+WITH cleared AS (
+    DELETE FROM {loose} WHERE body = %(body)s AND doomed
+    AND NOT EXISTS (SELECT FROM {pieces} WHERE body = %(body)s) RETURNING body
+)
+SELECT FROM {loose} WHERE body = %(body)s AND doomed AND body NOT IN (SELECT body FROM cleared)
+"""
 _SEEN = """
 WITH used AS (
     SELECT body FROM {loose} WHERE body = ANY(%s) ORDER BY body FOR UPDATE SKIP LOCKED
@@ -96,11 +102,9 @@ class Bodies:
 
     def clear(self, session: Session, body: int) -> bool:
         """Remove some of a body that is doomed; tell whether there may be more of it."""
-        values = {"body": body, "limit": _CLEARED_TOGETHER}
-        if session.execute(self.tables.sql(_CLEAR), values).rowcount == _CLEARED_TOGETHER:
-            return True
-        session.execute(self.tables.sql(_CLEARED), (body,))
-        return False
+        # Others may be at it, too: how much was removed here says nothing.
+        session.execute(self.tables.sql(_CLEAR), {"body": body, "limit": _CLEARED_TOGETHER})
+        return bool(session.execute(self.tables.sql(_CLEARED), {"body": body}).rowcount)
 
     def use(self, session: Session, bodies: Collection[int]) -> None:
         """Claim that *bodies* are used, those of them that are loose."""

@@ -96,7 +96,8 @@ def connect(address: Address) -> Session:
     try:
         session.execute(
             f"SET statement_timeout = '{_STATEMENT_SECONDS}s'; "
-            f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+            f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; "
+            "SET default_transaction_isolation = 'read committed'"
         )
         if not address.relaxed:
             session.execute(

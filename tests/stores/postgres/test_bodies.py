@@ -7,10 +7,11 @@ import sys
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 
 from sos.errors import Conflict, Mismatch, Unavailable
+from sos.stores.postgres import bodies
 from sos.stores.postgres.schema import PIECE_SIZE
 from tests.contract import body_of, content, content_id, put
 from tests.daemons import ROOT
@@ -154,11 +155,26 @@ async def test_who_reads_a_dropped_body_reads_it_to_its_end(tables, store, react
 async def test_what_is_being_cleared_away_becomes_no_blob(tables, store):
     """Not even when all of it is still there."""
     writer = store.writer()
-    await writer.write(body_of(600_000))
+    await writer.write(body_of(2 * PIECE_SIZE))
     tables.run("update $_loose set doomed = true")
     with pytest.raises(Unavailable):
         await writer.commit()
     assert await store.listing() == []
+
+
+@ensureDeferred
+async def test_several_can_clear_the_same_away(tables, url, store, reactor, monkeypatch):
+    """None of them takes what another has removed for the end of it."""
+    monkeypatch.setattr(bodies, "_CLEARED_TOGETHER", 1)
+    async with opened(url, reactor) as other:
+        for _ in range(5):
+            writer = store.writer()
+            await writer.write(body_of(8 * PIECE_SIZE))
+            await store._connections.run(store._bodies.doom, writer._body)
+            clear = store._upkeep._clear, other._upkeep._clear, store._upkeep._clear
+            await gatherResults([deferred(each(writer._body)) for each in clear])
+            assert (tables.count("loose"), tables.count("pieces")) == (0, 0)
+            writer.abort()
 
 
 @ensureDeferred

@@ -12,12 +12,21 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 
 from sos.errors import NoSpace, Unavailable
-from sos.stores.postgres.connections import ANSWER_SECONDS
+from sos.stores.postgres import connections, session
 from tests.contract import body_of, content, content_id, put
 from tests.stores.postgres.stores import Tables, answering, check_digests, eventually, opened
 
-# What a frozen server may take: the wait for a thread, and that for an answer.
-_BOUND = 2 * ANSWER_SECONDS + 5
+# Seconds that a frozen server may take: the wait for a thread, that for a connection or
+# an answer, and what this machine takes.
+_BOUND = 2 + 2 + 2 + 4
+
+
+@pytest.fixture
+def impatient(engine, monkeypatch):
+    """The URL of a store that waits for two seconds where others wait for ten."""
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(session, "_STATEMENT_SECONDS", 1)
+    return f"{engine.url}?connect_timeout=2&table=impatient"
 
 
 @ensureDeferred
@@ -61,9 +70,9 @@ async def test_pieces_that_a_crash_has_lost_are_missed(engine, reactor):
 
 
 @ensureDeferred
-async def test_a_frozen_server_is_unavailable_in_bounded_time(engine, reactor):
+async def test_a_frozen_server_is_unavailable_in_bounded_time(engine, impatient, reactor):
     """Whatever is asked, and however much; and it is there again when it goes on."""
-    async with opened(engine.url, reactor) as store:
+    async with opened(impatient, reactor) as store:
         id = (await put(store, body_of(700_000))).id
         writer = store.writer()
         await writer.write(body_of(600_000, seed=1))
@@ -84,9 +93,9 @@ async def test_a_frozen_server_is_unavailable_in_bounded_time(engine, reactor):
 
 
 @ensureDeferred
-async def test_a_frozen_server_does_not_keep_a_store_from_closing(engine, reactor):
+async def test_a_frozen_server_does_not_keep_a_store_from_closing(engine, impatient, reactor):
     """Not for longer than it is waited for."""
-    async with opened(engine.url, reactor) as store:
+    async with opened(impatient, reactor) as store:
         await put(store, b"one")
         engine.freeze()
         begun = time.monotonic()
@@ -145,11 +154,11 @@ async def test_a_statement_that_is_cut_off_is_unavailable(engine, reactor):
 
 
 @ensureDeferred
-async def test_who_waits_too_long_for_another_is_told(engine, reactor):
+async def test_who_waits_too_long_for_another_is_told(engine, impatient, reactor):
     """The server gives up before its client does, and keeps the connection."""
-    async with opened(engine.url, reactor) as store:
+    async with opened(impatient, reactor) as store:
         with engine.connection() as connection, connection.transaction():
-            connection.execute("lock table sos in access exclusive mode")
+            connection.execute("lock table impatient in access exclusive mode")
             with pytest.raises(Unavailable, match="statement timeout"):
                 await put(store, b"one")
         await put(store, b"one")
