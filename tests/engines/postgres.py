@@ -89,6 +89,12 @@ class PostgresEngine:
             self.stop()
             (self.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
 
+    def run(self, program: str, *arguments: str, **options: Any) -> bytes:
+        """Run one of its client programs on its database, and return what that prints."""
+        command = [self._programs / program, "-d", self.url, *arguments]
+        options = {**self._options(), "stdout": subprocess.PIPE, **options}
+        return subprocess.run(command, check=True, **options).stdout
+
     @property
     def log(self) -> str:
         """What it has written."""

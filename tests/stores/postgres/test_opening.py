@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 
 from sos.errors import NotFound, ReadOnly, StoreUnusable, Unavailable
-from tests.contract import put
+from tests.contract import body_of, content, content_id, put
 from tests.daemons import free_ports
-from tests.stores.postgres.stores import make, opened
+from tests.stores.postgres.stores import Tables, check_digests, make, opened
 
 
 @ensureDeferred
@@ -223,7 +222,28 @@ async def test_a_server_that_is_read_only_is_read_from(engine, reactor):
         assert (await store.status()).writable
 
 
-def test_the_engine_can_be_asked_as_anybody(shared_engine):
-    """What the tests look behind is a PostgreSQL like any other."""
-    with psycopg.connect(shared_engine.url) as connection:
-        assert connection.info.server_version >= 160000
+@ensureDeferred
+async def test_a_dump_can_be_restored(engine, reactor, tmp_path):
+    """It is of one moment; what was on its way then is cleared away some time."""
+    bodies = [body_of(size) for size in (0, 1000, 700_000)]
+    async with opened(engine.url, reactor) as store:
+        for body in bodies:
+            await put(store, body, metadata={"X-A": "1"})
+        writer = store.writer()
+        await writer.write(body_of(600_000, seed=1))
+        (tmp_path / "dump").write_bytes(engine.run("pg_dump"))
+        writer.abort()
+    with engine.connection() as connection:
+        connection.execute("drop schema public cascade; create schema public")
+    with (tmp_path / "dump").open() as dump:
+        engine.run("psql", "-v", "ON_ERROR_STOP=1", stdin=dump)
+    async with opened(engine.url, reactor) as store:
+        assert sorted(await store.listing()) == sorted(map(content_id, bodies))
+        for body in bodies:
+            blob = await store.read(content_id(body))
+            assert (await content(blob), blob.info.metadata) == (body, {"X-A": "1"})
+        await check_digests(store)
+        tables = Tables(engine, "=sos")
+        tables.run("update $_loose set seen = now() - interval '1 day'")
+        await store._upkeep._once()
+        assert tables.count("pieces") == 3
