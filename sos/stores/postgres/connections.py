@@ -45,14 +45,19 @@ class Connections:
         self._idle: deque[Session] = deque()
         self._closed = False
         self._lost = False
-        #: Whether it has been this store before; then nothing says that it never can be.
-        self.known = False
+        # Whether it has been this store before; then nothing says that it never can be.
+        self._known = False
 
-    def start(self) -> None:
-        """Start the threads, unless that has been done."""
+    async def start(self, prepare: Callable[[Session], None]) -> None:
+        """Start the threads, and *prepare* what is there; nothing else can be done before.
+
+        It raises StoreUnusable as well, and may be called again.
+        """
         if self._pool is None:
             self._pool = ThreadPool(0, MOST_CONNECTIONS, "sos-postgres")
             self._pool.start()
+        await deferToThreadPool(self._reactor, self._pool, self._do, monotonic(), prepare)
+        self._known = True
 
     async def stop(self) -> None:
         """Let what has been begun end, and close all connections."""
@@ -70,7 +75,7 @@ class Connections:
         It may be done again when others stood in its way, after what it did
         has been undone.  Cancelling the Deferred does not stop it.
         """
-        if self._pool is None:
+        if self._pool is None or not self._known:
             return fail(Unavailable(f"{self.name} is not open"))
         asked = monotonic()
         return deferToThreadPool(self._reactor, self._pool, self._do, asked, function, *args)
@@ -122,7 +127,7 @@ class Connections:
             if not self._lost:
                 self._lost = True
                 _log.warn("{refusal}", refusal=refusal)
-            raise (Unavailable(str(refusal)) if self.known else refusal) from error
+            raise (Unavailable(str(refusal)) if self._known else refusal) from error
         if self._lost:
             self._lost = False
             _log.info("{store} answers again", store=self.name)

@@ -66,9 +66,7 @@ class PostgresStore:
         self._adding = Adding(self._blobs, committer, self._connections, self._reading)
 
     async def open(self) -> None:
-        self._connections.start()
-        await self._connections.run(self._prepare)
-        self._connections.known = True
+        await self._connections.start(self._prepare)
         self._upkeep.start()
 
     def _prepare(self, session: Session) -> None:
@@ -127,9 +125,8 @@ class PostgresStore:
         return await self._connections.run(self._blobs.told, partition)
 
     async def settle(self, id: str, metadata: Metadata) -> None:
-        work = self._connections.change(self._changes.settle, id, metadata)
         try:
-            await work
+            await self._connections.change(self._changes.settle, id, metadata)
         except Damaged as damage:
             await self._reading.set_aside(damage)
             raise NotFound(f"there is no blob {id}") from damage

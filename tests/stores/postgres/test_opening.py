@@ -77,6 +77,8 @@ async def test_tables_of_another_kind_are_refused(shared_engine, url, reactor, b
     with pytest.raises(StoreUnusable, match=said) as caught:
         await store.open()
     assert store.name in str(caught.value)
+    with pytest.raises(Unavailable, match="not open"):
+        await store.listing()
     await store.close()
 
 
