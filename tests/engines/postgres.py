@@ -31,18 +31,16 @@ _SETTINGS = {
 class PostgresEngine:
     """A PostgreSQL in a directory of its own, set so that it can be trusted with blobs.
 
-    :param data: where its data is to be, None for a place in that directory.
+    :param password: that is needed to connect, None where there is none.
     :param settings: more of its configuration, or other values of it.
     :ivar url: for ``--store``; the password that is needed, if any, is not in it.
     :ivar socket_url: the same through a Unix socket.
     """
 
-    def __init__(
-        self, data: Path | None = None, password: str | None = None, **settings: str
-    ) -> None:
+    def __init__(self, password: str | None = None, **settings: str) -> None:
         (self.port,) = free_ports(1)
         self.directory = Path(tempfile.mkdtemp(prefix="sos-postgres-"))
-        self.data = data or self.directory / "data"
+        self.data = self.directory / "data"
         self.settings = {**_SETTINGS, "unix_socket_directories": str(self.directory), **settings}
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self.socket_url = f"postgresql:///postgres?host={self.directory}&port={self.port}"

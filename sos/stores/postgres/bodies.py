@@ -1,4 +1,4 @@
-"""Larger bodies, in pieces: on their way in, cleared away, and verified.
+"""Larger bodies, in pieces: on their way in, read, and cleared away.
 
 A body that comes in is *loose* until the transaction that makes a blob of it,
 and that of a dropped blob is loose again.  What is loose for long, because the

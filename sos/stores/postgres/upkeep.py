@@ -98,7 +98,10 @@ class Upkeep:
 
     async def _once(self) -> None:
         await self._connections.run(self._bodies.use, self.used.all())
-        while (body := await self._connections.run(self._bodies.abandoned)) is not None:
+        while self._next is not None:  # or the store is to be closed
+            body = await self._connections.run(self._bodies.abandoned)
+            if body is None:
+                break
             _log.info(
                 "{store}: an unfinished or dropped body is cleared away",
                 store=self._connections.name,
