@@ -3,3 +3,4 @@
 from sos.stores.factories import StoreFactory
 
 memory = StoreFactory("memory", "sos.stores.memory")
+postgresql = StoreFactory("postgresql", "sos.stores.postgres")
