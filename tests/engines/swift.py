@@ -141,8 +141,11 @@ class Swift:
             started = wait_until(
                 lambda name=name: listens(self._ports[name]) or self._running[name].poll()
             )
-            log_text = (self.directory / f"{name}.log").read_text()[-2000:]
-            assert started and self._running[name].poll() is None, log_text
+            assert started, f"{name} does not start"
+            assert self._running[name].poll() is None, self._log(name)
+
+    def _log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()[-2000:]
 
     def kill(self, name: str) -> None:
         """Kill one: ``proxy``, ``account``, ``container``, ``object1`` to ``object3``."""

@@ -3,3 +3,4 @@
 from sos.stores.factories import StoreFactory
 
 memory = StoreFactory("memory", "sos.stores.memory")
+s3 = StoreFactory("s3", "sos.stores.s3")
