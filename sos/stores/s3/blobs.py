@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from sos import ids
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
-from sos.interfaces import BlobInfo
+from sos.interfaces import SMALL_BODY, BlobInfo
 from sos.manifest import MARK
 from sos.metadata import Metadata, version
 from sos.stores.s3 import records
@@ -87,9 +87,11 @@ class Blobs:
 
         :param hash: of the body by SHA-256 in hex, where the id does not tell one.
         """
+        # A small body is sent as soon as the question whether it is there.
+        at_once = self._bucket.conditional and new.size <= SMALL_BODY
         async with self._turns.of(new.id):
-            for _ in range(_TRIES):
-                held = await self.held(new.id)
+            for number in range(_TRIES):
+                held = None if at_once and number == 0 else await self.held(new.id)
                 if held is None:
                     info = await self._add(new, new.metadata, hash)
                 else:

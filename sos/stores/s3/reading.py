@@ -29,7 +29,7 @@ class Check:
         """Raise Mismatch unless all that has passed is the body."""
         try:
             self._digest.verified_id()
-        except InvalidRequest as error:
+        except (InvalidRequest, Mismatch) as error:
             raise Mismatch(f"the stored copy of {self._id} is damaged: {error}") from None
         if self._hash is not None and self._digest.value().hex() != self._hash:
             raise Mismatch(f"the stored copy of {self._id} is damaged")
