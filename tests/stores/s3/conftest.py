@@ -7,21 +7,9 @@ from itertools import count
 import pytest
 from pytest_twisted import async_yield_fixture
 
-from tests.engines.swift import Swift
 from tests.stores.s3.stores import store_in
 
 _numbers = count()
-
-
-@pytest.fixture(scope="session")
-def swift(tmp_path_factory):
-    """A Swift, which is started once for all tests."""
-    swift = Swift(tmp_path_factory.mktemp("swift"))
-    try:
-        swift.start()
-        yield swift
-    finally:
-        swift.stop()
 
 
 @pytest.fixture
