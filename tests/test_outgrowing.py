@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, wait_until
+from tests.daemons import fetch, free_ports, status_of, wait_until
 
 MEGABYTE = 1024 * 1024
 
@@ -70,6 +70,7 @@ def test_two_api_servers_are_one_store_that_survives_what_fails(at_swift, swift)
     upload.endheaders(cut[: 12 * MEGABYTE])
     one.daemon.stop(signal.SIGKILL)
     upload.close()
+    assert status_of(two.down + content_id(cut)) == 404
     assert two.upload(cut) == content_id(cut)
     acknowledged[content_id(cut)] = cut
 
@@ -86,6 +87,17 @@ def test_two_api_servers_are_one_store_that_survives_what_fails(at_swift, swift)
         swift.start("object2")
     for id, body in acknowledged.items():
         assert two.fetch(id) == body
+
+    # Without Swift there is nothing, and nobody says otherwise; with it there is all again.
+    swift.kill("proxy")
+    try:
+        assert status_of(two.up, b"not now") == 503
+        assert status_of(two.down + large) == 503
+    finally:
+        swift.start("proxy")
+    assert wait_until(lambda: status_of(two.down + large) == 200)
+    assert two.fetch(large) == acknowledged[large]
+    assert wait_until(lambda: status_of(two.up, b"now") == 200)
 
 
 def test_everything_moves_into_a_bucket_and_out_of_it_again(at_swift, swift):

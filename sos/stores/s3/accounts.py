@@ -23,8 +23,10 @@ from sos.repeating import RepeatingService
 from sos.stores.s3.bucket import Bucket
 from sos.stores.s3.records import INDEX, Marker, read_marker
 
-#: Seconds between two counts: what other processes store is counted then.
+#: Seconds between two counts, in which what other processes store is counted, at least...
 COUNT_SECONDS = 300.0
+#: ...and so many times as long as a count takes: the requests of a large store cost something.
+COUNT_FACTOR = 50
 # Seconds after which a count that failed is begun anew.
 _AGAIN_SECONDS = 15.0
 # Seconds that who asks waits for the first count.
@@ -143,7 +145,7 @@ async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, Non
 
 
 class Count(RepeatingService):
-    """Counts at once, and then every :data:`COUNT_SECONDS`."""
+    """Counts at once, and then again and again."""
 
     def __init__(self, accounts: Accounts, name: str, clock: IReactorTime) -> None:
         super().__init__(f"counting the blobs of {name}", clock)
@@ -156,6 +158,7 @@ class Count(RepeatingService):
 
     async def work(self) -> None:
         self._delay = _AGAIN_SECONDS
+        begun = self.clock.seconds()
         try:
             await self._accounts.count()
         except CancelledError:
@@ -163,7 +166,8 @@ class Count(RepeatingService):
         except SOSError as error:
             _log.warn("{name} could not be counted: {error}", name=self._name, error=error)
         else:
-            self._delay = COUNT_SECONDS * random.uniform(0.9, 1.1)
+            taken = self.clock.seconds() - begun
+            self._delay = max(COUNT_SECONDS, COUNT_FACTOR * taken) * random.uniform(0.9, 1.1)
 
 
 def _sum(found: Iterable[Marker]) -> PartitionDigest:

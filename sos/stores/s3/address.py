@@ -81,7 +81,9 @@ def s3_address(text: str) -> S3Address:
     if region is not None and not _REGION.fullmatch(region):
         raise ValueError("a region is a name like eu-central-1")
     endpoint = given.get("endpoint")
-    return S3Address(parts.netloc, prefix, endpoint and _endpoint(endpoint), region)
+    return S3Address(
+        parts.netloc, prefix, None if endpoint is None else _endpoint(endpoint), region
+    )
 
 
 def _endpoint(text: str) -> str:

@@ -46,12 +46,13 @@ class Bucket:
     :param page: most keys that one request asks for.
     :ivar conditional: whether the server puts only what is new, when asked to:
         Amazon, Swift, MinIO and Ceph do, others refuse that or ignore it.
+        Until that has been seen it is not relied on.
     """
 
     def __init__(self, client: Client, prefix: str, page: int = PAGE) -> None:
         self.client = client
         self.prefix = prefix
-        self.conditional = True
+        self.conditional = False
         self._page = page
 
     async def create(self) -> None:

@@ -136,8 +136,11 @@ async def _abort(bucket: Bucket, key: str, upload: str) -> None:
         )
 
 
-async def abort_forgotten(bucket: Bucket) -> None:
-    """Give back the parts of the uploads under the prefix that nobody has completed for a day."""
+async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) -> None:
+    """Give back the parts of the uploads under the prefix that were begun *seconds* ago.
+
+    Whoever began them was killed: an upload takes hours at most.
+    """
     query = {"uploads": "", "prefix": bucket.prefix}
     with suppress(Unavailable):  # a server that does not list them keeps them
         answer = await bucket.client.ask("GET", query=query)
@@ -146,7 +149,7 @@ async def abort_forgotten(bucket: Bucket) -> None:
         for each in found.findall("Upload"):
             begun = datetime.fromisoformat(each.findtext("Initiated") or "").timestamp()
             key, upload = _told(each, "Key"), _told(each, "UploadId")
-            if now - begun > FORGOTTEN_SECONDS and key.startswith(bucket.prefix):
+            if now - begun >= seconds and key.startswith(bucket.prefix):
                 await _abort(bucket, key, upload)
 
 

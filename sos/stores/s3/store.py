@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import TimeoutError, ensureDeferred, maybeDeferred
 from zope.interface import implementer
 
 from sos import ids
@@ -36,6 +36,8 @@ from sos.stores.spool import Spooled, SpooledWriter
 
 # Seconds for which a bucket that was full is taken for full.
 _FULL_SECONDS = 30.0
+# Seconds that the server has to say that it is there.
+_STATUS_SECONDS = 3.0
 
 
 @implementer(IEngineStore)
@@ -78,6 +80,8 @@ class S3Store:
             if found != records.STORE:
                 raise StoreUnusable(f"{self.name} holds what is no store, or one of another format")
             await self._bucket.probe(records.STORE_KEY, records.STORE)
+        except NoSpace as error:  # what is there can be read all the same
+            self._full = self._clock.seconds(), str(error)
         except Denied as error:
             raise unusable(error) from error
         await abort_forgotten(self._bucket)
@@ -198,9 +202,13 @@ class S3Store:
         blobs, size = (None, None) if total is None else (total.count, total.bytes)
         reason = None
         try:
-            await self._bucket.entry(records.STORE_KEY)
+            asked = ensureDeferred(self._bucket.entry(records.STORE_KEY))
+            if await asked.addTimeout(_STATUS_SECONDS, self._clock) is None:
+                reason = f"{self.name} is gone, or not open yet"
         except SOSError as error:
             reason = str(error)
+        except TimeoutError:
+            reason = f"{self.name} did not answer in {_STATUS_SECONDS:g} s"
         if self._full is not None and self._clock.seconds() - self._full[0] < _FULL_SECONDS:
             reason = reason or self._full[1]
         return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
