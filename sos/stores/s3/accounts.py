@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import contextmanager
 
 from twisted.internet.defer import (
     CancelledError,
@@ -49,10 +59,13 @@ class Accounts:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._digests: dict[str, PartitionDigest] | None = None
+        # The answer to who asked last, which is the same object while it is the same.
+        self._told: Mapping[str, PartitionDigest] = {}
         # Partitions of which the digest is not known, or not any more.
         self._stale: set[str] = set()
-        # Those that were changed while something was listed: there may be several listings.
-        self._changes: dict[str, int] = {}
+        # By partition: a listing may have seen what a change under way has done, or not.
+        self._changes: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
         self._waiting: list[Deferred[None]] = []
 
     @property
@@ -63,21 +76,29 @@ class Accounts:
         digests = self._digests.values()
         return PartitionDigest(sum(d.count for d in digests), sum(d.bytes for d in digests))
 
-    def added(self, new: Marker) -> None:
-        """There is a blob that was not there before."""
-        name = ids.partition(new.id)
-        self._changes[name] = self._changes.get(name, 0) + 1
-        if self._digests is not None and name not in self._stale:
-            before = self._digests.get(name, PartitionDigest())
-            self._digests[name] = before.with_blob(new.size, new.sum)
+    @contextmanager
+    def change(self, id: str, new: Marker | None = None) -> Iterator[None]:
+        """Change the markers of *id* in the block, and nowhere else.
 
-    def changed(self, id: str) -> None:
-        """The markers of *id* are, or may be, others than before."""
+        :param new: the marker that is added, where nothing else happens: then
+            its partition need not be listed again.
+        """
         name = ids.partition(id)
-        self._changes[name] = self._changes.get(name, 0) + 1
-        self._stale.add(name)
+        self._under_way[name] += 1
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._under_way[name] -= 1
+            self._changes[name] += 1
+            if done and new is not None and self._digests is not None and name not in self._stale:
+                before = self._digests.get(name, PartitionDigest())
+                self._digests[name] = before.with_blob(new.size, new.sum)
+            else:
+                self._stale.add(name)
 
-    async def digests(self, clock: IReactorTime) -> dict[str, PartitionDigest]:
+    async def digests(self, clock: IReactorTime) -> Mapping[str, PartitionDigest]:
         """Return the digests of all partitions that hold anything; raises Unavailable."""
         if self._digests is None:
             first: Deferred[None] = Deferred()
@@ -90,21 +111,28 @@ class Accounts:
                 ) from None
         await _few_at_once(self.partition, sorted(self._stale))
         assert self._digests is not None
-        return {name: each for name, each in self._digests.items() if each.count}
+        found = {name: each for name, each in self._digests.items() if each.count}
+        if found != self._told:
+            self._told = found
+        return self._told
 
     async def partition(self, name: str) -> dict[str, Marker]:
         """List the blobs of a partition, by id, and count them."""
-        before = self._changes.get(name, 0)
+        before = self._changes[name]
         pages = self._bucket.pages(f"{INDEX}{name}/")
         found = {each.id: each async for each in markers(pages)}
-        if self._digests is not None and before == self._changes.get(name, 0):
+        if self._digests is not None and self._is_as(name, before):
             self._digests[name] = _sum(found.values())
             self._stale.discard(name)
         return found
 
+    def _is_as(self, name: str, changes: int) -> bool:
+        """Tell whether the partition *name* has not changed since it had seen *changes*."""
+        return self._changes[name] == changes and not self._under_way[name]
+
     async def count(self) -> None:
         """List all the markers, and begin anew with what they say."""
-        before = dict(self._changes)
+        before = Counter(self._changes)
         counted: dict[str, PartitionDigest] = {}
 
         async def listed(digit: str) -> None:
@@ -114,8 +142,8 @@ class Accounts:
                 counted[name] = so_far.with_blob(each.size, each.sum)
 
         await _few_at_once(listed, _HEX)
-        changes = self._changes.items()
-        self._stale = {name for name, count in changes if count != before.get(name, 0)}
+        seen = {*self._changes, *self._under_way}
+        self._stale = {name for name in seen if not self._is_as(name, before[name])}
         self._digests = counted
         waiting, self._waiting = self._waiting, []
         for each in waiting:

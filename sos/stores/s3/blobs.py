@@ -110,8 +110,8 @@ class Blobs:
             if held is None or records.hash_in(held.entry.fields) != hash:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
         marker = records.marker(new.id, new.size, metadata)
-        await self._bucket.put(marker.key, b"")
-        self._accounts.added(marker)
+        with self._accounts.change(new.id, marker):
+            await self._bucket.put(marker.key, b"")
         return BlobInfo(new.id, new.size, dict(metadata), time.time())
 
     async def _join(self, held: Held, new: Spooled, hash: str | None) -> BlobInfo | None:
@@ -168,10 +168,10 @@ class Blobs:
         wanted = records.marker(info.id, info.size, info.metadata).key
         found = await self._bucket.keys(records.markers_of(info.id))
         if found != [wanted]:
-            if wanted not in found:
-                await self._bucket.put(wanted, b"")
-            self._accounts.changed(info.id)
-            await self._bucket.delete_all([key for key in found if key != wanted])
+            with self._accounts.change(info.id):
+                if wanted not in found:
+                    await self._bucket.put(wanted, b"")
+                await self._bucket.delete_all([key for key in found if key != wanted])
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         """See :meth:`~sos.interfaces.IReplicaStore.settle`."""
@@ -192,10 +192,13 @@ class Blobs:
     async def remove(self, id: str) -> None:
         """Remove a blob: what lists it before what can be read."""
         async with self._turns.of(id):
-            self._accounts.changed(id)
-            await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
+            await self._unmark(id)
             await self._bucket.delete(records.body_key(id))
             await self._bucket.delete_all(await self._bucket.keys(records.sidecar_key(id, "")))
+
+    async def _unmark(self, id: str) -> None:
+        with self._accounts.change(id):
+            await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
 
     async def set_aside(self, held: Held) -> bool:
         """Move a body that was found damaged to ``quarantine/``, if it still is when read again.
@@ -217,8 +220,7 @@ class Blobs:
             kept = records.quarantine_key(id, time.time())
             if not await self._bucket.copy(key, kept, None, entry.etag):
                 return False
-            self._accounts.changed(id)
-            await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
+            await self._unmark(id)
             await self._bucket.delete(key)
             _log.error("{reason}; it is now {kept}", reason=reason, kept=kept)
             return True
@@ -227,10 +229,7 @@ class Blobs:
         """Remove the markers of a blob whose body is gone."""
         async with self._turns.of(id):
             if await self._bucket.entry(records.body_key(id)) is None:
-                found = await self._bucket.keys(records.markers_of(id))
-                if found:
-                    self._accounts.changed(id)
-                    await self._bucket.delete_all(found)
+                await self._unmark(id)
 
 
 async def _whole(new: Spooled) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -177,7 +178,7 @@ class S3Store:
                 break
         return found
 
-    async def digests(self) -> dict[str, PartitionDigest]:
+    async def digests(self) -> Mapping[str, PartitionDigest]:
         return await self._accounts.digests(self._clock)
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:

@@ -247,6 +247,7 @@ async def test_what_another_process_stores_is_counted(swift, store, prefix, reac
     await put(other, b"more of it")
     await store._accounts.count()
     assert await store.digests() == await other.digests()
+    assert await store.digests() is await store.digests()
     token = await store.lease(60)
     with pytest.raises(SOSError):
         await other.lease(60)
