@@ -29,6 +29,8 @@ from sos.stores.spool import Spooled
 
 # Bodies, or parts of one, that are in memory at once; others wait on disk.
 _BODIES_IN_MEMORY = 4
+#: Seconds for which a body has to be gone before it is not expected back.
+GONE_SECONDS = 3600.0
 # Times that another may be the first to store what is being stored.
 _TRIES = 3
 
@@ -195,10 +197,17 @@ class Blobs:
             await self._unmark(id)
             await self._bucket.delete(records.body_key(id))
             await self._bucket.delete_all(await self._bucket.keys(records.sidecar_key(id, "")))
+            await self._mark_again(id)
 
     async def _unmark(self, id: str) -> None:
         with self._accounts.change(id):
             await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
+
+    async def _mark_again(self, id: str) -> None:
+        """See that what another process has stored meanwhile is listed."""
+        held = await self.held(id)
+        if held is not None:
+            await self._mark(held.info)
 
     async def set_aside(self, held: Held) -> bool:
         """Move a body that was found damaged to ``quarantine/``, if it still is when read again.
@@ -220,16 +229,29 @@ class Blobs:
             kept = records.quarantine_key(id, time.time())
             if not await self._bucket.copy(key, kept, None, entry.etag):
                 return False
+            await self._bucket.delete(key, entry.etag)
             await self._unmark(id)
-            await self._bucket.delete(key)
+            await self._mark_again(id)
             _log.error("{reason}; it is now {kept}", reason=reason, kept=kept)
             return True
 
-    async def forget(self, id: str) -> None:
-        """Remove the markers of a blob whose body is gone."""
+    async def forget(self, id: str, seconds: float = GONE_SECONDS) -> None:
+        """Remove the marker of a blob whose body is gone, when it is *seconds* old.
+
+        Then its fellows can give it again.  What is being stored or dropped
+        just now is left alone.
+        """
         async with self._turns.of(id):
-            if await self._bucket.entry(records.body_key(id)) is None:
-                await self._unmark(id)
+            for key in await self._bucket.keys(records.markers_of(id)):
+                marked = await self._bucket.entry(key)
+                if marked is None or time.time() - (marked.stored_at or time.time()) < seconds:
+                    return
+                if await self._bucket.entry(records.body_key(id)) is not None:
+                    return
+                with self._accounts.change(id):
+                    await self._bucket.delete(key)
+                _log.error("the body of {id} is gone; it is not listed any more", id=id)
+            await self._mark_again(id)
 
 
 async def _whole(new: Spooled) -> bytes:

@@ -146,9 +146,13 @@ class Bucket:
     def _bucket(self) -> str:
         return self.client.bucket
 
-    async def delete(self, key: str) -> None:
-        """Remove what is kept under *key*, if there is anything."""
-        await self.client.ask("DELETE", self.prefix + key, accept=(404,))
+    async def delete(self, key: str, etag: str | None = None) -> None:
+        """Remove what is kept under *key*, if there is anything.
+
+        :param etag: of what is meant; servers that know conditions leave anything else.
+        """
+        fields = {} if etag is None else {"If-Match": etag}
+        await self.client.ask("DELETE", self.prefix + key, fields=fields, accept=(404, 412))
 
     async def pages(
         self, prefix: str, after: str = "", limit: int | None = None

@@ -2,7 +2,8 @@
 
 Each lease is an object under the next number, which is put only when there is
 none: so of those that ask at once one gets it.  Who has the highest number has
-the lease, for as long as it says by the clock of the server.
+the lease, for as long as it says by the clock of the server; before each drop
+it is read again, so never are two tokens valid.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ class Leasing:
             _, now = await self._read(f"{_KEYS}0")
         new = leases.grant(held, seconds, now)
         number = int(keys[-1].removeprefix(_KEYS)) + 1 if keys else 1
-        if not await self._bucket.put(_key(number), _document(new), only_new=True):
-            raise Conflict("another has just been given the lease")
-        await self._bucket.delete_all(keys)
-        return new.token
+        key = _key(number)
+        if await self._bucket.put(key, _document(new), only_new=True):
+            # Of two at the same moment Swift takes both, and keeps the last.
+            kept, _ = await self._read(key)
+            if kept == new:
+                await self._bucket.delete_all(keys)
+                return new.token
+        raise Conflict("another has just been given the lease")
 
     async def check(self, token: str) -> None:
         """Raise Conflict unless *token* is that of the lease."""

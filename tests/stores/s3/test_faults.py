@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from sos.errors import Mismatch, NotFound, SOSError, StoreUnusable, Unavailable
+from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Unavailable
 from sos.ids import partition
 from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
@@ -197,13 +197,19 @@ async def test_a_body_without_its_marker_is_completed_by_the_next_who_stores_it(
 
 
 @ensureDeferred
-async def test_a_marker_whose_body_is_gone_goes_when_that_is_noticed(store):
-    """What cannot be read is not listed."""
+async def test_a_marker_whose_body_has_been_gone_for_long_goes_when_that_is_noticed(store):
+    """What cannot be read is not listed; but what has just been stored may be on its way."""
     id = (await put(store, b"gone")).id
     await store._bucket.delete(body_key(id))
     with pytest.raises(NotFound):
         await store.read(id)
+    assert await store.listing() == [id]
+    await store._blobs.forget(id, seconds=-1)
     assert await store.listing() == []
+    assert await store.digests() == {}
+    id = (await put(store, b"not gone")).id
+    await store._blobs.forget(id, seconds=-1)
+    assert await store.listing() == [id]
 
 
 @ensureDeferred
@@ -255,6 +261,26 @@ async def test_what_another_process_stores_is_counted(swift, store, prefix, reac
     await store._accounts.count()
     assert await store.digests() == await other.digests()
     await other.close()
+
+
+@ensureDeferred
+async def test_of_several_that_ask_for_the_lease_at_once_one_has_it(swift, prefix, reactor):
+    """Whatever they were told, one token is valid."""
+    stores = [store_in(swift, prefix, reactor) for _ in range(4)]
+    for each in stores:
+        await each.open()
+    asked = [deferred(each.lease(60)) for each in stores]
+    valid = []
+    for each in asked:
+        try:
+            token = await each
+            await stores[0].drop("missing", token)
+        except Conflict:
+            continue
+        valid.append(token)
+    assert len(valid) == 1
+    for each in stores:
+        await each.close()
 
 
 @ensureDeferred
