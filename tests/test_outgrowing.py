@@ -116,6 +116,9 @@ def test_everything_moves_into_a_bucket_and_out_of_it_again(at_swift, swift):
 
     _replicate(at_swift, home, cloud)
     _holds(cloud, bodies)
+    api = Api(at_swift, swift.url("outgrowing", "moved"))
+    for id, body in bodies.items():
+        assert api.fetch(id) == body
     at_swift.twistd(f"sos-blob --port {ports[2]} --store back", ports[2])
     _replicate(at_swift, cloud, back)
     _holds(back, bodies)

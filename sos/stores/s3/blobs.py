@@ -106,8 +106,9 @@ class Blobs:
         """Store what is not there, or return None if it is there now."""
         if not await self._put(new, metadata, hash, only_new=True):
             return None
-        if hash is not None and not self._bucket.conditional:
-            # Two may have found the name free; the bytes of the last one have stayed.
+        if hash is not None:
+            # Two at the same moment may have found the name free, where the server knows
+            # no condition, or as Swift looks at it early; the last one's bytes have stayed.
             held = await self.held(new.id)
             if held is None or records.hash_in(held.entry.fields) != hash:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
