@@ -7,7 +7,8 @@ what is listed can be read, and what was acknowledged is listed.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from hashlib import md5
 
 from attrs import evolve, field, frozen
@@ -27,8 +28,8 @@ from sos.stores.s3.reading import Check, verify
 from sos.stores.s3.turns import Turns
 from sos.stores.spool import Spooled
 
-# Bodies, or parts of one, that are in memory at once; others wait on disk.
-_BODIES_IN_MEMORY = 4
+# Larger bodies, or parts of one, that are in memory at once; others wait on disk.
+_BODIES_IN_MEMORY = 3
 #: Seconds for which a body has to be gone before it is not expected back.
 GONE_SECONDS = 3600.0
 # Times that another may be the first to store what is being stored.
@@ -49,10 +50,10 @@ class Held:
         """What verifies its body."""
         return Check(self.info, records.hash_in(self.entry.fields))
 
-    def is_damaged_for(self, body: bytes | None) -> bool:
-        """Tell whether the ETag, where it is an MD5, is not that of *body*, if that is known."""
+    def is_damaged_for(self, body: bytes) -> bool:
+        """Tell whether the ETag, where it is an MD5, is not that of *body*."""
         etag = self.entry.etag.strip('"')
-        if body is None or len(etag) != 32:
+        if len(etag) != 32:
             return False
         return etag != md5(body, usedforsecurity=False).hexdigest()
 
@@ -136,8 +137,8 @@ class Blobs:
             return True
         if new.size > self._part_size:
             return False
-        async with self._memory:
-            return held.is_damaged_for(await _whole(new))
+        async with self._in_memory(new) as body:
+            return held.is_damaged_for(body)
 
     async def _put(
         self, new: Spooled, metadata: Metadata, hash: str | None, only_new: bool
@@ -146,8 +147,8 @@ class Blobs:
         key = records.body_key(new.id)
         fields = await self._fields(new.id, metadata, hash)
         if new.size <= self._part_size:
-            async with self._memory:
-                return await self._bucket.put(key, await _whole(new), fields, only_new)
+            async with self._in_memory(new) as body:
+                return await self._bucket.put(key, body, fields, only_new)
         multipart = Multipart(self._bucket, key, fields, self._memory)
         try:
             await multipart.send_all(new.body(), self._size_of_parts(new.size))
@@ -155,6 +156,16 @@ class Blobs:
         except BaseException:
             multipart.abort()
             raise
+
+    @asynccontextmanager
+    async def _in_memory(self, new: Spooled) -> AsyncGenerator[bytes, None]:
+        """Have the whole body in memory while the block runs, when there is room."""
+        body = new.body()
+        if isinstance(body, bytes):  # it is there already
+            yield body
+            return
+        async with self._memory, aclosing(body):
+            yield b"".join([piece async for piece in body])
 
     def _size_of_parts(self, size: int) -> int:
         return max(self._part_size, -(-size // MOST_PARTS))
@@ -253,10 +264,3 @@ class Blobs:
                     await self._bucket.delete(key)
                 _log.error("the body of {id} is gone; it is not listed any more", id=id)
             await self._mark_again(id)
-
-
-async def _whole(new: Spooled) -> bytes:
-    body = new.body()
-    if isinstance(body, bytes):
-        return body
-    return b"".join([piece async for piece in body])
