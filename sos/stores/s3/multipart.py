@@ -106,6 +106,7 @@ class Multipart:
         }
         answer = await self._bucket.client.ask("POST", self._key, accept=(412,), **options)
         if answer.status == 412:
+            self.abort()
             return False
         # An error can come behind a status of 200.
         if b"CompleteMultipartUploadResult" not in answer.body:

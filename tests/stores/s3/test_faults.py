@@ -339,30 +339,48 @@ async def test_a_body_larger_than_a_part_goes_in_parts(swift, prefix, reactor):
 
 
 @ensureDeferred
+async def test_the_same_large_body_can_be_stored_by_two_processes_at_once(swift, prefix, reactor):
+    """Both succeed, there is one blob, and no part of a second."""
+    stores = [store_in(swift, prefix, reactor, part_size=5 * MEGABYTE) for _ in range(2)]
+    for each in stores:
+        await each.open()
+    body = body_of(11 * MEGABYTE)
+    for each in [deferred(put(store, body)) for store in stores]:
+        assert (await each).id == content_id(body)
+    for each in stores:
+        assert await content(await each.read(content_id(body))) == body
+        assert await each.listing() == [content_id(body)]
+    while await _uploads(stores[0]):
+        await deferred(_turn(reactor))
+    for each in stores:
+        await each.close()
+
+
+@ensureDeferred
 async def test_an_upload_in_parts_that_is_given_up_is_aborted(swift, prefix, reactor):
     """Cancelled between its parts: its parts are given back, and there is no blob."""
     store = store_in(swift, prefix, reactor, part_size=5 * MEGABYTE)
     await store.open()
     body = body_of(40 * MEGABYTE)
     upload = deferred(put(store, body))
-
-    async def uploads():
-        query = {"uploads": "", "prefix": f"{prefix}/"}
-        found = await store._bucket.client.document(
-            "GET", "", "ListMultipartUploadsResult", query=query
-        )
-        return found.findall("Upload")
-
-    while not await uploads():
+    while not await _uploads(store):
         await deferred(_turn(reactor))
     upload.addErrback(lambda _: None)
     upload.cancel()
-    while await uploads():
+    while await _uploads(store):
         await deferred(_turn(reactor))
     with pytest.raises(NotFound):
         await store.stat(content_id(body))
     assert await store.listing() == []
     await store.close()
+
+
+async def _uploads(store):
+    """Return the uploads in parts that are under way."""
+    bucket = store._bucket
+    query = {"uploads": "", "prefix": bucket.prefix}
+    found = await bucket.client.document("GET", "", "ListMultipartUploadsResult", query=query)
+    return found.findall("Upload")
 
 
 async def _read_into(got, blob):
