@@ -163,7 +163,8 @@ class Bucket:
         """
         start = self.prefix + after if after else ""
         while True:
-            size = self._page if limit is None else min(limit, self._page)
+            # One more, by which it is seen that the last one has no second marker.
+            size = self._page if limit is None else min(limit + 1, self._page)
             query = {"list-type": "2", "prefix": self.prefix + prefix, "max-keys": str(size)}
             if start:
                 query["start-after"] = start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -172,10 +173,11 @@ class S3Store:
         found: list[str] = []
         if limit == 0:
             return found
-        async for each in markers(self._bucket.pages(prefix, start, limit)):
-            found.append(each.id)
-            if len(found) == limit:
-                break
+        async with aclosing(markers(self._bucket.pages(prefix, start, limit))) as listed:
+            async for each in listed:
+                found.append(each.id)
+                if len(found) == limit:
+                    break
         return found
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
