@@ -20,6 +20,8 @@ ACCESS_KEY, SECRET_KEY = "test:tester", "testing"
 #: The region that it says it is in.
 REGION = "us-east-1"
 
+# Six processes import a good deal; on a machine that is busy that takes a while.
+_START_SECONDS = 90.0
 _HOST = "127.0.0.1"
 _OBJECT_SERVERS = ("object1", "object2", "object3")
 # Without this file's directory on the path, where it would be taken for Swift itself.
@@ -139,7 +141,8 @@ class Swift:
                 )
         for name in names or _SERVERS:
             started = wait_until(
-                lambda name=name: listens(self._ports[name]) or self._running[name].poll()
+                lambda name=name: listens(self._ports[name]) or self._running[name].poll(),
+                _START_SECONDS,
             )
             assert started, f"{name} does not start"
             assert self._running[name].poll() is None, self._log(name)
