@@ -3,3 +3,5 @@
 from sos.stores.factories import StoreFactory
 
 memory = StoreFactory("memory", "sos.stores.memory")
+redis = StoreFactory("redis", "sos.stores.redis")
+rediss = StoreFactory("rediss", "sos.stores.redis")

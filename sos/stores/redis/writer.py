@@ -1,0 +1,111 @@
+"""A blob on its way into a Redis.
+
+A body of up to a piece goes there with its record, in one step.  Of a larger
+one each piece goes as it is full, under a key of its own that ends by itself;
+the record tells of that key, and keeps it from ending, in one step.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from zope.interface import implementer
+
+from sos import metadata as metadata_format
+from sos.digest import BodyDigest
+from sos.errors import Unavailable
+from sos.interfaces import BlobInfo, IBlobWriter
+from sos.metadata import Metadata
+from sos.stores.local.record import Record
+from sos.stores.redis.blobs import Blobs
+from sos.stores.redis.record import PIECE
+
+
+@implementer(IBlobWriter)
+class RedisWriter:
+    """Takes one body; see :class:`sos.interfaces.IBlobWriter`.
+
+    :param to_its_end: carries out a change whatever becomes of who wants it.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        metadata: Metadata,
+        digest: BodyDigest,
+        now: Callable[[], float],
+        to_its_end: Callable[[Coroutine[Any, Any, Any]], Deferred[Any]],
+    ) -> None:
+        self._blobs = blobs
+        self._metadata = metadata
+        self._digest = digest
+        self._now = now
+        self._to_its_end = to_its_end
+        self._key = secrets.token_hex(16)
+        self._gathered = bytearray()
+        self._sent = 0
+        self._broken = False
+        self._publishing = False
+
+    async def write(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._gathered += piece
+        # What is of exactly one piece may be all of a body.
+        while len(self._gathered) > PIECE:
+            first = bytes(memoryview(self._gathered)[:PIECE])
+            del self._gathered[:PIECE]
+            await self._to_its_end(self._send(first))
+
+    async def commit(self) -> BlobInfo:
+        return await self._to_its_end(self._commit())
+
+    async def _commit(self) -> BlobInfo:
+        rest = bytes(self._gathered)
+        self._gathered.clear()
+        if self._broken:
+            raise Unavailable("a part of this body did not reach the Redis; send it again")
+        try:
+            record = self._record(rest if not self._sent else None)
+            if self._sent:
+                await self._send(rest)
+        except BaseException:
+            self._discard()
+            raise
+        # From here on the record may tell of the pieces, even where no answer comes.
+        self._publishing = True
+        stored = await self._blobs.add(record, self._key if self._sent else rest)
+        return stored.info()
+
+    async def _send(self, piece: bytes) -> None:
+        number, self._sent = self._sent, self._sent + 1
+        try:
+            await self._blobs.add_piece(self._key, number, piece)
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _record(self, body: bytes | None) -> Record:
+        return Record(
+            id=self._digest.verified_id(),
+            size=self._digest.size,
+            hash=self._digest.value(),
+            metadata=metadata_format.encode(self._metadata),
+            stored_at=self._now(),
+            body=body,
+        )
+
+    def abort(self) -> None:
+        self._gathered.clear()
+        if not self._publishing:
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._sent:
+            # If it fails, the key ends by itself.
+            forgotten = ensureDeferred(self._blobs.forget_pieces(self._key))
+            forgotten.addErrback(lambda _: None)
+            self._sent = 0
+            self._broken = True
