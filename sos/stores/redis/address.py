@@ -61,11 +61,12 @@ def store_address(text: str) -> StoreAddress:
         parts = urlsplit(text)
         userinfo, _, place = parts.netloc.rpartition("@")
         server = cache_address(urlunsplit(("redis", place, parts.path, "", "")))
-        options = dict(pairs := parse_qsl(parts.query, True, True) if parts.query else [])
+        pairs = parse_qsl(parts.query, True, True) if parts.query else []
     except ValueError:
         raise ValueError(f"that is not the address of a Redis: {_FORMS}") from None
     if not text.isprintable() or parts.fragment or parts.scheme not in ("redis", "rediss"):
         raise ValueError(f"that is not the address of a Redis: {_FORMS}")
+    options = dict(pairs)
     if len(pairs) != len(options) or not _OPTIONS.issuperset(options):
         raise ValueError(f"of the options of a Redis one is twice or unknown: {_FORMS}")
     user, _, password = map(unquote, userinfo.partition(":"))

@@ -15,7 +15,8 @@ The keys of a store, behind its prefix:
 ``digests``        hash    of each partition ``abc:count``, ``abc:bytes``,
                            ``abc:sum``
 ``lease``          string  the token of who may drop blobs
-``aside:ID:TIME``  hash    a damaged blob, and the reason
+``aside:ID:TIME``  hash    a damaged blob, and the reason; its pieces are in
+                           ``aside:ID:TIME:body``
 =================  ======  ====================================================
 """
 
@@ -116,6 +117,9 @@ if how == "aside" then
     if redis.call("EXISTS", blob) == 1 then
         redis.call("RENAME", blob, aside)
         redis.call("HSET", aside, "reason", reason)
+    end
+    if left and redis.call("EXISTS", bodies .. left) == 1 then
+        redis.call("RENAME", bodies .. left, aside .. ":body")
     end
     count_anew()
     return "done"

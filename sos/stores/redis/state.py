@@ -1,41 +1,23 @@
-"""How a Redis is doing, from what it tells of itself."""
+"""How much room a Redis has, from what it tells of itself."""
 
 from __future__ import annotations
 
-from sos.interfaces import StoreStatus
 
+def room(info: bytes) -> tuple[int | None, int | None]:
+    """Return how many bytes there are for it, and how many of them are free.
 
-def state(info: bytes, blobs: int, size: int) -> StoreStatus:
-    """Return the status of a store of so many *blobs*, of *size* bytes together.
+    Without a maxmemory that is what its machine has.  None of what is not told.
 
-    :param info: the answer to ``INFO``.
+    :param info: the answer to ``INFO memory``.
     """
-    fields = dict(_fields(info))
-    capacity = _number(fields, "maxmemory") or _number(fields, "total_system_memory")
-    used = _number(fields, "used_memory") or 0
-    free = None if capacity is None else max(0, capacity - used)
-    reason = _reason(fields, free)
-    return StoreStatus(reason is None, reason, blobs, size, capacity, free)
+    fields = dict(line.partition(b":")[::2] for line in info.splitlines())
+    capacity = _number(fields, b"maxmemory") or _number(fields, b"total_system_memory")
+    used = _number(fields, b"used_memory")
+    if capacity is None or used is None:
+        return capacity, None
+    return capacity, max(0, capacity - used)
 
 
-def _reason(fields: dict[str, str], free: int | None) -> str | None:
-    """Return why it takes no blobs now, None when it does."""
-    if fields.get("role") == "slave":
-        return "this Redis is a replica of another, to which blobs have to go"
-    if fields.get("aof_last_write_status", "ok") != "ok":
-        return "the Redis cannot write to its disk, see its log"
-    if free == 0:
-        return "the Redis is full: it has reached its maxmemory"
-    return None
-
-
-def _fields(info: bytes) -> list[tuple[str, str]]:
-    lines = info.decode("utf-8", "replace").splitlines()
-    return [
-        (name, value) for name, colon, value in (line.partition(":") for line in lines) if colon
-    ]
-
-
-def _number(fields: dict[str, str], name: str) -> int | None:
-    text = fields.get(name, "")
-    return int(text) if text.isdecimal() and text != "0" else None
+def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:
+    text = fields.get(name, b"")
+    return int(text) if text.isdigit() and int(text) > 0 else None

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import Conflict, SOSError, StoreUnusable, Unavailable
+from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.lease import MAX_SECONDS
 from sos.metadata import EMPTY, Metadata
@@ -26,7 +26,7 @@ from sos.stores.redis.pool import Pool
 from sos.stores.redis.reading import cut, stored_pieces
 from sos.stores.redis.record import told
 from sos.stores.redis.scripts import HEADS, LEASE, RELEASE
-from sos.stores.redis.state import state
+from sos.stores.redis.state import room
 from sos.stores.redis.trust import FORMAT, check_format, check_settings, prepare
 from sos.stores.redis.writer import RedisWriter
 
@@ -209,11 +209,19 @@ class RedisStore:
         except StoreUnusable as error:
             self._pool.hang_up()  # nothing is stored before its settings are as they were
             raise Unavailable(str(error)) from error
-        return state(
-            await self._pool.ask("INFO"),
-            sum(each.count for each in digests),
-            sum(each.bytes for each in digests),
-        )
+        capacity, free = room(await self._pool.ask("INFO", "memory"))
+        blobs, size = sum(each.count for each in digests), sum(each.bytes for each in digests)
+        reason = await self._refusal()
+        return StoreStatus(reason is None, reason, blobs, size, capacity, free)
+
+    async def _refusal(self) -> str | None:
+        """Try whether something can be written; return why not."""
+        try:
+            if await self._pool.ask("SET", self._blobs.format, FORMAT, "XX") is None:
+                raise self._gone()
+        except (NoSpace, ReadOnly) as error:
+            return str(error)
+        return None
 
     async def _is_there(self) -> None:
         """Raise Unavailable unless the Redis still holds the store: it may have been emptied."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from sos import metadata as metadata_format
@@ -47,6 +47,7 @@ class RedisWriter:
         self._key = secrets.token_hex(16)
         self._gathered = bytearray()
         self._sent = 0
+        self._sending = DeferredLock()
         self._broken = False
         self._publishing = False
 
@@ -81,11 +82,14 @@ class RedisWriter:
 
     async def _send(self, piece: bytes) -> None:
         number, self._sent = self._sent, self._sent + 1
+        await self._sending.acquire()
         try:
             await self._blobs.add_piece(self._key, number, piece)
         except BaseException:
             self._broken = True
             raise
+        finally:
+            self._sending.release()
 
     def _record(self, body: bytes | None) -> Record:
         return Record(
@@ -104,8 +108,14 @@ class RedisWriter:
 
     def _discard(self) -> None:
         if self._sent:
-            # If it fails, the key ends by itself.
-            forgotten = ensureDeferred(self._blobs.forget_pieces(self._key))
-            forgotten.addErrback(lambda _: None)
             self._sent = 0
             self._broken = True
+            # If it fails, the key ends by itself.
+            self._to_its_end(self._forget()).addErrback(lambda _: None)
+
+    async def _forget(self) -> None:
+        await self._sending.acquire()  # or a piece under way would come after it
+        try:
+            await self._blobs.forget_pieces(self._key)
+        finally:
+            self._sending.release()
