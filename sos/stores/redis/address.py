@@ -106,7 +106,9 @@ def _check(address: StoreAddress) -> None:
     if address.user is not None and address.password is address.password_file is None:
         raise ValueError("the address of a Redis has a user and no password")
     if address.ca_file is not None and not address.tls:
-        raise ValueError("only rediss:// has a use for a ca-file")
+        raise ValueError(
+            "without the TLS of rediss:// the address of a Redis has no use for a ca-file"
+        )
     if address.tls and address.server.socket is not None:
         raise ValueError("a Redis behind a Unix socket does not speak TLS")
     if _PREFIX.fullmatch(address.prefix) is None:

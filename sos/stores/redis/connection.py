@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -16,7 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from txredisapi import ConnectionError, ResponseError  # type: ignore[import-untyped]
 
-from sos.errors import SOSError, StoreUnusable, Unavailable
+from sos.errors import StoreUnusable, Unavailable
 from sos.stores.cache.redis import BoundedRedis
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.refusals import code_of, refusal
@@ -25,12 +26,17 @@ from sos.stores.redis.scripts import Script
 
 class _Protocol(BoundedRedis):
     longest_answer = 1 << 30
+    end: Any = None
 
     def connectionMade(self) -> None:
         keep_alive = getattr(self.transport, "setTcpKeepAlive", None)
         if keep_alive is not None:
             keep_alive(True)
         super().connectionMade()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.end = reason
+        super().connectionLost(reason)
 
 
 class Line:
@@ -53,7 +59,7 @@ class Line:
         It fails with what :func:`~sos.stores.redis.refusals.refusal` makes of a
         refusal, and with Unavailable when the connection ends before.
         """
-        return self.send(command).addErrback(_in_our_words)
+        return self.send(command).addErrback(self._in_our_words)
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run *script*, which Redis is told only when it does not have it; fails as :meth:`ask`."""
@@ -63,13 +69,13 @@ class Line:
             if not str(error).startswith("NOSCRIPT"):
                 raise refusal(str(error)) from None
         except ConnectionError:
-            raise _ended() from None
+            raise self.ended() from None
         return await self.ask("EVAL", script.text, len(keys), *keys, *arguments)
 
     def send(self, command: Sequence[Any]) -> Deferred[Any]:
         """Send *command*; the answer fails with errors of txredisapi's."""
         if self.lost:
-            raise _ended()
+            raise self.ended()
         self.waiting += 1
         return self._protocol.expect(self._protocol.execute_command(*command)).addBoth(
             self._answered
@@ -78,6 +84,20 @@ class Line:
     def _answered(self, result: Any) -> Any:
         self.waiting -= 1
         return result
+
+    def _in_our_words(self, failure: Any) -> Any:
+        if failure.check(ResponseError):
+            raise refusal(str(failure.value)) from None
+        if failure.check(ConnectionError):
+            raise self.ended() from None
+        return failure
+
+    def ended(self) -> Unavailable:
+        """Return what tells that the connection has ended."""
+        end = self._protocol.end
+        if end is not None and end.check(SSL.Error):
+            return Unavailable(f"the Redis and we do not agree on TLS: {end.value}")
+        return Unavailable("the connection to the Redis has ended; what was asked may be done")
 
     def close(self) -> None:
         """End it at once, and what was asked on it."""
@@ -124,7 +144,7 @@ async def granted(line: Line, reason: str, *command: Any) -> Any:
             raise refusal(str(error)) from None
         raise StoreUnusable(reason) from None
     except ConnectionError:
-        raise _ended() from None
+        raise line.ended() from None
 
 
 def _endpoint(address: StoreAddress, reactor: Any) -> IStreamClientEndpoint:
@@ -151,15 +171,3 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _in_our_words(failure: Any) -> Any:
-    if failure.check(ResponseError):
-        raise refusal(str(failure.value)) from None
-    if failure.check(ConnectionError):
-        raise _ended() from None
-    return failure
-
-
-def _ended() -> SOSError:
-    return Unavailable("the connection to the Redis has ended; what was asked may have been done")

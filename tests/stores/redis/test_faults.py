@@ -288,11 +288,11 @@ async def test_a_redis_that_still_loads_is_unavailable(engine, store):
     """Until it has loaded, without anything to be started again."""
     id = (await put(store, b"kept")).id
     with engine.client() as client, client.pipeline(transaction=False) as many:
-        for n in range(5000):
+        for n in range(10_000):
             many.set(f"another's {n}", n)
         many.execute()
     engine.kill()
-    engine.settings["key-load-delay"] = 200
+    engine.settings["key-load-delay"] = 50
     engine.start_loading()
     with pytest.raises(Unavailable):
         await store.stat(id)  # by which the store sees that its connection has ended

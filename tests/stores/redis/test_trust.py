@@ -10,7 +10,8 @@ from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import globalLogPublisher
 
-from sos.errors import StoreUnusable, Unavailable
+from sos.errors import NotFound, StoreUnusable, Unavailable
+from sos.ids import partition
 from sos.stores.redis import make
 from tests.contract import body_of, content, put
 from tests.engines.forwarding import Forwarding
@@ -92,7 +93,7 @@ async def test_who_may_not_see_the_settings_is_told_what_to_do(engine, stores):
     with engine.client() as client:
         client.execute_command("ACL", "SETUSER", "sos", "on", ">secret", "~*", "+@all", "-config")
     url = engine.url.replace("//", "//sos:secret@")
-    with pytest.raises(StoreUnusable, match="CONFIG GET.*durability=relaxed"):
+    with pytest.raises(StoreUnusable, match=r"CONFIG GET.*durability=relaxed"):
         await stores(url).open()
     store = stores(f"{url}?durability=relaxed")
     await store.open()
@@ -102,14 +103,33 @@ async def test_who_may_not_see_the_settings_is_told_what_to_do(engine, stores):
 @ensureDeferred
 async def test_a_user_of_a_redis_needs_these_permissions(engine, stores):
     """Those that the README tells of."""
-    rights = "~sos:* +@read +@write +@scripting +@connection +info +config|get"
+    rights = (
+        "~sos:* +select +info +config|get +get +set +del +unlink +exists +expire +persist +pttl "
+        "+rename +hget +hmget +hgetall +hset +hdel +hlen +hincrby +zadd +zrem +zscore "
+        "+zrangebylex +eval +evalsha"
+    )
     with engine.client() as client:
         client.execute_command("ACL", "SETUSER", "sos", "on", ">secret", *rights.split())
     store = stores(engine.url.replace("//", "//sos:secret@"))
     await store.open()
     id = (await put(store, body_of(LARGE))).id
+    await store.settle(id, {"X-A": "1"})
     assert await content(await store.read(id)) == body_of(LARGE)
+    assert list(await store.blob_digests(partition(id))) == [id]
+    engine.client().hset(f"sos:blob:{id}", "head", "?")
+    with pytest.raises(NotFound):
+        await store.stat(id)
+    token = await store.lease(10)
+    await store.drop((await put(store, b"body")).id, token)
+    await store.release(token)
+    writer = store.writer()
+    await writer.write(body_of(LARGE))
+    writer.abort()
+    await put(store, b"another")
+    assert len(await store.listing()) == 1
     assert (await store.status()).writable
+    await store.close()
+    assert len(engine.client().keys("sos:body:*")) == 0
 
 
 @pytest.mark.parametrize("secret", ["", ":wr0ng@", "sos:wr0ng@"])
@@ -182,7 +202,7 @@ async def test_an_emptied_redis_is_not_taken_for_an_empty_store(engine, store, s
     with engine.client() as client:
         client.flushall()
     assert await asks(store, id) - {True} == {Unavailable}
-    with pytest.raises(Unavailable, match="emptied"):
+    with pytest.raises(Unavailable, match="does not hold the store"):
         await store.stat(id)
     engine.kill()
     (engine.directory / "appendonly.aof").unlink()
