@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
@@ -63,6 +63,7 @@ class RedisStore:
         self._now = now
         self._pool = Pool(self.name, self._trusted, reactor)
         self._blobs = Blobs(self._pool, address.prefix, self.name)
+        self._digests: tuple[Mapping[bytes, bytes], Mapping[str, PartitionDigest]] = {}, {}
         self._underway: set[Deferred[Any]] = set()
 
     async def open(self) -> None:
@@ -155,19 +156,14 @@ class RedisStore:
             await self._is_there()
         return found
 
-    async def digests(self) -> dict[str, PartitionDigest]:
+    async def digests(self) -> Mapping[str, PartitionDigest]:
         row = await self._pool.ask("HGETALL", self._blobs.key("digests"))
         if not row:
             await self._is_there()
         fields = dict(zip(row[::2], row[1::2], strict=True))
-        found = {}
-        for name in fields:
-            partition, _, kind = name.partition(b":")
-            if kind == b"count":
-                count, bytes = int(fields[name]), int(fields[partition + b":bytes"])
-                sum = int.from_bytes(fields[partition + b":sum"], "big")
-                found[partition.decode("ascii")] = PartitionDigest(count, bytes, sum)
-        return found
+        if fields != self._digests[0]:
+            self._digests = fields, _digests(fields)
+        return self._digests[1]
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         keys = [self._blobs.format, self._blobs.key("ids")]
@@ -238,3 +234,14 @@ class RedisStore:
         result = shielded(work)
         work.addBoth(lambda _: self._underway.discard(work))
         return result
+
+
+def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:
+    found = {}
+    for name in fields:
+        partition, _, kind = name.partition(b":")
+        if kind == b"count":
+            count, bytes = int(fields[name]), int(fields[partition + b":bytes"])
+            sum = int.from_bytes(fields[partition + b":sum"], "big")
+            found[partition.decode("ascii")] = PartitionDigest(count, bytes, sum)
+    return found

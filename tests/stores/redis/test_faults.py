@@ -424,3 +424,13 @@ async def test_several_processes_share_a_redis(engine, store, stores):
     await gatherResults([deferred(each.drop(id, token)) for each in (store, other)])
     assert await other.digests() == await expected_digests(store)
     assert len(await other.listing()) == 5
+
+
+@ensureDeferred
+async def test_digests_that_have_not_changed_are_the_same_object(store):
+    """So that who has seen them has nothing to do; those that have are another."""
+    await put(store, b"one")
+    before = await store.digests()
+    assert await store.digests() is before
+    await put(store, b"two")
+    assert await store.digests() != before
