@@ -32,6 +32,8 @@ def refusal(text: str) -> SOSError:
     """Return what Redis has refused with *text*, which itself can quote what was sent."""
     code = code_of(text)
     if code is None:
-        return Unavailable("the Redis refuses a command, see its version and settings")
+        word = text.partition(" ")[0]
+        shown = f" ({word})" if word.isupper() and word.isalpha() else ""
+        return Unavailable(f"the Redis refuses a command{shown}, see its version and settings")
     error, reason = _REASONS[code]
     return error(reason)

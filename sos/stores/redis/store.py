@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -17,7 +16,6 @@ from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, StoreUnusable, Una
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.lease import MAX_SECONDS
 from sos.metadata import EMPTY, Metadata
-from sos.stores.lane import shielded
 from sos.stores.local.record import Damaged
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.blobs import Blobs, missing
@@ -29,8 +27,7 @@ from sos.stores.redis.scripts import HEADS, LEASE, RELEASE
 from sos.stores.redis.state import room
 from sos.stores.redis.trust import FORMAT, check_format, check_settings, prepare
 from sos.stores.redis.writer import RedisWriter
-
-T = TypeVar("T")
+from sos.stores.underway import Underway
 
 # Ids that Redis is asked for at once: it does nothing else meanwhile.
 _PAGE = 10_000
@@ -64,7 +61,7 @@ class RedisStore:
         self._pool = Pool(self.name, self._trusted, reactor)
         self._blobs = Blobs(self._pool, address.prefix, self.name)
         self._digests: tuple[Mapping[bytes, bytes], Mapping[str, PartitionDigest]] = {}, {}
-        self._underway: set[Deferred[Any]] = set()
+        self._underway = Underway()
 
     async def open(self) -> None:
         if not self._address.durable:
@@ -84,7 +81,7 @@ class RedisStore:
             opening.close()
 
     async def close(self) -> None:
-        await DeferredList(list(self._underway))
+        await self._underway.finish()
         self._pool.close()
 
     async def _checked(self) -> Line:
@@ -134,7 +131,7 @@ class RedisStore:
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         digest = body_digest(id, metadata, self._algorithm, size)
-        return RedisWriter(self._blobs, metadata, digest, self._now, self._to_its_end)
+        return RedisWriter(self._blobs, metadata, digest, self._now, self._underway)
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -179,7 +176,7 @@ class RedisStore:
         return found
 
     async def settle(self, id: str, metadata: Metadata) -> None:
-        await self._to_its_end(self._blobs.settle(id, metadata))
+        await self._underway.to_its_end(self._blobs.settle(id, metadata))
 
     async def lease(self, seconds: float) -> str:
         token = secrets.token_hex(16)
@@ -196,7 +193,7 @@ class RedisStore:
         await self._pool.run(RELEASE, [self._blobs.key("lease")], (token,))
 
     async def drop(self, id: str, token: str) -> None:
-        await self._to_its_end(self._blobs.drop(id, token))
+        await self._underway.to_its_end(self._blobs.drop(id, token))
 
     async def status(self) -> StoreStatus:
         digests = (await self.digests()).values()
@@ -226,14 +223,6 @@ class RedisStore:
 
     def _gone(self) -> Unavailable:
         return Unavailable(f"{self.name} does not hold the store any more: it was emptied")
-
-    def _to_its_end(self, change: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Carry out *change*, whatever becomes of the Deferred that is returned."""
-        work = ensureDeferred(change)
-        self._underway.add(work)
-        result = shielded(work)
-        work.addBoth(lambda _: self._underway.discard(work))
-        return result
 
 
 def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:

@@ -8,10 +8,9 @@ the record tells of that key, and keeps it from ending, in one step.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
 from sos import metadata as metadata_format
@@ -22,14 +21,12 @@ from sos.metadata import Metadata
 from sos.stores.local.record import Record
 from sos.stores.redis.blobs import Blobs
 from sos.stores.redis.record import PIECE
+from sos.stores.underway import Underway
 
 
 @implementer(IBlobWriter)
 class RedisWriter:
-    """Takes one body; see :class:`sos.interfaces.IBlobWriter`.
-
-    :param to_its_end: carries out a change whatever becomes of who wants it.
-    """
+    """Takes one body; see :class:`sos.interfaces.IBlobWriter`."""
 
     def __init__(
         self,
@@ -37,13 +34,13 @@ class RedisWriter:
         metadata: Metadata,
         digest: BodyDigest,
         now: Callable[[], float],
-        to_its_end: Callable[[Coroutine[Any, Any, Any]], Deferred[Any]],
+        underway: Underway,
     ) -> None:
         self._blobs = blobs
         self._metadata = metadata
         self._digest = digest
         self._now = now
-        self._to_its_end = to_its_end
+        self._underway = underway
         self._key = secrets.token_hex(16)
         self._gathered = bytearray()
         self._sent = 0
@@ -58,10 +55,10 @@ class RedisWriter:
         while len(self._gathered) > PIECE:
             first = bytes(memoryview(self._gathered)[:PIECE])
             del self._gathered[:PIECE]
-            await self._to_its_end(self._send(first))
+            await self._underway.to_its_end(self._send(first))
 
     async def commit(self) -> BlobInfo:
-        return await self._to_its_end(self._commit())
+        return await self._underway.to_its_end(self._commit())
 
     async def _commit(self) -> BlobInfo:
         rest = bytes(self._gathered)
@@ -111,7 +108,7 @@ class RedisWriter:
             self._sent = 0
             self._broken = True
             # If it fails, the key ends by itself.
-            self._to_its_end(self._forget()).addErrback(lambda _: None)
+            self._underway.to_its_end(self._forget()).addErrback(lambda _: None)
 
     async def _forget(self) -> None:
         await self._sending.acquire()  # or a piece under way would come after it
