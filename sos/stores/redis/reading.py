@@ -26,7 +26,7 @@ async def stored_pieces(
     """Yield the body of *record*, or the part *span* of it, piece after piece.
 
     The whole is verified: the last of it comes only once all match the hash.
-    While one piece is sent the next is read.
+    While one piece is sent the next is read, over another connection if need be.
     """
     start, stop = span or (0, record.size)
     numbers = range(start // PIECE, pieces_of(stop)) if start < stop else range(0)
@@ -34,7 +34,11 @@ async def stored_pieces(
 
     async def read(number: int) -> bytes:
         assert held.key is not None
-        piece = await blobs.piece(held.key.decode("latin-1"), number)
+        key = held.key.decode("latin-1")
+        try:
+            piece = await blobs.piece(key, number)
+        except Unavailable:  # for half a body cannot be taken back
+            piece = await blobs.piece(key, number)
         if piece is None or len(piece) != min(PIECE, record.size - number * PIECE):
             raise Damaged(f"piece {number} of the body is missing or of another size")
         return piece

@@ -16,6 +16,7 @@ from sos.digest import PartitionDigest, record_sum
 from sos.errors import NoSpace, NotFound, ReadOnly, Unavailable
 from sos.ids import partition
 from sos.metadata import encode
+from sos.stores.redis import pool
 from sos.stores.redis.record import PIECE
 from tests.contract import body_of, content, content_id, put
 from tests.daemons import wait_until
@@ -186,15 +187,6 @@ async def test_connections_that_are_cut_are_made_again(engine, store):
     """What was under way is unavailable, the next is not."""
     body = body_of(3 * LARGE)
     id = (await put(store, body)).id
-    blob = await store.read(id)
-    pieces = aiter(blob.body)
-    await anext(pieces)
-    await anext(pieces)
-    engine.freeze()
-    asked = deferred(store.stat(id))
-    await deferLater(store._reactor, 0)
-    engine.thaw()
-    await asked
     for _ in range(5):
         asked = [deferred(put(store, b"%d" % n)) for n in range(20)]
         with engine.client() as client:
@@ -206,6 +198,19 @@ async def test_connections_that_are_cut_are_made_again(engine, store):
                 continue
         assert await content(await store.read(id)) == body
     assert await store.digests() == await expected_digests(store)
+
+
+@ensureDeferred
+async def test_a_body_goes_on_over_another_connection(engine, store):
+    """Who reads it sees nothing of it, wherever the first one is cut."""
+    body = body_of(4 * PIECE)
+    blob = await store.read((await put(store, body)).id)
+    received = b""
+    async for piece in blob.body:
+        received += piece
+        with engine.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+    assert received == body
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
@@ -305,6 +310,8 @@ async def test_a_redis_that_still_loads_is_unavailable(engine, store):
 @ensureDeferred
 async def test_who_gives_up_a_commit_harms_nothing(engine, store, size):
     """It happens whole, or not at all; other requests get the answers that are theirs."""
+    with engine.client() as client:
+        before = client.info("stats")["total_connections_received"]
     for n in range(20):
         body = body_of(size, n)
         writer = store.writer()
@@ -321,7 +328,10 @@ async def test_who_gives_up_a_commit_harms_nothing(engine, store, size):
             await committing
         writer.abort()
         assert isinstance(await other, list)
-    await store.close()
+    await store._underway.finish()
+    with engine.client() as client:
+        made = client.info("stats")["total_connections_received"] - before
+    assert made <= 1 + pool.CONNECTIONS
 
 
 @ensureDeferred
