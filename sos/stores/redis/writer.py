@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from sos import metadata as metadata_format
 from sos.digest import BodyDigest
-from sos.errors import Unavailable
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.local.record import Record
@@ -45,8 +44,7 @@ class RedisWriter:
         self._gathered = bytearray()
         self._sent = 0
         self._sending = DeferredLock()
-        self._broken = False
-        self._publishing = False
+        self._committing = False
 
     async def write(self, piece: bytes) -> None:
         self._digest.update(piece)
@@ -58,13 +56,12 @@ class RedisWriter:
             await self._underway.to_its_end(self._send(first))
 
     async def commit(self) -> BlobInfo:
+        self._committing = True
         return await self._underway.to_its_end(self._commit())
 
     async def _commit(self) -> BlobInfo:
         rest = bytes(self._gathered)
         self._gathered.clear()
-        if self._broken:
-            raise Unavailable("a part of this body did not reach the Redis; send it again")
         try:
             record = self._record(rest if not self._sent else None)
             if self._sent:
@@ -73,7 +70,6 @@ class RedisWriter:
             self._discard()
             raise
         # From here on the record may tell of the pieces, even where no answer comes.
-        self._publishing = True
         stored = await self._blobs.add(record, self._key if self._sent else rest)
         return stored.info()
 
@@ -82,9 +78,6 @@ class RedisWriter:
         await self._sending.acquire()
         try:
             await self._blobs.add_piece(self._key, number, piece)
-        except BaseException:
-            self._broken = True
-            raise
         finally:
             self._sending.release()
 
@@ -99,14 +92,13 @@ class RedisWriter:
         )
 
     def abort(self) -> None:
-        self._gathered.clear()
-        if not self._publishing:
+        if not self._committing:
+            self._gathered.clear()
             self._discard()
 
     def _discard(self) -> None:
         if self._sent:
             self._sent = 0
-            self._broken = True
             # If it fails, the key ends by itself.
             self._underway.to_its_end(self._forget()).addErrback(lambda _: None)
 

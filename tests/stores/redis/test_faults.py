@@ -14,9 +14,10 @@ from twisted.internet.task import deferLater
 
 from sos.digest import PartitionDigest, record_sum
 from sos.errors import NoSpace, NotFound, ReadOnly, Unavailable
-from sos.ids import partition
+from sos.ids import partition, sort_key
 from sos.metadata import encode
 from sos.stores.redis import pool
+from sos.stores.redis import store as redis_store
 from sos.stores.redis.record import PIECE
 from tests.contract import body_of, content, content_id, put
 from tests.daemons import wait_until
@@ -329,6 +330,11 @@ async def test_who_gives_up_a_commit_harms_nothing(engine, store, size):
         writer.abort()
         assert isinstance(await other, list)
     await store._underway.finish()
+    assert await store.digests() == await expected_digests(store)
+    for id in await store.listing():
+        assert content_id(await content(await store.read(id))) == id
+    stored = len(await store.listing())
+    assert list(bodies_in(engine).values()) == [-1] * (stored if size == LARGE else 0)
     with engine.client() as client:
         made = client.info("stats")["total_connections_received"] - before
     assert made <= 1 + pool.CONNECTIONS
@@ -373,6 +379,9 @@ async def test_an_upload_whose_pieces_have_ended_is_not_acknowledged(engine, sto
             await last_piece_gone(writer)
         with engine.client() as client:
             client.delete(*bodies_in(engine))
+        if ends_before_the_last:
+            with pytest.raises(Unavailable, match="again"):
+                await writer.write(body_of(LARGE))
         with pytest.raises(Unavailable, match="again"):
             await writer.commit()
     assert await store.listing() == []
@@ -434,6 +443,16 @@ async def test_several_processes_share_a_redis(engine, store, stores):
     await gatherResults([deferred(each.drop(id, token)) for each in (store, other)])
     assert await other.digests() == await expected_digests(store)
     assert len(await other.listing()) == 5
+
+
+@ensureDeferred
+async def test_a_long_listing_is_asked_for_in_pages(store, monkeypatch):
+    """Of which nothing can be seen."""
+    monkeypatch.setattr(redis_store, "_PAGE", 7)
+    stored = sorted([(await put(store, b"%d" % n)).id for n in range(21)], key=sort_key)
+    assert await store.listing() == stored
+    assert await store.listing(limit=10) == stored[:10]
+    assert await store.listing(after=stored[3], limit=14) == stored[4:18]
 
 
 @ensureDeferred

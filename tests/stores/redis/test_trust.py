@@ -201,6 +201,9 @@ async def test_an_emptied_redis_is_not_taken_for_an_empty_store(engine, store, s
     id = (await put(store, b"kept")).id
     with engine.client() as client:
         client.flushall()
+    for ask in (store.stat(id), store.listing(), store.digests(), store.blob_digests("abc")):
+        with pytest.raises(Unavailable, match="emptied"):
+            await ask
     assert await asks(store, id) - {True} == {Unavailable}
     with pytest.raises(Unavailable, match="does not hold the store"):
         await store.stat(id)
