@@ -337,7 +337,7 @@ async def test_who_gives_up_a_commit_harms_nothing(engine, store, size):
     assert list(bodies_in(engine).values()) == [-1] * (stored if size == LARGE else 0)
     with engine.client() as client:
         made = client.info("stats")["total_connections_received"] - before
-    assert made <= 1 + pool.CONNECTIONS
+    assert made <= pool.CONNECTIONS + 2  # which are ours, to look
 
 
 @ensureDeferred
