@@ -80,8 +80,8 @@ def measure(name: str, directory: Path, seconds: float) -> dict[str, Any]:
     """Return the figures of the engine *name*; raises as its launcher does."""
     with LAUNCHERS[name](directory) as launched:
         steps, peak = _exercised(launched, seconds)
-        engine = launched.process and resident(launched.process)
-    return {"steps": steps, "client_peak_bytes": peak, "engine_bytes": engine}
+        sizes = [resident(process) for process in launched.processes]
+    return {"steps": steps, "client_peak_bytes": peak, "engine_bytes": sum(sizes) or None}
 
 
 def _exercised(launched: Launched, seconds: float) -> tuple[list[dict[str, Any]], int]:

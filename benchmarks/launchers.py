@@ -16,12 +16,12 @@ class Launched:
     """An engine that runs.
 
     :param place: the text of ``--store``.
-    :param process: the one that all of its processes come from, if it has any.
+    :param processes: those that all of its processes come from, if it has any.
     :param environment: what its clients need in theirs.
     """
 
     place: str
-    process: Process | None = None
+    processes: tuple[Process, ...] = ()
     environment: Mapping[str, str] = field(factory=dict)
 
 
@@ -45,7 +45,7 @@ def _redis(directory: Path) -> Iterator[Launched]:
     from tests.engines.redis import started
 
     with started(directory / "redis") as engine:
-        yield Launched(engine.url, Process("redis", engine.pid))
+        yield Launched(engine.url, (Process("redis", engine.pid),))
 
 
 #: By the names that they have in the tables, in which they come in this order.

@@ -164,7 +164,8 @@ async def test_a_commit_without_an_answer_is_not_acknowledged(
     with pytest.raises(Unavailable):
         await writer.commit()
     writer.abort()
-    way.deaf = False
+    assert await asks(store, content_id(body)) == {Unavailable}
+    way.deaf = False  # but what was lost stays so: other connections have to be made
     assert await content(await store.read(content_id(body))) == body
     assert set(bodies_in(engine).values()) <= {-1}
     assert (await put(store, body)).id == content_id(body)
