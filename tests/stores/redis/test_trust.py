@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import globalLogPublisher
 
-from sos.errors import NotFound, StoreUnusable, Unavailable
+from sos.errors import Conflict, NotFound, StoreUnusable, Unavailable
 from sos.ids import partition
 from sos.stores.redis import make
 from tests.contract import body_of, content, put
@@ -217,17 +220,28 @@ async def test_an_emptied_redis_is_not_taken_for_an_empty_store(engine, store, s
     assert await store.listing() == []
 
 
+def certificate_of(host):
+    """Return a key, and a certificate that it has signed itself, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    return secret + certificate.public_bytes(pem)
+
+
 @ensureDeferred
 async def test_a_redis_behind_tls(engine, stores, reactor, tmp_path):
     """Its certificate is checked, against those in a file where there is one."""
-    pem = tmp_path / "server.pem"
-    subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext "
-        f"subjectAltName=DNS:localhost -keyout {pem} -out {tmp_path / 'ca.pem'}".split(),
-        check=True,
-        capture_output=True,
-    )
-    certificate = PrivateCertificate.loadPEM(pem.read_text() + (tmp_path / "ca.pem").read_text())
+    certificate = PrivateCertificate.loadPEM(text := certificate_of("localhost"))
+    (tmp_path / "ca.pem").write_bytes(text)
     way = SSL4ServerEndpoint(reactor, 0, certificate.options(), interface="127.0.0.1")
     port = await way.listen(Forwarding(engine.port))
     url = f"rediss://localhost:{port.getHost().port}"
@@ -240,6 +254,17 @@ async def test_a_redis_behind_tls(engine, stores, reactor, tmp_path):
     assert await content(await store.read(id)) == body_of(LARGE)
     await store.close()
     await port.stopListening()
+
+
+@ensureDeferred
+async def test_a_lease_from_before_the_clock_was_set_is_of_no_use(engine, store):
+    """It would last for longer than any is given for: it allows nothing, and hinders nobody."""
+    token = await store.lease(60)
+    with engine.client() as client:
+        client.expire("sos:lease", 10_000)
+    with pytest.raises(Conflict):
+        await store.drop("name", token)
+    assert await store.lease(60) != token
 
 
 def test_a_store_is_made_without_a_connection(reactor):
