@@ -131,11 +131,13 @@ class Blobs:
         """See :class:`sos.interfaces.IReplicaStore`."""
         while True:
             held = await self.find(id)
-            head = b"" if held is None else held.head
-            try:
-                how = "drop" if held is None or decode(id, held) else ""
-            except Damaged:
-                how = "aside"
+            head, how = b"", "drop"
+            if held is not None:
+                head = held.head
+                try:
+                    decode(id, held)
+                except Damaged:
+                    how = "aside"  # its weight is not known
             if await self._apply(id, head, how, token=token):
                 return
 
