@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from benchmarks.api import api
+from benchmarks.engines import engines
 from benchmarks.http import http
 from benchmarks.replicate import replicate
 from benchmarks.scale import scale
@@ -17,6 +18,7 @@ def main() -> None:
 
 
 main.add_command(api)
+main.add_command(engines)
 main.add_command(http)
 main.add_command(replicate)
 main.add_command(scale)

@@ -35,19 +35,23 @@ class Process:
     name: str
     pid: int
 
+    def tree(self) -> list[int]:
+        """Return its number, and those of all that it has started."""
+        return _tree(self.pid)
+
     def cpu_seconds(self) -> float:
         """Return what it and its children, the ended ones too, have used so far."""
-        return sum(sum(map(int, _stat(pid)[11:15])) for pid in _tree(self.pid)) / _TICKS
+        return sum(sum(map(int, _stat(pid)[11:15])) for pid in self.tree()) / _TICKS
 
     def forget_peak(self) -> None:
         """Let the peak begin again at what is resident now, where the system allows it."""
-        for pid in _tree(self.pid):
+        for pid in self.tree():
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def peak_memory(self) -> int:
         """Return the most bytes that the largest of its processes has had resident."""
-        return max(_high_water(pid) for pid in _tree(self.pid))
+        return max(_high_water(pid) for pid in self.tree())
 
 
 def _tree(root: int) -> list[int]:

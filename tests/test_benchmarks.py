@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 import pytest
+from pytest_twisted import ensureDeferred
 
-from benchmarks import replicate, wrk
+from benchmarks import engines, replicate, wrk
+from benchmarks.exercise import exercise, quantile
+from benchmarks.launchers import LAUNCHERS
+from benchmarks.processes import Process
 from benchmarks.rows import YARDSTICK, Round, Rounds, Row, summary
 from benchmarks.servers import Service
+from sos.stores.memory import MemoryStore
 
 CLEAN = """\
 Running 1s test @ http://127.0.0.1:18999/
@@ -109,3 +116,70 @@ def test_a_head_for_each_object_is_reckoned_from_some_of_them():
     assert (found["first_seconds"], found["median_seconds"]) == (0.5, 4.125)
     assert found["heads_seconds"] == {"1": 21.0, "16": 6.0}
     assert found["ratios"] == {"1": 21.0 / 4.125, "16": 6.0 / 4.125}
+
+
+@ensureDeferred
+async def test_a_store_is_put_to_and_got_from():
+    """Each size, with each number at once; what is got is what was put."""
+    store = MemoryStore()
+    steps = await exercise(store, (100, 70_000), (1, 4), 0.001)
+    told = [(each["size"], each["direction"], each["at_once"]) for each in steps]
+    assert told == [
+        (size, direction, at_once)
+        for size in (100, 70_000)
+        for direction in ("put", "get")
+        for at_once in (1, 4)
+    ]
+    assert all(0 < each["p50_seconds"] <= each["p99_seconds"] for each in steps)
+    assert all(each["per_second"] > 0 for each in steps)
+    sizes = {len(stored.body) for stored in store.blobs.values()}
+    assert sizes == {100, 70_000}
+
+
+def test_a_quantile_is_one_of_the_values():
+    """Of a hundred the 99th from the first, of one that one."""
+    assert quantile([float(n) for n in range(100)], 0.99) == 99.0
+    assert quantile([float(n) for n in range(100)], 0.5) == 50.0
+    assert quantile([7.0], 0.99) == 7.0
+
+
+def test_engines_are_shown_side_by_side(capsys):
+    """A table for each size and number at once, and one of memory; none has no processes."""
+    figures = {"per_second": 1234.4, "p50_seconds": 0.001, "p99_seconds": 0.0025}
+    steps = [
+        {"direction": direction, "size": size, "at_once": at_once, **figures}
+        for direction in ("put", "get")
+        for size in engines.SIZES
+        for at_once in engines.CONCURRENCIES
+    ]
+    measured = {"steps": steps, "client_peak_bytes": 3 << 20}
+    engines.show(
+        {
+            "syncs": 1000,
+            "engines": {
+                "memory": {**measured, "engine_bytes": None},
+                "redis": {**measured, "engine_bytes": 5 << 20},
+            },
+        }
+    )
+    shown = capsys.readouterr().out
+    assert shown.count("1,234") == 2 * len(steps)
+    assert "Blobs of 1 MiB, 32 at once" in shown
+    memory = [line.split("│") for line in shown.splitlines() if "redis" in line][-1]
+    assert [cell.strip() for cell in memory[1:4]] == ["redis", "5", "3"]
+
+
+def test_memory_is_that_of_all_processes():
+    """This one has some."""
+    assert engines.resident(Process("this", os.getpid())) > 1 << 20
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_an_engine_is_started_exercised_and_stopped(name, tmp_path, monkeypatch):
+    """Each of the table, in a process of its own."""
+    monkeypatch.setattr(engines, "SIZES", (1000,))
+    monkeypatch.setattr(engines, "CONCURRENCIES", (2,))
+    measured = engines.measure(name, tmp_path, 0.1)
+    assert [each["direction"] for each in measured["steps"]] == ["put", "get"]
+    assert measured["client_peak_bytes"] > 1 << 20
+    assert (measured["engine_bytes"] is None) == (name in ("directory", "memory"))

@@ -5,3 +5,5 @@ from sos.stores.factories import StoreFactory
 memory = StoreFactory("memory", "sos.stores.memory")
 postgresql = StoreFactory("postgresql", "sos.stores.postgres")
 s3 = StoreFactory("s3", "sos.stores.s3")
+redis = StoreFactory("redis", "sos.stores.redis")
+rediss = StoreFactory("rediss", "sos.stores.redis")

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol as Connection
 
 T = TypeVar("T")
 
-#: Bytes of one answer at most.
+#: Bytes of one answer of a cache at most.
 LONGEST_ANSWER = 4096
 
 
@@ -38,12 +38,13 @@ class ILine(Protocol):
 class Bounded(Connection):
     """To be mixed into a client's protocol: ends it when what comes is no answer.
 
-    What nobody asked for, more than :data:`LONGEST_ANSWER` bytes for an
+    What nobody asked for, more than :attr:`longest_answer` bytes for an
     answer, and what the protocol fails at end the connection, and with it all
     requests that wait.
     """
 
     lost = False
+    longest_answer = LONGEST_ANSWER
     _unanswered = 0
     _received = 0
 
@@ -54,7 +55,7 @@ class Bounded(Connection):
 
     def _answered(self, result: T) -> T:
         self._unanswered -= 1
-        self._received = max(0, self._received - LONGEST_ANSWER)
+        self._received = max(0, self._received - self.longest_answer)
         return result
 
     def dataReceived(self, data: bytes, *rest: Any) -> None:
@@ -62,7 +63,7 @@ class Bounded(Connection):
             return
         if not rest:  # else Redis's protocol gives itself what it has put off
             self._received += len(data)
-        if self._received > self._unanswered * LONGEST_ANSWER:
+        if self._received > self._unanswered * self.longest_answer:
             self.close()
             return
         try:

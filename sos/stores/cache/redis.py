@@ -19,7 +19,12 @@ from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
 
 
-class _Protocol(Bounded, BaseRedisProtocol):
+class BoundedRedis(Bounded, BaseRedisProtocol):
+    """A connection that ends when what comes from there is no answer."""
+
+    def __init__(self) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+
     def replyReceived(self, reply: Any) -> None:
         if not self.replyQueue.waiting:
             raise Refused("it answers what nobody asked")
@@ -29,7 +34,7 @@ class _Protocol(Bounded, BaseRedisProtocol):
 class RedisLine:
     """A connection to Redis, which is an :class:`~sos.stores.cache.line.ILine`."""
 
-    def __init__(self, protocol: _Protocol) -> None:
+    def __init__(self, protocol: BoundedRedis) -> None:
         self._protocol = protocol
 
     @property
@@ -65,9 +70,9 @@ class RedisLine:
 
 async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisLine:
     """Connect to the Redis at *endpoint*, with the password and to the database of *address*."""
-    factory = Factory.forProtocol(lambda: _Protocol(charset=None, convertNumbers=False))
+    factory = Factory.forProtocol(BoundedRedis)
     factory.noisy = False
-    line = RedisLine(cast(_Protocol, await endpoint.connect(factory)))
+    line = RedisLine(cast(BoundedRedis, await endpoint.connect(factory)))
     try:
         if address.password is not None:
             await line.log_in(address.user, address.password)

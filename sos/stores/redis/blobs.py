@@ -1,0 +1,226 @@
+"""What is held in a Redis, blob by blob, and how it changes.
+
+Every decision about an id is made here, from the head that is held; the
+change is made there, if that head is still held.  Otherwise the decision is
+made again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from sos import ids, metadata
+from sos.digest import BodyDigest
+from sos.errors import Conflict, NotFound, SOSError, Unavailable
+from sos.manifest import MARK
+from sos.metadata import Metadata
+from sos.stores.local.record import Damaged, Record
+from sos.stores.redis.pool import Pool
+from sos.stores.redis.record import Held, decode, encode_head, pieces_of
+from sos.stores.redis.scripts import CHANGE, PIECE
+from sos.stores.redis.trust import FORMAT, format_key
+
+#: Seconds after the last piece for which a body that is not committed is kept.
+UPLOAD_SECONDS = 60 * 60
+#: Seconds for which a body that was dropped can still be read by who has begun to.
+GRACE_SECONDS = 60
+
+_log = Logger()
+
+
+@frozen
+class Blobs:
+    """The blobs behind a prefix.
+
+    :param name: of the store, for the log.
+    """
+
+    pool: Pool
+    prefix: str
+    name: str
+
+    def key(self, kind: str) -> str:
+        """Return the key of what is not a blob's own: ``ids``, ``digests``, ``lease``."""
+        return f"{self.prefix}:{kind}"
+
+    @property
+    def format(self) -> str:
+        """The key that tells that there is a store."""
+        return format_key(self.prefix)
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """What the keys of blobs begin with, and what those of bodies do."""
+        return f"{self.prefix}:blob:", f"{self.prefix}:body:"
+
+    async def find(self, id: str) -> Held | None:
+        """Return what is held of *id*; a trace of what is not all there is removed."""
+        found = await self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
+        if found[0] is not None:
+            return Held(*found)
+        listed = await self.pool.ask("ZSCORE", self.key("ids"), ids.sort_key(id))
+        if listed is not None:
+            await self.set_aside(id, b"", "its record is missing")
+        elif await self.pool.ask("GET", self.format) != FORMAT:
+            raise self._gone()
+        return None
+
+    async def record(self, id: str) -> tuple[Held, Record]:
+        """Return what is held of *id*, or raise NotFound, as for what is damaged."""
+        held = await self.find(id)
+        if held is None:
+            raise missing(id)
+        try:
+            return held, decode(id, held)
+        except Damaged as damage:
+            await self.set_aside(id, held.head, str(damage))
+            raise missing(id) from damage
+
+    async def add(self, new: Record, body: bytes | str) -> Record:
+        """Store *new*, and return the record that is stored.
+
+        That is the one before it, when its bytes are the same and are still
+        sound: a damaged copy gives way.  The object itself takes the place of
+        its manifest, and keeps its metadata; a manifest that is not stored,
+        for one of the two is, is told of with the size of *new*.
+
+        :param body: the whole of it, or the key of its pieces.
+        :raises Conflict: when an opaque name holds other bytes.
+        """
+        while not await self._change(new.id, b"", new, body):
+            held = await self.find(new.id)
+            if held is None:
+                continue
+            try:
+                record = decode(new.id, held)
+                await self._verify(record, held)
+            except Damaged as damage:
+                await self.set_aside(new.id, held.head, str(damage))
+                continue
+            if record.hash == new.hash:
+                return record
+            if ids.algorithm(new.id) is None:
+                raise Conflict(f"the name {new.id} is taken by other bytes")
+            if MARK in metadata.decode(new.metadata):
+                return evolve(record, size=new.size)
+            kept = metadata.decode(record.metadata)
+            kept.pop(MARK, None)
+            object = evolve(new, metadata=metadata.encode(kept))
+            if await self._change(new.id, held.head, object, body):
+                return object
+        return new
+
+    async def settle(self, id: str, told: Metadata) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        while True:
+            held, record = await self.record(id)
+            stored = metadata.decode(record.metadata)
+            if stored.get(MARK) != told.get(MARK):
+                raise Conflict(f"of {id} one is the object, and one its manifest")
+            if metadata.version(told) >= metadata.version(stored):
+                return
+            settled = evolve(record, metadata=metadata.encode(told))
+            if await self._change(id, held.head, settled):
+                return
+
+    async def drop(self, id: str, token: str) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        while True:
+            held = await self.find(id)
+            head, how = b"", "drop"
+            if held is not None:
+                head = held.head
+                try:
+                    decode(id, held)
+                except Damaged:
+                    how = "aside"  # its weight is not known
+            if await self._apply(id, head, how, token=token):
+                return
+
+    async def set_aside(self, id: str, head: bytes, reason: str) -> None:
+        """Keep a damaged blob under another key; it is missing from then on.
+
+        :param head: that was found wanting; if another is held by now, it stays.
+        """
+        _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+        try:
+            await self._apply(id, head, "aside", reason=reason)
+        except SOSError as error:
+            raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
+
+    async def piece(self, key: str, number: int) -> bytes | None:
+        """Return a piece of the body at *key*, None when it is not there."""
+        return await self.pool.ask("HGET", self.places[1] + key, number)
+
+    async def add_piece(self, key: str, number: int, piece: bytes) -> None:
+        """Store the next *piece* of a body that is on its way."""
+        arguments = (number, piece, UPLOAD_SECONDS)
+        if not await self.pool.run(PIECE, (self.places[1] + key,), arguments):
+            raise Unavailable("the Redis has lost what came before of this body; send it again")
+
+    async def forget_pieces(self, key: str) -> None:
+        """Remove the body at *key*, of which no record tells."""
+        await self.pool.ask("UNLINK", self.places[1] + key)
+
+    async def has_pieces(self, key: str, size: int) -> bool:
+        """Tell whether the body at *key* is of as many pieces as one of *size* bytes."""
+        return await self.pool.ask("HLEN", self.places[1] + key) == pieces_of(size)
+
+    async def _verify(self, record: Record, held: Held) -> None:
+        if held.key is None:
+            record.verify_inline()
+            return
+        digest = BodyDigest(record.id)
+        for number in range(pieces_of(record.size)):
+            digest.update(await self.piece(held.key.decode("latin-1"), number) or b"")
+        check_body(digest, record)
+
+    async def _change(
+        self, id: str, expected: bytes, new: Record, body: bytes | str | None = None
+    ) -> bool:
+        """Put *new* in the place of the head that is *expected*; False when another is held."""
+        how = "settle" if body is None else "pieces" if isinstance(body, str) else "inline"
+        return await self._apply(id, expected, how, encode_head(new), body or b"", new.size)
+
+    async def _apply(
+        self,
+        id: str,
+        expected: bytes,
+        how: str,
+        head: bytes = b"",
+        body: bytes | str = b"",
+        size: int = 0,
+        token: str = "",
+        reason: str = "",
+    ) -> bool:
+        blobs, bodies = self.places
+        aside = f"{self.key('aside')}:{id}:{time.time_ns()}"
+        keys = [self.format, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
+        arguments: tuple[Any, ...] = (FORMAT, token, expected, how, head, body, pieces_of(size))
+        arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason)
+        answer = await self.pool.run(CHANGE, keys, arguments)
+        if answer == b"format":
+            raise self._gone()
+        if answer == b"lease":
+            raise Conflict("this lease is not valid, or not any more")
+        if answer == b"lost":
+            raise Unavailable("the Redis has lost a part of this body; send it again")
+        return answer == b"done"
+
+    def _gone(self) -> Unavailable:
+        return Unavailable(f"{self.name} does not hold the store any more: it was emptied")
+
+
+def missing(id: str) -> NotFound:
+    """Return what tells that there is no blob *id*."""
+    return NotFound(f"there is no blob {id}")
+
+
+def check_body(digest: BodyDigest, record: Record) -> None:
+    """Raise Damaged unless the body that has passed is the one that *record* tells of."""
+    if digest.size != record.size or digest.value() != record.hash:
+        raise Damaged("the body does not match its hash")

@@ -1,0 +1,23 @@
+"""How much room a Redis has, from what it tells of itself."""
+
+from __future__ import annotations
+
+
+def room(info: bytes) -> tuple[int | None, int | None]:
+    """Return how many bytes there are for it, and how many of them are free.
+
+    Without a maxmemory that is what its machine has.  None of what is not told.
+
+    :param info: the answer to ``INFO memory``.
+    """
+    fields = dict(line.partition(b":")[::2] for line in info.splitlines())
+    capacity = _number(fields, b"maxmemory") or _number(fields, b"total_system_memory")
+    used = _number(fields, b"used_memory")
+    if capacity is None or used is None:
+        return capacity, None
+    return capacity, max(0, capacity - used)
+
+
+def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:
+    text = fields.get(name, b"")
+    return int(text) if text.isdigit() and int(text) > 0 else None

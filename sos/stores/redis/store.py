@@ -1,0 +1,236 @@
+"""The store that a Redis keeps."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sos import ids
+from sos.digest import BlobDigest, PartitionDigest, body_digest
+from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
+from sos.lease import MAX_SECONDS
+from sos.metadata import EMPTY, Metadata
+from sos.stores.local.record import Damaged
+from sos.stores.redis.address import StoreAddress
+from sos.stores.redis.blobs import Blobs, missing
+from sos.stores.redis.connection import Line, connect
+from sos.stores.redis.pool import Pool
+from sos.stores.redis.reading import cut, stored_pieces
+from sos.stores.redis.record import told
+from sos.stores.redis.scripts import HEADS, LEASE, RELEASE
+from sos.stores.redis.state import room
+from sos.stores.redis.trust import FORMAT, check_format, check_settings, prepare
+from sos.stores.redis.writer import RedisWriter
+from sos.stores.underway import Underway
+
+# Ids that Redis is asked for at once: it does nothing else meanwhile.
+_PAGE = 10_000
+
+_log = Logger()
+
+
+@implementer(IEngineStore)
+class RedisStore:
+    """Keeps blobs in a Redis.
+
+    Each connection is used only after the settings of the Redis at its other
+    end, and what it holds, have been looked at: it may have been started anew.
+
+    :param algorithm: the hash of new content ids.
+    :param now: tells the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        reactor: Any,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = str(address)
+        self._address = address
+        self._reactor = reactor
+        self._algorithm = algorithm
+        self._now = now
+        self._pool = Pool(self.name, self._trusted, reactor)
+        self._blobs = Blobs(self._pool, address.prefix, self.name)
+        self._digests: tuple[Mapping[bytes, bytes], Mapping[str, PartitionDigest]] = {}, {}
+        self._underway = Underway()
+
+    async def open(self) -> None:
+        if not self._address.durable:
+            _log.warn(
+                "{store}: with durability=relaxed it can lose what it has acknowledged",
+                store=self.name,
+            )
+        opening = Pool(self.name, self._checked, self._reactor)
+        try:
+            await opening.with_line(lambda line: prepare(line, self._address))
+            await opening.with_line(lambda line: check_format(line, self._address))
+        except (StoreUnusable, Unavailable):
+            raise
+        except SOSError as error:
+            raise Unavailable(f"{self.name} cannot be prepared: {error}") from error
+        finally:
+            opening.close()
+
+    async def close(self) -> None:
+        await self._underway.finish()
+        self._pool.close()
+
+    async def _checked(self) -> Line:
+        """Connect to a Redis that keeps what it acknowledges."""
+        line = await connect(self._address, self._reactor)
+        try:
+            await check_settings(line, self._address)
+        except BaseException:
+            line.close()
+            raise
+        return line
+
+    async def _trusted(self) -> Line:
+        """Connect to a Redis that holds this store, too."""
+        try:
+            line = await self._checked()
+            try:
+                await check_format(line, self._address)
+            except BaseException:
+                line.close()
+                raise
+        except StoreUnusable as error:
+            raise Unavailable(str(error)) from error
+        return line
+
+    async def stat(self, id: str) -> BlobInfo:
+        _, record = await self._blobs.record(id)
+        return record.info()
+
+    async def read(self, id: str, span: Span | None = None) -> Blob:
+        held, record = await self._blobs.record(id)
+        try:
+            info = record.info()
+            if held.key is None:
+                record.verify_inline()
+                assert record.body is not None
+                body = record.body if span is None else record.body[slice(*span)]
+                return Blob(info, body if len(body) <= SMALL_BODY else cut(body))
+            if not await self._blobs.has_pieces(held.key.decode("latin-1"), record.size):
+                raise Damaged("pieces of the body are missing")
+        except Damaged as damage:
+            await self._blobs.set_aside(id, held.head, str(damage))
+            raise missing(id) from damage
+        return Blob(info, stored_pieces(self._blobs, held, record, span))
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        digest = body_digest(id, metadata, self._algorithm, size)
+        return RedisWriter(self._blobs, metadata, digest, self._now, self._underway)
+
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        begin = "-" if partition is None else f"[{partition}"
+        if after is not None and ids.sort_key(after) >= (partition or ""):
+            begin = f"({ids.sort_key(after)}"
+        end = b"+" if partition is None else b"(" + partition.encode("ascii") + b"\xff"
+        found: list[str] = []
+        while limit is None or len(found) < limit:
+            count = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            command = ("ZRANGEBYLEX", self._blobs.key("ids"), begin, end, "LIMIT", 0, count)
+            page = [member.decode("ascii") for member in await self._pool.ask(*command)]
+            found += [member[3:] for member in page]
+            if len(page) < count:
+                break
+            begin = f"({page[-1]}"
+        if not found:
+            await self._is_there()
+        return found
+
+    async def digests(self) -> Mapping[str, PartitionDigest]:
+        row = await self._pool.ask("HGETALL", self._blobs.key("digests"))
+        if not row:
+            await self._is_there()
+        fields = dict(zip(row[::2], row[1::2], strict=True))
+        if fields != self._digests[0]:
+            self._digests = fields, _digests(fields)
+        return self._digests[1]
+
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        keys = [self._blobs.format, self._blobs.key("ids")]
+        answer = await self._pool.run(HEADS, keys, (FORMAT, partition, self._blobs.places[0]))
+        if answer == b"format":
+            raise self._gone()
+        found = {}
+        for id, head in zip(answer[::2], answer[1::2], strict=True):
+            try:
+                found[id.decode("ascii")] = told(id.decode("ascii"), head)
+            except Damaged:
+                continue  # which reading it sets aside
+        return found
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        await self._underway.to_its_end(self._blobs.settle(id, metadata))
+
+    async def lease(self, seconds: float) -> str:
+        token = secrets.token_hex(16)
+        milliseconds = max(1, round(min(seconds, MAX_SECONDS) * 1000))
+        keys = [self._blobs.format, self._blobs.key("lease")]
+        answer = await self._pool.run(LEASE, keys, (FORMAT, token, milliseconds))
+        if answer == b"format":
+            raise self._gone()
+        if answer != b"done":
+            raise Conflict(f"another has the lease, for at most {answer / 1000:.0f} s")
+        return token
+
+    async def release(self, token: str) -> None:
+        await self._pool.run(RELEASE, [self._blobs.key("lease")], (token,))
+
+    async def drop(self, id: str, token: str) -> None:
+        await self._underway.to_its_end(self._blobs.drop(id, token))
+
+    async def status(self) -> StoreStatus:
+        digests = (await self.digests()).values()
+        try:
+            await self._pool.with_line(lambda line: check_settings(line, self._address))
+        except StoreUnusable as error:
+            self._pool.hang_up()  # nothing is stored before its settings are as they were
+            raise Unavailable(str(error)) from error
+        capacity, free = room(await self._pool.ask("INFO", "memory"))
+        blobs, size = sum(each.count for each in digests), sum(each.bytes for each in digests)
+        reason = await self._refusal()
+        return StoreStatus(reason is None, reason, blobs, size, capacity, free)
+
+    async def _refusal(self) -> str | None:
+        """Try whether something can be written; return why not."""
+        try:
+            if await self._pool.ask("SET", self._blobs.format, FORMAT, "XX") is None:
+                raise self._gone()
+        except (NoSpace, ReadOnly) as error:
+            return str(error)
+        return None
+
+    async def _is_there(self) -> None:
+        """Raise Unavailable unless the Redis still holds the store: it may have been emptied."""
+        if await self._pool.ask("GET", self._blobs.format) != FORMAT:
+            raise self._gone()
+
+    def _gone(self) -> Unavailable:
+        return Unavailable(f"{self.name} does not hold the store any more: it was emptied")
+
+
+def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:
+    found = {}
+    for name in fields:
+        partition, _, kind = name.partition(b":")
+        if kind == b"count":
+            count, bytes = int(fields[name]), int(fields[partition + b":bytes"])
+            sum = int.from_bytes(fields[partition + b":sum"], "big")
+            found[partition.decode("ascii")] = PartitionDigest(count, bytes, sum)
+    return found
