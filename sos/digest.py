@@ -169,8 +169,8 @@ class BlobDigest:
 
     :param size: of its body, in bytes.
     :param version: of its metadata, see :func:`sos.metadata.version`.
-    :param hash: of its body in hex, where the id does not tell what that is:
-        of an opaque name, and of a manifest; else empty.
+    :param hash: of its body in hex, where the id is a name that does not tell
+        it; else empty.
     """
 
     size: int
@@ -184,8 +184,7 @@ def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDige
     :param size: of its body, in bytes.
     :param hash: of its body, see :func:`hash_of`.
     """
-    told = ids.algorithm(id) is None or manifest.MARK in metadata
-    return BlobDigest(size, version(metadata), hash.hex() if told else "")
+    return BlobDigest(size, version(metadata), "" if ids.algorithm(id) else hash.hex())
 
 
 def check_held(id: str, held: BlobDigest, known: BlobDigest | None) -> None:

@@ -487,7 +487,6 @@ class ReplicaContract:
         id, text, metadata = manifest_of(body, 1000)
         await put(store, text, id, metadata)
         known = (await store.blob_digests(partition(id)))[id]
-        assert known.hash == hash_of(id, text).hex()
         await put(store, body, id)
         token = await store.lease(60)
         with pytest.raises(Conflict):

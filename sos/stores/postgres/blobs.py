@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import BlobDigest, PartitionDigest
+from sos.digest import BlobDigest, PartitionDigest, blob_digest
 from sos.errors import InvalidMetadata, NotFound, Unavailable
 from sos.stores.postgres.digests import ADD, Digests
 from sos.stores.postgres.record import Record
@@ -111,10 +111,13 @@ class Blobs:
 
     def told(self, session: Session, partition: str) -> dict[str, BlobDigest]:
         """Tell of each blob of a partition."""
-        asked = "SELECT key, size, metadata FROM {blobs} WHERE key >= %s AND key < %s"
+        asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
         rows = session.execute(self.tables.sql(asked), (partition, partition + "~"))
         try:
-            return {key[3:]: BlobDigest(size, _version(metadata)) for key, size, metadata in rows}
+            return {
+                key[3:]: blob_digest(key[3:], size, metadata_format.decode(metadata.encode()), hash)
+                for key, size, metadata, hash in rows
+            }
         except InvalidMetadata as error:
             raise Unavailable(
                 f"the metadata of a blob in {partition} is damaged: {error}"
@@ -175,7 +178,3 @@ class Blobs:
 def _record(id: str, row: TupleRow) -> Record:
     size, hash, metadata, body, pieces, checksum, stored_at, version = row
     return Record(id, size, hash, metadata, body, pieces, checksum, stored_at, version)
-
-
-def _version(metadata: str) -> str:
-    return metadata_format.version(metadata_format.decode(metadata.encode()))

@@ -6,7 +6,7 @@ from attrs import evolve, frozen
 
 from sos import lease as leases
 from sos import metadata as metadata_format
-from sos.digest import PartitionDigest
+from sos.digest import BlobDigest, PartitionDigest, blob_digest, check_held
 from sos.errors import Conflict, NotFound
 from sos.lease import Lease
 from sos.manifest import MARK
@@ -53,7 +53,7 @@ class Changes:
             change = PartitionDigest().with_blob(0, new.sum).without_blob(0, held.sum)
             self.blobs.digests.change(session, id, change)
 
-    def drop(self, session: Session, id: str, token: str) -> None:
+    def drop(self, session: Session, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
         with transaction(session):
             held, now = self._lease(session, "SHARE")
@@ -62,7 +62,8 @@ class Changes:
                 record = self.blobs.lock(session, id)
             except NotFound:
                 return
-            record.info()
+            info = record.info()
+            check_held(id, blob_digest(id, record.size, info.metadata, record.hash), known)
             self._remove(session, record)
 
     def _remove(self, session: Session, record: Record) -> None:
@@ -81,11 +82,11 @@ class Changes:
             if session.execute(self.blobs.tables.sql(_SET_ASIDE), values).rowcount:
                 self.blobs.digests.recount(session, record.id)
 
-    def lease(self, session: Session, seconds: float) -> str:
+    def lease(self, session: Session, seconds: float, token: str | None) -> str:
         """See :class:`sos.interfaces.IReplicaStore`."""
         with transaction(session):
             held, now = self._lease(session, "UPDATE")
-            lease = leases.grant(held, seconds, now)
+            lease = leases.grant(held, seconds, now, token)
             session.execute(self.blobs.tables.sql(_HOLD), (lease.token, lease.until))
         return lease.token
 

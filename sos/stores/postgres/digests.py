@@ -91,11 +91,11 @@ class Digests:
         """Set the digest of the partition of *id* to what is there; needs :meth:`lock`."""
         partition = ids.partition(id)
         found = PartitionDigest()
-        asked = "SELECT key, size, metadata FROM {blobs} WHERE key >= %s AND key < %s"
-        for key, size, metadata in session.execute(
+        asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
+        for key, size, metadata, hash in session.execute(
             self.tables.sql(asked), (partition, partition + "~")
         ):
-            found = found.with_blob(size, record_sum(key[3:], metadata.encode()))
+            found = found.with_blob(size, record_sum(key[3:], metadata.encode(), hash))
         gone = self.tables.sql("DELETE FROM {digests} WHERE partition = %s")
         session.execute(gone, (partition,))
         self.change(session, id, found)

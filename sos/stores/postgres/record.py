@@ -50,7 +50,7 @@ class Record:
     @property
     def sum(self) -> int:
         """What the blob adds to its partition's sum."""
-        return digest.record_sum(self.id, self.metadata.encode())
+        return digest.record_sum(self.id, self.metadata.encode(), self.hash)
 
     def info(self) -> BlobInfo:
         """Describe the blob.  Raises Damaged."""

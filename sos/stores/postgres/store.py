@@ -131,15 +131,15 @@ class PostgresStore:
             await self._reading.set_aside(damage)
             raise NotFound(f"there is no blob {id}") from damage
 
-    async def lease(self, seconds: float) -> str:
-        return await self._connections.change(self._changes.lease, seconds)
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        return await self._connections.change(self._changes.lease, seconds, token)
 
     async def release(self, token: str) -> None:
         await self._connections.change(self._changes.release, token)
 
-    async def drop(self, id: str, token: str) -> None:
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
         try:
-            await self._connections.change(self._changes.drop, id, token)
+            await self._connections.change(self._changes.drop, id, token, known)
         except Damaged as damage:
             await self._reading.set_aside(damage)
 

@@ -14,13 +14,14 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from sos import ids, metadata
-from sos.digest import BodyDigest
+from sos.digest import BlobDigest, BodyDigest, check_held
 from sos.errors import Conflict, NotFound, SOSError, Unavailable
 from sos.manifest import MARK
 from sos.metadata import Metadata
 from sos.stores.local.record import Damaged, Record
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.record import Held, decode, encode_head, pieces_of
+from sos.stores.redis.record import told as told_of
 from sos.stores.redis.scripts import CHANGE, PIECE
 from sos.stores.redis.trust import FORMAT, format_key
 
@@ -127,7 +128,7 @@ class Blobs:
             if await self._change(id, held.head, settled):
                 return
 
-    async def drop(self, id: str, token: str) -> None:
+    async def drop(self, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
         while True:
             held = await self.find(id)
@@ -136,6 +137,7 @@ class Blobs:
                 head = held.head
                 try:
                     decode(id, held)
+                    check_held(id, told_of(id, held.head), known)
                 except Damaged:
                     how = "aside"  # its weight is not known
             if await self._apply(id, head, how, token=token):

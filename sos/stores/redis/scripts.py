@@ -180,6 +180,21 @@ return "done"
 """
 )
 
+#: Makes the lease last longer, if it is the one.
+#:
+#: Keys: format, lease.  Arguments: the version, the token, milliseconds.
+#: Returns ``done``, ``format``, or ``lease`` when it is not valid any more.
+PROLONG = Script(
+    _IS_LEASE
+    + """
+local format, lease = unpack(KEYS)
+if redis.call("GET", format) ~= ARGV[1] then return "format" end
+if not (redis.call("GET", lease) == ARGV[2] and lasts(lease)) then return "lease" end
+redis.call("PEXPIRE", lease, ARGV[3])
+return "done"
+"""
+)
+
 #: Takes the lease back, if it is the one.  Key: lease.  Argument: the token.
 RELEASE = Script(
     """

@@ -23,7 +23,7 @@ from sos.stores.redis.connection import Line, connect
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.reading import cut, stored_pieces
 from sos.stores.redis.record import told
-from sos.stores.redis.scripts import HEADS, LEASE, RELEASE
+from sos.stores.redis.scripts import HEADS, LEASE, PROLONG, RELEASE
 from sos.stores.redis.state import room
 from sos.stores.redis.trust import FORMAT, check_format, check_settings, prepare
 from sos.stores.redis.writer import RedisWriter
@@ -178,13 +178,16 @@ class RedisStore:
     async def settle(self, id: str, metadata: Metadata) -> None:
         await self._underway.to_its_end(self._blobs.settle(id, metadata))
 
-    async def lease(self, seconds: float) -> str:
-        token = secrets.token_hex(16)
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        script = LEASE if token is None else PROLONG
+        token = token or secrets.token_hex(16)
         milliseconds = max(1, round(min(seconds, MAX_SECONDS) * 1000))
         keys = [self._blobs.format, self._blobs.key("lease")]
-        answer = await self._pool.run(LEASE, keys, (FORMAT, token, milliseconds))
+        answer = await self._pool.run(script, keys, (FORMAT, token, milliseconds))
         if answer == b"format":
             raise self._gone()
+        if answer == b"lease":
+            raise Conflict("this lease is not valid, or not any more")
         if answer != b"done":
             raise Conflict(f"another has the lease, for at most {answer / 1000:.0f} s")
         return token
@@ -192,8 +195,8 @@ class RedisStore:
     async def release(self, token: str) -> None:
         await self._pool.run(RELEASE, [self._blobs.key("lease")], (token,))
 
-    async def drop(self, id: str, token: str) -> None:
-        await self._underway.to_its_end(self._blobs.drop(id, token))
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        await self._underway.to_its_end(self._blobs.drop(id, token, known))
 
     async def status(self) -> StoreStatus:
         digests = (await self.digests()).values()

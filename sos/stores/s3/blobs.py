@@ -16,6 +16,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from sos import ids
+from sos.digest import BlobDigest, check_held
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
 from sos.interfaces import SMALL_BODY, BlobInfo
 from sos.manifest import MARK
@@ -49,6 +50,13 @@ class Held:
     def check(self) -> Check:
         """What verifies its body."""
         return Check(self.info, records.hash_in(self.entry.fields))
+
+    @property
+    def marker(self) -> records.Marker:
+        """What is to tell of it."""
+        size = self.info.size or 0
+        hash = records.hash_in(self.entry.fields)
+        return records.marker(self.info.id, size, self.info.metadata, hash)
 
     def is_damaged_for(self, body: bytes) -> bool:
         """Tell whether the ETag, where it is an MD5, is not that of *body*."""
@@ -113,7 +121,7 @@ class Blobs:
             held = await self.held(new.id)
             if held is None or records.hash_in(held.entry.fields) != hash:
                 raise Conflict(f"the name {new.id} is taken by other bytes")
-        marker = records.marker(new.id, new.size, metadata)
+        marker = records.marker(new.id, new.size, metadata, hash)
         with self._accounts.change(new.id, marker):
             await self._bucket.put(marker.key, b"")
         return BlobInfo(new.id, new.size, dict(metadata), time.time())
@@ -129,7 +137,7 @@ class Blobs:
             kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
             await self._put(new, kept, hash, only_new=False)
             held = evolve(held, info=BlobInfo(new.id, new.size, kept, time.time()))
-        await self._mark(held.info)
+        await self._mark(held)
         return evolve(held.info, size=new.size)
 
     async def _is_damaged(self, held: Held, new: Spooled) -> bool:
@@ -176,10 +184,9 @@ class Blobs:
             await self._bucket.put(records.sidecar_key(id, version(metadata)), sidecar)
         return fields
 
-    async def _mark(self, info: BlobInfo) -> None:
+    async def _mark(self, held: Held) -> None:
         """See that the one marker of a blob is that which tells of it."""
-        assert info.size is not None
-        wanted = records.marker(info.id, info.size, info.metadata).key
+        info, wanted = held.info, held.marker.key
         found = await self._bucket.keys(records.markers_of(info.id))
         if found != [wanted]:
             with self._accounts.change(info.id):
@@ -201,11 +208,16 @@ class Blobs:
                 if not await self._bucket.copy(key, key, fields, held.entry.etag):
                     raise Unavailable(f"{id} was changed by another meanwhile")
                 held = evolve(held, info=evolve(held.info, metadata=metadata))
-            await self._mark(held.info)
+            await self._mark(held)
 
-    async def remove(self, id: str) -> None:
-        """Remove a blob: what lists it before what can be read."""
+    async def remove(self, id: str, known: BlobDigest | None) -> None:
+        """Remove a blob: what lists it before what can be read.
+
+        Raises Conflict when it is not what is *known* of it.
+        """
         async with self._turns.of(id):
+            if known is not None and (held := await self.held(id)) is not None:
+                check_held(id, held.marker.digest, known)
             await self._unmark(id)
             await self._bucket.delete(records.body_key(id))
             await self._bucket.delete_all(await self._bucket.keys(records.sidecar_key(id, "")))
@@ -219,7 +231,7 @@ class Blobs:
         """See that what another process has stored meanwhile is listed."""
         held = await self.held(id)
         if held is not None:
-            await self._mark(held.info)
+            await self._mark(held)
 
     async def set_aside(self, held: Held) -> bool:
         """Move a body that was found damaged to ``quarantine/``, if it still is when read again.

@@ -24,8 +24,10 @@ class Leasing:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    async def grant(self, seconds: float) -> str:
+    async def grant(self, seconds: float, token: str | None = None) -> str:
         """Return a token for *seconds*.
+
+        :param token: of a valid lease, to make that last longer.
 
         Raises Conflict while another has it, and NotFound where the server
         knows no conditions: then nobody can be sure to be the only one.
@@ -36,7 +38,10 @@ class Leasing:
         held, now = await self._read(keys[-1]) if keys else (None, 0.0)
         if not keys:
             _, now = await self._read(f"{_KEYS}0")
-        new = leases.grant(held, seconds, now)
+        new = leases.grant(held, seconds, now, token)
+        if token is not None:
+            await self._bucket.put(keys[-1], _document(new))
+            return token
         number = int(keys[-1].removeprefix(_KEYS)) + 1 if keys else 1
         key = _key(number)
         if await self._bucket.put(key, _document(new), only_new=True):

@@ -4,7 +4,7 @@ A blob is a body, with its metadata among the fields of the object, and behind
 it a *marker*, an empty object whose key says what listings have to tell::
 
     blobs/PPP/ID                        the body; fields sos-0, sos-1... hold its metadata
-    index/PPP/ID/SIZE-VERSION-SUM       its marker
+    index/PPP/ID/SIZE-VERSION-SUM       its marker; of an opaque name SIZE-VERSION-SUM-HASH
     metadata/PPP/ID/VERSION             its metadata, where they are too long for fields
     quarantine/PPP/ID-TIME              a body that was found damaged
     lease/NUMBER                        the right to drop
@@ -24,7 +24,7 @@ from attrs import frozen
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import BlobDigest, record_sum
+from sos.digest import BlobDigest, blob_digest, record_sum
 from sos.errors import InvalidRequest, Unavailable
 from sos.metadata import Metadata
 
@@ -41,6 +41,7 @@ _HASH = "sos-sha256"
 
 _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/(\d{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
+    r"(?:-([0-9a-f]{64}))?"
 )
 
 
@@ -51,28 +52,36 @@ class Marker:
     :param size: of the body, in bytes.
     :param version: of the metadata, see :func:`sos.metadata.version`.
     :param sum: see :func:`sos.digest.record_sum`.
+    :param hash: of the body, see :class:`sos.digest.BlobDigest`.
     """
 
     id: str
     size: int
     version: str
     sum: int
+    hash: str = ""
 
     @property
     def key(self) -> str:
         """Where it is."""
-        return f"{markers_of(self.id)}{self.size}-{self.version}-{self.sum:032x}"
+        told = f"{self.size}-{self.version}-{self.sum:032x}"
+        return f"{markers_of(self.id)}{told}-{self.hash}".removesuffix("-")
 
     @property
     def digest(self) -> BlobDigest:
         """What is told of the blob."""
-        return BlobDigest(self.size, self.version)
+        return BlobDigest(self.size, self.version, self.hash)
 
 
-def marker(id: str, size: int, metadata: Metadata) -> Marker:
-    """Return the marker of a blob."""
-    sum = record_sum(id, metadata_format.encode(metadata))
-    return Marker(id, size, metadata_format.version(metadata), sum)
+def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
+    """Return the marker of a blob.
+
+    :param hash: of the body by SHA-256 in hex, where the id does not tell one.
+    """
+    known = bytes.fromhex(hash or "")
+    told = blob_digest(id, size, metadata, known)
+    sum = record_sum(id, metadata_format.encode(metadata), known)
+    return Marker(id, size, told.version, sum, told.hash)
 
 
 def read_marker(key: str) -> Marker | None:
@@ -80,7 +89,7 @@ def read_marker(key: str) -> Marker | None:
     match = _MARKER.fullmatch(key)
     if match is None or ids.partition(match[2]) != match[1]:
         return None
-    return Marker(match[2], int(match[3]), match[4], int(match[5], 16))
+    return Marker(match[2], int(match[3]), match[4], int(match[5], 16), match[6] or "")
 
 
 def body_key(id: str) -> str:

@@ -190,15 +190,15 @@ class S3Store:
     async def settle(self, id: str, metadata: Metadata) -> None:
         await self._blobs.settle(id, metadata)
 
-    async def lease(self, seconds: float) -> str:
-        return await self._leasing.grant(seconds)
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        return await self._leasing.grant(seconds, token)
 
     async def release(self, token: str) -> None:
         await self._leasing.release(token)
 
-    async def drop(self, id: str, token: str) -> None:
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
         await self._leasing.check(token)
-        await self._blobs.remove(id)
+        await self._blobs.remove(id, known)
 
     async def status(self) -> StoreStatus:
         total = self._accounts.total

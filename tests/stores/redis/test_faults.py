@@ -72,7 +72,8 @@ async def expected_digests(store):
     for id in await store.listing():
         info = await store.stat(id)
         before = found.get(partition(id), PartitionDigest())
-        sum = record_sum(id, encode(info.metadata))
+        hash = (await store.blob_digests(partition(id)))[id].hash
+        sum = record_sum(id, encode(info.metadata), bytes.fromhex(hash))
         found[partition(id)] = before.with_blob(info.size, sum)
     return found
 

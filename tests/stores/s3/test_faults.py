@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from hashlib import sha256
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -216,7 +217,8 @@ async def test_a_marker_whose_body_has_been_gone_for_long_goes_when_that_is_noti
 async def test_of_two_markers_the_lower_version_counts_until_one_is_removed(store):
     """A crash while metadata are settled can leave both; to settle again leaves one."""
     info = await put(store, b"settled", "name", {"X-A": "1"})
-    both = [marker("name", info.size, each) for each in ({"X-A": "1"}, {"X-A": "2"})]
+    hash = sha256(b"settled").hexdigest()
+    both = [marker("name", info.size, each, hash) for each in ({"X-A": "1"}, {"X-A": "2"})]
     for each in both:
         await store._bucket.put(each.key, b"")
     first = min(each.version for each in both)
