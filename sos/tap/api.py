@@ -260,7 +260,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         reactor,
         endpoint,
     ).setServiceParent(whole)
-    face = AdminServer(store, overview.document)
+    face = AdminServer(store, overview.document, options["max-size"])
     listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
         whole
     )

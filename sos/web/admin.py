@@ -6,30 +6,53 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from klein import Klein
 
-from sos.errors import Unavailable
+from sos.errors import Forbidden, Unavailable
 from sos.interfaces import IBlobStore
+from sos.web import openapi
+from sos.web.api import DownloadServer, UploadServer
+from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
 from sos.wire.request import Request
+
+# It is told anew each time, and is what it says it is.
+_FRESH = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 class AdminServer:
     """Tells people and monitors how an API server is doing.
 
+    Its page can upload and fetch, which it does here: to a browser the other
+    faces, on their ports, are other sites, and need not let any site in.
+
     :param store: what it serves.
     :param status: returns what ``/status`` tells, as JSON can hold it.
+    :param max_size: most bytes of an object, None for any.
     """
 
     app = Klein()
 
     def __init__(
-        self, store: IBlobStore, status: Callable[[], Awaitable[Mapping[str, object]]]
+        self,
+        store: IBlobStore,
+        status: Callable[[], Awaitable[Mapping[str, object]]],
+        max_size: int | None = None,
     ) -> None:
         self._store = store
         self._status = status
+        self._uploads = UploadServer(store, max_size)
+        self._downloads = DownloadServer(store)
+
+    @app.route("/", methods=["GET"])
+    def page(self, request: Request) -> bytes:
+        """Show it to a person: a page that asks for ``/status`` every now and then."""
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setFixedHeaders(PAGE_HEADERS)
+        return PAGE
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
         """Tell how the server is doing, and the servers behind it."""
+        request.setFixedHeaders(_FRESH)
         return answer_json(request, await self._status())
 
     @app.route("/healthz", methods=["GET"])
@@ -44,6 +67,40 @@ class AdminServer:
         if not status.writable:
             raise Unavailable(status.reason or "no upload is taken now")
         return _answer_text(request, b"ready")
+
+    @app.route("/upload", methods=["POST"])
+    async def upload(self, request: Request) -> bytes:
+        """Take an upload as :class:`UploadServer` does, from the page and from no other site."""
+        _check_origin(request)
+        return await self._uploads.upload(request)
+
+    @app.route("/fetch/<name>", methods=["GET"])
+    async def fetch(self, request: Request, name: str) -> bytes | None:
+        """Send an object as :class:`DownloadServer` does."""
+        return await self._downloads.fetch(request, name)
+
+    @app.route("/openapi.json", methods=["GET"])
+    def description(self, request: Request) -> bytes:
+        """Describe the interface of all three faces to programs."""
+        return openapi.answer(request, openapi.API)
+
+
+def _check_origin(request: Request) -> None:
+    """Raise Forbidden when a page of another site sends *request*.
+
+    A browser lets any page send a form to any address that it can reach, this
+    machine's own among them, and tells whose page it was (Fetch Metadata, 2.1;
+    without it, the Origin of RFC 6454).  Programs send neither.
+    """
+    site = request.getHeader(b"sec-fetch-site")
+    if site is None:
+        origin = request.getHeader(b"origin")
+        host = request.getHeader(b"host")
+        foreign = origin is not None and origin.partition(b"://")[2] != host
+    else:
+        foreign = site not in (b"same-origin", b"none")
+    if foreign:
+        raise Forbidden("a page of another site does not upload here; the upload port is for programs")
 
 
 def _answer_text(request: Request, text: bytes) -> bytes:
