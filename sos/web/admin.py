@@ -100,7 +100,9 @@ def _check_origin(request: Request) -> None:
     else:
         foreign = site not in (b"same-origin", b"none")
     if foreign:
-        raise Forbidden("a page of another site does not upload here; the upload port is for programs")
+        raise Forbidden(
+            "a page of another site does not upload here; the upload port is for programs"
+        )
 
 
 def _answer_text(request: Request, text: bytes) -> bytes:
