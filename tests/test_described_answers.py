@@ -104,16 +104,20 @@ def ask_what_cannot_be(client):
 def crowd(client, connections):
     """Ask each operation while there are as many connections as there may be."""
     with contextlib.ExitStack() as held:
-        for _ in range(connections):
+
+        def hold():
             other = socket.create_connection(("127.0.0.1", client.port), timeout=30)
             Client.begin(held.enter_context(other), "GET", "/", b"Host: a\r\n")
 
         def refused():
+            hold()  # one that was not heard yet gives way to another
             with socket.create_connection(("127.0.0.1", client.port), timeout=30) as another:
-                another.settimeout(1)
+                another.settimeout(0.5)
                 with contextlib.suppress(OSError):
                     return another.recv(12) == b"HTTP/1.1 503"
 
+        for _ in range(connections - 1):
+            hold()
         assert wait_until(refused)
         for method, path, _ in targets(client.description):
             assert client.send(method, path, "", b"").status == 503
