@@ -12,7 +12,7 @@ import pytest
 
 from tests.browser import browser, window
 from tests.contract import body_of
-from tests.daemons import fetch, free_ports, wait_until
+from tests.daemons import fetch, free_ports
 
 __all__ = ["browser"]  # a fixture
 
@@ -242,8 +242,8 @@ def test_a_token_is_sent_and_a_refusal_is_told(place, browser):
         page.goto(cluster.url)
         seen.see("#subline", "A token is needed")
         page.fill("#token", "wrong")
-        page.keyboard.press("Enter")
-        assert wait_until(lambda: page.wait_for_timeout(50) or "Bearer wrong" in sent)
+        with page.expect_response("**/status"):
+            page.keyboard.press("Enter")
         page.locator("#token-panel").wait_for()
         page.fill("#token", "right")
         page.keyboard.press("Enter")
@@ -276,16 +276,21 @@ def test_it_does_not_ask_while_it_is_hidden(place, browser):
       Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
-    with window(browser, cluster.url) as seen:
-        seen.see("#pulse", "as of")
+    with window(browser, "about:blank") as seen:
         page = seen.page
+        page.clock.install()
+        page.goto(cluster.url)
+        seen.see("#pulse", "as of")
+        with page.expect_request("**/status"):
+            page.clock.run_for(2500)
         page.evaluate(hide, True)
         page.wait_for_load_state("networkidle")
         asked = len(seen.asked)
-        page.wait_for_timeout(5000)
+        page.clock.run_for(60_000)
         assert len(seen.asked) == asked
-        with page.expect_request("**/status", timeout=1500):
+        with page.expect_request("**/status"):
             page.evaluate(hide, False)
+        seen.asked.clear()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
