@@ -180,6 +180,8 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
             assert client.ask("GET", path, f"{path}?limit=1").headers["link"]
         for path in ("/digests", "/alive", "/status", "/openapi.json"):
             assert client.ask("GET", path).status == 200
+        etag = client.ask("GET", "/digests").headers["etag"]
+        assert client.ask("GET", "/digests", If_None_Match=etag).status == 304
         assert client.ask("GET", "/digests/{partition}", f"/digests/{ID[:3]}").status == 200
         token = json.loads(client.ask("POST", "/lease", "/lease?seconds=60").body)["lease"]
         assert client.ask("POST", "/lease", "/lease?seconds=60").status == 409

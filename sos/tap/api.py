@@ -249,18 +249,17 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     settings.update({name: options[name] for name in told})
     overview = Overview(part, settings, worker, reactor)
     endpoint = worker.endpoint if worker else serverFromString
+    uploads = UploadServer(store, options["max-size"])
+    downloads = DownloadServer(store)
     listening(
-        [
-            (UploadServer(store, options["max-size"]).app, options["uploads"]),
-            (DownloadServer(store).app, options["downloads"]),
-        ],
+        [(uploads.app, options["uploads"]), (downloads.app, options["downloads"])],
         options["access-log"],
         bool(options["verbose"]),
         _FILES,
         reactor,
         endpoint,
     ).setServiceParent(whole)
-    face = AdminServer(store, overview.document, options["max-size"])
+    face = AdminServer(store, overview.document, uploads, downloads)
     listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
         whole
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from klein import Klein
+from werkzeug.exceptions import NotFound as RouteNotFound
 
 from sos.errors import Forbidden, Unavailable
 from sos.interfaces import IBlobStore
@@ -13,6 +15,8 @@ from sos.web.api import DownloadServer, UploadServer
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
 from sos.wire.request import Request
+
+_Face = TypeVar("_Face", UploadServer, DownloadServer)
 
 # It is told anew each time, and is what it says it is.
 _FRESH = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
@@ -26,7 +30,8 @@ class AdminServer:
 
     :param store: what it serves.
     :param status: returns what ``/status`` tells, as JSON can hold it.
-    :param max_size: most bytes of an object, None for any.
+    :param uploads: where its page uploads, and *downloads* where it fetches; without
+        these there is no page.
     """
 
     app = Klein()
@@ -35,16 +40,18 @@ class AdminServer:
         self,
         store: IBlobStore,
         status: Callable[[], Awaitable[Mapping[str, object]]],
-        max_size: int | None = None,
+        uploads: UploadServer | None = None,
+        downloads: DownloadServer | None = None,
     ) -> None:
         self._store = store
         self._status = status
-        self._uploads = UploadServer(store, max_size)
-        self._downloads = DownloadServer(store)
+        self._uploads = uploads
+        self._downloads = downloads
 
     @app.route("/", methods=["GET"])
     def page(self, request: Request) -> bytes:
         """Show it to a person: a page that asks for ``/status`` every now and then."""
+        _there(self._uploads)
         request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
         request.setFixedHeaders(PAGE_HEADERS)
         return PAGE
@@ -71,18 +78,26 @@ class AdminServer:
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
         """Take an upload as :class:`UploadServer` does, from the page and from no other site."""
+        uploads = _there(self._uploads)
         _check_origin(request)
-        return await self._uploads.upload(request)
+        return await uploads.upload(request)
 
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:
         """Send an object as :class:`DownloadServer` does."""
-        return await self._downloads.fetch(request, name)
+        return await _there(self._downloads).fetch(request, name)
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:
         """Describe the interface of all three faces to programs."""
+        _there(self._uploads)
         return openapi.answer(request, openapi.API)
+
+
+def _there(face: _Face | None) -> _Face:
+    if face is None:
+        raise RouteNotFound
+    return face
 
 
 def _check_origin(request: Request) -> None:

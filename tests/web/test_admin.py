@@ -8,6 +8,7 @@ from sos.errors import Unavailable
 from sos.interfaces import StoreStatus
 from sos.stores.memory import MemoryStore
 from sos.web.admin import AdminServer
+from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.contract import content_id
 from tests.doubles import FailingStore
@@ -27,8 +28,12 @@ async def told():
 
 
 def ask(method, path, store=None, status=told):
-    talk = Conversation(handler(AdminServer(store or MemoryStore(), status).app))
-    (answer,) = talk.answers(request(method, path))
+    return send(store or MemoryStore(), method, path, status=status)
+
+
+def send(store, *parts, status=told, max_size=None):
+    face = AdminServer(store, status, UploadServer(store, max_size), DownloadServer(store))
+    (answer,) = Conversation(handler(face.app)).answers(request(*parts))
     return answer
 
 
@@ -82,11 +87,12 @@ def test_the_status_is_not_kept():
     assert ask("GET", "/status").headers[b"cache-control"] == b"no-store"
 
 
-def send(store, *parts, max_size=None):
-    (answer,) = Conversation(handler(AdminServer(store, told, max_size).app)).answers(
-        request(*parts)
-    )
-    return answer
+@pytest.mark.parametrize("path", ["/", "/upload", "/fetch/abc", "/openapi.json"])
+def test_a_daemon_without_objects_has_no_page(path):
+    """Nor what that needs: 404."""
+    talk = Conversation(handler(AdminServer(MemoryStore(), told).app))
+    (answer,) = talk.answers(request("POST" if path == "/upload" else "GET", path))
+    assert answer.json == {"error": f"there is nothing at {path}", "status": 404}
 
 
 def test_what_the_page_uploads_can_be_fetched():

@@ -21,6 +21,7 @@ from tests.web.test_admin import told
 from tests.web.test_blob import request
 from tests.wire.talking import Conversation
 
+STORE = MemoryStore()
 BOTH = pytest.mark.parametrize("name", ["api", "blob"])
 
 
@@ -66,8 +67,11 @@ def test_it_describes_the_routes_that_there_are(name, apps):
 @pytest.mark.parametrize(
     ("face", "description"),
     [
-        (AdminServer(MemoryStore(), told), openapi.API),
-        (BlobServer(MemoryStore()), openapi.BLOB),
+        (
+            AdminServer(STORE, told, UploadServer(STORE), DownloadServer(STORE)),
+            openapi.API,
+        ),
+        (BlobServer(STORE), openapi.BLOB),
     ],
     ids=["api", "blob"],
 )
