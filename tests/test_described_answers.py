@@ -258,23 +258,23 @@ def fuzz(place, port, seconds, *options):
 
 
 @pytest.fixture
-def seconds(long):
-    """How long to make requests up; they differ each time."""
-    return 300 if long else 10
+def extent(long):
+    """How long to make requests up; in the long form they differ each time."""
+    return (300,) if long else (10, "--seed", "1")
 
 
 @pytest.mark.timeout(480)
-def test_requests_that_are_made_up_for_a_blob_server(place, seconds):
+def test_requests_that_are_made_up_for_a_blob_server(place, extent):
     """No answer is one of the statuses from 500, and each is as described."""
     (port,) = free_ports(1)
     daemon = place.twistd(f"sos-blob --port {port} --store data --max-size {MOST}", port)
-    fuzz(place, port, seconds)
+    fuzz(place, port, *extent)
     assert fetch(f"http://127.0.0.1:{port}/alive") == b"alive"
     assert "Traceback" not in daemon.log
 
 
 @pytest.mark.timeout(480)
-def test_requests_that_are_made_up_for_an_api_server(place, seconds):
+def test_requests_that_are_made_up_for_an_api_server(place, extent):
     """The same, for all that is at the admin port."""
     blob, up, down, admin = free_ports(4)
     behind = place.twistd(f"sos-blob --port {blob} --store data", blob)
@@ -284,6 +284,6 @@ def test_requests_that_are_made_up_for_an_api_server(place, seconds):
         *(up, down, admin),
     )
     fetch(f"http://127.0.0.1:{admin}/upload", b"abc")
-    fuzz(place, admin, seconds)
+    fuzz(place, admin, *extent)
     assert fetch(f"http://127.0.0.1:{admin}/healthz") == b"alive"
     assert "Traceback" not in daemon.log + behind.log

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from klein import Klein
@@ -15,6 +16,9 @@ from sos.web.api import DownloadServer, UploadServer
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
 from sos.wire.request import Request
+
+#: Uploads and fetches at once; more are for the ports that are there for them.
+TRANSFERS = 4
 
 _Face = TypeVar("_Face", UploadServer, DownloadServer)
 
@@ -47,6 +51,7 @@ class AdminServer:
         self._status = status
         self._uploads = uploads
         self._downloads = downloads
+        self._transfers = 0
 
     @app.route("/", methods=["GET"])
     def page(self, request: Request) -> bytes:
@@ -80,18 +85,31 @@ class AdminServer:
         """Take an upload as :class:`UploadServer` does, from the page and from no other site."""
         uploads = _there(self._uploads)
         _check_origin(request)
-        return await uploads.upload(request)
+        with self._one_of_few():
+            return await uploads.upload(request)
 
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:
         """Send an object as :class:`DownloadServer` does."""
-        return await _there(self._downloads).fetch(request, name)
+        downloads = _there(self._downloads)
+        with self._one_of_few():
+            return await downloads.fetch(request, name)
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:
         """Describe the interface of all three faces to programs."""
         _there(self._uploads)
         return openapi.answer(request, openapi.API)
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
+        if self._transfers == TRANSFERS:
+            raise Unavailable(f"{TRANSFERS} uploads and fetches at once are all, on this port")
+        self._transfers += 1
+        try:
+            yield
+        finally:
+            self._transfers -= 1
 
 
 def _there(face: _Face | None) -> _Face:

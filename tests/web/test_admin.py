@@ -7,7 +7,7 @@ import pytest
 from sos.errors import Unavailable
 from sos.interfaces import StoreStatus
 from sos.stores.memory import MemoryStore
-from sos.web.admin import AdminServer
+from sos.web.admin import TRANSFERS, AdminServer
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.contract import content_id
@@ -128,3 +128,20 @@ def test_no_other_site_uploads(header, status):
     answer = send(store, "POST", "/upload", b"abc", header)
     assert answer.status == status
     assert len(store.blobs) == (status == 200)
+
+
+def test_a_few_transfers_at_once():
+    """More are refused, and taken again when one has ended or its client is gone."""
+    store = MemoryStore()
+    face = AdminServer(store, told, UploadServer(store), DownloadServer(store))
+    answers = handler(face.app)
+    begun = [Conversation(answers) for _ in range(TRANSFERS)]
+    for talk in begun:
+        talk.send(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+    (refused,) = Conversation(answers).answers(request("POST", "/upload", b"abc"))
+    assert (refused.status, refused.headers[b"retry-after"]) == (503, b"5")
+    begun[0].transport.drop()
+    (taken,) = Conversation(answers).answers(request("POST", "/upload", b"abc"))
+    assert taken.status == 200
+    (answer,) = begun[1].answers(b"c")
+    assert answer.status == 200
