@@ -10,6 +10,7 @@ from hashlib import sha1
 
 import pytest
 
+from sos.scrub import Report, save
 from tests.browser import browser, window
 from tests.contract import body_of
 from tests.daemons import fetch, free_ports
@@ -24,16 +25,17 @@ class Cluster:
 
     def __init__(self, place, servers, options=""):
         self.place = place
-        ports = free_ports(servers)
-        self.blobs = [
-            place.twistd(f"sos-blob --port {each} --store {each}", each) for each in ports
-        ]
-        urls = ",".join(f"http://127.0.0.1:{each}" for each in ports)
+        self.blob_ports = free_ports(servers)
+        self.blobs = [self.blob(port) for port in self.blob_ports]
+        urls = ",".join(f"http://127.0.0.1:{each}" for each in self.blob_ports)
         self.behind = f"--blob-server {urls}" if servers else "--store own"
         self.ports = free_ports(3)
         self.options = options
         self.start()
         self.url = f"http://127.0.0.1:{self.ports[2]}/"
+
+    def blob(self, port):
+        return self.place.twistd(f"sos-blob --port {port} --store {port}", port)
 
     def start(self):
         up, down, admin = self.ports
@@ -104,6 +106,27 @@ def test_a_store_of_its_own(place, browser):
         seen.see("#servers", "1 blob")
         assert seen.page.locator("#servers .fill").count() == 1
         seen.see("#copies", "none has been made yet")
+
+
+def test_what_a_scrub_has_found(place, browser):
+    """Of each server how far its scrub is, or when it was; and what is damaged, to be looked at."""
+    cluster = Cluster(place, 2)
+    for seed in range(4):
+        cluster.upload(body_of(100, seed))
+    reports = (
+        Report(started_at=1e9, finished_at=1e9, checked=4, damaged=2),
+        Report(position="a" * 40, started_at=1e9, checked=1),
+    )
+    for port, blob, report in zip(cluster.blob_ports, cluster.blobs, reports, strict=True):
+        blob.stop()
+        save(report, place.directory / str(port) / "scrub.json")
+        cluster.blob(port)
+    with window(browser, cluster.url) as seen:
+        seen.see(
+            "#concerns", f"The scrub of http://127.0.0.1:{cluster.blob_ports[0]} found 2 blobs"
+        )
+        seen.see("#servers", "scrubbed 9 Sept 2001")
+        seen.see("#servers", "25 % scrubbed")
 
 
 def test_what_is_uploaded_through_it_is_shown_by_it(place, browser):
