@@ -226,7 +226,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         assert full_client.ask("POST", "/upload", body=bytes(9 << 20)).status == 507
         for each in (Client(described, down), client):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
-        for path in ("/", "/status", "/healthz", "/readyz", "/openapi.json"):
+        for path in ("/", "/status", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)
         crowd(client, ADMIN_CONNECTIONS)

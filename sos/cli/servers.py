@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sos import config
+from sos.cli.completion import FILE
 from sos.cli.reactor import converted
 from sos.config import Config
 from sos.errors import ConfigError
@@ -56,6 +57,7 @@ def cluster_options(blob_server_help: str) -> Option:
             "-c",
             "file",
             metavar="FILE",
+            type=FILE,
             help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
         )(command)
         return click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)

@@ -7,21 +7,32 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import CompleteDirs, CompleteFiles, CompleteHostnames, Completions
 
 from sos import __version__, config
-from sos.tap import local, stores
-from sos.tap.options import DaemonOptions, parameter
+from sos.tally import Tally
+from sos.tap import access, local, stores
+from sos.tap.admin import AdminOptions
+from sos.tap.options import parameter
 from sos.tap.overview import Overview
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.services import (
+    Daemon,
+    check_endpoint,
+    complete,
+    listening,
+    listening_beside,
+    tcp,
+)
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
+from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
 
 # Descriptors for one connection: itself, and the file that it reads or writes.
 _FILES = 2
 
 
-class Options(DaemonOptions):
+class Options(AdminOptions):
     """What ``twistd sos-blob --help`` shows."""
 
     program = "sos-blob"
@@ -31,11 +42,25 @@ class Options(DaemonOptions):
     optParameters = [
         parameter("port", "p", 3001, "Port to listen on.", config.port),
         parameter("host", None, "127.0.0.1", "Address to listen on."),
+        parameter(
+            "admin-port",
+            None,
+            0,
+            "Port of 127.0.0.1 for /status and /metrics, 0 for none.",
+            config.port,
+        ),
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "host": CompleteHostnames(),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
 
     def __init__(self) -> None:
@@ -52,6 +77,7 @@ class Options(DaemonOptions):
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
+        self.settle_admins()
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -61,11 +87,17 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     whole: MultiService
     if options["workers"] > 1:
         claim = stores.claim(options, reactor)
-        whole = supervised(__name__, options, options["endpoints"], claim, reactor)
+        whole = supervised(
+            __name__, options, [*options["endpoints"], *options["admins"]], claim, reactor
+        )
     else:
         whole = serve(options, None, reactor)
-    lines = [f"listens on {' '.join(options['endpoints'])}", *stores.describe(options)]
-    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
+    lines = [
+        f"listens on {' '.join(options['endpoints'])}",
+        *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
+        *stores.describe(options),
+    ]
+    complete(whole, f"SOS blob server {__version__}", lines, options, reactor)
     return whole
 
 
@@ -74,19 +106,26 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     whole = Daemon()
     store, part = stores.add_store(whole, options, reactor, worker=worker)
     settings = {"max-size": options["max-size"]}
-    overview = Overview(part, settings, worker, reactor)
+    tally = Tally()
+    overview = Overview(part, settings, worker, reactor, tally)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()
         return {**told.pop("store"), **told}
 
     face = BlobServer(store, options["max-size"], status)
+    endpoint = worker.endpoint if worker else serverFromString
+    note = access.add_log(whole, options, reactor)
     listening(
         [(face.app, options["endpoints"])],
-        options["access-log"],
-        bool(options["verbose"]),
         _FILES,
+        tally,
+        note,
         reactor,
-        worker.endpoint if worker else serverFromString,
+        endpoint,
     ).setServiceParent(whole)
+    beside = AdminServer(store, status, overview.metrics)
+    listening_beside(beside.app, options["admins"], options, reactor, endpoint).setServiceParent(
+        whole
+    )
     return whole

@@ -1,4 +1,4 @@
-"""The API server's third face: how it is doing, for those who look after it."""
+"""The face beside those that serve: how it is doing, for those who look after it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sos.web import openapi
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
+from sos.web.metrics import CONTENT_TYPE
 from sos.wire.request import Request
 
 #: Uploads and fetches at once; more are for the ports that are there for them.
@@ -27,13 +28,14 @@ _FRESH = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 class AdminServer:
-    """Tells people and monitors how an API server is doing.
+    """Tells people and monitors how a daemon is doing.
 
     Its page can upload and fetch, which it does here: to a browser the other
     faces, on their ports, are other sites, and need not let any site in.
 
     :param store: what it serves.
     :param status: returns what ``/status`` tells, as JSON can hold it.
+    :param metrics: returns what ``/metrics`` tells, in Prometheus' text format.
     :param uploads: where its page uploads, and *downloads* where it fetches; without
         these there is no page.
     """
@@ -44,11 +46,13 @@ class AdminServer:
         self,
         store: IBlobStore,
         status: Callable[[], Awaitable[Mapping[str, object]]],
+        metrics: Callable[[], Awaitable[bytes]],
         uploads: UploadServer | None = None,
         downloads: DownloadServer | None = None,
     ) -> None:
         self._store = store
         self._status = status
+        self._metrics = metrics
         self._uploads = uploads
         self._downloads = downloads
         self._transfers = 0
@@ -66,6 +70,13 @@ class AdminServer:
         """Tell how the server is doing, and the servers behind it."""
         request.setFixedHeaders(_FRESH)
         return answer_json(request, await self._status())
+
+    @app.route("/metrics", methods=["GET"])
+    async def metrics(self, request: Request) -> bytes:
+        """Tell it to Prometheus."""
+        text = await self._metrics()
+        request.setHeader(b"Content-Type", CONTENT_TYPE)
+        return text
 
     @app.route("/healthz", methods=["GET"])
     def alive(self, request: Request) -> bytes:

@@ -27,12 +27,16 @@ async def told():
     return {"groups": {}}
 
 
+async def counted():
+    return b"sos_workers 1.0\n"
+
+
 def ask(method, path, store=None, status=told):
     return send(store or MemoryStore(), method, path, status=status)
 
 
 def send(store, *parts, status=told, max_size=None):
-    face = AdminServer(store, status, UploadServer(store, max_size), DownloadServer(store))
+    face = AdminServer(store, status, counted, UploadServer(store, max_size), DownloadServer(store))
     (answer,) = Conversation(handler(face.app)).answers(request(*parts))
     return answer
 
@@ -42,6 +46,13 @@ def test_the_status_is_a_document():
     answer = ask("GET", "/status")
     assert (answer.status, answer.json) == (200, {"groups": {}})
     assert answer.headers[b"content-type"] == b"application/json"
+
+
+def test_the_metrics_are_a_text():
+    """Of the format's version that Prometheus asks for by default."""
+    answer = ask("GET", "/metrics")
+    assert (answer.status, answer.body) == (200, b"sos_workers 1.0\n")
+    assert answer.headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_alive():
@@ -69,13 +80,17 @@ def test_a_status_that_cannot_be_told():
     assert ask("GET", "/status", status=broken).json == {"error": "not now", "status": 503}
 
 
-@pytest.mark.parametrize("path", ["/x", "/status/", "/dashboard.html", "/fetch/", "/readyz/x"])
+@pytest.mark.parametrize(
+    "path", ["/x", "/status/", "/dashboard.html", "/fetch/", "/readyz/x", "/metrics/x"]
+)
 def test_nothing_else_is_there(path):
     """404, in JSON."""
     assert ask("GET", path).json["status"] == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/healthz", "/readyz", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"]
+)
 def test_nothing_can_be_changed(path):
     """405, in JSON, with what is allowed."""
     answer = ask("POST", path)
@@ -90,7 +105,7 @@ def test_the_status_is_not_kept():
 @pytest.mark.parametrize("path", ["/", "/upload", "/fetch/abc", "/openapi.json"])
 def test_a_daemon_without_objects_has_no_page(path):
     """Nor what that needs: 404."""
-    talk = Conversation(handler(AdminServer(MemoryStore(), told).app))
+    talk = Conversation(handler(AdminServer(MemoryStore(), told, counted).app))
     (answer,) = talk.answers(request("POST" if path == "/upload" else "GET", path))
     assert answer.json == {"error": f"there is nothing at {path}", "status": 404}
 
@@ -133,7 +148,7 @@ def test_no_other_site_uploads(header, status):
 def test_a_few_transfers_at_once():
     """More are refused, and taken again when one has ended or its client is gone."""
     store = MemoryStore()
-    face = AdminServer(store, told, UploadServer(store), DownloadServer(store))
+    face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
     answers = handler(face.app)
     begun = [Conversation(answers) for _ in range(TRANSFERS)]
     for talk in begun:

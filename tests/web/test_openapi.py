@@ -17,7 +17,7 @@ from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from tests.described import Description, path_of
 from tests.doubles import FailingStore
-from tests.web.test_admin import told
+from tests.web.test_admin import counted, told
 from tests.web.test_blob import request
 from tests.wire.talking import Conversation
 
@@ -68,7 +68,7 @@ def test_it_describes_the_routes_that_there_are(name, apps):
     ("face", "description"),
     [
         (
-            AdminServer(STORE, told, UploadServer(STORE), DownloadServer(STORE)),
+            AdminServer(STORE, told, counted, UploadServer(STORE), DownloadServer(STORE)),
             openapi.API,
         ),
         (BlobServer(STORE), openapi.BLOB),
