@@ -68,6 +68,10 @@ class ReadOnly(SOSError):
     """The store takes no writes, and says why; reading still works."""
 
 
+class Forbidden(SOSError):
+    """Who asks is not to do this; nothing was changed."""
+
+
 class Unavailable(SOSError):
     """The store did not answer, or its answer cannot be trusted.
 

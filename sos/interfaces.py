@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import instance_of, optional
 from zope.interface import Attribute, Interface
 
 from sos.digest import BlobDigest, PartitionDigest
@@ -94,6 +95,25 @@ def _is_text(status: StoreStatus, attribute: attrs.Attribute[Any], value: object
         raise TypeError(f"a text as {attribute.name}")
 
 
+_maybe_seconds = optional(instance_of((int, float)))
+
+
+@frozen
+class ScrubStatus:
+    """How far the scrub of a store is, and what it found: see :class:`sos.scrub.Report`.
+
+    :raises TypeError: when one of them is of another type.
+    """
+
+    position: str | None = field(validator=optional(instance_of(str)))
+    started_at: float | None = field(validator=_maybe_seconds)
+    finished_at: float | None = field(validator=_maybe_seconds)
+    checked: int = field(validator=instance_of(int))
+    bytes: int = field(validator=instance_of(int))
+    damaged: int = field(validator=instance_of(int))
+    unreadable: int = field(validator=instance_of(int))
+
+
 @frozen
 class StoreStatus:
     """How a store is doing.
@@ -104,6 +124,7 @@ class StoreStatus:
     :param size: of their bodies together, in bytes, None when not known.
     :param capacity: of what it stores on, in bytes, None when not known.
     :param free: of that, in bytes.
+    :param scrub: of a server that tells of its own.
     :raises TypeError: when one of them is of another type.
     """
 
@@ -113,6 +134,7 @@ class StoreStatus:
     size: int | None = field(default=None, validator=_is_count)
     capacity: int | None = field(default=None, validator=_is_count)
     free: int | None = field(default=None, validator=_is_count)
+    scrub: ScrubStatus | None = None
 
     @property
     def refusal(self) -> str | None:

@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from attrs.validators import in_, instance_of, optional
 
 from sos.errors import SOSError, Unavailable
-from sos.interfaces import Groups, Member, StoreStatus
+from sos.interfaces import Groups, Member, ScrubStatus, StoreStatus
 
 UP = "up"
 #: It is read from, and has refused a blob, or says that it would.
@@ -84,6 +84,7 @@ class Standing:
     :param last_error_ago: seconds since its last error.
     :param p50_ms: milliseconds that half of its recent answers took at most.
     :param p95_ms: those that 19 of 20 took at most.
+    :param scrub: how far its scrub is, if it tells.
     """
 
     url: str = field(validator=instance_of(str))
@@ -103,6 +104,7 @@ class Standing:
     last_error_ago: float | None = field(validator=optional(instance_of((int, float))))
     p50_ms: float | None = field(validator=optional(instance_of((int, float))))
     p95_ms: float | None = field(validator=optional(instance_of((int, float))))
+    scrub: ScrubStatus | None = None
 
 
 #: What a server says when it is asked for its status, or why it says nothing.
@@ -148,6 +150,7 @@ def standing(
         last_error_ago=_rounded(last_error_ago),
         p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
         p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
+        scrub=status.scrub,
     )
 
 
@@ -170,8 +173,8 @@ def standings(
 
 def parse_standings(groups: Any) -> dict[str, list[Standing]]:
     """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
-    those that are known here are passed over."""
-    names = [each.name for each in attrs.fields(Standing)]
+    those that are known here are passed over, and so is the scrub, which older ones lack."""
+    names = [each.name for each in attrs.fields(Standing) if each.name != "scrub"]
     try:
         return {
             group: [Standing(**{name: server[name] for name in names}) for server in servers]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import Any
 from urllib.parse import urlencode
 
 import attrs
@@ -28,6 +29,7 @@ from sos.interfaces import (
     IBlobWriter,
     IReplicaStore,
     Pieces,
+    ScrubStatus,
     Span,
     StoreStatus,
 )
@@ -213,6 +215,7 @@ class RemoteStore:
                 size=found["size"],
                 capacity=found["capacity"],
                 free=found["free"],
+                scrub=_scrub(found.get("scrub")),
             )
         except (KeyError, TypeError) as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
@@ -223,6 +226,12 @@ class RemoteStore:
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)
+
+
+def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:
+    if told is None:  # of an engine, and of older servers
+        return None
+    return ScrubStatus(**{each.name: told[each.name] for each in attrs.fields(ScrubStatus)})
 
 
 def _in(partition: str, id: str) -> str:

@@ -256,19 +256,18 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     tally = Tally()
     overview = Overview(part, settings, worker, reactor, tally)
     endpoint = worker.endpoint if worker else serverFromString
+    uploads = UploadServer(store, options["max-size"])
+    downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
     listening(
-        [
-            (UploadServer(store, options["max-size"]).app, options["uploads"]),
-            (DownloadServer(store).app, options["downloads"]),
-        ],
+        [(uploads.app, options["uploads"]), (downloads.app, options["downloads"])],
         _FILES,
         tally,
         note,
         reactor,
         endpoint,
     ).setServiceParent(whole)
-    face = AdminServer(store, overview.document, overview.metrics)
+    face = AdminServer(store, overview.document, overview.metrics, uploads, downloads)
     listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
         whole
     )

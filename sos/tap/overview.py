@@ -179,7 +179,8 @@ class StorePart:
         if failure is not None:
             status = evolve(status, writable=False, reason=failure)
         scrub = _first([self._scrubbing(), *(other["scrub"] for other in others)])
-        return {"store": attrs.asdict(status), "scrub": scrub}
+        told = attrs.asdict(status, filter=attrs.filters.exclude("scrub"))
+        return {"store": told, "scrub": scrub}
 
     def _scrubbing(self) -> dict[str, Any] | None:
         return None if self._scrub is None else attrs.asdict(self._scrub)

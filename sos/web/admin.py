@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
 
 from klein import Klein
+from werkzeug.exceptions import NotFound as RouteNotFound
 
-from sos.errors import Unavailable
+from sos.errors import Forbidden, Unavailable
 from sos.interfaces import IBlobStore
+from sos.web import openapi
+from sos.web.api import DownloadServer, UploadServer
+from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
 from sos.web.metrics import CONTENT_TYPE
 from sos.wire.request import Request
+
+#: Uploads and fetches at once; more are for the ports that are there for them.
+TRANSFERS = 4
+
+_Face = TypeVar("_Face", UploadServer, DownloadServer)
+
+# It is told anew each time, and is what it says it is.
+_FRESH = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 class AdminServer:
     """Tells people and monitors how a daemon is doing.
 
+    Its page can upload and fetch, which it does here: to a browser the other
+    faces, on their ports, are other sites, and need not let any site in.
+
     :param store: what it serves.
     :param status: returns what ``/status`` tells, as JSON can hold it.
     :param metrics: returns what ``/metrics`` tells, in Prometheus' text format.
+    :param uploads: where its page uploads, and *downloads* where it fetches; without
+        these there is no page.
     """
 
     app = Klein()
@@ -28,14 +47,28 @@ class AdminServer:
         store: IBlobStore,
         status: Callable[[], Awaitable[Mapping[str, object]]],
         metrics: Callable[[], Awaitable[bytes]],
+        uploads: UploadServer | None = None,
+        downloads: DownloadServer | None = None,
     ) -> None:
         self._store = store
         self._status = status
         self._metrics = metrics
+        self._uploads = uploads
+        self._downloads = downloads
+        self._transfers = 0
+
+    @app.route("/", methods=["GET"])
+    def page(self, request: Request) -> bytes:
+        """Show it to a person: a page that asks for ``/status`` every now and then."""
+        _there(self._uploads)
+        request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        request.setFixedHeaders(PAGE_HEADERS)
+        return PAGE
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
         """Tell how the server is doing, and the servers behind it."""
+        request.setFixedHeaders(_FRESH)
         return answer_json(request, await self._status())
 
     @app.route("/metrics", methods=["GET"])
@@ -57,6 +90,63 @@ class AdminServer:
         if not status.writable:
             raise Unavailable(status.reason or "no upload is taken now")
         return _answer_text(request, b"ready")
+
+    @app.route("/upload", methods=["POST"])
+    async def upload(self, request: Request) -> bytes:
+        """Take an upload as :class:`UploadServer` does, from the page and from no other site."""
+        uploads = _there(self._uploads)
+        _check_origin(request)
+        with self._one_of_few():
+            return await uploads.upload(request)
+
+    @app.route("/fetch/<name>", methods=["GET"])
+    async def fetch(self, request: Request, name: str) -> bytes | None:
+        """Send an object as :class:`DownloadServer` does."""
+        downloads = _there(self._downloads)
+        with self._one_of_few():
+            return await downloads.fetch(request, name)
+
+    @app.route("/openapi.json", methods=["GET"])
+    def description(self, request: Request) -> bytes:
+        """Describe the interface of all three faces to programs."""
+        _there(self._uploads)
+        return openapi.answer(request, openapi.API)
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
+        if self._transfers == TRANSFERS:
+            raise Unavailable(f"{TRANSFERS} uploads and fetches at once are all, on this port")
+        self._transfers += 1
+        try:
+            yield
+        finally:
+            self._transfers -= 1
+
+
+def _there(face: _Face | None) -> _Face:
+    if face is None:
+        raise RouteNotFound
+    return face
+
+
+def _check_origin(request: Request) -> None:
+    """Raise Forbidden when a page of another site sends *request*.
+
+    A browser lets any page send a form to any address that it can reach, this
+    machine's own among them, and tells whose page it was (Fetch Metadata, 2.1;
+    without it, the Origin of RFC 6454).  Programs send neither.
+    """
+    site = request.getHeader(b"sec-fetch-site")
+    if site is None:
+        origin = request.getHeader(b"origin")
+        host = request.getHeader(b"host")
+        foreign = origin is not None and origin.partition(b"://")[2] != host
+    else:
+        foreign = site not in (b"same-origin", b"none")
+    if foreign:
+        raise Forbidden(
+            "a page of another site does not upload here; the upload port is for programs"
+        )
 
 
 def _answer_text(request: Request, text: bytes) -> bytes:

@@ -15,6 +15,7 @@ from sos.errors import InvalidRequest
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
 from sos.manifest import MARK
+from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body
 from sos.web.errors import answer_json, encode_json
 from sos.wire.request import Request
@@ -151,6 +152,11 @@ class BlobServer:
     async def status(self, request: Request) -> bytes:
         """Tell how the store is doing, and what its scrub has found."""
         return answer_json(request, await self._status())
+
+    @app.route("/openapi.json", methods=["GET"])
+    def description(self, request: Request) -> bytes:
+        """Describe this interface to programs."""
+        return openapi.answer(request, openapi.BLOB)
 
     async def _own_status(self) -> Mapping[str, object]:
         return attrs.asdict(await self._store.status())

@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound as RouteNotFound
 
 from sos.errors import (
     Conflict,
+    Forbidden,
     InvalidRequest,
     Mismatch,
     NoSpace,
@@ -26,6 +27,7 @@ from sos.wire.server import RETRY_SECONDS
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
+    Forbidden: 403,
     NotFound: 404,
     TooSlow: 408,
     Conflict: 409,

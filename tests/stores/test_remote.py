@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError
@@ -209,6 +210,33 @@ async def test_a_status_that_is_none(reactor, change):
     junk = {**status, **change} if change else {"writable": True}
     with pytest.raises(Unavailable, match="sent a status without"):
         await answers(reactor, lambda store: store.status(), body=_json(junk))
+
+
+SCRUB = {
+    "position": "abc",
+    "started_at": 1.5,
+    "finished_at": None,
+    "checked": 3,
+    "bytes": 30,
+    "damaged": 1,
+    "unreadable": 0,
+}
+
+
+@ensureDeferred
+async def test_a_status_with_a_scrub(reactor):
+    """It is passed on as it was told, if it is that of one."""
+    status = {"writable": True, **dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))}
+
+    def told(scrub):
+        body = _json({**status, "scrub": scrub})
+        return answers(reactor, lambda store: store.status(), body=body)
+
+    assert attrs.asdict((await told(SCRUB)).scrub) == SCRUB
+    assert (await told(None)).scrub is None
+    for junk in ({}, [], 3, {**SCRUB, "damaged": "<b>"}, {**SCRUB, "position": 3}):
+        with pytest.raises(Unavailable, match="sent a status without"):
+            await told(junk)
 
 
 def _json(document):

@@ -7,8 +7,10 @@ import pytest
 from sos.errors import Unavailable
 from sos.interfaces import StoreStatus
 from sos.stores.memory import MemoryStore
-from sos.web.admin import AdminServer
+from sos.web.admin import TRANSFERS, AdminServer
+from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
+from tests.contract import content_id
 from tests.doubles import FailingStore
 from tests.web.test_blob import request
 from tests.wire.talking import Conversation
@@ -30,8 +32,12 @@ async def counted():
 
 
 def ask(method, path, store=None, status=told):
-    talk = Conversation(handler(AdminServer(store or MemoryStore(), status, counted).app))
-    (answer,) = talk.answers(request(method, path))
+    return send(store or MemoryStore(), method, path, status=status)
+
+
+def send(store, *parts, status=told, max_size=None):
+    face = AdminServer(store, status, counted, UploadServer(store, max_size), DownloadServer(store))
+    (answer,) = Conversation(handler(face.app)).answers(request(*parts))
     return answer
 
 
@@ -74,14 +80,83 @@ def test_a_status_that_cannot_be_told():
     assert ask("GET", "/status", status=broken).json == {"error": "not now", "status": 503}
 
 
-@pytest.mark.parametrize("path", ["/", "/status/", "/upload", "/readyz/x"])
+@pytest.mark.parametrize(
+    "path", ["/x", "/status/", "/dashboard.html", "/fetch/", "/readyz/x", "/metrics/x"]
+)
 def test_nothing_else_is_there(path):
     """404, in JSON."""
     assert ask("GET", path).json["status"] == 404
 
 
-@pytest.mark.parametrize("path", ["/status", "/metrics", "/healthz", "/readyz"])
+@pytest.mark.parametrize(
+    "path", ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"]
+)
 def test_nothing_can_be_changed(path):
     """405, in JSON, with what is allowed."""
     answer = ask("POST", path)
     assert (answer.json["status"], answer.headers[b"allow"]) == (405, b"GET, HEAD")
+
+
+def test_the_status_is_not_kept():
+    """It is another one a moment later."""
+    assert ask("GET", "/status").headers[b"cache-control"] == b"no-store"
+
+
+@pytest.mark.parametrize("path", ["/", "/upload", "/fetch/abc", "/openapi.json"])
+def test_a_daemon_without_objects_has_no_page(path):
+    """Nor what that needs: 404."""
+    talk = Conversation(handler(AdminServer(MemoryStore(), told, counted).app))
+    (answer,) = talk.answers(request("POST" if path == "/upload" else "GET", path))
+    assert answer.json == {"error": f"there is nothing at {path}", "status": 404}
+
+
+def test_what_the_page_uploads_can_be_fetched():
+    """As at the ports for that, with what belongs to it."""
+    store = MemoryStore()
+    stored = send(store, "POST", "/upload", b"<script>", b"X-Mime-Type: text/html")
+    assert stored.json == {"id": content_id(b"<script>"), "size": 8, "status": "OK", "copies": 1}
+    answer = send(store, "GET", f"/fetch/{content_id(b'<script>')}.html")
+    assert answer.body == b"<script>"
+    assert answer.headers[b"content-type"] == b"text/html"
+    assert answer.headers[b"content-security-policy"] == b"sandbox; default-src 'none'"
+    assert send(store, "POST", "/upload", b"abcd", max_size=3).status == 413
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Sec-Fetch-Site: same-origin", 200),
+        (b"Sec-Fetch-Site: none", 200),
+        (b"Sec-Fetch-Site: same-site", 403),
+        (b"Sec-Fetch-Site: cross-site", 403),
+        (b"Origin: http://x", 200),
+        (b"Origin: https://x", 200),
+        (b"Origin: http://x:81", 403),
+        (b"Origin: http://evil.example", 403),
+        (b"Origin: null", 403),
+        (b"User-Agent: curl", 200),
+    ],
+)
+def test_no_other_site_uploads(header, status):
+    """A browser lets it ask, and tells; and nothing is stored."""
+    store = MemoryStore()
+    answer = send(store, "POST", "/upload", b"abc", header)
+    assert answer.status == status
+    assert len(store.blobs) == (status == 200)
+
+
+def test_a_few_transfers_at_once():
+    """More are refused, and taken again when one has ended or its client is gone."""
+    store = MemoryStore()
+    face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
+    answers = handler(face.app)
+    begun = [Conversation(answers) for _ in range(TRANSFERS)]
+    for talk in begun:
+        talk.send(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+    (refused,) = Conversation(answers).answers(request("POST", "/upload", b"abc"))
+    assert (refused.status, refused.headers[b"retry-after"]) == (503, b"5")
+    begun[0].transport.drop()
+    (taken,) = Conversation(answers).answers(request("POST", "/upload", b"abc"))
+    assert taken.status == 200
+    (answer,) = begun[1].answers(b"c")
+    assert answer.status == 200

@@ -1,0 +1,18 @@
+"""What the HTTP interface is, for programs: an OpenAPI 3.1 description of each kind of server."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from sos.wire.request import Request
+
+#: The API server: its ports for uploads, for fetches and for those who look after it.
+API = files("sos.web.openapi").joinpath("api.json").read_bytes()
+#: The blob server.
+BLOB = files("sos.web.openapi").joinpath("blob.json").read_bytes()
+
+
+def answer(request: Request, description: bytes) -> bytes:
+    """Return *description* as the body of an answer, whose headers it sets."""
+    request.setHeader(b"Content-Type", b"application/json")
+    return description

@@ -1,0 +1,289 @@
+"""Servers, as real processes, beside the OpenAPI descriptions that they give of themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+from hashlib import sha1
+
+import pytest
+from attrs import define
+
+from tests.daemons import fetch, free_ports, wait_until
+from tests.described import Description
+
+MOST = 1_000_000
+ID = sha1(b"abc").hexdigest()
+OTHER = sha1(b"other").hexdigest()
+# What a request can be whatever it asks for, and is then refused before anything is done.
+REFUSED = {
+    400: b"Host: a\r\nHost: b\r\n",
+    431: b"Host: a\r\n" + b"".join(b"X-%d: x\r\n" % number for number in range(201)),
+}
+# With so few files there are so few connections.
+FILES, CONNECTIONS = 256, 80
+ADMIN_CONNECTIONS = 32
+# A small change finds room in an index that is there, however full the disk:
+# tests/web/test_openapi.py reaches these without a disk.
+NO_ROOM = {
+    (method, path, 507)
+    for method, path in [
+        ("PATCH", "/blob/{id}"),
+        ("DELETE", "/blob/{id}"),
+        ("POST", "/lease"),
+        ("DELETE", "/lease/{token}"),
+    ]
+}
+
+
+@define
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """Asks a server, and checks each answer by its description."""
+
+    def __init__(self, description, port):
+        self.description = description
+        self.port = port
+
+    def ask(self, method, path, target=None, body=None, **headers):
+        """Ask for *target*, which is a case of *path*, and return the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, target or path, body, headers)
+        return self._checked(method, path, connection.getresponse())
+
+    def send(self, method, path, target, rest):
+        """Send a request of these bytes, and return the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as client:
+            return self.finish(method, path, self.begin(client, method, target, rest))
+
+    @staticmethod
+    def begin(client, method, target, rest):
+        client.sendall(b"%s %s HTTP/1.1\r\n" % (method.encode(), target.encode()) + rest)
+        return client
+
+    def finish(self, method, path, client):
+        answer = http.client.HTTPResponse(client, method=method)
+        answer.begin()
+        return self._checked(method, path, answer)
+
+    def _checked(self, method, path, response):
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(response.status, headers, response.read())
+        self.description.check(method, path, answer)
+        return answer
+
+
+def targets(description):
+    """Each operation, with a case of its path."""
+    return [
+        (method, path, re.sub("{(id|name)}", ID, path).replace("{partition}", ID[:3]))
+        for method, path in description.operations
+    ]
+
+
+def ask_what_cannot_be(client):
+    """Ask each operation what no operation answers."""
+    for method, path, target in targets(client.description):
+        for status, rest in REFUSED.items():
+            assert client.send(method, path, target, rest + b"\r\n").status == status
+        long = f"{target}?{'x' * 16 * 1024}"
+        assert client.send(method, path, long, b"Host: a\r\n\r\n").status == 414
+
+
+def crowd(client, connections):
+    """Ask each operation while there are as many connections as there may be."""
+    with contextlib.ExitStack() as held:
+
+        def hold():
+            other = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+            Client.begin(held.enter_context(other), "GET", "/", b"Host: a\r\n")
+
+        def refused():
+            hold()  # one that was not heard yet gives way to another
+            with socket.create_connection(("127.0.0.1", client.port), timeout=30) as another:
+                another.settimeout(0.5)
+                with contextlib.suppress(OSError):
+                    return another.recv(12) == b"HTTP/1.1 503"
+
+        for _ in range(connections - 1):
+            hold()
+        assert wait_until(refused)
+        for method, path, _ in targets(client.description):
+            assert client.send(method, path, "", b"").status == 503
+
+
+@contextlib.contextmanager
+def trickled(client, *operations):
+    """Begin uploads that do not go on; at the end see that they were given up."""
+    with contextlib.ExitStack() as held:
+        begun = []
+        for method, _, target in operations:
+            other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
+            rest = b"Host: a\r\nContent-Length: 9\r\n\r\nabc"
+            begun.append(client.begin(held.enter_context(other), method, target, rest))
+        yield
+        for (method, path, _), other in zip(operations, begun, strict=True):
+            assert client.finish(method, path, other).status == 408
+
+
+def read_in_every_way(client, path, target):
+    """Ask for an object, its parts, and what is not there."""
+    missing, wrong = target.replace(ID, OTHER), target.replace(ID, "A")
+    for method in ("GET", "HEAD"):
+        assert client.ask(method, path, target).status == 200
+        assert client.ask(method, path, target, If_None_Match=f'"{ID}"').status == 304
+        assert client.ask(method, path, wrong).status == 400
+        assert client.ask(method, path, missing).status == 404
+    assert client.ask("GET", path, target, Range="bytes=1-").body == b"bc"
+    assert client.ask("GET", path, target, Range="bytes=3-").status == 416
+
+
+def missing_of(description):
+    return description.statuses - description.seen
+
+
+def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
+    """It comes, as it is described; and no other comes."""
+    described = Description("blob")
+    port, few, full = free_ports(3)
+    place.twistd(f"sos-blob --port {port} --store data --max-size {MOST}", port)
+    place.twistd(f"sos-blob --port {few} --store few", few, files=FILES)
+    place.twistd(f"sos-blob --port {full} --store {small_disk}/data", full)
+    client = Client(described, port)
+    blob, abc = "/blob/{id}", f"/blob/{ID}"
+    with trickled(client, ("POST", blob, abc), ("PUT", blob, abc)):
+        for method in ("POST", "PUT"):
+            assert client.ask(method, blob, abc, b"abc", X_Mime_Type="text/plain").status == 200
+            assert client.ask(method, blob, abc, b"not abc").status == 422
+            assert client.ask(method, blob, "/blob/name", b"abc").status == 200
+            assert client.ask(method, blob, "/blob/name", b"cba").status == 409
+            assert client.ask(method, blob, abc, bytes(MOST + 1)).status == 413
+            assert (
+                Client(described, full).ask(method, blob, "/blob/a", bytes(9 << 20)).status == 507
+            )
+        read_in_every_way(client, blob, abc)
+        assert client.ask("PATCH", blob, abc, X_Mime_Type="text/html").status == 200
+        assert client.ask("PATCH", blob, abc, X_Sos_Manifest="1").status == 409
+        assert client.ask("PATCH", blob, f"/blob/{OTHER}").status == 404
+        for path in ("/blobs", "/blob"):
+            assert client.ask("GET", path, f"{path}?limit=1").headers["link"]
+        for path in ("/digests", "/alive", "/status", "/openapi.json"):
+            assert client.ask("GET", path).status == 200
+        etag = client.ask("GET", "/digests").headers["etag"]
+        assert client.ask("GET", "/digests", If_None_Match=etag).status == 304
+        assert client.ask("GET", "/digests/{partition}", f"/digests/{ID[:3]}").status == 200
+        token = json.loads(client.ask("POST", "/lease", "/lease?seconds=60").body)["lease"]
+        assert client.ask("POST", "/lease", "/lease?seconds=60").status == 409
+        assert client.ask("DELETE", blob, abc, X_Sos_Lease="0").status == 409
+        assert client.ask("DELETE", blob, abc, X_Sos_Lease=token).status == 200
+        assert client.ask("DELETE", "/lease/{token}", f"/lease/{token}").status == 200
+        ask_what_cannot_be(client)
+        crowd(Client(described, few), CONNECTIONS)
+    assert missing_of(described) == NO_ROOM
+
+
+def test_every_status_of_an_api_server_that_is_described(place, small_disk):
+    """It comes, as it is described, on the admin port as on the others; and no other comes."""
+    described = Description("api")
+    blob, full, up, down, admin, *more = free_ports(8)
+    server = place.twistd(f"sos-blob --port {blob} --store data", blob)
+    place.twistd(f"sos-blob --port {full} --store {small_disk}/data", full)
+
+    def api(behind, ports):
+        names = ("--upload-port", "--download-port", "--admin-port")
+        listens = " ".join(f"{name} {port}" for name, port in zip(names, ports, strict=True))
+        urls = f"--blob-server http://127.0.0.1:{behind}"
+        options = f"--api-host 127.0.0.1 --min-copies 1 --max-size {16 * MOST}"
+        place.twistd(f"sos-api {listens} {urls} {options}", *ports)
+
+    api(blob, (up, down, admin))
+    api(full, more)
+    client, uploads = Client(described, admin), Client(described, up)
+    with trickled(uploads, ("POST", "/upload", "/upload")):
+        for each in (uploads, client):
+            assert each.ask("POST", "/upload", body=b"abc", X_Mime_Type="text/plain").status == 200
+            wrong = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+            assert each.ask("POST", "/upload", body=b"abc", Repr_Digest=wrong).status == 400
+        assert (
+            uploads.send(
+                "POST", "/upload", "/upload", b"Host: a\r\nContent-Length: 99000000\r\n\r\n"
+            ).status
+            == 413
+        )
+        assert client.ask("POST", "/upload", Sec_Fetch_Site="cross-site").status == 403
+        full_client = Client(described, more[0])
+        assert full_client.ask("POST", "/upload", body=bytes(9 << 20)).status == 507
+        for each in (Client(described, down), client):
+            read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
+        for path in ("/", "/status", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+            assert client.ask("GET", path).status == 200
+        ask_what_cannot_be(client)
+        crowd(client, ADMIN_CONNECTIONS)
+        server.stop()
+        assert client.ask("GET", "/readyz").status == 503
+        assert client.ask("POST", "/upload", body=b"x").status == 503
+        assert client.ask("GET", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
+        assert client.ask("HEAD", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
+    assert missing_of(described) == set()
+
+
+def fuzz(place, port, seconds, *options):
+    """Let schemathesis make up requests by the description that the server at *port* gives."""
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run"),
+            *(f"http://127.0.0.1:{port}/openapi.json", "--url", f"http://127.0.0.1:{port}"),
+            # What a body hashes to, and what is stored, no schema tells.
+            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+            *("--warnings", "off", "--no-color", "--max-time", str(seconds), *options),
+        ],
+        cwd=place.directory,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def extent(long):
+    """How long to make requests up; in the long form they differ each time."""
+    return (300,) if long else (10, "--seed", "1")
+
+
+@pytest.mark.timeout(480)
+def test_requests_that_are_made_up_for_a_blob_server(place, extent):
+    """No answer is one of the statuses from 500, and each is as described."""
+    (port,) = free_ports(1)
+    daemon = place.twistd(f"sos-blob --port {port} --store data --max-size {MOST}", port)
+    fuzz(place, port, *extent)
+    assert fetch(f"http://127.0.0.1:{port}/alive") == b"alive"
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.timeout(480)
+def test_requests_that_are_made_up_for_an_api_server(place, extent):
+    """The same, for all that is at the admin port."""
+    blob, up, down, admin = free_ports(4)
+    behind = place.twistd(f"sos-blob --port {blob} --store data", blob)
+    daemon = place.twistd(
+        f"sos-api --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+        f"--admin-port {admin} --blob-server http://127.0.0.1:{blob} --max-size {MOST}",
+        *(up, down, admin),
+    )
+    fetch(f"http://127.0.0.1:{admin}/upload", b"abc")
+    fuzz(place, admin, *extent)
+    assert fetch(f"http://127.0.0.1:{admin}/healthz") == b"alive"
+    assert "Traceback" not in daemon.log + behind.log
