@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -278,6 +279,23 @@ def algorithm(text: str) -> str:
     return text
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether *host*, a name or an address, is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def path(text: str) -> str:
+    """A file's path, from the root or from the home directory."""
+    if not text.startswith(("/", "~/")):
+        raise ValueError(f"{text!r} is not the path of a file that begins with / or ~/")
+    return text
+
+
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is not a whole number")
@@ -298,4 +316,5 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "max-size": limit,
     "chunk-size": chunk_size,
     "cache": cache_address,
+    "secret-file": path,
 }

@@ -13,6 +13,7 @@ from sos.cli.objects import get, stat
 from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
+from sos.cli.secret import secret
 from sos.cli.status import status
 
 
@@ -22,5 +23,5 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, status, replicate, balance, drain, scrub, import_, demo):
+for command in (put, get, stat, status, replicate, balance, drain, scrub, secret, import_, demo):
     main.add_command(command)

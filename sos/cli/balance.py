@@ -16,13 +16,12 @@ from sos.cli.names import shown
 from sos.cli.reactor import run
 from sos.cli.replicate import (
     copies_option,
-    groups_of,
     one_pass,
     policy,
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import cluster_options, configured
+from sos.cli.servers import cluster_options, configured, groups_of
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member
 from sos.replication import Summary
@@ -41,6 +40,7 @@ def balance(
     rate: int | None,
     blob_server: str | None,
     file: str | None,
+    access: dict[str, Any],
 ) -> None:
     """Bring every copy to where it belongs, and show what each server holds.
 
@@ -50,7 +50,7 @@ def balance(
 
         sos balance --rate 50M
     """
-    found = configured(file, blob_server)
+    found = configured(file, blob_server, access)
 
     async def balanced(reactor: Any) -> tuple[Summary, Table]:
         groups = groups_of(found, reactor)

@@ -16,10 +16,10 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from sos import config, ids
+from sos import config
 from sos.cli.names import shown
 from sos.cli.reactor import converted, run
-from sos.cli.servers import cluster_options, configured
+from sos.cli.servers import cluster_options, configured, groups_of
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
 from sos.replication import Summary
@@ -28,7 +28,6 @@ from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import UP, Account, Standing, parse_standings, standing
-from sos.tap import cluster
 from sos.wire.agent import Agent
 
 _COLUMNS = ("server", "state", "used", "free", "blobs")
@@ -51,7 +50,13 @@ _WIDE = 10_000
     help="Print what the API server with this admin port has seen.",
 )
 @cluster_options("Ask these, as one group.")
-def status(as_json: bool, url: str | None, blob_server: str | None, file: str | None) -> None:
+def status(
+    as_json: bool,
+    url: str | None,
+    blob_server: str | None,
+    file: str | None,
+    access: dict[str, Any],
+) -> None:
     """Show how the servers are doing, by group.
 
     They are asked from here, or an API server tells what it knows of them:
@@ -68,7 +73,7 @@ def status(as_json: bool, url: str | None, blob_server: str | None, file: str | 
             raise click.UsageError("--url excludes --blob-server and --config")
         document = run(lambda reactor: _told(url, reactor))
     else:
-        document = _seen_from_here(blob_server, file)
+        document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -91,12 +96,13 @@ async def _told(url: str, reactor: Any) -> dict[str, Any]:
     return document
 
 
-def _seen_from_here(blob_server: str | None, file: str | None) -> dict[str, Any]:
-    found = configured(file, blob_server)
+def _seen_from_here(
+    blob_server: str | None, file: str | None, access: dict[str, Any]
+) -> dict[str, Any]:
+    found = configured(file, blob_server, access)
 
     async def survey(reactor: Any) -> dict[str, Any]:
-        groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
-        members = ReplicatedStore(groups, threads_of(reactor), reactor)
+        members = ReplicatedStore(groups_of(found, reactor), threads_of(reactor), reactor)
         told = await members.survey()
         return {
             "groups": {

@@ -23,7 +23,7 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tap import cluster, local, stores
+from sos.tap import access, cluster, local, stores
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
 from sos.tap.options import DaemonOptions, parameter
@@ -50,6 +50,7 @@ DEFAULTS: dict[str, object] = {
     "max-size": None,
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
+    "secret-file": None,
 }
 
 _NO_SERVERS = (
@@ -138,6 +139,7 @@ class Options(DaemonOptions):
             cache_address,
         ),
         parameter("access-log", None, None, "Write each request to this file."),
+        access.SECRET_FILE,
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -192,6 +194,7 @@ class Options(DaemonOptions):
         for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
+        access.check_secret(self)
         if self["store"] is not None:
             stores.check(self)
         host = self["api-host"]
@@ -251,8 +254,8 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     endpoint = worker.endpoint if worker else serverFromString
     listening(
         [
-            (UploadServer(store, options["max-size"]).app, options["uploads"]),
-            (DownloadServer(store).app, options["downloads"]),
+            (UploadServer(store, options["max-size"]).app, None, options["uploads"]),
+            (DownloadServer(store).app, None, options["downloads"]),
         ],
         options["access-log"],
         bool(options["verbose"]),
@@ -289,6 +292,7 @@ class _ClusterService(MultiService):
         self._options = options
         self._reactor = reactor
         self._agent = Agent(reactor)
+        self._credentials = access.signer(options["secret-file"])
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
@@ -315,7 +319,9 @@ class _ClusterService(MultiService):
         Reloading(self._reload, reactor).setServiceParent(self)
 
     def _groups(self, found: Config) -> Groups:
-        return cluster.remote_groups(found, self._reactor, self._options["hash"], self._agent)
+        return cluster.remote_groups(
+            found, self._reactor, self._options["hash"], self._agent, self._credentials
+        )
 
     def _reload(self) -> str:
         found = cluster.load(self._options["config"], self._options["blob-server"])

@@ -7,15 +7,22 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import UsageError
 
 from sos import __version__, config
-from sos.tap import local, stores
+from sos.tap import access, local, stores
+from sos.tap.access import is_local
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import Overview
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.blob import BlobServer
+
+_UNGUARDED = (
+    "other machines could read and write everything here. Let in those alone who share a secret, "
+    "by --secret-file FILE (sos secret makes one), or whoever can connect, by --no-auth"
+)
 
 # Descriptors for one connection: itself, and the file that it reads or writes.
 _FILES = 2
@@ -34,9 +41,14 @@ class Options(DaemonOptions):
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         parameter("access-log", None, None, "Write each request to this file."),
+        access.SECRET_FILE,
         *local.PARAMETERS,
     ]
-    optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
+    optFlags = [
+        ["verbose", "v", "Write each request to the log."],
+        ["no-auth", None, "Serve whoever can connect, from other machines as well."],
+        *local.FLAGS,
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +64,11 @@ class Options(DaemonOptions):
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
+        access.check_secret(self)
+        if self["no-auth"] and self["secret-file"] is not None:
+            raise UsageError("--no-auth and --secret-file exclude each other")
+        if not (self["no-auth"] or self["secret-file"] or all(map(is_local, self["endpoints"]))):
+            raise UsageError(_UNGUARDED)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -82,7 +99,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
 
     face = BlobServer(store, options["max-size"], status)
     listening(
-        [(face.app, options["endpoints"])],
+        [(face.app, access.blob_guard(options), options["endpoints"])],
         options["access-log"],
         bool(options["verbose"]),
         _FILES,

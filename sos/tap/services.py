@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
 from sos.tap.options import DaemonOptions
+from sos.web.guards import Guard
 from sos.web.routes import handler
 from sos.wire.site import Site
 
@@ -104,7 +105,7 @@ class Announcement(Service):
 
 
 def listening(
-    faces: Sequence[tuple[Klein, Sequence[str]]],
+    faces: Sequence[tuple[Klein, Guard | None, Sequence[str]]],
     access_log: str | None,
     verbose: bool,
     files: int,
@@ -113,6 +114,7 @@ def listening(
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
+    :param faces: routes, what requests have to pass before, and endpoints.
     :param access_log: file to write the combined log to.
     :param verbose: without one, write it into the daemon's own log.
     :param files: most file descriptors that a connection can take with what
@@ -120,8 +122,8 @@ def listening(
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
-        (endpoint(reactor, description), handler(app))
-        for app, endpoints in faces
+        (endpoint(reactor, description), handler(app, guard))
+        for app, guard, endpoints in faces
         for description in endpoints
     ]
     most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)

@@ -34,6 +34,10 @@ class Request:
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
     :ivar persistent: whether another may follow the answer on its connection.
+    :ivar private: whether the answer is for those alone who may ask for it, and
+        not for caches that others share.
+    :ivar target: its path and query.
+    :ivar uri: what access logs tell of the target.
     :ivar work: what is being done for it, if that takes time; cancelled when
         the client goes away.
     """
@@ -52,9 +56,11 @@ class Request:
         "method",
         "path",
         "persistent",
+        "private",
         "received_headers",
         "sentLength",
         "startedWriting",
+        "target",
         "uri",
         "work",
     )
@@ -73,7 +79,8 @@ class Request:
         self.method = method
         self.uri = target
         self.clientproto = version
-        self.path, _, self._query = origin_form(method, target).partition(b"?")
+        self.target = origin_form(method, target)
+        self.path, _, self._query = self.target.partition(b"?")
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
@@ -86,6 +93,7 @@ class Request:
         self._chunked = False
         self._bodiless = False
         self.persistent = False
+        self.private = False
 
     @property
     def args(self) -> dict[bytes, list[bytes]]:

@@ -39,7 +39,7 @@ class Server:
     def start(self) -> None:
         # It is asked through the network, which may have been cut.
         self.daemon = self._place.twistd(
-            f"sos-blob --host 0.0.0.0 --port {PORT} --store {self.store} --reserve 1M",
+            f"sos-blob --no-auth --host 0.0.0.0 --port {PORT} --store {self.store} --reserve 1M",
             within=self._network.within(self.number),
         )
 
