@@ -31,6 +31,7 @@ _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(^|\s)#.*")
+_DURATION = re.compile(r"(\d{1,9})([smhd])")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -217,6 +218,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def duration(text: str) -> int:
+    """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError(f"{text!r} is not a time span: 90s, 15m, 12h, 30d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 def size(text: str) -> int:
     """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
     match = _SIZE.fullmatch(text.strip())
@@ -296,6 +305,13 @@ def path(text: str) -> str:
     return text
 
 
+def yes(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text not in ("yes", "no"):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return text == "yes"
+
+
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is not a whole number")
@@ -317,4 +333,6 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "chunk-size": chunk_size,
     "cache": cache_address,
     "secret-file": path,
+    "token-file": path,
+    "private-reads": yes,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -167,7 +167,7 @@ def test_another_key_is_refused():
 def test_each_step_of_a_rotation_is_accepted_by_both_sides():
     """The new key is known before it signs, and the old one until nobody signs by it."""
     steps = [(OLD,), (OLD, NEW), (NEW, OLD), (NEW,)]
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         for signs, accepts in product((before, after), repeat=2):
             sides = Sides(signs, accepts)
             sides.accepts(sides.signed())

@@ -14,7 +14,9 @@ from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
 from sos.cli.secret import secret
+from sos.cli.sign import sign
 from sos.cli.status import status
+from sos.cli.token import token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +25,19 @@ def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
 
 
-for command in (put, get, stat, status, replicate, balance, drain, scrub, secret, import_, demo):
+for command in (
+    put,
+    get,
+    stat,
+    status,
+    replicate,
+    balance,
+    drain,
+    scrub,
+    secret,
+    token,
+    sign,
+    import_,
+    demo,
+):
     main.add_command(command)

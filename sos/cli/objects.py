@@ -16,14 +16,15 @@ import click
 
 from sos import ids
 from sos.cli import progress
+from sos.cli.access import token_options
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 
 
-def _id(text: str) -> str:
+def object_id(text: str) -> str:
     """Take the id from *text*, which may have an extension as in /fetch/ID.jpg."""
     return ids.check(text.partition(".")[0])
 
@@ -32,7 +33,7 @@ _download = download_option("Where the API server serves fetches.")
 
 
 @click.command()
-@click.argument("id", callback=converted(_id))
+@click.argument("id", callback=converted(object_id))
 @click.option("--output", "-o", metavar="FILE", help="Write to FILE, not to standard output (-).")
 @click.option(
     "--parallel",
@@ -43,7 +44,14 @@ _download = download_option("Where the API server serves fetches.")
     help=f"Fetch so many parts at once, each of {PART_SIZE >> 20} MiB, which it takes in memory.",
 )
 @_download
-def get(id: str, output: str | None, parallel: int, download_url: str) -> None:
+@token_options
+def get(
+    id: str,
+    output: str | None,
+    parallel: int,
+    download_url: str,
+    credentials: Credentials | None,
+) -> None:
     """Fetch the object ID.
 
     What arrives is checked against the id; FILE appears only when it is whole.
@@ -53,7 +61,7 @@ def get(id: str, output: str | None, parallel: int, download_url: str) -> None:
     """
 
     async def download(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor)
+        exchange = Exchange(download_url, Agent(reactor), reactor, credentials)
         downloader = Downloader(exchange, reactor, parallel)
         with progress.of_bytes() as bar:
             task = bar.add_task(output or id[:12], total=None)
@@ -107,13 +115,14 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 
 
 @click.command()
-@click.argument("id", callback=converted(_id))
+@click.argument("id", callback=converted(object_id))
 @_download
-def stat(id: str, download_url: str) -> None:
+@token_options
+def stat(id: str, download_url: str, credentials: Credentials | None) -> None:
     """Tell the size and the metadata of the object ID."""
 
     async def describe(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor)
+        exchange = Exchange(download_url, Agent(reactor), reactor, credentials)
         info = await fetches(exchange, reactor).stat(id)
         click.echo(f"id: {info.id}")
         click.echo(f"size: {'unknown' if info.size is None else info.size}")

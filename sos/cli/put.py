@@ -15,13 +15,14 @@ from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from sos import metadata as metadata_format
 from sos.cli import progress
+from sos.cli.access import token_options
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches, upload_option
 from sos.cli.uploads import Uploader
 from sos.errors import SOSError
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 
@@ -71,6 +72,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     "Where to ask what is there already. Not asked, unless it is given, when it is --to "
     "alone that is given or set in the environment."
 )
+@token_options
 @click.pass_context
 def put(
     context: click.Context,
@@ -80,6 +82,7 @@ def put(
     metadata: dict[str, str],
     upload_url: str,
     download_url: str,
+    credentials: Credentials | None,
 ) -> None:
     """Upload each FILE, and print its id and name.
 
@@ -100,9 +103,10 @@ def put(
         agent = Agent(reactor)
         stored = None
         if _is_of_the_same_servers(context):
-            stored = fetches(Exchange(download_url, agent, reactor), reactor)
+            stored = fetches(Exchange(download_url, agent, reactor, credentials), reactor)
         threads = threads_of(reactor)
-        uploader = Uploader(Exchange(upload_url, agent, reactor), threads, metadata, stored)
+        exchange = Exchange(upload_url, agent, reactor, credentials)
+        uploader = Uploader(exchange, threads, metadata, stored)
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)

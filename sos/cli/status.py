@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sos import config
+from sos.cli.access import token_options
 from sos.cli.names import shown
 from sos.cli.reactor import converted, run
 from sos.cli.servers import cluster_options, configured, groups_of
@@ -24,7 +25,7 @@ from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
 from sos.replication import Summary
 from sos.scrub import Report
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import UP, Account, Standing, parse_standings, standing
@@ -50,12 +51,14 @@ _WIDE = 10_000
     help="Print what the API server with this admin port has seen.",
 )
 @cluster_options("Ask these, as one group.")
+@token_options
 def status(
     as_json: bool,
     url: str | None,
     blob_server: str | None,
     file: str | None,
     access: dict[str, Any],
+    credentials: Credentials | None,
 ) -> None:
     """Show how the servers are doing, by group.
 
@@ -71,7 +74,7 @@ def status(
     if url is not None:
         if blob_server is not None or file is not None:
             raise click.UsageError("--url excludes --blob-server and --config")
-        document = run(lambda reactor: _told(url, reactor))
+        document = run(lambda reactor: _told(url, credentials, reactor))
     else:
         document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
@@ -83,8 +86,8 @@ def status(
     raise SystemExit(0 if well else 1)
 
 
-async def _told(url: str, reactor: Any) -> dict[str, Any]:
-    exchange = Exchange(url, Agent(reactor), reactor)
+async def _told(url: str, credentials: Credentials | None, reactor: Any) -> dict[str, Any]:
+    exchange = Exchange(url, Agent(reactor), reactor, credentials)
     document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
     try:
         _groups(document)

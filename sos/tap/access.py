@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from sos import config
+from sos.errors import ConfigError
 from sos.signature import Keys, Signer, Verifier, parse_keys
 from sos.stores.exchange import Credentials
 from sos.tap.options import DaemonOptions, parameter
+from sos.tokens import Tokens, parse_tokens
 from sos.watched_file import WatchedFile, read
-from sos.web.guards import Guard, SignedRequests
+from sos.web.guards import Bearers, Guard, SignedRequests
 
 #: What a monitor may ask of a blob server: the original's health check.
 ALIVE = b"/alive"
+#: What a load balancer may ask of an API server.
+PROBES = (b"/healthz", b"/readyz")
 
 SECRET_FILE = parameter(
     "secret-file", None, None, "File of the key that API and blob servers share."
 )
+
+TOKEN_FILE = parameter("token-file", None, None, "File of the tokens that clients have to bring.")
+PRIVATE_READS = ["private-reads", None, "Fetches, too, need a token, or a signed link."]
 
 
 def absolute(path: str) -> str:
@@ -30,6 +38,17 @@ def check_secret(options: DaemonOptions) -> None:
     if options["secret-file"] is not None:
         options["secret-file"] = absolute(options["secret-file"])
         read(options["secret-file"], parse_keys)
+
+
+def check_tokens(options: DaemonOptions) -> None:
+    """Settle what ``--token-file`` and ``--private-reads`` mean; raises ConfigError."""
+    if options["token-file"] is not None:
+        options["token-file"] = absolute(options["token-file"])
+        read(options["token-file"], parse_tokens)
+    elif options["private-reads"] and options["secret-file"] is None:
+        raise ConfigError(
+            "--private-reads lets nobody fetch without --token-file, or --secret-file for links"
+        )
 
 
 def keys_in(path: str) -> WatchedFile[Keys]:
@@ -48,6 +67,37 @@ def blob_guard(options: DaemonOptions) -> Guard | None:
     if path is None:
         return None
     return SignedRequests(Verifier(keys_in(path), time.time), (ALIVE,), time.monotonic)
+
+
+class ClientGuards:
+    """What clients of an API server have to pass, by what they ask for; None for nothing.
+
+    :ivar uploads: where they upload.
+    :ivar fetches: where they fetch.
+    """
+
+    def __init__(self, options: DaemonOptions) -> None:
+        self._tokens: Callable[[], Tokens] | None = None
+        self.uploads: Guard | None = None
+        self.fetches: Guard | None = None
+        if options["token-file"] is not None:
+            self._tokens = WatchedFile(options["token-file"], parse_tokens)
+            self.uploads = Bearers(self._tokens, "upload", time.time, time.monotonic)
+        if options["private-reads"]:
+            secret = options["secret-file"]
+            self.fetches = Bearers(
+                self._tokens or Tokens,
+                "read",
+                time.time,
+                time.monotonic,
+                link_keys=None if secret is None else keys_in(secret),
+            )
+
+    def admin(self, endpoint: str) -> Guard | None:
+        """Return what those have to pass who look after the server, at *endpoint*."""
+        if self._tokens is None or is_local(endpoint):
+            return None
+        return Bearers(self._tokens, "admin", time.time, time.monotonic, PROBES)
 
 
 def is_local(endpoint: str) -> bool:

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, object] = {
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
     "secret-file": None,
+    "token-file": None,
 }
 
 _NO_SERVERS = (
@@ -140,11 +141,13 @@ class Options(DaemonOptions):
         ),
         parameter("access-log", None, None, "Write each request to this file."),
         access.SECRET_FILE,
+        access.TOKEN_FILE,
         *local.PARAMETERS,
     ]
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
+        access.PRIVATE_READS,
         *local.FLAGS,
     ]
 
@@ -194,7 +197,10 @@ class Options(DaemonOptions):
         for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
+        if not self["private-reads"]:
+            self["private-reads"] = found.settings.get("private-reads", False)
         access.check_secret(self)
+        access.check_tokens(self)
         if self["store"] is not None:
             stores.check(self)
         host = self["api-host"]
@@ -251,11 +257,12 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         told = _CLUSTER_SETTINGS
     settings.update({name: options[name] for name in told})
     overview = Overview(part, settings, worker, reactor)
+    guards = access.ClientGuards(options)
     endpoint = worker.endpoint if worker else serverFromString
     listening(
         [
-            (UploadServer(store, options["max-size"]).app, None, options["uploads"]),
-            (DownloadServer(store).app, None, options["downloads"]),
+            (UploadServer(store, options["max-size"]).app, guards.uploads, options["uploads"]),
+            (DownloadServer(store).app, guards.fetches, options["downloads"]),
         ],
         options["access-log"],
         bool(options["verbose"]),
@@ -264,9 +271,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         endpoint,
     ).setServiceParent(whole)
     face = AdminServer(store, overview.document)
-    listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
-        whole
-    )
+    listening_beside(
+        face.app, options["admins"], options, reactor, endpoint, guards.admin
+    ).setServiceParent(whole)
     return whole
 
 

@@ -140,14 +140,18 @@ def listening_beside(
     options: DaemonOptions,
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
+    guard: Callable[[str], Guard | None],
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.
 
     What they ask is not written to an access log.
+
+    :param guard: what they have to pass at an endpoint.
     """
     whole = MultiService()
     for description in endpoints:
-        site = Site(handler(app), max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
+        answer = handler(app, guard(description))
+        site = Site(answer, max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )

@@ -7,7 +7,9 @@ from collections.abc import Callable, Container
 from twisted.logger import Logger
 
 from sos.errors import Forbidden, Unauthorized
-from sos.signature import Verifier
+from sos.signature import Keys, Verifier
+from sos.signed_url import check_signed
+from sos.tokens import Tokens
 from sos.wire.request import Request
 
 #: Raises Unauthorized or Forbidden for a request that is not to be answered.
@@ -15,6 +17,13 @@ Guard = Callable[[Request], None]
 
 #: Least seconds between two lines of the log about those who were turned away.
 LOG_SECONDS = 1.0
+
+# RFC 6750, 3.
+_CHALLENGE = "Bearer"
+_WRONG = 'Bearer error="invalid_token"'
+
+_SCHEME = b"bearer "
+_SIGNED = b"signature="
 
 _log = Logger()
 
@@ -44,6 +53,68 @@ class SignedRequests:
             self._refusals.tell(request, error)
             raise
         request.private = True
+
+
+class Bearers:
+    """Lets in who brings a token that is good for *scope* (RFC 6750).
+
+    :param tokens: returns those that there are.
+    :param now: tells the time, in seconds since 1970.
+    :param clock: tells seconds that pass.
+    :param open_paths: what everybody may ask for.
+    :param link_keys: returns the keys by which links are signed that are as good
+        as a token; None where no links are.
+    """
+
+    def __init__(
+        self,
+        tokens: Callable[[], Tokens],
+        scope: str,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        open_paths: Container[bytes] = (),
+        link_keys: Callable[[], Keys] | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._scope = scope
+        self._now = now
+        self._open_paths = open_paths
+        self._link_keys = link_keys
+        self._refusals = Refusals(clock)
+
+    def __call__(self, request: Request) -> None:
+        if request.path in self._open_paths:
+            return
+        target = request.target
+        if _SIGNED in target:  # which is not for access logs: whoever has the link may fetch
+            request.uri = target.partition(_SIGNED)[0] + _SIGNED + b"..."
+        try:
+            if (
+                self._link_keys is not None
+                and _SIGNED in target
+                and b"authorization" not in request.headers
+            ):
+                check_signed(self._link_keys(), target, self._now(), _WRONG)
+            else:
+                self._check_token(request)
+        except (Unauthorized, Forbidden) as error:
+            self._refusals.tell(request, error)
+            raise
+        request.private = True
+
+    def _check_token(self, request: Request) -> None:
+        value = request.headers.get(b"authorization")
+        if value is None:
+            raise Unauthorized("a token is asked for here", _CHALLENGE)
+        token = None
+        if value[: len(_SCHEME)].lower() == _SCHEME:
+            token = self._tokens().find(value[len(_SCHEME) :].strip(b" "))
+        if token is None:
+            raise Unauthorized("that is no token that is known here", _WRONG)
+        if not token.holds(self._now()):
+            raise Unauthorized(f"the token {token.name} has expired", _WRONG)
+        if self._scope not in token.scopes:
+            raise Forbidden(f"the token {token.name} is not for this: {self._scope}")
 
 
 class Refusals:

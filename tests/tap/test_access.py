@@ -170,3 +170,115 @@ def test_a_hang_up_keeps_the_secret(place):
     cluster.api.process.send_signal(signal.SIGHUP)
     assert wait_until(lambda: "the servers are now" in cluster.api.log)
     assert cluster.upload(b"x")
+
+
+class Private:
+    """An API server that asks for tokens."""
+
+    def __init__(self, place, more=""):
+        self.place = place
+        for name, text in (("secret", make_secret()), ("tokens", "")):
+            (place.directory / name).write_text(text)
+            (place.directory / name).chmod(0o600)
+        self.tokens = {
+            name: self.sos(f"token --token-file tokens add {name} {options}").strip().decode()
+            for name, options in (
+                ("up", "--scope upload"),
+                ("down", "--scope read"),
+                ("root", "--scope admin"),
+            )
+        }
+        self.ports = free_ports(3)
+        up, down, admin = self.ports
+        self.daemon = place.twistd(
+            f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+            f"--listen-admin tcp:{admin} --token-file tokens {more}",
+            *self.ports,
+        )
+        self.up, self.down, self.admin = (f"http://127.0.0.1:{port}" for port in self.ports)
+        place.environment.update(SOS_UPLOAD=self.up, SOS_DOWNLOAD=self.down)
+
+    def sos(self, command, token=None):
+        environment = {} if token is None else {"SOS_TOKEN": self.tokens[token]}
+        self.place.environment.pop("SOS_TOKEN", None)
+        self.place.environment.update(environment)
+        done = self.place.sos(command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def refusal(url, body=None, headers=()):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        fetch(url, body, headers)
+    return caught.value.code
+
+
+def test_an_api_server_asks_for_tokens(place):
+    """For uploads, and for what it says of itself to others; not for fetches."""
+    server = Private(place)
+    (place.directory / "file").write_bytes(b"hello")
+    id = content_id(b"hello")
+    done = place.sos("put file")
+    assert done.returncode == 1
+    assert b"401" in done.stderr
+    assert server.sos("put file", "up").split()[0].decode() == id
+    assert server.sos(f"get {id}") == b"hello"
+    assert refusal(f"{server.up}/upload", b"x", bearer(server.tokens["down"])) == 403
+    assert refusal(f"{server.admin}/status") == 401
+    assert refusal(f"{server.admin}/status", headers=bearer(server.tokens["up"])) == 403
+    assert fetch(f"{server.admin}/healthz") == b"alive"
+    assert fetch(f"{server.admin}/readyz") == b"ready"
+    assert b"up" in server.sos(f"status --url {server.admin}", "root")
+    assert place.sos(f"status --url {server.admin} --token wrong").returncode == 1
+
+
+def test_tokens_are_given_and_taken_while_the_server_runs(place):
+    """It sees within a second what has changed, and keeps what it had when that is wrong."""
+    server = Private(place)
+    new = server.sos("token --token-file tokens add new --scope upload").strip().decode()
+    assert wait_until(lambda: may_upload(server, new))
+    server.sos("token --token-file tokens revoke new")
+    assert wait_until(lambda: not may_upload(server, new))
+    (place.directory / "tokens").chmod(0o644)
+    assert wait_until(
+        lambda: may_upload(server, server.tokens["up"]) and "is open to others" in server.daemon.log
+    )
+    assert may_upload(server, server.tokens["up"])
+    assert not may_upload(server, new)
+    for token in (new, *server.tokens.values()):
+        assert token not in server.daemon.log
+
+
+def may_upload(server, token):
+    try:
+        return bool(fetch(f"{server.up}/upload", b"x", bearer(token)))
+    except urllib.error.HTTPError as error:
+        return error.code != 401
+
+
+def test_private_reads_want_a_token_or_a_link(place):
+    """And what they are answered is for no shared cache; no log tells a link."""
+    server = Private(place, "--private-reads --secret-file secret --access-log access.log")
+    (place.directory / "file").write_bytes(b"hello")
+    id = server.sos("put file --to " + server.up, "up").split()[0].decode()
+    assert refusal(f"{server.down}/fetch/{id}") == 401
+    assert server.sos(f"get {id}", "down") == b"hello"
+    assert b"size: 5" in server.sos(f"stat {id}", "down")
+    (place.directory / "mine").write_text(server.tokens["down"] + "\n")
+    (place.directory / "mine").chmod(0o600)
+    assert server.sos(f"get {id} --token-from mine") == b"hello"
+    link = server.sos(f"sign {id} --secret-file secret --base {server.down}").strip().decode()
+    assert fetch(link) == b"hello"
+    assert fetch(link.replace("?", ".txt?")) == b"hello"
+    assert refusal(link.replace(id, content_id(b"x"))) == 401
+    server.daemon.stop()
+    logs = server.daemon.log + (place.directory / "access.log").read_text()
+    assert "signature=..." in logs
+    assert link.rpartition("=")[2] not in logs
+    secret = (place.directory / "secret").read_text()
+    for text in (secret, *server.tokens.values()):
+        assert text not in logs
