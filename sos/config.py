@@ -335,4 +335,10 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "secret-file": path,
     "token-file": path,
     "private-reads": yes,
+    "tls-certificate": path,
+    "tls-key": path,
+    "tls-client-ca": path,
+    "tls-ca": path,
+    "tls-client-certificate": path,
+    "tls-client-key": path,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -11,32 +11,61 @@ import click
 from sos.cli.reactor import converted
 from sos.errors import ConfigError
 from sos.stores.exchange import Credentials
+from sos.tap.access import client_tls_of
 from sos.tokens import check_bearer
 from sos.watched_file import read
+from sos.wire.tls import ClientTLS
 
-_CLUSTER_FILES = {
-    "secret-file": "The key that blob servers ask for.",
+_TLS_FILES = {
+    "tls-ca": "https servers need a certificate of one of these.",
+    "tls-client-certificate": "The certificate to show them.",
+    "tls-client-key": "Its key, if that is not in the same file.",
 }
+_CLUSTER_FILES = {"secret-file": "The key that blob servers ask for.", **_TLS_FILES}
+
+Command = Callable[..., Any]
 
 
-def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def access_options(command: Command) -> Command:
     """Add the options for how blob servers are spoken to: the parameter ``access``.
 
     That holds those that are given, by the names of the settings that they stand for.
     """
+    return _with_files(_CLUSTER_FILES, lambda given: {"access": given}, command)
+
+
+def tls_options(command: Command) -> Command:
+    """Add the options for how https API servers are spoken to: the parameter ``tls``."""
+    return _with_files(_TLS_FILES, lambda given: {"tls": tls_of(given)}, command)
+
+
+def tls_of(given: Mapping[str, Any]) -> ClientTLS:
+    """Return how https servers are spoken to, by options of these names."""
+    try:
+        return client_tls_of(given)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _with_files(
+    files: Mapping[str, str],
+    meaning: Callable[[dict[str, str]], dict[str, Any]],
+    command: Command,
+) -> Command:
+    """Add an option for each of *files*, and give *command* what those given mean."""
 
     @wraps(command)
-    def with_access(**values: Any) -> Any:
-        given = {name: values.pop(name.replace("-", "_")) for name in _CLUSTER_FILES}
-        access = {name: value for name, value in given.items() if value is not None}
-        return command(access=access, **values)
+    def with_files(**values: Any) -> Any:
+        given = {name: values.pop(name.replace("-", "_")) for name in files}
+        named = {name: value for name, value in given.items() if value is not None}
+        return command(**meaning(named), **values)
 
-    for name, help in reversed(_CLUSTER_FILES.items()):
-        with_access = click.option(f"--{name}", metavar="FILE", help=help)(with_access)
-    return with_access
+    for name, help in reversed(list(files.items())):
+        with_files = click.option(f"--{name}", metavar="FILE", help=help)(with_files)
+    return with_files
 
 
-def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def token_options(command: Command) -> Command:
     """Add the options for the token of a client: the parameter ``credentials``."""
 
     @wraps(command)

@@ -16,12 +16,13 @@ import click
 
 from sos import ids
 from sos.cli import progress
-from sos.cli.access import token_options
+from sos.cli.access import tls_options, token_options
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches
 from sos.stores.exchange import Credentials, Exchange
 from sos.wire.agent import MOST_CONNECTIONS, Agent
+from sos.wire.tls import ClientTLS
 
 
 def object_id(text: str) -> str:
@@ -45,12 +46,14 @@ _download = download_option("Where the API server serves fetches.")
 )
 @_download
 @token_options
+@tls_options
 def get(
     id: str,
     output: str | None,
     parallel: int,
     download_url: str,
     credentials: Credentials | None,
+    tls: ClientTLS,
 ) -> None:
     """Fetch the object ID.
 
@@ -61,7 +64,7 @@ def get(
     """
 
     async def download(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor, credentials)
+        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
         downloader = Downloader(exchange, reactor, parallel)
         with progress.of_bytes() as bar:
             task = bar.add_task(output or id[:12], total=None)
@@ -118,11 +121,12 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 @click.argument("id", callback=converted(object_id))
 @_download
 @token_options
-def stat(id: str, download_url: str, credentials: Credentials | None) -> None:
+@tls_options
+def stat(id: str, download_url: str, credentials: Credentials | None, tls: ClientTLS) -> None:
     """Tell the size and the metadata of the object ID."""
 
     async def describe(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor, credentials)
+        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
         info = await fetches(exchange, reactor).stat(id)
         click.echo(f"id: {info.id}")
         click.echo(f"size: {'unknown' if info.size is None else info.size}")

@@ -15,7 +15,7 @@ from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from sos import metadata as metadata_format
 from sos.cli import progress
-from sos.cli.access import token_options
+from sos.cli.access import tls_options, token_options
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.reactor import converted, run
@@ -25,6 +25,7 @@ from sos.errors import SOSError
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
+from sos.wire.tls import ClientTLS
 
 _STDIN = "-"
 
@@ -73,6 +74,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     "alone that is given or set in the environment."
 )
 @token_options
+@tls_options
 @click.pass_context
 def put(
     context: click.Context,
@@ -83,6 +85,7 @@ def put(
     upload_url: str,
     download_url: str,
     credentials: Credentials | None,
+    tls: ClientTLS,
 ) -> None:
     """Upload each FILE, and print its id and name.
 
@@ -100,7 +103,7 @@ def put(
         raise click.UsageError("standard input (-) is not for -r")
 
     async def upload(reactor: Any) -> bool:
-        agent = Agent(reactor)
+        agent = Agent(reactor, tls=tls)
         stored = None
         if _is_of_the_same_servers(context):
             stored = fetches(Exchange(download_url, agent, reactor, credentials), reactor)

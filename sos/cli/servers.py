@@ -19,6 +19,7 @@ from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.tap import access as tap_access
 from sos.tap import cluster
+from sos.wire.agent import Agent
 
 #: What comes before an id in the path of an object.
 FETCH = "/fetch/"
@@ -81,6 +82,7 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
             raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
         found = evolve(found, settings={**found.settings, **access})
         tap_access.signer(found.settings.get("secret-file"))
+        tap_access.client_tls_of(found.settings)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     return found
@@ -89,7 +91,8 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
 def groups_of(found: Config, reactor: Any) -> Groups:
     """Return what speaks to the servers of *found*."""
     credentials = tap_access.signer(found.settings.get("secret-file"))
-    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, credentials=credentials)
+    agent = Agent(reactor, tls=tap_access.client_tls_of(found.settings))
+    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials)
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sos import config
-from sos.cli.access import token_options
+from sos.cli.access import tls_of, token_options
 from sos.cli.names import shown
 from sos.cli.reactor import converted, run
 from sos.cli.servers import cluster_options, configured, groups_of
@@ -30,6 +30,7 @@ from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import UP, Account, Standing, parse_standings, standing
 from sos.wire.agent import Agent
+from sos.wire.tls import ClientTLS
 
 _COLUMNS = ("server", "state", "used", "free", "blobs")
 #: Those that only an API server can fill.
@@ -74,7 +75,8 @@ def status(
     if url is not None:
         if blob_server is not None or file is not None:
             raise click.UsageError("--url excludes --blob-server and --config")
-        document = run(lambda reactor: _told(url, credentials, reactor))
+        tls = tls_of(access)
+        document = run(lambda reactor: _told(url, credentials, tls, reactor))
     else:
         document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
@@ -86,8 +88,10 @@ def status(
     raise SystemExit(0 if well else 1)
 
 
-async def _told(url: str, credentials: Credentials | None, reactor: Any) -> dict[str, Any]:
-    exchange = Exchange(url, Agent(reactor), reactor, credentials)
+async def _told(
+    url: str, credentials: Credentials | None, tls: ClientTLS, reactor: Any
+) -> dict[str, Any]:
+    exchange = Exchange(url, Agent(reactor, tls=tls), reactor, credentials)
     document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
     try:
         _groups(document)

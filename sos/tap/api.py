@@ -52,6 +52,12 @@ DEFAULTS: dict[str, object] = {
     "cache": None,
     "secret-file": None,
     "token-file": None,
+    "tls-certificate": None,
+    "tls-key": None,
+    "tls-client-ca": None,
+    "tls-ca": None,
+    "tls-client-certificate": None,
+    "tls-client-key": None,
 }
 
 _NO_SERVERS = (
@@ -142,6 +148,8 @@ class Options(DaemonOptions):
         parameter("access-log", None, None, "Write each request to this file."),
         access.SECRET_FILE,
         access.TOKEN_FILE,
+        *access.SERVER_TLS,
+        *access.CLIENT_TLS,
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -201,6 +209,7 @@ class Options(DaemonOptions):
             self["private-reads"] = found.settings.get("private-reads", False)
         access.check_secret(self)
         access.check_tokens(self)
+        access.check_client_tls(self)
         if self["store"] is not None:
             stores.check(self)
         host = self["api-host"]
@@ -209,6 +218,7 @@ class Options(DaemonOptions):
         self["admins"] = self["listen-admin"]
         if not self["admins"] and self["admin-port"]:
             self["admins"] = [tcp(_ADMIN_HOST, self["admin-port"])]
+        access.check_server_tls(self, [*self["uploads"], *self["downloads"], *self["admins"]])
 
     def remedy(self, endpoint: str) -> str:
         if endpoint in self["admins"]:
@@ -259,6 +269,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     overview = Overview(part, settings, worker, reactor)
     guards = access.ClientGuards(options)
     endpoint = worker.endpoint if worker else serverFromString
+    tls = access.server_tls_of(options)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, guards.uploads, options["uploads"]),
@@ -268,11 +279,12 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         bool(options["verbose"]),
         _FILES,
         reactor,
-        endpoint,
+        access.secured(endpoint, tls, access.is_unix),
     ).setServiceParent(whole)
+    beside = access.secured(endpoint, tls, access.is_local)
     face = AdminServer(store, overview.document)
     listening_beside(
-        face.app, options["admins"], options, reactor, endpoint, guards.admin
+        face.app, options["admins"], options, reactor, beside, guards.admin
     ).setServiceParent(whole)
     return whole
 
@@ -298,7 +310,7 @@ class _ClusterService(MultiService):
         super().__init__()
         self._options = options
         self._reactor = reactor
-        self._agent = Agent(reactor)
+        self._agent = Agent(reactor, tls=access.client_tls_of(options))
         self._credentials = access.signer(options["secret-file"])
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])

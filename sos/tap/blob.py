@@ -21,7 +21,8 @@ from sos.web.blob import BlobServer
 
 _UNGUARDED = (
     "other machines could read and write everything here. Let in those alone who share a secret, "
-    "by --secret-file FILE (sos secret makes one), or whoever can connect, by --no-auth"
+    "by --secret-file FILE (sos secret makes one), or who have a certificate, by --tls-client-ca, "
+    "or whoever can connect, by --no-auth"
 )
 
 # Descriptors for one connection: itself, and the file that it reads or writes.
@@ -42,6 +43,7 @@ class Options(DaemonOptions):
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         parameter("access-log", None, None, "Write each request to this file."),
         access.SECRET_FILE,
+        *access.SERVER_TLS,
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -65,9 +67,11 @@ class Options(DaemonOptions):
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
         access.check_secret(self)
+        access.check_server_tls(self, self["endpoints"])
         if self["no-auth"] and self["secret-file"] is not None:
             raise UsageError("--no-auth and --secret-file exclude each other")
-        if not (self["no-auth"] or self["secret-file"] or all(map(is_local, self["endpoints"]))):
+        guarded = self["no-auth"] or self["secret-file"] or self["tls-client-ca"]
+        if not (guarded or all(map(is_local, self["endpoints"]))):
             raise UsageError(_UNGUARDED)
 
 
@@ -98,12 +102,13 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         return {**told.pop("store"), **told}
 
     face = BlobServer(store, options["max-size"], status)
+    endpoint = worker.endpoint if worker else serverFromString
     listening(
         [(face.app, access.blob_guard(options), options["endpoints"])],
         options["access-log"],
         bool(options["verbose"]),
         _FILES,
         reactor,
-        worker.endpoint if worker else serverFromString,
+        access.secured(endpoint, access.server_tls_of(options), access.is_unix),
     ).setServiceParent(whole)
     return whole

@@ -16,6 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import Unavailable
+from sos.wire.tls import tls_cause
 
 #: Seconds that the answer to a question may take to begin.
 PROMPT_SECONDS = 10.0
@@ -34,7 +35,7 @@ def cause(error: BaseException | None) -> str:
         return os.strerror(error.osError).lower()
     if isinstance(error, ConnectionLost):
         return "the connection was lost"
-    return str(error).rstrip(".") or type(error).__name__
+    return tls_cause(error) or str(error).rstrip(".") or type(error).__name__
 
 
 class ResponseBody(Protocol):
