@@ -11,7 +11,7 @@ import click
 from sos.cli.reactor import converted
 from sos.errors import ConfigError
 from sos.stores.exchange import Credentials
-from sos.tap.access import client_tls_of
+from sos.tap.tls import client_tls_of
 from sos.tokens import check_bearer
 from sos.watched_file import read
 from sos.wire.tls import ClientTLS

@@ -17,8 +17,7 @@ from sos.interfaces import Groups, IBlobStore
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
-from sos.tap import access as tap_access
-from sos.tap import cluster
+from sos.tap import admission, cluster, tls
 from sos.wire.agent import Agent
 
 #: What comes before an id in the path of an object.
@@ -81,8 +80,8 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
         if not found.groups:
             raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
         found = evolve(found, settings={**found.settings, **access})
-        tap_access.signer(found.settings.get("secret-file"))
-        tap_access.client_tls_of(found.settings)
+        admission.signer(found.settings.get("secret-file"))
+        tls.client_tls_of(found.settings)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     return found
@@ -90,8 +89,8 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
 
 def groups_of(found: Config, reactor: Any) -> Groups:
     """Return what speaks to the servers of *found*."""
-    credentials = tap_access.signer(found.settings.get("secret-file"))
-    agent = Agent(reactor, tls=tap_access.client_tls_of(found.settings))
+    credentials = admission.signer(found.settings.get("secret-file"))
+    agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
     return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials)
 
 

@@ -13,7 +13,7 @@ from sos.cli.settings import setting
 from sos.errors import ConfigError
 from sos.signature import parse_keys
 from sos.signed_url import signed_path
-from sos.tap.access import absolute
+from sos.tap.tls import absolute
 from sos.watched_file import read
 
 

@@ -19,7 +19,7 @@ from sos import config
 from sos.cli.reactor import converted
 from sos.cli.settings import setting
 from sos.errors import ConfigError
-from sos.tap.access import absolute
+from sos.tap.tls import absolute
 from sos.tokens import SCOPES, Token, Tokens, date, format_tokens, make_token, parse_tokens
 from sos.watched_file import read
 

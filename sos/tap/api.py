@@ -23,11 +23,12 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tap import access, cluster, local, stores
+from sos.tap import admission, cluster, local, stores, tls
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import ClusterPart, Overview, Part
+from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
@@ -146,16 +147,16 @@ class Options(DaemonOptions):
             cache_address,
         ),
         parameter("access-log", None, None, "Write each request to this file."),
-        access.SECRET_FILE,
-        access.TOKEN_FILE,
-        *access.SERVER_TLS,
-        *access.CLIENT_TLS,
+        admission.SECRET_FILE,
+        admission.TOKEN_FILE,
+        *tls.SERVER_TLS,
+        *tls.CLIENT_TLS,
         *local.PARAMETERS,
     ]
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
-        access.PRIVATE_READS,
+        admission.PRIVATE_READS,
         *local.FLAGS,
     ]
 
@@ -207,9 +208,9 @@ class Options(DaemonOptions):
                 self[name] = os.path.abspath(self[name])
         if not self["private-reads"]:
             self["private-reads"] = found.settings.get("private-reads", False)
-        access.check_secret(self)
-        access.check_tokens(self)
-        access.check_client_tls(self)
+        admission.check_secret(self)
+        admission.check_tokens(self)
+        tls.check_client_tls(self)
         if self["store"] is not None:
             stores.check(self)
         host = self["api-host"]
@@ -218,7 +219,9 @@ class Options(DaemonOptions):
         self["admins"] = self["listen-admin"]
         if not self["admins"] and self["admin-port"]:
             self["admins"] = [tcp(_ADMIN_HOST, self["admin-port"])]
-        access.check_server_tls(self, [*self["uploads"], *self["downloads"], *self["admins"]])
+        endpoints = [*self["uploads"], *self["downloads"], *self["admins"]]
+        self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
+        tls.check_server_tls(self, endpoints)
 
     def remedy(self, endpoint: str) -> str:
         if endpoint in self["admins"]:
@@ -267,9 +270,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         told = _CLUSTER_SETTINGS
     settings.update({name: options[name] for name in told})
     overview = Overview(part, settings, worker, reactor)
-    guards = access.ClientGuards(options)
+    guards = admission.ClientGuards(options)
     endpoint = worker.endpoint if worker else serverFromString
-    tls = access.server_tls_of(options)
+    context = tls.server_tls_of(options)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, guards.uploads, options["uploads"]),
@@ -279,9 +282,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         bool(options["verbose"]),
         _FILES,
         reactor,
-        access.secured(endpoint, tls, access.is_unix),
+        tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
-    beside = access.secured(endpoint, tls, access.is_local)
+    beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(store, overview.document)
     listening_beside(
         face.app, options["admins"], options, reactor, beside, guards.admin
@@ -310,8 +313,8 @@ class _ClusterService(MultiService):
         super().__init__()
         self._options = options
         self._reactor = reactor
-        self._agent = Agent(reactor, tls=access.client_tls_of(options))
-        self._credentials = access.signer(options["secret-file"])
+        self._agent = Agent(reactor, tls=tls.client_tls_of(options))
+        self._credentials = admission.signer(options["secret-file"])
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)

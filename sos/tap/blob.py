@@ -10,10 +10,10 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python.usage import UsageError
 
 from sos import __version__, config
-from sos.tap import access, local, stores
-from sos.tap.access import is_local
+from sos.tap import admission, local, stores, tls
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import Overview
+from sos.tap.reach import OTHERS, reach
 from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
@@ -42,8 +42,8 @@ class Options(DaemonOptions):
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         parameter("access-log", None, None, "Write each request to this file."),
-        access.SECRET_FILE,
-        *access.SERVER_TLS,
+        admission.SECRET_FILE,
+        *tls.SERVER_TLS,
         *local.PARAMETERS,
     ]
     optFlags = [
@@ -66,12 +66,13 @@ class Options(DaemonOptions):
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
-        access.check_secret(self)
-        access.check_server_tls(self, self["endpoints"])
+        admission.check_secret(self)
+        tls.check_server_tls(self, self["endpoints"])
         if self["no-auth"] and self["secret-file"] is not None:
             raise UsageError("--no-auth and --secret-file exclude each other")
         guarded = self["no-auth"] or self["secret-file"] or self["tls-client-ca"]
-        if not (guarded or all(map(is_local, self["endpoints"]))):
+        self["reach"] = {endpoint: reach(endpoint) for endpoint in self["endpoints"]}
+        if not guarded and OTHERS in self["reach"].values():
             raise UsageError(_UNGUARDED)
 
 
@@ -104,11 +105,11 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     face = BlobServer(store, options["max-size"], status)
     endpoint = worker.endpoint if worker else serverFromString
     listening(
-        [(face.app, access.blob_guard(options), options["endpoints"])],
+        [(face.app, admission.blob_guard(options), options["endpoints"])],
         options["access-log"],
         bool(options["verbose"]),
         _FILES,
         reactor,
-        access.secured(endpoint, access.server_tls_of(options), access.is_unix),
+        tls.secured(endpoint, options, tls.server_tls_of(options)),
     ).setServiceParent(whole)
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 
@@ -115,6 +116,33 @@ class Bearers:
             raise Unauthorized(f"the token {token.name} has expired", _WRONG)
         if self._scope not in token.scopes:
             raise Forbidden(f"the token {token.name} is not for this: {self._scope}")
+
+
+class AdminGuard:
+    """Lets in who may do what is asked of an admin port.
+
+    Who may reach that may see how the server is doing, and needs for the objects what
+    is needed for them elsewhere.
+
+    :param uploads: what has to be passed for uploads, if anything.
+    :param fetches: the same for fetches.
+    :param rest: the same for all else.
+    """
+
+    def __init__(self, uploads: Guard | None, fetches: Guard | None, rest: Guard | None) -> None:
+        self._uploads = uploads
+        self._fetches = fetches
+        self._rest = rest
+
+    def __call__(self, request: Request) -> None:
+        path = unquote_to_bytes(request.path)  # as routes are found
+        guard = self._rest
+        if path.startswith(b"/upload"):
+            guard = self._uploads or guard
+        elif path.startswith(b"/fetch"):
+            guard = self._fetches or guard
+        if guard is not None:
+            guard(request)
 
 
 class Refusals:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
+from twisted.python.systemd import ListenFDs
 
 from sos.signature import make_secret
 from sos.tap import api, blob
-from sos.tap.access import is_local
+from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
 from tests.tap.test_options import home, parsed, refusal
 
 __all__ = ["home"]  # a fixture
@@ -28,27 +31,43 @@ def files(home):
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [
-        ("tcp:1:interface=127.0.0.1", True),
-        ("tcp:1:interface=127.9.9.9:backlog=3", True),
-        ("tcp:1:interface=localhost", True),
-        ("tcp:1:interface=\\:\\:1", True),
-        ("ssl:1:interface=127.0.0.1:privateKey=a", True),
-        ("unix:/run/socket", True),
-        ("unix:address=/run/interface=", True),
-        ("tcp:1", False),
-        ("tcp:1:interface=", False),
-        ("tcp:1:interface=0.0.0.0", False),
-        ("tcp:1:interface=\\:\\:", False),
-        ("tcp:1:interface=localhost.example", False),
-        ("tcp:1:interface=10.0.0.1", False),
-        ("ssl:1", False),
-        ("systemd:domain=INET:index=0", False),
-        ("haproxy:tcp:1:interface=127.0.0.1", False),
+        ("tcp:1:interface=127.0.0.1", LOOPBACK),
+        ("tcp:1:interface=127.9.9.9:backlog=3", LOOPBACK),
+        ("tcp:1:interface=localhost", LOOPBACK),
+        ("tcp:1:interface=\\:\\:1", LOOPBACK),
+        ("ssl:1:interface=127.0.0.1:privateKey=a", LOOPBACK),
+        ("unix:/run/socket", UNIX),
+        ("unix:address=/run/interface=", UNIX),
+        ("tcp:1", OTHERS),
+        ("tcp:1:interface=", OTHERS),
+        ("tcp:1:interface=0.0.0.0", OTHERS),
+        ("tcp:1:interface=\\:\\:", OTHERS),
+        ("tcp:1:interface=localhost.example", OTHERS),
+        ("tcp:1:interface=10.0.0.1", OTHERS),
+        ("ssl:1", OTHERS),
+        ("haproxy:tcp:1:interface=127.0.0.1", OTHERS),
     ],
 )
-def test_which_endpoints_only_this_machine_can_reach(endpoint, expected):
+def test_who_can_reach_an_endpoint(endpoint, expected):
     """What is not known could be open to others."""
-    assert is_local(endpoint) is expected
+    assert reach(endpoint) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "expected"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0), LOOPBACK),
+        (socket.AF_INET, ("0.0.0.0", 0), OTHERS),
+        (socket.AF_UNIX, "socket", UNIX),
+    ],
+)
+def test_who_can_reach_a_socket_of_systemd(monkeypatch, family, address, expected):
+    """The socket itself tells."""
+    with socket.socket(family) as opened:
+        opened.bind(address)
+        held = ListenFDs([opened.fileno()])
+        monkeypatch.setattr("twisted.internet.endpoints._SystemdParser._sddaemon", held)
+        assert reach(f"systemd:domain={family.name[3:]}:index=0") == expected
 
 
 def test_a_blob_server_that_others_can_reach_asks_who_they_are(home):

@@ -11,7 +11,7 @@ from sos.stores.memory import MemoryStore
 from sos.tokens import Tokens, make_token
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.blob import BlobServer
-from sos.web.guards import Bearers, SignedRequests
+from sos.web.guards import AdminGuard, Bearers, SignedRequests
 from sos.web.routes import handler
 from tests.contract import content_id
 from tests.wire.talking import Conversation, parse_answers
@@ -234,6 +234,43 @@ def test_the_log_tells_who_was_turned_away_a_line_a_second():
     assert "the token down is not for this" in lines[1]
     assert "hunter2" not in "".join(lines)
     assert SECRETS["down"] not in "".join(lines)
+
+
+class TestAnAdminPort:
+    """Which may have objects behind it as well."""
+
+    @staticmethod
+    def asked(path, *guards):
+        """Tell which guard was asked about *path*."""
+        asked = []
+        names = dict(zip(("uploads", "fetches", "rest"), guards, strict=True))
+        made = {
+            name: (lambda request, name=name: asked.append(name)) if there else None
+            for name, there in names.items()
+        }
+        talk = Conversation(handler(UploadServer(MemoryStore()).app, AdminGuard(**made)))
+        ask(talk, "GET", path)
+        return asked
+
+    @pytest.mark.parametrize("path", ["/upload", "/%75pload", "/upload?x=1", "/upload/"])
+    def test_uploads_need_what_they_need_elsewhere(self, path):
+        """However the path is spelt."""
+        assert self.asked(path, True, True, True) == ["uploads"]
+        assert self.asked(path, True, False, False) == ["uploads"]
+        assert self.asked(path, False, True, True) == ["rest"]
+
+    @pytest.mark.parametrize("path", ["/fetch/abc", "/%66etch/abc", "/fetch%2Fabc"])
+    def test_fetches_need_what_they_need_elsewhere(self, path):
+        """The same."""
+        assert self.asked(path, True, True, True) == ["fetches"]
+        assert self.asked(path, False, True, False) == ["fetches"]
+        assert self.asked(path, True, False, True) == ["rest"]
+
+    def test_all_else_needs_what_the_port_needs(self):
+        """Or nothing."""
+        for path in ("/status", "/", "/healthz", "/nothing"):
+            assert self.asked(path, True, True, True) == ["rest"]
+            assert self.asked(path, True, True, False) == []
 
 
 class TestSignedRequests:
