@@ -66,7 +66,7 @@ def test_a_file_that_has_become_unusable_changes_nothing(file, trouble):
     elif trouble == "binary":
         file.path.write_bytes(b"\xff")
     else:
-        file.write({"malformed": "x", "empty": "", "long": "2" * 1024 * 1024 + " "}[trouble])
+        file.write({"malformed": "x", "empty": "", "long": " " * 1024 * 1024 + "2"}[trouble])
     with capturedLogs() as logged:
         assert file.after(1) == 1
         assert file.after(1) == 1
