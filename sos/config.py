@@ -150,21 +150,22 @@ def _server(line: str) -> Server:
 
 def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL of a server cannot hold a user or a password")
     if parts.query or parts.fragment:
         raise ValueError(f"{text!r} has a query or a fragment, a server's URL has none")
-    if not text.isascii() or not text.isprintable():
+    if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"{text!r} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    try:
-        if parts.port not in (None, {"http": 80, "https": 443}[parts.scheme]):
-            host = f"{host}:{parts.port}"
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from None
+    if port not in (None, {"http": 80, "https": 443}[parts.scheme]):
+        host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
@@ -174,8 +175,8 @@ def _shown(text: str) -> str:
 
 
 def _weight(text: str) -> float:
-    weight = float(text)
-    if not (math.isfinite(weight) and weight > 0):
+    weight = _number(text)
+    if not weight > 0:
         raise ValueError(f"weight={text} is not a number above zero")
     return weight
 
@@ -209,11 +210,8 @@ def processes(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A time span in seconds, 0 or more."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
+    number = _number(text)
+    if not number >= 0:
         raise ValueError(f"{text} is not a number of seconds: 0 or more")
     return number
 
@@ -259,7 +257,7 @@ def reserve(text: str) -> Reserve:
     number = text.strip().removesuffix("%")
     if number == text.strip():
         return Reserve(bytes=size(text))
-    percent = float(number)
+    percent = _number(number)
     if not 0 <= percent < 100:
         raise ValueError(f"{text!r} is not a reserve: 10G, or 0% to 99%")
     return Reserve(percent=percent)
@@ -310,6 +308,15 @@ def yes(text: str) -> bool:
     if text not in ("yes", "no"):
         raise ValueError(f"{text!r} is neither yes nor no")
     return text == "yes"
+
+
+def _number(text: str) -> float:
+    """Return the number that *text* is, which is finite, or else NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _integer(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 
@@ -13,7 +14,7 @@ class Hurried(Protocol):
 
 
 class Deadlines:
-    """Tells those who are late.
+    """Tells those who are late, in the context where they were given their time.
 
     One timer serves them all: a delayed call for each, which is cancelled as a
     rule, would cost more than what it guards.
@@ -24,12 +25,12 @@ class Deadlines:
     def __init__(self, clock: Any, tick: float) -> None:
         self.clock = clock
         self._tick = tick
-        self._due: dict[Hurried, float] = {}
+        self._due: dict[Hurried, tuple[float, Context]] = {}
         self._ticking = False
 
     def set(self, who: Hurried, seconds: float) -> None:
         """Give *who* so many *seconds* from now."""
-        self._due[who] = self.clock.seconds() + seconds
+        self._due[who] = self.clock.seconds() + seconds, copy_context()
         if not self._ticking:
             self._ticking = True
             self.clock.callLater(self._tick, self._look)
@@ -43,6 +44,7 @@ class Deadlines:
         if self._ticking:
             self.clock.callLater(self._tick, self._look)
             now = self.clock.seconds()
-            for who in [who for who, due in self._due.items() if due <= now]:
-                if self._due.pop(who, None) is not None:  # unless an earlier one freed it
-                    who.late()
+            for who in [who for who, (due, _) in self._due.items() if due <= now]:
+                _, context = self._due.pop(who, (now, None))
+                if context is not None:  # unless an earlier one freed it
+                    context.run(who.late)

@@ -8,8 +8,8 @@ from functools import partial
 from attrs import frozen
 
 from sos import ids, manifest
-from sos.errors import Incomplete, Mismatch
-from sos.metadata import Metadata
+from sos.errors import Conflict, Incomplete, Mismatch
+from sos.metadata import Metadata, version
 
 # By the name of the algorithm; None for the bodies of opaque names, whose
 # names say nothing about them.
@@ -128,12 +128,16 @@ def hash_of(id: str, body: bytes) -> bytes:
     return _HASHES[ids.algorithm(id)](body).digest()
 
 
-def record_sum(id: str, encoded_metadata: bytes) -> int:
+def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
     """Return the 128-bit number that one blob adds to its partition's sum.
 
     :param encoded_metadata: the canonical form, see :func:`sos.metadata.encode`.
+    :param hash: of the body, see :func:`hash_of`; it counts where the id is a
+        name that says nothing about it.
     """
     data = id.encode("ascii") + b"\0" + encoded_metadata
+    if ids.algorithm(id) is None:
+        data += b"\0" + hash
     return int.from_bytes(hashlib.blake2b(data, digest_size=_SUM_BYTES).digest(), "big")
 
 
@@ -165,7 +169,29 @@ class BlobDigest:
 
     :param size: of its body, in bytes.
     :param version: of its metadata, see :func:`sos.metadata.version`.
+    :param hash: of its body in hex, where the id does not tell what that is:
+        of an opaque name, and of a manifest; else empty.
     """
 
     size: int
     version: str
+    hash: str = ""
+
+
+def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDigest:
+    """Return what is told of a blob.
+
+    :param size: of its body, in bytes.
+    :param hash: of its body, see :func:`hash_of`.
+    """
+    told = ids.algorithm(id) is None or manifest.MARK in metadata
+    return BlobDigest(size, version(metadata), hash.hex() if told else "")
+
+
+def check_held(id: str, held: BlobDigest, known: BlobDigest | None) -> None:
+    """Raise :exc:`~sos.errors.Conflict` unless *held*, which a store has, is what is *known* of it.
+
+    :param known: None for whatever it is.
+    """
+    if known not in (None, held):
+        raise Conflict(f"of {id} something else is held by now")

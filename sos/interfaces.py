@@ -224,21 +224,27 @@ class IReplicaStore(IBlobStore):
         the other its manifest, NoSpace, ReadOnly or Unavailable.
         """
 
-    async def lease(seconds: float) -> str:
+    async def lease(seconds: float, token: str | None = None) -> str:
         """Return a token that allows drops for *seconds*, at most 300.
 
         It is given to one at a time.  Raises Conflict while another is valid,
         NoSpace, ReadOnly or Unavailable.
+
+        :param token: of a valid lease, which lasts so long from now on; when
+            it is valid no more that is a Conflict.
         """
 
     async def release(token: str) -> None:
         """Give a lease back, valid or not.  Raises NoSpace, ReadOnly or Unavailable."""
 
-    async def drop(id: str, token: str) -> None:
+    async def drop(id: str, token: str, known: BlobDigest | None = None) -> None:
         """Remove a blob, durably; one that is not there is a success.
 
         Raises Conflict unless *token* is that of the lease, NoSpace, ReadOnly
         or Unavailable.
+
+        :param known: what was told of the blob; when it is not that any more,
+            it stays, and Conflict is raised.  None for whatever it is.
         """
 
 

@@ -30,8 +30,14 @@ class Lease:
         return now < self.until <= now + MAX_SECONDS
 
 
-def grant(held: Lease | None, seconds: float, now: float) -> Lease:
-    """Return a new lease for *seconds*, raises Conflict while the one that is *held* is valid."""
+def grant(held: Lease | None, seconds: float, now: float, token: str | None = None) -> Lease:
+    """Return a lease for *seconds*; raises Conflict while the one that is *held* is valid.
+
+    :param token: of a lease that is valid, to make that last longer.
+    """
+    if token is not None:
+        check(held, token, now)
+        return Lease(token, now + min(seconds, MAX_SECONDS))
     if held is not None and held.is_valid(now):
         raise Conflict(f"another has the lease, for at most {held.until - now:.0f} s")
     return Lease(secrets.token_hex(16), now + min(seconds, MAX_SECONDS))

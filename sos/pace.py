@@ -5,6 +5,9 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+# Seconds for which what was not spent can be made up for: clocks are coarse.
+_CREDIT_SECONDS = 1.0
+
 
 class Pace:
     """Holds its callers back to *rate* bytes a second together, 0 for no limit."""
@@ -12,12 +15,12 @@ class Pace:
     def __init__(self, rate: int, clock: IReactorTime) -> None:
         self._rate = rate
         self._clock = clock
-        self._begun = clock.seconds()
-        self._spent = 0
+        self._due = 0.0
 
     async def spend(self, size: int) -> None:
         """Return when *size* bytes more may be spent."""
-        self._spent += size
-        due = self._begun + self._spent / self._rate if self._rate else 0.0
+        now = self._clock.seconds()
+        if self._rate:
+            self._due = max(self._due, now - _CREDIT_SECONDS) + size / self._rate
         # Even when nothing is to be waited for, others get their turn.
-        await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
+        await deferLater(self._clock, max(self._due - now, 0.0))

@@ -34,8 +34,8 @@ class Step:
     :param targets: servers that are to hold a copy, and do not, or hold the
         manifest of what is the object elsewhere.
     :param told: servers that are to be told the metadata of the first source.
-    :param leaving: servers that hold a copy which belongs elsewhere, to be
-        dropped when all of *holders* are seen to have theirs.
+    :param leaving: servers that hold a copy which belongs elsewhere, and what
+        they told of it: to be dropped when all of *holders* are seen to have theirs.
     :param holders: the servers that should have it.
     """
 
@@ -44,7 +44,7 @@ class Step:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     told: tuple[str, ...]
-    leaving: tuple[str, ...]
+    leaving: tuple[tuple[str, BlobDigest], ...]
     holders: tuple[str, ...]
 
 
@@ -101,8 +101,8 @@ def plan(held: Mapping[str, Held], holders: Sequence[str], movable: Set[str]) ->
 
 
 def _differ(id: str, copies: Iterable[BlobDigest | None]) -> bool:
-    sizes = {copy.size for copy in copies if copy is not None}
-    return len(sizes) > 1 and ids.algorithm(id) is None
+    bodies = {(copy.size, copy.hash) for copy in copies if copy is not None}
+    return len(bodies) > 1 and ids.algorithm(id) is None
 
 
 def _step(
@@ -117,7 +117,11 @@ def _step(
     alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
     targets = tuple(name for name in holders if name not in alike)
     told = tuple(name for name in holders if versions.get(name, "") not in ("", first))
-    leaving = tuple(sorted(name for name in copies if name in movable and name not in holders))
+    leaving = tuple(
+        (name, copy)
+        for name, copy in sorted(copies.items())
+        if copy is not None and name in movable and name not in holders
+    )
     if not (targets or told or (leaving and holders)):
         return None
     sources = sorted(alike, key=lambda name: (versions[name] != first, _spread(id, name)))

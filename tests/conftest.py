@@ -11,6 +11,7 @@ from pytest_twisted import async_yield_fixture
 
 from sos.stores.local import LocalStore
 from tests.daemons import Place
+from tests.engines.swift import Swift
 
 
 def pytest_addoption(parser):
@@ -58,6 +59,17 @@ def place(tmp_path: Path):
     place = Place(tmp_path)
     yield place
     place.stop()
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory):
+    """A Swift, which is started once for all tests."""
+    swift = Swift(tmp_path_factory.mktemp("swift"))
+    try:
+        swift.start()
+        yield swift
+    finally:
+        swift.stop()
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from hashlib import sha1, sha256
 from itertools import count
 
 import pytest
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
-from sos.digest import BlobDigest, PartitionDigest, record_sum
+from sos.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
 from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IReplicaStore
@@ -338,7 +339,7 @@ class ManifestContract:
             assert (blob.info.size, blob.info.metadata) == (size, kept)
             assert await content(blob) == body
             assert sorted(await store.listing()) == sorted([id, "neighbour"])
-            digest = PartitionDigest().with_blob(size, record_sum(id, encode(kept)))
+            digest = PartitionDigest().with_blob(size, record_sum(id, encode(kept), b""))
             assert (await store.digests())[partition(id)] == digest
 
         await look()
@@ -373,9 +374,8 @@ class ManifestContract:
         await store.settle(id, lower := {MARK: "5000", "X-Name": "another"})
         first = min(lower, metadata, key=version)
         assert (await store.stat(id)).metadata == first
-        assert (await store.blob_digests(partition(id)))[id] == BlobDigest(
-            len(text), version(first)
-        )
+        told = (await store.blob_digests(partition(id)))[id]
+        assert (told.size, told.version) == (len(text), version(first))
 
 
 class ReplicaContract:
@@ -396,7 +396,7 @@ class ReplicaContract:
             info = await put(store, body, f"name{n}" if n % 3 else None, metadata)
             name = partition(info.id)
             expected[name] = expected.get(name, PartitionDigest()).with_blob(
-                n, record_sum(info.id, encode(metadata))
+                n, record_sum(info.id, encode(metadata), hash_of(info.id, body))
             )
             await put(store, body, info.id, {"X-Other": "ignored"})
         with pytest.raises(Conflict):
@@ -407,7 +407,9 @@ class ReplicaContract:
             assert len(told) == expected[name].count
             assert sum(each.size for each in told.values()) == expected[name].bytes
             for id, each in told.items():
-                assert each.version == version((await store.stat(id)).metadata)
+                metadata = (await store.stat(id)).metadata
+                body = await content(await store.read(id))
+                assert each == blob_digest(id, len(body), metadata, hash_of(id, body))
         assert await store.blob_digests(next(n for n in ("000", "001") if n not in expected)) == {}
 
     @pytest.mark.parametrize("size", [10, 100_000])
@@ -426,7 +428,8 @@ class ReplicaContract:
             blob = await store.read(f"name{n}")
             assert blob.info.metadata == first
             assert await content(blob) == body
-            digest = PartitionDigest().with_blob(size, record_sum(f"name{n}", encode(first)))
+            sum = record_sum(f"name{n}", encode(first), hash_of(f"name{n}", body))
+            digest = PartitionDigest().with_blob(size, sum)
             assert (await store.digests())[partition(f"name{n}")] == digest
         with pytest.raises(NotFound):
             await store.settle("missing", {})
@@ -456,6 +459,41 @@ class ReplicaContract:
         assert await content(await store.read(id)) == body
         assert await store.digests() == before
 
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_a_blob_is_dropped_only_if_it_is_what_is_known_of_it(self, store, size):
+        """Something else that has come in its place meanwhile stays."""
+        body = body_of(size)
+        await put(store, body, "name", {"X-A": "1"})
+        known = (await store.blob_digests(partition("name")))["name"]
+        token = await store.lease(60)
+        hash = hash_of("name", body_of(size, seed=1)).hex()
+        for other in (
+            evolve(known, size=size + 1),
+            evolve(known, version=version({})),
+            evolve(known, hash=hash),
+        ):
+            with pytest.raises(Conflict):
+                await store.drop("name", token, other)
+        assert await content(await store.read("name")) == body
+        await store.drop("name", token, known)
+        assert await store.listing() == []
+        await store.drop("name", token, known)
+
+    @ensureDeferred
+    async def test_a_manifest_is_dropped_but_not_the_object_that_took_its_place(self, store):
+        """The object can have come after the manifest was looked at."""
+        body = body_of(5000)
+        id, text, metadata = manifest_of(body, 1000)
+        await put(store, text, id, metadata)
+        known = (await store.blob_digests(partition(id)))[id]
+        assert known.hash == hash_of(id, text).hex()
+        await put(store, body, id)
+        token = await store.lease(60)
+        with pytest.raises(Conflict):
+            await store.drop(id, token, known)
+        assert await content(await store.read(id)) == body
+
     @ensureDeferred
     async def test_one_at_a_time_has_the_lease(self, store):
         """Until it is given back, or has ended."""
@@ -473,7 +511,13 @@ class ReplicaContract:
         assert other != token
         with pytest.raises(Conflict):
             await store.drop("name", token)
+        assert await store.lease(60, other) == other
+        with pytest.raises(Conflict):
+            await store.lease(60, token)
         await store.drop("name", other)
+        await store.release(other)
+        with pytest.raises(Conflict):
+            await store.lease(60, other)
 
     @pytest.mark.parametrize("size", [10, 100_000])
     @ensureDeferred

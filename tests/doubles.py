@@ -44,13 +44,13 @@ class FailingStore:
     async def settle(self, id, metadata):
         raise self.error
 
-    async def lease(self, seconds):
+    async def lease(self, seconds, token=None):
         raise self.error
 
     async def release(self, token):
         raise self.error
 
-    async def drop(self, id, token):
+    async def drop(self, id, token, known=None):
         raise self.error
 
     async def status(self):

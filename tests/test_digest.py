@@ -48,8 +48,10 @@ def test_a_partition_does_not_depend_on_the_order(blobs):
 
 def test_metadata_is_part_of_what_is_held():
     """The same body with other metadata makes another digest."""
-    assert record_sum("a", b"{}") != record_sum("a", b'{"X-A":"1"}')
-    assert record_sum("a", b"{}") != record_sum("b", b"{}")
+    assert record_sum("a", b"{}", b"1") != record_sum("a", b'{"X-A":"1"}', b"1")
+    assert record_sum("a", b"{}", b"1") != record_sum("b", b"{}", b"1")
+    assert record_sum("a", b"{}", b"1") != record_sum("a", b"{}", b"2")
+    assert record_sum("a" * 40, b"{}", b"1") == record_sum("a" * 40, b"{}", b"2")
 
 
 WHOLE = sha1(b"abc").hexdigest()

@@ -6,10 +6,12 @@ import click
 
 from sos import __version__
 from sos.cli.balance import balance
+from sos.cli.completion import completion
 from sos.cli.demo import demo
 from sos.cli.drain import drain
 from sos.cli.importing import import_
 from sos.cli.objects import get, stat
+from sos.cli.program import Program
 from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
@@ -19,7 +21,7 @@ from sos.cli.status import status
 from sos.cli.token import token
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("sos", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sos")
 def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
@@ -39,5 +41,6 @@ for command in (
     sign,
     import_,
     demo,
+    completion,
 ):
     main.add_command(command)

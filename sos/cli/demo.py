@@ -42,7 +42,8 @@ _STOP_SECONDS = 10.0
 def demo(file: Path | None, directory: Path | None, keep: bool) -> None:
     """Start servers, store FILE in them, fetch it back, replicate it.
 
-    Everything runs on this machine, on ports that are free.  Example:
+    Everything runs on this machine, on ports that are free. Ends with 1 when
+    something did not work.  Example:
 
         sos demo --keep holiday.jpg
     """

@@ -10,6 +10,8 @@ from attrs import evolve
 
 from sos import config
 from sos.cli.access import access_options
+from sos.cli.completion import FILE
+from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.replicate import (
     copies_option,
@@ -21,6 +23,7 @@ from sos.cli.replicate import (
 )
 from sos.cli.servers import configured, groups_of
 from sos.config import Config
+from sos.replication import Summary
 
 
 @click.command()
@@ -28,11 +31,13 @@ from sos.config import Config
 @verbose_option
 @copies_option
 @rate_option
+@json_option
 @click.option(
     "--config",
     "-c",
     "file",
     metavar="FILE",
+    type=FILE,
     help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
 )
 @access_options
@@ -57,18 +62,22 @@ def drain(
     group = _group_of(found, url)
     wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
 
-    async def drained(reactor: Any) -> tuple[bool, int]:
+    async def drained(reactor: Any) -> tuple[Summary, int]:
         groups = groups_of(only(found, group), reactor)
         summary = await one_pass(groups, wanted, reactor, verbose)
-        click.echo(summary)
+        if not as_json():
+            click.echo(summary)
         (server,) = (each.store for each in groups[group] if each.store.name == url)
-        return summary.ok, len(await server.listing(limit=1))
+        return summary, len(await server.listing(limit=1))
 
-    ok, left = run(drained)
+    summary, left = run(drained)
+    told = {**document_of(summary), "ok": summary.ok and not left, "empty": not left}
     if left:
+        if as_json():
+            tell(told, "")
         raise click.ClickException(f"{url} still holds blobs")
-    click.echo(f"{url} holds nothing any more")
-    sys.exit(0 if ok else 1)
+    tell(told, f"{url} holds nothing any more")
+    sys.exit(0 if summary.ok else 1)
 
 
 def _group_of(found: Config, url: str) -> str:

@@ -13,6 +13,7 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 
 from sos import ids, metadata
 from sos.cli import progress
+from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import explained, run
 from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
 from sos.stores.local import LocalStore
@@ -29,6 +30,10 @@ class _Outcome:
     there: int = 0
     failed: int = 0
 
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
     def __str__(self) -> str:
         return f"{self.taken} blobs taken over, {self.there} were there, {self.failed} not taken"
 
@@ -43,6 +48,7 @@ class _Outcome:
     type=click.Path(file_okay=False, path_type=Path),
     help="The store's directory; it is made if there is none.",
 )
+@json_option
 def import_(directory: Path, store: Path) -> None:
     """Store every file of DIRECTORY, with its metadata.
 
@@ -75,8 +81,8 @@ def import_(directory: Path, store: Path) -> None:
         return outcome
 
     outcome = run(work)
-    click.echo(outcome)
-    raise SystemExit(1 if outcome.failed else 0)
+    tell(document_of(outcome), outcome)
+    raise SystemExit(0 if outcome.ok else 1)
 
 
 def _bodies(directory: Path) -> Iterator[Path]:

@@ -17,7 +17,9 @@ import click
 from sos import ids
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
+from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
+from sos.cli.output import json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches
 from sos.stores.exchange import Credentials, Exchange
@@ -35,7 +37,9 @@ _download = download_option("Where the API server serves fetches.")
 
 @click.command()
 @click.argument("id", callback=converted(object_id))
-@click.option("--output", "-o", metavar="FILE", help="Write to FILE, not to standard output (-).")
+@click.option(
+    "--output", "-o", metavar="FILE", type=FILE, help="Write to FILE, not to standard output (-)."
+)
 @click.option(
     "--parallel",
     metavar="N",
@@ -58,6 +62,7 @@ def get(
     """Fetch the object ID.
 
     What arrives is checked against the id; FILE appears only when it is whole.
+    Ends with 1 when there is no such object, or it could not be had whole.
     Example:
 
         sos get cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 -o passwd
@@ -119,19 +124,28 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 
 @click.command()
 @click.argument("id", callback=converted(object_id))
+@json_option
 @_download
 @token_options
 @tls_options
 def stat(id: str, download_url: str, credentials: Credentials | None, tls: ClientTLS) -> None:
-    """Tell the size and the metadata of the object ID."""
+    """Tell the size and the metadata of the object ID.
+
+    Ends with 1 when there is no such object, or when that cannot be told. Example:
+
+        sos stat cd5bd649c4dc46b0bbdf8c94ee53c1198780e430
+    """
 
     async def describe(reactor: Any) -> None:
         exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
         info = await fetches(exchange, reactor).stat(id)
-        click.echo(f"id: {info.id}")
-        click.echo(f"size: {'unknown' if info.size is None else info.size}")
-        for name, value in sorted(info.metadata.items()):
-            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            click.echo(f"{name}: {shown}")
+        metadata = {
+            name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            for name, value in sorted(info.metadata.items())
+        }
+        lines = [f"id: {info.id}", f"size: {'unknown' if info.size is None else info.size}"]
+        lines += [f"{name}: {value}" for name, value in metadata.items()]
+        document = {"id": info.id, "size": info.size, "metadata": metadata}
+        tell(document, "\n".join(lines))
 
     run(describe)

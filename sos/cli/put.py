@@ -13,14 +13,17 @@ from click.core import ParameterSource
 from rich.progress import Progress
 from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
+from sos import config
 from sos import metadata as metadata_format
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
+from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
+from sos.cli.output import as_json, json_lines_option, tell_line
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches, upload_option
-from sos.cli.uploads import Uploader
+from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
@@ -42,8 +45,15 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     return metadata_format.from_headers(headers)
 
 
+def _timeout(text: str) -> float:
+    seconds = config.seconds(text)
+    if not seconds:
+        raise ValueError("0 is no time at all")
+    return seconds
+
+
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option(
     "--recursive",
     "-r",
@@ -68,6 +78,15 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     callback=converted(_metadata),
     help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
 )
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    default=f"{SECONDS:g}",
+    show_default=True,
+    callback=converted(_timeout),
+    help="Give a server up that does nothing for so long.",
+)
+@json_lines_option
 @upload_option("Where the API server takes uploads.")
 @download_option(
     "Where to ask what is there already. Not asked, unless it is given, when it is --to "
@@ -82,6 +101,7 @@ def put(
     recursive: bool,
     parallel: int,
     metadata: dict[str, str],
+    timeout: float,
     upload_url: str,
     download_url: str,
     credentials: Credentials | None,
@@ -109,7 +129,7 @@ def put(
             stored = fetches(Exchange(download_url, agent, reactor, credentials), reactor)
         threads = threads_of(reactor)
         exchange = Exchange(upload_url, agent, reactor, credentials)
-        uploader = Uploader(exchange, threads, metadata, stored)
+        uploader = Uploader(exchange, threads, metadata, stored, timeout)
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)
@@ -191,7 +211,9 @@ async def put_all(
 
 
 def _tell(id: str, name: str) -> None:
-    if sys.stdout.isatty():
+    if as_json():
+        tell_line({"id": id, "file": name})
+    elif sys.stdout.isatty():
         click.echo(f"{id}  {printable(name)}")
     else:
         click.echo(list_line(id, name), nl=False)

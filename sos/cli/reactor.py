@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -39,7 +37,7 @@ def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
 def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     """Run ``work(reactor)`` and return its result.
 
-    An error of ours, or of the system, becomes one line and exit status 1.
+    An error of ours becomes one line and exit status 1; one of the system is raised.
     """
     outcome: list[Any] = []
 
@@ -58,11 +56,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     if isinstance(result, Failure):
         if result.check(CancelledError):
             raise click.Abort
-        if result.check(BrokenPipeError):
-            # Who read our output has had enough of it; let Python not complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(1)
-        if result.check(SOSError, OSError):
+        if result.check(SOSError):
             assert result.value is not None
             raise click.ClickException(explained(result.value))
         result.raiseException()

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from sos import config
 from sos.cli import progress
+from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.servers import cluster_options, configured, groups_of
 from sos.config import Config
@@ -46,6 +47,7 @@ rate_option = click.option(
 @rate_option
 @click.option("--dry-run", "-n", is_flag=True, help="Only print what would be done.")
 @click.option("--group", metavar="NAME", help="Replicate in this group alone.")
+@json_option
 @cluster_options("Replicate among these, as one group.")
 def replicate(
     verbose: bool,
@@ -59,8 +61,9 @@ def replicate(
 ) -> None:
     """Bring every blob to the servers of its group that should hold it.
 
-    Only what differs is compared, only what is missing is copied, and a copy
-    that lies elsewhere is dropped when all that it belongs to have theirs. Ends
+    Only what differs is compared, only what is missing is copied, and nothing is
+    ever dropped: see sos balance. API servers keep as many copies as their own
+    --min-copies says, or that of sos.conf, and drop what is more. Ends
     with 1 when not every blob has its copies afterwards, or when a server could
     not say what it holds. Examples, the first for a cron job:
 
@@ -71,11 +74,11 @@ def replicate(
     found = configured(file, blob_server, access)
     if group is not None:
         found = only(found, group)
-    wanted = policy(found, min_copies, rate, dry_run=dry_run)
+    wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
     summary = run(
         lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
     )
-    click.echo(summary)
+    tell(document_of(summary), summary)
     sys.exit(0 if summary.ok else 1)
 
 
@@ -108,7 +111,7 @@ async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) 
 
         def note(text: str) -> None:
             if verbose:
-                click.echo(text)
+                click.echo(text, err=as_json())
 
         def warn(text: str) -> None:
             click.echo(text, err=True)

@@ -10,6 +10,7 @@ import click
 
 from sos import config
 from sos.cli import progress
+from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
@@ -32,6 +33,7 @@ from sos.stores.local.disk import MARKER
     callback=converted(config.size),
     help="Read no more in a second (64K, 8M).  [default: no limit]",
 )
+@json_option
 def scrub(store: Path, rate: int | None) -> None:
     """Read every blob of a store again, and set damaged ones aside.
 
@@ -65,5 +67,5 @@ def scrub(store: Path, rate: int | None) -> None:
             await opened.close()
 
     report = run(one_pass)
-    click.echo(report)
+    tell(document_of(report), report)
     raise SystemExit(0 if report.ok else 1)

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from sos import config, ids
 from sos.cli.access import access_options
+from sos.cli.completion import FILE
 from sos.cli.reactor import converted
 from sos.config import Config
 from sos.errors import ConfigError
@@ -62,6 +63,7 @@ def cluster_options(blob_server_help: str) -> Option:
             "-c",
             "file",
             metavar="FILE",
+            type=FILE,
             help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
         )(command)
         command = click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)

@@ -9,9 +9,10 @@ from typing import IO
 
 from sos import ids
 from sos.cli.files import Hashed, hashed, version_of
+from sos.cli.patience import Moved, patiently
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, NotFound, SOSError
-from sos.interfaces import IBlobStore
+from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import Metadata
 from sos.stores.exchange import Exchange, Upload
 from sos.stores.lane import RunInThread
@@ -19,6 +20,11 @@ from sos.transfer import transfer
 
 #: Is called with a number of bytes when they need no more work.
 Advance = Callable[[int], object]
+
+#: Seconds that a server may do nothing while it is given a file.
+SECONDS = 30.0
+# Seconds that it may take to say whether it has one; without an answer that is sent.
+_QUESTION_SECONDS = 5.0
 
 #: Questions without an answer, one after the other, after which none is asked.
 PATIENCE = 3
@@ -33,6 +39,7 @@ class Uploader:
     :param metadata: goes with each file.
     :param stored: what is there already, and need not be sent; None not to ask.
         What it cannot tell is sent.
+    :param seconds: after which a server that does nothing is given up.
     """
 
     def __init__(
@@ -41,11 +48,14 @@ class Uploader:
         run_in_thread: RunInThread,
         metadata: Metadata,
         stored: IBlobStore | None,
+        seconds: float = SECONDS,
     ) -> None:
         self._exchange = exchange
+        self._clock = exchange.clock
         self._run_in_thread = run_in_thread
         self._metadata = metadata
         self._stored = stored
+        self._seconds = seconds
         self._unanswered = 0
         # Which of them makes the server's ids, the first of its answers tells.
         self._algorithms = tuple(ids.ALGORITHMS)
@@ -79,7 +89,7 @@ class Uploader:
         for algorithm in self._algorithms:
             id = file_hash.ids[algorithm]
             try:
-                info = await self._stored.stat(id)
+                info = await self._asked(self._stored, id)
             except NotFound:
                 self._unanswered = 0
             except SOSError:
@@ -91,13 +101,17 @@ class Uploader:
                     return self._seen(id)
         return None
 
+    async def _asked(self, stored: IBlobStore, id: str) -> BlobInfo:
+        seconds = min(_QUESTION_SECONDS, self._seconds)
+        return await patiently(lambda moved: stored.stat(id), seconds, self._clock, stored.name)
+
     async def _send(self, path: str, file_hash: Hashed, advance: Advance) -> str:
         # An upload's metadata are headers of its request; this one is not kept.
         headers = {**self._metadata, "Repr-Digest": file_hash.repr_digest}
         upload = Upload(self._exchange, "/upload", None, headers, file_hash.size)
         with open(path, "rb") as file:
             try:
-                info = await transfer(_pieces(file, (), advance), upload)
+                info = await self._transferred(file, (), advance, upload)
             except SOSError as error:
                 if version_of(file.fileno()) != file_hash.version:
                     raise Mismatch("it was changed while it was uploaded") from error
@@ -108,8 +122,16 @@ class Uploader:
         """Store what can be read from *file*, once, and return its id."""
         digests = [BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS]
         upload = Upload(self._exchange, "/upload", None, self._metadata, _rest_of(file))
-        info = await transfer(_pieces(file, digests, advance), upload)
+        info = await self._transferred(file, digests, advance, upload)
         return self._checked(info.id, [digest.verified_id() for digest in digests])
+
+    async def _transferred(
+        self, file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, upload: Upload
+    ) -> BlobInfo:
+        async def work(moved: Moved) -> BlobInfo:
+            return await transfer(_pieces(file, digests, advance, moved), upload)
+
+        return await patiently(work, self._seconds, self._clock, self._exchange.url)
 
     def _checked(self, id: str, expected: list[str]) -> str:
         if id not in expected:
@@ -130,10 +152,12 @@ def _rest_of(file: IO[bytes]) -> int | None:
 
 
 async def _pieces(
-    file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance
+    file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, moved: Moved
 ) -> AsyncGenerator[bytes, None]:
     while piece := file.read(_READ_SIZE):
+        moved()  # for the time that it took to read is not the server's
         for digest in digests:
             digest.update(piece)
         yield piece
+        moved()
         advance(len(piece))

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, ensureDeferred
+from attrs import define, evolve, field
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sos import ids
-from sos.errors import Conflict, Mismatch, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
-from sos.interfaces import Blob, IReplicaStore
+from sos.digest import BlobDigest
+from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, Unavailable
+from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
 from sos.pace import Pace
 from sos.plan import Step
 from sos.replication.leases import Leases
 from sos.replication.summary import Report, Summary
+from sos.replication.together import within
 from sos.transfer import copy
 
 #: Seconds after which what failed is tried again.
@@ -69,8 +70,8 @@ class Executor:
             for name in step.told:
                 sound = await self._settle(step, name) and sound
         if sound:
-            for name in step.leaving:
-                await self._drop(step, name)
+            for name, known in step.leaving:
+                await self._drop(step, name, known)
         self.report.progress(self.summary)
 
     # Copies.
@@ -92,22 +93,20 @@ class Executor:
 
     async def _copied(self, step: Step, source: str, target: str) -> bool:
         """Copy from one *source*, and tell whether that was possible."""
-        at_fault = source
+        size = step.size or 0
+        # Before the body is opened, for who sends it does not wait for long.
+        await self._spend(size)
+        turn = _Turn()
         try:
-            blob = await self._read(step.id, source)
-            at_fault = target
-            size = blob.info.size or 0
+            blob = turn.watch(await self._within(0, self.stores[source].read(step.id)))
+            size = blob.info.size or size
             await self._within(size, copy(blob, self.stores[target]))
-        except (NotFound, Mismatch) as error:
-            # A store that finds its copy damaged has set it aside.
-            self._warn(step, f"from {source} to {target}", error)
-            return False
         except SOSError as error:
             self._warn(step, f"from {source} to {target}", error)
             if isinstance(error, (NoSpace, ReadOnly)):
                 self._full.add(target)
             elif isinstance(error, Unavailable):
-                self._failures[at_fault] += 1
+                self._failures[source if turn.of_source else target] += 1
             return False
         self._failures[source] = self._failures[target] = 0
         self.summary.copied += 1
@@ -115,16 +114,9 @@ class Executor:
         self.report.note(f"{step.id} copied from {source} to {target}")
         return True
 
-    async def _read(self, id: str, name: str) -> Blob:
-        """Open a blob, when its size may be spent."""
-        blob = await self._within(0, self.stores[name].read(id))
+    async def _spend(self, size: int) -> None:
         if self.pace is not None:
-            try:
-                await self.pace.spend(max(blob.info.size or 0, _LEAST))
-            except BaseException:
-                await _close(blob)
-                raise
-        return blob
+            await self.pace.spend(max(size, _LEAST))
 
     # Metadata.
 
@@ -143,7 +135,9 @@ class Executor:
 
     # Copies that belong elsewhere.
 
-    async def _drop(self, step: Step, name: str) -> None:
+    async def _drop(self, step: Step, name: str, known: BlobDigest) -> None:
+        # All that is read to confirm it; not under the lease, which would end.
+        await self._spend(known.size * (len(step.holders) + 1))
         try:
             tokens = await self.leases.tokens()
         except SOSError as error:
@@ -155,7 +149,7 @@ class Executor:
             if name not in tokens:
                 raise Conflict(f"{name} gives no lease")
             await self._confirm(step, name)
-            await self._within(0, self.stores[name].drop(step.id, tokens[name]))
+            await self._within(0, self.stores[name].drop(step.id, tokens[name], known))
         except SOSError as error:
             self._warn(step, f"stays on {name}", error)
             self.summary.failed += 1
@@ -177,22 +171,49 @@ class Executor:
 
     async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
         """Return whether *name* holds a manifest, and the hash of what it gives to read."""
-        blob = await self._read(id, name)
+        blob = await self._within(0, self.stores[name].read(id))
         hash = await self._within(blob.info.size or 0, _hash(blob))
         return MARK in blob.info.metadata, hash
 
-    def _within(self, size: int, work: Any) -> Awaitable[Any]:
+    def _within(self, size: int, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """Return *work*, which fails when it takes too long for *size* bytes."""
-        seconds = _STEP_SECONDS + size / _STEP_RATE
-        deferred: Deferred[Any] = ensureDeferred(work)
-
-        def late(result: Any, timeout: float) -> Any:
-            raise Unavailable(f"nothing came of it in {timeout:.0f} s")
-
-        return deferred.addTimeout(seconds, self.clock, late)
+        return within(_STEP_SECONDS + size / _STEP_RATE, work, self.clock)
 
     def _warn(self, step: Step, what: str, error: SOSError) -> None:
         self.report.warn(f"{step.id} {what}: {error}")
+
+
+@define
+class _Turn:
+    """Whose turn it is when something fails, that of the source or of the target."""
+
+    of_source: bool = True
+
+    def watch(self, blob: Blob) -> Blob:
+        """Return *blob*, which the source has given, with a body that keeps this up to date."""
+        self.of_source = False
+        if isinstance(blob.body, bytes):
+            return blob
+        return evolve(blob, body=_Watched(blob.body, self))
+
+
+@define
+class _Watched:
+    """The pieces of *body*."""
+
+    body: Pieces
+    turn: _Turn
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        self.turn.of_source = True
+        async for piece in self.body:
+            self.turn.of_source = False
+            yield piece
+            self.turn.of_source = True
+        self.turn.of_source = False
+
+    async def aclose(self) -> None:
+        await self.body.aclose()
 
 
 async def _hash(blob: Blob) -> bytes:
@@ -203,8 +224,3 @@ async def _hash(blob: Blob) -> bytes:
         async for piece in blob.body:
             found.update(piece)
     return found.digest()
-
-
-async def _close(blob: Blob) -> None:
-    if not isinstance(blob.body, bytes):
-        await blob.body.aclose()

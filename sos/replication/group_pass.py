@@ -19,8 +19,13 @@ from sos.replication.leases import Leases
 from sos.replication.memory import Memory
 from sos.replication.steps import Steps, described
 from sos.replication.summary import Report, Summary
-from sos.replication.together import together
+from sos.replication.together import together, within
 
+# Seconds that a server has to tell what it holds; one of the original system
+# lists everything.
+_STOCK_SECONDS = 600.0
+# Seconds that it has to tell what it holds of one partition.
+_LISTING_SECONDS = 120.0
 # Partitions that are compared at once.
 _COMPARING = 4
 
@@ -32,12 +37,15 @@ class Policy:
     :param min_copies: servers of a group that should hold each of its blobs,
         :data:`sos.plan.ALL` for every one that can be written to.
     :param rate: bytes a second that copies may take, 0 for as many as can be.
+    :param moves: whether copies that belong elsewhere are dropped there, once
+        they are where they belong; else copies are only added.
     :param drained: names of servers that are to hold nothing any more.
     :param dry_run: only tell what would be done.
     """
 
     min_copies: int
     rate: int = 0
+    moves: bool = True
     drained: frozenset[str] = frozenset()
     dry_run: bool = False
 
@@ -104,7 +112,8 @@ class GroupPass:
     async def _take_stock(self, member: Member) -> None:
         name = member.store.name
         try:
-            self._inventories[name] = await inventory.take(member.store)
+            taking = inventory.take(member.store)
+            self._inventories[name] = await within(_STOCK_SECONDS, taking, self.clock)
         except SOSError as error:
             self._away(name, error)
         else:
@@ -121,7 +130,8 @@ class GroupPass:
         """Decide who can be a holder, and who may drop what belongs elsewhere.
 
         In place of a server that is away its copies are made elsewhere when it
-        has been away for long; nothing is dropped while one is.
+        has been away for long; nothing is dropped while one is, or while there
+        are fewer servers than there should be copies.
         """
         now = self.clock.seconds()
         self._weights = {
@@ -135,7 +145,8 @@ class GroupPass:
             )
         }
         self._movable = frozenset()
-        if len(self._inventories) == len(self.members):
+        enough = self.policy.min_copies == ALL or len(self._weights) >= self.policy.min_copies
+        if self.policy.moves and enough and len(self._inventories) == len(self.members):
             dropping = {name for name, each in self._inventories.items() if each.drops}
             self._movable = frozenset(dropping & (self._weights.keys() | self.policy.drained))
 
@@ -153,7 +164,7 @@ class GroupPass:
         for partition in set().union(*(each.digests for each in self._inventories.values())):
             wanted = self._holders(partition)
             digests = self._digests(partition)
-            known = (digests, wanted)
+            known = (digests, wanted, self._movable)
             count = max(self._inventories[name].count(partition) for name in digests)
             if in_sync(digests, wanted, self._movable) or self.memory.is_settled(
                 self.group, partition, known, self.clock.seconds()
@@ -194,7 +205,7 @@ class GroupPass:
         async def ask(name: str) -> None:
             each = self._inventories[name]
             try:
-                held[name] = await each.held(partition)
+                held[name] = await within(_LISTING_SECONDS, each.held(partition), self.clock)
             except SOSError as error:
                 if name in self._inventories:
                     self._away(name, error)
@@ -215,7 +226,7 @@ class GroupPass:
                 self._inventories[name].count(partition) == len(held[name]) for name in before
             )
             if counted and not found.disputed:
-                known = (digests, wanted)
+                known = (digests, wanted, self._movable)
                 self.memory.settle(self.group, partition, known, self.clock.seconds())
         for step in found.steps:
             self.summary.planned += len(step.targets)

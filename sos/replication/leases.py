@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from twisted.internet.defer import DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from sos.errors import NotFound, SOSError
 from sos.interfaces import IReplicaStore
+from sos.replication.together import together, within
 
 #: Seconds for which a lease is asked for.  That of a process which was killed
 #: keeps others waiting for so long.
 SECONDS = 120
-# Seconds after which another is asked for, so that there is time to use it.
-_FRESH_SECONDS = 60.0
+# Seconds after which it is made to last longer, while there is a pass.
+_BEAT_SECONDS = 40.0
+# Seconds that a server has to give or prolong one, and to take it back.
+_GRANT_SECONDS = 30.0
+_RELEASE_SECONDS = 2.0
 
 
 class Leases:
@@ -26,16 +30,18 @@ class Leases:
     one pass alone drops, while it has the lease of every server.  A server of
     the original system grants none, and drops nothing either.
 
-    A lease that could not be had once is not asked for again.
+    A lease that could not be had, or that could not be made to last, is not
+    asked for again.
     """
 
     def __init__(self, stores: Mapping[str, IReplicaStore], clock: IReactorTime) -> None:
         self._stores = stores
         self._clock = clock
         self._lock = DeferredLock()
-        self._tokens: dict[str, str] = {}
-        self._since: float | None = None
+        self._tokens: dict[str, str] | None = None
         self._failure: SOSError | None = None
+        self._beat: IDelayedCall | None = None
+        self._prolonging: Deferred[None] | None = None
 
     async def tokens(self) -> Mapping[str, str]:
         """Return the leases, by the names of the servers.
@@ -45,26 +51,50 @@ class Leases:
         async with self._lock:
             if self._failure is not None:
                 raise self._failure
-            if self._since is None or self._clock.seconds() - self._since > _FRESH_SECONDS:
+            if self._tokens is None:
                 await self._acquire()
+            assert self._tokens is not None
             return self._tokens
 
     async def _acquire(self) -> None:
-        await self.release()
-        self._since = self._clock.seconds()
+        self._tokens = {}
         try:
             # In one order, so that of two passes one gets all of them.
             for name in sorted(self._stores):
                 with suppress(NotFound):
-                    self._tokens[name] = await self._stores[name].lease(SECONDS)
+                    granted = self._stores[name].lease(SECONDS)
+                    self._tokens[name] = await within(_GRANT_SECONDS, granted, self._clock)
         except SOSError as error:
             self._failure = error
             await self.release()
             raise
+        self._beat = self._clock.callLater(_BEAT_SECONDS, self._prolong)
+
+    def _prolong(self) -> None:
+        self._prolonging = ensureDeferred(self._prolong_all())
+        self._beat = self._clock.callLater(_BEAT_SECONDS, self._prolong)
+
+    async def _prolong_all(self) -> None:
+        try:
+            await together(
+                within(_GRANT_SECONDS, self._stores[name].lease(SECONDS, token), self._clock)
+                for name, token in (self._tokens or {}).items()
+            )
+        except SOSError as error:
+            self._failure = error
+        except CancelledError:
+            pass
 
     async def release(self) -> None:
         """Give back what there is; it would expire, but others may be waiting."""
-        tokens, self._tokens, self._since = self._tokens, {}, None
-        for name, token in tokens.items():
-            with suppress(SOSError):  # then it expires
-                await self._stores[name].release(token)
+        tokens, self._tokens = self._tokens or {}, None
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+        if self._prolonging is not None:
+            self._prolonging.cancel()
+        await together(self._give_back(name, token) for name, token in tokens.items())
+
+    async def _give_back(self, name: str, token: str) -> None:
+        with suppress(SOSError):  # then it expires
+            await within(_RELEASE_SECONDS, self._stores[name].release(token), self._clock)

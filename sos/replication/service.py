@@ -44,6 +44,8 @@ class ReplicationService(RepeatingService):
     :param hints: where it is told what it should look at first.
     :param now: tells the time in seconds since the epoch.
     :ivar last: the last pass that has ended, if one has.
+    :ivar passes: how many have ended, by how: ``ok``, ``incomplete``, ``failed``.
+    :ivar made: what all of them have done together.
     :ivar running_since: when the pass that is under way was begun, if one is.
     """
 
@@ -61,9 +63,17 @@ class ReplicationService(RepeatingService):
         self._memory = Memory(hints, AWAY_SECONDS)
         self.last: Pass | None = None
         self.running_since: float | None = None
+        self.passes = {"ok": 0, "incomplete": 0, "failed": 0}
+        self.made = {"copied": 0, "bytes": 0, "failed": 0, "moved": 0}
+        self._well_at = clock.seconds()
         self._policy = policy
         self._interval = interval
         self._now = now
+
+    @property
+    def lag(self) -> float:
+        """Seconds since a pass saw every blob with all its copies, or since there are passes."""
+        return self.clock.seconds() - self._well_at
 
     def delay(self) -> float:
         return self._interval * random.uniform(0.8, 1.2)
@@ -77,12 +87,21 @@ class ReplicationService(RepeatingService):
         except Exception as error:
             seconds = self.clock.seconds() - begun
             self.last = Pass(started_at, seconds, error=str(error) or type(error).__name__)
+            self.passes["failed"] += 1
             raise
         finally:
             self.running_since = None
         self.last = Pass(started_at, self.clock.seconds() - begun, summary)
+        self._count(summary)
         if not summary.idle:
             _log.info("replication: {summary}", summary=summary)
+
+    def _count(self, summary: Summary) -> None:
+        self.passes["ok" if summary.ok else "incomplete"] += 1
+        for name in self.made:
+            self.made[name] += getattr(summary, name)
+        if summary.ok:
+            self._well_at = self.clock.seconds()
 
 
 def _note(text: str) -> None:

@@ -55,5 +55,5 @@ def described(step: Step) -> Iterator[str]:
         yield f"copy {step.id} from {step.sources[0]} to {target}"
     for name in step.told:
         yield f"tell {name} the metadata of {step.id} on {step.sources[0]}"
-    for name in step.leaving:
+    for name, _ in step.leaving:
         yield f"drop {step.id} from {name}, when it is on {', '.join(step.holders)}"

@@ -19,7 +19,7 @@ class Summary:
     :param settled: copies that were told other metadata.
     :param moved: copies dropped, for they belonged elsewhere.
     :param staying: copies that belong elsewhere and could not be dropped yet,
-        for another pass, or one that was killed, has the lease.
+        for not every server has given a lease: another pass has it, mostly.
     :param failed: steps that could not be carried out.
     :param short: blobs that would want more servers than can be written to.
     :param disputed: opaque names under which servers hold different bytes.
@@ -59,7 +59,7 @@ class Summary:
         if self.moved:
             text += f"; {self.moved} moved to where they belong"
         if self.staying:
-            text += f"; {self.staying} stay where they do not belong until a lease is free"
+            text += f"; {self.staying} stay for now where they do not belong"
         if self.settled:
             text += f"; {self.settled} told other metadata"
         if self.short:

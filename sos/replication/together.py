@@ -1,11 +1,13 @@
-"""Several coroutines at once."""
+"""Several coroutines at once, and one for a limited time."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
+
+from sos.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -19,3 +21,13 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for each in begun:
             each.cancel()
         error.subFailure.raiseException()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T], clock: Any) -> T:
+    """Return the result of *work*, or end it and raise Unavailable after so many *seconds*."""
+    deferred: Deferred[T] = ensureDeferred(work)
+
+    def late(result: Any, timeout: float) -> NoReturn:
+        raise Unavailable(f"nothing came of it in {timeout:.0f} s")
+
+    return await deferred.addTimeout(seconds, clock, late)

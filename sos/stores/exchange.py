@@ -49,6 +49,7 @@ from sos.wire.client import (
     StreamedBody,
     cause,
 )
+from sos.wire.request_ids import CURRENT
 
 #: An answer: an IResponse.
 Response = Any
@@ -117,9 +118,15 @@ class Exchange:
                 raise Unavailable(f"{self.url} sent another part than was asked for: {told!r:.80}")
         return response
 
-    async def document(self, method: str, path: str, most: int | None = _MOST_OF_A_DOCUMENT) -> Any:
+    async def document(
+        self,
+        method: str,
+        path: str,
+        most: int | None = _MOST_OF_A_DOCUMENT,
+        fields: Metadata = EMPTY,
+    ) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
-        response = await self._ask(method, path)
+        response = await self._ask(method, path, fields)
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:
@@ -183,6 +190,9 @@ class Exchange:
             sign = self._signed(method, path, headers, body)
         for each in headers:
             head += b"%s: %s\r\n" % each
+        asked_for = CURRENT.get()
+        if asked_for is not None:
+            head += b"X-Request-Id: %s\r\n" % asked_for
         call = Call(head, body, method == "HEAD", sign)
         if seconds is not None:
             call.hurry(seconds, self._deadlines)

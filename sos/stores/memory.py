@@ -11,7 +11,14 @@ from zope.interface import implementer
 
 from sos import ids
 from sos import lease as leases
-from sos.digest import BlobDigest, PartitionDigest, body_digest, record_sum
+from sos.digest import (
+    BlobDigest,
+    PartitionDigest,
+    blob_digest,
+    body_digest,
+    check_held,
+    record_sum,
+)
 from sos.errors import Conflict, NotFound
 from sos.interfaces import (
     SMALL_BODY,
@@ -31,6 +38,9 @@ class _Stored:
     info: BlobInfo
     body: bytes
     hash: bytes
+
+    def digest(self) -> BlobDigest:
+        return blob_digest(self.info.id, len(self.body), self.info.metadata, self.hash)
 
 
 @implementer(IEngineStore)
@@ -87,13 +97,13 @@ class MemoryStore:
         found: dict[str, PartitionDigest] = {}
         for id, stored in self.blobs.items():
             before = found.get(ids.partition(id), PartitionDigest())
-            sum = record_sum(id, encode(stored.info.metadata))
+            sum = record_sum(id, encode(stored.info.metadata), stored.hash)
             found[ids.partition(id)] = before.with_blob(len(stored.body), sum)
         return found
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         return {
-            id: BlobDigest(len(stored.body), version(stored.info.metadata))
+            id: stored.digest()
             for id, stored in self.blobs.items()
             if ids.partition(id) == partition
         }
@@ -105,17 +115,20 @@ class MemoryStore:
         if version(metadata) < version(stored.info.metadata):
             self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))
 
-    async def lease(self, seconds: float) -> str:
-        self._lease = leases.grant(self._lease, seconds, self.now())
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        self._lease = leases.grant(self._lease, seconds, self.now(), token)
         return self._lease.token
 
     async def release(self, token: str) -> None:
         if self._lease is not None and self._lease.token == token:
             self._lease = None
 
-    async def drop(self, id: str, token: str) -> None:
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
         leases.check(self._lease, token, self.now())
-        self.blobs.pop(id, None)
+        stored = self.blobs.get(id)
+        if stored is not None:
+            check_held(id, stored.digest(), known)
+            del self.blobs[id]
 
     async def status(self) -> StoreStatus:
         size = sum(len(stored.body) for stored in self.blobs.values())

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from urllib.parse import urlencode
 
+import attrs
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
@@ -46,6 +47,7 @@ _MOST_OF_DIGESTS = 1024 * 1024
 _MOST_OF_PARTITION = 64 * 1024 * 1024
 
 _VERSION = re.compile("[01][0-9a-f]{64}")
+_HASH = re.compile("[0-9a-f]{0,64}")
 _TOKEN = re.compile("[0-9A-Za-z]{1,100}")
 
 
@@ -165,18 +167,17 @@ class RemoteStore:
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         found = await self._exchange.document("GET", f"/digests/{partition}", _MOST_OF_PARTITION)
         try:
-            return {
-                _in(partition, id): _blob_digest(size, version)
-                for id, (size, version) in found.items()
-            }
+            return {_in(partition, id): _blob_digest(*told) for id, told in found.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         await self._done(self._exchange.send("PATCH", self._path + id, metadata, b""))
 
-    async def lease(self, seconds: float) -> str:
-        found = await self._exchange.document("POST", f"/lease?seconds={int(seconds)}")
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        fields = EMPTY if token is None else {LEASE: token}
+        path = f"/lease?seconds={int(seconds)}"
+        found = await self._exchange.document("POST", path, fields=fields)
         try:
             if _TOKEN.fullmatch(found["lease"]):
                 return str(found["lease"])
@@ -187,8 +188,9 @@ class RemoteStore:
     async def release(self, token: str) -> None:
         await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
 
-    async def drop(self, id: str, token: str) -> None:
-        await self._done(self._exchange.send("DELETE", self._path + id, {LEASE: token}))
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        query = "" if known is None else "?" + urlencode(attrs.asdict(known))
+        await self._done(self._exchange.send("DELETE", self._path + id + query, {LEASE: token}))
 
     async def _done(self, sent: Deferred[Response]) -> None:
         """Wait until what was sent is answered with a 200."""
@@ -229,10 +231,11 @@ def _in(partition: str, id: str) -> str:
     return id
 
 
-def _blob_digest(size: int, version: str) -> BlobDigest:
-    if type(size) is not int or size < 0 or not _VERSION.fullmatch(version):
-        raise ValueError(f"{size!r:.80} and {version!r:.80}")
-    return BlobDigest(size, version)
+def _blob_digest(size: int, version: str, hash: str = "") -> BlobDigest:
+    known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
+    if type(size) is not int or size < 0 or not known:
+        raise ValueError(f"{size!r:.80}, {version!r:.80} and {hash!r:.80}")
+    return BlobDigest(size, version, hash)
 
 
 class _Part:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -130,11 +130,19 @@ class ReplicatedStore:
         without: Sequence[Peer] = (),
     ) -> Found[T]:
         known = self._peer(self._locations.known(id), without)
-        groups = self._members.readers(id, known, without)
         hint = partial(self._told, id, without)
-        search = Search(groups, ask, hint, discard, self._patience, self._deadlines)
+
+        def look() -> Deferred[Found[T]]:
+            groups = self._members.readers(id, known, without)
+            return Search(groups, ask, hint, discard, self._patience, self._deadlines).run(id)
+
         try:
-            found = await search.run(id)
+            try:
+                found = await look()
+            except NotFound:
+                # While one was asked after the other it may have been moved, from
+                # one that was asked late to one that was asked early.
+                found = await look()
         except NotFound:
             if not without:
                 self._locations.forget(id)

@@ -64,6 +64,17 @@ def blob_guard(options: DaemonOptions) -> Guard | None:
     return SignedRequests(Verifier(keys_in(path), time.time), (ALIVE,), time.monotonic)
 
 
+def blob_admin_guard(options: DaemonOptions, endpoint: str) -> Guard | None:
+    """Return what those have to pass who look after a blob server, at *endpoint*.
+
+    On this machine they need nothing, elsewhere the secret.
+    """
+    path = options["secret-file"]
+    if path is None or options["reach"][endpoint] != OTHERS:
+        return None
+    return SignedRequests(Verifier(keys_in(path), time.time), PROBES, time.monotonic)
+
+
 class ClientGuards:
     """What clients of an API server have to pass, by what they ask for; None for nothing.
 

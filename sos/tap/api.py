@@ -10,7 +10,14 @@ from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.python.usage import UsageError
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteHostnames,
+    CompleteList,
+    Completions,
+    UsageError,
+)
 
 from sos import __version__, config, ids
 from sos.cache_address import cache_address
@@ -23,14 +30,16 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tap import admission, cluster, local, stores, tls
+from sos.tally import Tally
+from sos.tap import access, admission, cluster, local, stores, tls
+from sos.tap.admin import AdminOptions
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
-from sos.tap.options import DaemonOptions, parameter
+from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, listening_beside, tcp
+from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer
@@ -67,9 +76,6 @@ _NO_SERVERS = (
     "everything here by --store DIR"
 )
 
-# Nobody is asked who they are.
-_ADMIN_HOST = "127.0.0.1"
-
 # The settings that /status tells.
 _STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size")
 _CLUSTER_SETTINGS: tuple[str, ...] = (
@@ -86,7 +92,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
 _FILES = 8
 
 
-class Options(DaemonOptions):
+class Options(AdminOptions):
     """What ``twistd sos-api --help`` shows."""
 
     program = "sos-api"
@@ -107,7 +113,7 @@ class Options(DaemonOptions):
             "admin-port",
             None,
             None,
-            "Port of 127.0.0.1 for /status, 0 for none. [default: 9993]",
+            "Port of 127.0.0.1 for /status and /metrics, 0 for none. [default: 9993]",
             config.port,
         ),
         parameter(
@@ -146,13 +152,22 @@ class Options(DaemonOptions):
             "Share the places of blobs by memcached://host:port or redis://host:port/database.",
             cache_address,
         ),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         admission.SECRET_FILE,
         admission.TOKEN_FILE,
         *tls.SERVER_TLS,
         *tls.CLIENT_TLS,
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "api-host": CompleteHostnames(),
+            "config": CompleteFiles(),
+            "hash": CompleteList(ids.ALGORITHMS),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
@@ -164,7 +179,6 @@ class Options(DaemonOptions):
         super().__init__()
         self["listen-upload"] = []
         self["listen-download"] = []
-        self["listen-admin"] = []
 
     def opt_listen_upload(self, endpoint: str) -> None:
         """Twisted endpoint for uploads instead of --upload-port; repeatable."""
@@ -175,11 +189,6 @@ class Options(DaemonOptions):
         """Twisted endpoint for fetches instead of --download-port; repeatable."""
         check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
-
-    def opt_listen_admin(self, endpoint: str) -> None:
-        """Twisted endpoint for /status instead of --admin-port; repeatable."""
-        check_endpoint("--listen-admin", endpoint)
-        self["listen-admin"].append(endpoint)
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
@@ -202,6 +211,10 @@ class Options(DaemonOptions):
         for name, default in DEFAULTS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
+        # What an upload has waited for must not be taken for too much later.
+        self["min-copies"] = max(self["min-copies"], self["write-copies"])
+        if self["store"] is None:
+            cluster.check_copies(found, self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
         for name in ("access-log", "config"):
             if self[name] is not None:
@@ -216,17 +229,10 @@ class Options(DaemonOptions):
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
-        self["admins"] = self["listen-admin"]
-        if not self["admins"] and self["admin-port"]:
-            self["admins"] = [tcp(_ADMIN_HOST, self["admin-port"])]
+        self.settle_admins()
         endpoints = [*self["uploads"], *self["downloads"], *self["admins"]]
         self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
         tls.check_server_tls(self, endpoints)
-
-    def remedy(self, endpoint: str) -> str:
-        if endpoint in self["admins"]:
-            return " This is for /status: --admin-port names another port, or 0 for none."
-        return super().remedy(endpoint)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -246,7 +252,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
         *(_describe(options) if options["store"] is None else stores.describe(options)),
     ]
-    Announcement(f"SOS API server {__version__}", lines).setServiceParent(whole)
+    complete(whole, f"SOS API server {__version__}", lines, options, reactor)
     return whole
 
 
@@ -269,23 +275,25 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
     settings.update({name: options[name] for name in told})
-    overview = Overview(part, settings, worker, reactor)
+    tally = Tally()
+    overview = Overview(part, settings, worker, reactor, tally)
     guards = admission.ClientGuards(options)
     endpoint = worker.endpoint if worker else serverFromString
     context = tls.server_tls_of(options)
+    note = access.add_log(whole, options, reactor)
     listening(
         [
             (UploadServer(store, options["max-size"]).app, guards.uploads, options["uploads"]),
             (DownloadServer(store).app, guards.fetches, options["downloads"]),
         ],
-        options["access-log"],
-        bool(options["verbose"]),
         _FILES,
+        tally,
+        note,
         reactor,
         tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
-    face = AdminServer(store, overview.document)
+    face = AdminServer(store, overview.document, overview.metrics)
     listening_beside(
         face.app, options["admins"], options, reactor, beside, guards.admin
     ).setServiceParent(whole)
@@ -349,6 +357,7 @@ class _ClusterService(MultiService):
         found = cluster.load(self._options["config"], self._options["blob-server"])
         if not found.groups:
             raise ConfigError("it lists no servers")
+        cluster.check_copies(found, self._options["write-copies"])
         groups = self._groups(found)
         self._members.configure(groups)
         if self._replication is not None:

@@ -7,16 +7,32 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
-from twisted.python.usage import UsageError
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteHostnames,
+    Completions,
+    UsageError,
+)
 
 from sos import __version__, config
-from sos.tap import admission, local, stores, tls
-from sos.tap.options import DaemonOptions, parameter
+from sos.tally import Tally
+from sos.tap import access, admission, local, stores, tls
+from sos.tap.admin import AdminOptions
+from sos.tap.options import parameter
 from sos.tap.overview import Overview
-from sos.tap.reach import OTHERS, reach
-from sos.tap.services import Announcement, Daemon, check_endpoint, listening, tcp
+from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
+from sos.tap.services import (
+    Daemon,
+    check_endpoint,
+    complete,
+    listening,
+    listening_beside,
+    tcp,
+)
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
+from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
 
 _UNGUARDED = (
@@ -29,7 +45,7 @@ _UNGUARDED = (
 _FILES = 2
 
 
-class Options(DaemonOptions):
+class Options(AdminOptions):
     """What ``twistd sos-blob --help`` shows."""
 
     program = "sos-blob"
@@ -39,13 +55,27 @@ class Options(DaemonOptions):
     optParameters = [
         parameter("port", "p", 3001, "Port to listen on.", config.port),
         parameter("host", None, "127.0.0.1", "Address to listen on."),
+        parameter(
+            "admin-port",
+            None,
+            0,
+            "Port of 127.0.0.1 for /status and /metrics, 0 for none.",
+            config.port,
+        ),
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
-        parameter("access-log", None, None, "Write each request to this file."),
+        *access.PARAMETERS,
         admission.SECRET_FILE,
         *tls.SERVER_TLS,
         *local.PARAMETERS,
     ]
+    compData = Completions(
+        optActions={
+            "access-log": CompleteFiles(),
+            "host": CompleteHostnames(),
+            "store": CompleteDirs(descr="directory of the blobs"),
+        }
+    )
     optFlags = [
         ["verbose", "v", "Write each request to the log."],
         ["no-auth", None, "Serve whoever can connect, from other machines as well."],
@@ -66,12 +96,14 @@ class Options(DaemonOptions):
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
+        self.settle_admins()
         admission.check_secret(self)
-        tls.check_server_tls(self, self["endpoints"])
+        endpoints = [*self["endpoints"], *self["admins"]]
+        tls.check_server_tls(self, endpoints)
         if self["no-auth"] and self["secret-file"] is not None:
             raise UsageError("--no-auth and --secret-file exclude each other")
         guarded = self["no-auth"] or self["secret-file"] or self["tls-client-ca"]
-        self["reach"] = {endpoint: reach(endpoint) for endpoint in self["endpoints"]}
+        self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
         if not guarded and OTHERS in self["reach"].values():
             raise UsageError(_UNGUARDED)
 
@@ -83,11 +115,17 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     whole: MultiService
     if options["workers"] > 1:
         claim = stores.claim(options, reactor)
-        whole = supervised(__name__, options, options["endpoints"], claim, reactor)
+        whole = supervised(
+            __name__, options, [*options["endpoints"], *options["admins"]], claim, reactor
+        )
     else:
         whole = serve(options, None, reactor)
-    lines = [f"listens on {' '.join(options['endpoints'])}", *stores.describe(options)]
-    Announcement(f"SOS blob server {__version__}", lines).setServiceParent(whole)
+    lines = [
+        f"listens on {' '.join(options['endpoints'])}",
+        *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
+        *stores.describe(options),
+    ]
+    complete(whole, f"SOS blob server {__version__}", lines, options, reactor)
     return whole
 
 
@@ -96,7 +134,8 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     whole = Daemon()
     store, part = stores.add_store(whole, options, reactor, worker=worker)
     settings = {"max-size": options["max-size"]}
-    overview = Overview(part, settings, worker, reactor)
+    tally = Tally()
+    overview = Overview(part, settings, worker, reactor, tally)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()
@@ -104,12 +143,24 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
 
     face = BlobServer(store, options["max-size"], status)
     endpoint = worker.endpoint if worker else serverFromString
+    context = tls.server_tls_of(options)
+    guard = admission.blob_guard(options)
+    note = access.add_log(whole, options, reactor)
     listening(
-        [(face.app, admission.blob_guard(options), options["endpoints"])],
-        options["access-log"],
-        bool(options["verbose"]),
+        [(face.app, guard, options["endpoints"])],
         _FILES,
+        tally,
+        note,
         reactor,
-        tls.secured(endpoint, options, tls.server_tls_of(options)),
+        tls.secured(endpoint, options, context),
+    ).setServiceParent(whole)
+    beside = AdminServer(store, status, overview.metrics)
+    listening_beside(
+        beside.app,
+        options["admins"],
+        options,
+        reactor,
+        tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
+        lambda description: admission.blob_admin_guard(options, description),
     ).setServiceParent(whole)
     return whole

@@ -44,10 +44,22 @@ def _read(paths: Sequence[str], missing_ok: bool) -> Config:
             if missing_ok:
                 continue
             raise ConfigError(f"{path}: there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} cannot be read: it is not text in UTF-8") from None
         found = config.parse(text, path, onto=found)
     return found
+
+
+def check_copies(found: Config, write_copies: int) -> None:
+    """Raise ConfigError when no upload could ever be answered, for want of servers."""
+    most = max(map(len, found.groups.values()))
+    if write_copies > most:
+        raise ConfigError(
+            f"--write-copies, or write-copies in sos.conf: no group has {write_copies} servers "
+            f"for the copies that an upload waits for, the largest has {most}"
+        )
 
 
 def describe(found: Config, settings: bool = False) -> str:

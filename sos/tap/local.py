@@ -14,6 +14,7 @@ from sos.config import Reserve
 from sos.errors import StoreUnusable
 from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
+from sos.tap.commits import Commits
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import StorePart
 from sos.tap.reload import Reloading
@@ -73,6 +74,8 @@ def add_store(
         shared = {"owner": worker.number, "failed": worker.tell_failure}
     directory = Path(options["store"])
     durable = not options["no-fsync"]
+    commits = Commits()
+    shared["committed"] = commits.observe
     store = LocalStore(directory, reactor, algorithm, durable, options["reserve"], **shared)
     if worker is not None:
         worker.on_failure = store.turn_read_only
@@ -80,12 +83,12 @@ def add_store(
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     if worker is not None and not worker.first:
-        return store, StorePart(store, None, lambda: store.failure)
+        return store, StorePart(store, None, lambda: store.failure, commits)
     path, every = directory / "scrub.json", _scrub_every(options)
     scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
     if every:
         scrub.setServiceParent(whole)
-    return store, StorePart(store, scrub.report, lambda: store.failure)
+    return store, StorePart(store, scrub.report, lambda: store.failure, commits)
 
 
 def _scrub_every(options: DaemonOptions) -> float:

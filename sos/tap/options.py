@@ -10,6 +10,8 @@ from twisted.python import usage
 
 from sos import __version__, config
 from sos.errors import ConfigError
+from sos.tap import confinement, logs
+from sos.tap.confinement import Shedding
 
 
 def parameter(
@@ -36,14 +38,24 @@ class DaemonOptions(usage.Options):
     """Options of which a wrong one ends the program: one line, exit status 2."""
 
     program: str
+    synopsis: str
+    longdesc: str
+    #: What gives up root's privileges, where twistd could not.
+    shedding: Shedding | None = None
 
     optParameters = [
-        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes)
+        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
+        parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
             super().parseOptions(options)
+            if self.parent is not None:
+                confinement.prepare(self.parent["chroot"])
+                self.shedding = confinement.shedding(self.parent)
+            if self["log-format"] == "json" and self.parent is not None:
+                logs.settle(self.parent)
         except (usage.UsageError, ConfigError) as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             sys.stderr.write(f"{self.program}: {text}\n")

@@ -14,8 +14,12 @@ from sos.replication import ReplicationService
 from sos.scrub import Report
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import Account
+from sos.tally import Tally, together
+from sos.tap.commits import Commits
 from sos.tap.siblings import Siblings
 from sos.tap.worker import Worker
+from sos.web import metrics
+from sos.web.metrics.workers import Processes, process
 
 
 class Part(Protocol):
@@ -35,26 +39,49 @@ class Overview:
 
     :param settings: what it was told to do, as far as that matters to its users.
     :param worker: the process that this is, if the daemon has several.
+    :param tally: of the requests that this process answers.
     """
 
     def __init__(
-        self, part: Part, settings: Mapping[str, object], worker: Worker | None, reactor: Any
+        self,
+        part: Part,
+        settings: Mapping[str, object],
+        worker: Worker | None,
+        reactor: Any,
+        tally: Tally | None = None,
     ) -> None:
         self._part = part
         self._settings = dict(settings)
         self._reactor = reactor
         self._siblings = Siblings([], lambda to, message: None, reactor)
         self._started_at = reactor.seconds()
+        self._tally = tally or Tally()
+        self._number = 1
         if worker is not None:
             self._siblings = worker.siblings
+            self._number = worker.number
             self._started_at = worker.started_at
-        self._siblings.tell = part.own
+        self._siblings.tell = self.own
 
     async def document(self) -> dict[str, Any]:
         """Return it, as JSON can hold it."""
+        document, _ = await self._told()
+        return document
+
+    async def metrics(self) -> bytes:
+        """Return it in Prometheus' text format."""
+        return metrics.text(*await self._told())
+
+    def own(self) -> dict[str, Any]:
+        """Return what this process knows, as JSON can hold it."""
+        return {"part": self._part.own(), "requests": self._tally.told(), "process": process()}
+
+    async def _told(self) -> tuple[dict[str, Any], Processes]:
+        """Return the document, and what each process had to say for it."""
         told = await self._siblings.ask()
-        others = [each for each in told.values() if each is not None]
-        return {
+        others = {number: each for number, each in told.items() if each is not None}
+        processes = dict(sorted({self._number: self.own(), **others}.items()))
+        document = {
             "version": __version__,
             "uptime": round(self._reactor.seconds() - self._started_at, 3),
             "settings": self._settings,
@@ -62,8 +89,10 @@ class Overview:
                 "count": len(told) + 1,
                 "silent": [number for number, each in told.items() if each is None],
             },
-            **await self._part.together(others),
+            "requests": together(each["requests"] for each in processes.values()),
+            **await self._part.together([each["part"] for each in others.values()]),
         }
+        return document, processes
 
 
 class ClusterPart:
@@ -110,6 +139,9 @@ class ClusterPart:
         return {
             "running_since": self._replication.running_since,
             "last": None if last is None else attrs.asdict(last),
+            "lag": round(self._replication.lag, 3),
+            "passes": dict(self._replication.passes),
+            "made": dict(self._replication.made),
         }
 
 
@@ -119,6 +151,7 @@ class StorePart:
     :param scrub: of the process that scrubs.
     :param failure: tells why this process takes nothing more, if it does not,
         until it is started again.
+    :param commits: what this process has counted of them, where it commits itself.
     """
 
     def __init__(
@@ -126,13 +159,19 @@ class StorePart:
         store: IReplicaStore,
         scrub: Report | None,
         failure: Callable[[], str | None] = lambda: None,
+        commits: Commits | None = None,
     ) -> None:
+        self._commits = commits
         self._store = store
         self._scrub = scrub
         self._failure = failure
 
     def own(self) -> dict[str, Any]:
-        return {"failure": self._failure(), "scrub": self._scrubbing()}
+        return {
+            "failure": self._failure(),
+            "scrub": self._scrubbing(),
+            "commits": None if self._commits is None else self._commits.told(),
+        }
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
         status = await self._store.status()

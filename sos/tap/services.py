@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -16,10 +17,12 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.tally import Tally
+from sos.tap.notify import Notification
 from sos.tap.options import DaemonOptions
 from sos.web.guards import Guard
 from sos.web.routes import handler
-from sos.wire.site import Site
+from sos.wire.site import Note, Site
 
 #: Seconds that requests which are under way have when a daemon is stopped.
 STOP_SECONDS = 10.0
@@ -79,7 +82,7 @@ class ListeningService(StreamServerEndpointService):
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
-        except (CannotListenError, OSError) as error:  # OSError: of the access log, too
+        except (CannotListenError, OSError) as error:
             give_up(f"{error}{self._remedy}")
 
     def stopService(self) -> Deferred[None]:
@@ -104,21 +107,34 @@ class Announcement(Service):
             _log.info("  {line}", line=line)
 
 
+def complete(
+    whole: MultiService, title: str, lines: Sequence[str], options: DaemonOptions, reactor: Any
+) -> None:
+    """Add to a daemon what has to be the last of its services.
+
+    :param title: and *lines* are for the log, see :class:`Announcement`.
+    """
+    Announcement(title, lines).setServiceParent(whole)
+    Notification(os.environ, reactor).setServiceParent(whole)
+    if options.shedding is not None:
+        options.shedding.setServiceParent(whole)
+
+
 def listening(
     faces: Sequence[tuple[Klein, Guard | None, Sequence[str]]],
-    access_log: str | None,
-    verbose: bool,
     files: int,
+    tally: Tally,
+    note: Note | None,
     reactor: Any,
     endpoint: Callable[[Any, str], Any] = serverFromString,
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
     :param faces: routes, what requests have to pass before, and endpoints.
-    :param access_log: file to write the combined log to.
-    :param verbose: without one, write it into the daemon's own log.
     :param files: most file descriptors that a connection can take with what
         is done for it.
+    :param tally: where the requests are counted.
+    :param note: where they are logged.
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
@@ -129,7 +145,7 @@ def listening(
     most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)
     whole = MultiService()
     for endpoint, answer in sites:
-        site = Site(answer, access_log, verbose, max(most, _LEAST_CONNECTIONS), reactor)
+        site = Site(answer, max(most, _LEAST_CONNECTIONS), reactor, tally, note)
         ListeningService(endpoint, site).setServiceParent(whole)
     return whole
 

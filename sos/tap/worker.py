@@ -8,10 +8,11 @@ It is started by :mod:`sos.tap.supervisor`, with these descriptors:
 5...  what :class:`Handed` tells of: sockets that listen, the lock of the store
 ====  ==========================================================================
 
-The process says ``ready``, or that it ``cannot`` start and why; ``log`` is what it
-has for the daemon's log.  It is told to ``go`` when the whole daemon is ready: one
-that fails to start has served nothing.  Both sides tell of a ``failure`` that makes the store
-read-only.  When the line closes the supervisor is gone, and the process ends.
+The process says ``ready``, or that it ``cannot`` start and why; ``log`` is an entry
+for the daemon's log, see :mod:`sos.tap.logs`.  It is told to ``go`` when the whole
+daemon is ready: one that fails to start has served nothing.  Both sides tell of a
+``failure`` that makes the store read-only.  When the line closes the supervisor is
+gone, and the process ends.
 """
 
 from __future__ import annotations
@@ -30,18 +31,15 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import implementer
 
-from sos.tap import sharing
+from sos.tap import logs, sharing
 from sos.tap.balance import Balance
 from sos.tap.siblings import Siblings
 
 #: The descriptors that a worker is started with, beside the standard ones.
 LINE, HANDED, FIRST_SHARED = 3, 4, 5
-
-# Bytes of one log entry: a supervisor reads whole lines.
-_LONGEST_ENTRY = 64 * 1024
 
 _log = Logger()
 
@@ -135,11 +133,9 @@ class Line:
 
     def __call__(self, event: LogEvent) -> None:
         """Pass on an entry of the log: the supervisor alone writes it."""
-        level = event.get("log_level") or LogLevel.info
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        if text:
-            namespace = event.get("log_namespace", "")
-            self.send(log=[level.name, namespace, text[:_LONGEST_ENTRY]])
+        told = logs.entry(event)
+        if told is not None:
+            self.send(log=told)
 
     def fileno(self) -> int:
         return self._connection.fileno()

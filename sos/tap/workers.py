@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from sos.tap import logs
 from sos.tap.services import STOP_SECONDS, CannotStart, give_up
 
 #: Seconds that a worker has to be ready, when the daemon is started.
@@ -119,12 +120,13 @@ class Place:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message:
-            case {"log": [level, namespace, text]}:
-                Logger(namespace=namespace).emit(
-                    LogLevel.lookupByName(level),
+            case {"log": entry}:
+                Logger(namespace=entry["logger"]).emit(
+                    LogLevel.lookupByName(entry["level"]),
                     "worker {number}: {text}",
                     number=self.number,
-                    text=text,
+                    text=logs.as_text(entry),
+                    **{logs.WORKERS_ENTRY: {**entry, "worker": self.number}},
                 )
             case {"ready": True}:
                 self._ready = True

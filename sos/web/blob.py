@@ -10,7 +10,7 @@ from klein import Klein
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.digest import PartitionDigest
+from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import InvalidRequest
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
@@ -113,7 +113,7 @@ class BlobServer:
     async def blob_digests(self, request: Request, partition: str) -> bytes:
         """Tell of each blob of a partition its size, and the version of its metadata."""
         found = await self._store.blob_digests(ids.check_partition(partition))
-        return answer_json(request, {id: (each.size, each.version) for id, each in found.items()})
+        return answer_json(request, {id: _told(each) for id, each in found.items()})
 
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:
@@ -124,9 +124,12 @@ class BlobServer:
 
     @app.route("/lease", methods=["POST"])
     async def lease(self, request: Request) -> bytes:
-        """Give the right to drop blobs for so many ``seconds``, to one at a time."""
+        """Give the right to drop blobs for so many ``seconds``, to one at a time.
+
+        Who sends a lease has that last so long from now on.
+        """
         seconds = _number("seconds", _argument(request, b"seconds") or "", MAX_SECONDS)
-        token = await self._store.lease(seconds)
+        token = await self._store.lease(seconds, _lease(request))
         return answer_json(request, {"lease": token, "seconds": seconds})
 
     @app.route("/lease/<token>", methods=["DELETE"])
@@ -137,11 +140,11 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["DELETE"])
     async def drop(self, request: Request, id: str) -> bytes:
-        """Remove the copy of *id*, for who has the lease."""
-        token = request.getHeader(LEASE.lower().encode("ascii"))
+        """Remove the copy of *id*, for who has the lease; if it still is what is known of it."""
+        token = _lease(request)
         if token is None:
             raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
-        await self._store.drop(ids.check(id), token.decode("latin-1"))
+        await self._store.drop(ids.check(id), token, _known(request))
         return answer_json(request, {"id": id, "status": "OK"})
 
     @app.route("/status", methods=["GET"])
@@ -151,6 +154,28 @@ class BlobServer:
 
     async def _own_status(self) -> Mapping[str, object]:
         return attrs.asdict(await self._store.status())
+
+
+def _lease(request: Request) -> str | None:
+    token = request.getHeader(LEASE.lower().encode("ascii"))
+    return None if token is None else token.decode("latin-1")
+
+
+def _told(digest: BlobDigest) -> tuple[int, str] | tuple[int, str, str]:
+    shortly = digest.size, digest.version
+    return (*shortly, digest.hash) if digest.hash else shortly
+
+
+def _known(request: Request) -> BlobDigest | None:
+    """Return what the query says that a blob is, None when it says nothing."""
+    size, version = _argument(request, b"size"), _argument(request, b"version")
+    if size is None and version is None:
+        return None
+    if size is None or version is None:
+        raise InvalidRequest("size and version of a blob go together")
+    if not (size.isascii() and size.isdigit() and len(size) < 20):
+        raise InvalidRequest(f"size={size[:20]!r} is not a number")
+    return BlobDigest(int(size), version, _argument(request, b"hash") or "")
 
 
 def _row(digest: PartitionDigest) -> tuple[int, int, str]:

@@ -49,6 +49,7 @@ async def store_body(
     :param max_size: most bytes that the body may have, None for any.
     :param kept: see :func:`sos.metadata.from_headers`.
     """
+    request.blob = id
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
@@ -73,6 +74,7 @@ def answer_stored(request: Request, info: BlobInfo, more: bytes = b"") -> bytes:
     :param more: other members of the JSON object, each behind a comma.
     """
     request.setHeader(b"Content-Type", b"application/json")
+    request.blob = info.id
     # An id needs no escaping.
     id = info.id.encode("ascii")
     return b'{"id":"%s","size":%d,"status":"OK"%s}' % (id, info.size or 0, more)
@@ -135,6 +137,7 @@ def _http_date(seconds: int) -> bytes:
 
 async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | None:
     """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14)."""
+    request.blob = id
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await store.stat(id)
         if _is_current(request, info):

@@ -57,11 +57,13 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     assert error is not None
     status, text = _meaning(error, request)
     asked = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
+    id = request.id.decode("ascii")
     if status == 500:
-        _log.failure("{asked} failed", failure, asked=asked)
+        _log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)
     elif status > 500:
-        _log.warn("{asked}: {text}", asked=asked, text=text)
+        _log.warn("{asked}: {text}, request {request_id}", asked=asked, text=text, request_id=id)
     if request.startedWriting:
+        request.setResponseCode(status)  # for who counts: another has been sent
         request.abort()
         return b""
     # What a route has set is of the answer that it would have given.

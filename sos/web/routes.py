@@ -44,8 +44,8 @@ class _Dispatcher:
         }
         # Where most requests go, by method and path; and by method and the path
         # up to its last segment, which is an argument of this name.
-        self._fixed: dict[tuple[bytes, str], _Function] = {}
-        self._named: dict[tuple[bytes, str], tuple[_Function, str]] = {}
+        self._fixed: dict[tuple[bytes, str], tuple[_Function, str]] = {}
+        self._named: dict[tuple[bytes, str], tuple[_Function, str, str]] = {}
         for rule in app.url_map.iter_rules():
             self._add(rule)
 
@@ -55,9 +55,9 @@ class _Dispatcher:
         for method in rule.methods or ():
             key = method.encode("ascii")
             if not rule.arguments:
-                self._fixed[key, rule.rule] = function
+                self._fixed[key, rule.rule] = function, rule.rule
             elif "<" not in head and last == f"<{min(rule.arguments)}>":
-                self._named[key, head] = function, min(rule.arguments)
+                self._named[key, head] = function, min(rule.arguments), rule.rule
 
     def __call__(self, request: Request) -> None:
         try:
@@ -77,16 +77,18 @@ class _Dispatcher:
             path = (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8")
         except UnicodeDecodeError:
             raise InvalidRequest("the path is not UTF-8") from None
-        function = self._fixed.get((request.method, path))
-        if function is not None:
+        fixed = self._fixed.get((request.method, path))
+        if fixed is not None:
+            function, request.route = fixed
             return function(request)
         head, _, last = path.rpartition("/")
         named = self._named.get((request.method, head))
         if named is not None and last:
-            function, name = named
+            function, name, request.route = named
             return function(request, **{name: last})
-        endpoint, arguments = self._all.match(path, request.method.decode("ascii"))
-        return self._functions[endpoint](request, **arguments)
+        rule, arguments = self._all.match(path, request.method.decode("ascii"), return_rule=True)
+        request.route = rule.rule
+        return self._functions[rule.endpoint](request, **arguments)
 
 
 def _answer(request: Request, result: bytes | Failure | None) -> None:

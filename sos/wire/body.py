@@ -24,12 +24,14 @@ class RequestBody:
     :param length: in bytes, as announced; None for a chunked body.
     :param wanted: called when a reader waits for the next piece.
     :param drained: called when what waited has been read.
+    :ivar received: bytes that have come.
     """
 
     def __init__(
         self, length: int | None, wanted: Callable[[], None], drained: Callable[[], None]
     ) -> None:
         self.length = length
+        self.received = 0
         self.complete = False
         self.error: Exception | None = None
         self._wanted = wanted
@@ -79,6 +81,7 @@ class RequestBody:
         """Take the next *piece* from the wire."""
         self._pieces.append(piece)
         self._waiting += len(piece)
+        self.received += len(piece)
 
     def end(self) -> None:
         """The body has come whole."""

@@ -24,6 +24,7 @@ PROMPT_SECONDS = 10.0
 #: a disk that is busy takes its time to sync.
 ANSWER_SECONDS = 60.0
 
+
 _HIGH_WATER = 256 * 1024
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import parse_qs
 
+from sos.tally import GONE, OTHER
 from sos.wire.body import RequestBody
 from sos.wire.heads import format_head, origin_form
+from sos.wire.request_ids import HEADER, request_id
 
 if TYPE_CHECKING:
     from sos.wire.server import Channel
@@ -33,6 +35,10 @@ class Request:
 
     :ivar headers: the request's, by their names in lower case.
     :ivar received_headers: the same as they came.
+    :ivar id: by which the logs know it, see :mod:`sos.wire.request_ids`.
+    :ivar blob: the id of the blob that it is about, once that is known.
+    :ivar begun: when it was first handled, by the site's timer.
+    :ivar route: the rule that it goes by.
     :ivar persistent: whether another may follow the answer on its connection.
     :ivar private: whether the answer is for those alone who may ask for it, and
         not for caches that others share.
@@ -49,15 +55,19 @@ class Request:
         "_chunked",
         "_fixed",
         "_query",
+        "begun",
+        "blob",
         "body",
         "clientproto",
         "code",
         "headers",
+        "id",
         "method",
         "path",
         "persistent",
         "private",
         "received_headers",
+        "route",
         "sentLength",
         "startedWriting",
         "target",
@@ -84,6 +94,10 @@ class Request:
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
+        self.id = request_id(headers.get(HEADER))
+        self.blob: str | None = None
+        self.begun = 0.0
+        self.route = OTHER
         self.work: Work | None = None
         self.code = 200
         self.startedWriting = False
@@ -198,7 +212,8 @@ class Request:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":
             headers[b"Connection"] = b"keep-alive"
-        return format_head(self.code, self._channel.site.head + self._fixed, headers)
+        fixed = b"%s%sX-Request-Id: %s\r\n" % (self._channel.site.head, self._fixed, self.id)
+        return format_head(self.code, fixed, headers)
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written."""
@@ -212,6 +227,9 @@ class Request:
 
     def connectionLost(self) -> None:
         """There is no one to answer any more."""
+        if self._channel is not None:
+            self.code = GONE
+            self._channel.site.finished(self)
         work, self._channel, self.work = self.work, None, None
         if work is not None:
             work.cancel()

@@ -23,6 +23,7 @@ from sos.wire.heads import Refused, format_head
 from sos.wire.input import Input
 from sos.wire.output import Output
 from sos.wire.request import Request
+from sos.wire.request_ids import CURRENT
 
 if TYPE_CHECKING:
     from sos.wire.site import Site
@@ -77,7 +78,7 @@ class Channel(Protocol):
     # The transport.
 
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
+        self.site.made(self)
         self.peer = self.transport.getPeer()
         self.output = Output(self.transport, self._output_changed)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
@@ -151,11 +152,15 @@ class Channel(Protocol):
         self._current = request
         self.since = self.site.now
         self._input.body_bytes = 0
+        request.begun = self.site.timer()
+        context = CURRENT.set(request.id)
         try:
             self.site.handler(request)
         except Exception:
             _log.failure("a request could not be answered")
             self.abort()
+        finally:
+            CURRENT.reset(context)
 
     def done(self, request: Request) -> None:
         """Called by a request when its answer has been written."""
@@ -198,6 +203,7 @@ class Channel(Protocol):
         if status == 503:
             headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
         self.output.send(format_head(status, self.site.head, headers) + document)
+        self.site.refused(status, len(document))
         self._close(linger=True)
 
     @property

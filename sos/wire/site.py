@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.web.http import HTTPFactory, datetimeToString
+from twisted.internet.protocol import ServerFactory
+from twisted.web.http import datetimeToString
 
 from sos import __version__
+from sos.tally import OTHER, Tally
 from sos.wire.heads import Refused
 from sos.wire.request import Request
 from sos.wire.server import Channel
 
 #: Answers a request, now or later, by its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
+#: Is told of a request that has ended, and of the seconds that it took.
+Note = Callable[[Request, float], None]
+
+# Of what is no request.
+_NO_METHOD = b"none"
 
 _SERVER = f"sos/{__version__}".encode("ascii")
 
@@ -23,11 +31,12 @@ _SERVER = f"sos/{__version__}".encode("ascii")
 _MOST_REFUSED = 32
 
 
-class Site(HTTPFactory):
+class Site(ServerFactory):
     """Lets *handler* answer what comes in: the factory of :class:`Channel`.
 
-    :param logPath: file to write an access log to.
-    :param log_requests: without one, whether to write it to Twisted's own log.
+    :param tally: where requests are counted.
+    :param note: where they are logged.
+    :param timer: tells the seconds that requests are measured by.
     :param max_connections: most of them at once.  Over that, one that is idle
         is closed for a new one, or the new one is answered 503.
     """
@@ -37,17 +46,20 @@ class Site(HTTPFactory):
     def __init__(
         self,
         handler: Handler,
-        logPath: str | None = None,
-        log_requests: bool = False,
         max_connections: int = 10_000,
         reactor: Any = None,
+        tally: Tally | None = None,
+        note: Note | None = None,
+        timer: Callable[[], float] = perf_counter,
     ) -> None:
-        super().__init__(logPath=logPath, reactor=reactor)
+        self.reactor = reactor
         self.handler = handler
+        self.tally = tally or Tally()
+        self.timer = timer
         self.channels: set[Channel] = set()
         self.now = 0.0
         self.head = b""  # what every answer's begins with
-        self._log_requests = log_requests
+        self._note = note
         self._max_connections = max_connections
         self._sweep: IDelayedCall | None = None
         self._stopped = False
@@ -67,8 +79,14 @@ class Site(HTTPFactory):
             min(idle, key=lambda channel: channel.since).retire()
         return bool(idle)
 
+    def made(self, channel: Channel) -> None:
+        """Called by a channel that has a connection."""
+        self.channels.add(channel)
+        self.tally.connections += 1
+
     def lost(self, channel: Channel) -> None:
         """Called by a channel that is no more."""
+        self.tally.connections -= 1
         self.channels.discard(channel)
         if not self.channels:
             if self._stopped:
@@ -78,10 +96,7 @@ class Site(HTTPFactory):
                 empty.callback(None)
 
     def startFactory(self) -> None:
-        super().startFactory()
         self._stopped = False
-        if self.logPath is None and not self._log_requests:
-            self._logFile = None
         self._tick()
 
     def stopFactory(self) -> None:
@@ -91,15 +106,27 @@ class Site(HTTPFactory):
             self._close()
 
     def _close(self) -> None:
-        super().stopFactory()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
     def finished(self, request: Request) -> None:
-        """Called by a request that has been answered."""
-        if self._logFile is not None:
-            self.log(request)  # type: ignore[arg-type]  # which has what it needs
+        """Called by a request that has been answered, or whose client has gone away."""
+        seconds = self.timer() - request.begun
+        self.tally.count(
+            request.route,
+            request.method,
+            request.code,
+            seconds,
+            request.body.received,
+            request.sentLength,
+        )
+        if self._note is not None:
+            self._note(request, seconds)
+
+    def refused(self, status: int, sent: int) -> None:
+        """Called when what came was no request, or no more are taken."""
+        self.tally.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
 
     def _tick(self) -> None:
         # One timer for all connections: a delayed call each would be set and

@@ -34,6 +34,8 @@ from sos.watched_file import read
 ClientTLS = Callable[[str], IOpenSSLClientConnectionCreator]
 
 _OLDEST = TLSVersion.TLSv1_2
+# What OpenSSL says of an answer that is not TLS.
+_NOT_TLS = {"wrong version number", "packet length too long", "http request", "unknown protocol"}
 
 
 @frozen
@@ -95,7 +97,10 @@ def tls_cause(error: BaseException | None) -> str | None:
     if isinstance(error, VerificationError):
         return "its certificate is for another name or address"
     if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
-        return ", ".join(reason for *_, reason in error.args[0]) or "TLS was broken off"
+        reasons = [reason for *_, reason in error.args[0]]
+        if _NOT_TLS.intersection(reasons):
+            return "it does not speak TLS, is it an http: URL?"
+        return f"TLS: {', '.join(reasons) or 'it was broken off'}"
     return None
 
 

@@ -32,6 +32,8 @@ class Stored:
     :ivar before: called with an id before it is answered.
     """
 
+    name = "http://stored"
+
     def __init__(self, store):
         self.store = store
         self.asked = []
@@ -152,6 +154,8 @@ async def test_another_size_is_another_file(api, file):
     id = content_id(b"some bytes")
 
     class Liar:
+        name = "a liar"
+
         async def stat(self, asked):
             return BlobInfo(asked, 9, EMPTY)
 
@@ -167,6 +171,8 @@ async def test_what_cannot_be_asked_is_sent(api, tmp_path):
     replies = [Unavailable("x"), NotFound("x"), *[Unavailable("x")] * PATIENCE]
 
     class Down:
+        name = "a server"
+
         async def stat(self, id):
             raise replies.pop(0)
 

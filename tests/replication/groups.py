@@ -70,11 +70,11 @@ class OriginalStore(MemoryStore):
     async def blob_digests(self, partition):
         raise NotFound("there is no /digests")
 
-    async def lease(self, seconds):
+    async def lease(self, seconds, token=None):
         raise NotFound("there is no /lease")
 
     async def settle(self, id, metadata):
         raise AssertionError("it cannot be told metadata")
 
-    async def drop(self, id, token):
+    async def drop(self, id, token, known=None):
         raise AssertionError("it does not drop anything")

@@ -88,6 +88,30 @@ async def test_what_the_last_pass_came_to_is_kept(clock):
 
 
 @ensureDeferred
+async def test_passes_are_counted_by_how_they_ended(clock):
+    """And what all of them have made; the lag is since one after which all was well."""
+    a, b = stores("a", "b")
+    down = FailingStore("b")
+    service = serving(clock, a, b)
+    clock.advance(5)
+    assert service.lag == 5
+    service.startService()
+    await put(a, b"x")
+    clock.advance(12.1)
+    assert service.passes == {"ok": 1, "incomplete": 0, "failed": 0}
+    assert service.made == {"copied": 1, "bytes": 1, "failed": 0, "moved": 0}
+    assert service.lag < 12.1
+    well = clock.seconds() - service.lag
+    service.groups = {"default": group(a, down)}
+    clock.advance(12.1)
+    service.groups = None
+    clock.advance(12.1)
+    assert service.passes == {"ok": 1, "incomplete": 1, "failed": 1}
+    assert clock.seconds() - service.lag == well
+    await service.stopService()
+
+
+@ensureDeferred
 async def test_stopping_while_copies_are_made(clock):
     """No further one is begun."""
 

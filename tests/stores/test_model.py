@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 
-from sos.digest import PartitionDigest, record_sum
+from sos.digest import PartitionDigest, hash_of, record_sum
 from sos.errors import Conflict, Mismatch, NotFound
 from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY
@@ -78,7 +78,9 @@ class Machine:
             blob = await self.store.read(id)
             assert (await content(blob), blob.info.metadata) == (body, kept)
             before = digests.get(partition(id), PartitionDigest())
-            digests[partition(id)] = before.with_blob(len(body), record_sum(id, encode(kept)))
+            digests[partition(id)] = before.with_blob(
+                len(body), record_sum(id, encode(kept), hash_of(id, body))
+            )
         assert await self.store.digests() == digests
         with pytest.raises(NotFound):
             await self.store.read("missing")

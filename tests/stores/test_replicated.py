@@ -11,7 +11,7 @@ from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from tests.contract import StoreContract, body_of, content, content_id, put
-from tests.replicas import Gate, Recovering, a_with, grouped, replicated
+from tests.replicas import Gate, Recovering, a_with, body_for, grouped, replicated
 
 
 class TestReplicatedStore(StoreContract):
@@ -52,3 +52,18 @@ async def test_a_search_goes_on_among_those_it_began_with(reactor):
     assert await content(await reading) == body
     with pytest.raises(NotFound):
         await missing
+
+
+@ensureDeferred
+async def test_a_blob_that_is_moved_while_it_is_looked_for_is_found(reactor):
+    """From a server that is asked late to one that has been asked before."""
+    late = Gate("c")
+    a, b = MemoryStore("a"), MemoryStore("b")
+    body, id = body_for(a, b, late)
+    a_with(late, body)
+    reading = deferred(replicated(reactor, [a, b, late]).read(id))
+    assert late.asked == 1
+    a_with(a, body)
+    late.blobs.clear()
+    late.open()
+    assert await content(await reading) == body

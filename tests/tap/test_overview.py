@@ -162,10 +162,15 @@ class TestACluster:
             assert asked(overview.document())[0]["replication"] == {
                 "running_since": None,
                 "last": None,
+                "lag": 0.0,
+                "passes": {"ok": 0, "incomplete": 0, "failed": 0},
+                "made": {"copied": 0, "bytes": 0, "failed": 0, "moved": 0},
             }
         crew.clock.advance(12)
         for overview in overviews:
-            last = asked(overview.document())[0]["replication"]["last"]
+            told = asked(overview.document())[0]["replication"]
+            assert told["passes"]["ok"] == 1
+            last = told["last"]
             assert (last["started_at"], last["seconds"], last["error"]) == (5000.0, 0.0, None)
             assert (last["summary"]["servers"], last["summary"]["copied"]) == (2, 0)
 
@@ -200,9 +205,11 @@ async def test_a_store_is_told_of_with_the_scrub_of_the_one_that_scrubs(crew, lo
 async def test_a_disk_that_failed_one_has_failed_all(crew, local_store):
     """Also before they have been told."""
     overviews = [
-        Overview(StorePart(local_store, None), {}, worker, crew.clock) for worker in crew.workers
+        Overview(StorePart(local_store, None, lambda: local_store.failure), {}, worker, crew.clock)
+        for worker in crew.workers
     ]
-    crew.siblings[3].tell = lambda: {"failure": "it broke", "scrub": None}
+    third = overviews[2].own() | {"part": {"failure": "it broke", "scrub": None, "commits": None}}
+    crew.siblings[3].tell = lambda: third
     told = (await overviews[0].document())["store"]
     assert (told["writable"], told["reason"]) == (False, "it broke")
     local_store.turn_read_only("it broke here")

@@ -25,8 +25,12 @@ async def told():
     return {"groups": {}}
 
 
+async def counted():
+    return b"sos_workers 1.0\n"
+
+
 def ask(method, path, store=None, status=told):
-    talk = Conversation(handler(AdminServer(store or MemoryStore(), status).app))
+    talk = Conversation(handler(AdminServer(store or MemoryStore(), status, counted).app))
     (answer,) = talk.answers(request(method, path))
     return answer
 
@@ -36,6 +40,13 @@ def test_the_status_is_a_document():
     answer = ask("GET", "/status")
     assert (answer.status, answer.json) == (200, {"groups": {}})
     assert answer.headers[b"content-type"] == b"application/json"
+
+
+def test_the_metrics_are_a_text():
+    """Of the format's version that Prometheus asks for by default."""
+    answer = ask("GET", "/metrics")
+    assert (answer.status, answer.body) == (200, b"sos_workers 1.0\n")
+    assert answer.headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_alive():
@@ -63,13 +74,13 @@ def test_a_status_that_cannot_be_told():
     assert ask("GET", "/status", status=broken).json == {"error": "not now", "status": 503}
 
 
-@pytest.mark.parametrize("path", ["/", "/status/", "/upload", "/metrics", "/readyz/x"])
+@pytest.mark.parametrize("path", ["/", "/status/", "/upload", "/readyz/x"])
 def test_nothing_else_is_there(path):
     """404, in JSON."""
     assert ask("GET", path).json["status"] == 404
 
 
-@pytest.mark.parametrize("path", ["/status", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/status", "/metrics", "/healthz", "/readyz"])
 def test_nothing_can_be_changed(path):
     """405, in JSON, with what is allowed."""
     answer = ask("POST", path)

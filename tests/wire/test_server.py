@@ -446,8 +446,3 @@ class TestPersistence:
         """RFC 9112, 2.2: some clients send one too many."""
         (answer,) = talk.answers(b"\r\n\r\n" + post(body=b"x"))
         assert answer.body == b"x"
-
-
-def test_no_access_log_unless_asked_for(talk):
-    """Neither a file nor Twisted's log gets a line."""
-    assert talk.site._logFile is None

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
+from time import perf_counter
 from typing import Any, TypeVar
 
 import lmdb
@@ -43,13 +44,20 @@ class Committer:
     After a failed sync it takes no more, and :attr:`failure` says why.
 
     :param failed: called with that, on the thread that finds it.
+    :param committed: called, on the writer thread, with how many changes have
+        been made durable together, and the seconds that this took.
     """
 
     def __init__(
-        self, index: Index, reactor: Any, failed: Callable[[str], None] = lambda reason: None
+        self,
+        index: Index,
+        reactor: Any,
+        failed: Callable[[str], None] = lambda reason: None,
+        committed: Callable[[int, float], None] = lambda changes, seconds: None,
     ) -> None:
         self._index = index
         self._failed = failed
+        self._committed = committed
         self._reactor = reactor
         self._gathered: list[_Job] = []
         self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
@@ -188,6 +196,9 @@ class Committer:
                 except SOSError:
                     results.append(Failure())
             self._answer()
+            begun = perf_counter()
+        if jobs:
+            self._committed(len(jobs), perf_counter() - begun)
         return results
 
 

@@ -50,7 +50,11 @@ class Layout:
     def _unusable(self, error: Exception) -> StoreUnusable:
         if self.root.exists() and not self.root.is_dir():
             return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
-        return StoreUnusable(f"{self.root} cannot be used as a store: {error}")
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            place = "" if error.filename is None else f"{error.filename}: "
+            reason = place + error.strerror
+        return StoreUnusable(f"{self.root} cannot be used as a store: {reason}")
 
     def _create(self, marker: Path) -> None:
         for directory in (self.index, self._bodies, self.incoming, self.quarantine):

@@ -50,7 +50,7 @@ class Record:
 
     def sum(self) -> int:
         """Return what the blob adds to its partition's sum."""
-        return digest.record_sum(self.id, self.metadata)
+        return digest.record_sum(self.id, self.metadata, self.hash)
 
     def verify_inline(self) -> None:
         """Raise Damaged unless the inline body is the one that was stored."""
@@ -88,15 +88,15 @@ def decode(id: str, encoded: Encoded) -> Record:
 
 def weigh(id: str, head: bytes) -> tuple[int, int]:
     """Return size and sum, see :meth:`Record.sum`, of the blob with this *head*; raises Damaged."""
-    _, size, _, metadata, _ = _fields(id, head)
-    return size, digest.record_sum(id, metadata)
+    _, size, hash, metadata, _ = _fields(id, head)
+    return size, digest.record_sum(id, metadata, hash)
 
 
 def told(id: str, head: bytes) -> BlobDigest:
     """Return what is told of the blob with this *head*; raises Damaged."""
-    _, size, _, encoded, _ = _fields(id, head)
+    _, size, hash, encoded, _ = _fields(id, head)
     try:
-        return BlobDigest(size, metadata.version(metadata.decode(encoded)))
+        return digest.blob_digest(id, size, metadata.decode(encoded), hash)
     except InvalidMetadata as error:
         raise Damaged(str(error)) from error
 

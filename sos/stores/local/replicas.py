@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from sos import lease as leases
 from sos import metadata as metadata_format
+from sos.digest import BlobDigest, check_held
 from sos.errors import Conflict, NotFound
 from sos.lease import Lease
 from sos.manifest import MARK
@@ -40,23 +41,32 @@ class Replicas:
         if damage is not None:
             raise damage
 
-    async def lease(self, seconds: float) -> str:
+    async def lease(self, seconds: float, token: str | None) -> str:
         """See :class:`sos.interfaces.IReplicaStore`."""
-        return await self.committer.submit(partial(_grant, seconds))
+        return await self.committer.submit(partial(_grant, seconds, token))
 
     async def release(self, token: str) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
         await self.committer.submit(partial(_release, token))
 
-    async def drop(self, id: str, token: str) -> None:
+    async def drop(self, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
-        await self.parting.part(id, partial(self._drop, id, token))
+        await self.parting.part(id, partial(self._drop, id, token, known))
 
-    def _drop(self, id: str, token: str, transaction: Transaction, leaving: Path) -> None:
+    def _drop(
+        self,
+        id: str,
+        token: str,
+        known: BlobDigest | None,
+        transaction: Transaction,
+        leaving: Path,
+    ) -> None:
         leases.check(_held(transaction), token, _now())
         encoded = transaction.get(id)
         if encoded is None:
             return
+        if known is not None:
+            check_held(id, _told(id, encoded), known)
         with disk_errors():
             if records.has_file(id, encoded) and self.layout.body(id).exists():
                 self.layout.hold(id, leaving)
@@ -79,8 +89,15 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
     return None
 
 
-def _grant(seconds: float, transaction: Transaction) -> str:
-    lease = leases.grant(_held(transaction), seconds, _now())
+def _told(id: str, encoded: records.Encoded) -> BlobDigest:
+    try:
+        return records.told(id, encoded.head)
+    except records.Damaged as damage:
+        raise Conflict(f"of {id} what is held is damaged: {damage}") from damage
+
+
+def _grant(seconds: float, token: str | None, transaction: Transaction) -> str:
+    lease = leases.grant(_held(transaction), seconds, _now(), token)
     _hold(transaction, lease)
     return lease.token
 

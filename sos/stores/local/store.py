@@ -57,6 +57,7 @@ class LocalStore:
     :param owner: tells this process from the others that share the store.
     :param failed: called with the reason, on any thread, when the store turns
         read-only because something could not be made durable.
+    :param committed: see :class:`~sos.stores.local.committer.Committer`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LocalStore:
         now: Callable[[], float] = time.time,
         owner: int = 0,
         failed: Callable[[str], None] = lambda reason: None,
+        committed: Callable[[int, float], None] = lambda changes, seconds: None,
     ) -> None:
         self.name = str(directory)
         self._reactor = reactor
@@ -76,6 +78,7 @@ class LocalStore:
         self._now = now
         self._owner = owner
         self._failed = failed
+        self._committed = committed
         self._layout = Layout(directory, durable)
         self._space = Space(directory, reserve)
 
@@ -106,7 +109,7 @@ class LocalStore:
             self._prepare(self._lock, self._owner)
         self._pool = ThreadPool(0, _MOST_THREADS, "sos-store")
         self._pool.start()
-        self._committer = Committer(self._index, self._reactor, self._failed)
+        self._committer = Committer(self._index, self._reactor, self._failed, self._committed)
         self._committer.start()
         parting = Parting(self._layout, self._committer, self._run_in_thread, self._owner)
         self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
@@ -204,7 +207,8 @@ class LocalStore:
         return self._index.digests()
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        return self._index.blob_digests(partition)
+        # There can be many, and others want to be served meanwhile.
+        return await self._run_in_thread(self._index.blob_digests, partition)
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         encoded = self._index.get(id)
@@ -215,14 +219,14 @@ class LocalStore:
             await self._set_aside(id, encoded, str(damage))
             raise self._not_found(id) from damage
 
-    async def lease(self, seconds: float) -> str:
-        return await self._changes.to_its_end(self._replicas.lease(seconds))
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        return await self._changes.to_its_end(self._replicas.lease(seconds, token))
 
     async def release(self, token: str) -> None:
         await self._changes.to_its_end(self._replicas.release(token))
 
-    async def drop(self, id: str, token: str) -> None:
-        await self._changes.to_its_end(self._replicas.drop(id, token))
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        await self._changes.to_its_end(self._replicas.drop(id, token, known))
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()

@@ -1,0 +1,67 @@
+"""What holds for the whole command: how it ends when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from sos.cli.reactor import explained
+
+#: What the exit statuses of every command mean, to which each adds when it ends with 1.
+STATUSES = (
+    (0, "All went well."),
+    (1, "Something did not."),
+    (2, "An argument or sos.conf is wrong; nothing was done."),
+)
+
+
+class Program(click.Group):
+    """The commands, of which each error is one line.
+
+    A wrong argument ends with 2, and what goes wrong later with 1.
+    """
+
+    def make_context(self, info_name: str | None, *args: Any, **more: Any) -> click.Context:
+        with _in_one_line():
+            # What it is called in a message does not depend on how it was started.
+            return super().make_context(self.name, *args, **more)
+
+    def invoke(self, context: click.Context) -> Any:
+        with _in_one_line():
+            return super().invoke(context)
+
+
+class _WrongUsage(click.ClickException):
+    exit_code = 2
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            raise
+        text = error.format_message().rstrip(".")
+        command = error.ctx.command_path if error.ctx else "sos"
+        raise _WrongUsage(f"{text}; see {command} --help") from None
+    except BrokenPipeError:
+        # Who read the output has had enough of it.
+        _discard_output()
+        raise SystemExit(1) from None
+    except OSError as error:
+        # One of a file names it.
+        place = "" if error.filename else "standard output: "
+        _discard_output()
+        raise click.ClickException(f"{place}{explained(error)}") from None
+
+
+def _discard_output() -> None:
+    """Let Python write what it still has to where it cannot fail."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,66 @@
+"""What happens to a whole body: it is stored, or what is stored already stands."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from sos import ids, metadata
+from sos.errors import Conflict, Mismatch, NotFound, Unavailable
+from sos.interfaces import BlobInfo
+from sos.manifest import MARK
+from sos.stores.postgres.blobs import Blobs
+from sos.stores.postgres.committer import Committer
+from sos.stores.postgres.connections import Connections
+from sos.stores.postgres.reading import Reading
+from sos.stores.postgres.record import Record, checksum
+
+# Times that it is tried while others store and drop the same.
+_ROUNDS = 5
+
+
+@frozen
+class Adding:
+    """Adds blobs to a store."""
+
+    blobs: Blobs
+    committer: Committer
+    connections: Connections
+    reading: Reading
+
+    async def add(self, new: Record) -> tuple[BlobInfo, bool]:
+        """Store *new*, durably; tell what is stored, and whether that is its body.
+
+        It is not when the bytes were stored before and are still sound: a
+        damaged copy gives way.  The object itself takes the place of its
+        manifest, and keeps its metadata; a manifest that is not stored, for
+        one of the two is, is told of with the size of *new*.
+
+        :raises Conflict: when an opaque name holds other bytes.
+        :raises Unavailable: when the pieces of *new* are not all there, too.
+        """
+        for _ in range(_ROUNDS):
+            stored_at = await self.committer.add(new)
+            if stored_at is not None:
+                return evolve(new, stored_at=stored_at).info(), True
+            try:
+                held = await self.reading.verified(new.id)
+            except (NotFound, Mismatch):
+                continue
+            if held.hash == new.hash:
+                return held.info(), False
+            if ids.algorithm(new.id) is None:
+                raise Conflict(f"the name {new.id} is taken by other bytes")
+            if MARK in metadata.decode(new.metadata.encode()):
+                return evolve(held.info(), size=new.size), False
+            replaced = await self._replace(held, new)
+            if replaced is not None:
+                return replaced.info(), True
+        raise Unavailable(f"{new.id}: a part of the body was lost on the way; send it again")
+
+    async def _replace(self, manifest: Record, new: Record) -> Record | None:
+        """Store the object *new* in the place of its *manifest*; None when another is held now."""
+        kept = metadata.decode(manifest.metadata.encode())
+        kept.pop(MARK, None)
+        text = metadata.encode(kept).decode()
+        new = evolve(new, metadata=text, checksum=checksum(new.id, new.size, new.hash, text))
+        return await self.connections.change(self.blobs.replace, manifest, new)

@@ -1,0 +1,41 @@
+"""What PostgreSQL and the way to it say when something is wrong, in the words of a store."""
+
+from __future__ import annotations
+
+import re
+
+from psycopg import Error, errors
+
+from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
+
+#: What goes away by itself when the transaction is run again.
+AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
+
+# A connection that is refused has no SQLSTATE in libpq, only this.
+_REFUSED = re.compile(
+    "authentication failed|no password supplied|no pg_hba.conf entry|"
+    '(role|database) ".*" (does not exist|is not permitted)|permission denied for database'
+)
+
+
+def meaning(error: Error, name: str) -> SOSError:
+    """Return what *error*, of the store *name*, means."""
+    said = f"{name}: {_text(error)}"
+    match error:
+        case errors.DiskFull():
+            return NoSpace(said)
+        case errors.ReadOnlySqlTransaction():
+            return ReadOnly(said)
+    return Unavailable(said)
+
+
+def refusal(error: Error, name: str) -> SOSError:
+    """Return what an *error* while connecting means."""
+    if _REFUSED.search(str(error)) or isinstance(error, errors.InvalidAuthorizationSpecification):
+        return StoreUnusable(f"{name}: {_text(error)}")
+    return Unavailable(f"{name}: {_text(error)}")
+
+
+def _text(error: Error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,225 @@
+"""A bucket: what is kept under its keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from email.utils import parsedate_to_datetime
+
+from attrs import frozen
+
+from sos.errors import Unavailable
+from sos.interfaces import Span
+from sos.stores.s3.client import Answer, Client, Denied, unusable
+from sos.stores.s3.signing import DEFAULT_REGION
+from sos.wire.client import ResponseBody
+
+#: Keys that are listed by one request at most: as many as S3 allows.
+PAGE = 1000
+
+_META = "x-amz-meta-"
+#: The condition that there is nothing yet (RFC 9110, 13.1.2).
+ONLY_NEW = {"If-None-Match": "*"}
+# How a server tells that it does not know a condition.
+_NOT_KNOWN = (400, 501)
+
+
+@frozen
+class Entry:
+    """What is kept under a key, without its body.
+
+    :param size: of the whole body in bytes.
+    :param etag: differs when the body does; of most bodies that were put in
+        one piece it is the MD5.
+    :param fields: what was stored with it, by names in lower case.
+    :param stored_at: in seconds since the epoch, None where the server does not tell.
+    """
+
+    size: int
+    etag: str
+    fields: Mapping[str, str]
+    stored_at: float | None
+
+
+class Bucket:
+    """The keys of a bucket that begin with a prefix, which is left out everywhere here.
+
+    :param page: most keys that one request asks for.
+    :ivar conditional: whether the server puts only what is new, when asked to:
+        Amazon, Swift, MinIO and Ceph do, others refuse that or ignore it.
+        Until that has been seen it is not relied on.
+    """
+
+    def __init__(self, client: Client, prefix: str, page: int = PAGE) -> None:
+        self.client = client
+        self.prefix = prefix
+        self.conditional = False
+        self._page = page
+
+    async def create(self) -> None:
+        """Create the bucket; raises StoreUnusable when that is not allowed."""
+        region = self.client.region
+        body = b""
+        if region != DEFAULT_REGION:
+            body = (
+                "<CreateBucketConfiguration><LocationConstraint>"
+                f"{region}</LocationConstraint></CreateBucketConfiguration>"
+            ).encode()
+        try:
+            await self.client.ask("PUT", body=body, accept=(409,))
+        except Denied as error:
+            raise unusable(error) from error
+
+    async def entry(self, key: str) -> Entry | None:
+        """Describe what is kept under *key*; None for nothing."""
+        answer = await self.client.ask("HEAD", self.prefix + key, accept=(404,))
+        return None if answer.status == 404 else _entry(answer)
+
+    async def small(self, key: str) -> tuple[bytes | None, float]:
+        """Return a small body, None for nothing, and the time by the clock of the server."""
+        answer = await self.client.ask("GET", self.prefix + key, accept=(404,))
+        if answer.status == 404 and answer.code == "NoSuchBucket":
+            raise NoBucket(f"{self.client.name}: there is no such bucket")
+        return None if answer.status == 404 else answer.body, server_time(answer)
+
+    async def open(self, key: str, span: Span | None = None) -> tuple[Entry, ResponseBody] | None:
+        """Begin to read a body, or the part *span* of it, which is not empty; None for nothing."""
+        fields = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
+        answer = await self.client.ask(
+            "GET", self.prefix + key, fields=fields, accept=(404,), stream=True
+        )
+        if answer.pieces is None:
+            if answer.code == "NoSuchBucket":
+                raise NoBucket(f"{self.client.name}: there is no such bucket")
+            return None
+        try:
+            told = answer.fields.get("content-range", "")
+            if span is not None and not told.startswith(f"bytes {span[0]}-{span[1] - 1}/"):
+                raise Unavailable(f"{self.client.name} sent another part: {told!r:.80}")
+            return _entry(answer), answer.pieces
+        except BaseException:
+            await answer.pieces.aclose()
+            raise
+
+    async def put(
+        self, key: str, body: bytes, fields: Mapping[str, str] = {}, only_new: bool = False
+    ) -> bool:
+        """Store *body*; return False when *only_new* and there was something.
+
+        It is durable on return: that is what a success of S3 means.  The
+        server compares it with the hashes that are sent along.
+        """
+        sent = {_META + name: value for name, value in fields.items()}
+        if only_new and self.conditional:
+            sent |= ONLY_NEW
+        answer = await self.client.ask(
+            "PUT", self.prefix + key, fields=sent, body=body, accept=(412,)
+        )
+        return answer.status != 412
+
+    async def probe(self, key: str, body: bytes) -> None:
+        """See whether the server knows conditions, by *body*, which is there under *key*."""
+        answer = await self.client.ask(
+            "PUT", self.prefix + key, fields=ONLY_NEW, body=body, accept=(412, *_NOT_KNOWN)
+        )
+        self.conditional = answer.status == 412
+
+    async def copy(
+        self, source: str, target: str, fields: Mapping[str, str] | None, etag: str
+    ) -> bool:
+        """Copy within the bucket, where the server keeps it; return False if *source* has changed.
+
+        :param fields: that the copy is to have; None for those of *source*.
+        :param etag: of the body that is meant.
+        """
+        sent = {
+            "x-amz-copy-source": f"/{self._bucket}/{self.prefix}{source}",
+            "x-amz-copy-source-if-match": etag,
+            "x-amz-metadata-directive": "COPY" if fields is None else "REPLACE",
+        }
+        sent |= {_META + name: value for name, value in (fields or {}).items()}
+        answer = await self.client.ask("PUT", self.prefix + target, fields=sent, accept=(404, 412))
+        if answer.status == 200 and b"<Error" in answer.body:  # which S3 allows itself
+            raise Unavailable(f"{self.client.name} could not copy: {answer.code}")
+        return answer.status == 200
+
+    @property
+    def _bucket(self) -> str:
+        return self.client.bucket
+
+    async def delete(self, key: str, etag: str | None = None) -> None:
+        """Remove what is kept under *key*, if there is anything.
+
+        :param etag: of what is meant; servers that know conditions leave anything else.
+        """
+        fields = {} if etag is None else {"If-Match": etag}
+        await self.client.ask("DELETE", self.prefix + key, fields=fields, accept=(404, 412))
+
+    async def pages(
+        self, prefix: str, after: str = "", limit: int | None = None
+    ) -> AsyncGenerator[list[str], None]:
+        """List the keys that begin with *prefix* and come behind *after*, in order.
+
+        :param limit: of keys that are of interest; there may come more.
+        """
+        start = self.prefix + after if after else ""
+        while True:
+            # One more, by which it is seen that the last one has no second marker.
+            size = self._page if limit is None else min(limit + 1, self._page)
+            query = {"list-type": "2", "prefix": self.prefix + prefix, "max-keys": str(size)}
+            if start:
+                query["start-after"] = start
+            page = await self.client.document("GET", "", "ListBucketResult", query=query)
+            keys = [each.text or "" for each in page.findall("Contents/Key")]
+            if any(key <= start for key in keys) or keys != sorted(keys):
+                raise Unavailable(f"{self.client.name} sent a listing that is out of order")
+            yield [key.removeprefix(self.prefix) for key in keys]
+            if page.findtext("IsTruncated") != "true":
+                return
+            if not keys:
+                raise Unavailable(f"{self.client.name} sent a listing that does not go on")
+            start = keys[-1]
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Return all the keys that begin with *prefix*."""
+        return [key async for page in self.pages(prefix) for key in page]
+
+    async def delete_all(self, keys: list[str]) -> None:
+        """Remove what is kept under *keys*."""
+        for key in keys:
+            await self.delete(key)
+
+
+class NoBucket(Unavailable):
+    """There is no such bucket."""
+
+
+def server_time(answer: Answer) -> float:
+    """Return the time, in seconds since the epoch, by the clock of who answered."""
+    found = _seconds(answer.fields.get("date", ""))
+    if found is None:
+        raise Unavailable("the server does not tell the time")
+    return found
+
+
+def _entry(answer: Answer) -> Entry:
+    fields = answer.fields
+    size = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
+    if not size.isdigit() or len(size) > 19:
+        raise Unavailable(f"the server does not tell a size: {size!r:.40}")
+    return Entry(
+        int(size),
+        fields.get("etag", ""),
+        {
+            name.removeprefix(_META): value
+            for name, value in fields.items()
+            if name.startswith(_META)
+        },
+        _seconds(fields.get("last-modified", "")),
+    )
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, IndexError):
+        return None

@@ -1,0 +1,175 @@
+"""A large body on its way into a bucket, in parts: it is there when it is complete, and whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from datetime import datetime
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.logger import Logger
+
+from sos.errors import SOSError, Unavailable
+from sos.interfaces import Pieces
+from sos.stores.s3.bucket import ONLY_NEW, Bucket, server_time
+from sos.transfer import one_piece
+
+#: Bytes of a part: S3 takes none below 5 MiB but the last, and wants all of one size.
+PART_SIZE = 8 * 1024 * 1024
+#: Parts of one body at most.
+MOST_PARTS = 10_000
+#: Seconds after which an upload that was never completed is given up by another.
+FORGOTTEN_SECONDS = 86_400.0
+# Parts of one body that are under way at once.
+_AT_ONCE = 2
+
+T = TypeVar("T")
+
+_log = Logger()
+
+
+class Multipart:
+    """The parts of one body; it ends with :meth:`complete` or :meth:`abort`."""
+
+    def __init__(
+        self, bucket: Bucket, key: str, fields: Mapping[str, str], memory: DeferredSemaphore
+    ) -> None:
+        self._bucket = bucket
+        self._key = bucket.prefix + key
+        self._fields = {f"x-amz-meta-{name}": value for name, value in fields.items()}
+        self._memory = memory
+        self._id: str | None = None
+        self._etags: list[str] = []
+        self._sending: list[Deferred[None]] = []
+
+    async def send_all(self, body: bytes | Pieces, size: int) -> None:
+        """Send *body* in parts of *size* bytes, a few at once, each when there is memory for it."""
+        self._id = await self._begin()
+        pieces = _in_parts(one_piece(body) if isinstance(body, bytes) else body, size)
+        async with aclosing(pieces):
+            while True:
+                await self._memory.acquire()
+                try:
+                    part = await anext(pieces, None)
+                except BaseException:
+                    self._memory.release()
+                    raise
+                if part is None:
+                    self._memory.release()
+                    break
+                self._etags.append("")
+                sending = ensureDeferred(self._send(len(self._etags), part))
+                self._sending.append(sending)
+                sending.addBoth(self._sent)
+                if len(self._sending) >= _AT_ONCE:
+                    await self._sending.pop(0)
+
+    def _sent(self, result: T) -> T:
+        self._memory.release()
+        return result
+
+    async def _begin(self) -> str:
+        found = await self._bucket.client.document(
+            "POST",
+            self._key,
+            "InitiateMultipartUploadResult",
+            query={"uploads": ""},
+            fields=self._fields,
+        )
+        return _told(found, "UploadId")
+
+    async def _send(self, number: int, part: bytes) -> None:
+        assert self._id is not None
+        query = {"partNumber": str(number), "uploadId": self._id}
+        answer = await self._bucket.client.ask("PUT", self._key, query=query, body=part)
+        etag = answer.fields.get("etag", "")
+        if not etag:
+            raise Unavailable(f"{self._bucket.client.name} took a part without telling its ETag")
+        self._etags[number - 1] = etag
+
+    async def complete(self, only_new: bool) -> bool:
+        """Let the body appear, whole; return False when *only_new* and there was something."""
+        while self._sending:
+            await self._sending.pop(0)
+        assert self._id is not None
+        wanted = ElementTree.Element("CompleteMultipartUpload")
+        for number, etag in enumerate(self._etags, 1):
+            part = ElementTree.SubElement(wanted, "Part")
+            ElementTree.SubElement(part, "PartNumber").text = str(number)
+            ElementTree.SubElement(part, "ETag").text = etag
+        options: dict[str, Any] = {
+            "query": {"uploadId": self._id},
+            "fields": ONLY_NEW if only_new and self._bucket.conditional else {},
+            "body": ElementTree.tostring(wanted),
+        }
+        answer = await self._bucket.client.ask("POST", self._key, accept=(412,), **options)
+        if answer.status == 412:
+            self.abort()
+            return False
+        # An error can come behind a status of 200.
+        if b"CompleteMultipartUploadResult" not in answer.body:
+            name = self._bucket.client.name
+            raise Unavailable(f"{name} could not complete an upload: {answer.code or 'no reason'}")
+        self._id = None
+        return True
+
+    def abort(self) -> None:
+        """Give the parts back, whatever is under way; nobody waits for it."""
+        sending, self._sending = self._sending, []
+        for each in sending:
+            each.addErrback(lambda _: None)
+            each.cancel()
+        upload, self._id = self._id, None
+        if upload is not None:
+            ensureDeferred(_abort(self._bucket, self._key, upload))
+
+
+async def _abort(bucket: Bucket, key: str, upload: str) -> None:
+    try:
+        await bucket.client.ask("DELETE", key, query={"uploadId": upload}, accept=(404,))
+    except SOSError as error:
+        _log.warn(
+            "the parts of {key} could not be given back, and will be in a day: {error}",
+            key=key,
+            error=error,
+        )
+
+
+async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) -> None:
+    """Give back the parts of the uploads under the prefix that were begun *seconds* ago.
+
+    Whoever began them was killed: an upload takes hours at most.
+    """
+    query = {"uploads": "", "prefix": bucket.prefix}
+    with suppress(Unavailable):  # a server that does not list them keeps them
+        answer = await bucket.client.ask("GET", query=query)
+        now = server_time(answer)
+        found = await bucket.client.document("GET", "", "ListMultipartUploadsResult", query=query)
+        for each in found.findall("Upload"):
+            begun = datetime.fromisoformat(each.findtext("Initiated") or "").timestamp()
+            key, upload = _told(each, "Key"), _told(each, "UploadId")
+            if now - begun >= seconds and key.startswith(bucket.prefix):
+                await _abort(bucket, key, upload)
+
+
+async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:
+    """Cut *body* anew, into parts of *size* bytes, of which the last may be smaller."""
+    gathered = bytearray()
+    async with aclosing(body):
+        async for piece in body:
+            gathered += piece
+            while len(gathered) >= size:
+                part = bytes(gathered[:size])
+                del gathered[:size]
+                yield part
+    if gathered:
+        yield bytes(gathered)
+
+
+def _told(found: ElementTree.Element, name: str) -> str:
+    text = found.findtext(name)
+    if not text:
+        raise Unavailable(f"the server does not tell the {name} of an upload")
+    return text

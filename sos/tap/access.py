@@ -1,0 +1,83 @@
+"""The access log of a daemon: its options, and the service that keeps it."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.logger import Logger
+
+from sos.tap.options import DaemonOptions, parameter
+from sos.tap.services import give_up
+from sos.wire import log_lines
+from sos.wire.access_log import AccessLog
+from sos.wire.log_lines import Line
+from sos.wire.request import Request
+from sos.wire.site import Note
+
+_LINES: dict[str, Line] = {"combined": log_lines.combined, "json": log_lines.as_json}
+
+
+def _format(text: str) -> str:
+    if text not in _LINES:
+        raise ValueError(f"{text!r} is none of {', '.join(_LINES)}")
+    return text
+
+
+PARAMETERS = [
+    parameter("access-log", None, None, "Write each request to this file."),
+    parameter("access-log-format", None, "combined", "Of its lines: combined, json.", _format),
+]
+
+_log = Logger(namespace="sos.access")
+
+
+class AccessLogService(Service):
+    """Keeps an access log open, and opens it anew at each SIGHUP."""
+
+    def __init__(self, log: AccessLog, reactor: Any) -> None:
+        self._access_log = log
+        self._reactor = reactor
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        try:
+            self._access_log.open()
+        except OSError as error:
+            give_up(f"the access log: {error}")
+
+    def startService(self) -> None:
+        super().startService()
+        # What the other parts do at that signal they do as well.
+        self._former = signal.signal(signal.SIGHUP, self._on_hang_up)
+
+    def _on_hang_up(self, number: int, frame: Any) -> None:
+        # A signal can come in the middle of anything.
+        self._reactor.callFromThread(self._access_log.reopen)
+        if callable(self._former):
+            self._former(number, frame)
+
+    def stopService(self) -> None:
+        super().stopService()
+        signal.signal(signal.SIGHUP, self._former)
+        self._access_log.close()
+
+
+def add_log(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note | None:
+    """Add the access log that *options* ask for to the service *whole*; return what writes it.
+
+    ``--verbose`` without one writes the lines into the daemon's own log.
+    """
+    line = _LINES[options["access-log-format"]]
+    if options["access-log"] is not None:
+        log = AccessLog(options["access-log"], line, reactor)
+        AccessLogService(log, reactor).setServiceParent(whole)
+        return log.note
+    if options["verbose"]:
+        return lambda request, seconds: _tell(line(request, seconds, reactor.seconds()), request)
+    return None
+
+
+def _tell(line: str, request: Request) -> None:
+    _log.info("{line}", line=line, request_id=request.id.decode("ascii"))

@@ -1,0 +1,77 @@
+"""Stores in a PostgreSQL, for tests that need more than one, or one in trouble."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+from twisted.internet.task import deferLater
+
+from sos.digest import PartitionDigest, record_sum
+from sos.errors import Unavailable
+from sos.ids import partition
+from sos.metadata import encode
+from sos.stores.factories import factory
+
+
+def make(url, reactor):
+    return factory("postgresql").make(url, "sha1", reactor)
+
+
+@asynccontextmanager
+async def opened(url, reactor):
+    """Open a store while the block runs."""
+    store = make(url, reactor)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+async def eventually(reactor, ask, holds):
+    """Return what *ask* gives once that *holds*; Unavailable is asked again."""
+    for _ in range(400):
+        try:
+            found = await ask()
+            if holds(found):
+                return found
+        except Unavailable as error:
+            found = error
+        await deferLater(reactor, 0.05)
+    raise AssertionError(f"it is still {found!r}")
+
+
+async def answering(store, reactor):
+    """Return when *store* answers again, which it does by itself."""
+    await eventually(reactor, store.status, lambda status: status.writable)
+
+
+async def check_digests(store):
+    """See that the digests are of what is listed."""
+    expected = {}
+    for id in await store.listing():
+        info = await store.stat(id)
+        before = expected.get(partition(id), PartitionDigest())
+        expected[partition(id)] = before.with_blob(info.size, record_sum(id, encode(info.metadata)))
+    assert await store.digests() == expected
+
+
+class Tables:
+    """The tables of a store, behind its back.
+
+    :param engine: which has them.
+    """
+
+    def __init__(self, engine, url):
+        self._engine = engine
+        self._name = url.rpartition("=")[2]
+
+    def run(self, statement, *values):
+        """Run a *statement* in which ``$`` is the name of the first table; return what comes."""
+        with self._engine.connection() as connection:
+            cursor = connection.execute(statement.replace("$", self._name), values or None)
+            return cursor.fetchall() if cursor.description else cursor.rowcount
+
+    def count(self, table):
+        """Return how many rows there are in one of the other tables."""
+        return self.run(f"select count(*) from $_{table}")[0][0]

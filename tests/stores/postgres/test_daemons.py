@@ -1,0 +1,102 @@
+"""The daemons over a PostgreSQL, as real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.contract import body_of, content_id
+from tests.daemons import eventually, fetch, free_ports, status_of
+
+
+@pytest.fixture
+def port():
+    return free_ports(1)[0]
+
+
+def holds(status):
+    return lambda found: found == status
+
+
+def test_a_daemon_outlives_its_server(place, engine, port):
+    """It answers 503 while there is none, and serves what was stored when it is back."""
+    place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    stored = {content_id(body): body for body in (b"small", body_of(3_000_000))}
+    for id, body in stored.items():
+        fetch(f"{url}/blob/{id}", body)
+    engine.stop()
+    for id, body in stored.items():
+        assert status_of(f"{url}/blob/{id}") == 503
+        assert status_of(f"{url}/blob/{id}", body) == 503
+    assert fetch(f"{url}/alive") == b"alive"
+    engine.start()
+    for id, body in stored.items():
+        eventually(lambda id=id: status_of(f"{url}/blob/{id}"), holds(200))
+        assert fetch(f"{url}/blob/{id}") == body
+    fetch(f"{url}/blob/{content_id(b'more')}", b"more")
+    assert json.loads(fetch(f"{url}/status"))["blobs"] == 3
+
+
+def test_a_daemon_waits_for_its_server(place, engine, port):
+    """It is there before it, and takes blobs as soon as it has come."""
+    engine.stop()
+    daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
+    url = f"http://127.0.0.1:{port}/blob/{content_id(b'one')}"
+    assert status_of(url, b"one") == 503
+    engine.start()
+    eventually(lambda: status_of(url, b"one"), holds(200))
+    assert fetch(url) == b"one"
+    assert "is open" in daemon.log
+
+
+def test_workers_share_a_store(place, engine, port):
+    """With more than one process there is more than one client."""
+    place.twistd(f"sos-blob --workers 2 --port {port} --store {engine.url}", port)
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    for n in range(40):
+        body = b"%d" % n
+        eventually(lambda body=body: status_of(f"{url}/blob/{content_id(body)}", body), holds(200))
+    assert json.loads(fetch(f"{url}/status"))["blobs"] == 40
+
+
+def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
+    """In bounded time."""
+    daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    engine.freeze()
+    assert status_of(f"{url}/status") == 503
+    daemon.stop(signal.SIGTERM)
+    engine.thaw()
+    assert daemon.process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("postgresql://127.0.0.1/x?table=A", "no name for a table"),
+        ("postgresql://u:secret@127.0.0.1/x?nonsense=1", "not the URL of a PostgreSQL"),
+    ],
+)
+def test_a_daemon_is_told_what_is_wrong_with_its_url(place, store, said):
+    """And does not start; nobody is told the password."""
+    ended = place.run_twistd(f"-n sos-blob --store '{store}'")
+    told = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode != 0
+    assert said in told
+    assert "secret" not in told
+
+
+def test_a_daemon_ends_when_the_password_is_wrong(place, locked_engine, port):
+    """It will not come right by itself."""
+    url = locked_engine.url.replace("@", ":secret@")
+    ended = place.run_twistd(f"-n sos-blob --port {port} --store {url}")
+    told = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode == 1
+    assert "password authentication failed" in told
+    assert "secret" not in told

@@ -1,0 +1,39 @@
+"""Stores in the bucket of a test, in the test's own process."""
+
+from __future__ import annotations
+
+from botocore.credentials import Credentials
+
+from sos.stores.lane import threads_of
+from sos.stores.s3.address import s3_address
+from sos.stores.s3.bucket import PAGE, Bucket
+from sos.stores.s3.client import Client, Pacing
+from sos.stores.s3.multipart import PART_SIZE
+from sos.stores.s3.signing import Identity
+from sos.stores.s3.store import S3Store
+from sos.wire.agent import Agent
+from tests.engines.swift import ACCESS_KEY, REGION, SECRET_KEY
+
+BUCKET = "contract"
+
+
+def client_of(url, reactor, secret=SECRET_KEY, pacing=None):
+    address = s3_address(url)
+    identity = Identity(Credentials(ACCESS_KEY, secret), REGION)
+    return Client(
+        address,
+        Agent(reactor),
+        reactor,
+        threads_of(reactor),
+        lambda: identity,
+        pacing or Pacing(),
+    )
+
+
+def store_at(url, reactor, page=PAGE, part_size=PART_SIZE, **options):
+    bucket = Bucket(client_of(url, reactor, **options), s3_address(url).prefix, page)
+    return S3Store(bucket, "sha1", threads_of(reactor), reactor, part_size)
+
+
+def store_in(swift, prefix, reactor, **options):
+    return store_at(swift.url(BUCKET, prefix), reactor, **options)

@@ -1,0 +1,305 @@
+"""Requests to a bucket, and what is made of the answers of a server that has a script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.protocol import Factory, Protocol
+
+from sos.errors import Conflict, NoSpace, NotFound, Unavailable
+from sos.stores.s3.client import TRIES, Answer, Client, Denied
+from sos.stores.s3.multipart import abort_forgotten
+from tests.contract import content, put
+from tests.daemons import ROOT
+from tests.stores.s3.stores import client_of, store_at, store_in
+
+
+class _Script(Protocol):
+    """Answers each request with what is next in the script, and hangs up."""
+
+    def __init__(self, answers, requests):
+        self._answers = answers
+        self._requests = requests
+
+    def dataReceived(self, data):
+        self._requests.append(data)
+        answer = self._answers.pop(0) if self._answers else _error(500, "InternalError")
+        self.transport.write(answer)
+        self.transport.loseConnection()
+
+
+def _answer(status, body=b"", *fields):
+    lines = [f"HTTP/1.1 {status} Text", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += ["Date: Wed, 25 Nov 2026 20:00:00 GMT", *fields]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def _error(status, code, text="as it says"):
+    return _answer(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode())
+
+
+class Scripted:
+    """A server with a script, and a client of it."""
+
+    def __init__(self, reactor):
+        self.answers = []
+        self.requests = []
+        factory = Factory.forProtocol(lambda: _Script(self.answers, self.requests))
+        self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.url = f"s3://scripted/x?endpoint=http://127.0.0.1:{self.port.getHost().port}"
+        self.client = client_of(self.url, reactor)
+
+
+@async_yield_fixture
+async def scripted(reactor):
+    scripted = Scripted(reactor)
+    await scripted.client.open()
+    yield scripted
+    await scripted.client.close()
+    await scripted.port.stopListening()
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@ensureDeferred
+async def test_what_passes_is_tried_again(scripted, status):
+    """A server that is to be asked more slowly is, and the request succeeds."""
+    scripted.answers += [_error(status, "SlowDown"), _answer(200, b"well")]
+    answer = await scripted.client.ask("GET", "key")
+    assert answer.body == b"well"
+    assert len(scripted.requests) == 2
+
+
+@ensureDeferred
+async def test_it_is_not_tried_for_ever(scripted):
+    """After the last try it is Unavailable, and the error says what the server says."""
+    scripted.answers += [_error(503, "SlowDown")] * 9
+    with pytest.raises(Unavailable, match=r"503 SlowDown \(as it says\)"):
+        await scripted.client.ask("PUT", "key", body=b"body")
+    assert len(scripted.requests) == TRIES
+    assert all(request.endswith(b"\r\n\r\nbody") for request in scripted.requests)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (_error(507, "InsufficientStorage"), NoSpace),
+        (_error(403, "QuotaExceeded"), NoSpace),
+        (_error(403, "AccessDenied"), Denied),
+        (_error(401, "Unknown"), Denied),
+        (_answer(301, b"", "Location: http://elsewhere/"), Unavailable),
+        (_answer(307, b"", "Location: http://elsewhere/"), Unavailable),
+        (_error(400, "InvalidRequest"), Unavailable),
+        (_error(404, "NoSuchBucket"), Unavailable),
+        (_answer(418, b"\x00\x1b[31m<Code>"), Unavailable),
+    ],
+)
+@ensureDeferred
+async def test_what_does_not_pass_is_told_at_once(scripted, answer, error):
+    """As what it means, and in one printable line."""
+    scripted.answers.append(answer)
+    with pytest.raises(error) as told:
+        await scripted.client.ask("PUT", "key", body=b"body")
+    assert len(scripted.requests) == 1
+    assert str(told.value).isprintable()
+
+
+@ensureDeferred
+async def test_an_error_behind_a_status_of_200_is_an_error(scripted, reactor):
+    """S3 begins to answer some requests before it knows how they end."""
+    store = store_at(scripted.url, reactor)
+    await store._bucket.client.open()
+    error = _answer(200, b"<Error><Code>InternalError</Code></Error>")
+    scripted.answers += [error, error, error]
+    with pytest.raises(Unavailable, match="InternalError"):
+        await store._bucket.copy("a", "b", None, '"etag"')
+    with pytest.raises(Unavailable, match="InternalError"):
+        await store.listing()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<ListBucketResult><Contents><Key>x/index/b</Key></Contents>"
+        b"<Contents><Key>x/index/a</Key></Contents></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        b"<ListBucketResult>",
+        b"junk",
+        b"<Other/>",
+    ],
+)
+@ensureDeferred
+async def test_a_listing_that_makes_no_sense_is_never_taken_for_one(scripted, reactor, page):
+    """A replication that believed it would copy everything, or nothing."""
+    store = store_at(scripted.url, reactor)
+    await store._bucket.client.open()
+    scripted.answers += [_answer(200, page)] * TRIES
+    with pytest.raises(Unavailable):
+        await store.listing()
+    await store.close()
+
+
+@ensureDeferred
+async def test_a_full_server_is_said_to_be_full(scripted, reactor):
+    """It takes nothing for a while, and says why."""
+    store = store_at(scripted.url, reactor)
+    await store._bucket.client.open()
+    store._bucket.conditional = True
+    scripted.answers += [_error(507, "InsufficientStorage", "no room"), _answer(200)]
+    with pytest.raises(NoSpace):
+        await put(store, b"too much")
+    status = await store.status()
+    assert not status.writable
+    assert "no room" in status.reason
+    await store.close()
+
+
+@ensureDeferred
+async def test_nothing_is_acknowledged_before_it_is_listed(scripted, reactor):
+    """A body whose marker cannot be written was not stored, as far as anybody is told."""
+    store = store_at(scripted.url, reactor)
+    await store._bucket.client.open()
+    store._bucket.conditional = True
+    scripted.answers += [_answer(200)] + [_error(503, "SlowDown")] * TRIES
+    with pytest.raises(Unavailable):
+        await put(store, b"body")
+    assert len(scripted.requests) == 1 + TRIES
+    await store.close()
+
+
+class _Ignorant(Client):
+    """Of a server that does not know If-None-Match: ignores it, or refuses it with *refusal*."""
+
+    refusal: int | None = None
+
+    async def ask(self, method, key="", query={}, fields={}, body=b"", **options):  # noqa: B006
+        if "If-None-Match" in fields and self.refusal is not None:
+            return Answer(self.refusal, {})
+        fields = {name: value for name, value in fields.items() if name != "If-None-Match"}
+        return await super().ask(method, key, query, fields, body, **options)
+
+
+@pytest.mark.parametrize("refusal", [None, 400, 501])
+@ensureDeferred
+async def test_a_server_without_conditions_keeps_blobs_and_grants_no_lease(
+    swift, prefix, reactor, refusal
+):
+    """Names are looked at before they are given; nothing is ever dropped there."""
+    store = store_in(swift, prefix, reactor)
+    store._bucket.client.__class__ = type("_", (_Ignorant,), {"refusal": refusal})
+    await store.open()
+    assert not store._bucket.conditional
+    await put(store, b"first", "name", {"X-A": "1"})
+    await put(store, b"first", "name", {"X-A": "2"})
+    with pytest.raises(Conflict):
+        await put(store, b"other", "name")
+    id = (await put(store, b"content")).id
+    assert await content(await store.read(id)) == b"content"
+    assert (await store.stat("name")).metadata == {"X-A": "1"}
+    with pytest.raises(NotFound, match="If-None-Match"):
+        await store.lease(60)
+    with pytest.raises(Conflict):
+        await store.drop(id, "0" * 32)
+    assert len(await store.listing()) == 2
+    await store.close()
+
+
+@ensureDeferred
+async def test_a_lease_ends_by_the_clock_of_the_server(store):
+    """Then another is given, and the first is of no use any more."""
+    first = await store.lease(1)
+    id = (await put(store, b"dropped")).id
+    second = None
+    while second is None:
+        try:
+            second = await store.lease(60)
+        except Conflict:
+            continue  # each time it is asked takes the server some milliseconds
+    with pytest.raises(Conflict):
+        await store.drop(id, first)
+    await store.drop(id, second)
+    assert len(await store._bucket.keys("lease/")) == 1
+
+
+@ensureDeferred
+async def test_uploads_that_were_forgotten_are_given_back(store):
+    """Those that were begun a day ago; not those of a minute ago, nor of another prefix."""
+    bucket = store._bucket
+    for key in (f"{bucket.prefix}blobs/x", "other/x"):
+        await bucket.client.document(
+            "POST", key, "InitiateMultipartUploadResult", query={"uploads": ""}
+        )
+
+    async def uploads():
+        found = await bucket.client.document(
+            "GET", "", "ListMultipartUploadsResult", query={"uploads": ""}
+        )
+        keys = [each.findtext("Key") for each in found.findall("Upload")]
+        return [key for key in keys if key.endswith("/x")]
+
+    await abort_forgotten(bucket)
+    assert len(await uploads()) == 2
+    await abort_forgotten(bucket, seconds=0)
+    assert await uploads() == ["other/x"]
+
+
+_FIND = """
+import sys
+from sos.errors import StoreUnusable
+from sos.stores.s3.signing import find_identity
+try:
+    identity = find_identity(None)
+except StoreUnusable as error:
+    sys.exit(str(error))
+keys = identity.credentials.get_frozen_credentials()
+print(identity.region, keys.access_key, keys.secret_key, repr(identity))
+"""
+
+
+def _python(code, **environment):
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent"}
+    kept["AWS_EC2_METADATA_DISABLED"] = "true"
+    return subprocess.run(
+        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True
+    )
+
+
+def test_keys_and_region_are_found_where_all_programs_find_them(tmp_path):
+    """In the environment first, then in the files; no secret is in what is shown."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[default]\naws_access_key_id = A\naws_secret_access_key = filesecret\n"
+        "[other]\naws_access_key_id = B\naws_secret_access_key = othersecret\n"
+    )
+    (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n")
+    home = {"HOME": str(tmp_path)}
+    told = _python(_FIND, **home)
+    assert told.stdout.startswith("eu-north-1 A filesecret "), told.stderr
+    assert told.stdout.count("secret") == 1
+    assert _python(_FIND, **home, AWS_PROFILE="other").stdout.startswith("us-east-1 B othersecret")
+    keys = {"AWS_ACCESS_KEY_ID": "C", "AWS_SECRET_ACCESS_KEY": "envsecret"}
+    assert _python(_FIND, **home, **keys).stdout.startswith("eu-north-1 C envsecret")
+
+
+def test_without_keys_the_store_can_never_be_opened():
+    """What is told says what to do."""
+    told = _python(_FIND)
+    assert told.returncode == 1
+    assert told.stderr.startswith("there are no keys for s3: set AWS_ACCESS_KEY_ID")
+
+
+def test_without_botocore_it_says_what_to_install():
+    """In one line; every other kind of store works without it."""
+    code = (
+        "import sys; sys.modules['botocore'] = None\n"
+        "from sos.stores.factories import factory\n"
+        "factory('memory').make('memory:', 'sha1', None)\n"
+        "try: factory('s3').make('s3://bucket', 'sha1', None)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    told = _python(code)
+    assert told.stdout == "for s3: botocore has to be installed: sos-storage[s3]\n", told.stderr

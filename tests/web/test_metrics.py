@@ -1,0 +1,193 @@
+"""What Prometheus is told, by what a daemon tells."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sos.interfaces import StoreStatus
+from sos.scrub import Report
+from sos.survey import LEFT_ALONE, UP, Account, standing
+from sos.tally import Tally
+from sos.tap.commits import Commits
+from sos.web import metrics
+from sos.web.metrics.workers import process
+
+
+def tally(*statuses):
+    counted = Tally()
+    for status in statuses:
+        counted.count("/upload", b"POST", status, 0.003, 10, 80)
+    return counted.told()
+
+
+def document(**parts):
+    return {"version": "1.2", "workers": {"count": 2, "silent": []}, **parts}
+
+
+def told(document, processes):
+    """Return the value of each sample by its name and labels."""
+    text = metrics.text(document, processes).decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_counters_are_told_worker_by_worker():
+    """Their sums would fall when one is started anew; each of them begins again then."""
+    processes = {
+        number: {"requests": tally(*statuses), "process": {"process_open_fds": 9.0 + number}}
+        for number, statuses in ((1, (200, 200)), (2, (200, 503)))
+    }
+    found = told(document(), processes)
+    labels = ("method", "POST"), ("route", "/upload")
+    by_worker = [
+        found["sos_requests_total", *labels, ("status", "200"), ("worker", worker)]
+        for worker in "12"
+    ]
+    assert by_worker == [2, 1]
+    assert found["sos_requests_total", *labels, ("status", "503"), ("worker", "2")] == 1
+    assert found["sos_request_bytes_total", *labels, ("worker", "1")] == 20
+    assert found["sos_response_bytes_total", *labels, ("worker", "2")] == 160
+    assert found["sos_build_info", ("version", "1.2")] == 1
+    assert found["sos_workers",] == 2
+    assert found["process_open_fds", ("worker", "2")] == 11
+
+
+def test_a_histogram_is_one_of_prometheus():
+    """Each bucket has what the lower ones have, and the last one all."""
+    found = told(document(), {1: {"requests": tally(200, 200), "process": {}}})
+    buckets = {
+        dict(labels)["le"]: value
+        for (name, *labels), value in found.items()
+        if name == "sos_request_seconds_bucket"
+    }
+    assert (buckets["0.001"], buckets["0.0025"]) == (0, 0)
+    assert (buckets["0.005"], buckets["60.0"], buckets["+Inf"]) == (2, 2, 2)
+    labels = ("method", "POST"), ("route", "/upload"), ("worker", "1")
+    assert found["sos_request_seconds_count", *labels] == 2
+    assert found["sos_request_seconds_sum", *labels] == pytest.approx(0.006)
+
+
+def alone(**part):
+    return {1: {"requests": tally(), "process": {}, "part": part}}
+
+
+STORE = {
+    "writable": True,
+    "reason": None,
+    "blobs": 7,
+    "size": 700,
+    "capacity": 1000,
+    "free": 250,
+}
+
+
+def test_a_store():
+    """How full it is, and whether it takes more."""
+    commits = Commits()
+    commits.observe(3, 0.0004)
+    found = told(document(store=STORE, scrub=None), alone(commits=commits.told()))
+    assert found["sos_store_writable",] == 1
+    assert (found["sos_store_blobs",], found["sos_store_bytes",]) == (7, 700)
+    assert (found["sos_store_capacity_bytes",], found["sos_store_free_bytes",]) == (1000, 250)
+    assert found["sos_store_fill_ratio",] == 0.75
+    assert found["sos_commit_changes_sum", ("worker", "1")] == 3
+    assert found["sos_commit_seconds_count", ("worker", "1")] == 1
+    assert not any(name.startswith("sos_scrub") for name, *_ in found)
+
+
+def test_what_an_engine_does_not_tell_is_not_told():
+    """No value is better than a wrong one."""
+    unknown = {**STORE, "writable": False, "blobs": None, "capacity": None, "free": None}
+    found = told(document(store=unknown, scrub=None), alone(commits=None))
+    assert found["sos_store_writable",] == 0
+    assert not {("sos_store_blobs",), ("sos_store_free_bytes",), ("sos_store_fill_ratio",)} & set(
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "progress"),
+    [
+        (Report(), 0),
+        (Report(position="800" + 37 * "0", finished_at=5.0), 0.5),
+        (Report(finished_at=5.0), 1),
+    ],
+)
+def test_a_scrub(report, progress):
+    """How far it is, which the id that it is at tells, and what it has found."""
+    report.damaged, report.checked = 2, 9
+    scrub = attrs.asdict(report)
+    found = told(document(store=STORE, scrub=scrub), alone(commits=None))
+    assert found["sos_scrub_progress_ratio",] == progress
+    assert (found["sos_scrub_damaged",], found["sos_scrub_blobs",]) == (2, 9)
+    assert found.get(("sos_scrub_last_finish_timestamp_seconds",)) == report.finished_at
+
+
+def cluster(replication=None):
+    account = Account(10, 3, (0.002,), ("gone", 1.0), failure="gone", asked_again=4.0)
+    status = StoreStatus(True, None, 5, 500, 1000, 400)
+    groups = {
+        "default": [
+            attrs.asdict(standing("http://a", Account(20, 0, (0.001, 0.004)), status)),
+            attrs.asdict(standing("http://b", account, status)),
+        ]
+    }
+    accounts = {
+        "http://a": {"requests": 20, "errors": 0},
+        "http://b": {"requests": 10, "errors": 3},
+    }
+    background = {"copies": 2, "bytes": 99}
+    return told(
+        document(groups=groups, background=background, replication=replication),
+        alone(accounts=accounts),
+    )
+
+
+def test_servers():
+    """Whether each is up, what it has failed, and when it is asked again."""
+    found = cluster()
+    a, b = ("server", "http://a"), ("server", "http://b")
+    group = ("group", "default")
+    assert (found["sos_server_up", group, a], found["sos_server_up", group, b]) == (1, 0)
+    assert found["sos_server_state", group, b, ("state", LEFT_ALONE)] == 1
+    assert found["sos_server_state", group, b, ("state", UP)] == 0
+    assert found["sos_server_retry_seconds", group, b] == 4
+    assert found["sos_server_latency_seconds", group, ("quantile", "0.95"), a] == 0.004
+    assert found["sos_server_free_bytes", group, a] == 400
+    assert found["sos_server_errors_total", b, ("worker", "1")] == 3
+    assert found["sos_server_requests_total", a, ("worker", "1")] == 20
+    assert (found["sos_background_copies",], found["sos_background_bytes",]) == (2, 99)
+
+
+def test_replication():
+    """What the last pass left undone, and all that were made."""
+    summary = {"copied": 4, "planned": 6, "short": 1, "failed": 2, "disputed": 0, "unlisted": ["b"]}
+    replication = {
+        "running_since": None,
+        "last": {"started_at": 100.0, "seconds": 2.0, "summary": summary, "error": None},
+        "lag": 77.0,
+        "passes": {"ok": 5, "incomplete": 1, "failed": 0},
+        "made": {"copied": 40, "bytes": 400, "failed": 2, "moved": 3},
+    }
+    found = cluster(replication)
+    assert found["sos_replication_under_replicated",] == 3
+    assert found["sos_replication_lag_seconds",] == 77
+    assert found["sos_replication_passes_total", ("outcome", "incomplete")] == 1
+    assert found["sos_replication_copied_total",] == 40
+    assert found["sos_replication_last_unlisted",] == 1
+    assert found["sos_replication_last_start_timestamp_seconds",] == 100
+    replication["last"]["summary"] = None  # it failed as a whole
+    assert ("sos_replication_under_replicated",) not in cluster(replication)
+
+
+def test_a_process_tells_what_it_takes():
+    """As other programs that Prometheus looks after do."""
+    own = process()
+    assert own["process_resident_memory_bytes"] > 1e6
+    assert own["process_cpu_seconds_total"] > 0
+    assert 0 < own["process_open_fds"] < own["process_max_fds"]
