@@ -40,7 +40,8 @@ def sign(id: str, expires: int, base: str, secret_file: str | None, file: str | 
     """Print a link by which the object ID can be fetched without a token.
 
     It holds on API servers with --private-reads that have the same secret file, until
-    it expires or the key is changed. An extension may be put behind the ID. Example:
+    it expires or the key is changed. An extension may be put behind the ID. Ends with 0.
+    Example:
 
         sos sign cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 --expires 1h \\
             --base https://files.example

@@ -32,7 +32,12 @@ def token(context: click.Context, token_file: str | None, file: str | None) -> N
     """Give out tokens for an API server, list them, take them back.
 
     The file holds no token, but the hash of each. API servers see within a second what
-    has changed.
+    has changed. Ends with 1 when the file cannot be used. Examples:
+
+    \b
+        sos token add backup --scope upload --expires 30d
+        sos token list
+        sos token revoke backup
     """
     context.obj = lambda: Path(absolute(setting("token-file", token_file, file)))
 
