@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(^|\s)#.*")
+_DURATION = re.compile(r"(\d{1,9})([smhd])")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -214,6 +216,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def duration(text: str) -> int:
+    """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError(f"{text!r} is not a time span: 90s, 15m, 12h, 30d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 def size(text: str) -> int:
     """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
     match = _SIZE.fullmatch(text.strip())
@@ -276,6 +286,30 @@ def algorithm(text: str) -> str:
     return text
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether *host*, a name or an address, is this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def path(text: str) -> str:
+    """A file's path, from the root or from the home directory."""
+    if not text.startswith(("/", "~/")):
+        raise ValueError(f"{text!r} is not the path of a file that begins with / or ~/")
+    return text
+
+
+def yes(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text not in ("yes", "no"):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return text == "yes"
+
+
 def _number(text: str) -> float:
     """Return the number that *text* is, which is finite, or else NaN."""
     try:
@@ -305,4 +339,13 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "max-size": limit,
     "chunk-size": chunk_size,
     "cache": cache_address,
+    "secret-file": path,
+    "token-file": path,
+    "private-reads": yes,
+    "tls-certificate": path,
+    "tls-key": path,
+    "tls-client-ca": path,
+    "tls-ca": path,
+    "tls-client-certificate": path,
+    "tls-client-key": path,
 }

@@ -32,6 +32,22 @@ class WrongDigest(InvalidRequest):
     """A body does not match a digest that was sent with it; nothing was stored."""
 
 
+class Unauthorized(SOSError):
+    """Who asks has not shown who they are, or not so that it can be believed.
+
+    :param challenge: the scheme by which it can be shown, of ``WWW-Authenticate``
+        (RFC 9110, 11.6.1).
+    """
+
+    def __init__(self, reason: str, challenge: str) -> None:
+        super().__init__(reason)
+        self.challenge = challenge
+
+
+class Forbidden(SOSError):
+    """Who asks may not do this; nothing was changed."""
+
+
 class TooSlow(SOSError):
     """A request's bytes came too slowly to go on waiting; nothing was stored."""
 
@@ -66,10 +82,6 @@ class NoSpace(SOSError):
 
 class ReadOnly(SOSError):
     """The store takes no writes, and says why; reading still works."""
-
-
-class Forbidden(SOSError):
-    """Who asks is not to do this; nothing was changed."""
 
 
 class Unavailable(SOSError):

@@ -23,6 +23,10 @@ LAYERS = (
         "metadata",
         "placement",
         "plan",
+        "replays",
+        "signature",
+        "signed_url",
+        "tokens",
     ),
     ("interfaces",),
     (
@@ -34,6 +38,7 @@ LAYERS = (
         "survey",
         "tally",
         "transfer",
+        "watched_file",
     ),
     ("wire", "stores"),
     ("web", "replication", "scrub"),

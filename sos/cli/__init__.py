@@ -15,7 +15,10 @@ from sos.cli.program import Program
 from sos.cli.put import put
 from sos.cli.replicate import replicate
 from sos.cli.scrub import scrub
+from sos.cli.secret import secret
+from sos.cli.sign import sign
 from sos.cli.status import status
+from sos.cli.token import token
 
 
 @click.group("sos", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +36,9 @@ for command in (
     balance,
     drain,
     scrub,
+    secret,
+    token,
+    sign,
     import_,
     demo,
     completion,

@@ -18,13 +18,12 @@ from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import run
 from sos.cli.replicate import (
     copies_option,
-    groups_of,
     one_pass,
     policy,
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import cluster_options, configured
+from sos.cli.servers import cluster_options, configured, groups_of
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member
 from sos.replication import Summary
@@ -44,6 +43,7 @@ def balance(
     rate: int | None,
     blob_server: str | None,
     file: str | None,
+    access: dict[str, Any],
 ) -> None:
     """Bring every copy to where it belongs, and show what each server holds.
 
@@ -55,7 +55,7 @@ def balance(
 
         sos balance --rate 50M
     """
-    found = configured(file, blob_server)
+    found = configured(file, blob_server, access)
 
     async def balanced(reactor: Any) -> tuple[Summary, list[_Row]]:
         groups = groups_of(found, reactor)

@@ -9,19 +9,19 @@ import click
 from attrs import evolve
 
 from sos import config
+from sos.cli.access import access_options
 from sos.cli.completion import FILE
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.replicate import (
     copies_option,
-    groups_of,
     one_pass,
     only,
     policy,
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import configured
+from sos.cli.servers import configured, groups_of
 from sos.config import Config
 from sos.replication import Summary
 
@@ -40,8 +40,14 @@ from sos.replication import Summary
     type=FILE,
     help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
 )
+@access_options
 def drain(
-    url: str, verbose: bool, min_copies: int | None, rate: int | None, file: str | None
+    url: str,
+    verbose: bool,
+    min_copies: int | None,
+    rate: int | None,
+    file: str | None,
+    access: dict[str, Any],
 ) -> None:
     """Empty the server at URL onto the rest of its group, to take it out of use.
 
@@ -52,7 +58,7 @@ def drain(
 
         sos drain http://old:4001
     """
-    found = configured(file, None)
+    found = configured(file, None, access)
     group = _group_of(found, url)
     wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
 

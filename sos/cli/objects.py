@@ -16,16 +16,18 @@ import click
 
 from sos import ids
 from sos.cli import progress
+from sos.cli.access import tls_options, token_options
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.output import json_option, tell
 from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.wire.agent import MOST_CONNECTIONS, Agent
+from sos.wire.tls import ClientTLS
 
 
-def _id(text: str) -> str:
+def object_id(text: str) -> str:
     """Take the id from *text*, which may have an extension as in /fetch/ID.jpg."""
     return ids.check(text.partition(".")[0])
 
@@ -34,7 +36,7 @@ _download = download_option("Where the API server serves fetches.")
 
 
 @click.command()
-@click.argument("id", callback=converted(_id))
+@click.argument("id", callback=converted(object_id))
 @click.option(
     "--output", "-o", metavar="FILE", type=FILE, help="Write to FILE, not to standard output (-)."
 )
@@ -47,7 +49,16 @@ _download = download_option("Where the API server serves fetches.")
     help=f"Fetch so many parts at once, each of {PART_SIZE >> 20} MiB, which it takes in memory.",
 )
 @_download
-def get(id: str, output: str | None, parallel: int, download_url: str) -> None:
+@token_options
+@tls_options
+def get(
+    id: str,
+    output: str | None,
+    parallel: int,
+    download_url: str,
+    credentials: Credentials | None,
+    tls: ClientTLS,
+) -> None:
     """Fetch the object ID.
 
     What arrives is checked against the id; FILE appears only when it is whole.
@@ -58,7 +69,7 @@ def get(id: str, output: str | None, parallel: int, download_url: str) -> None:
     """
 
     async def download(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor)
+        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
         downloader = Downloader(exchange, reactor, parallel)
         with progress.of_bytes() as bar:
             task = bar.add_task(output or id[:12], total=None)
@@ -112,10 +123,12 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 
 
 @click.command()
-@click.argument("id", callback=converted(_id))
+@click.argument("id", callback=converted(object_id))
 @json_option
 @_download
-def stat(id: str, download_url: str) -> None:
+@token_options
+@tls_options
+def stat(id: str, download_url: str, credentials: Credentials | None, tls: ClientTLS) -> None:
     """Tell the size and the metadata of the object ID.
 
     Ends with 1 when there is no such object, or when that cannot be told. Example:
@@ -124,7 +137,7 @@ def stat(id: str, download_url: str) -> None:
     """
 
     async def describe(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor), reactor)
+        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
         info = await fetches(exchange, reactor).stat(id)
         metadata = {
             name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 from sos import config
 from sos import metadata as metadata_format
 from sos.cli import progress
+from sos.cli.access import tls_options, token_options
 from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
@@ -24,9 +25,10 @@ from sos.cli.reactor import converted, run
 from sos.cli.servers import download_option, fetches, upload_option
 from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
+from sos.wire.tls import ClientTLS
 
 _STDIN = "-"
 
@@ -90,6 +92,8 @@ def _timeout(text: str) -> float:
     "Where to ask what is there already. Not asked, unless it is given, when it is --to "
     "alone that is given or set in the environment."
 )
+@token_options
+@tls_options
 @click.pass_context
 def put(
     context: click.Context,
@@ -100,6 +104,8 @@ def put(
     timeout: float,
     upload_url: str,
     download_url: str,
+    credentials: Credentials | None,
+    tls: ClientTLS,
 ) -> None:
     """Upload each FILE, and print its id and name.
 
@@ -117,14 +123,13 @@ def put(
         raise click.UsageError("standard input (-) is not for -r")
 
     async def upload(reactor: Any) -> bool:
-        agent = Agent(reactor)
+        agent = Agent(reactor, tls=tls)
         stored = None
         if _is_of_the_same_servers(context):
-            stored = fetches(Exchange(download_url, agent, reactor), reactor)
+            stored = fetches(Exchange(download_url, agent, reactor, credentials), reactor)
         threads = threads_of(reactor)
-        uploader = Uploader(
-            Exchange(upload_url, agent, reactor), threads, metadata, stored, timeout
-        )
+        exchange = Exchange(upload_url, agent, reactor, credentials)
+        uploader = Uploader(exchange, threads, metadata, stored, timeout)
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)

@@ -8,17 +8,16 @@ from typing import Any
 import click
 from attrs import evolve
 
-from sos import config, ids
+from sos import config
 from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.reactor import converted, run
-from sos.cli.servers import cluster_options, configured
+from sos.cli.servers import cluster_options, configured, groups_of
 from sos.config import Config
 from sos.interfaces import Groups
 from sos.plan import ALL
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
-from sos.tap import cluster
 
 _DEFAULT_COPIES = 2
 
@@ -58,6 +57,7 @@ def replicate(
     group: str | None,
     blob_server: str | None,
     file: str | None,
+    access: dict[str, Any],
 ) -> None:
     """Bring every blob to the servers of its group that should hold it.
 
@@ -71,7 +71,7 @@ def replicate(
         sos replicate --min-copies 3
         sos replicate --dry-run
     """
-    found = configured(file, blob_server)
+    found = configured(file, blob_server, access)
     if group is not None:
         found = only(found, group)
     wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
@@ -97,11 +97,6 @@ def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any)
     """
     copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
     return Policy(copies, rate or 0, **more)
-
-
-def groups_of(found: Config, reactor: Any) -> Groups:
-    """Return what speaks to the servers of *found*."""
-    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
 
 
 async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) -> Summary:

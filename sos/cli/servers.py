@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+from attrs import evolve
 
-from sos import config
+from sos import config, ids
+from sos.cli.access import access_options
 from sos.cli.completion import FILE
 from sos.cli.reactor import converted
 from sos.config import Config
 from sos.errors import ConfigError
-from sos.interfaces import IBlobStore
+from sos.interfaces import Groups, IBlobStore
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
-from sos.tap import cluster
+from sos.tap import admission, cluster, tls
+from sos.wire.agent import Agent
 
 #: What comes before an id in the path of an object.
 FETCH = "/fetch/"
@@ -49,7 +52,10 @@ def _option(flag: str, name: str, default: str, variable: str, help: str) -> Opt
 
 
 def cluster_options(blob_server_help: str) -> Option:
-    """Return the options for which servers: the parameters ``blob_server`` and ``file``."""
+    """Return the options for which servers: the parameters ``blob_server`` and ``file``,
+
+    and ``access``, see :func:`~sos.cli.access.access_options`.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
@@ -60,20 +66,34 @@ def cluster_options(blob_server_help: str) -> Option:
             type=FILE,
             help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
         )(command)
-        return click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)
+        command = click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)
+        return access_options(command)
 
     return decorate
 
 
-def configured(file: str | None, blob_server: str | None) -> Config:
-    """Return the servers that the values of :func:`cluster_options` name: at least one."""
+def configured(file: str | None, blob_server: str | None, access: Mapping[str, Any]) -> Config:
+    """Return the servers that the values of :func:`cluster_options` name: at least one.
+
+    What *access* holds is among the settings, in place of what the files set.
+    """
     try:
         found = cluster.load(file, blob_server)
         if not found.groups:
             raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
+        found = evolve(found, settings={**found.settings, **access})
+        admission.signer(found.settings.get("secret-file"))
+        tls.client_tls_of(found.settings)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     return found
+
+
+def groups_of(found: Config, reactor: Any) -> Groups:
+    """Return what speaks to the servers of *found*."""
+    credentials = admission.signer(found.settings.get("secret-file"))
+    agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
+    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials)
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:

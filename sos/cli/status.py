@@ -16,20 +16,21 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from sos import config, ids
+from sos import config
+from sos.cli.access import tls_of, token_options
 from sos.cli.names import shown
 from sos.cli.reactor import converted, run
-from sos.cli.servers import cluster_options, configured
+from sos.cli.servers import cluster_options, configured, groups_of
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
 from sos.replication import Summary
 from sos.scrub import Report
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.replicated import ReplicatedStore
 from sos.survey import UP, Account, Standing, parse_standings, standing
-from sos.tap import cluster
 from sos.wire.agent import Agent
+from sos.wire.tls import ClientTLS
 
 _COLUMNS = ("server", "state", "used", "free", "blobs")
 #: Those that only an API server can fill.
@@ -51,7 +52,15 @@ _WIDE = 10_000
     help="Print what the API server with this admin port has seen.",
 )
 @cluster_options("Ask these, as one group.")
-def status(as_json: bool, url: str | None, blob_server: str | None, file: str | None) -> None:
+@token_options
+def status(
+    as_json: bool,
+    url: str | None,
+    blob_server: str | None,
+    file: str | None,
+    access: dict[str, Any],
+    credentials: Credentials | None,
+) -> None:
     """Show how the servers are doing, by group.
 
     They are asked from here, or an API server tells what it knows of them:
@@ -66,9 +75,10 @@ def status(as_json: bool, url: str | None, blob_server: str | None, file: str | 
     if url is not None:
         if blob_server is not None or file is not None:
             raise click.UsageError("--url excludes --blob-server and --config")
-        document = run(lambda reactor: _told(url, reactor))
+        tls = tls_of(access)
+        document = run(lambda reactor: _told(url, credentials, tls, reactor))
     else:
-        document = _seen_from_here(blob_server, file)
+        document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -78,8 +88,10 @@ def status(as_json: bool, url: str | None, blob_server: str | None, file: str | 
     raise SystemExit(0 if well else 1)
 
 
-async def _told(url: str, reactor: Any) -> dict[str, Any]:
-    exchange = Exchange(url, Agent(reactor), reactor)
+async def _told(
+    url: str, credentials: Credentials | None, tls: ClientTLS, reactor: Any
+) -> dict[str, Any]:
+    exchange = Exchange(url, Agent(reactor, tls=tls), reactor, credentials)
     document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
     try:
         _groups(document)
@@ -91,12 +103,13 @@ async def _told(url: str, reactor: Any) -> dict[str, Any]:
     return document
 
 
-def _seen_from_here(blob_server: str | None, file: str | None) -> dict[str, Any]:
-    found = configured(file, blob_server)
+def _seen_from_here(
+    blob_server: str | None, file: str | None, access: dict[str, Any]
+) -> dict[str, Any]:
+    found = configured(file, blob_server, access)
 
     async def survey(reactor: Any) -> dict[str, Any]:
-        groups = cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM)
-        members = ReplicatedStore(groups, threads_of(reactor), reactor)
+        members = ReplicatedStore(groups_of(found, reactor), threads_of(reactor), reactor)
         told = await members.survey()
         return {
             "groups": {

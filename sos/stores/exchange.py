@@ -8,7 +8,10 @@ nowhere else; an answer that makes no sense is that server's failure,
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 from contextlib import aclosing
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +19,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos import ids
@@ -34,7 +37,9 @@ from sos.errors import (
     Unavailable,
 )
 from sos.interfaces import BlobInfo, IBlobWriter, Span
+from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
+from sos.signature import Length
 from sos.wire.agent import Agent
 from sos.wire.call import Call
 from sos.wire.client import (
@@ -48,6 +53,13 @@ from sos.wire.request_ids import CURRENT
 
 #: An answer: an IResponse.
 Response = Any
+
+#: The header fields of a request.
+Fields = list[tuple[bytes, bytes]]
+
+#: Shows who sends a request: returns the value of its ``Authorization``, given its
+#: method, its path and query, the length of its body, and its headers.
+Credentials = Callable[[bytes, bytes, Length, Fields], bytes]
 
 # The inverse of the table in sos.web.errors; any other status is Unavailable.
 _ERRORS: dict[int, type[SOSError]] = {
@@ -71,11 +83,15 @@ class Exchange:
     :param url: its address, as :func:`sos.config.server_url` spells it.
     :param agent: blobs go over its connections directly, and what need not be
         fast through treq.
+    :param credentials: who we are; None not to say it.
     """
 
-    def __init__(self, url: str, agent: Agent, clock: Any) -> None:
+    def __init__(
+        self, url: str, agent: Agent, clock: Any, credentials: Credentials | None = None
+    ) -> None:
         self.url = url
         self.clock = clock
+        self._credentials = credentials
         parts = urlsplit(url)
         self._base = parts.path
         self._server = agent.server(f"{parts.scheme}://{parts.netloc}".encode("ascii"))
@@ -130,10 +146,16 @@ class Exchange:
     async def _ask(
         self, method: str, path: str, fields: Metadata = EMPTY, accept: tuple[int, ...] = (200,)
     ) -> Response:
+        headers = Headers({name: [value] for name, value in fields.items()})
+        if self._credentials is not None:
+            named = metadata_format.to_headers(fields)
+            target = f"{self._base}{path}".encode("ascii")
+            value = self._credentials(method.encode("ascii"), target, 0, named)
+            headers.addRawHeader(b"Authorization", value)
         sent = self._http.request(
             method,
             self.url + path,
-            headers=Headers({name: [value] for name, value in fields.items()}),
+            headers=headers,
             allow_redirects=False,
             unbuffered=True,
             reactor=self.clock,
@@ -160,15 +182,36 @@ class Exchange:
         :param seconds: after which it fails with a TimeoutError; None for never.
         """
         head = f"{method} {self._base}{path}{self._version}".encode("ascii")
-        for each in metadata_format.to_headers(fields):
+        headers = metadata_format.to_headers(fields)
+        sign = None
+        if self._credentials is not None:
+            if body and isinstance(body, bytes) and not _is_certified(path, fields):
+                headers.append((b"Content-Digest", _content_digest(body)))
+            sign = self._signed(method, path, headers, body)
+        for each in headers:
             head += b"%s: %s\r\n" % each
         asked_for = CURRENT.get()
         if asked_for is not None:
             head += b"X-Request-Id: %s\r\n" % asked_for
-        call = Call(head, body, method == "HEAD")
+        call = Call(head, body, method == "HEAD", sign)
         if seconds is not None:
             call.hurry(seconds, self._deadlines)
         return self._server.send(call)
+
+    def _signed(
+        self, method: str, path: str, headers: Fields, body: bytes | IBodyProducer | None
+    ) -> Callable[[], bytes]:
+        """Return what makes the header that shows who sends a request."""
+        credentials = self._credentials
+        assert credentials is not None
+        target = f"{self._base}{path}".encode("ascii")
+        length: Length = 0
+        if isinstance(body, bytes):
+            length = len(body)
+        elif body is not None:
+            length = None if body.length is UNKNOWN_LENGTH else int(body.length)
+        verb = method.encode("ascii")
+        return lambda: b"Authorization: %s\r\n" % credentials(verb, target, length, headers)
 
     async def answered(
         self, sent: Deferred[Response], accept: tuple[int, ...] = (200,)
@@ -316,6 +359,16 @@ async def beginning(body: ResponseBody, most: int | None) -> bytes:
         if most is not None and size > most:
             break
     return b"".join(pieces)
+
+
+def _is_certified(path: str, fields: Metadata) -> bool:
+    """Tell whether the id at the end of *path* is the hash of what is sent there."""
+    return ids.algorithm(path.rpartition("/")[2]) is not None and MARK not in fields
+
+
+def _content_digest(body: bytes) -> bytes:
+    """Return the value of ``Content-Digest`` (RFC 9530, 2)."""
+    return b"sha-256=:%s:" % b64encode(sha256(body).digest())
 
 
 def _told(document: bytes) -> str:

@@ -31,12 +31,13 @@ from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tally import Tally
-from sos.tap import access, cluster, local, stores
+from sos.tap import access, admission, cluster, local, stores, tls
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import shared_cache
 from sos.tap.engine import is_engine
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
+from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
@@ -59,6 +60,14 @@ DEFAULTS: dict[str, object] = {
     "max-size": None,
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
+    "secret-file": None,
+    "token-file": None,
+    "tls-certificate": None,
+    "tls-key": None,
+    "tls-client-ca": None,
+    "tls-ca": None,
+    "tls-client-certificate": None,
+    "tls-client-key": None,
 }
 
 _NO_SERVERS = (
@@ -144,6 +153,10 @@ class Options(AdminOptions):
             cache_address,
         ),
         *access.PARAMETERS,
+        admission.SECRET_FILE,
+        admission.TOKEN_FILE,
+        *tls.SERVER_TLS,
+        *tls.CLIENT_TLS,
         *local.PARAMETERS,
     ]
     compData = Completions(
@@ -158,6 +171,7 @@ class Options(AdminOptions):
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
         ["verbose", "v", "Write each request to the log."],
+        admission.PRIVATE_READS,
         *local.FLAGS,
     ]
 
@@ -205,12 +219,20 @@ class Options(AdminOptions):
         for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
+        if not self["private-reads"]:
+            self["private-reads"] = found.settings.get("private-reads", False)
+        admission.check_secret(self)
+        admission.check_tokens(self)
+        tls.check_client_tls(self)
         if self["store"] is not None:
             stores.check(self)
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
         self.settle_admins()
+        endpoints = [*self["uploads"], *self["downloads"], *self["admins"]]
+        self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
+        tls.check_server_tls(self, endpoints)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -255,22 +277,28 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     settings.update({name: options[name] for name in told})
     tally = Tally()
     overview = Overview(part, settings, worker, reactor, tally)
+    guards = admission.ClientGuards(options)
     endpoint = worker.endpoint if worker else serverFromString
+    context = tls.server_tls_of(options)
     uploads = UploadServer(store, options["max-size"])
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
     listening(
-        [(uploads.app, options["uploads"]), (downloads.app, options["downloads"])],
+        [
+            (uploads.app, guards.uploads, options["uploads"]),
+            (downloads.app, guards.fetches, options["downloads"]),
+        ],
         _FILES,
         tally,
         note,
         reactor,
-        endpoint,
+        tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
+    beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(store, overview.document, overview.metrics, uploads, downloads)
-    listening_beside(face.app, options["admins"], options, reactor, endpoint).setServiceParent(
-        whole
-    )
+    listening_beside(
+        face.app, options["admins"], options, reactor, beside, guards.admin
+    ).setServiceParent(whole)
     return whole
 
 
@@ -295,7 +323,8 @@ class _ClusterService(MultiService):
         super().__init__()
         self._options = options
         self._reactor = reactor
-        self._agent = Agent(reactor)
+        self._agent = Agent(reactor, tls=tls.client_tls_of(options))
+        self._credentials = admission.signer(options["secret-file"])
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
@@ -322,7 +351,9 @@ class _ClusterService(MultiService):
         Reloading(self._reload, reactor).setServiceParent(self)
 
     def _groups(self, found: Config) -> Groups:
-        return cluster.remote_groups(found, self._reactor, self._options["hash"], self._agent)
+        return cluster.remote_groups(
+            found, self._reactor, self._options["hash"], self._agent, self._credentials
+        )
 
     def _reload(self) -> str:
         found = cluster.load(self._options["config"], self._options["blob-server"])

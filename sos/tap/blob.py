@@ -7,14 +7,21 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
-from twisted.python.usage import CompleteDirs, CompleteFiles, CompleteHostnames, Completions
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteHostnames,
+    Completions,
+    UsageError,
+)
 
 from sos import __version__, config
 from sos.tally import Tally
-from sos.tap import access, local, stores
+from sos.tap import access, admission, local, stores, tls
 from sos.tap.admin import AdminOptions
 from sos.tap.options import parameter
 from sos.tap.overview import Overview
+from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
 from sos.tap.services import (
     Daemon,
     check_endpoint,
@@ -27,6 +34,12 @@ from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
+
+_UNGUARDED = (
+    "other machines could read and write everything here. Let in those alone who share a secret, "
+    "by --secret-file FILE (sos secret makes one), or who have a certificate, by --tls-client-ca, "
+    "or whoever can connect, by --no-auth"
+)
 
 # Descriptors for one connection: itself, and the file that it reads or writes.
 _FILES = 2
@@ -52,6 +65,8 @@ class Options(AdminOptions):
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         *access.PARAMETERS,
+        admission.SECRET_FILE,
+        *tls.SERVER_TLS,
         *local.PARAMETERS,
     ]
     compData = Completions(
@@ -61,7 +76,11 @@ class Options(AdminOptions):
             "store": CompleteDirs(descr="directory of the blobs"),
         }
     )
-    optFlags = [["verbose", "v", "Write each request to the log."], *local.FLAGS]
+    optFlags = [
+        ["verbose", "v", "Write each request to the log."],
+        ["no-auth", None, "Serve whoever can connect, from other machines as well."],
+        *local.FLAGS,
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +97,15 @@ class Options(AdminOptions):
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
         self.settle_admins()
+        admission.check_secret(self)
+        endpoints = [*self["endpoints"], *self["admins"]]
+        tls.check_server_tls(self, endpoints)
+        if self["no-auth"] and self["secret-file"] is not None:
+            raise UsageError("--no-auth and --secret-file exclude each other")
+        guarded = self["no-auth"] or self["secret-file"] or self["tls-client-ca"]
+        self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
+        if not guarded and OTHERS in self["reach"].values():
+            raise UsageError(_UNGUARDED)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -115,17 +143,24 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
 
     face = BlobServer(store, options["max-size"], status)
     endpoint = worker.endpoint if worker else serverFromString
+    context = tls.server_tls_of(options)
+    guard = admission.blob_guard(options)
     note = access.add_log(whole, options, reactor)
     listening(
-        [(face.app, options["endpoints"])],
+        [(face.app, guard, options["endpoints"])],
         _FILES,
         tally,
         note,
         reactor,
-        endpoint,
+        tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = AdminServer(store, status, overview.metrics)
-    listening_beside(beside.app, options["admins"], options, reactor, endpoint).setServiceParent(
-        whole
-    )
+    listening_beside(
+        beside.app,
+        options["admins"],
+        options,
+        reactor,
+        tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
+        lambda description: admission.blob_admin_guard(options, description),
+    ).setServiceParent(whole)
     return whole

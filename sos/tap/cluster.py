@@ -10,7 +10,7 @@ from sos import config
 from sos.config import Config, Server
 from sos.errors import ConfigError
 from sos.interfaces import Groups, Member
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.wire.agent import Agent
@@ -86,15 +86,24 @@ def _describe_server(server: Server) -> str:
 
 
 def remote_groups(
-    found: Config, reactor: Any, algorithm: str, agent: Agent | None = None
+    found: Config,
+    reactor: Any,
+    algorithm: str,
+    agent: Agent | None = None,
+    credentials: Credentials | None = None,
 ) -> Groups:
-    """Return the stores that the configured servers are."""
+    """Return the stores that the configured servers are.
+
+    :param credentials: who we are to them.
+    """
     agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)
     return {
         group: tuple(
             Member(
-                RemoteStore(Exchange(server.url, agent, reactor), run_in_thread, algorithm),
+                RemoteStore(
+                    Exchange(server.url, agent, reactor, credentials), run_in_thread, algorithm
+                ),
                 server.readonly,
                 server.preferred,
                 server.weight,

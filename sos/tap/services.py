@@ -20,6 +20,7 @@ from twisted.python.usage import UsageError
 from sos.tally import Tally
 from sos.tap.notify import Notification
 from sos.tap.options import DaemonOptions
+from sos.web.guards import Guard
 from sos.web.routes import handler
 from sos.wire.site import Note, Site
 
@@ -120,7 +121,7 @@ def complete(
 
 
 def listening(
-    faces: Sequence[tuple[Klein, Sequence[str]]],
+    faces: Sequence[tuple[Klein, Guard | None, Sequence[str]]],
     files: int,
     tally: Tally,
     note: Note | None,
@@ -129,6 +130,7 @@ def listening(
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
+    :param faces: routes, what requests have to pass before, and endpoints.
     :param files: most file descriptors that a connection can take with what
         is done for it.
     :param tally: where the requests are counted.
@@ -136,8 +138,8 @@ def listening(
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
-        (endpoint(reactor, description), handler(app))
-        for app, endpoints in faces
+        (endpoint(reactor, description), handler(app, guard))
+        for app, guard, endpoints in faces
         for description in endpoints
     ]
     most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)
@@ -154,14 +156,18 @@ def listening_beside(
     options: DaemonOptions,
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
+    guard: Callable[[str], Guard | None],
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.
 
     What they ask is not written to an access log.
+
+    :param guard: what they have to pass at an endpoint.
     """
     whole = MultiService()
     for description in endpoints:
-        site = Site(handler(app), max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
+        answer = handler(app, guard(description))
+        site = Site(answer, max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )

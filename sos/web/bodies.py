@@ -28,6 +28,7 @@ _GUARDS = (
 )
 # An id means the same bytes for ever.
 _CACHE_CONTROL = b"Cache-Control: public, max-age=31536000, immutable\r\n"
+_PRIVATE_CACHE_CONTROL = b"Cache-Control: private, max-age=31536000, immutable\r\n"
 # What makes the answer depend on more than the blob's id.
 _CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
 
@@ -99,7 +100,7 @@ def describe(request: Request, info: BlobInfo) -> None:
     if filename:
         request.setHeader(b"Content-Disposition", _disposition(filename))
     _describe_version(request, info)
-    request.setFixedHeaders(_GUARDS + _CACHE_CONTROL)
+    request.setFixedHeaders(_GUARDS + _cache_control(request))
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
     if WANT_REPR_DIGEST in request.headers:
@@ -120,9 +121,13 @@ def _disposition(filename: str) -> bytes:
 def _describe_version(request: Request, info: BlobInfo) -> None:
     # Its id is its validator, too.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
-    request.setFixedHeaders(_CACHE_CONTROL)
+    request.setFixedHeaders(_cache_control(request))
     if info.stored_at is not None:
         request.setHeader(b"Last-Modified", _http_date(int(info.stored_at)))
+
+
+def _cache_control(request: Request) -> bytes:
+    return _PRIVATE_CACHE_CONTROL if request.private else _CACHE_CONTROL
 
 
 @lru_cache(maxsize=1024)

@@ -19,6 +19,7 @@ from sos.errors import (
     ReadOnly,
     TooLarge,
     TooSlow,
+    Unauthorized,
     Unavailable,
     Unsatisfiable,
 )
@@ -27,6 +28,7 @@ from sos.wire.server import RETRY_SECONDS
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     TooSlow: 408,
@@ -67,6 +69,8 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     # What a route has set is of the answer that it would have given.
     request.clearHeaders()
     request.setResponseCode(status)
+    if isinstance(error, Unauthorized):
+        request.setHeader(b"WWW-Authenticate", error.challenge.encode("ascii"))
     if isinstance(error, Unsatisfiable):
         request.setHeader(b"Content-Range", b"bytes */%d" % error.size)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

@@ -15,23 +15,28 @@ from werkzeug.routing import Rule
 from sos.errors import InvalidRequest
 from sos.running import run
 from sos.web.errors import answer_error
+from sos.web.guards import Guard
 from sos.wire.request import Request
 
 _Function = Callable[..., Any]
 
 
-def handler(app: Klein) -> Callable[[Request], None]:
+def handler(app: Klein, guard: Guard | None = None) -> Callable[[Request], None]:
     """Return what answers requests by the routes of *app*.
+
+    :param guard: what each request has to pass first, before any of its body
+        is read; None to let everybody in.
 
     A route's function returns the answer's body, or has written it; or it is a
     coroutine that does.  Every error is answered in JSON.
     """
     app.url_map.merge_slashes = False  # a path is taken as it stands
-    return _Dispatcher(app)
+    return _Dispatcher(app, guard)
 
 
 class _Dispatcher:
-    def __init__(self, app: Klein) -> None:
+    def __init__(self, app: Klein, guard: Guard | None) -> None:
+        self._guard = guard
         self._all = app.url_map.bind("")
         self._functions = {
             name: partial(endpoint.__original__, app._instance)  # type: ignore[attr-defined]
@@ -56,6 +61,8 @@ class _Dispatcher:
 
     def __call__(self, request: Request) -> None:
         try:
+            if self._guard is not None:
+                self._guard(request)
             result = self._call(request)
         except Exception:
             result = Failure()

@@ -33,6 +33,7 @@ from zope.interface import implementer
 from sos.wire.call import Call
 from sos.wire.connection import Connection
 from sos.wire.response import Response
+from sos.wire.tls import ClientTLS
 
 #: Seconds to wait for a connection to be made.
 CONNECT_SECONDS = 2.0
@@ -50,10 +51,16 @@ class Agent:
 
     The last kind names a socket where others name a host, percent-encoded:
     ``http+unix://%2Frun%2Fsos.sock/blobs``.
+
+    :param most: connections to one server.
+    :param tls: makes what checks the certificate of a host.
     """
 
-    def __init__(self, reactor: Any, most: int = MOST_CONNECTIONS) -> None:
+    def __init__(
+        self, reactor: Any, most: int = MOST_CONNECTIONS, tls: ClientTLS = optionsForClientTLS
+    ) -> None:
         self._reactor = reactor
+        self._tls = tls
         self._most = most
         self._servers: dict[bytes, Server] = {}
 
@@ -92,7 +99,7 @@ class Agent:
         """
         server = self._servers.get(origin)
         if server is None:
-            host, endpoint = _endpoint(self._reactor, origin)
+            host, endpoint = _endpoint(self._reactor, origin, self._tls)
             server = Server(host, endpoint, self._reactor, self._most)
             self._servers[origin] = server
         return server
@@ -234,7 +241,7 @@ def _pairs(headers: Headers) -> Any:
             yield name, value
 
 
-def _endpoint(reactor: Any, origin: bytes) -> tuple[bytes, IStreamClientEndpoint]:
+def _endpoint(reactor: Any, origin: bytes, tls: ClientTLS) -> tuple[bytes, IStreamClientEndpoint]:
     """Return what goes into the Host header, and where to connect to."""
     scheme, _, authority = origin.decode("ascii").partition("://")
     if scheme == "http+unix":
@@ -242,7 +249,7 @@ def _endpoint(reactor: Any, origin: bytes) -> tuple[bytes, IStreamClientEndpoint
         return b"localhost", socket
     schemes: dict[str, tuple[int, Callable[[Any, str], Any]]] = {
         "http": (80, lambda endpoint, host: endpoint),
-        "https": (443, lambda endpoint, host: wrapClientTLS(optionsForClientTLS(host), endpoint)),
+        "https": (443, lambda endpoint, host: wrapClientTLS(tls(host), endpoint)),
     }
     if scheme not in schemes:
         raise ValueError(f"{scheme!r} is no scheme that is spoken here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -22,6 +23,7 @@ class Call:
         but for those that tell the size of its body.
     :param body: the whole of it, or what will produce it; None for none.
     :param bodiless: whether the answer has no body, whatever its headers say.
+    :param sign: returns another header, which is made each time that it is sent.
     :ivar answered: fires with the answer when its head is in, or fails; to
         cancel it is to give the request up.
     :ivar connection: that it was sent on.
@@ -38,10 +40,18 @@ class Call:
         "connecting",
         "connection",
         "head",
+        "sign",
     )
 
-    def __init__(self, head: bytes, body: bytes | IBodyProducer | None, bodiless: bool) -> None:
+    def __init__(
+        self,
+        head: bytes,
+        body: bytes | IBodyProducer | None,
+        bodiless: bool,
+        sign: Callable[[], bytes] | None = None,
+    ) -> None:
         self.head = head
+        self.sign = sign
         self.body = body
         self.bodiless = bodiless
         self.answered: Deferred[Response] = Deferred(self._cancel)

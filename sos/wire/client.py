@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -17,6 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import Unavailable
+from sos.wire.tls import tls_cause
 
 #: Seconds that the answer to a question may take to begin.
 PROMPT_SECONDS = 10.0
@@ -24,8 +24,6 @@ PROMPT_SECONDS = 10.0
 #: a disk that is busy takes its time to sync.
 ANSWER_SECONDS = 60.0
 
-# What OpenSSL says of an answer that is not TLS.
-_NOT_TLS = {"wrong version number", "packet length too long", "http request", "unknown protocol"}
 
 _HIGH_WATER = 256 * 1024
 
@@ -38,12 +36,7 @@ def cause(error: BaseException | None) -> str:
         return os.strerror(error.osError).lower()
     if isinstance(error, ConnectionLost):
         return "the connection was lost"
-    if isinstance(error, SSL.Error) and error.args:
-        reasons = [reason for _, _, reason in error.args[0]]
-        if _NOT_TLS.intersection(reasons):
-            return "it does not speak TLS, is it an http: URL?"
-        return f"TLS: {', '.join(reasons)}"
-    return str(error).rstrip(".") or type(error).__name__
+    return tls_cause(error) or str(error).rstrip(".") or type(error).__name__
 
 
 class ResponseBody(Protocol):

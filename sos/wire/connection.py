@@ -85,12 +85,11 @@ class Connection(Protocol):
         call.connection = self
         self._bodiless = call.bodiless
         body = call.body
+        head = call.head if call.sign is None else call.head + call.sign()
         if body is None:
-            send_now(self.transport, call.head + b"\r\n")
+            send_now(self.transport, head + b"\r\n")
         elif isinstance(body, bytes):
-            send_now(
-                self.transport, b"%sContent-Length: %d\r\n\r\n%s" % (call.head, len(body), body)
-            )
+            send_now(self.transport, b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
         else:
             self._chunked = body.length is UNKNOWN_LENGTH
             framing = (
@@ -98,7 +97,7 @@ class Connection(Protocol):
                 if self._chunked
                 else b"Content-Length: %d\r\n\r\n" % body.length
             )
-            send_now(self.transport, call.head + framing)
+            send_now(self.transport, head + framing)
             self._body = body
             self._unsent = None if self._chunked else int(body.length)
             body.startProducing(self).addCallbacks(self._sent, self._unsendable)

@@ -40,6 +40,10 @@ class Request:
     :ivar begun: when it was first handled, by the site's timer.
     :ivar route: the rule that it goes by.
     :ivar persistent: whether another may follow the answer on its connection.
+    :ivar private: whether the answer is for those alone who may ask for it, and
+        not for caches that others share.
+    :ivar target: its path and query.
+    :ivar uri: what access logs tell of the target.
     :ivar work: what is being done for it, if that takes time; cancelled when
         the client goes away.
     """
@@ -61,10 +65,12 @@ class Request:
         "method",
         "path",
         "persistent",
+        "private",
         "received_headers",
         "route",
         "sentLength",
         "startedWriting",
+        "target",
         "uri",
         "work",
     )
@@ -83,7 +89,8 @@ class Request:
         self.method = method
         self.uri = target
         self.clientproto = version
-        self.path, _, self._query = origin_form(method, target).partition(b"?")
+        self.target = origin_form(method, target)
+        self.path, _, self._query = self.target.partition(b"?")
         self.received_headers = received_headers
         self.headers = headers
         self.body = body
@@ -100,6 +107,7 @@ class Request:
         self._chunked = False
         self._bodiless = False
         self.persistent = False
+        self.private = False
 
     @property
     def args(self) -> dict[bytes, list[bytes]]:

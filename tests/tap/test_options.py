@@ -61,7 +61,7 @@ def test_ports_hosts_and_endpoints():
     assert parsed(blob, "--port", "4001", "--host", "::1")["endpoints"] == [
         "tcp:4001:interface=\\:\\:1:backlog=1024"
     ]
-    listen = ["--listen", "tcp:4002", "--listen", "unix:sock"]
+    listen = ["--listen", "tcp:4002", "--listen", "unix:sock", "--no-auth"]
     assert parsed(blob, *listen)["endpoints"] == ["tcp:4002", "unix:sock"]
     options = parsed(api, "--store", "x", "--upload-port", "1", "--listen-download", "unix:sock")
     assert options["uploads"] == ["tcp:1:interface=0.0.0.0:backlog=1024"]

@@ -243,7 +243,7 @@ def test_a_store_is_one_daemons(place, port):
 
 @pytest.mark.parametrize(
     "options",
-    ["--access-log none/log", "--listen unix:none/socket", "--store file/x", "--listen tcp:{port}"],
+    ["--access-log none/log", "--listen unix:none/socket", "--store file/x", "--port {port}"],
 )
 def test_what_cannot_be_opened(place, port, options):
     """The daemon ends, whether it is the supervisor that finds it or a worker."""
@@ -295,7 +295,7 @@ def test_tls_is_shared(place, port):
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem "
         "-out cert.pem -days 2 -subj /CN=x",
     ).check_returncode()
-    listen = f"ssl:{port}:privateKey=key.pem:certKey=cert.pem"
+    listen = f"ssl:{port}:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
     daemon = place.twistd(f"sos-blob --listen {listen} --store data --workers 2", port)
     wait_for_start(daemon)
     context = ssl.create_default_context(cafile=str(place.directory / "cert.pem"))

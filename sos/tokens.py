@@ -1,0 +1,182 @@
+"""Tokens of clients, and the file that lists them.
+
+A token is 256 random bits.  The file holds its SHA-256 and not the token, so that who
+reads the file cannot use it.  That hash is as good here as a slow one with a salt,
+which is for passwords: what people think up can be guessed, and 256 random bits
+cannot, however fast the guesses are; and no two tokens are the same.
+
+A line of the file is the JSON of one token::
+
+    {"name": "backup", "hash": "...", "scopes": ["upload"],
+     "created": "2026-11-25T12:00:00Z", "expires": "2026-12-25T12:00:00Z"}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+from attrs import frozen
+
+#: What a token can be good for.
+SCOPES = ("upload", "read", "admin")
+
+# So that it is known for what it is where it should not be.
+_PREFIX = "sos_"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+# RFC 6750, 2.1.
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,256}=*")
+_MEMBERS = {"name", "hash", "scopes", "created", "expires"}
+
+
+@frozen
+class Token:
+    """What is known of a token.
+
+    :param name: of who has it.
+    :param hash: its SHA-256, in hex.
+    :param scopes: what it is good for, of :data:`SCOPES`.
+    :param created: when, in seconds since 1970.
+    :param expires: from when on it is no good; None for never.
+    """
+
+    name: str
+    hash: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int | None = None
+
+    def holds(self, now: float) -> bool:
+        """Tell whether it is still good."""
+        return self.expires is None or now < self.expires
+
+
+class Tokens:
+    """The tokens that a file lists; raises ValueError when two have a name, or are the same."""
+
+    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+        self.all = tuple(tokens)
+        self._by_hash = {each.hash: each for each in self.all}
+        names = [each.name for each in self.all]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"there are two tokens of the name {name}")
+        if len(self._by_hash) < len(self.all):
+            raise ValueError("the same token is listed twice")
+
+    def find(self, secret: bytes) -> Token | None:
+        """Return the token that *secret* is, None if it is none of these."""
+        # How long it takes to look up a hash tells of the hash, from which nothing
+        # follows for the token.
+        hash = sha256(secret).hexdigest()
+        found = self._by_hash.get(hash)
+        return found if found is not None and compare_digest(found.hash, hash) else None
+
+
+def make_token(
+    name: str, scopes: Iterable[str], now: float, expires_in: float | None
+) -> tuple[str, Token]:
+    """Return a new token, and what is to be known of it.
+
+    :param expires_in: seconds from now; None for never.
+    :raises ValueError: when *name* or *scopes* cannot be.
+    """
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    expires = None if expires_in is None else int(now + expires_in)
+    hash = sha256(secret.encode("ascii")).hexdigest()
+    return secret, Token(
+        _checked_name(name), hash, _checked_scopes(list(scopes)), int(now), expires
+    )
+
+
+def check_bearer(text: str) -> str:
+    """Return *text*, which can be sent as a token, or raise ValueError, which does not tell it."""
+    if _BEARER.fullmatch(text) is None:
+        raise ValueError("that is no token: one line, without blanks")
+    return text
+
+
+def parse_tokens(text: str) -> Tokens:
+    """Return the tokens in *text*, the content of a token file.
+
+    :raises ValueError: naming the line.
+    """
+    tokens = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                tokens.append(_token(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number} is no token: {error}") from None
+    return Tokens(tokens)
+
+
+def format_tokens(tokens: Iterable[Token]) -> str:
+    """Write *tokens* as :func:`parse_tokens` reads them."""
+    return "".join(f"{json.dumps(_document(each))}\n" for each in tokens)
+
+
+def date(seconds: int) -> str:
+    """Write a time as the file has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _document(token: Token) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": token.name,
+        "hash": token.hash,
+        "scopes": list(token.scopes),
+        "created": date(token.created),
+    }
+    if token.expires is not None:
+        document["expires"] = date(token.expires)
+    return document
+
+
+def _token(found: Any) -> Token:
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    if unknown := found.keys() - _MEMBERS:
+        raise ValueError(f"it has {', '.join(map(ascii, sorted(unknown)))}, which is unknown here")
+    if missing := _MEMBERS - {"expires"} - found.keys():
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    hash = found["hash"]
+    if not isinstance(hash, str) or _HASH.fullmatch(hash) is None:
+        raise ValueError("its hash is not that of a token, a SHA-256 in hex")
+    expires = found.get("expires")
+    return Token(
+        _checked_name(found["name"]),
+        hash,
+        _checked_scopes(found["scopes"]),
+        _seconds("created", found["created"]),
+        None if expires is None else _seconds("expires", expires),
+    )
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ValueError(f"{ascii(name)[:80]} is no name of a token: letters, digits, and ._@-")
+    return name
+
+
+def _checked_scopes(scopes: Any) -> tuple[str, ...]:
+    if not isinstance(scopes, list) or not scopes or not all(each in SCOPES for each in scopes):
+        raise ValueError(f"its scopes are one or more of {', '.join(SCOPES)}")
+    return tuple(each for each in SCOPES if each in scopes)
+
+
+def _seconds(name: str, text: Any) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is no date: 2026-11-25T12:00:00Z") from None
+    if time.tzinfo is None:
+        raise ValueError(f"{name} is in no time zone: 2026-11-25T12:00:00Z")
+    return int(time.timestamp())

@@ -1,0 +1,129 @@
+"""A blob server that asks for signed requests, and who signs them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+
+from sos.errors import Unavailable
+from sos.signature import Key, Keys, Signer, Verifier
+from sos.stores.exchange import Exchange
+from sos.stores.lane import threads_of
+from sos.stores.memory import MemoryStore
+from sos.stores.remote import RemoteStore
+from sos.web.blob import BlobServer
+from sos.web.guards import SignedRequests
+from sos.web.routes import handler
+from sos.wire.agent import Agent
+from tests.contract import (
+    ManifestContract,
+    ReplicaContract,
+    StoreContract,
+    body_of,
+    content_id,
+    manifest_of,
+    put,
+)
+from tests.servers import serving
+
+KEYS = Keys((Key(b"k" * 32),))
+OTHER = Keys((Key(b"o" * 32),))
+
+
+class Server:
+    """Asks for signatures, and remembers what it was asked."""
+
+    def __init__(self):
+        self.kept = MemoryStore()
+        self.requests = []
+        guard = SignedRequests(Verifier(lambda: KEYS, time.time), (b"/alive",), time.monotonic)
+        self._answer = handler(BlobServer(self.kept).app, guard)
+
+    def __call__(self, request):
+        self.requests.append(request)
+        self._answer(request)
+
+
+def signed(url, reactor, keys=KEYS):
+    """Return the store at *url*, spoken to by who has these keys."""
+    signer = Signer(lambda: keys, time.time)
+    return RemoteStore(Exchange(url, Agent(reactor), reactor, signer), threads_of(reactor))
+
+
+class TestSignedStore(StoreContract, ReplicaContract, ManifestContract):
+    """Everything that a store can be asked is signed as it has to be."""
+
+    @async_yield_fixture
+    async def store(self, reactor):
+        async with serving(Server(), reactor) as unsigned:
+            yield signed(unsigned.name, reactor)
+
+
+@ensureDeferred
+async def test_who_does_not_sign_or_has_another_key_gets_nothing(reactor):
+    """For who asks, the server is one that fails: another may do."""
+    server = Server()
+    id = (await put(server.kept, b"x")).id
+    async with serving(server, reactor) as unsigned:
+        for store, told in (
+            (unsigned, "answered 401: the request is not signed"),
+            (signed(unsigned.name, reactor, OTHER), "a key that is not known here"),
+        ):
+            for asked in (store.read(id), store.status(), put(store, b"y"), store.listing()):
+                with pytest.raises(Unavailable, match=told):
+                    await asked
+    assert list(server.kept.blobs) == [id]
+
+
+@pytest.mark.parametrize("chunk_size", [10])
+@ensureDeferred
+async def test_bytes_that_no_id_vouches_for_are_signed_by_their_digest(reactor, chunk_size):
+    """Those of an opaque name, and a manifest's; those of a content id are not hashed again."""
+    server = Server()
+    body = body_of(25)
+    id, manifest, metadata = manifest_of(body, chunk_size)
+    async with serving(server, reactor) as unsigned:
+        store = signed(unsigned.name, reactor)
+        await put(store, b"abc", "name")
+        await put(store, b"abc", content_id(b"abc"))
+        await put(store, manifest, id, metadata)
+    digests = [request.getHeader(b"content-digest") is not None for request in server.requests]
+    assert digests == [True, False, True]
+
+
+@ensureDeferred
+async def test_a_body_that_is_changed_on_the_way_is_not_stored(reactor):
+    """Though it is as long as the one that was signed."""
+    server = Server()
+
+    def tamper(request):
+        pieces = request.body._pieces
+        pieces[:] = [piece.replace(b"good", b"evil") for piece in pieces]
+        server(request)
+
+    async with serving(tamper, reactor) as unsigned:
+        with pytest.raises(Unavailable, match="answered 400"):
+            await put(signed(unsigned.name, reactor), b"a good body", "name")
+    assert not server.kept.blobs
+
+
+@ensureDeferred
+async def test_a_request_that_is_sent_again_is_signed_again(reactor):
+    """The server may have seen it, though the connection was lost before its answer."""
+    server = Server()
+    id = (await put(server.kept, b"x")).id
+    seen = []
+
+    def handle(request):
+        seen.append(request.getHeader(b"authorization"))
+        if len(seen) == 2:
+            request.finish = lambda body: request.abort()  # it is done, and not answered
+        server(request)
+
+    async with serving(handle, reactor) as unsigned:
+        store = signed(unsigned.name, reactor)
+        await store.stat(id)
+        await store.stat(id)  # on the connection that was kept, and then on a new one
+    assert len(seen) == len(set(seen)) == 3

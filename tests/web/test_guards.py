@@ -1,0 +1,328 @@
+"""Who is let in, at a server without a network."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from sos.signature import Key, Keys, Signer, Verifier
+from sos.signed_url import signed_path
+from sos.stores.memory import MemoryStore
+from sos.tokens import Tokens, make_token
+from sos.web.api import DownloadServer, UploadServer
+from sos.web.blob import BlobServer
+from sos.web.guards import AdminGuard, Bearers, SignedRequests
+from sos.web.routes import handler
+from tests.contract import content_id
+from tests.wire.talking import Conversation, parse_answers
+
+NOW = 1_800_000_000
+KEYS = Keys((Key(b"k" * 32),))
+BODY = b"hello"
+ID = content_id(BODY)
+SECRETS, TOKENS = {}, []
+for _name, _scopes, _seconds in (
+    ("up", ["upload"], None),
+    ("down", ["read"], None),
+    ("all", ["upload", "read"], None),
+    ("late", ["upload", "read"], -1),
+):
+    SECRETS[_name], _token = make_token(_name, _scopes, NOW, _seconds)
+    TOKENS.append(_token)
+
+
+def ask(talk, method, path, body=b"", **headers):
+    lines = [f"{method} {path} HTTP/1.1", "Host: a"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if body or method in ("POST", "PUT"):
+        lines.append(f"Content-Length: {len(body)}")
+    data = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    (answer,) = talk.answers(data)
+    return answer
+
+
+class Guarded:
+    """Servers that let in who has a token, or a link."""
+
+    def __init__(self, links=KEYS):
+        self.store = MemoryStore()
+        self.now = 0.0
+        guards = [
+            Bearers(
+                lambda: Tokens(TOKENS),
+                scope,
+                lambda: NOW,
+                lambda: self.now,
+                link_keys=(lambda: links) if links and scope == "read" else None,
+            )
+            for scope in ("upload", "read")
+        ]
+        self.seen = []
+        self.up = Conversation(handler(UploadServer(self.store).app, guards[0]))
+        self.down = Conversation(handler(DownloadServer(self.store).app, guards[1]))
+        self.down.site.finished = lambda request: self.seen.append(request.uri)
+
+    def upload(self, token):
+        return ask(self.up, "POST", "/upload", BODY, Authorization=f"Bearer {token}")
+
+    def fetch(self, path=f"/fetch/{ID}", token=None):
+        more = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return ask(self.down, "GET", path, **more)
+
+
+class TestTokens:
+    """On an API server."""
+
+    def test_a_right_one(self):
+        """Is let in where it is good for what is asked."""
+        servers = Guarded()
+        assert servers.upload(SECRETS["up"]).json["id"] == ID
+        assert servers.fetch(token=SECRETS["down"]).body == BODY
+        assert servers.upload(SECRETS["all"]).status == 200
+        assert servers.fetch(token=SECRETS["all"]).body == BODY
+
+    def test_one_for_something_else(self):
+        """Is known, and not for this."""
+        servers = Guarded()
+        answer = servers.upload(SECRETS["down"])
+        assert answer.status == 403
+        assert "not for this: upload" in answer.json["error"]
+        assert servers.fetch(token=SECRETS["up"]).status == 403
+        assert not servers.store.blobs
+
+    def test_none(self):
+        """It is told what is asked for."""
+        servers = Guarded()
+        for answer in (ask(servers.up, "POST", "/upload", BODY), servers.fetch()):
+            assert answer.status == 401
+            assert answer.headers[b"www-authenticate"] == b"Bearer"
+            assert answer.json["status"] == 401
+        assert not servers.store.blobs
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "Bearer",
+            "Bearer ",
+            "Bearer nonsense",
+            f"Bearer {SECRETS['all'][:-1]}",
+            f"Bearer {SECRETS['all']}, Bearer {SECRETS['all']}",
+            f"Bearer {TOKENS[2].hash}",
+            f"Bearer {'a' * 8000}",
+            f"Basic {SECRETS['all']}",
+            SECRETS["all"],
+            "SOS1 key=x",
+            "Bearer \xff",
+        ],
+    )
+    def test_a_wrong_one(self, value):
+        """Truncated, doubled, oversized, the hash in its place, of another scheme."""
+        servers = Guarded()
+        answer = ask(servers.up, "POST", "/upload", BODY, Authorization=value)
+        assert answer.status == 401
+        assert answer.headers[b"www-authenticate"] == b'Bearer error="invalid_token"'
+        assert not servers.store.blobs
+
+    def test_one_that_has_expired(self):
+        """Is told so, for who has it is known."""
+        answer = Guarded().upload(SECRETS["late"])
+        assert answer.status == 401
+        assert "the token late has expired" in answer.json["error"]
+
+    def test_what_there_is_is_not_told_to_strangers(self):
+        """They hear the same of every path and method."""
+        servers = Guarded()
+        for path in ("/", "/fetch/%00", "/nothing", f"/fetch/{ID}"):
+            assert servers.fetch(path).status == 401
+        assert ask(servers.down, "DELETE", "/fetch/x").status == 401
+
+    def test_a_body_is_not_waited_for(self):
+        """Who asks first whether to send it is told that he is not known."""
+        servers = Guarded()
+        sent = servers.up.send(
+            b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        (answer,) = parse_answers(sent)
+        assert answer.status == 401
+        assert servers.up.closed
+
+
+class TestLinks:
+    """In place of a token, for one object."""
+
+    LINK = signed_path(KEYS, ID, NOW + 60)
+
+    def test_one_that_is_good(self):
+        """With an extension, and for a HEAD, too."""
+        servers = Guarded()
+        servers.upload(SECRETS["up"])
+        assert servers.fetch(self.LINK).body == BODY
+        assert servers.fetch(self.LINK.replace("?", ".txt?")).body == BODY
+        assert servers.down.send(
+            f"HEAD {self.LINK} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        ).startswith(b"HTTP/1.1 200 ")
+
+    def test_one_that_is_not(self):
+        """Of another object, expired, tampered with, or of another cluster."""
+        servers = Guarded()
+        servers.upload(SECRETS["up"])
+        for link in (
+            self.LINK.replace(ID, content_id(b"x")),
+            signed_path(KEYS, ID, NOW),
+            self.LINK[:-1],
+            self.LINK + "&a=b",
+            signed_path(Keys((Key(b"x" * 32),)), ID, NOW + 60),
+        ):
+            assert servers.fetch(link).status == 401
+
+    def test_none_are_good_without_a_secret(self):
+        """Then there is nothing that they could be signed by."""
+        assert Guarded(links=None).fetch(self.LINK).status == 401
+
+    def test_none_are_good_for_uploads(self):
+        """They are for fetching one object."""
+        servers = Guarded()
+        assert ask(servers.up, "POST", self.LINK.replace(ID, "x"), BODY).status == 401
+
+    def test_a_token_that_comes_with_one_decides(self):
+        """Who sends one wants it to be looked at."""
+        assert Guarded().fetch(self.LINK, token="wrong").status == 401
+
+    def test_none_is_shown_to_access_logs(self):
+        """Who reads them could fetch by it."""
+        servers = Guarded()
+        servers.upload(SECRETS["up"])
+        servers.fetch(self.LINK)
+        servers.fetch(self.LINK[:-1])
+        assert len(servers.seen) == 2
+        for uri in servers.seen:
+            assert uri.endswith(b"&signature=...")
+
+
+def test_what_is_private_is_not_for_shared_caches():
+    """They would serve it to everybody (RFC 9111, 3.5)."""
+    servers = Guarded()
+    servers.upload(SECRETS["up"])
+    for path, token in ((f"/fetch/{ID}", SECRETS["down"]), (TestLinks.LINK, None)):
+        control = servers.fetch(path, token).headers[b"cache-control"]
+        assert control == b"private, max-age=31536000, immutable"
+    current = ask(
+        servers.down,
+        "GET",
+        f"/fetch/{ID}",
+        Authorization=f"Bearer {SECRETS['down']}",
+        If_None_Match=f'"{ID}"',
+    )
+    assert current.status == 304
+    assert current.headers[b"cache-control"].startswith(b"private")
+    talk = Conversation(handler(DownloadServer(servers.store).app))
+    assert ask(talk, "GET", f"/fetch/{ID}").headers[b"cache-control"].startswith(b"public")
+
+
+def test_the_log_tells_who_was_turned_away_a_line_a_second():
+    """With the number of those that it does not tell of, and without what they brought."""
+    servers = Guarded()
+    with capturedLogs() as logged:
+        for _ in range(100):
+            servers.upload("hunter2")
+        servers.now += 1
+        servers.upload(SECRETS["down"])
+    lines = [formatEvent(event) for event in logged]
+    assert len(lines) == 2
+    assert "turned away: POST /upload" in lines[0]
+    assert "99 others" in lines[1]
+    assert "the token down is not for this" in lines[1]
+    assert "hunter2" not in "".join(lines)
+    assert SECRETS["down"] not in "".join(lines)
+
+
+class TestAnAdminPort:
+    """Which may have objects behind it as well."""
+
+    @staticmethod
+    def asked(path, *guards):
+        """Tell which guard was asked about *path*."""
+        asked = []
+        names = dict(zip(("uploads", "fetches", "rest"), guards, strict=True))
+        made = {
+            name: (lambda request, name=name: asked.append(name)) if there else None
+            for name, there in names.items()
+        }
+        talk = Conversation(handler(UploadServer(MemoryStore()).app, AdminGuard(**made)))
+        ask(talk, "GET", path)
+        return asked
+
+    @pytest.mark.parametrize("path", ["/upload", "/%75pload", "/upload?x=1", "/upload/"])
+    def test_uploads_need_what_they_need_elsewhere(self, path):
+        """However the path is spelt."""
+        assert self.asked(path, True, True, True) == ["uploads"]
+        assert self.asked(path, True, False, False) == ["uploads"]
+        assert self.asked(path, False, True, True) == ["rest"]
+
+    @pytest.mark.parametrize("path", ["/fetch/abc", "/%66etch/abc", "/fetch%2Fabc"])
+    def test_fetches_need_what_they_need_elsewhere(self, path):
+        """The same."""
+        assert self.asked(path, True, True, True) == ["fetches"]
+        assert self.asked(path, False, True, False) == ["fetches"]
+        assert self.asked(path, True, False, True) == ["rest"]
+
+    def test_all_else_needs_what_the_port_needs(self):
+        """Or nothing."""
+        for path in ("/status", "/", "/healthz", "/nothing"):
+            assert self.asked(path, True, True, True) == ["rest"]
+            assert self.asked(path, True, True, False) == []
+
+
+class TestSignedRequests:
+    """On a blob server."""
+
+    def setup_method(self):
+        self.store = MemoryStore()
+        self.sign = Signer(lambda: KEYS, lambda: NOW)
+        guard = SignedRequests(Verifier(lambda: KEYS, lambda: NOW), (b"/alive",), lambda: 0.0)
+        self.talk = Conversation(handler(BlobServer(self.store).app, guard))
+
+    def send(self, method, path, body=b"", sent_path=None, sent_body=None, **headers):
+        fields = [
+            (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+        ]
+        value = self.sign(method.encode(), path.encode(), len(body), fields).decode()
+        sent = body if sent_body is None else sent_body
+        return ask(self.talk, method, sent_path or path, sent, Authorization=value, **headers)
+
+    def test_what_is_signed_is_answered(self):
+        """To each method and path."""
+        assert self.send("POST", f"/blob/{ID}", BODY, X_A="1").status == 200
+        assert self.send("GET", f"/blob/{ID}").body == BODY
+        assert self.send("GET", "/blobs?limit=1").json == [ID]
+        assert self.send("GET", "/nothing").status == 404
+
+    def test_the_health_check_is_for_everybody(self):
+        """As in the original; but in no other spelling."""
+        assert ask(self.talk, "GET", "/alive").body == b"alive"
+        assert ask(self.talk, "GET", "/alive?").body == b"alive"
+        for path in ("/%61live", "/alive/", "//alive", "/alive/../blobs", "/blobs?/alive"):
+            assert ask(self.talk, "GET", path).status == 401
+
+    def test_another_query_or_path_is_refused(self):
+        """Though the rest is as it was signed."""
+        assert self.send("GET", "/blobs?limit=1", sent_path="/blobs?limit=2").status == 401
+        assert self.send("POST", f"/blob/{ID}", BODY, sent_path="/blob/other").status == 401
+        assert not self.store.blobs
+
+    def test_another_length_is_refused(self):
+        """Of an opaque name nothing else would tell."""
+        assert self.send("POST", "/blob/name", b"abc", sent_body=b"ab").status == 401
+        assert not self.store.blobs
+
+    def test_the_target_may_be_absolute(self):
+        """As it comes through a proxy: its path is what counts (RFC 9112, 3.2.2)."""
+        answer = self.send("GET", "/blobs", sent_path="http://a/blobs")
+        assert answer.status == 200
+
+    def test_a_refusal_says_how_to_sign(self):
+        """By the name of the scheme."""
+        answer = ask(self.talk, "GET", "/blobs")
+        assert answer.status == 401
+        assert answer.headers[b"www-authenticate"] == b"SOS1"
+        assert answer.json == {"error": "the request is not signed", "status": 401}
