@@ -149,6 +149,18 @@ def read_in_every_way(client, path, target):
     assert client.ask("GET", path, target, Range="bytes=3-").status == 416
 
 
+def ask_unknown(client, free):
+    """Ask each operation, but for those at the paths that are *free*, as nobody who is known."""
+    for method, path, target in targets(client.description):
+        if path not in free:
+            assert client.ask(method, path, target).status == 401
+
+
+def reached(port):
+    """Let others reach the admin port, which then asks for tokens."""
+    return f"--listen-admin tcp:{port}:interface=0.0.0.0"
+
+
 def missing_of(description):
     return description.statuses - description.seen
 
@@ -185,11 +197,19 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         assert client.ask("GET", "/digests/{partition}", f"/digests/{ID[:3]}").status == 200
         token = json.loads(client.ask("POST", "/lease", "/lease?seconds=60").body)["lease"]
         assert client.ask("POST", "/lease", "/lease?seconds=60").status == 409
+        assert client.ask("POST", "/lease", "/lease?seconds=9", X_Sos_Lease=token).status == 200
         assert client.ask("DELETE", blob, abc, X_Sos_Lease="0").status == 409
+        changed = f"{abc}?size=4&version=0{'0' * 64}"
+        assert client.ask("DELETE", blob, changed, X_Sos_Lease=token).status == 409
         assert client.ask("DELETE", blob, abc, X_Sos_Lease=token).status == 200
         assert client.ask("DELETE", "/lease/{token}", f"/lease/{token}").status == 200
         ask_what_cannot_be(client)
         crowd(Client(described, few), CONNECTIONS)
+    (signed,) = free_ports(1)
+    (place.directory / "secret").write_bytes(place.sos("secret").stdout)
+    (place.directory / "secret").chmod(0o600)
+    place.twistd(f"sos-blob --port {signed} --store signed --secret-file secret", signed)
+    ask_unknown(Client(described, signed), {"/alive"})
     assert missing_of(described) == NO_ROOM
 
 
@@ -200,12 +220,12 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     server = place.twistd(f"sos-blob --port {blob} --store data", blob)
     place.twistd(f"sos-blob --port {full} --store {small_disk}/data", full)
 
-    def api(behind, ports):
+    def api(behind, ports, more=""):
         names = ("--upload-port", "--download-port", "--admin-port")
         listens = " ".join(f"{name} {port}" for name, port in zip(names, ports, strict=True))
         urls = f"--blob-server http://127.0.0.1:{behind}"
         options = f"--api-host 127.0.0.1 --min-copies 1 --max-size {16 * MOST}"
-        place.twistd(f"sos-api {listens} {urls} {options}", *ports)
+        place.twistd(f"sos-api {listens} {urls} {options} {more}", *ports)
 
     api(blob, (up, down, admin))
     api(full, more)
@@ -235,6 +255,17 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         assert client.ask("POST", "/upload", body=b"x").status == 503
         assert client.ask("GET", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
         assert client.ask("HEAD", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
+    ports = free_ports(3)
+    token = place.sos("token --token-file tokens add nobody --scope upload").stdout
+    other = place.sos("token --token-file tokens add reader --scope read").stdout
+    api(blob, ports, f"--token-file tokens --private-reads {reached(ports[2])}")
+    guarded = Client(described, ports[2])
+    ask_unknown(guarded, {"/", "/healthz", "/readyz"})
+    for method, path, target in targets(described):
+        if path not in ("/", "/healthz", "/readyz"):
+            bearer = (other if path == "/upload" else token).decode().strip()
+            answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
+            assert answer.status == 403
     assert missing_of(described) == set()
 
 
