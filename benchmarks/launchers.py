@@ -48,9 +48,37 @@ def _redis(directory: Path) -> Iterator[Launched]:
         yield Launched(engine.url, (Process("redis", engine.pid),))
 
 
+@contextmanager
+def _postgresql(directory: Path) -> Iterator[Launched]:
+    from tests.engines.postgres import PostgresEngine
+
+    engine = PostgresEngine()
+    engine.start()
+    assert engine.process is not None
+    try:
+        yield Launched(engine.url, (Process("postgresql", engine.process.pid),))
+    finally:
+        engine.remove()
+
+
+@contextmanager
+def _s3(directory: Path) -> Iterator[Launched]:
+    from tests.engines.swift import Swift
+
+    swift = Swift(directory)
+    swift.start()
+    try:
+        servers = tuple(Process(name, pid) for name, pid in swift.pids.items())
+        yield Launched(swift.url("benchmark"), servers, swift.environment)
+    finally:
+        swift.stop()
+
+
 #: By the names that they have in the tables, in which they come in this order.
 LAUNCHERS: dict[str, Launcher] = {
     "directory": _directory,
     "memory": _memory,
     "redis": _redis,
+    "postgresql": _postgresql,
+    "s3": _s3,
 }

@@ -150,6 +150,11 @@ class Swift:
     def _log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()[-2000:]
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes of its servers."""
+        return {name: process.pid for name, process in self._running.items()}
+
     def kill(self, name: str) -> None:
         """Kill one: ``proxy``, ``account``, ``container``, ``object1`` to ``object3``."""
         self._running[name].kill()
