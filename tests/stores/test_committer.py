@@ -14,7 +14,7 @@ from sos.errors import ReadOnly, Unavailable
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.local.committer import Committer
 from sos.stores.local.index import Index
-from sos.stores.local.record import Record
+from sos.stores.record import Record
 from tests.contract import body_of, content_id
 from tests.stores.test_index import elsewhere
 

@@ -10,7 +10,7 @@ import pytest
 
 from sos.digest import hash_of
 from sos.stores.local.index import Index
-from sos.stores.local.record import Record, decode
+from sos.stores.record import Record, decode
 from tests.contract import body_of, content_id
 from tests.daemons import ROOT
 

@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from sos.errors import Mismatch, NotFound, ReadOnly, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
-from sos.stores.local.record import Encoded
+from sos.stores.record import Encoded
 from sos.transfer import transfer
 from tests.contract import (
     ManifestContract,

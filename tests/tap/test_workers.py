@@ -18,7 +18,7 @@ import pytest
 
 from sos.digest import PartitionDigest
 from sos.stores.local.index import Index
-from sos.stores.local.record import decode
+from sos.stores.record import decode
 from tests.contract import body_of, content_id
 from tests.crash.tracing import needs_strace
 from tests.daemons import free_ports, listens, wait_until

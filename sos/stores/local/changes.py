@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from sos import ids, metadata
 from sos.errors import Conflict, ReadOnly
 from sos.manifest import MARK
+from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
-from sos.stores.lane import RunInThread, shielded
-from sos.stores.local import record as records
+from sos.stores.lane import RunInThread
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Transaction
 from sos.stores.local.parting import Parting
 from sos.stores.local.reading import verify_body
-from sos.stores.local.record import Damaged, Encoded, Record
+from sos.stores.record import Damaged, Encoded, Record
+from sos.stores.underway import Underway
 
 T = TypeVar("T")
 
@@ -40,19 +40,7 @@ class Changes:
     committer: Committer
     parting: Parting
     run_in_thread: RunInThread
-    _underway: set[Deferred[Any]] = field(init=False, factory=set)
-
-    def to_its_end(self, change: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Carry out *change*, whatever becomes of the Deferred that is returned."""
-        work = ensureDeferred(change)
-        self._underway.add(work)
-        result = shielded(work)
-        work.addBoth(lambda _: self._underway.discard(work))
-        return result
-
-    async def finish(self) -> None:
-        """Return when every change that has been begun has ended."""
-        await DeferredList(list(self._underway))
+    underway: Underway = field(init=False, factory=Underway)
 
     async def add(self, new: Record, incoming: Path | None) -> Record:
         """Store *new*, durably, and return the record that is stored.

@@ -21,9 +21,9 @@ import lmdb
 from sos import ids
 from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import Unavailable
-from sos.stores.local import record as records
+from sos.stores import record as records
 from sos.stores.local.digest_log import DigestLog
-from sos.stores.local.record import Damaged, Encoded, Record
+from sos.stores.record import Damaged, Encoded, Record
 
 # Address space, not disk: the file grows as it is used.
 _MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30

@@ -12,9 +12,9 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from sos.errors import ReadOnly, SOSError
+from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread
-from sos.stores.local import record as records
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Transaction

@@ -14,7 +14,7 @@ from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Span
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
-from sos.stores.local.record import Damaged, Record
+from sos.stores.record import Damaged, Record
 
 _READ_SIZE = 256 * 1024
 # Bytes of a file that are read, and then sent from it, at once.

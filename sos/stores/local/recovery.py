@@ -8,7 +8,7 @@ from pathlib import Path
 from sos import ids
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
-from sos.stores.local.record import has_file
+from sos.stores.record import has_file
 
 #: In place of the id that is not known yet; it is none.
 UNNAMED = "NEW"

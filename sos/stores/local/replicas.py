@@ -15,8 +15,8 @@ from sos.errors import Conflict, NotFound
 from sos.lease import Lease
 from sos.manifest import MARK
 from sos.metadata import Metadata
+from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
-from sos.stores.local import record as records
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Transaction

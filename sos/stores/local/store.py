@@ -23,20 +23,20 @@ from sos.digest import BlobDigest, PartitionDigest, body_digest
 from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IReplicaStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
+from sos.stores import record as records
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
-from sos.stores.local import record as records
 from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.local.parting import Parting
 from sos.stores.local.reading import FileBody, open_body
-from sos.stores.local.record import Damaged, Encoded
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.replicas import Replicas
 from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter
+from sos.stores.record import Damaged, Encoded
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class LocalStore:
 
     async def close(self) -> None:
         """Finish what was begun, and unlock the directory."""
-        await self._changes.finish()
+        await self._changes.underway.finish()
         await self._run_in_thread(self._committer.stop)
         self._pool.stop()
         self._index.close()
@@ -213,20 +213,20 @@ class LocalStore:
     async def settle(self, id: str, metadata: Metadata) -> None:
         encoded = self._index.get(id)
         try:
-            await self._changes.to_its_end(self._replicas.settle(id, metadata))
+            await self._changes.underway.to_its_end(self._replicas.settle(id, metadata))
         except Damaged as damage:
             assert encoded is not None
             await self._set_aside(id, encoded, str(damage))
             raise self._not_found(id) from damage
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
-        return await self._changes.to_its_end(self._replicas.lease(seconds, token))
+        return await self._changes.underway.to_its_end(self._replicas.lease(seconds, token))
 
     async def release(self, token: str) -> None:
-        await self._changes.to_its_end(self._replicas.release(token))
+        await self._changes.underway.to_its_end(self._replicas.release(token))
 
     async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
-        await self._changes.to_its_end(self._replicas.drop(id, token, known))
+        await self._changes.underway.to_its_end(self._replicas.drop(id, token, known))
 
     async def status(self) -> StoreStatus:
         digests = self._index.digests().values()

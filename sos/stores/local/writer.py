@@ -25,10 +25,10 @@ from sos.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
-from sos.stores.local.record import Record
 from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
+from sos.stores.record import Record
 
 # Bytes that a record can take beside an inline body: a page of metadata, with
 # the pages of the index above it.
@@ -73,7 +73,7 @@ class LocalWriter:
         self._committing = True
         if self._received.file is not None:
             # Not to be left half-way between incoming/ and the index.
-            return await self._changes.to_its_end(self._commit_file())
+            return await self._changes.underway.to_its_end(self._commit_file())
         body = await self._received.whole()
         return (await self._changes.add(self._record(body), None)).info()
 

@@ -16,7 +16,8 @@ from sos.stores.postgres.connections import Connections
 from sos.stores.postgres.pieces import StoredPieces
 from sos.stores.postgres.record import Damaged, Record
 from sos.stores.postgres.session import Session
-from sos.stores.postgres.upkeep import Underway, Used
+from sos.stores.postgres.upkeep import Used
+from sos.stores.underway import Underway
 
 _log = Logger()
 

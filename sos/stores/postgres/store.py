@@ -24,8 +24,9 @@ from sos.stores.postgres.reading import Reading
 from sos.stores.postgres.record import Damaged
 from sos.stores.postgres.schema import Tables
 from sos.stores.postgres.session import Session, weakness
-from sos.stores.postgres.upkeep import Underway, Upkeep
+from sos.stores.postgres.upkeep import Upkeep
 from sos.stores.postgres.writer import PostgresWriter
+from sos.stores.underway import Underway
 
 # Ids that are asked for at once.
 _PAGE = 10_000

@@ -7,14 +7,13 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sos.errors import SOSError
-from sos.stores.lane import shielded
 from sos.stores.postgres.bodies import Bodies
 from sos.stores.postgres.connections import Connections
+from sos.stores.underway import Underway
 
 T = TypeVar("T")
 
@@ -44,25 +43,6 @@ class Used:
     def all(self) -> list[int]:
         """Return them all."""
         return list(self._bodies)
-
-
-@frozen
-class Underway:
-    """What goes on whatever becomes of those who wait for it."""
-
-    _works: set[Deferred[Any]] = field(init=False, factory=set)
-
-    def to_its_end(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Carry *work* out; cancelling the Deferred of its result does not stop it."""
-        running = ensureDeferred(work)
-        self._works.add(running)
-        result = shielded(running)
-        running.addBoth(lambda _: self._works.discard(running))
-        return result
-
-    async def finish(self) -> None:
-        """Return when all that has been begun has ended."""
-        await DeferredList(list(self._works))
 
 
 class Upkeep:

@@ -14,7 +14,8 @@ from sos.stores.postgres.bodies import Bodies, new_body
 from sos.stores.postgres.record import Record, checksum
 from sos.stores.postgres.schema import PIECE_SIZE
 from sos.stores.postgres.session import Session
-from sos.stores.postgres.upkeep import Underway, Upkeep
+from sos.stores.postgres.upkeep import Upkeep
+from sos.stores.underway import Underway
 
 
 @implementer(IBlobWriter)

@@ -18,7 +18,7 @@ from sos.digest import BlobDigest, BodyDigest, check_held
 from sos.errors import Conflict, NotFound, SOSError, Unavailable
 from sos.manifest import MARK
 from sos.metadata import Metadata
-from sos.stores.local.record import Damaged, Record
+from sos.stores.record import Damaged, Record
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.record import Held, decode, encode_head, pieces_of
 from sos.stores.redis.record import told as told_of

@@ -9,7 +9,7 @@ from twisted.internet.defer import ensureDeferred
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import SMALL_BODY, Span
-from sos.stores.local.record import Damaged, Record
+from sos.stores.record import Damaged, Record
 from sos.stores.redis.blobs import Blobs, check_body
 from sos.stores.redis.record import PIECE, Held, pieces_of
 

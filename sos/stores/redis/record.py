@@ -7,8 +7,8 @@ import struct
 from attrs import frozen
 
 from sos.digest import BlobDigest
-from sos.stores.local import record as records
-from sos.stores.local.record import Damaged, Encoded, Record
+from sos.stores import record as records
+from sos.stores.record import Damaged, Encoded, Record
 
 #: Bytes of a piece of a larger body; one that is not larger lies in its record.
 PIECE = 512 * 1024

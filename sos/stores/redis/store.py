@@ -16,7 +16,7 @@ from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, StoreUnusable, Una
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.lease import MAX_SECONDS
 from sos.metadata import EMPTY, Metadata
-from sos.stores.local.record import Damaged
+from sos.stores.record import Damaged
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.blobs import Blobs, missing
 from sos.stores.redis.connection import Line, connect

@@ -17,7 +17,7 @@ from sos import metadata as metadata_format
 from sos.digest import BodyDigest
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
-from sos.stores.local.record import Record
+from sos.stores.record import Record
 from sos.stores.redis.blobs import Blobs
 from sos.stores.redis.record import PIECE
 from sos.stores.underway import Underway

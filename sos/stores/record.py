@@ -1,4 +1,4 @@
-"""What the index holds of one blob, as bytes."""
+"""What a local store and a Redis hold of one blob, as bytes."""
 
 from __future__ import annotations
 
