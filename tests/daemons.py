@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import resource
 import shlex
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -138,12 +140,27 @@ class Daemon:
             self.process.wait(20)
 
 
+def _ports() -> Iterator[int]:
+    # Not those that the system gives to connections, nor those of another process
+    # that runs tests at the same time: until a daemon listens there, nobody else does.
+    first = 10_000 * (1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
+    ports = range(first, first + 10_000)
+    start = os.getpid() * 100 % len(ports)
+    return itertools.cycle([*ports[start:], *ports[:start]])
+
+
+_PORTS = _ports()
+
+
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return ports of this machine at which nobody listens."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def listens(port: int) -> bool:

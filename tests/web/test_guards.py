@@ -114,6 +114,10 @@ class TestTokens:
             "SOS1 key=x",
             "Bearer \xff",
         ],
+        ids=(
+            ["no token", "blank", "another", "truncated", "two", "hash", "oversized"]
+            + ["other scheme", "no scheme", "of servers", "no ASCII"]
+        ),
     )
     def test_a_wrong_one(self, value):
         """Truncated, doubled, oversized, the hash in its place, of another scheme."""
