@@ -115,8 +115,7 @@ class TestTokens:
             "Bearer \xff",
         ],
         ids=(
-            ["no token", "blank", "another", "truncated", "two", "hash", "oversized"]
-            + ["other scheme", "no scheme", "of servers", "no ASCII"]
+            ["no token", "blank", "another", "truncated", "two", "hash", "oversized", "other scheme", "no scheme", "of servers", "no ASCII"]
         ),
     )
     def test_a_wrong_one(self, value):
