@@ -50,6 +50,7 @@ def test_sighup_ends_nothing(place, kind):
         else f"--api-host 127.0.0.1 --upload-port {ports[0]} --download-port {ports[1]}"
     )
     daemon = place.twistd(f"sos-{kind} {listening} --store data", *ports)
+    assert wait_until(lambda: "  store " in daemon.log)  # it has started all its parts
     daemon.process.send_signal(signal.SIGHUP)
     assert wait_until(lambda: "no configuration to read again" in daemon.log)
     assert listens(ports[0])

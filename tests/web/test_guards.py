@@ -115,7 +115,19 @@ class TestTokens:
             "Bearer \xff",
         ],
         ids=(
-            ["no token", "blank", "another", "truncated", "two", "hash", "oversized", "other scheme", "no scheme", "of servers", "no ASCII"]
+            [
+                "no token",
+                "blank",
+                "another",
+                "truncated",
+                "two",
+                "hash",
+                "oversized",
+                "other scheme",
+                "no scheme",
+                "of servers",
+                "no ASCII",
+            ]
         ),
     )
     def test_a_wrong_one(self, value):
