@@ -65,6 +65,18 @@ class CacheServer:
             with redis.Redis(port=self.port, password=self._password) as client:
                 assert client.set(key, data)
 
+    def get(self, key: str) -> bytes | None:
+        """Return the value of *key*, as another client would see it."""
+        if not self.shown.startswith("memcached"):
+            with redis.Redis(port=self.port, password=self._password) as client:
+                return client.get(key)
+        with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+            client.sendall(b"get %s\r\n" % key.encode())
+            answer = b""
+            while not answer.endswith(b"END\r\n"):
+                answer += client.recv(1 << 16)
+        return answer.split(b"\r\n", 1)[1][: -len(b"\r\nEND\r\n")] or None
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -14,6 +14,7 @@ LAYERS = (
     (
         "__init__",
         "cache_address",
+        "cached_blob",
         "config",
         "digest",
         "errors",

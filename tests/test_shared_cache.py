@@ -153,3 +153,30 @@ def test_uploads_go_on_without_the_cache(place, tmp_path):
         body = body_of(1000, seed)
         fetch(f"http://127.0.0.1:{up}/upload", body)
         assert fetch(f"http://127.0.0.1:{down}/fetch/{content_id(body)}") == body
+
+
+def test_small_blobs_come_from_the_cache(place, cache):
+    """Sealed by the servers' key; without the cache, or after a lie, they come all the same."""
+    (place.directory / "secret").write_bytes(place.sos("secret").stdout)
+    (place.directory / "secret").chmod(0o600)
+    up, down = free_ports(2)
+    place.twistd(
+        f"sos-api --store memory: --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+        f"--secret-file secret --cache {cache.url}",
+        up,
+        down,
+    )
+    body, large = body_of(1000), body_of(100_000)
+    for each in (body, large):
+        fetch(f"http://127.0.0.1:{up}/upload", each, {"X-Name": "a name"})
+    url = f"http://127.0.0.1:{down}/fetch/{content_id(body)}"
+    assert fetch(url) == body
+    assert wait_until(lambda: cache.get(f"sos:blob:{content_id(body)}"))
+    assert body in cache.get(f"sos:blob:{content_id(body)}")
+    assert fetch(url) == body
+    assert fetch(f"http://127.0.0.1:{down}/fetch/{content_id(large)}") == large
+    assert cache.get(f"sos:blob:{content_id(large)}") is None
+    cache.put(f"sos:blob:{content_id(body)}", "a lie")
+    assert fetch(url) == body
+    cache.kill()
+    assert fetch(url) == body

@@ -33,7 +33,7 @@ from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tally import Tally
 from sos.tap import access, admission, cluster, local, stores, tls
 from sos.tap.admin import AdminOptions
-from sos.tap.caches import shared_cache
+from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
@@ -149,7 +149,7 @@ class Options(AdminOptions):
             "cache",
             None,
             None,
-            "Share the places of blobs by memcached://host:port or redis://host:port/database.",
+            "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
             cache_address,
         ),
         *access.PARAMETERS,
@@ -193,8 +193,8 @@ class Options(AdminOptions):
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
             raise UsageError("--store and --blob-server exclude each other")
-        if self["store"] is not None and self["cache"] is not None:
-            raise UsageError("--store and --cache exclude each other")
+        if self["cache"] is not None and self["store"] and not is_engine(self["store"]):
+            raise UsageError("--cache is of no use before a directory")
         found = cluster.load(self["config"], self["blob-server"])
         if self["store"] is not None:
             if self["config"] is not None and found.groups:
@@ -226,6 +226,11 @@ class Options(AdminOptions):
         tls.check_client_tls(self)
         if self["store"] is not None:
             stores.check(self)
+            if is_engine(self["store"]) and self["cache"] and not self["secret-file"]:
+                raise UsageError(
+                    "--cache before an engine keeps small blobs, sealed by the key of a "
+                    "--secret-file, and there is none"
+                )
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
@@ -265,7 +270,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"], worker)
         # A directory takes bodies of any size as they are.
-        store = _in_chunks(kept, options, reactor) if is_engine(options["store"]) else kept
+        store = kept
+        if is_engine(options["store"]):
+            store = _in_chunks(kept, options, whole, reactor)
         settings["store"] = kept.name  # without the password that a URL can have
         told = _STORE_SETTINGS
     else:
@@ -302,13 +309,26 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     return whole
 
 
-def _in_chunks(kept: IReplicaStore, options: Options, reactor: Any) -> IBlobStore:
+def _in_chunks(
+    kept: IReplicaStore, options: Options, whole: MultiService, reactor: Any
+) -> IBlobStore:
     """Return a store of large objects over one that is to be given small blobs."""
     threads = threads_of(reactor)
     alone = ReplicatedStore(
         {"engine": (Member(kept),)}, threads, reactor, options["hash"], Copying(1, 1)
     )
-    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"])
+    cache = _cache(options, whole, reactor)
+    small = cached(alone, cache, options["secret-file"])
+    return ChunkedStore(small, options["chunk-size"], threads, options["hash"])
+
+
+def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
+    """Return the shared cache, if there is one, which *whole* closes at the end."""
+    if options["cache"] is None:
+        return None
+    cache = shared_cache(options["cache"], reactor)
+    CacheService(cache).setServiceParent(whole)
+    return cache
 
 
 class _ClusterService(MultiService):
@@ -328,15 +348,14 @@ class _ClusterService(MultiService):
         groups = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
-        self._cache: SharedCache | None = None
-        if options["cache"] is not None:
-            self._cache = shared_cache(options["cache"], reactor)
-        locations = Locations(self._cache)
+        cache = _cache(options, self, reactor)
+        locations = Locations(cache)
         hints: Hints = set()
         self._members = ReplicatedStore(
             groups, threads, reactor, options["hash"], copying, locations, hints
         )
-        self.store = ChunkedStore(self._members, options["chunk-size"], threads, options["hash"])
+        small = cached(self._members, cache, options["secret-file"])
+        self.store = ChunkedStore(small, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
         if options["replicate-every"] and replicates:
             self._replication = ReplicationService(
@@ -369,8 +388,6 @@ class _ClusterService(MultiService):
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
         self._members.stop()
-        if self._cache is not None:
-            self._cache.stop()
         await self._agent.close()
 
     def stopService(self) -> Deferred[None]:

@@ -5,12 +5,36 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from sos.cache_address import CacheAddress
 from sos.stores.cache import memcached
 from sos.stores.cache.shared import SharedCache
+from sos.stores.cached import CachedStore
+from sos.stores.spool import IPlacingStore
+from sos.tap import admission
+
+
+class CacheService(Service):
+    """Closes the connection of a cache when the daemon stops."""
+
+    def __init__(self, cache: SharedCache) -> None:
+        self._cache = cache
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._cache.stop()
+
+
+def cached(
+    store: IPlacingStore, cache: SharedCache | None, secret_file: str | None
+) -> IPlacingStore:
+    """Return *store*, with small blobs from *cache* where there is one, and a key for it."""
+    if cache is None or secret_file is None:
+        return store
+    return CachedStore(store, cache, admission.keys_in(secret_file))
 
 
 def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:

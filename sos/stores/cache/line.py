@@ -8,10 +8,13 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as Connection
 
+from sos.cached_blob import OVERHEAD
+from sos.interfaces import SMALL_BODY
+
 T = TypeVar("T")
 
-#: Bytes of one answer of a cache at most.
-LONGEST_ANSWER = 4096
+#: Bytes of one answer of a cache at most: a small blob.
+LONGEST_ANSWER = SMALL_BODY + OVERHEAD
 
 
 class Refused(Exception):
