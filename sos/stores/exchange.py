@@ -126,7 +126,10 @@ class Exchange:
         fields: Metadata = EMPTY,
     ) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
-        response = await self._ask(method, path, fields)
+        return await self.parsed(await self._ask(method, path, fields), most)
+
+    async def parsed(self, response: Response, most: int | None) -> Any:
+        """Return the JSON that *response* brings, of up to *most* bytes."""
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:

@@ -167,7 +167,9 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        found = await self._exchange.document("GET", f"/digests/{partition}", _MOST_OF_PARTITION)
+        # Thousands of these are asked for when a server has been lost: the way of blobs.
+        response = await self._exchange.request("GET", f"/digests/{partition}")
+        found = await self._exchange.parsed(response, _MOST_OF_PARTITION)
         try:
             return {_in(partition, id): _blob_digest(*told) for id, told in found.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:

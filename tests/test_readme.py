@@ -1,0 +1,85 @@
+"""What README promises to be there: files, options, commands, sections."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from sos.cli import main
+from sos.tap import api, blob
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.rst").read_text()
+
+#: Options of other programs that README shows: curl's, pip's, twistd's, pytest's, and more.
+OTHERS = {
+    "check",
+    "chroot",
+    "data-binary",
+    "dist",
+    "gid",
+    "help",
+    "logfile",
+    "logger",
+    "long",
+    "now",
+    "pidfile",
+    "plot",
+    "syslog",
+    "uid",
+    "umask",
+}
+#: What a chroot can need.
+ELSEWHERE = {"etc/hosts", "etc/resolv.conf", "etc/ssl/certs"}
+
+
+def options_of(command: click.Command) -> set[str]:
+    """Return the long options of *command* and of those that it has."""
+    found = {
+        option.removeprefix("--")
+        for each in command.params
+        for option in (*each.opts, *each.secondary_opts)
+    }
+    for each in getattr(command, "commands", {}).values():
+        found |= options_of(each)
+    return found
+
+
+def known_options() -> set[str]:
+    found = options_of(main) | OTHERS
+    for module in (api, blob):
+        long = module.Options().longOpt
+        found |= {name.removesuffix("=").replace("_", "-") for name in long}
+    return found
+
+
+def test_every_option_that_it_names_is_one():
+    """Of a daemon, a command, or of another program that is shown."""
+    named = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", TEXT))
+    assert named - known_options() == set()
+
+
+def test_every_command_that_it_shows_is_one():
+    """``sos WORD``, where that stands as code."""
+    shown = set(re.findall(r"(?:``|^ {4}(?:\$ )?)sos ([a-z]+)", TEXT, re.MULTILINE))
+    assert shown - set(main.commands) == set()
+    assert len(shown) > 10
+
+
+@pytest.mark.parametrize("folder", ["sos", "tests", "benchmarks", "etc"])
+def test_every_file_that_it_names_is_there(folder):
+    """In the repository."""
+    named = set(re.findall(rf"(?<![\w/.])({folder}/[\w./-]*\w)", TEXT))
+    assert {name for name in named - ELSEWHERE if not (ROOT / name).exists()} == set()
+
+
+def test_every_address_is_of_an_example_or_of_twisted():
+    """There is no link that could come to nothing, but for one."""
+    hosts = set(re.findall(r"https?://([a-z][\w.-]*)", TEXT))
+    strangers = {
+        host for host in hosts if "." in host and not host.endswith((".example", "twisted.org"))
+    }
+    assert strangers == set()
