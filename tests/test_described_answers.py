@@ -291,7 +291,7 @@ def fuzz(place, port, seconds, *options):
 @pytest.fixture
 def extent(long):
     """How long to make requests up; in the long form they differ each time."""
-    return (300,) if long else (10, "--seed", "1")
+    return (300,) if long else (5, "--seed", "1")
 
 
 @pytest.mark.timeout(480)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sos.replays import Replays
@@ -36,6 +36,7 @@ def test_nothing_is_admitted_twice(requests, most):
         now += wait
 
 
+@settings(max_examples=15)  # of four thousand calls each
 @given(st.randoms(use_true_random=False))
 def test_everything_else_is_admitted(random):
     """In any order; nothing is forgotten while there is room."""

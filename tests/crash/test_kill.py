@@ -73,7 +73,7 @@ async def test_killed_at_every_call(tmp_path, reactor, long, capsys):
         for when in ("after", "before") if long or size == 1 else ("after",):
             sizes = [size, size + 1]
             cases = calls_of(tmp_path / f"{size}-{when}", sizes, when)
-            for call, number in sample(cases, long, few=12):
+            for call, number in sample(cases, long, few=6):
                 directory = tmp_path / f"{size}-{when}-{call}-{number}"
                 inject = f"inject={call}:signal=KILL:when={number}"
                 outcome = run(directory, sizes, "-e", f"trace={call}", "-e", inject, when=when)
@@ -93,7 +93,7 @@ async def test_refused_at_every_call(tmp_path, reactor, long, capsys):
         sizes = [size, size + 1]
         calls = calls_of(tmp_path / f"{size}", sizes)
         cases = [(call, n, error) for call, n in calls for error in ERRORS.get(call, [])]
-        for call, number, error in sample(cases, long, few=16):
+        for call, number, error in sample(cases, long, few=8):
             directory = tmp_path / f"{size}-{call}-{number}-{error}"
             inject = f"inject={call}:error={error}:when={number}"
             outcome = run(directory, sizes, "-e", f"trace={call}", "-e", inject)

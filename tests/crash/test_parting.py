@@ -58,7 +58,7 @@ def _is_said(said: list[str], word: str) -> bool:
 @ensureDeferred
 async def test_killed_at_every_call(tmp_path, reactor, long, capsys):
     """What was not to be dropped is there, whole, and nothing is left over."""
-    cases = sample(calls_of(tmp_path / "store", ACTIONS), long, few=24)
+    cases = sample(calls_of(tmp_path / "store", ACTIONS), long, few=12)
     for call, number in cases:
         directory = tmp_path / f"{call}-{number}"
         inject = f"inject={call}:signal=KILL:when={number}"
@@ -74,7 +74,7 @@ async def test_refused_at_every_call(tmp_path, reactor, long, capsys):
     found = calls_of(tmp_path / "store", ACTIONS)
     cases = [(call, n, error) for call, n in found for error in ERRORS.get(call, [])]
     refused = 0
-    for call, number, error in sample(cases, long, few=24):
+    for call, number, error in sample(cases, long, few=12):
         directory = tmp_path / f"{call}-{number}-{error}"
         inject = f"inject={call}:error={error}:when={number}"
         outcome = run(directory, ACTIONS, "-e", f"trace={call}", "-e", inject)
