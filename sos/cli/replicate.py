@@ -95,8 +95,10 @@ def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any)
 
     :param more: other arguments of the :class:`~sos.replication.Policy`.
     """
-    copies = min_copies or found.settings.get("min-copies", _DEFAULT_COPIES)
-    return Policy(copies, rate or 0, **more)
+    kept = found.settings.get("min-copies", _DEFAULT_COPIES)
+    # As API servers take it: what an upload has waited for is not too much later.
+    waited_for = found.settings.get("write-copies", 1)
+    return Policy(min_copies or max(kept, waited_for), rate or 0, **more)
 
 
 async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) -> Summary:

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.cached_blob import seal, unseal
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, Span, StoreStatus
+from sos.interfaces import Blob, BlobInfo, IBlobWriter, Span, StoreStatus
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
 from sos.signature import Keys
@@ -46,7 +46,7 @@ class CachedStore:
                 if found is not None:
                     return Blob(BlobInfo(id, len(found[1]), found[0]), found[1])
         blob = await self._store.read(id)
-        if isinstance(blob.body, bytes) and len(blob.body) <= SMALL_BODY:
+        if isinstance(blob.body, bytes):  # which no larger one is
             self._keep(blob.info, blob.body)
         return blob
 

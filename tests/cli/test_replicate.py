@@ -8,8 +8,25 @@ import shutil
 
 import pytest
 
+from sos.cli.replicate import policy
+from sos.config import Config
 from tests.contract import body_of, content_id
 from tests.daemons import fetch, free_ports
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "copies"),
+    [
+        ({}, None, 2),
+        ({"min-copies": 3}, None, 3),
+        ({"write-copies": 3}, None, 3),
+        ({"write-copies": 1, "min-copies": 2}, None, 2),
+        ({"write-copies": 3, "min-copies": 2}, 1, 1),
+    ],
+)
+def test_as_many_copies_are_kept_as_api_servers_keep(settings, asked, copies):
+    """Or they would drop what the others make, with one sos.conf for all."""
+    assert policy(Config(settings=settings), asked, None).min_copies == copies
 
 
 class Servers:
