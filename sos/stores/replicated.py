@@ -140,6 +140,8 @@ class ReplicatedStore:
             try:
                 found = await look()
             except NotFound:
+                if len(self._members.peers) == 1:
+                    raise
                 # While one was asked after the other it may have been moved, from
                 # one that was asked late to one that was asked early.
                 found = await look()
