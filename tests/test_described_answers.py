@@ -59,8 +59,10 @@ class Client:
         """Ask for *target*, which is a case of *path*, and return the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, target or path, body, headers)
-        return self._checked(method, path, connection.getresponse())
+        # Closed, or it would be one of those that give way when there are many.
+        with contextlib.closing(connection):
+            connection.request(method, target or path, body, headers)
+            return self._checked(method, path, connection.getresponse())
 
     def send(self, method, path, target, rest):
         """Send a request of these bytes, and return the answer."""
