@@ -10,7 +10,7 @@ harms the store: what it was doing either happens whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -268,6 +268,24 @@ class IReplicaStore(IBlobStore):
         :param known: what was told of the blob; when it is not that any more,
             it stays, and Conflict is raised.  None for whatever it is.
         """
+
+
+class IBatchStore(IReplicaStore):
+    """A store to which each request is dear, and which takes several small blobs by one.
+
+    What it leaves out, for whatever reason, is to be asked for by itself:
+    then that is told.  Both raise Unavailable, and NotFound where the server
+    knows of no batches.
+    """
+
+    async def read_batch(ids: Sequence[str]) -> list[Blob]:
+        """Return those of the blobs *ids* that are small and could be read, with all their bytes.
+
+        Each is verified.  At most :data:`sos.batch.MOST_BLOBS` are asked for.
+        """
+
+    async def store_batch(blobs: Sequence[Blob]) -> frozenset[str]:
+        """Store *blobs*, whose bodies are bytes; return the ids of those that are durable now."""
 
 
 class IEngineStore(IReplicaStore):

@@ -99,8 +99,12 @@ def check(metadata: Metadata) -> dict[str, str]:
             raise InvalidMetadata(f"{name[:80]!a} is not the name of an X-* header")
         if _FORBIDDEN.search(value):
             raise InvalidMetadata(f"the value of {name} holds a CR, LF or NUL")
+        try:
+            size = len(value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            raise InvalidMetadata(f"the value of {name} stands for no bytes") from None
         if name != MARK:
-            total += len(name) + len(value.encode("utf-8", "surrogateescape"))
+            total += len(name) + size
     if total > MAX_BYTES:
         raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
     return dict(metadata)

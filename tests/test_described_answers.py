@@ -9,6 +9,8 @@ import re
 import socket
 import subprocess
 import sys
+import time
+from base64 import b64encode
 from hashlib import sha1
 
 import pytest
@@ -112,7 +114,8 @@ def crowd(client, connections):
             Client.begin(held.enter_context(other), "GET", "/", b"Host: a\r\n")
 
         def refused():
-            hold()  # one that was not heard yet gives way to another
+            hold()
+            time.sleep(0.1)  # until it is heard, for before that it gives way to another
             with socket.create_connection(("127.0.0.1", client.port), timeout=30) as another:
                 another.settimeout(0.5)
                 with contextlib.suppress(OSError):
@@ -176,7 +179,7 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
     place.twistd(f"sos-blob --port {full} --store {small_disk}/data", full)
     client = Client(described, port)
     blob, abc = "/blob/{id}", f"/blob/{ID}"
-    with trickled(client, ("POST", blob, abc), ("PUT", blob, abc)):
+    with trickled(client, ("POST", blob, abc), ("PUT", blob, abc), ("POST", "/batch", "/batch")):
         for method in ("POST", "PUT"):
             assert client.ask(method, blob, abc, b"abc", X_Mime_Type="text/plain").status == 200
             assert client.ask(method, blob, abc, b"not abc").status == 422
@@ -197,6 +200,13 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         etag = client.ask("GET", "/digests").headers["etag"]
         assert client.ask("GET", "/digests", If_None_Match=etag).status == 304
         assert client.ask("GET", "/digests/{partition}", f"/digests/{ID[:3]}").status == 200
+        assert client.ask("GET", "/batch", f"/batch?ids={ID},{OTHER}").status == 200
+        small, large = (
+            json.dumps({ID: {"metadata": {}, "body": b64encode(body).decode()}}).encode()
+            for body in (b"abc", bytes(MOST + 1))
+        )
+        assert client.ask("POST", "/batch", body=small).status == 200
+        assert client.ask("POST", "/batch", body=large).status == 413
         token = json.loads(client.ask("POST", "/lease", "/lease?seconds=60").body)["lease"]
         assert client.ask("POST", "/lease", "/lease?seconds=60").status == 409
         assert client.ask("POST", "/lease", "/lease?seconds=9", X_Sos_Lease=token).status == 200

@@ -31,6 +31,7 @@ LAYERS = (
     ),
     ("interfaces",),
     (
+        "batch",
         "deadlines",
         "histogram",
         "pace",

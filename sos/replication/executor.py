@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -19,6 +20,7 @@ from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
 from sos.pace import Pace
 from sos.plan import Step
+from sos.replication.batches import SMALL, Batches
 from sos.replication.leases import Leases
 from sos.replication.summary import Report, Summary
 from sos.replication.together import within
@@ -26,6 +28,8 @@ from sos.transfer import copy
 
 #: Seconds after which what failed is tried again.
 RETRY_SECONDS = (1.0, 4.0)
+#: What is copied by itself, told or dropped at once.
+AT_ONCE = 16
 #: Failures one after the other at which a server is left alone for a pass.
 PATIENCE = 5
 
@@ -56,13 +60,29 @@ class Executor:
     summary: Summary
     report: Report
     leases: Leases
+    _batches: Batches = field(init=False)
+    _slots: DeferredSemaphore = field(init=False)
     _failures: Counter[str] = field(init=False, factory=Counter)
     _full: set[str] = field(init=False, factory=set)
 
+    def __attrs_post_init__(self) -> None:
+        self._batches = Batches(self.stores, self.clock)
+        self._slots = DeferredSemaphore(AT_ONCE)
+
     async def carry_out(self, step: Step) -> None:
         """Do what *step* says, and count it."""
+        left = [name for name in step.targets if not await self._copied_in_batch(step, name)]
+        if left or step.told or step.leaving:
+            await self._slots.acquire()
+            try:
+                await self._carry_out(step, left)
+            finally:
+                self._slots.release()
+        self.report.progress(self.summary)
+
+    async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
         sound = True
-        for target in step.targets:
+        for target in targets:
             made = await self._copy(step, target)
             sound = made and sound
             self.report.progress(self.summary)
@@ -72,9 +92,24 @@ class Executor:
         if sound:
             for name, known in step.leaving:
                 await self._drop(step, name, known)
-        self.report.progress(self.summary)
+
+    def stop(self) -> None:
+        """Break off the batches that are under way."""
+        self._batches.stop()
 
     # Copies.
+
+    async def _copied_in_batch(self, step: Step, target: str) -> bool:
+        """Copy what is small together with others, and tell whether it was."""
+        source = step.sources[0]
+        failing = max(self._failures[source], self._failures[target]) >= PATIENCE
+        if step.size is None or step.size > SMALL or target in self._full or failing:
+            return False
+        await self._spend(step.size)
+        if not await self._batches.copy(step.id, source, target):
+            return False
+        self._made(step, source, target, step.size)
+        return True
 
     async def _copy(self, step: Step, target: str) -> bool:
         for delay in (0.0, *RETRY_SECONDS):
@@ -108,11 +143,14 @@ class Executor:
             elif isinstance(error, Unavailable):
                 self._failures[source if turn.of_source else target] += 1
             return False
+        self._made(step, source, target, size)
+        return True
+
+    def _made(self, step: Step, source: str, target: str, size: int) -> None:
         self._failures[source] = self._failures[target] = 0
         self.summary.copied += 1
         self.summary.bytes += size
         self.report.note(f"{step.id} copied from {source} to {target}")
-        return True
 
     async def _spend(self, size: int) -> None:
         if self.pace is not None:

@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 from sos.plan import Step
 from sos.replication.executor import Executor
 
-#: Steps that are carried out at once.
-CONCURRENCY = 16
+#: Steps that are under way at once: as many as fill some batches.
+CONCURRENCY = 256
 
 
 class Steps:
@@ -20,18 +20,18 @@ class Steps:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._slots = DeferredSemaphore(CONCURRENCY)
-        self._under_way: set[Deferred[None]] = set()
+        self._under_way: dict[Deferred[None], Step] = {}
         self._failure: Failure | None = None
 
     async def begin(self, step: Step) -> None:
         """Begin with *step*, when there is room for one more."""
         await self._slots.acquire()
         work = ensureDeferred(self._executor.carry_out(step))
-        self._under_way.add(work)
+        self._under_way[work] = step
         work.addBoth(self._ended, work)
 
     def _ended(self, outcome: Failure | None, work: Deferred[None]) -> None:
-        self._under_way.discard(work)
+        self._under_way.pop(work, None)
         if outcome is not None and self._failure is None:
             self._failure = outcome
         self._slots.release()
@@ -45,8 +45,10 @@ class Steps:
 
     def stop(self) -> None:
         """Break off those that are under way."""
-        for work in list(self._under_way):
+        # The last first, or those that wait would begin in place of those that end.
+        for work in reversed(list(self._under_way)):
             work.cancel()
+        self._executor.stop()
 
 
 def described(step: Step) -> Iterator[str]:

@@ -7,7 +7,7 @@ listing comes whole.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
-from sos import ids
+from sos import batch, ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest, body_digest
 from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
@@ -26,8 +26,8 @@ from sos.interfaces import (
     SMALL_BODY,
     Blob,
     BlobInfo,
+    IBatchStore,
     IBlobWriter,
-    IReplicaStore,
     Pieces,
     ScrubStatus,
     Span,
@@ -45,6 +45,8 @@ from sos.wire.client import ANSWER_SECONDS, ResponseBody
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
+# The ids of what was stored.
+_MOST_OF_A_BATCH = 64 * 1024
 # Of one partition: half a million blobs.
 _MOST_OF_PARTITION = 64 * 1024 * 1024
 
@@ -53,7 +55,7 @@ _HASH = re.compile("[0-9a-f]{0,64}")
 _TOKEN = re.compile("[0-9A-Za-z]{1,100}")
 
 
-@implementer(IReplicaStore)
+@implementer(IBatchStore)
 class RemoteStore:
     """The blobs of a server.
 
@@ -175,6 +177,24 @@ class RemoteStore:
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
 
+    async def read_batch(self, ids: Sequence[str]) -> list[Blob]:
+        response = await self._exchange.request("GET", f"/batch?ids={','.join(ids)}")
+        text = await gather(ResponseBody(response, self._exchange.clock), batch.MOST_BYTES)
+        try:
+            found = batch.decode(text)
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.name} sent no batch: {error}") from error
+        return [blob for blob in found if blob.info.id in ids and _is_sound(blob)]
+
+    async def store_batch(self, blobs: Sequence[Blob]) -> frozenset[str]:
+        body = batch.encode(blobs)
+        sent = self._exchange.send("POST", "/batch", EMPTY, body, ANSWER_SECONDS)
+        found = await self._exchange.parsed(await self._exchange.answered(sent), _MOST_OF_A_BATCH)
+        try:
+            return frozenset(blob.info.id for blob in blobs) & frozenset(found["stored"])
+        except (KeyError, TypeError) as error:
+            raise Unavailable(f"{self.name} answered a batch with {found!r:.100}") from error
+
     async def settle(self, id: str, metadata: Metadata) -> None:
         await self._done(self._exchange.send("PATCH", self._path + id, metadata, b""))
 
@@ -247,6 +267,17 @@ def _blob_digest(size: int, version: str, hash: str = "") -> BlobDigest:
     if type(size) is not int or size < 0 or not known:
         raise ValueError(f"{size!r:.80}, {version!r:.80} and {hash!r:.80}")
     return BlobDigest(size, version, hash)
+
+
+def _is_sound(blob: Blob) -> bool:
+    assert isinstance(blob.body, bytes)
+    try:
+        digest = body_digest(blob.info.id, blob.info.metadata)
+        digest.update(blob.body)
+        digest.verified_id()
+    except (Mismatch, InvalidRequest):
+        return False
+    return True
 
 
 class _Part:

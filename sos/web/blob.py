@@ -8,15 +8,15 @@ from hashlib import blake2b
 import attrs
 from klein import Klein
 
-from sos import ids
+from sos import batch, ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest
-from sos.errors import InvalidRequest
+from sos.errors import InvalidRequest, TooLarge
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
 from sos.manifest import MARK
 from sos.web import openapi
-from sos.web.bodies import answer_blob, answer_stored, is_known, store_body
+from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.errors import answer_json, encode_json
 from sos.wire.request import Request
 
@@ -115,6 +115,26 @@ class BlobServer:
         """Tell of each blob of a partition its size, and the version of its metadata."""
         found = await self._store.blob_digests(ids.check_partition(partition))
         return answer_json(request, {id: _told(each) for id, each in found.items()})
+
+    @app.route("/batch", methods=["GET"])
+    async def read_batch(self, request: Request) -> bytes:
+        """Give those of the blobs ``ids`` that are small and can be read, see :mod:`sos.batch`."""
+        wanted = (_argument(request, b"ids") or "").split(",")
+        if len(wanted) > batch.MOST_BLOBS:
+            raise InvalidRequest(f"{len(wanted)} ids; at most {batch.MOST_BLOBS} are taken")
+        blobs = await batch.read_from(self._store, [ids.check(id) for id in wanted])
+        request.setHeader(b"Content-Type", b"application/json")
+        return batch.encode(blobs)
+
+    @app.route("/batch", methods=["POST"])
+    async def store_batch(self, request: Request) -> bytes:
+        """Keep the blobs of a batch, and tell which could be stored."""
+        blobs = batch.decode(await whole_body(request, batch.MOST_BYTES))
+        if self._max_size is not None and any(
+            (blob.info.size or 0) > self._max_size for blob in blobs
+        ):
+            raise TooLarge(f"a body in the batch is of over {self._max_size} bytes")
+        return answer_json(request, {"stored": await batch.store_in(self._store, blobs)})
 
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:

@@ -50,22 +50,30 @@ async def store_body(
     :param kept: see :func:`sos.metadata.from_headers`.
     """
     request.blob = id
+    body = _body(request, max_size)
+    metadata = metadata_format.from_headers(request.received_headers, kept)
+    return await transfer(body, store.writer(id, metadata, request.body.length))
+
+
+async def whole_body(request: Request, max_size: int) -> bytes:
+    """Return the request's body, of up to *max_size* bytes, checked as by :func:`store_body`."""
+    return b"".join([piece async for piece in _body(request, max_size)])
+
+
+def _body(request: Request, max_size: int | None) -> Pieces:
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
-    metadata = metadata_format.from_headers(request.received_headers, kept)
-    claimed = None
+    body: Pieces = request.body
+    if max_size is not None and length is None:
+        body = _limited(body, max_size)
     # Three look-ups cost less than going through the headers.
     headers = request.headers
     if REPR_DIGEST in headers or CONTENT_DIGEST in headers or CONTENT_MD5 in headers:
         claimed = integrity.claims(headers)
-    writer = store.writer(id, metadata, length)
-    body: Pieces = request.body
-    if max_size is not None and length is None:
-        body = _limited(body, max_size)
-    if claimed:
-        body = integrity.checked(body, claimed)
-    return await transfer(body, writer)
+        if claimed:
+            return integrity.checked(body, claimed)
+    return body
 
 
 def answer_stored(request: Request, info: BlobInfo, more: bytes = b"") -> bytes:

@@ -11,8 +11,9 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock, deferLater
 
+from sos import batch
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
-from sos.interfaces import Member
+from sos.interfaces import Blob, BlobInfo, Member
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
@@ -38,6 +39,40 @@ class TestRemoteStore(StoreContract, ReplicaContract, ManifestContract):
     async def store(self, reactor):
         async with serving(handler(BlobServer(MemoryStore()).app), reactor) as store:
             yield store
+
+
+@ensureDeferred
+async def test_a_batch_there_and_back(reactor):
+    """With metadata; what cannot be had or stored is left out."""
+    kept = MemoryStore()
+    blobs = [Blob(BlobInfo(f"a{n}", 1, {"X-A": "\udc80"}), b"%d" % n) for n in range(3)]
+    wrong = Blob(BlobInfo(content_id(b"x"), 1, {}), b"y")
+    async with serving(handler(BlobServer(kept).app), reactor) as store:
+        assert await store.store_batch([*blobs, wrong]) == {"a0", "a1", "a2"}
+        assert await store.read_batch(["a2", "b", "a0"]) == [blobs[2], blobs[0]]
+    assert len(kept.blobs) == 3
+
+
+@ensureDeferred
+async def test_a_batch_of_other_blobs(reactor):
+    """What was not asked for, and what is not that of its id, is not taken."""
+    sound, wrong = content_id(b"x"), content_id(b"y")
+    sent = [Blob(BlobInfo(id, 1, {}), b"x") for id in (sound, wrong, "name")]
+    body = batch.encode(sent)
+    found = await answers(reactor, lambda store: store.read_batch([sound, wrong]), body=body)
+    assert found == sent[:1]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"stored": 1}', b'{"stored": [[]]}', b"{"])
+@ensureDeferred
+async def test_a_batch_that_is_answered_with_something_else(reactor, body):
+    """The server failed."""
+    blobs = [Blob(BlobInfo("a", 1, {}), b"x")]
+    with pytest.raises(Unavailable):
+        await answers(reactor, lambda store: store.store_batch(blobs), body=body)
+    if body != b"{}":
+        with pytest.raises(Unavailable):
+            await answers(reactor, lambda store: store.read_batch(["a"]), body=body)
 
 
 class Scripted:

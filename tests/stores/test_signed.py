@@ -8,6 +8,7 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 
 from sos.errors import Unavailable
+from sos.interfaces import Blob, BlobInfo
 from sos.signature import Key, Keys, Signer, Verifier
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
@@ -106,6 +107,27 @@ async def test_a_body_that_is_changed_on_the_way_is_not_stored(reactor):
     async with serving(tamper, reactor) as unsigned:
         with pytest.raises(Unavailable, match="answered 400"):
             await put(signed(unsigned.name, reactor), b"a good body", "name")
+    assert not server.kept.blobs
+
+
+@ensureDeferred
+async def test_a_batch_that_is_changed_on_the_way_is_not_stored(reactor):
+    """None of it, though some of its ids would vouch for their bytes."""
+    server = Server()
+    blobs = [Blob(BlobInfo(id, 1, {"X-A": "good"}), b"x") for id in ("name", content_id(b"x"))]
+
+    def tamper(request):
+        pieces = request.body._pieces
+        pieces[:] = [piece.replace(b"good", b"evil") for piece in pieces]
+        server(request)
+
+    async with serving(server, reactor) as unsigned:
+        assert len(await signed(unsigned.name, reactor).store_batch(blobs)) == 2
+        assert len(await signed(unsigned.name, reactor).read_batch(["name"])) == 1
+    server.kept.blobs.clear()
+    async with serving(tamper, reactor) as unsigned:
+        with pytest.raises(Unavailable, match="answered 400"):
+            await signed(unsigned.name, reactor).store_batch(blobs)
     assert not server.kept.blobs
 
 

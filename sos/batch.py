@@ -1,0 +1,114 @@
+"""Several small blobs by one request, for most of what a small one costs is its request.
+
+They go as a JSON object: by id, the metadata of each, and its body in base64::
+
+    {"a1": {"metadata": {"X-Mime-Type": "text/plain"}, "body": "Ynl0ZXM="}}
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import ensureDeferred, gatherResults
+
+from sos import ids
+from sos import metadata as metadata_format
+from sos.errors import InvalidRequest, SOSError
+from sos.interfaces import Blob, BlobInfo, IBlobStore
+from sos.manifest import MARK
+from sos.transfer import copy
+
+#: Most blobs in one batch.
+MOST_BLOBS = 64
+#: Most bytes of a document: of so many small bodies, with room for what describes them.
+MOST_BYTES = 8 * 1024 * 1024
+
+T = TypeVar("T")
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode(blobs: Iterable[Blob]) -> bytes:
+    """Write *blobs*, whose bodies are bytes."""
+    document = {}
+    for blob in blobs:
+        assert isinstance(blob.body, bytes)
+        body = b64encode(blob.body).decode("ascii")
+        document[blob.info.id] = {"metadata": dict(blob.info.metadata), "body": body}
+    return _encode(document).encode("ascii")
+
+
+def decode(text: bytes) -> list[Blob]:
+    """Read what :func:`encode` wrote; raises InvalidRequest for anything else.
+
+    Whether a body is that of its id is not looked at.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("a batch that is not JSON") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("a batch is an object, of blobs by their ids")
+    if len(document) > MOST_BLOBS:
+        raise InvalidRequest(f"a batch of {len(document)} blobs; at most {MOST_BLOBS} are taken")
+    return [_blob(ids.check(id), told) for id, told in document.items()]
+
+
+def _blob(id: str, told: Any) -> Blob:
+    if not (
+        isinstance(told, dict)
+        and told.keys() == {"metadata", "body"}
+        and isinstance(told["metadata"], dict)
+        and isinstance(told["body"], str)
+    ):
+        raise InvalidRequest(f"{id} in a batch is not an object of metadata and body")
+    try:
+        body = b64decode(told["body"], validate=True)
+    except ValueError:
+        raise InvalidRequest(f"the body of {id} in a batch is not base64") from None
+    return Blob(BlobInfo(id, len(body), _metadata(id, told["metadata"])), body)
+
+
+def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:
+    for name, value in found.items():
+        plain = isinstance(value, str) and name == metadata_format.canonical_name(name)
+        if not plain or (metadata_format.is_excluded(name) and name != MARK):
+            raise InvalidRequest(f"{name[:80]!a} of {id} in a batch is no metadata")
+    return metadata_format.check(found)
+
+
+async def read_from(store: IBlobStore, ids: Iterable[str]) -> list[Blob]:
+    """Return those of *ids* that can be read, and have a small body."""
+    return await _those_of(_read(store, id) for id in ids)
+
+
+async def store_in(store: IBlobStore, blobs: Iterable[Blob]) -> list[str]:
+    """Store *blobs*; return the ids of those that are durable now."""
+    return await _those_of(_store(store, blob) for blob in blobs)
+
+
+async def _read(store: IBlobStore, id: str) -> Blob | None:
+    blob = await store.read(id)
+    if isinstance(blob.body, bytes):
+        return blob
+    await blob.body.aclose()
+    return None
+
+
+async def _store(store: IBlobStore, blob: Blob) -> str:
+    return (await copy(blob, store)).id
+
+
+async def _those_of(work: Iterable[Coroutine[Any, Any, T | None]]) -> list[T]:
+    found = await gatherResults([ensureDeferred(_or_none(each)) for each in work])
+    return [each for each in found if each is not None]
+
+
+async def _or_none(work: Coroutine[Any, Any, T | None]) -> T | None:
+    try:
+        return await work
+    except SOSError:
+        return None

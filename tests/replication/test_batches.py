@@ -1,0 +1,170 @@
+"""Passes over blob servers, which copy small blobs many at a time."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.task import deferLater
+
+from sos.errors import NoSpace, Unavailable
+from sos.replication.batches import SMALL
+from sos.stores.memory import MemoryStore
+from sos.web.blob import BlobServer
+from sos.web.routes import handler
+from tests.contract import body_of, content_id, put
+from tests.replication.groups import Told, run
+from tests.servers import serving
+
+
+class Counted:
+    """A blob server over *store*.
+
+    :ivar asked: method and first segment of the path of each request.
+    :ivar refuses: whether it knows no batches.
+    """
+
+    def __init__(self, store):
+        self._answer = handler(BlobServer(store).app)
+        self.asked = []
+        self.refuses = False
+
+    def __call__(self, request):
+        self.asked.append(f"{request.method.decode()} {request.path.decode().split('/')[1]}")
+        if request.path == b"/batch" and self.refuses:
+            request.setResponseCode(404)
+            request.finish(b"")
+        else:
+            self._answer(request)
+
+
+class Group:
+    """Blob servers over stores in memory."""
+
+    def __init__(self, reactor):
+        self._reactor = reactor
+        self._stack = AsyncExitStack()
+        self.members = []
+
+    async def add(self, kept):
+        """Serve *kept*; returns what counts its requests."""
+        server = Counted(kept)
+        self.members.append(await self._stack.enter_async_context(serving(server, self._reactor)))
+        return server
+
+    async def close(self):
+        await self._stack.aclose()
+
+
+@async_yield_fixture
+async def group(reactor):
+    group = Group(reactor)
+    yield group
+    await group.close()
+
+
+@ensureDeferred
+async def test_small_blobs_go_together(group):
+    """With their metadata; larger ones each by itself, and none twice."""
+    a, b = MemoryStore(), MemoryStore()
+    source, target = await group.add(a), await group.add(b)
+    for n in range(300):
+        await put(a, b"%d" % n, f"{n:04}", {"X-A": str(n)})  # of a few partitions
+    large = await put(a, body_of(SMALL + 1), "large")
+    summary = await run(group.members, 2)
+    assert (summary.ok, summary.copied) == (True, 301)
+    assert summary.bytes == sum(stored.info.size for stored in a.blobs.values())
+    assert {id: each.info.metadata for id, each in b.blobs.items()} == {
+        id: each.info.metadata for id, each in a.blobs.items()
+    }
+    assert (source.asked.count("GET blob"), target.asked.count("POST blob")) == (1, 1)
+    assert large.id in b.blobs
+    assert 5 <= source.asked.count("GET batch") == target.asked.count("POST batch") < 150
+
+
+@ensureDeferred
+async def test_what_a_batch_lacks_is_copied_by_itself(group):
+    """From whom has it, with a word on who has not; the others of the batch are not held up."""
+
+    class Damaged(MemoryStore):
+        async def read(self, id, span=None):
+            if id == bad:
+                raise Unavailable("it is damaged")
+            return await super().read(id, span)
+
+    a, b, c = Damaged(), MemoryStore(), MemoryStore()
+    bad = content_id(b"0")
+    for kept in (a, b, c):
+        await group.add(kept)
+    for n in range(50):
+        await put(a, b"%d" % n)
+        await put(b, b"%d" % n)
+    told = Told()
+    summary = await run(group.members, 3, told)
+    assert (summary.ok, summary.copied, len(c.blobs)) == (True, 50, 50)
+    assert all(bad in warning and "damaged" in warning for warning in told.warnings)
+
+
+@ensureDeferred
+async def test_a_target_that_is_full(group):
+    """It is asked for no more than what was under way."""
+
+    class Full(MemoryStore):
+        def writer(self, id=None, metadata=None, size=None):
+            raise NoSpace("it is full")
+
+    a = MemoryStore()
+    await group.add(a)
+    target = await group.add(Full())
+    for n in range(1000):
+        await put(a, b"%d" % n)
+    told = Told()
+    summary = await run(group.members, 2, told)
+    assert (summary.ok, summary.copied, summary.failed) == (False, 0, 1000)
+    assert "it is full" in told.warnings[0]
+    assert len(target.asked) - target.asked.count("GET digests") < 50
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@ensureDeferred
+async def test_a_server_that_knows_no_batches(group, which):
+    """It is asked for one a few times, and then for each blob."""
+    a, b = MemoryStore(), MemoryStore()
+    servers = await group.add(a), await group.add(b)
+    servers[which].refuses = True
+    for n in range(500):
+        await put(a, b"%d" % n)
+    summary = await run(group.members, 2)
+    assert (summary.ok, len(b.blobs)) == (True, 500)
+    assert servers[which].asked.count(("GET", "POST")[which] + " batch") < 10
+
+
+@ensureDeferred
+async def test_a_pass_that_is_stopped_stops_its_batches(group, reactor):
+    """None is begun in place of those that end."""
+
+    class Slow(MemoryStore):
+        asked = 0
+
+        async def read(self, id, span=None):
+            self.asked += 1
+            began.called or began.callback(None)
+            await Deferred()
+
+    began = Deferred()
+    a, b = Slow(), MemoryStore()
+    source = await group.add(a)
+    await group.add(b)
+    for n in range(1000):
+        await put(a, b"%d" % n)
+    work = deferred(run(group.members, 2))
+    await began
+    await deferLater(reactor, 0.5)  # so that others wait
+    work.cancel()
+    work.addErrback(lambda failure: None)
+    await deferLater(reactor, 0.1)
+    assert source.asked.count("GET batch") <= 3
+    assert b.blobs == {}
