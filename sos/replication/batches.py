@@ -19,13 +19,15 @@ from sos.replication.together import within
 #: its request.
 SMALL = 16 * 1024
 
+# Bytes at which a batch is full: a server does nothing else while it goes through one.
+_FULL = 256 * 1024
 # Batches from one server to another at once: so all have something to do.
 _AT_ONCE = 3
 # Seconds that one may take.
 _SECONDS = 60.0
 
-# Blobs that are to be copied, and who waits for that.
-_Waiting = list[tuple[str, Deferred[bool]]]
+# What is to be copied: id, bytes, and who waits for it.
+_Waiting = tuple[str, int, Deferred[bool]]
 
 
 class Batches:
@@ -36,13 +38,13 @@ class Batches:
         self._clock = clock
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
-    async def copy(self, id: str, source: str, target: str) -> bool:
-        """Copy a blob; tell whether it was, or has to be copied by itself."""
+    async def copy(self, id: str, size: int, source: str, target: str) -> bool:
+        """Copy a blob of *size* bytes; tell whether it was, or has to be copied by itself."""
         lane = self._lanes.get((source, target))
         if lane is None:
             ends = self._stores[source], self._stores[target]
             lane = self._lanes[source, target] = _Lane(*ends, self._clock)
-        return lane.usable and await lane.copy(id)
+        return lane.usable and await lane.copy(id, size)
 
     def stop(self) -> None:
         """Break off those that are under way."""
@@ -64,22 +66,29 @@ class _Lane:
         self._source: IBatchStore = source
         self._target: IBatchStore = target
         self._clock = clock
-        self._waiting: deque[tuple[str, Deferred[bool]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._under_way: set[Deferred[frozenset[str]]] = set()
 
-    async def copy(self, id: str) -> bool:
+    async def copy(self, id: str, size: int) -> bool:
         copied: Deferred[bool] = Deferred()
-        self._waiting.append((id, copied))
+        self._waiting.append((id, size, copied))
         self._begin()
         return await copied
 
     def _begin(self) -> None:
         while self._waiting and len(self._under_way) < _AT_ONCE:
-            count = min(len(self._waiting), MOST_BLOBS)
-            taken = [self._waiting.popleft() for _ in range(count)]
-            work = ensureDeferred(self._carry([id for id, _ in taken]))
+            taken = self._take()
+            work = ensureDeferred(self._carry([id for id, _, _ in taken]))
             self._under_way.add(work)
             work.addBoth(partial(self._ended, work, taken))
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        room = _FULL
+        while self._waiting and room > 0 and len(taken) < MOST_BLOBS:
+            taken.append(self._waiting.popleft())
+            room -= taken[-1][1]
+        return taken
 
     async def _carry(self, ids: list[str]) -> frozenset[str]:
         """Copy *ids*, and return those that were copied."""
@@ -96,10 +105,13 @@ class _Lane:
         return await self._target.store_batch(blobs) if blobs else frozenset()
 
     def _ended(
-        self, work: Deferred[frozenset[str]], taken: _Waiting, outcome: frozenset[str] | Failure
+        self,
+        work: Deferred[frozenset[str]],
+        taken: list[_Waiting],
+        outcome: frozenset[str] | Failure,
     ) -> None:
         self._under_way.discard(work)
-        for id, copied in taken:
+        for id, _, copied in taken:
             if isinstance(outcome, Failure):
                 copied.errback(outcome)
             else:

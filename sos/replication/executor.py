@@ -106,7 +106,7 @@ class Executor:
         if step.size is None or step.size > SMALL or target in self._full or failing:
             return False
         await self._spend(step.size)
-        if not await self._batches.copy(step.id, source, target):
+        if not await self._batches.copy(step.id, step.size, source, target):
             return False
         self._made(step, source, target, step.size)
         return True

@@ -24,16 +24,19 @@ class Counted:
     """A blob server over *store*.
 
     :ivar asked: method and first segment of the path of each request.
+    :ivar largest: body of a request, in bytes.
     :ivar refuses: whether it knows no batches.
     """
 
     def __init__(self, store):
         self._answer = handler(BlobServer(store).app)
         self.asked = []
+        self.largest = 0
         self.refuses = False
 
     def __call__(self, request):
         self.asked.append(f"{request.method.decode()} {request.path.decode().split('/')[1]}")
+        self.largest = max(self.largest, request.body.length)
         if request.path == b"/batch" and self.refuses:
             request.setResponseCode(404)
             request.finish(b"")
@@ -83,6 +86,19 @@ async def test_small_blobs_go_together(group):
     assert (source.asked.count("GET blob"), target.asked.count("POST blob")) == (1, 1)
     assert large.id in b.blobs
     assert 5 <= source.asked.count("GET batch") == target.asked.count("POST batch") < 150
+
+
+@ensureDeferred
+async def test_a_batch_is_small(group):
+    """A server answers nobody else while it goes through one."""
+    a, b = MemoryStore(), MemoryStore()
+    await group.add(a)
+    target = await group.add(b)
+    for n in range(200):
+        await put(a, body_of(SMALL - n))
+    summary = await run(group.members, 2)
+    assert (summary.ok, summary.copied) == (True, 200)
+    assert 2 * SMALL < target.largest < 400_000
 
 
 @ensureDeferred
