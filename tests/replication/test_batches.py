@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 
 from sos.errors import NoSpace, Unavailable
-from sos.replication.batches import SMALL
+from sos.replication.batches import SMALL, Batches
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
@@ -89,16 +89,18 @@ async def test_small_blobs_go_together(group):
 
 
 @ensureDeferred
-async def test_a_batch_is_small(group):
+async def test_a_batch_is_small(group, reactor):
     """A server answers nobody else while it goes through one."""
     a, b = MemoryStore(), MemoryStore()
-    await group.add(a)
-    target = await group.add(b)
-    for n in range(200):
-        await put(a, body_of(SMALL - n))
-    summary = await run(group.members, 2)
-    assert (summary.ok, summary.copied) == (True, 200)
-    assert 2 * SMALL < target.largest < 400_000
+    source, target = await group.add(a), await group.add(b)
+    stores = {member.name: member for member in group.members}
+    batches = Batches(stores, reactor)
+    infos = [await put(a, body_of(SMALL - n)) for n in range(200)]
+    work = [batches.copy(each.id, each.size, *stores) for each in infos]
+    assert all(await gatherResults([deferred(each) for each in work]))
+    assert len(b.blobs) == 200
+    assert 10 * SMALL < target.largest < 400_000
+    assert len(source.asked) == len(target.asked) < 20
 
 
 @ensureDeferred
