@@ -200,7 +200,7 @@ class GroupPass:
         """Compare a *partition*, unless a server cannot list it; tell whether it was."""
         digests = self._digests(partition)
         before = frozenset(self._inventories)
-        held: dict[str, Held] = {}
+        held: dict[str, Held] = dict.fromkeys(before, {})
 
         async def ask(name: str) -> None:
             each = self._inventories[name]
@@ -211,8 +211,8 @@ class GroupPass:
                     self._away(name, error)
                     self._place()
 
-        # All are asked, also those that held nothing a moment ago.
-        await together(ask(name) for name in before)
+        # Also those that should hold it, and did not a moment ago: others make copies, too.
+        await together(ask(name) for name in before & {*digests, *self._holders(partition)})
         if before - set(self._inventories):
             return False
         wanted = self._holders(partition)

@@ -66,6 +66,23 @@ async def test_copies_are_made_where_they_belong():
 
 
 @ensureDeferred
+async def test_those_who_have_to_do_with_a_partition_are_asked_for_it():
+    """Who holds something of it, or should; not all the others of a large group."""
+
+    class Counted(MemoryStore):
+        async def blob_digests(self, partition):
+            asked.append((partition, self.name))
+            return await super().blob_digests(partition)
+
+    asked = []
+    servers = [Counted(name) for name in "abcdefgh"]
+    id = (await put(servers[0], b"x")).id
+    assert (await run(servers, 2)).ok
+    holders = {store.name for store in belonging(id, servers, 2)}
+    assert sorted(asked) == [(id[:3], name) for name in sorted(holders | {"a"})]
+
+
+@ensureDeferred
 async def test_all_means_every_server_that_can_be_written_to():
     a, b, c = stores("a", "b", "c")
     await put(a, b"x")
