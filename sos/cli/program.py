@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from sos.cli.reactor import explained
+from sos.errors import InvalidRequest
+
+T = TypeVar("T")
 
 #: What the exit statuses of every command mean, to which each adds when it ends with 1.
 STATUSES = (
@@ -34,6 +36,25 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         with _in_one_line():
             return super().invoke(context)
+
+
+def explained(error: BaseException) -> str:
+    """Say what went wrong without the numbers that Python puts before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
+    """Return a callback for a click option that takes what *convert* makes of it."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> T | None:
+        try:
+            return None if value is None else convert(value)
+        except (ValueError, InvalidRequest) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 class _WrongUsage(click.ClickException):
