@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +21,28 @@ STATUSES = (
     (1, "Something did not."),
     (2, "An argument or sos.conf is wrong; nothing was done."),
 )
+
+
+class Commands(Mapping[str, click.Command]):
+    """The commands by name, each of which is loaded when it is asked for.
+
+    To load them all takes longer than most of them run.
+
+    :param places: where each is, as in ``sos.cli.objects:get``.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> click.Command:
+        found: click.Command = resolve_name(self._places[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Program(click.Group):
