@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,11 @@ def test_web_knows_stores_by_their_interface(path):
     """A face serves any store."""
     if path.parts[1] in ("web", "replication", "scrub.py"):
         assert not any(name.startswith("sos.stores") for name in imports_of(path))
+
+
+def test_a_blob_server_loads_nothing_that_speaks_to_others():
+    """It answers, and asks nobody."""
+    program = [sys.executable, "-c", "import sys, sos.tap.blob; print(*sys.modules)"]
+    loaded = set(subprocess.check_output(program, cwd=ROOT, text=True).split())
+    assert "sos.tap.blob" in loaded
+    assert not loaded & {"treq", "sos.stores.exchange", "sos.stores.replicated", "sos.replication"}

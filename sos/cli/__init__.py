@@ -5,42 +5,34 @@ from __future__ import annotations
 import click
 
 from sos import __version__
-from sos.cli.balance import balance
-from sos.cli.completion import completion
-from sos.cli.demo import demo
-from sos.cli.drain import drain
-from sos.cli.importing import import_
-from sos.cli.objects import get, stat
-from sos.cli.program import Program
-from sos.cli.put import put
-from sos.cli.replicate import replicate
-from sos.cli.scrub import scrub
-from sos.cli.secret import secret
-from sos.cli.sign import sign
-from sos.cli.status import status
-from sos.cli.token import token
+from sos.cli.program import Commands, Program
+
+_COMMANDS = Commands(
+    {
+        "balance": "sos.cli.balance:balance",
+        "completion": "sos.cli.completion:completion",
+        "demo": "sos.cli.demo:demo",
+        "drain": "sos.cli.drain:drain",
+        "get": "sos.cli.objects:get",
+        "import": "sos.cli.importing:import_",
+        "put": "sos.cli.put:put",
+        "replicate": "sos.cli.replicate:replicate",
+        "scrub": "sos.cli.scrub:scrub",
+        "secret": "sos.cli.secret:secret",
+        "sign": "sos.cli.sign:sign",
+        "stat": "sos.cli.objects:stat",
+        "status": "sos.cli.status:status",
+        "token": "sos.cli.token:token",
+    }
+)
 
 
-@click.group("sos", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "sos",
+    cls=Program,
+    commands=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="sos")
 def main() -> None:
     """Store files in SOS, fetch them back, and look after the servers."""
-
-
-for command in (
-    put,
-    get,
-    stat,
-    status,
-    replicate,
-    balance,
-    drain,
-    scrub,
-    secret,
-    token,
-    sign,
-    import_,
-    demo,
-    completion,
-):
-    main.add_command(command)

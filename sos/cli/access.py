@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sos.cli.reactor import converted
+from sos.cli.program import converted
 from sos.errors import ConfigError
 from sos.stores.exchange import Credentials
 from sos.tap.tls import client_tls_of

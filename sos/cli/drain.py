@@ -12,7 +12,8 @@ from sos import config
 from sos.cli.access import access_options
 from sos.cli.completion import FILE
 from sos.cli.output import as_json, document_of, json_option, tell
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.cli.replicate import (
     copies_option,
     one_pass,

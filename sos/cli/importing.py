@@ -14,7 +14,8 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from sos import ids, metadata
 from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
-from sos.cli.reactor import explained, run
+from sos.cli.program import explained
+from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
 from sos.stores.local import LocalStore
 from sos.transfer import transfer

@@ -20,7 +20,8 @@ from sos.cli.access import tls_options, token_options
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.output import json_option, tell
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.cli.servers import download_option, fetches
 from sos.stores.exchange import Credentials, Exchange
 from sos.wire.agent import MOST_CONNECTIONS, Agent

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 import click
 
-from sos.cli.reactor import explained
+from sos.errors import InvalidRequest
+
+T = TypeVar("T")
 
 #: What the exit statuses of every command mean, to which each adds when it ends with 1.
 STATUSES = (
@@ -18,6 +21,28 @@ STATUSES = (
     (1, "Something did not."),
     (2, "An argument or sos.conf is wrong; nothing was done."),
 )
+
+
+class Commands(Mapping[str, click.Command]):
+    """The commands by name, each of which is loaded when it is asked for.
+
+    To load them all takes longer than most of them run.
+
+    :param places: where each is, as in ``sos.cli.objects:get``.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> click.Command:
+        found: click.Command = resolve_name(self._places[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Program(click.Group):
@@ -34,6 +59,25 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         with _in_one_line():
             return super().invoke(context)
+
+
+def explained(error: BaseException) -> str:
+    """Say what went wrong without the numbers that Python puts before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
+    """Return a callback for a click option that takes what *convert* makes of it."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> T | None:
+        try:
+            return None if value is None else convert(value)
+        except (ValueError, InvalidRequest) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 class _WrongUsage(click.ClickException):

@@ -21,7 +21,8 @@ from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.output import as_json, json_lines_option, tell_line
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.cli.servers import download_option, fetches, upload_option
 from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError

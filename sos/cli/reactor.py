@@ -10,28 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from sos.errors import InvalidRequest, SOSError
+from sos.cli.program import explained
+from sos.errors import SOSError
 
 T = TypeVar("T")
-
-
-def explained(error: BaseException) -> str:
-    """Say what went wrong without the numbers that Python puts before it."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
-    """Return a callback for a click option that takes what *convert* makes of it."""
-
-    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> T | None:
-        try:
-            return None if value is None else convert(value)
-        except (ValueError, InvalidRequest) as error:
-            raise click.BadParameter(str(error)) from None
-
-    return callback
 
 
 def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:

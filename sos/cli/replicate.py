@@ -11,7 +11,8 @@ from attrs import evolve
 from sos import config
 from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of
 from sos.config import Config
 from sos.interfaces import Groups

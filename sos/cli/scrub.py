@@ -11,7 +11,8 @@ import click
 from sos import config
 from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore

@@ -11,7 +11,7 @@ from attrs import evolve
 from sos import config, ids
 from sos.cli.access import access_options
 from sos.cli.completion import FILE
-from sos.cli.reactor import converted
+from sos.cli.program import converted
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore

@@ -8,7 +8,7 @@ import click
 
 from sos import config
 from sos.cli.objects import object_id
-from sos.cli.reactor import converted
+from sos.cli.program import converted
 from sos.cli.settings import setting
 from sos.errors import ConfigError
 from sos.signature import parse_keys

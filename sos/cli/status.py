@@ -19,7 +19,8 @@ from rich.text import Text
 from sos import config
 from sos.cli.access import tls_of, token_options
 from sos.cli.names import shown
-from sos.cli.reactor import converted, run
+from sos.cli.program import converted
+from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus

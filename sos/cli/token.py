@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sos import config
-from sos.cli.reactor import converted
+from sos.cli.program import converted
 from sos.cli.settings import setting
 from sos.errors import ConfigError
 from sos.tap.tls import absolute

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from sos.errors import ConfigError
 from sos.signature import Keys, Signer, Verifier, parse_keys
-from sos.stores.exchange import Credentials
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.reach import OTHERS
 from sos.tap.tls import absolute
@@ -51,7 +50,7 @@ def keys_in(path: str) -> WatchedFile[Keys]:
     return WatchedFile(path, parse_keys)
 
 
-def signer(path: str | None) -> Credentials | None:
+def signer(path: str | None) -> Signer | None:
     """Return what signs requests by the secret file *path*, None where there is none."""
     return None if path is None else Signer(keys_in(absolute(path)), time.time)
 

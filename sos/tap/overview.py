@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from attrs import evolve
 
 from sos import __version__
 from sos.interfaces import IReplicaStore
-from sos.replication import ReplicationService
 from sos.scrub import Report
-from sos.stores.replicated import ReplicatedStore
 from sos.survey import Account
 from sos.tally import Tally, together
 from sos.tap.commits import Commits
@@ -20,6 +18,10 @@ from sos.tap.siblings import Siblings
 from sos.tap.worker import Worker
 from sos.web import metrics
 from sos.web.metrics.workers import Processes, process
+
+if TYPE_CHECKING:  # a blob server has neither
+    from sos.replication import ReplicationService
+    from sos.stores.replicated import ReplicatedStore
 
 
 class Part(Protocol):
