@@ -12,8 +12,9 @@ The process says ``ready``, or that it ``cannot`` start and why; ``log`` is an e
 for the daemon's log, see :mod:`sos.tap.logs`.  It is told to ``go`` when the whole
 daemon is ready: one that fails to start has served nothing.  Again and again it is
 sent a ``beat``, and sends it back: one whose reactor hangs does not, and is killed.
-Both sides tell of a ``failure`` that makes the store read-only.  When the line closes
-the supervisor is gone, and the process ends.
+Both sides tell of a ``failure`` that makes the store read-only.  A process whose store
+turns out to be ``unusable``, once its engine is asked, says why, and is ended.  When the
+line closes the supervisor is gone, and the process ends.
 """
 
 from __future__ import annotations
@@ -113,6 +114,10 @@ class Worker:
     def tell_failure(self, reason: str) -> None:
         """Tell the other workers that the store has turned read-only here."""
         self._line.send(failure=reason)
+
+    def tell_unusable(self, reason: Exception) -> None:
+        """Have this process ended, and the whole daemon if this was started with it."""
+        self._line.send(unusable=str(reason))
 
 
 @implementer(IReadDescriptor, ILogObserver)

@@ -61,6 +61,8 @@ class Place:
         line, and a protocol.
     :param ready: called when a process serves.
     :param failed: called when one says that the store is read-only, and why.
+    :param unusable: called when one that was started with the daemon says that
+        the store cannot be used, and why.
     :param passes_on: called when one has a message for other workers: with its
         number, with theirs, and the message.
     :param ended: called with the number when one has ended.
@@ -72,6 +74,7 @@ class Place:
         spawn: Callable[[int, int, ProcessProtocol], Any],
         ready: Callable[[Place], None],
         failed: Callable[[Place, str], None],
+        unusable: Callable[[str], None],
         passes_on: Callable[[int, list[int], dict[str, Any]], None],
         ended: Callable[[int], None],
         reactor: Any,
@@ -80,12 +83,14 @@ class Place:
         self._spawn = spawn
         self._tell_ready = ready
         self._tell_failed = failed
+        self._tell_unusable = unusable
         self._passes_on = passes_on
         self._tell_ended = ended
         self._reactor = reactor
         self._backoff = Backoff()
         self._running = False
         self._ready = False
+        self._restarted = False
         self._beating: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._next: IDelayedCall | None = None
@@ -175,6 +180,12 @@ class Place:
                 self._refusal = reason
             case {"failure": reason}:
                 self._tell_failed(self, reason)
+            case {"unusable": reason} if self._restarted:
+                # The others may well have the store open.
+                _log.error("worker {number}: {reason}", number=self.number, reason=reason)
+                self._kill("TERM")
+            case {"unusable": reason}:
+                self._tell_unusable(reason)
             case {"to": numbers, "message": passed_on}:
                 self._passes_on(self.number, numbers, passed_on)
 
@@ -195,6 +206,7 @@ class Place:
         self._next = self._reactor.callLater(wait, self._start_again)
 
     def _start_again(self) -> None:
+        self._restarted = True
         try:
             self.start()
         except OSError as error:  # no process, or no descriptor, can be had now

@@ -57,6 +57,7 @@ class TestPlace:
             self.spawn,
             lambda place: self.calls.append("ready"),
             lambda place, reason: self.calls.append(reason),
+            lambda reason: self.calls.append(f"unusable: {reason}"),
             lambda *message: self.calls.append(message),
             self.calls.append,
             self.reactor,
@@ -182,6 +183,18 @@ class TestPlace:
         os.close(self.processes[-1].line)
         with pytest.raises(CannotStart, match="worker 7 ended before"):
             self.place.wait_until_ready()
+
+    def test_a_store_of_no_use_is_told(self):
+        """Of one that is started again later it is the end alone: the others go on."""
+        self.start()
+        self.reactor.line.dataReceived(b'{"unusable": "a password"}\n')
+        assert self.calls == ["ready", "unusable: a password"]
+        assert self.processes[0].signals == []
+        self.processes[0].end()
+        self.reactor.advance(1)
+        self.reactor.line.dataReceived(b'{"ready": true}\n{"unusable": "a password"}\n')
+        assert self.calls == ["ready", "unusable: a password", 7, "ready"]
+        assert self.processes[1].signals == ["TERM"]
 
     def test_signals_are_for_those_who_are_ready(self):
         """Others would die of them."""
