@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from sos.stores.factories import factory, scheme_of
 from sos.tap.options import DaemonOptions
 from sos.tap.overview import StorePart
 from sos.tap.reload import Reloading
+from sos.tap.services import shut_down
 from sos.tap.worker import Worker
 
 # Seconds after which an engine that was not there is tried again.
@@ -31,12 +32,17 @@ _log = Logger()
 class EngineService(Service):
     """Opens a store as soon as its engine is there, and closes it at the end.
 
-    Until then the daemon runs, and answers 503.  An engine that cannot be used
-    ends it.
+    Until then the daemon runs, and answers 503.
+
+    :param unusable: called with the reason when the engine cannot be used, and
+        that will not mend by itself: ends this process.
     """
 
-    def __init__(self, store: IEngineStore, reactor: Any) -> None:
+    def __init__(
+        self, store: IEngineStore, unusable: Callable[[Exception], None], reactor: Any
+    ) -> None:
         self._store = store
+        self._unusable = unusable
         self._reactor = reactor
         self._opening: Deferred[None] | None = None
 
@@ -56,21 +62,15 @@ class EngineService(Service):
             except CancelledError:
                 raise
             except StoreUnusable as error:
-                self._end(error)
+                self._unusable(error)
                 return
             except Exception as error:  # a mistake of ours must not leave half a daemon
                 _log.failure("{store} could not be opened", store=self._store.name)
-                self._end(error)
+                self._unusable(error)
                 return
             else:
                 _log.info("{store} is open", store=self._store.name)
                 return
-
-    def _end(self, error: Exception) -> None:
-        _log.critical("cannot start: {error}", error=error)
-        # The reactor runs already, and has no other way to end with a status.
-        self._reactor.addSystemEventTrigger("after", "shutdown", partial(os._exit, 1))
-        self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -115,7 +115,8 @@ def add_store(
         one scrubs.
     """
     store = make(options["store"], algorithm, reactor)
-    EngineService(store, reactor).setServiceParent(whole)
+    unusable = partial(shut_down, reactor=reactor) if worker is None else worker.tell_unusable
+    EngineService(store, unusable, reactor).setServiceParent(whole)
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     every = options["scrub-every"]

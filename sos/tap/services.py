@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from klein import Klein
@@ -216,3 +217,11 @@ def give_up(error: Exception | str) -> NoReturn:
     """End the daemon's start, and say why."""
     _log.critical("cannot start: {error}", error=error)
     raise CannotStart(f"cannot start: {error}") from None
+
+
+def shut_down(error: Exception | str, reactor: Any) -> None:
+    """End a daemon that has been started already, and say why; its exit status is 1."""
+    _log.critical("cannot start: {error}", error=error)
+    # A reactor that runs has no other way to end with a status.
+    reactor.addSystemEventTrigger("after", "shutdown", partial(os._exit, 1))
+    reactor.callWhenRunning(reactor.stop)

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from sos.errors import StoreUnusable
 from sos.tap.balance import Balance, counts_file
 from sos.tap.options import DaemonOptions
-from sos.tap.services import Daemon, give_up
+from sos.tap.services import Daemon, give_up, shut_down
 from sos.tap.worker import FIRST_SHARED, HANDED, LINE, Handed
 from sos.tap.workers import Place
 
@@ -58,6 +58,7 @@ class Supervisor(Service):
                 self._spawn,
                 self._ready,
                 self._failed,
+                self._unusable,
                 self._pass_on,
                 self._ended,
                 reactor,
@@ -65,6 +66,7 @@ class Supervisor(Service):
             for number in range(options["workers"])
         ]
         self._failure: str | None = None
+        self._ending = False
         self._hung_up = False
 
     def privilegedStartService(self) -> None:
@@ -152,6 +154,12 @@ class Supervisor(Service):
             for other in self._places:
                 if other is not place:
                     other.tell_failure(reason)
+
+    def _unusable(self, reason: str) -> None:
+        # Each worker says so, and it is one reason.
+        if self.running and not self._ending:
+            self._ending = True
+            shut_down(reason, self._reactor)
 
     def _pass_on(self, source: int, targets: list[int], message: dict[str, Any]) -> None:
         for place in self._places:

@@ -10,9 +10,11 @@ It is started by :mod:`sos.tap.supervisor`, with these descriptors:
 
 The process says ``ready``, or that it ``cannot`` start and why; ``log`` is an entry
 for the daemon's log, see :mod:`sos.tap.logs`.  It is told to ``go`` when the whole
-daemon is ready: one that fails to start has served nothing.  Both sides tell of a
-``failure`` that makes the store read-only.  When the line closes the supervisor is
-gone, and the process ends.
+daemon is ready: one that fails to start has served nothing.  Again and again it is
+sent a ``beat``, and sends it back: one whose reactor hangs does not, and is killed.
+Both sides tell of a ``failure`` that makes the store read-only.  A process whose store
+turns out to be ``unusable``, once its engine is asked, says why, and is ended.  When the
+line closes the supervisor is gone, and the process ends.
 """
 
 from __future__ import annotations
@@ -112,6 +114,10 @@ class Worker:
     def tell_failure(self, reason: str) -> None:
         """Tell the other workers that the store has turned read-only here."""
         self._line.send(failure=reason)
+
+    def tell_unusable(self, reason: Exception) -> None:
+        """Have this process ended, and the whole daemon if this was started with it."""
+        self._line.send(unusable=str(reason))
 
 
 @implementer(IReadDescriptor, ILogObserver)
@@ -214,6 +220,8 @@ def _start(number: int, line: Line) -> None:
 
     def received(message: dict[str, Any]) -> None:
         match message:
+            case {"beat": True}:
+                line.send(beat=True)
             case {"failure": reason}:
                 worker.on_failure(reason)
             case {"from": source, "message": passed_on}:

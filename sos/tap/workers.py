@@ -19,8 +19,13 @@ from twisted.python.failure import Failure
 from sos.tap import logs
 from sos.tap.services import STOP_SECONDS, CannotStart, give_up
 
-#: Seconds that a worker has to be ready, when the daemon is started.
+#: Seconds that a worker has to be ready.
 START_SECONDS = 60.0
+#: Seconds between the questions whether a worker is alive.
+BEAT_SECONDS = 5.0
+#: How many of them in a row a worker that is ready may leave unanswered: for half a
+#: minute it may be busy, wait for a disk, or get no processor.
+MOST_UNANSWERED = 6
 #: Seconds that a worker has to end before it is killed: what it gives requests
 #: under way, and some more to close the store.
 END_SECONDS = STOP_SECONDS + 10.0
@@ -56,6 +61,8 @@ class Place:
         line, and a protocol.
     :param ready: called when a process serves.
     :param failed: called when one says that the store is read-only, and why.
+    :param unusable: called when one that was started with the daemon says that
+        the store cannot be used, and why.
     :param passes_on: called when one has a message for other workers: with its
         number, with theirs, and the message.
     :param ended: called with the number when one has ended.
@@ -67,6 +74,7 @@ class Place:
         spawn: Callable[[int, int, ProcessProtocol], Any],
         ready: Callable[[Place], None],
         failed: Callable[[Place, str], None],
+        unusable: Callable[[str], None],
         passes_on: Callable[[int, list[int], dict[str, Any]], None],
         ended: Callable[[int], None],
         reactor: Any,
@@ -75,12 +83,15 @@ class Place:
         self._spawn = spawn
         self._tell_ready = ready
         self._tell_failed = failed
+        self._tell_unusable = unusable
         self._passes_on = passes_on
         self._tell_ended = ended
         self._reactor = reactor
         self._backoff = Backoff()
         self._running = False
         self._ready = False
+        self._restarted = False
+        self._beating: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._next: IDelayedCall | None = None
 
@@ -88,6 +99,7 @@ class Place:
         """Start a process; what it has to say is read by what is called next."""
         self._ready = False
         self._refusal: str | None = None
+        self._unanswered = 0
         self._started_at = self._reactor.seconds()
         self._line = _Line(self._on_message)
         self._connection, theirs = socket.socketpair()
@@ -117,6 +129,29 @@ class Place:
         factory.noisy = False
         self._reactor.adoptStreamConnection(self._connection.fileno(), socket.AF_UNIX, factory)
         self._connection.close()
+        self._beat()
+
+    def _beat(self) -> None:
+        # Counted and not timed: while this process is suspended, or when the clock
+        # is set, no worker is asked, and none has failed to answer.
+        most = MOST_UNANSWERED if self._ready else START_SECONDS // BEAT_SECONDS
+        if self._unanswered >= most:
+            _log.error(
+                "worker {number} hangs, process {process}: it has not answered for {silence:g} s, "
+                "and is killed",
+                number=self.number,
+                process=self._process.pid,
+                silence=self._unanswered * BEAT_SECONDS,
+            )
+            self._kill("KILL")
+            return
+        self._unanswered += 1
+        self._line.send({"beat": True})
+        self._beating = self._reactor.callLater(BEAT_SECONDS, self._beat)
+
+    def _stop_beating(self) -> None:
+        if self._beating is not None and self._beating.active():
+            self._beating.cancel()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message:
@@ -128,8 +163,11 @@ class Place:
                     text=logs.as_text(entry),
                     **{logs.WORKERS_ENTRY: {**entry, "worker": self.number}},
                 )
+            case {"beat": True}:
+                self._unanswered = 0
             case {"ready": True}:
                 self._ready = True
+                self._unanswered = 0
                 _log.info(
                     "worker {number} serves, process {process}",
                     number=self.number,
@@ -142,11 +180,18 @@ class Place:
                 self._refusal = reason
             case {"failure": reason}:
                 self._tell_failed(self, reason)
+            case {"unusable": reason} if self._restarted:
+                # The others may well have the store open.
+                _log.error("worker {number}: {reason}", number=self.number, reason=reason)
+                self._kill("TERM")
+            case {"unusable": reason}:
+                self._tell_unusable(reason)
             case {"to": numbers, "message": passed_on}:
                 self._passes_on(self.number, numbers, passed_on)
 
     def _on_end(self, reason: Failure) -> None:
         self._running = self._ready = False
+        self._stop_beating()
         self._tell_ended(self.number)
         if self._stopping is not None:
             self._stopping.callback(None)
@@ -161,6 +206,7 @@ class Place:
         self._next = self._reactor.callLater(wait, self._start_again)
 
     def _start_again(self) -> None:
+        self._restarted = True
         try:
             self.start()
         except OSError as error:  # no process, or no descriptor, can be had now
@@ -194,6 +240,7 @@ class Place:
             self._next.cancel()
         if not self._running:
             return succeed(None)
+        self._stop_beating()
         self._stopping = Deferred()
         self._kill("TERM")
         late = self._reactor.callLater(END_SECONDS, self._kill, "KILL")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -38,27 +40,11 @@ class Engine(MemoryStore):
         self.closed = True
 
 
-class Reactor(Clock):
-    """A clock that notes how it is stopped."""
-
-    stopped = 0
-
-    def __init__(self):
-        super().__init__()
-        self.triggers = []
-
-    def stop(self):
-        self.stopped += 1
-
-    def addSystemEventTrigger(self, phase, event, function):
-        self.triggers.append((phase, event, function))
-
-
 def test_an_engine_that_is_away_is_tried_again_later_and_later():
     """The daemon runs meanwhile."""
     store = Engine(*[Unavailable("away")] * 8, None)
-    reactor = Reactor()
-    EngineService(store, reactor).startService()
+    reactor, reasons = Clock(), []
+    EngineService(store, reasons.append, reactor).startService()
     tried = []
     while store.outcomes:
         before = len(store.outcomes)
@@ -66,27 +52,26 @@ def test_an_engine_that_is_away_is_tried_again_later_and_later():
         if len(store.outcomes) < before:
             tried.append(reactor.seconds())
     assert tried == [1, 3, 7, 15, 31, 61, 91, 121]
-    assert reactor.stopped == 0
+    assert reasons == []
 
 
 @pytest.mark.parametrize("error", [StoreUnusable("a wrong password"), ZeroDivisionError()])
-def test_an_engine_that_is_of_no_use_ends_the_daemon(error):
-    """With an exit status, once all has been stopped."""
-    reactor = Reactor()
-    EngineService(Engine(Unavailable("away"), error), reactor).startService()
-    assert reactor.stopped == 0
+def test_an_engine_that_is_of_no_use_is_not_tried_again(error):
+    """The reason is told, to who ends the daemon."""
+    reactor, reasons = Clock(), []
+    EngineService(Engine(Unavailable("away"), error), reasons.append, reactor).startService()
+    assert reasons == []
     reactor.advance(1)
-    assert reactor.stopped == 1
-    ((phase, event, function),) = reactor.triggers
-    assert (phase, event, function.func, function.args) == ("after", "shutdown", os._exit, (1,))
+    assert reasons == [error]
+    assert reactor.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("outcome", [Unavailable("away"), Deferred(), None])
 def test_a_service_that_is_stopped_opens_nothing_any_more(outcome):
     """Whether it waits to try again, is in the midst of opening, or has opened."""
     store = Engine(outcome, ZeroDivisionError())
-    reactor = Reactor()
-    service = EngineService(store, reactor)
+    reactor = Clock()
+    service = EngineService(store, pytest.fail, reactor)
     service.startService()
     assert service.stopService().called
     reactor.advance(100)
@@ -110,11 +95,23 @@ def test_factories_are_found_by_their_scheme():
 
 
 _PLUGIN = """
+import os
 from attrs import frozen
+from twisted.internet.task import deferLater
 from twisted.plugin import IPlugin
 from zope.interface import implementer
+from sos.errors import StoreUnusable
 from sos.interfaces import IStoreFactory
 from sos.stores.memory import MemoryStore
+
+class Box(MemoryStore):
+    async def open(self):
+        if os.path.exists("no lid"):
+            raise StoreUnusable("the box has no lid")
+        from twisted.internet import reactor
+        await deferLater(reactor, 0)
+        if os.path.exists("no key"):
+            raise StoreUnusable("the key does not fit")
 
 @implementer(IPlugin, IStoreFactory)
 @frozen
@@ -124,30 +121,69 @@ class Acme:
     def make(self, url, algorithm, reactor):
         if url != "acme:box":
             raise ValueError("ACME has no such box")
-        return MemoryStore("the ACME box", algorithm)
+        return Box("the ACME box", algorithm)
 
 acme = Acme()
 """
 
 
-def test_third_parties_can_add_a_kind(place):
-    """By a module that Twisted finds as it finds other plugins."""
+@pytest.fixture
+def acme(place):
+    """Where daemons know a kind of store that others have added."""
     plugins = place.directory / "extra" / "twisted" / "plugins"
     plugins.mkdir(parents=True)
     (plugins / "acme.py").write_text(_PLUGIN)
     place.environment["PYTHONPATH"] += f":{place.directory / 'extra'}"
+    return place
+
+
+def test_third_parties_can_add_a_kind(acme):
+    """By a module that Twisted finds as it finds other plugins."""
     (port,) = free_ports(1)
-    daemon = place.twistd(f"sos-blob --port {port} --store acme:box", port)
+    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box", port)
     body = body_of(100_000)
     url = f"http://127.0.0.1:{port}/blob/{content_id(body)}"
     fetch(url, body)
     assert fetch(url) == body
     assert wait_until(lambda: "the ACME box is open" in daemon.log)
-    refused = place.run_twistd("-n sos-blob --store acme:crate")
+    refused = acme.run_twistd("-n sos-blob --store acme:crate")
     assert (refused.returncode, refused.stderr.strip().decode()) == (
         2,
         "sos-blob: --store: ACME has no such box",
     )
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("no lid", "the box has no lid"), ("no key", "the key does not fit")]
+)
+def test_an_engine_that_is_of_no_use_ends_the_daemon(acme, workers, fault, reason):
+    """At once, with the reason and a status; with workers it is told once, and none comes again."""
+    (acme.directory / fault).touch()
+    ended = acme.run_twistd(f"-n sos-blob --port 0 --store acme:box --workers {workers}")
+    log = ended.stdout.decode()
+    assert ended.returncode == 1, log
+    (line,) = [line for line in log.splitlines() if reason in line]
+    assert line.endswith(f"cannot start: {reason}")
+    for noise in ("Traceback", "Unhandled", "started again"):
+        assert noise not in log
+
+
+def test_a_worker_that_comes_later_does_not_end_the_daemon(acme):
+    """The others have the store open, and it may be mended meanwhile."""
+    (port,) = free_ports(1)
+    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box --workers 2", port)
+    assert wait_until(lambda: daemon.log.count("the ACME box is open") == 2)
+    fault = acme.directory / "no key"
+    fault.touch()
+    (first,) = re.findall(r"worker 1 serves, process (\d+)", daemon.log)
+    os.kill(int(first), signal.SIGKILL)
+    assert wait_until(lambda: "worker 1: the key does not fit" in daemon.log)
+    fetch(f"http://127.0.0.1:{port}/alive")
+    fault.unlink()
+    assert wait_until(lambda: daemon.log.count("the ACME box is open") == 3)
+    assert not daemon.ended
+    assert "cannot start" not in daemon.log
 
 
 def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from sos.tap.balance import Balance, counts_file
@@ -19,7 +19,8 @@ class Reactor(MemoryReactorClock):
     """Lets a test have the lines to the workers."""
 
     def adoptStreamConnection(self, descriptor, family, factory):
-        factory.buildProtocol(None)
+        self.line = factory.buildProtocol(None)
+        self.line.makeConnection(StringTransport())
 
 
 class Process:
@@ -56,6 +57,7 @@ class TestPlace:
             self.spawn,
             lambda place: self.calls.append("ready"),
             lambda place, reason: self.calls.append(reason),
+            lambda reason: self.calls.append(f"unusable: {reason}"),
             lambda *message: self.calls.append(message),
             self.calls.append,
             self.reactor,
@@ -68,6 +70,11 @@ class TestPlace:
     def start(self):
         self.place.start()
         self.place.wait_until_ready()
+
+    def be_silent(self, seconds):
+        """Let so many seconds pass, one by one."""
+        for _ in range(seconds):
+            self.reactor.advance(1)
 
     def test_what_ends_is_started_again(self):
         """Later and later, until one has run for a while."""
@@ -112,6 +119,60 @@ class TestPlace:
         self.reactor.advance(2)
         assert self.processes[0].signals == ["TERM", "KILL"]
 
+    def test_one_that_hangs_is_killed(self):
+        """When it has left questions unanswered for half a minute; another comes in its place."""
+        self.start()
+        self.be_silent(25)
+        assert self.processes[0].signals == []
+        self.be_silent(5)
+        assert self.processes[0].signals == ["KILL"]
+        self.be_silent(1000)
+        assert self.processes[0].signals == ["KILL"]
+        self.processes[0].end()
+        self.reactor.advance(1)
+        assert len(self.processes) == 2
+
+    def test_one_that_answers_is_not(self):
+        """However late, as long as it is not too late."""
+        self.start()
+        for _ in range(10):
+            self.be_silent(25)
+            assert b'{"beat": true}\n' in self.reactor.line.transport.value()
+            self.reactor.line.dataReceived(b'{"beat": true}\n')
+        assert self.processes[0].signals == []
+
+    def test_one_that_was_not_asked_is_not(self):
+        """For the supervisor was suspended, perhaps with all its workers, or the clock was set."""
+        self.start()
+        for _ in range(5):
+            self.reactor.advance(3600)
+        assert self.processes[0].signals == []
+
+    def test_one_that_comes_later_has_longer_to_start(self):
+        """As long as those have with which the daemon is started, and no longer."""
+        self.start()
+        self.processes[0].end()
+        self.reactor.advance(1)
+        self.be_silent(55)
+        assert self.processes[1].signals == []
+        self.reactor.line.dataReceived(b'{"ready": true}\n')
+        self.be_silent(25)
+        assert self.processes[1].signals == []
+        self.processes[1].end()
+        self.reactor.advance(2)
+        self.be_silent(60)
+        assert self.processes[2].signals == ["KILL"]
+
+    def test_one_that_has_ended_is_asked_nothing(self):
+        """Nor one that is told to end, which has its own time for that."""
+        self.start()
+        self.be_silent(25)
+        self.place.stop()
+        self.be_silent(15)
+        assert self.processes[0].signals == ["TERM"]
+        self.processes[0].end()
+        assert self.reactor.getDelayedCalls() == []
+
     def test_one_that_cannot_start_ends_the_daemons_start(self):
         """With the reason that it gives, or that it has none."""
         self.says = [{"cannot": "cannot start: for a reason"}]
@@ -122,6 +183,18 @@ class TestPlace:
         os.close(self.processes[-1].line)
         with pytest.raises(CannotStart, match="worker 7 ended before"):
             self.place.wait_until_ready()
+
+    def test_a_store_of_no_use_is_told(self):
+        """Of one that is started again later it is the end alone: the others go on."""
+        self.start()
+        self.reactor.line.dataReceived(b'{"unusable": "a password"}\n')
+        assert self.calls == ["ready", "unusable: a password"]
+        assert self.processes[0].signals == []
+        self.processes[0].end()
+        self.reactor.advance(1)
+        self.reactor.line.dataReceived(b'{"ready": true}\n{"unusable": "a password"}\n')
+        assert self.calls == ["ready", "unusable: a password", 7, "ready"]
+        assert self.processes[1].signals == ["TERM"]
 
     def test_signals_are_for_those_who_are_ready(self):
         """Others would die of them."""

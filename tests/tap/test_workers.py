@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -23,6 +24,15 @@ from tests.contract import body_of, content_id
 from tests.crash.tracing import needs_strace
 from tests.daemons import free_ports, listens, wait_until
 
+# Runs a program of Python's, after -c, that takes a worker to hang after six seconds.
+_IMPATIENT = """
+import sys
+from sos.tap import workers
+workers.BEAT_SECONDS = 1.0
+del sys.argv[:3]
+exec(sys.argv[0])
+"""
+
 
 @pytest.fixture
 def port():
@@ -30,9 +40,10 @@ def port():
     return port
 
 
-def start(place, port, options=""):
+def start(place, port, options="", within=()):
     """Start a blob server of two workers, and wait until both serve."""
-    daemon = place.twistd(f"sos-blob --port {port} --store data --workers 2 {options}", port)
+    command = f"sos-blob --port {port} --store data --workers 2 {options}"
+    daemon = place.twistd(command, port, within=within)
     wait_for_start(daemon)
     (client,) = connected(port, 1)
     ask(client, "GET", "/alive")
@@ -178,6 +189,22 @@ def test_a_worker_that_is_killed_comes_back(place, port):
     assert os.listdir(place.directory / "data/incoming") == []
     counted, logged = recount(place.directory / "data")
     assert counted == logged
+
+
+def test_a_worker_that_hangs_is_replaced(place, port):
+    """The other one answers, and stays."""
+    daemon = start(place, port, within=(sys.executable, "-c", _IMPATIENT))
+    former = processes(daemon)
+    os.kill(former[1], signal.SIGSTOP)
+    assert wait_until(lambda: processes(daemon)[1] != former[1])
+    assert not alive(former[1])
+    for client in connected(port, 8):
+        ask(client, "GET", "/alive")
+    daemon.stop()
+    (line,) = [line for line in daemon.log.splitlines() if " hangs, " in line]
+    assert f"worker 1 hangs, process {former[1]}: it has not answered for 6 s" in line
+    assert processes(daemon)[2] == former[2]
+    assert daemon.log.count("by signal 9; it is started again in 1 s") == 1
 
 
 def test_uploads_under_way_are_finished_when_the_daemon_is_stopped(place, port):
