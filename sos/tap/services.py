@@ -192,7 +192,10 @@ def check_endpoint(option: str, description: str) -> None:
     try:
         serverFromString(reactor, description)
     except Exception as error:  # each kind of endpoint has its own ways
-        raise UsageError(f"{option}: {description!r} is not an endpoint: {error}") from None
+        reason: object = error
+        if description.startswith("systemd:") and isinstance(error, LookupError):
+            reason = "systemd has passed on no such socket, is its unit started?"
+        raise UsageError(f"{option}: {description!r} is not an endpoint: {reason}") from None
 
 
 def tcp(host: str, port: int) -> str:
