@@ -42,7 +42,7 @@ from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
-from sos.web.admin import AdminServer
+from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
 
@@ -304,7 +304,13 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(store, overview.document, overview.metrics, uploads, downloads)
     listening_beside(
-        face.app, options["admins"], options, reactor, beside, guards.admin
+        face.app,
+        options["admins"],
+        options,
+        reactor,
+        beside,
+        guards.admin,
+        transfers_alone(tally, note),
     ).setServiceParent(whole)
     return whole
 

@@ -158,17 +158,17 @@ def listening_beside(
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
     guard: Callable[[str], Guard | None],
+    note: Note | None = None,
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.
 
-    What they ask is not written to an access log.
-
     :param guard: what they have to pass at an endpoint.
+    :param note: is told of what they ask; it counts nowhere else.
     """
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
-        site = Site(answer, max_connections=_CONNECTIONS_BESIDE, reactor=reactor)
+        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note)
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )
@@ -193,7 +193,10 @@ def check_endpoint(option: str, description: str) -> None:
     try:
         serverFromString(reactor, description)
     except Exception as error:  # each kind of endpoint has its own ways
-        raise UsageError(f"{option}: {description!r} is not an endpoint: {error}") from None
+        reason: object = error
+        if description.startswith("systemd:") and isinstance(error, LookupError):
+            reason = "systemd has passed on no such socket, is its unit started?"
+        raise UsageError(f"{option}: {description!r} is not an endpoint: {reason}") from None
 
 
 def tcp(host: str, port: int) -> str:

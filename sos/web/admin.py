@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from sos.errors import Forbidden, Unavailable
 from sos.interfaces import IBlobStore
+from sos.tally import Tally
 from sos.web import openapi
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json
 from sos.web.metrics import CONTENT_TYPE
 from sos.wire.request import Request
+from sos.wire.site import Note, count
 
 #: Uploads and fetches at once; more are for the ports that are there for them.
 TRANSFERS = 4
@@ -121,6 +124,24 @@ class AdminServer:
             yield
         finally:
             self._transfers -= 1
+
+
+def transfers_alone(tally: Tally, note: Note | None) -> Note:
+    """Return what counts and logs the uploads and fetches at an admin port, and nothing else.
+
+    :param tally: where those at the ports for them are counted, and *note* where they
+        are logged.
+    """
+
+    def tell(request: Request, seconds: float) -> None:
+        # One that was turned away has a path, and no route.
+        path = unquote_to_bytes(request.path)
+        if path == b"/upload" or path.startswith(b"/fetch/"):
+            count(tally, request, seconds)
+            if note is not None:
+                note(request, seconds)
+
+    return tell
 
 
 def _there(face: _Face | None) -> _Face:

@@ -113,14 +113,7 @@ class Site(ServerFactory):
     def finished(self, request: Request) -> None:
         """Called by a request that has been answered, or whose client has gone away."""
         seconds = self.timer() - request.begun
-        self.tally.count(
-            request.route,
-            request.method,
-            request.code,
-            seconds,
-            request.body.received,
-            request.sentLength,
-        )
+        count(self.tally, request, seconds)
         if self._note is not None:
             self._note(request, seconds)
 
@@ -154,3 +147,15 @@ class Site(ServerFactory):
     def _abort(self) -> None:
         for channel in list(self.channels):
             channel.abort()
+
+
+def count(tally: Tally, request: Request, seconds: float) -> None:
+    """Count in *tally* a *request* that has ended, and took so many *seconds*."""
+    tally.count(
+        request.route,
+        request.method,
+        request.code,
+        seconds,
+        request.body.received,
+        request.sentLength,
+    )

@@ -6,11 +6,14 @@ import json
 import re
 import signal
 import socket
+import time
 import urllib.error
 
 import pytest
 
-from sos.signature import make_secret
+from sos.signature import make_secret, parse_keys
+from sos.signed_url import signed_path
+from sos.tokens import format_tokens, make_token
 from tests.contract import body_of, content_id
 from tests.daemons import fetch, free_ports, status_of, wait_until
 
@@ -167,9 +170,28 @@ def test_workers_know_the_secret(place):
 def test_a_hang_up_keeps_the_secret(place):
     """The servers that are read again are spoken to as before."""
     cluster = Cluster(place)
+    # It listens a moment before it has started, and knows the signal then.
+    assert wait_until(lambda: "SOS API server" in cluster.api.log)
     cluster.api.process.send_signal(signal.SIGHUP)
     assert wait_until(lambda: "the servers are now" in cluster.api.log)
     assert cluster.upload(b"x")
+
+
+def test_the_admin_port_of_a_blob_server(place):
+    """It asks for the secret who can come from elsewhere, but not whether it is well."""
+    (place.directory / "secret").write_text(make_secret())
+    (place.directory / "secret").chmod(0o600)
+    port, ours, others = free_ports(3)
+    place.twistd(
+        f"sos-blob --port {port} --store data --secret-file secret "
+        f"--listen-admin tcp:{ours}:interface=127.0.0.1 --listen-admin tcp:{others}",
+        ours,
+        others,
+    )
+    for path in ("status", "metrics", "healthz", "readyz"):
+        assert status_of(f"http://127.0.0.1:{ours}/{path}") == 200
+        expected = 401 if path in ("status", "metrics") else 200
+        assert status_of(f"http://127.0.0.1:{others}/{path}") == expected
 
 
 class Private:
@@ -188,6 +210,9 @@ class Private:
                 ("root", "--scope admin"),
             )
         }
+        self.tokens["late"], late = make_token("late", ["upload", "read"], time.time() - 60, 30)
+        with open(place.directory / "tokens", "a") as file:
+            file.write(format_tokens([late]))
         self.ports = free_ports(3)
         up, down, admin = self.ports
         self.daemon = place.twistd(
@@ -228,10 +253,14 @@ def test_an_api_server_asks_for_tokens(place):
     assert server.sos("put file", "up").split()[0].decode() == id
     assert server.sos(f"get {id}") == b"hello"
     assert refusal(f"{server.up}/upload", b"x", bearer(server.tokens["down"])) == 403
+    assert refusal(f"{server.up}/upload", b"x", bearer(server.tokens["late"])) == 401
     assert refusal(f"{server.admin}/status") == 401
     assert refusal(f"{server.admin}/status", headers=bearer(server.tokens["up"])) == 403
     assert fetch(f"{server.admin}/healthz") == b"alive"
     assert fetch(f"{server.admin}/readyz") == b"ready"
+    # What the port is for is not what objects are for.
+    assert refusal(f"{server.admin}/upload", b"x", bearer(server.tokens["root"])) == 403
+    assert fetch(f"{server.admin}/upload", b"x", bearer(server.tokens["up"]))
     assert b"up" in server.sos(f"status --url {server.admin}", "root")
     assert place.sos(f"status --url {server.admin} --token wrong").returncode == 1
 
@@ -266,6 +295,9 @@ def test_private_reads_want_a_token_or_a_link(place):
     (place.directory / "file").write_bytes(b"hello")
     id = server.sos("put file --to " + server.up, "up").split()[0].decode()
     assert refusal(f"{server.down}/fetch/{id}") == 401
+    assert refusal(f"{server.admin}/fetch/{id}", headers=bearer(server.tokens["root"])) == 403
+    reader = bearer(server.tokens["down"])
+    assert fetch(f"{server.admin}/fetch/{id}", headers=reader) == b"hello"
     assert server.sos(f"get {id}", "down") == b"hello"
     assert b"size: 5" in server.sos(f"stat {id}", "down")
     (place.directory / "mine").write_text(server.tokens["down"] + "\n")
@@ -275,6 +307,9 @@ def test_private_reads_want_a_token_or_a_link(place):
     assert fetch(link) == b"hello"
     assert fetch(link.replace("?", ".txt?")) == b"hello"
     assert refusal(link.replace(id, content_id(b"x"))) == 401
+    keys = parse_keys((place.directory / "secret").read_text())
+    assert refusal(server.down + signed_path(keys, id, int(time.time()) - 1)) == 401
+    assert refusal(f"{server.down}/fetch/{id}", headers=bearer(server.tokens["late"])) == 401
     server.daemon.stop()
     logs = server.daemon.log + (place.directory / "access.log").read_text()
     assert "&signature=***" in logs

@@ -87,6 +87,7 @@ def test_a_blob_server_that_others_can_reach_asks_who_they_are(home):
         (blob, "--host ::", "--secret-file"),
         (blob, "--listen tcp:0", "--secret-file"),
         (blob, "--listen unix:socket --listen tcp:0", "--secret-file"),
+        (blob, "--listen unix:socket --listen-admin tcp:0", "--secret-file"),
         (blob, "--no-auth --secret-file secret", "exclude each other"),
         (blob, "--secret-file none", "none cannot be read: No such file"),
         (blob, "--secret-file open", "open is open to others"),

@@ -149,6 +149,28 @@ def test_a_request_is_known_by_its_name_everywhere(place):
     assert sorted(names()) == expected
 
 
+def test_what_the_page_uploads_and_fetches_is_told_as_well(place):
+    """Counted and logged as at the ports for that; nothing else that the admin port is asked."""
+    json_log = "--access-log-format json --access-log"
+    cluster = Cluster(place, f"{json_log} api", f"{json_log} blobs")
+    cluster.put(0)  # both servers answer
+    admin = f"http://127.0.0.1:{cluster.admin}"
+    body = body_of(1000, 1)
+    fetch(f"{admin}/upload", body, {"X-Request-Id": "up"}.items())
+    fetch(f"{admin}/fetch/{content_id(body)}", headers={"X-Request-Id": "down"}.items())
+    fetch(f"{admin}/healthz")
+    assert total(cluster.admin, "sos_requests_total", route="/upload", status="200") == 2
+    assert total(cluster.admin, "sos_requests_total", route="/fetch/<name>") == 1
+    assert total(cluster.admin, "sos_requests_total") == 3
+    api, blobs = place.directory / "api", place.directory / "blobs"
+    logged = eventually(lambda: lines(api), lambda found: len(found) == 3)
+    assert [each["request_id"] for each in logged[1:]] == ["up", "down"]
+    asked = eventually(
+        lambda: [each["request_id"] for each in lines(blobs)], lambda found: "down" in found
+    )
+    assert asked.count("up") == 2
+
+
 @pytest.mark.parametrize("workers", ["", "--workers 2"])
 @pytest.mark.parametrize("hang_up", [True, False])
 def test_an_access_log_is_rotated(place, workers, hang_up):

@@ -224,6 +224,13 @@ class TestWhatIsRefused:
         assert refusal(capsys, api, *arguments).startswith("sos-api: ")
 
 
+@pytest.mark.parametrize("socket", ["name=blob", "index=0"])
+def test_a_socket_that_systemd_has_not_opened(capsys, socket):
+    """Its unit may be asleep."""
+    line = refusal(capsys, blob, "--listen", f"systemd:domain=INET:{socket}")
+    assert line.endswith("systemd has passed on no such socket, is its unit started?")
+
+
 def test_making_a_service_touches_nothing(home):
     """Files are opened when it starts: twistd may yet fork, chroot and drop privileges."""
     for module, arguments in (

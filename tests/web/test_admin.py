@@ -7,7 +7,8 @@ import pytest
 from sos.errors import Unavailable
 from sos.interfaces import StoreStatus
 from sos.stores.memory import MemoryStore
-from sos.web.admin import TRANSFERS, AdminServer
+from sos.tally import Tally
+from sos.web.admin import TRANSFERS, AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.contract import content_id
@@ -160,3 +161,27 @@ def test_a_few_transfers_at_once():
     assert taken.status == 200
     (answer,) = begun[1].answers(b"c")
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "found"),
+    [
+        ("POST", "/upload", ("/upload", "POST", {"200": 1})),
+        ("GET", "/fetch/abc.txt", ("/fetch/<name>", "GET", {"404": 1})),
+        ("GET", "/%66etch/abc", ("/fetch/<name>", "GET", {"404": 1})),
+        ("GET", "/upload", ("other", "GET", {"405": 1})),
+        *(("GET", path, None) for path in ("/", "/status", "/metrics", "/readyz", "/nothing")),
+    ],
+)
+def test_transfers_alone_are_counted_and_logged(method, path, found):
+    """By the rule that they go by; whether they could be answered or not."""
+    tally, noted = Tally(), []
+    store = MemoryStore()
+    face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
+    note = transfers_alone(tally, lambda request, seconds: noted.append(request.uri.decode()))
+    talk = Conversation(handler(face.app), note)
+    talk.send(request(method, path, b"abc" if method == "POST" else None))
+    lines = [(each["route"], each["method"], each["statuses"]) for each in tally.told()["routes"]]
+    assert lines == ([found] if found else [])
+    assert noted == ([path] if found else [])
+    assert tally.told()["connections"] == 0

@@ -14,6 +14,7 @@ from sos.web.blob import BlobServer
 from sos.web.guards import AdminGuard, Bearers, SignedRequests
 from sos.web.routes import handler
 from tests.contract import content_id
+from tests.doubles import FailingStore
 from tests.wire.talking import Conversation, parse_answers
 
 NOW = 1_800_000_000
@@ -44,8 +45,8 @@ def ask(talk, method, path, body=b"", **headers):
 class Guarded:
     """Servers that let in who has a token, or a link."""
 
-    def __init__(self, links=KEYS):
-        self.store = MemoryStore()
+    def __init__(self, links=KEYS, store=None):
+        self.store = store or MemoryStore()
         self.now = 0.0
         guards = [
             Bearers(
@@ -212,6 +213,15 @@ class TestLinks:
         assert len(servers.seen) == 2
         for uri in servers.seen:
             assert uri.endswith(b"&signature=...")
+
+    def test_none_is_shown_to_the_log_of_what_failed(self):
+        """Which is read by others than those who may fetch."""
+        servers = Guarded(store=FailingStore())
+        with capturedLogs() as logged:
+            assert servers.fetch(self.LINK).status == 503
+        (line,) = map(formatEvent, logged)
+        assert f"GET /fetch/{ID}: " in line
+        assert "signature" not in line
 
 
 def test_what_is_private_is_not_for_shared_caches():

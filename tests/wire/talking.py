@@ -66,9 +66,9 @@ class Answer:
 class Conversation:
     """One client's connection to a server that *handler* answers for."""
 
-    def __init__(self, handler):
+    def __init__(self, handler, note=None):
         self.clock = Clock()
-        self.site = Site(handler, reactor=self.clock)
+        self.site = Site(handler, reactor=self.clock, note=note)
         self.site.startFactory()
         self.channel = self.site.buildProtocol(None)
         self.transport = Transport()
