@@ -200,7 +200,7 @@ class GroupPass:
         """Compare a *partition*, unless a server cannot list it; tell whether it was."""
         digests = self._digests(partition)
         before = frozenset(self._inventories)
-        held: dict[str, Held] = dict.fromkeys(before, {})
+        held: dict[str, Held] = {name: {} for name in before}
 
         async def ask(name: str) -> None:
             each = self._inventories[name]
