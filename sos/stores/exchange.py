@@ -342,8 +342,13 @@ class _Streamed:
 
     def abort(self) -> None:
         # An answer that nobody takes would keep its connection for ever.
-        self._sent.addCallbacks(lambda response: response.stopProducing(), lambda _: None)
+        self._sent.addCallbacks(_let_go, lambda _: None)
         self._sent.cancel()
+
+
+def _let_go(response: Response | None) -> None:
+    if response is not None:  # it was taken, when it came before the body was sent
+        response.stopProducing()
 
 
 async def gather(body: ResponseBody, most: int | None) -> bytes:

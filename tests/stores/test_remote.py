@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import attrs
@@ -10,6 +11,7 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs
 
 from sos import batch
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
@@ -409,6 +411,23 @@ async def test_an_upload_that_is_given_up_lets_go_of_its_connection(reactor, ear
         writer.abort()
         while not requests[0].disconnected:
             await deferLater(reactor, 0)
+
+
+@ensureDeferred
+async def test_an_upload_that_is_refused_before_all_of_it_is_sent(reactor):
+    """Who writes is told, and gives up; which is no mistake of ours, as the log would say."""
+    script = {"status": 507, "body": b'{"error": "it is full"}'}
+    with capturedLogs() as logged:
+        async with serving(Scripted(**script), reactor) as store:
+            writer = store.writer("abc", {}, 1_000_000)
+            with pytest.raises(NoSpace, match="it is full"):
+                while True:
+                    await writer.write(b"x" * 1000)
+                    await deferLater(reactor, 0)
+            writer.abort()
+        del writer
+        gc.collect()
+    assert [event for event in logged if "log_failure" in event] == []
 
 
 @ensureDeferred
