@@ -21,6 +21,7 @@ from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
 from sos.stores.remote import RemoteStore
 from sos.stores.replicated import Copying, ReplicatedStore
+from sos.transfer import transfer
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
@@ -413,19 +414,34 @@ async def test_an_upload_that_is_given_up_lets_go_of_its_connection(reactor, ear
             await deferLater(reactor, 0)
 
 
+@pytest.mark.parametrize("count", [2, 1000])
 @ensureDeferred
-async def test_an_upload_that_is_refused_before_all_of_it_is_sent(reactor):
-    """Who writes is told, and gives up; which is no mistake of ours, as the log would say."""
-    script = {"status": 507, "body": b'{"error": "it is full"}'}
+async def test_an_upload_in_pieces_that_is_refused(reactor, count):
+    """When it was sent, or before; which is no mistake of ours, as the log would say."""
+
+    async def pieces():
+        for _ in range(count):
+            yield b"x" * 1000
+
+    async def upload(store):
+        with pytest.raises(NoSpace, match="it is full"):
+            await transfer(pieces(), store.writer("abc", {}, count * 1000))
+
+    def refuse(request):
+        if count == 2:
+            ended = deferred(drain(request.body))
+            ended.addCallback(lambda _: Scripted(507, body)(request))
+        else:
+            Scripted(507, body)(request)
+
+    async def drain(received):
+        async for _ in received:
+            pass
+
+    body = b'{"error": "it is full"}'
     with capturedLogs() as logged:
-        async with serving(Scripted(**script), reactor) as store:
-            writer = store.writer("abc", {}, 1_000_000)
-            with pytest.raises(NoSpace, match="it is full"):
-                while True:
-                    await writer.write(b"x" * 1000)
-                    await deferLater(reactor, 0)
-            writer.abort()
-        del writer
+        async with serving(refuse, reactor) as store:
+            await upload(store)
         gc.collect()
     assert [event for event in logged if "log_failure" in event] == []
 
