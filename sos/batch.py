@@ -10,21 +10,26 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Coroutine, Iterable
+from itertools import accumulate
 from typing import Any, TypeVar
-
-from twisted.internet.defer import ensureDeferred, gatherResults
 
 from sos import ids
 from sos import metadata as metadata_format
 from sos.errors import InvalidRequest, SOSError
 from sos.interfaces import Blob, BlobInfo, IBlobStore
 from sos.manifest import MARK
+from sos.together import together
 from sos.transfer import copy
 
 #: Most blobs in one batch.
 MOST_BLOBS = 64
-#: Most bytes of a document: of so many small bodies, with room for what describes them.
-MOST_BYTES = 8 * 1024 * 1024
+#: Most bytes of a body that goes in a batch: what a larger one costs is not its request.
+SMALL = 16 * 1024
+#: Bytes of bodies at which a batch is full: a server does nothing else while it goes
+#: through one, and has all of it in memory.
+FULL = 256 * 1024
+#: Most bytes of a document: of a full batch, with room for what describes the blobs.
+MOST_BYTES = 2 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -81,8 +86,10 @@ def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:
 
 
 async def read_from(store: IBlobStore, ids: Iterable[str]) -> list[Blob]:
-    """Return those of *ids* that can be read, and have a small body."""
-    return await _those_of(_read(store, id) for id in ids)
+    """Return those of *ids* that can be read and are small, until they are a full batch."""
+    found = await _those_of(_read(store, id) for id in ids)
+    behind = accumulate(blob.info.size or 0 for blob in found)
+    return [blob for blob, size in zip(found, behind, strict=True) if size <= FULL + SMALL]
 
 
 async def store_in(store: IBlobStore, blobs: Iterable[Blob]) -> list[str]:
@@ -93,7 +100,7 @@ async def store_in(store: IBlobStore, blobs: Iterable[Blob]) -> list[str]:
 async def _read(store: IBlobStore, id: str) -> Blob | None:
     blob = await store.read(id)
     if isinstance(blob.body, bytes):
-        return blob
+        return blob if len(blob.body) <= SMALL else None
     await blob.body.aclose()
     return None
 
@@ -103,7 +110,7 @@ async def _store(store: IBlobStore, blob: Blob) -> str:
 
 
 async def _those_of(work: Iterable[Coroutine[Any, Any, T | None]]) -> list[T]:
-    found = await gatherResults([ensureDeferred(_or_none(each)) for each in work])
+    found = await together(_or_none(each) for each in work)
     return [each for each in found if each is not None]
 
 

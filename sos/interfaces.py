@@ -278,10 +278,11 @@ class IBatchStore(IReplicaStore):
     knows of no batches.
     """
 
-    async def read_batch(ids: Sequence[str]) -> list[Blob]:
-        """Return those of the blobs *ids* that are small and could be read, with all their bytes.
+    async def read_batch(wanted: Sequence[str]) -> list[Blob]:
+        """Return those of the blobs *wanted* that could be read, each verified.
 
-        Each is verified.  At most :data:`sos.batch.MOST_BLOBS` are asked for.
+        At most :data:`sos.batch.MOST_BLOBS` ids, of blobs that are no larger than
+        :data:`sos.batch.SMALL`.
         """
 
     async def store_batch(blobs: Sequence[Blob]) -> frozenset[str]:

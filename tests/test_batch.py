@@ -95,12 +95,13 @@ async def test_what_cannot_be_read_is_left_out():
             return await super().read(id, span)
 
     store = Damaged("a")
-    await put(store, body_of(SMALL_BODY), "small")
-    await put(store, body_of(SMALL_BODY + 1), "large")
+    await put(store, body_of(batch.SMALL), "small")
+    await put(store, body_of(batch.SMALL + 1), "large")
+    await put(store, body_of(SMALL_BODY + 1), "larger")
     await put(store, b"", "damaged")
-    found = await batch.read_from(store, ("large", "damaged", "missing", "small"))
+    found = await batch.read_from(store, ("large", "larger", "damaged", "missing", "small"))
     assert [blob.info.id for blob in found] == ["small"]
-    assert found[0].body == body_of(SMALL_BODY)
+    assert found[0].body == body_of(batch.SMALL)
 
 
 @ensureDeferred

@@ -41,6 +41,7 @@ LAYERS = (
         "running",
         "survey",
         "tally",
+        "together",
         "transfer",
         "watched_file",
     ),

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sos import ids
+from sos.batch import SMALL
 from sos.digest import BlobDigest
-from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, Unavailable
+from sos.errors import Conflict, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
 from sos.pace import Pace
 from sos.plan import Step
-from sos.replication.batches import SMALL, Batches
+from sos.replication.batches import Batches
+from sos.replication.health import Health
 from sos.replication.leases import Leases
+from sos.replication.places import Places
 from sos.replication.summary import Report, Summary
-from sos.replication.together import within
+from sos.together import within
 from sos.transfer import copy
 
 #: Seconds after which what failed is tried again.
 RETRY_SECONDS = (1.0, 4.0)
 #: What is copied by itself, told or dropped at once.
 AT_ONCE = 16
-#: Failures one after the other at which a server is left alone for a pass.
-PATIENCE = 5
 
 # Seconds that a request of a step may take, and bytes a second that it has to make.
 _STEP_SECONDS = 30.0
@@ -60,24 +59,27 @@ class Executor:
     summary: Summary
     report: Report
     leases: Leases
+    _health: Health = field(init=False, factory=Health)
     _batches: Batches = field(init=False)
-    _slots: DeferredSemaphore = field(init=False)
-    _failures: Counter[str] = field(init=False, factory=Counter)
-    _full: set[str] = field(init=False, factory=set)
+    _places: Places = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._batches = Batches(self.stores, self.clock)
-        self._slots = DeferredSemaphore(AT_ONCE)
+        self._places = Places(AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:
         """Do what *step* says, and count it."""
-        left = [name for name in step.targets if not await self._copied_in_batch(step, name)]
+        left = []
+        for target in step.targets:
+            if self._health.takes(target):
+                # Before the body is opened, for who sends it does not wait for long.
+                await self._spend(step.size or 0)
+                if await self._copied_in_batch(step, target):
+                    continue
+            left.append(target)
         if left or step.told or step.leaving:
-            await self._slots.acquire()
-            try:
+            async with self._places:
                 await self._carry_out(step, left)
-            finally:
-                self._slots.release()
         self.report.progress(self.summary)
 
     async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
@@ -94,31 +96,37 @@ class Executor:
                 await self._drop(step, name, known)
 
     def stop(self) -> None:
-        """Break off the batches that are under way."""
+        """Begin with nothing more, and break off the batches that are under way."""
+        self._places.close()
         self._batches.stop()
 
     # Copies.
 
     async def _copied_in_batch(self, step: Step, target: str) -> bool:
         """Copy what is small together with others, and tell whether it was."""
-        source = step.sources[0]
-        failing = max(self._failures[source], self._failures[target]) >= PATIENCE
-        if step.size is None or step.size > SMALL or target in self._full or failing:
+        source = next(filter(self._health.gives, step.sources), None)
+        if source is None or step.size is None or step.size > SMALL:
             return False
-        await self._spend(step.size)
-        if not await self._batches.copy(step.id, step.size, source, target):
+        size = await self._batches.copy(step.id, step.size, source, target)
+        if size is None:
             return False
-        self._made(step, source, target, step.size)
+        self._made(step, source, target, size)
         return True
 
     async def _copy(self, step: Step, target: str) -> bool:
+        paid = True  # at first
         for delay in (0.0, *RETRY_SECONDS):
             if delay:
                 await deferLater(self.clock, delay)
             for source in step.sources:
-                if target in self._full or self._failures[target] >= PATIENCE:
+                if not self._health.takes(target):
                     break
-                if self._failures[source] < PATIENCE and await self._copied(step, source, target):
+                if not self._health.gives(source):
+                    continue
+                if not paid:
+                    await self._spend(step.size or 0)
+                paid = False
+                if await self._copied(step, source, target):
                     return True
             else:
                 continue
@@ -129,8 +137,6 @@ class Executor:
     async def _copied(self, step: Step, source: str, target: str) -> bool:
         """Copy from one *source*, and tell whether that was possible."""
         size = step.size or 0
-        # Before the body is opened, for who sends it does not wait for long.
-        await self._spend(size)
         turn = _Turn()
         try:
             blob = turn.watch(await self._within(0, self.stores[source].read(step.id)))
@@ -138,16 +144,13 @@ class Executor:
             await self._within(size, copy(blob, self.stores[target]))
         except SOSError as error:
             self._warn(step, f"from {source} to {target}", error)
-            if isinstance(error, (NoSpace, ReadOnly)):
-                self._full.add(target)
-            elif isinstance(error, Unavailable):
-                self._failures[source if turn.of_source else target] += 1
+            self._health.failed(source if turn.of_source else target, error)
             return False
         self._made(step, source, target, size)
         return True
 
     def _made(self, step: Step, source: str, target: str, size: int) -> None:
-        self._failures[source] = self._failures[target] = 0
+        self._health.worked(source, target)
         self.summary.copied += 1
         self.summary.bytes += size
         self.report.note(f"{step.id} copied from {source} to {target}")

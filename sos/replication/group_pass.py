@@ -19,7 +19,7 @@ from sos.replication.leases import Leases
 from sos.replication.memory import Memory
 from sos.replication.steps import Steps, described
 from sos.replication.summary import Report, Summary
-from sos.replication.together import together, within
+from sos.together import together, within
 
 # Seconds that a server has to tell what it holds; one of the original system
 # lists everything.

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from sos.errors import NotFound, SOSError
 from sos.interfaces import IReplicaStore
-from sos.replication.together import together, within
+from sos.together import together, within
 
 #: Seconds for which a lease is asked for.  That of a process which was killed
 #: keeps others waiting for so long.

@@ -20,35 +20,38 @@ class Steps:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._slots = DeferredSemaphore(CONCURRENCY)
-        self._under_way: dict[Deferred[None], Step] = {}
+        self._under_way: set[Deferred[None]] = set()
         self._failure: Failure | None = None
+        self._finished: Deferred[None] | None = None
 
     async def begin(self, step: Step) -> None:
         """Begin with *step*, when there is room for one more."""
         await self._slots.acquire()
         work = ensureDeferred(self._executor.carry_out(step))
-        self._under_way[work] = step
+        self._under_way.add(work)
         work.addBoth(self._ended, work)
 
     def _ended(self, outcome: Failure | None, work: Deferred[None]) -> None:
-        self._under_way.pop(work, None)
+        self._under_way.discard(work)
         if outcome is not None and self._failure is None:
             self._failure = outcome
+        if self._finished is not None and not self._under_way:
+            self._finished.callback(None)
         self._slots.release()
 
     async def finish(self) -> None:
         """Return when all have ended; raises what one failed with, which is a mistake of ours."""
-        for _ in range(CONCURRENCY):
-            await self._slots.acquire()
+        if self._under_way:
+            self._finished = Deferred()
+            await self._finished
         if self._failure is not None:
             self._failure.raiseException()
 
     def stop(self) -> None:
         """Break off those that are under way."""
-        # The last first, or those that wait would begin in place of those that end.
-        for work in reversed(list(self._under_way)):
-            work.cancel()
         self._executor.stop()
+        for work in list(self._under_way):
+            work.cancel()
 
 
 def described(step: Step) -> Iterator[str]:

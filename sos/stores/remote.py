@@ -177,14 +177,14 @@ class RemoteStore:
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
 
-    async def read_batch(self, ids: Sequence[str]) -> list[Blob]:
-        response = await self._exchange.request("GET", f"/batch?ids={','.join(ids)}")
+    async def read_batch(self, wanted: Sequence[str]) -> list[Blob]:
+        response = await self._exchange.request("GET", f"/batch?ids={','.join(wanted)}")
         text = await gather(ResponseBody(response, self._exchange.clock), batch.MOST_BYTES)
         try:
             found = batch.decode(text)
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent no batch: {error}") from error
-        return [blob for blob in found if blob.info.id in ids and _is_sound(blob)]
+        return [blob for blob in found if blob.info.id in wanted and _is_sound(blob)]
 
     async def store_batch(self, blobs: Sequence[Blob]) -> frozenset[str]:
         body = batch.encode(blobs)

@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 
+from sos.batch import SMALL
 from sos.errors import NoSpace, Unavailable
-from sos.replication.batches import SMALL, Batches
+from sos.replication.batches import Batches
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
