@@ -105,6 +105,17 @@ async def test_what_cannot_be_read_is_left_out():
 
 
 @ensureDeferred
+async def test_no_more_is_read_than_a_batch_holds():
+    """Whatever is asked for: all of it is in memory until it is taken."""
+    store = MemoryStore("a")
+    for n in range(batch.MOST_BLOBS):
+        await put(store, body_of(batch.SMALL), f"a{n}")
+    found = await batch.read_from(store, [f"a{n}" for n in range(batch.MOST_BLOBS)])
+    assert sum(blob.info.size for blob in found) == batch.FULL + batch.SMALL
+    assert len(batch.encode(found)) < batch.MOST_BYTES
+
+
+@ensureDeferred
 async def test_what_cannot_be_stored_is_left_out():
     """As what is not what its id says, what has other bytes there, and what has no room."""
 

@@ -8,10 +8,14 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from zope.interface import implementer
 
+from sos import batch
 from sos.batch import SMALL
 from sos.errors import NoSpace, Unavailable
+from sos.ids import partition
+from sos.interfaces import IBatchStore
 from sos.replication.batches import Batches
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
@@ -19,6 +23,9 @@ from sos.web.routes import handler
 from tests.contract import body_of, content_id, put
 from tests.replication.groups import Told, run
 from tests.servers import serving
+
+# Ids of 16 partitions, so that hundreds of steps are under way at once.
+FEW_PARTITIONS = [f"n{n}" for n in range(200_000) if partition(f"n{n}").startswith("ab")][:600]
 
 
 class Counted:
@@ -145,6 +152,85 @@ async def test_a_target_that_is_full(group):
     assert (summary.ok, summary.copied, summary.failed) == (False, 0, 1000)
     assert "it is full" in told.warnings[0]
     assert len(target.asked) - target.asked.count("GET digests") < 50
+
+
+@ensureDeferred
+async def test_hundreds_that_fail_at_once(group):
+    """As with larger blobs, that wait until it is seen that the target is full: the pass ends."""
+
+    class Full(MemoryStore):
+        def writer(self, id=None, metadata=None, size=None):
+            raise NoSpace("it is full")
+
+    a = MemoryStore()
+    await group.add(a)
+    await group.add(Full())
+    for id in FEW_PARTITIONS:
+        await put(a, body_of(SMALL + 1), id)
+    summary = await run(group.members, 2)
+    assert (summary.copied, summary.failed) == (0, len(FEW_PARTITIONS))
+
+
+@ensureDeferred
+async def test_hundreds_that_stay_because_another_pass_has_the_lease(group):
+    """As that of another API server: the pass ends."""
+    kept = [MemoryStore() for _ in range(3)]
+    for each in kept:
+        await group.add(each)
+        for id in FEW_PARTITIONS:
+            await put(each, b"x", id)
+    await kept[0].lease(300)
+    summary = await run(group.members, 2)
+    assert (summary.moved, summary.staying) == (0, len(FEW_PARTITIONS))
+
+
+@ensureDeferred
+async def test_a_source_that_fails(group):
+    """Another that has the same is asked for batches as well."""
+
+    class Failing(MemoryStore):
+        async def read(self, id, span=None):
+            raise Unavailable("its disk is gone")
+
+    _, b, _ = [await group.add(kept) for kept in (Failing(), MemoryStore(), MemoryStore())]
+    for id in FEW_PARTITIONS:
+        for member in group.members[:2]:
+            await put(member, b"x", id)
+    summary = await run(group.members, 3)
+    assert (summary.copied, summary.failed) == (len(FEW_PARTITIONS), 0)
+    assert b.asked.count("GET blob") < len(FEW_PARTITIONS) / 4
+
+
+@ensureDeferred
+async def test_a_server_that_hangs_is_asked_for_no_more_batches(reactor):
+    """The others do not wait long for that."""
+
+    @implementer(IBatchStore)
+    class Batching(MemoryStore):
+        async def read_batch(self, wanted):
+            return [await self.read(id) for id in wanted]
+
+        async def store_batch(self, blobs):
+            if self.name == "hangs":
+                asked.append(len(blobs))
+                await Deferred()
+            return frozenset(await batch.store_in(self, blobs))
+
+        def writer(self, id=None, metadata=None, size=None):
+            if self.name == "hangs":
+                raise Unavailable("it does not answer")
+            return super().writer(id, metadata or {}, size)
+
+    asked = []
+    a, b, c = (Batching(name) for name in ("a", "hangs", "c"))
+    for id in FEW_PARTITIONS:
+        await put(a, b"x", id)
+    clock = Clock()
+    work = deferred(run((a, b, c), 3, clock=clock))
+    clock.advance(20)
+    clock.pump([1] * 10)
+    assert (await work).copied == len(c.blobs) == len(FEW_PARTITIONS)
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("which", [0, 1])

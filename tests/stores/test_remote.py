@@ -8,7 +8,7 @@ import json
 import attrs
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
@@ -64,6 +64,30 @@ async def test_a_batch_of_other_blobs(reactor):
     body = batch.encode(sent)
     found = await answers(reactor, lambda store: store.read_batch([sound, wrong]), body=body)
     assert found == sent[:1]
+
+
+@ensureDeferred
+async def test_a_batch_that_is_given_up(reactor):
+    """The server stops with it, and has nothing to say about that."""
+
+    class Slow(MemoryStore):
+        async def read(self, id, span=None):
+            reading.called or reading.callback(None)
+            try:
+                await Deferred()
+            finally:
+                ended.called or ended.callback(None)
+
+    reading, ended = Deferred(), Deferred()
+    with capturedLogs() as logged:
+        async with serving(handler(BlobServer(Slow()).app), reactor) as store:
+            work = deferred(store.read_batch(["a", "b", "c"]))
+            await reading
+            work.addErrback(lambda failure: None)
+            work.cancel()
+            await ended
+        gc.collect()
+    assert [event for event in logged if "log_failure" in event] == []
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"stored": 1}', b'{"stored": [[]]}', b"{"])
