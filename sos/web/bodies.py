@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Container
 from contextlib import aclosing
 from functools import lru_cache
@@ -19,6 +20,12 @@ from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REP
 from sos.wire.request import Request
 
 _DEFAULT_TYPE = b"application/octet-stream"
+# RFC 9110, 8.3.1 and 5.6.6.
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_MEDIA_TYPE = re.compile(
+    rb"%b/%b(?:[ \t]*+;[ \t]*+(?:%b=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _TOKEN, _TOKEN, _QUOTED)
+)
 # It can be anything, a page with scripts as well: a browser is told to take it
 # for what it is declared to be, and to let it do nothing.
 _GUARDS = (
@@ -102,7 +109,7 @@ def describe(request: Request, info: BlobInfo) -> None:
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
     for name, value in metadata_format.to_headers(info.metadata):
         request.setHeader(name, value)
-        if name == b"X-Mime-Type" and value:
+        if name == b"X-Mime-Type" and _is_media_type(value):
             request.setHeader(b"Content-Type", value)
     filename = info.metadata.get("X-Orig-Filename")
     if filename:
@@ -115,6 +122,11 @@ def describe(request: Request, info: BlobInfo) -> None:
         digest = integrity.answer(request.headers[WANT_REPR_DIGEST], info.id)
         if digest is not None:
             request.setHeader(b"Repr-Digest", digest)
+
+
+@lru_cache(maxsize=256)  # a server sees the same few in all requests
+def _is_media_type(value: bytes) -> bool:
+    return _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def _disposition(filename: str) -> bytes:

@@ -345,6 +345,34 @@ def test_a_batch_that_is_none(ask, ids):
     assert ask("POST", "/batch", b"{").status == 400
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"text/plain",
+        b"image/svg+xml",
+        b"text/html;charset=utf-8",
+        b'text/html ; charset="a \\" b";',
+        b'multipart/form-data; boundary="; x"; q=1',
+    ],
+)
+def test_a_media_type_is_the_content_type(ask, value):
+    """RFC 9110, 8.3.1."""
+    ask("POST", "/blob/a", b"x", b"X-Mime-Type: " + value)
+    assert ask("GET", "/blob/a").headers[b"content-type"] == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"text", b"/", b"text/", b"a>", b"a/b c", b"a/b; c", b"a/b; c=", b'a/b;c="', b"\xff/b"],
+)
+def test_what_is_no_media_type_is_no_content_type(ask, value):
+    """It is told as it was stored."""
+    ask("POST", "/blob/a", b"x", b"X-Mime-Type: " + value)
+    answer = ask("GET", "/blob/a")
+    assert answer.headers[b"content-type"] == b"application/octet-stream"
+    assert answer.headers[b"x-mime-type"] == value
+
+
 def test_a_batch_is_bounded(store, monkeypatch):
     """As a whole, and each of its blobs as an upload is; nothing is stored then."""
     monkeypatch.setattr(batch, "MOST_BYTES", 100)
