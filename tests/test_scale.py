@@ -203,22 +203,22 @@ async def test_a_listing_costs_what_each_blob_in_it_does():
     cluster = Cluster(servers=8, size=4, copies=2, objects=8192 * 50, object_bytes=1000)
     requests = await traffic.measured(cluster, GROUP, reactor, random.Random(1))
     blob = len('"0123456789012345678901234567890123456789":[1000,""],') + 65
-    assert requests.listing == requests.nothing + len("000") + 50 * blob - 1
-    assert requests.nothing > len("GET /digests/000 HTTP/1.1HTTP/1.1 200 OK{}")
-    assert requests.head > requests.nothing
+    twice = await traffic.measured(
+        evolve(cluster, objects=2 * cluster.objects), GROUP, reactor, random.Random(1)
+    )
+    assert twice.listing == requests.listing + 50 * blob + len("0")  # of its length in digits
+    assert requests.head > len("HEAD /blob/ HTTP/1.1HTTP/1.1 200 OK") + 40
 
 
 def test_the_traffic_of_a_pass_is_that_of_all_groups():
-    """The holders of a partition that differs list it, the others say that they have nothing."""
+    """The holders of a partition that differs list it, and nobody else is asked."""
     cluster = Cluster(servers=8, size=4, copies=2, objects=8192 * 50, object_bytes=1000)
-    requests = traffic.Requests(
-        digests=(10, 20, 30, 40), unchanged=3, listing=1000, nothing=5, head=500
-    )
+    requests = traffic.Requests(digests=(10, 20, 30, 40), unchanged=3, listing=1000, head=500)
     passing = traffic.Traffic(cluster, requests)
     assert passing.idle() == 8 * 3
     assert passing.in_sync() == passing.differing(0.0) == 200
-    assert passing.partition() == 2 * 1000 + 2 * 5
-    assert passing.differing(0.5) == 200 + 4096 * 2010
+    assert passing.partition() == 2 * 1000
+    assert passing.differing(0.5) == 200 + 4096 * 2000
     assert passing.head_for_each() == 8192 * 50 * 500
     three = traffic.Traffic(evolve(cluster, copies=3), requests)
     assert three.head_for_each() == 2 * passing.head_for_each()

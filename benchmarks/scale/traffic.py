@@ -27,14 +27,12 @@ class Requests:
     :param digests: of asking each server of a group for its digests, which have changed.
     :param unchanged: of asking one whose digests have not.
     :param listing: of asking a server that holds a partition for what it holds of it.
-    :param nothing: of asking one that holds nothing of it.
     :param head: of asking for the head of a blob.
     """
 
     digests: tuple[int, ...]
     unchanged: int
     listing: int
-    nothing: int
     head: int
 
 
@@ -54,9 +52,8 @@ class Traffic:
         return self.cluster.groups * sum(self.requests.digests)
 
     def partition(self) -> int:
-        """Return those of comparing one partition: all servers of its group are asked."""
-        without = self.cluster.size - self.cluster.copies
-        return self.cluster.copies * self.requests.listing + without * self.requests.nothing
+        """Return those of comparing one partition: those who should hold it are asked."""
+        return self.cluster.copies * self.requests.listing
 
     def differing(self, share: float) -> int:
         """Return those of a pass in which a *share* of all partitions differs."""
@@ -74,7 +71,6 @@ async def measured(cluster: Cluster, group: Group, reactor: Any, chance: random.
     blob = await transfer(b"", store.writer(None, _METADATA))
     async with counted(store, reactor) as (client, count):
         head = await count(client.stat(blob.id))
-        nothing = await count(client.blob_digests(PARTITIONS[0]))
         digests = []
         await client.digests()
         for name in group.weights:
@@ -83,7 +79,7 @@ async def measured(cluster: Cluster, group: Group, reactor: Any, chance: random.
         unchanged = await count(client.digests())
         store.hold(set(PARTITIONS))
         listing = await count(client.blob_digests(PARTITIONS[0]))
-    return Requests(tuple(digests), unchanged, listing, nothing, head)
+    return Requests(tuple(digests), unchanged, listing, head)
 
 
 class _Holding(MemoryStore):
@@ -106,6 +102,6 @@ class _Holding(MemoryStore):
         return self._digests
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        count = round(self._cluster.partition_objects) if partition in self._digests else 0
+        count = round(self._cluster.partition_objects)
         told = BlobDigest(self._cluster.object_bytes, version(_METADATA))
         return {f"{partition}{number:037x}": told for number in range(count)}
