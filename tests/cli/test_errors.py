@@ -43,6 +43,8 @@ def api(tmp_path_factory):
     )
     place.admin = f"http://127.0.0.1:{admin}"
     (place.directory / "file").write_bytes(body_of(100_000))
+    (place.directory / "files").mkdir()
+    (place.directory / "files" / "file").write_bytes(b"x")
     fetch(f"http://127.0.0.1:{up}/upload", body_of(100_000))
     yield place
     place.stop()
@@ -113,7 +115,7 @@ def test_a_wrong_word_in_the_configuration(place, word):
         f"stat {ID}",
         f"stat --json {ID}",
         "put file",
-        "put -r .",
+        "put -r files",
         "status --url {admin}",
         "status --json --url {admin}",
         "completion bash",

@@ -74,7 +74,7 @@ def test_an_entry_is_not_endless(entries):
 
 
 def place():
-    return Place(7, *(5 * [None]), reactor=None)
+    return Place(7, *(6 * [None]), reactor=None)
 
 
 def test_what_a_worker_logs_is_an_entry_of_the_daemon(entries):
