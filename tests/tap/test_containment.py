@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import body_of, content_id
-from tests.daemons import Place, eventually, fetch, free_ports, status_of
+from tests.daemons import Place, eventually, fetch, free_ports, status_of, wait_until
 
 NOBODY = pwd.getpwnam("nobody")
 DROP = "--uid nobody --gid nogroup --umask 027"
@@ -58,8 +58,11 @@ def privileges(process: int) -> tuple[set[str], set[str], str]:
 
 
 def assert_nobody(process: int) -> None:
+    user = {str(NOBODY.pw_uid)}
+    # It listens a moment before it drops them, and then serves.
+    assert wait_until(lambda: privileges(process)[0] == user)
     users, groups, capabilities = privileges(process)
-    assert users == {str(NOBODY.pw_uid)}
+    assert users == user
     assert groups == {str(NOBODY.pw_gid)}
     assert int(capabilities, 16) == 0
 
