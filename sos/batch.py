@@ -33,8 +33,6 @@ MOST_BYTES = 2 * 1024 * 1024
 
 T = TypeVar("T")
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
 
 def encode(blobs: Iterable[Blob]) -> bytes:
     """Write *blobs*, whose bodies are bytes."""
@@ -43,7 +41,7 @@ def encode(blobs: Iterable[Blob]) -> bytes:
         assert isinstance(blob.body, bytes)
         body = b64encode(blob.body).decode("ascii")
         document[blob.info.id] = {"metadata": dict(blob.info.metadata), "body": body}
-    return _encode(document).encode("ascii")
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
 def decode(text: bytes) -> list[Blob]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,17 @@ _SECONDS = 15.0
 
 
 class Batches:
-    """Copies small blobs between *stores*, by their names."""
+    """Copies small blobs between *stores*, by their names.
 
-    def __init__(self, stores: Mapping[str, IReplicaStore], clock: Any) -> None:
+    :param note: called with a line when blobs have to be copied one by one.
+    """
+
+    def __init__(
+        self, stores: Mapping[str, IReplicaStore], clock: Any, note: Callable[[str], None]
+    ) -> None:
         self._stores = stores
         self._clock = clock
+        self._note = note
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
     async def copy(self, id: str, size: int, source: str, target: str) -> int | None:
@@ -38,7 +44,7 @@ class Batches:
         lane = self._lanes.get((source, target))
         if lane is None:
             ends = self._stores[source], self._stores[target]
-            lane = self._lanes[source, target] = _Lane(*ends, self._clock)
+            lane = self._lanes[source, target] = _Lane(*ends, self._clock, self._note)
         return await lane.copy(id, size)
 
     def stop(self) -> None:
@@ -63,11 +69,12 @@ class _Lane:
     some trouble, which shows with each blob by itself.
     """
 
-    def __init__(self, source: Any, target: Any, clock: Any) -> None:
+    def __init__(self, source: Any, target: Any, clock: Any, note: Callable[[str], None]) -> None:
         self._open = all(IBatchStore.providedBy(each) for each in (source, target))
         self._source: IBatchStore = source
         self._target: IBatchStore = target
         self._clock = clock
+        self._note = note
         self._waiting: deque[_Waiting] = deque()
         self._under_way: set[Deferred[dict[str, int]]] = set()
 
@@ -100,7 +107,10 @@ class _Lane:
         """Copy *ids*; return the sizes of those that were copied."""
         try:
             return await within(_SECONDS, self._copied(ids), self._clock)
-        except SOSError:
+        except SOSError as error:
+            if self._open:
+                way = f"from {self._source.name} to {self._target.name}"
+                self._note(f"blobs {way} are copied one by one from here on: {error}")
             self._open = False
             return {}
 

@@ -64,7 +64,7 @@ class Executor:
     _places: Places = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._batches = Batches(self.stores, self.clock)
+        self._batches = Batches(self.stores, self.clock, self.report.note)
         self._places = Places(AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:

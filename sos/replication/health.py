@@ -23,7 +23,7 @@ class Health:
 
     def takes(self, name: str) -> bool:
         """Tell whether a server can be sent blobs."""
-        return name not in self._full and self._failures[name] < PATIENCE
+        return name not in self._full and self.gives(name)
 
     def worked(self, *names: str) -> None:
         """These servers have done what they were asked to."""

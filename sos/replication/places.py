@@ -18,6 +18,7 @@ class Places:
         self._free = count
         self._waiting: deque[Deferred[None]] = deque()
         self._letting_in = False
+        self._closed = False
 
     async def __aenter__(self) -> None:
         if self._free:
@@ -31,11 +32,11 @@ class Places:
         self._free += 1
         if not self._letting_in:
             self._letting_in = True
-            while self._free and self._waiting:
+            while self._free and self._waiting and not self._closed:
                 self._free -= 1
                 self._waiting.popleft().callback(None)
             self._letting_in = False
 
     def close(self) -> None:
         """Let nobody in any more who waits."""
-        self._letting_in = True
+        self._closed = True

@@ -347,7 +347,7 @@ class _Streamed:
 
 
 def _let_go(response: Response | None) -> None:
-    if response is not None:  # it was taken, when it came before the body was sent
+    if response is not None:  # else it was taken already
         response.stopProducing()
 
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -206,6 +205,5 @@ def _removed(group: Path) -> bool:
         try:
             group.rmdir()
         except OSError:  # what has been killed takes a moment to be gone
-            time.sleep(0.01)
             return False
     return True

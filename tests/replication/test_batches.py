@@ -52,6 +52,11 @@ class Counted:
             self._answer(request)
 
 
+class Full(MemoryStore):
+    def writer(self, id=None, metadata=None, size=None):
+        raise NoSpace("it is full")
+
+
 class Group:
     """Blob servers over stores in memory."""
 
@@ -102,7 +107,7 @@ async def test_a_batch_is_small(group, reactor):
     a, b = MemoryStore(), MemoryStore()
     source, target = await group.add(a), await group.add(b)
     stores = {member.name: member for member in group.members}
-    batches = Batches(stores, reactor)
+    batches = Batches(stores, reactor, print)
     infos = [await put(a, body_of(SMALL - n)) for n in range(200)]
     work = [batches.copy(each.id, each.size, *stores) for each in infos]
     assert all(await gatherResults([deferred(each) for each in work]))
@@ -138,10 +143,6 @@ async def test_what_a_batch_lacks_is_copied_by_itself(group):
 async def test_a_target_that_is_full(group):
     """It is asked for no more than what was under way."""
 
-    class Full(MemoryStore):
-        def writer(self, id=None, metadata=None, size=None):
-            raise NoSpace("it is full")
-
     a = MemoryStore()
     await group.add(a)
     target = await group.add(Full())
@@ -157,10 +158,6 @@ async def test_a_target_that_is_full(group):
 @ensureDeferred
 async def test_hundreds_that_fail_at_once(group):
     """As with larger blobs, that wait until it is seen that the target is full: the pass ends."""
-
-    class Full(MemoryStore):
-        def writer(self, id=None, metadata=None, size=None):
-            raise NoSpace("it is full")
 
     a = MemoryStore()
     await group.add(a)
@@ -242,9 +239,31 @@ async def test_a_server_that_knows_no_batches(group, which):
     servers[which].refuses = True
     for n in range(500):
         await put(a, b"%d" % n)
-    summary = await run(group.members, 2)
+    told = Told()
+    summary = await run(group.members, 2, told)
     assert (summary.ok, len(b.blobs)) == (True, 500)
+    (note,) = [note for note in told.notes if "one by one" in note]
+    assert "answered 404" in note
     assert servers[which].asked.count(("GET", "POST")[which] + " batch") < 10
+
+
+@ensureDeferred
+async def test_a_mistake_of_ours_in_a_batch_ends_the_pass():
+    """Nobody waits for ever, and it does not look like a success."""
+
+    @implementer(IBatchStore)
+    class Mistaken(MemoryStore):
+        async def read_batch(self, wanted):
+            raise ZeroDivisionError
+
+        async def store_batch(self, blobs):
+            raise AssertionError("nothing was read")
+
+    a, b = Mistaken("a"), Mistaken("b")
+    for id in FEW_PARTITIONS:
+        await put(a, b"x", id)
+    summary = await run((a, b), 2)
+    assert (summary.ok, summary.unlisted) == (False, ["group default"])
 
 
 @ensureDeferred
