@@ -20,8 +20,8 @@ from zope.interface import implementer
 
 from sos.wire.body import LARGE_READ, SMALL_READ
 from sos.wire.call import Call
-from sos.wire.output import send_now
 from sos.wire.response import Response
+from sos.wire.turn import Receiver, Sender
 
 if TYPE_CHECKING:
     from sos.wire.agent import Server
@@ -48,6 +48,8 @@ class Connection(Protocol):
     """
 
     transport: Any
+    _receiver: Receiver
+    _sender: Sender
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -59,10 +61,10 @@ class Connection(Protocol):
         self._chunked = False
         self._unsent: int | None = None
         self._paused = False
+        self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._phrase = b""
@@ -73,6 +75,8 @@ class Connection(Protocol):
     # The request.
 
     def connectionMade(self) -> None:
+        self._receiver = Receiver(self.transport, self._take)
+        self._sender = Sender(self.transport)
         self.transport.registerProducer(self, True)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
@@ -81,15 +85,17 @@ class Connection(Protocol):
     def send(self, call: Call) -> None:
         """Send a request; the answer, or what fails, is told to it."""
         self._reset()
+        if self._bodiless:  # the one before: the parser still waits for its body
+            self._parser = httptools.HttpResponseParser(self)
         self._call = call
         call.connection = self
         self._bodiless = call.bodiless
         body = call.body
         head = call.head if call.sign is None else call.head + call.sign()
         if body is None:
-            send_now(self.transport, head + b"\r\n")
+            self._sender.send(head + b"\r\n")
         elif isinstance(body, bytes):
-            send_now(self.transport, b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+            self._sender.send(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
         else:
             self._chunked = body.length is UNKNOWN_LENGTH
             framing = (
@@ -97,7 +103,7 @@ class Connection(Protocol):
                 if self._chunked
                 else b"Content-Length: %d\r\n\r\n" % body.length
             )
-            send_now(self.transport, head + framing)
+            self._sender.send(head + framing)
             self._body = body
             self._unsent = None if self._chunked else int(body.length)
             body.startProducing(self).addCallbacks(self._sent, self._unsendable)
@@ -107,14 +113,14 @@ class Connection(Protocol):
         if self._body is None or not data:
             return
         if self._chunked:
-            self.transport.writeSequence([b"%x\r\n" % len(data), data, b"\r\n"])
+            self._sender.send(b"%x\r\n%s\r\n" % (len(data), data))
             return
         assert self._unsent is not None
         if len(data) > self._unsent:
             self._unsendable(Failure(ValueError("the body is longer than it was said to be")))
             return
         self._unsent -= len(data)
-        send_now(self.transport, data)
+        self._sender.send(data)
 
     def _sent(self, _: object) -> None:
         if self._body is None:
@@ -124,7 +130,7 @@ class Connection(Protocol):
             return
         self._body = None
         if self._chunked:
-            self.transport.write(b"0\r\n\r\n")
+            self._sender.send(b"0\r\n\r\n")
 
     def _unsendable(self, failure: Failure) -> None:
         if self._body is not None:
@@ -156,7 +162,12 @@ class Connection(Protocol):
         if self._call is None and self._response is None:
             self._server.forget(self)
             self.abort()  # for nobody has asked for it
-            return
+        else:
+            self._receiver.receive(data)
+
+    def _take(self, data: bytes) -> None:
+        if self._call is None and self._response is None:
+            return  # a mistake has ended it
         self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -219,7 +230,7 @@ class Connection(Protocol):
     def _end(self, response: Response) -> None:
         """The answer is whole: make ready for the next, or close."""
         keep = self._keep
-        if self._bodiless:  # of which the parser waits for the body
+        if self._bodiless:  # the parser has not come to the end
             keep = response.keeps and self._parser.get_http_version() == "1.1"
         body, self._body = self._body, None
         if body is not None:  # of which the server does not want the rest
@@ -237,6 +248,8 @@ class Connection(Protocol):
         response.end(_DONE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._receiver.pass_on()
+        self._sender.drop()
         response = self._response
         unfinished: Exception = ResponseFailed([reason])
         if response and response.length is UNKNOWN_LENGTH and not response.chunked:

@@ -1,4 +1,4 @@
-"""What is sent over a connection: at once where it can be, and no faster than it is taken."""
+"""What is sent to a client: no faster than it is taken."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
 
 from sos.errors import Incomplete
+from sos.wire.turn import Sender
 
 
 class Output:
@@ -21,6 +22,9 @@ class Output:
 
     def __init__(self, transport: Any, changed: Callable[[], None]) -> None:
         self._transport = transport
+        self._sender = Sender(transport)
+        #: Sends what it is given; in this turn of the reactor, or when it can be.
+        self.send = self._sender.send
         self._changed = changed
         self._drained: Deferred[None] | None = None
         transport.registerProducer(self, True)
@@ -34,9 +38,9 @@ class Output:
         """Whether :meth:`send_file` can be called: not over TLS."""
         return isinstance(self._transport, Connection)
 
-    def send(self, data: bytes) -> None:
-        """Send *data*, at once if nothing waits to be sent."""
-        send_now(self._transport, data)
+    def flush(self) -> None:
+        """Give the transport now what is sent in this turn: it is to be closed."""
+        self._sender.flush()
 
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
         """Send part of an open file; returns when the system has taken all of it.
@@ -44,10 +48,11 @@ class Output:
         Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
         is there to take it.
         """
+        self._sender.flush()
         while start < stop:
             if self.full:
                 await self.drained()
-            elif not _is_clear(self._transport):
+            elif not self._sender.is_clear:
                 await self._writable()
             try:
                 sent = os.sendfile(self._transport.fileno(), descriptor, start, stop - start)
@@ -77,6 +82,10 @@ class Output:
 
     def close(self) -> None:
         """Nothing more is sent; who waits for room goes on."""
+        self._sender.drop()
+        self._let_go_on()
+
+    def _let_go_on(self) -> None:
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -91,27 +100,8 @@ class Output:
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self.close()
+        self._let_go_on()
         self._changed()
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""
-
-
-def send_now(transport: Any, data: bytes) -> None:
-    """Send *data*, at once if nothing waits to be sent."""
-    if _is_clear(transport):
-        # Twisted would wait for the socket to say that it can be written to,
-        # which costs two system calls and a turn of the reactor.
-        sent = transport.writeSomeData(data)
-        if sent == len(data):
-            return
-        if isinstance(sent, int):  # else an error, which write() will meet again
-            data = data[sent:]
-    transport.write(data)
-
-
-def _is_clear(transport: Any) -> bool:
-    return isinstance(transport, Connection) and not (
-        transport.dataBuffer or transport._tempDataBuffer
-    )

@@ -24,6 +24,7 @@ from sos.wire.input import Input
 from sos.wire.output import Output
 from sos.wire.request import Request
 from sos.wire.request_ids import CURRENT
+from sos.wire.turn import Receiver
 
 if TYPE_CHECKING:
     from sos.wire.site import Site
@@ -57,6 +58,7 @@ class Channel(Protocol):
 
     site: Site
     output: Output
+    _receiver: Receiver
     transport: Any  # ITransport says nothing of producers and half-closing
 
     def __init__(self, site: Site, refusal: Refused | None = None) -> None:
@@ -81,6 +83,7 @@ class Channel(Protocol):
         self.site.made(self)
         self.peer = self.transport.getPeer()
         self.output = Output(self.transport, self._output_changed)
+        self._receiver = Receiver(self.transport, self._take)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
@@ -88,6 +91,9 @@ class Channel(Protocol):
             self._advance()
 
     def dataReceived(self, data: bytes) -> None:
+        self._receiver.receive(data)
+
+    def _take(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
             return
         try:
@@ -98,6 +104,7 @@ class Channel(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client sends no more, but may be waiting for answers."""
+        self._receiver.pass_on()
         self._ended = self._retired = True
         self._input.fail("the connection was ended before the body")
         self._advance()
@@ -209,11 +216,13 @@ class Channel(Protocol):
     @property
     def idle(self) -> bool:
         """Whether no request is under way or on its way."""
-        busy = self._current is not None or self._waiting or self._input.in_head or self._closing
+        coming = self._input.in_head or self._receiver.waits
+        busy = self._current is not None or self._waiting or coming or self._closing
         return not busy and not self.output.full
 
     def retire(self) -> None:
         """Answer what has come, then close."""
+        self._receiver.pass_on()
         self._retired = True
         if self._current is None and not self._waiting and not self._closing:
             self._close(linger=False)
@@ -229,6 +238,7 @@ class Channel(Protocol):
         self._lingers = linger
         self._input.body = None
         self.since = self.site.now
+        self.output.flush()
         if not self.output.full:
             self._shut()
 
@@ -276,6 +286,7 @@ class Channel(Protocol):
 
         The time since when is of the same clock, which ticks once a second.
         """
+        self._receiver.pass_on()
         waited = now - self.since
         if self.output.full or (self._closing and not self._lingers):
             if waited > SEND_SECONDS:

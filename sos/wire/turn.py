@@ -1,0 +1,167 @@
+"""What is done once in a turn of the reactor, for all of its connections together.
+
+First what has come is read, from each connection that has something; then it
+is worked through, one request after the other; then the answers are sent.  Were
+each request read, worked through and answered by itself, every answer would
+wake its reader, and the processor would go back and forth between the system's
+code and ours: a blob server answered a third less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+
+# Most bytes that wait for the rest of the turn, of one connection and in one
+# direction: to handle what is larger costs more than what is saved here.
+_MOST_BYTES = 16 * 1024
+
+_log = Logger()
+
+
+class Turn:
+    """The turn that a reactor is in: of each reactor there is one."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._received: list[Receiver] = []
+        self._to_send: list[Sender] = []
+        self._is_set = False
+
+    def received(self, receiver: Receiver) -> None:
+        """Have *receiver* pass on what it has when everything has been read."""
+        self._received.append(receiver)
+        if not self._is_set:
+            self._set()
+
+    def to_send(self, sender: Sender) -> None:
+        """Have *sender* send what it has when everything has been worked through."""
+        self._to_send.append(sender)
+        if not self._is_set:
+            self._set()
+
+    def _set(self) -> None:
+        self._is_set = True
+        self._reactor.callLater(0, self._end)
+
+    def _end(self) -> None:
+        received, self._received = self._received, []
+        for receiver in received:
+            _pass(receiver.pass_on, receiver.transport)
+        self._is_set = False
+        to_send, self._to_send = self._to_send, []
+        for sender in to_send:
+            _pass(sender.flush, sender.transport)
+
+
+def _pass(do: Callable[[], None], transport: Any) -> None:
+    """Do what is of one connection: a mistake there ends that connection, and no other."""
+    try:
+        do()
+    except Exception:
+        _log.failure("a connection is broken off")
+        transport.abortConnection()
+
+
+_turns: WeakKeyDictionary[Any, Turn] = WeakKeyDictionary()
+
+
+def _turn_of(transport: Any) -> Turn | None:
+    """Return the turn that *transport* is served in, None unless it is a bare socket's."""
+    if not isinstance(transport, Connection):
+        return None
+    turn = _turns.get(transport.reactor)
+    if turn is None:
+        turn = _turns[transport.reactor] = Turn(transport.reactor)
+    return turn
+
+
+class Receiver:
+    """What has come over a connection, passed on with what comes in the same turn over others.
+
+    :param take: is given it.
+    """
+
+    def __init__(self, transport: Any, take: Callable[[bytes], None]) -> None:
+        self.transport = transport
+        self._take = take
+        self._turn = _turn_of(transport)
+        self._data = b""
+
+    def receive(self, data: bytes) -> None:
+        """Take what has been read: in the order in which it came."""
+        earlier, self._data = self._data, b""
+        data = earlier + data
+        if self._turn is None or len(data) > _MOST_BYTES:
+            self._take(data)
+            return
+        if not earlier:
+            self._turn.received(self)
+        self._data = data
+
+    @property
+    def waits(self) -> bool:
+        """Whether something has come that has not been passed on."""
+        return bool(self._data)
+
+    def pass_on(self) -> None:
+        """Pass on now what has come."""
+        if self._data:
+            data, self._data = self._data, b""
+            self._take(data)
+
+
+class Sender:
+    """What is sent over a connection, with what is sent in the same turn over others."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self._turn = _turn_of(transport)
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def send(self, data: bytes) -> None:
+        """Send *data* in this turn, behind what was to be sent before."""
+        if self._turn is None:
+            self.transport.write(data)
+            return
+        if not self._pieces:
+            self._turn.to_send(self)
+        self._pieces.append(data)
+        self._bytes += len(data)
+        if self._bytes > _MOST_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send now what is to be sent."""
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self.drop()
+            self._send_now(data)
+
+    def drop(self) -> None:
+        """Send nothing of what is to be sent: the connection is broken."""
+        self._pieces.clear()
+        self._bytes = 0
+
+    def _send_now(self, data: bytes) -> None:
+        transport = self.transport
+        if self.is_clear:
+            # Twisted would wait for the socket to say that it can be written to,
+            # which costs two system calls and a turn of the reactor.
+            sent = transport.writeSomeData(data)
+            if sent == len(data):
+                return
+            if isinstance(sent, int):  # else an error, which write() will meet again
+                data = data[sent:]
+        transport.write(data)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is a bare socket, and nothing waits for it to be written to."""
+        transport = self.transport
+        return self._turn is not None and not (transport.dataBuffer or transport._tempDataBuffer)

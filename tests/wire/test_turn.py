@@ -1,0 +1,360 @@
+"""A turn of the reactor: everything is read, then worked through, then sent."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
+from twisted.logger import capturedLogs
+
+from sos.wire import connection as client
+from sos.wire.call import Call
+from sos.wire.site import Site
+from sos.wire.turn import Receiver, Sender
+
+SMALL = b"s" * 100
+LARGE = b"l" * 20_000
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Socket(Connection):
+    """A transport that is a bare socket's to all that ask it, and has none.
+
+    :ivar sent: what the system has taken, as it was given.
+    :ivar room: bytes that the system still takes.
+    """
+
+    def __init__(self, reactor, sent):
+        self.reactor = reactor
+        self.sent = sent
+        self.room = 1_000_000
+        self.aborted = self.closed = False
+        self.dataBuffer, self._tempDataBuffer = b"", []
+        self.producer = None
+
+    def writeSomeData(self, data):
+        data = data[: self.room]
+        self.room -= len(data)
+        self.sent.append(data)
+        return len(data)
+
+    def write(self, data):
+        self._tempDataBuffer.append(data)
+
+    def registerProducer(self, producer, streaming):
+        self.producer = producer
+
+    def unregisterProducer(self):
+        self.producer = None
+
+    def getPeer(self):
+        return None
+
+    def setTcpNoDelay(self, enabled):
+        pass
+
+    def pauseProducing(self):
+        pass
+
+    def resumeProducing(self):
+        pass
+
+    def loseConnection(self):
+        self.closed = True
+
+    def loseWriteConnection(self):
+        self.closed = True
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def events():
+    """What was taken and what was sent, in order."""
+    return []
+
+
+@pytest.fixture
+def socket(clock, events):
+    return Socket(clock, events)
+
+
+@pytest.fixture
+def sender(socket):
+    return Sender(socket)
+
+
+def echoing(clock, events):
+    """Return what has come over a connection; who takes it notes it, and sends it back."""
+    socket = Socket(clock, events)
+    sender = Sender(socket)
+
+    def take(data):
+        events.append(b"took " + data)
+        sender.send(b"sent " + data)
+
+    return Receiver(socket, take)
+
+
+class TestATurn:
+    def test_is_over_for_all_before_any_is_answered(self, clock, events):
+        """Whatever came is worked through, and then the answers go out."""
+        first, second = echoing(clock, events), echoing(clock, events)
+        first.receive(b"1")
+        second.receive(b"2")
+        assert events == []
+        clock.advance(0)
+        assert events == [b"took 1", b"took 2", b"sent 1", b"sent 2"]
+
+    def test_follows_another(self, clock, events):
+        """What comes later has its own."""
+        receiver = echoing(clock, events)
+        for each in (b"1", b"2"):
+            receiver.receive(each)
+            clock.advance(0)
+        assert events == [b"took 1", b"sent 1", b"took 2", b"sent 2"]
+
+    def test_is_one_of_a_reactor(self, clock, events):
+        """That of another has nothing to do with it."""
+        echoing(clock, events).receive(b"1")
+        other = Clock()
+        echoing(other, events).receive(b"2")
+        other.advance(0)
+        assert events == [b"took 2", b"sent 2"]
+
+    def test_goes_on_when_something_goes_wrong_in_it(self, clock, events):
+        """The connection is broken where it did, and the log says why."""
+        broken = Socket(clock, events)
+        Receiver(broken, lambda data: 1 / 0).receive(b"1")
+        working = echoing(clock, events)
+        working.receive(b"2")
+        with capturedLogs() as logged:
+            clock.advance(0)
+        assert events == [b"took 2", b"sent 2"]
+        assert broken.aborted
+        assert not working.transport.aborted
+        assert [event["log_failure"].type for event in logged] == [ZeroDivisionError]
+
+
+class TestWhatComes:
+    def test_twice_in_a_turn_is_joined(self, clock, events):
+        """It is taken once, in the order in which it came."""
+        receiver = echoing(clock, events)
+        receiver.receive(b"1")
+        receiver.receive(b"2")
+        clock.advance(0)
+        assert events == [b"took 12", b"sent 12"]
+
+    def test_is_taken_at_once_when_it_is_large(self, socket):
+        """Behind what came before; nothing is left then."""
+        taken = []
+        receiver = Receiver(socket, taken.append)
+        receiver.receive(SMALL)
+        receiver.receive(LARGE)
+        assert taken == [SMALL + LARGE]
+        assert not receiver.waits
+        socket.reactor.advance(0)
+        assert taken == [SMALL + LARGE]
+
+    def test_can_be_asked_for_before_its_turn(self, socket):
+        """It is not taken a second time."""
+        taken = []
+        receiver = Receiver(socket, taken.append)
+        receiver.receive(SMALL)
+        assert receiver.waits
+        receiver.pass_on()
+        socket.reactor.advance(0)
+        assert taken == [SMALL]
+
+    def test_over_anything_but_a_bare_socket_is_taken_at_once(self):
+        """Of others it is not known how they read."""
+        taken = []
+        Receiver(object(), taken.append).receive(SMALL)
+        assert taken == [SMALL]
+
+
+class TestWhatIsSent:
+    def test_goes_together(self, clock, events, sender):
+        """In one call of the system, in order."""
+        sender.send(b"1")
+        sender.send(b"2")
+        assert events == []
+        clock.advance(0)
+        assert events == [b"12"]
+
+    def test_is_sent_at_once_when_there_is_much(self, clock, events, sender):
+        """Behind what was sent before, and once."""
+        sender.send(SMALL)
+        sender.send(LARGE)
+        assert events == [SMALL + LARGE]
+        clock.advance(0)
+        assert events == [SMALL + LARGE]
+
+    def test_and_does_not_fit_is_left_to_the_transport(self, clock, events, sender, socket):
+        """So is all that follows, behind it."""
+        socket.room = 3
+        sender.send(b"12345")
+        clock.advance(0)
+        sender.send(b"67")
+        clock.advance(0)
+        assert events == [b"123"]
+        assert socket._tempDataBuffer == [b"45", b"67"]
+
+    def test_is_forgotten_with_a_broken_connection(self, clock, events, sender):
+        """There is nobody to have it."""
+        sender.send(b"1")
+        sender.drop()
+        clock.advance(0)
+        assert events == []
+
+
+class TestAChannel:
+    """One whose requests are answered at once, but for those that have a body."""
+
+    @pytest.fixture
+    def bodies(self):
+        """Those of the requests that have come."""
+        return []
+
+    @pytest.fixture
+    def site(self, clock, bodies):
+        def answer(request):
+            bodies.append(request.body)
+            if request.body.complete:
+                request.finish(b"yes")
+
+        site = Site(answer, reactor=clock)
+        site.startFactory()
+        yield site
+        site.stopFactory()
+
+    @pytest.fixture
+    def channel(self, site, socket):
+        channel = site.buildProtocol(None)
+        channel.makeConnection(socket)
+        return channel
+
+    def test_answers_what_came_at_the_end_of_the_turn(self, clock, channel, events):
+        channel.dataReceived(GET)
+        assert events == []
+        clock.advance(0)
+        assert len(events) == 1
+        assert events[0].endswith(b"yes")
+
+    def test_is_not_idle_while_a_request_waits_for_its_turn(self, channel):
+        """So it is not closed to make room for another."""
+        assert channel.idle
+        channel.dataReceived(GET)
+        assert not channel.idle
+
+    @pytest.mark.parametrize("end", ["retire", "readConnectionLost"])
+    def test_answers_what_came_before_it_is_closed(self, channel, socket, events, end):
+        """Nothing that was read or written stays behind."""
+        channel.dataReceived(GET)
+        getattr(channel, end)()
+        assert b"".join(events).endswith(b"yes")
+        assert socket.closed
+
+    def test_does_not_take_a_request_for_silence(self, site, channel, socket):
+        """One that came in the turn in which the time was over is answered."""
+        channel.dataReceived(GET)
+        site.now += 3600
+        channel.expire(site.now)
+        assert not socket.closed
+
+    def test_has_a_body_whose_end_came_in_the_turn_that_ended_the_connection(
+        self, clock, channel, bodies
+    ):
+        """It is whole, and not one that was broken off."""
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+        clock.advance(0)
+        channel.dataReceived(b"2")
+        channel.readConnectionLost()
+        assert bodies[0].complete
+        assert bodies[0].error is None
+
+    def test_does_nothing_for_a_client_that_has_gone(self, clock, channel, bodies, events):
+        """What it asked for last is not even looked at."""
+        channel.dataReceived(GET)
+        channel.connectionLost()
+        clock.advance(0)
+        assert bodies == []
+        assert events == []
+
+    def test_sends_nothing_to_a_client_that_has_gone(self, clock, site, channel, bodies, events):
+        """Although the answer is there."""
+        channel.dataReceived(GET)
+        channel.expire(site.now)
+        channel.connectionLost()
+        clock.advance(0)
+        assert len(bodies) == 1
+        assert events == []
+
+
+class Pool:
+    """Stands where the connections to a server are kept, and notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def freed(self, connection):
+        self.told.append("freed")
+
+    def lost(self, connection):
+        self.told.append("lost")
+
+    def forget(self, connection):
+        self.told.append("forget")
+
+    def unanswered(self, call, failure, kept):
+        self.told.append("unanswered")
+
+
+class TestAConnectionToAServer:
+    ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
+
+    @pytest.fixture
+    def pool(self):
+        return Pool()
+
+    @pytest.fixture
+    def connection(self, pool, socket):
+        connection = client.Connection(pool)
+        connection.makeConnection(socket)
+        return connection
+
+    @pytest.fixture
+    def call(self, connection):
+        call = Call(b"GET / HTTP/1.1\r\n", None, False)
+        connection.send(call)
+        return call
+
+    def test_has_an_answer_that_came_in_the_turn_that_ended_it(self, connection, call, pool):
+        """The server has closed it behind the answer, as it may."""
+        connection.dataReceived(self.ANSWER)
+        connection.connectionLost()
+        assert call.answered.result.whole() == b"yes"
+        assert "unanswered" not in pool.told
+
+    def test_sends_nothing_when_it_is_lost(self, connection, call, clock, events, pool):
+        """What was asked is asked over another."""
+        connection.connectionLost()
+        clock.advance(0)
+        assert events == []
+        assert pool.told == ["unanswered", "lost"]
+
+    def test_does_not_wait_to_refuse_what_nobody_has_asked_for(
+        self, connection, call, clock, socket, pool
+    ):
+        """Or it would be taken for the answer to what is asked in the same turn."""
+        connection.dataReceived(self.ANSWER)
+        clock.advance(0)
+        connection.dataReceived(self.ANSWER)
+        assert socket.aborted
+        assert pool.told == ["freed", "forget"]
