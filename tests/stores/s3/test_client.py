@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -24,9 +25,15 @@ class _Script(Protocol):
     def __init__(self, answers, requests):
         self._answers = answers
         self._requests = requests
+        self._request = b""
 
     def dataReceived(self, data):
-        self._requests.append(data)
+        self._request += data
+        head, _, body = self._request.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: ([0-9]+)", head)
+        if length is not None and len(body) < int(length[1]):
+            return
+        self._requests.append(self._request)
         answer = self._answers.pop(0) if self._answers else _error(500, "InternalError")
         self.transport.write(answer)
         self.transport.loseConnection()
