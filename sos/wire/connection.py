@@ -61,6 +61,7 @@ class Connection(Protocol):
         self._chunked = False
         self._unsent: int | None = None
         self._paused = False
+        self._broken = self._lost = False
         self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
@@ -75,7 +76,7 @@ class Connection(Protocol):
     # The request.
 
     def connectionMade(self) -> None:
-        self._receiver = Receiver(self.transport, self._take)
+        self._receiver = Receiver(self.transport, self._take, self.abort)
         self._sender = Sender(self.transport)
         self.transport.registerProducer(self, True)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
@@ -160,14 +161,13 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._call is None and self._response is None:
-            self._server.forget(self)
             self.abort()  # for nobody has asked for it
         else:
             self._receiver.receive(data)
 
     def _take(self, data: bytes) -> None:
-        if self._call is None and self._response is None:
-            return  # a mistake has ended it
+        if self._broken:
+            return  # in the turn in which it came
         self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -232,6 +232,7 @@ class Connection(Protocol):
         keep = self._keep
         if self._bodiless:  # the parser has not come to the end
             keep = response.keeps and self._parser.get_http_version() == "1.1"
+        keep = keep and not self._lost
         body, self._body = self._body, None
         if body is not None:  # of which the server does not want the rest
             body.stopProducing()
@@ -248,6 +249,7 @@ class Connection(Protocol):
         response.end(_DONE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
         self._receiver.pass_on()
         self._sender.drop()
         response = self._response
@@ -293,5 +295,8 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Break the connection now."""
+        self._broken = True
+        self._server.forget(self)
+        self._sender.drop()
         abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
         abort()

@@ -83,7 +83,7 @@ class Channel(Protocol):
         self.site.made(self)
         self.peer = self.transport.getPeer()
         self.output = Output(self.transport, self._output_changed)
-        self._receiver = Receiver(self.transport, self._take)
+        self._receiver = Receiver(self.transport, self._take, self.abort)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)

@@ -10,8 +10,8 @@ code and ours: a blob server answered a third less.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
@@ -49,45 +49,44 @@ class Turn:
         self._reactor.callLater(0, self._end)
 
     def _end(self) -> None:
-        received, self._received = self._received, []
-        for receiver in received:
-            _pass(receiver.pass_on, receiver.transport)
+        for receiver in self._received:  # which may become more
+            _attempt(receiver.pass_on, receiver.abort)
+        self._received.clear()
         self._is_set = False
         to_send, self._to_send = self._to_send, []
         for sender in to_send:
-            _pass(sender.flush, sender.transport)
+            _attempt(sender.flush, sender.transport.abortConnection)
 
 
-def _pass(do: Callable[[], None], transport: Any) -> None:
-    """Do what is of one connection: a mistake there ends that connection, and no other."""
+def _attempt(do: Callable[[], None], abort: Callable[[], None]) -> None:
+    """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
     try:
         do()
-    except Exception:
+    except BaseException:  # as the reactor has it
         _log.failure("a connection is broken off")
-        transport.abortConnection()
+        abort()
 
 
-_turns: WeakKeyDictionary[Any, Turn] = WeakKeyDictionary()
+# There is one reactor in a process; tests have their own.
+_turn = lru_cache(maxsize=16)(Turn)
 
 
 def _turn_of(transport: Any) -> Turn | None:
     """Return the turn that *transport* is served in, None unless it is a bare socket's."""
-    if not isinstance(transport, Connection):
-        return None
-    turn = _turns.get(transport.reactor)
-    if turn is None:
-        turn = _turns[transport.reactor] = Turn(transport.reactor)
-    return turn
+    return _turn(transport.reactor) if isinstance(transport, Connection) else None
 
 
 class Receiver:
     """What has come over a connection, passed on with what comes in the same turn over others.
 
     :param take: is given it.
+    :param abort: breaks the connection.
     """
 
-    def __init__(self, transport: Any, take: Callable[[bytes], None]) -> None:
-        self.transport = transport
+    def __init__(
+        self, transport: Any, take: Callable[[bytes], None], abort: Callable[[], None]
+    ) -> None:
+        self.abort = abort
         self._take = take
         self._turn = _turn_of(transport)
         self._data = b""

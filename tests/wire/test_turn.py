@@ -90,6 +90,11 @@ def sender(socket):
     return Sender(socket)
 
 
+def broken():
+    """Break a connection, where nothing should be broken."""
+    raise AssertionError
+
+
 def echoing(clock, events):
     """Return what has come over a connection; who takes it notes it, and sends it back."""
     socket = Socket(clock, events)
@@ -99,7 +104,7 @@ def echoing(clock, events):
         events.append(b"took " + data)
         sender.send(b"sent " + data)
 
-    return Receiver(socket, take)
+    return Receiver(socket, take, broken)
 
 
 class TestATurn:
@@ -128,18 +133,29 @@ class TestATurn:
         other.advance(0)
         assert events == [b"took 2", b"sent 2"]
 
-    def test_goes_on_when_something_goes_wrong_in_it(self, clock, events):
+    @pytest.mark.parametrize("error", [ValueError("a mistake"), SystemExit("even so")])
+    def test_goes_on_when_something_goes_wrong_in_it(self, clock, events, error):
         """The connection is broken where it did, and the log says why."""
-        broken = Socket(clock, events)
-        Receiver(broken, lambda data: 1 / 0).receive(b"1")
-        working = echoing(clock, events)
-        working.receive(b"2")
+
+        def take(data):
+            raise error
+
+        Receiver(Socket(clock, events), take, lambda: events.append("broken")).receive(b"1")
+        echoing(clock, events).receive(b"2")
         with capturedLogs() as logged:
             clock.advance(0)
-        assert events == [b"took 2", b"sent 2"]
-        assert broken.aborted
-        assert not working.transport.aborted
-        assert [event["log_failure"].type for event in logged] == [ZeroDivisionError]
+        assert events == ["broken", b"took 2", b"sent 2"]
+        assert [event["log_failure"].value for event in logged] == [error]
+        echoing(clock, events).receive(b"3")
+        clock.advance(0)
+        assert events[3:] == [b"took 3", b"sent 3"]
+
+    def test_takes_what_comes_of_what_has_come(self, clock, events):
+        """One connection can be the cause of another's having something."""
+        other = echoing(clock, events)
+        Receiver(Socket(clock, events), other.receive, broken).receive(b"1")
+        clock.advance(0)
+        assert events == [b"took 1", b"sent 1"]
 
 
 class TestWhatComes:
@@ -154,7 +170,7 @@ class TestWhatComes:
     def test_is_taken_at_once_when_it_is_large(self, socket):
         """Behind what came before; nothing is left then."""
         taken = []
-        receiver = Receiver(socket, taken.append)
+        receiver = Receiver(socket, taken.append, broken)
         receiver.receive(SMALL)
         receiver.receive(LARGE)
         assert taken == [SMALL + LARGE]
@@ -165,7 +181,7 @@ class TestWhatComes:
     def test_can_be_asked_for_before_its_turn(self, socket):
         """It is not taken a second time."""
         taken = []
-        receiver = Receiver(socket, taken.append)
+        receiver = Receiver(socket, taken.append, broken)
         receiver.receive(SMALL)
         assert receiver.waits
         receiver.pass_on()
@@ -175,7 +191,7 @@ class TestWhatComes:
     def test_over_anything_but_a_bare_socket_is_taken_at_once(self):
         """Of others it is not known how they read."""
         taken = []
-        Receiver(object(), taken.append).receive(SMALL)
+        Receiver(object(), taken.append, broken).receive(SMALL)
         assert taken == [SMALL]
 
 
@@ -340,7 +356,7 @@ class TestAConnectionToAServer:
         connection.dataReceived(self.ANSWER)
         connection.connectionLost()
         assert call.answered.result.whole() == b"yes"
-        assert "unanswered" not in pool.told
+        assert pool.told == ["lost"]
 
     def test_sends_nothing_when_it_is_lost(self, connection, call, clock, events, pool):
         """What was asked is asked over another."""
@@ -358,3 +374,21 @@ class TestAConnectionToAServer:
         connection.dataReceived(self.ANSWER)
         assert socket.aborted
         assert pool.told == ["freed", "forget"]
+
+    def test_is_not_used_again_when_it_is_given_up_with_its_answer(
+        self, connection, call, clock, pool
+    ):
+        """Another request would be sent over a connection that is to be reset."""
+        clock.advance(0)
+        connection.dataReceived(self.ANSWER)
+        call.answered.addErrback(lambda failure: None)
+        call.answered.cancel()
+        clock.advance(0)
+        assert pool.told == ["forget"]
+
+    def test_sends_nothing_of_what_is_given_up_at_once(self, connection, call, clock, events):
+        """The server need not even know."""
+        call.answered.addErrback(lambda failure: None)
+        call.answered.cancel()
+        clock.advance(0)
+        assert events == []
