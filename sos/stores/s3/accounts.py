@@ -214,5 +214,5 @@ async def _few_at_once(work: Callable[[str], Awaitable[object]], names: Iterable
     except FirstError as error:
         error.subFailure.raiseException()
     finally:
-        for each in works:
+        for each in reversed(works):  # who waits for a turn first, or would get one
             each.cancel()
