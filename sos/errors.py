@@ -68,6 +68,13 @@ class NotFound(SOSError):
     """The store answered, and holds no such blob."""
 
 
+class SetAside(NotFound):
+    """The store's copy was damaged, as it has just found: it holds no such blob any more."""
+
+    def __init__(self, id: str, damage: object) -> None:
+        super().__init__(f"{id} was damaged, and is set aside: {damage}")
+
+
 class Mismatch(SOSError):
     """The bytes do not hash to the content id they came under, or are not its manifest."""
 

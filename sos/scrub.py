@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sos import ids
-from sos.errors import InvalidId, Mismatch, NotFound, SOSError
+from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
 from sos.interfaces import IBlobStore
 from sos.pace import Pace
 from sos.repeating import RepeatingService
@@ -97,9 +97,11 @@ async def scrub(
         for id in page:
             try:
                 report.bytes += await _read(store, id, pace)
-            except (NotFound, Mismatch) as error:
+            except (SetAside, Mismatch) as error:
                 report.damaged += 1
-                warn(f"{id} is damaged: {error}")
+                warn(f"{id}: {error}")
+            except NotFound:
+                pass  # it was dropped since it was listed
             except SOSError as error:
                 report.unreadable += 1
                 warn(f"{id} cannot be read: {error}")

@@ -113,6 +113,8 @@ def parse_tokens(text: str) -> Tokens:
         if line.strip():
             try:
                 tokens.append(_token(json.loads(line)))
+            except json.JSONDecodeError:
+                raise ValueError(f"line {number} is no token: it is not JSON") from None
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is no token: {error}") from None
     return Tokens(tokens)

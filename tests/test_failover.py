@@ -317,6 +317,21 @@ class TestReload:
         for id in stored:
             assert len(cluster.holders(id)) >= 2
 
+    def test_settings_that_changed_are_named(self, place):
+        """They are read at the start alone, so who changed one is to know."""
+        cluster = Cluster(place, 2)
+        servers = cluster.config.read_text()
+        for settings, told in (
+            ("", None),
+            ("\n[sos]\nmin-copies = 1\nreplicate-every = 30\n", "min-copies, replicate-every"),
+        ):
+            cluster.config.write_text(servers + settings)
+            before = cluster.api.log.count("the servers are now")
+            cluster.api.process.send_signal(signal.SIGHUP)
+            assert wait_until(lambda n=before: cluster.api.log.count("the servers are now") > n)
+            assert ("takes a restart" in cluster.api.log) == (told is not None)
+            assert told is None or f"what changed in {told} takes a restart" in cluster.api.log
+
     def test_a_file_with_a_mistake_changes_nothing(self, place):
         """It is named, with the line, and all goes on."""
         cluster = Cluster(place, 2)

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
-from sos.errors import NotFound, Unavailable
+from sos.errors import SetAside, Unavailable
 from sos.scrub import Report, ScrubService, load, save, scrub
 from sos.stores.memory import MemoryStore
 from tests.contract import body_of, content_id, put
@@ -31,7 +31,7 @@ class Rotten(MemoryStore):
         self.read_ids.append(id)
         if id in self.damaged:
             del self.blobs[id]
-            raise NotFound("set aside")
+            raise SetAside(id, "its hash is another")
         if id in self.unreadable:
             raise Unavailable("input/output error")
         return await super().read(id, span)
@@ -72,7 +72,27 @@ async def test_what_is_not_well_is_told():
     report, _, warnings, done = whole_pass(store)
     await done
     assert (report.checked, report.damaged, report.unreadable, report.ok) == (20, 3, 1, False)
-    assert sorted(line.split()[0] for line in warnings) == sorted(ids[:4])
+    assert sorted(line[:40] for line in warnings) == sorted(ids[:4])
+    assert sum("its hash is another" in line for line in warnings) == 3
+
+
+@ensureDeferred
+async def test_what_was_dropped_since_it_was_listed_is_no_damage():
+    """It has been moved to where it belongs, maybe."""
+    store = Rotten()
+    ids = await filled(store)
+    first, *_ = await store.listing()
+
+    async def read(id, span=None):
+        for dropped in {*ids} & {*store.blobs} - {first}:
+            del store.blobs[dropped]
+        return await MemoryStore.read(store, id, span)
+
+    store.read = read
+    report, _, warnings, done = whole_pass(store)
+    await done
+    assert (report.checked, report.damaged, report.unreadable, report.ok) == (20, 0, 0, True)
+    assert warnings == []
 
 
 @ensureDeferred

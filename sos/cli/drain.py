@@ -55,7 +55,8 @@ def drain(
     Mark it readonly in sos.conf before, and have the API servers read that
     (SIGHUP): or they would go on storing there. A copy is dropped when all
     servers that should hold the blob are seen to have theirs. Ends with 0 when
-    nothing is left on it; then it can be taken out of sos.conf. Example:
+    nothing is left on it, and every blob has its copies; then it can be taken out
+    of sos.conf. Example:
 
         sos drain http://old:4001
     """
@@ -77,7 +78,8 @@ def drain(
         if as_json():
             tell(told, "")
         raise click.ClickException(f"{url} still holds blobs")
-    tell(told, f"{url} holds nothing any more")
+    rest = "" if summary.ok else "; but not every blob has its copies elsewhere"
+    tell(told, f"{url} holds nothing any more{rest}")
     sys.exit(0 if summary.ok else 1)
 
 

@@ -91,7 +91,7 @@ def _in_one_line() -> Iterator[None]:
     except click.UsageError as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise
-        text = error.format_message().rstrip(".")
+        text = " ".join(error.format_message().split()).rstrip(".")
         command = error.ctx.command_path if error.ctx else "sos"
         raise _WrongUsage(f"{text}; see {command} --help") from None
     except BrokenPipeError:

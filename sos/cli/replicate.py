@@ -32,7 +32,7 @@ copies_option = click.option(
     "--min-copies",
     metavar="N|all",
     callback=converted(_copies),
-    help="Servers of a group that should hold each blob.  [default: 2]",
+    help="Servers of a group that should hold each blob.  [default: as sos.conf says, or 2]",
 )
 rate_option = click.option(
     "--rate",

@@ -81,11 +81,11 @@ def status(
     else:
         document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
+    well = all(server.state == UP for servers in groups.values() for server in servers)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps({"ok": well, **document}, indent=2))
     else:
         _print(groups, document)
-    well = all(server.state == UP for servers in groups.values() for server in servers)
     raise SystemExit(0 if well else 1)
 
 
@@ -99,7 +99,7 @@ async def _told(
         list(_lines(document))
     except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
         raise Unavailable(
-            f"{url}/status is not that of an API server (see its --admin-port): {error}"
+            f"{url}/status is not that of an API server (see its --admin-port)"
         ) from error
     return document
 

@@ -67,6 +67,8 @@ def add(where: Callable[[], Path], name: str, scopes: tuple[str, ...], expires: 
         sos token add backup --scope upload --expires 30d
     """
     with _changing(where()) as tokens:
+        if any(each.name == name for each in tokens):
+            raise click.UsageError(f"there is a token of the name {name} already")
         try:
             secret, made = make_token(name, scopes, time.time(), expires)
             tokens[:] = Tokens([*tokens, made]).all

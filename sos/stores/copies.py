@@ -117,7 +117,7 @@ class Copies:
             raise
         except SOSError as error:
             # What failed where is for the log: who uploads is not to know the servers.
-            _log.info("{id} not stored: {error}", id=self._whole.id, error=error)
+            _log.info("a copy of {id} was not made: {error}", id=self._whole.id, error=error)
             self._failures.append(error)
             return
         finally:

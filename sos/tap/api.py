@@ -389,7 +389,16 @@ class _ClusterService(MultiService):
         self._members.configure(groups)
         if self._replication is not None:
             self._replication.groups = groups
-        return "\n".join(["the servers are now", *cluster.describe(found).splitlines()])
+        lines = ["the servers are now", *cluster.describe(found).splitlines()]
+        before = self._options["cluster"].settings
+        changed = sorted(
+            name
+            for name in {*before, *found.settings}
+            if before.get(name) != found.settings.get(name)
+        )
+        if changed:
+            lines.append(f"what changed in {', '.join(changed)} takes a restart")
+        return "\n".join(lines)
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)

@@ -121,11 +121,17 @@ class Secured:
 
 def _identity(certificate: str, key: str | None) -> _Identity:
     first, *rest = _certificates(certificate)
-    key = key or certificate
     # Which others may not be able to read, as any secret.
-    secret = read(key, _private_key)
+    try:
+        secret = read(key or certificate, _private_key)
+    except ConfigError as error:
+        if key is None:
+            raise ConfigError(f"{error}; or say where else the key is") from None
+        raise
     if secret.public_key() != first.public_key():
-        raise ConfigError(f"{key} is not the key of the certificate in {certificate}")
+        raise ConfigError(
+            f"{key or certificate} is not the key of the certificate in {certificate}"
+        )
     return _Identity(
         X509.from_cryptography(first),
         [X509.from_cryptography(each) for each in rest],

@@ -205,3 +205,9 @@ def test_the_directory_of_a_store_that_is_none(place):
     assert "it has no store.json" in line_of(place.sos("scrub --store ."), 1)
     assert "it is no directory" in line_of(place.sos("import home --store /dev/null"), 1)
     assert "/proc/sos" in line_of(place.sos("import home --store /proc/sos"), 1)
+
+
+def test_a_choice_that_was_not_made_is_one_line(place):
+    """Although there are several to name."""
+    line = line_of(place.sos("token --token-file tokens add backup"), 2)
+    assert "upload, read, admin; see sos token add --help" in line

@@ -61,11 +61,15 @@ def test_the_servers_that_the_configuration_lists(place, blob_servers):
 def test_a_document(place, blob_servers):
     """Of the same, and the exit status as well."""
     (first, _), (second, gone) = blob_servers
-    groups = json.loads(ended(place, "status --json", 0).stdout)["groups"]
+    document = json.loads(ended(place, "status --json", 0).stdout)
+    assert next(iter(document.items())) == ("ok", True)
+    groups = document["groups"]
     told = {each["url"]: each["state"] for servers in groups.values() for each in servers}
     assert told == {first: "up", second: "up"}
     gone.stop()
-    groups = json.loads(ended(place, "status --json", 1).stdout)["groups"]
+    document = json.loads(ended(place, "status --json", 1).stdout)
+    assert next(iter(document.items())) == ("ok", False)
+    groups = document["groups"]
     assert groups["second"][0]["state"] == "unreachable"
 
 

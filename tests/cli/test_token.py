@@ -58,6 +58,7 @@ def test_tokens_are_listed_and_taken_back(home):
     """By their names; the others stay."""
     token("add", "a", "--scope", "admin")
     token("add", "b", "--scope", "read", "--expires", "1h")
+    assert "there is a token of the name a already" in token("add", "a", "--scope", "read").output
     listed = token("list").output
     assert "never" in listed
     assert "admin" in listed

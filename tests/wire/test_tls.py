@@ -56,6 +56,7 @@ def test_files_that_are_right(home):
         ("mine.pem", "junk.pem", None, "junk.pem: it holds no key"),
         ("mine.pem", "other.key", None, "other.key is not the key of the certificate in mine.pem"),
         ("mine.pem", "open.key", None, "open.key is open to others"),
+        ("mine.pem", None, None, "mine.pem.*; or say where else the key is"),
         ("mine.pem", "locked.key", None, "locked.key: the key in it has a password"),
     ],
 )

@@ -119,7 +119,7 @@ class FileBody:
             _check(digest, self._record)
         except Damaged as damage:
             await self._damaged(str(damage))
-            raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
+            raise Mismatch(f"the stored copy of {self._record.id} is damaged: {damage}") from damage
 
     async def aclose(self) -> None:
         self._lane.afterwards(self._file.close)

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from sos import ids
 from sos.config import NO_RESERVE, Reserve
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import NotFound, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.errors import NotFound, ReadOnly, SetAside, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IReplicaStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores import record as records
@@ -168,7 +168,7 @@ class LocalStore:
             return records.decode(id, encoded).info()
         except Damaged as damage:
             await self._set_aside(id, encoded, str(damage))
-            raise self._not_found(id) from damage
+            raise SetAside(id, damage) from damage
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         encoded = self._index.get(id)
@@ -186,7 +186,7 @@ class LocalStore:
             return Blob(info, FileBody(file, record, span, lane, damaged))
         except Damaged as damage:
             await self._set_aside(id, encoded, str(damage))
-            raise self._not_found(id) from damage
+            raise SetAside(id, damage) from damage
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -217,7 +217,7 @@ class LocalStore:
         except Damaged as damage:
             assert encoded is not None
             await self._set_aside(id, encoded, str(damage))
-            raise self._not_found(id) from damage
+            raise SetAside(id, damage) from damage
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         return await self._changes.underway.to_its_end(self._replicas.lease(seconds, token))

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from attrs import frozen
 from twisted.logger import Logger
 
-from sos.errors import NotFound, SOSError, Unavailable
+from sos.errors import SetAside, SOSError, Unavailable
 from sos.interfaces import Blob, BlobInfo, Span
 from sos.stores.postgres.blobs import Blobs
 from sos.stores.postgres.bodies import Bodies
@@ -43,7 +43,7 @@ class Reading:
             return await self.connections.run(find)
         except Damaged as damage:
             await self.set_aside(damage)
-            raise NotFound(f"there is no blob {id}") from damage
+            raise SetAside(id, damage) from damage
 
     async def open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
         """Return a blob with the record of it; raises NotFound."""
@@ -59,7 +59,7 @@ class Reading:
             record, info = await self.connections.run(get)
         except Damaged as damage:
             await self.set_aside(damage)
-            raise NotFound(f"there is no blob {id}") from damage
+            raise SetAside(id, damage) from damage
         if record.body is not None:
             body = record.body if span is None else record.body[slice(*span)]
             return record, Blob(info, body)

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import NotFound, StoreUnusable, Unavailable
+from sos.errors import SetAside, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.metadata import EMPTY, Metadata
 from sos.stores.postgres.adding import Adding
@@ -130,7 +130,7 @@ class PostgresStore:
             await self._connections.change(self._changes.settle, id, metadata)
         except Damaged as damage:
             await self._reading.set_aside(damage)
-            raise NotFound(f"there is no blob {id}") from damage
+            raise SetAside(id, damage) from damage
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         return await self._connections.change(self._changes.lease, seconds, token)

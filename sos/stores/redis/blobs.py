@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from sos import ids, metadata
 from sos.digest import BlobDigest, BodyDigest, check_held
-from sos.errors import Conflict, NotFound, SOSError, Unavailable
+from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
 from sos.manifest import MARK
 from sos.metadata import Metadata
 from sos.stores.record import Damaged, Record
@@ -79,7 +79,7 @@ class Blobs:
             return held, decode(id, held)
         except Damaged as damage:
             await self.set_aside(id, held.head, str(damage))
-            raise missing(id) from damage
+            raise SetAside(id, damage) from damage
 
     async def add(self, new: Record, body: bytes | str) -> Record:
         """Store *new*, and return the record that is stored.

@@ -12,13 +12,21 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import Conflict, NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.errors import (
+    Conflict,
+    NoSpace,
+    ReadOnly,
+    SetAside,
+    SOSError,
+    StoreUnusable,
+    Unavailable,
+)
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.lease import MAX_SECONDS
 from sos.metadata import EMPTY, Metadata
 from sos.stores.record import Damaged
 from sos.stores.redis.address import StoreAddress
-from sos.stores.redis.blobs import Blobs, missing
+from sos.stores.redis.blobs import Blobs
 from sos.stores.redis.connection import Line, connect
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.reading import cut, stored_pieces
@@ -124,7 +132,7 @@ class RedisStore:
                 raise Damaged("pieces of the body are missing")
         except Damaged as damage:
             await self._blobs.set_aside(id, held.head, str(damage))
-            raise missing(id) from damage
+            raise SetAside(id, damage) from damage
         return Blob(info, stored_pieces(self._blobs, held, record, span))
 
     def writer(

@@ -12,7 +12,15 @@ from zope.interface import implementer
 
 from sos import ids
 from sos.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
-from sos.errors import Mismatch, NoSpace, NotFound, SOSError, StoreUnusable, Unavailable
+from sos.errors import (
+    Mismatch,
+    NoSpace,
+    NotFound,
+    SetAside,
+    SOSError,
+    StoreUnusable,
+    Unavailable,
+)
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -142,7 +150,7 @@ class S3Store:
             check.finish()
         except Mismatch as error:
             if await self._blobs.set_aside(held):
-                raise NotFound(f"{error}, and was set aside") from error
+                raise SetAside(held.info.id, error) from error
             raise Unavailable(f"{held.info.id} was damaged on its way: {error}") from error
 
     def writer(
