@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from werkzeug.exceptions import NotFound as RouteNotFound
@@ -134,9 +133,7 @@ def transfers_alone(tally: Tally, note: Note | None) -> Note:
     """
 
     def tell(request: Request, seconds: float) -> None:
-        # One that was turned away has a path, and no route.
-        path = unquote_to_bytes(request.path)
-        if path == b"/upload" or path.startswith(b"/fetch/"):
+        if request.route.startswith(("/upload", "/fetch")):
             count(tally, request, seconds)
             if note is not None:
                 note(request, seconds)

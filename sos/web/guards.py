@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 
@@ -135,11 +134,10 @@ class AdminGuard:
         self._rest = rest
 
     def __call__(self, request: Request) -> None:
-        path = unquote_to_bytes(request.path)  # as routes are found
         guard = self._rest
-        if path.startswith(b"/upload"):
+        if request.route.startswith("/upload"):
             guard = self._uploads or guard
-        elif path.startswith(b"/fetch"):
+        elif request.route.startswith("/fetch"):
             guard = self._fetches or guard
         if guard is not None:
             guard(request)

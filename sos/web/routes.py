@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from twisted.python.failure import Failure
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from sos.errors import InvalidRequest
@@ -19,6 +20,8 @@ from sos.web.guards import Guard
 from sos.wire.request import Request
 
 _Function = Callable[..., Any]
+
+_NONE: Mapping[str, str] = {}
 
 
 def handler(app: Klein, guard: Guard | None = None) -> Callable[[Request], None]:
@@ -61,9 +64,12 @@ class _Dispatcher:
 
     def __call__(self, request: Request) -> None:
         try:
-            if self._guard is not None:
-                self._guard(request)
-            result = self._call(request)
+            try:
+                function, arguments = self._find(request)
+            finally:  # who may not ask is not told what there is
+                if self._guard is not None:
+                    self._guard(request)
+            result = function(request, **arguments)
         except Exception:
             result = Failure()
         if isinstance(result, types.CoroutineType):
@@ -71,7 +77,8 @@ class _Dispatcher:
         else:
             _answer(request, result)
 
-    def _call(self, request: Request) -> Any:
+    def _find(self, request: Request) -> tuple[_Function, Mapping[str, str]]:
+        """Return what answers *request*, and with which arguments; it is given its route."""
         try:
             quoted = request.path
             path = (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8")
@@ -80,15 +87,17 @@ class _Dispatcher:
         fixed = self._fixed.get((request.method, path))
         if fixed is not None:
             function, request.route = fixed
-            return function(request)
+            return function, _NONE
         head, _, last = path.rpartition("/")
         named = self._named.get((request.method, head))
         if named is not None and last:
             function, name, request.route = named
-            return function(request, **{name: last})
+            return function, {name: last}
+        if path[:2] == "//":  # werkzeug takes any number of them for one
+            raise NotFound
         rule, arguments = self._all.match(path, request.method.decode("ascii"), return_rule=True)
         request.route = rule.rule
-        return self._functions[rule.endpoint](request, **arguments)
+        return self._functions[rule.endpoint], arguments
 
 
 def _answer(request: Request, result: bytes | Failure | None) -> None:

@@ -169,8 +169,8 @@ def test_a_few_transfers_at_once():
         ("POST", "/upload", ("/upload", "POST", {"200": 1})),
         ("GET", "/fetch/abc.txt", ("/fetch/<name>", "GET", {"404": 1})),
         ("GET", "/%66etch/abc", ("/fetch/<name>", "GET", {"404": 1})),
-        ("GET", "/upload", ("other", "GET", {"405": 1})),
         *(("GET", path, None) for path in ("/", "/status", "/metrics", "/readyz", "/nothing")),
+        *(("GET", path, None) for path in ("/upload", "//fetch/abc", "/fetch/")),
     ],
 )
 def test_transfers_alone_are_counted_and_logged(method, path, found):

@@ -9,6 +9,7 @@ from sos.signature import Key, Keys, Signer, Verifier
 from sos.signed_url import signed_path
 from sos.stores.memory import MemoryStore
 from sos.tokens import Tokens, make_token
+from sos.web.admin import AdminServer
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.blob import BlobServer
 from sos.web.guards import AdminGuard, Bearers, SignedRequests
@@ -265,37 +266,54 @@ class TestAnAdminPort:
     """Which may have objects behind it as well."""
 
     @staticmethod
-    def asked(path, *guards):
-        """Tell which guard was asked about *path*."""
+    def asked(method, path, *guards):
+        """Tell which guard was asked about a request, and the status of its answer."""
         asked = []
         names = dict(zip(("uploads", "fetches", "rest"), guards, strict=True))
         made = {
             name: (lambda request, name=name: asked.append(name)) if there else None
             for name, there in names.items()
         }
-        talk = Conversation(handler(UploadServer(MemoryStore()).app, AdminGuard(**made)))
-        ask(talk, "GET", path)
-        return asked
+        store = MemoryStore()
+        face = AdminServer(store, store.status, None, UploadServer(store), DownloadServer(store))
+        talk = Conversation(handler(face.app, AdminGuard(**made)))
+        return asked, ask(talk, method, path).status
 
-    @pytest.mark.parametrize("path", ["/upload", "/%75pload", "/upload?x=1", "/upload/"])
+    @pytest.mark.parametrize("path", ["/upload", "/%75pload", "/upload?x=1"])
     def test_uploads_need_what_they_need_elsewhere(self, path):
         """However the path is spelt."""
-        assert self.asked(path, True, True, True) == ["uploads"]
-        assert self.asked(path, True, False, False) == ["uploads"]
-        assert self.asked(path, False, True, True) == ["rest"]
+        assert self.asked("POST", path, True, True, True) == (["uploads"], 200)
+        assert self.asked("POST", path, True, False, False) == (["uploads"], 200)
+        assert self.asked("POST", path, False, True, True) == (["rest"], 200)
 
     @pytest.mark.parametrize("path", ["/fetch/abc", "/%66etch/abc", "/fetch%2Fabc"])
     def test_fetches_need_what_they_need_elsewhere(self, path):
         """The same."""
-        assert self.asked(path, True, True, True) == ["fetches"]
-        assert self.asked(path, False, True, False) == ["fetches"]
-        assert self.asked(path, True, False, True) == ["rest"]
+        assert self.asked("GET", path, True, True, True) == (["fetches"], 404)
+        assert self.asked("GET", path, False, True, False) == (["fetches"], 404)
+        assert self.asked("GET", path, True, False, True) == (["rest"], 404)
 
-    def test_all_else_needs_what_the_port_needs(self):
+    @pytest.mark.parametrize("path", ["/", "/healthz", "/openapi.json"])
+    def test_all_else_needs_what_the_port_needs(self, path):
         """Or nothing."""
-        for path in ("/status", "/", "/healthz", "/nothing"):
-            assert self.asked(path, True, True, True) == ["rest"]
-            assert self.asked(path, True, True, False) == []
+        assert self.asked("GET", path, True, True, True) == (["rest"], 200)
+        assert self.asked("GET", path, True, True, False) == ([], 200)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "//healthz", 404),
+            ("GET", "/%2fhealthz", 404),
+            ("GET", "///healthz", 404),
+            ("POST", "//upload", 404),
+            ("POST", "/upload/", 404),
+            ("GET", "/upload", 405),
+            ("GET", "/nothing", 404),
+        ],
+    )
+    def test_what_is_not_there_is_no_way_in(self, method, path, status):
+        """Two slashes are not one; and the guard is asked all the same."""
+        assert self.asked(method, path, True, True, True) == (["rest"], status)
 
 
 class TestSignedRequests:
