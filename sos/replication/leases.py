@@ -39,7 +39,7 @@ class Leases:
         self._clock = clock
         self._lock = DeferredLock()
         self._tokens: dict[str, str] | None = None
-        self._failure: SOSError | None = None
+        self._failure: Exception | None = None
         self._beat: IDelayedCall | None = None
         self._prolonging: Deferred[None] | None = None
 
@@ -57,17 +57,18 @@ class Leases:
             return self._tokens
 
     async def _acquire(self) -> None:
-        self._tokens = {}
+        tokens: dict[str, str] = {}
         try:
             # In one order, so that of two passes one gets all of them.
             for name in sorted(self._stores):
                 with suppress(NotFound):
                     granted = self._stores[name].lease(SECONDS)
-                    self._tokens[name] = await within(_GRANT_SECONDS, granted, self._clock)
-        except SOSError as error:
+                    tokens[name] = await within(_GRANT_SECONDS, granted, self._clock)
+        except Exception as error:
             self._failure = error
-            await self.release()
+            await self._give_all_back(tokens)
             raise
+        self._tokens = tokens
         self._beat = self._clock.callLater(_BEAT_SECONDS, self._prolong)
 
     def _prolong(self) -> None:
@@ -80,10 +81,10 @@ class Leases:
                 within(_GRANT_SECONDS, self._stores[name].lease(SECONDS, token), self._clock)
                 for name, token in (self._tokens or {}).items()
             )
-        except SOSError as error:
-            self._failure = error
         except CancelledError:
             pass
+        except Exception as error:
+            self._failure = error
 
     async def release(self) -> None:
         """Give back what there is; it would expire, but others may be waiting."""
@@ -93,6 +94,9 @@ class Leases:
             self._beat = None
         if self._prolonging is not None:
             self._prolonging.cancel()
+        await self._give_all_back(tokens)
+
+    async def _give_all_back(self, tokens: Mapping[str, str]) -> None:
         await together(self._give_back(name, token) for name, token in tokens.items())
 
     async def _give_back(self, name: str, token: str) -> None:

@@ -93,8 +93,12 @@ class Members:
         return [self.peers[name] for name in self._placement.members(group, id)]
 
     def belonging(self, id: str, copies: int) -> list[Peer]:
-        """Return those that should have *id*, of which so many *copies* are wanted."""
-        return self.holders(self._placement.groups(id)[0], id)[:copies]
+        """Return those that should have *id*, of which so many *copies* are wanted.
+
+        None where no server can be written to.
+        """
+        groups = self._placement.groups(id)
+        return self.holders(groups[0], id)[:copies] if groups else []
 
     # How they are doing.
 

@@ -23,6 +23,7 @@ from sos.errors import (
     Unavailable,
     Unsatisfiable,
 )
+from sos.wire.log_lines import without_secrets
 from sos.wire.request import Request
 from sos.wire.server import RETRY_SECONDS
 
@@ -56,7 +57,8 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     error = failure.value
     assert error is not None
     status, text = _meaning(error, request)
-    asked = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
+    path = without_secrets(request, request.path).decode("latin-1")
+    asked = f"{request.method.decode('latin-1')} {path}"
     id = request.id.decode("ascii")
     if status == 500:
         _log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)

@@ -10,6 +10,7 @@ from sos.errors import Forbidden, Unauthorized
 from sos.signature import Keys, Verifier
 from sos.signed_url import check_signed
 from sos.tokens import Tokens
+from sos.wire.log_lines import without_secrets
 from sos.wire.request import Request
 
 #: Raises Unauthorized or Forbidden for a request that is not to be answered.
@@ -162,7 +163,7 @@ class Refusals:
         _log.warn(
             "turned away: {method} {path} from {peer}: {error}{others}",
             method=request.method.decode("latin-1"),
-            path=request.path[:200].decode("latin-1"),
+            path=without_secrets(request, request.path)[:200].decode("latin-1"),
             peer=getattr(request.getClientAddress(), "host", "a socket"),
             error=error,
             others=others,

@@ -30,7 +30,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def combined(request: Request, seconds: float, now: float) -> str:
     """Return the line in Apache's combined format, and the request's id behind it."""
-    target = _quoted(_without_secrets(request, request.uri))
+    target = _quoted(without_secrets(request, request.uri))
     headers = request.headers
     referrer = hide_secrets(headers.get(b"referer", b"-"))
     return (
@@ -51,7 +51,7 @@ def as_json(request: Request, seconds: float, now: float) -> str:
             "request_id": request.id.decode("ascii"),
             "peer": peer(request),
             "method": request.method.decode("latin-1"),
-            "path": _without_secrets(request, request.uri).decode("latin-1"),
+            "path": without_secrets(request, request.uri).decode("latin-1"),
             "route": request.route,
             "status": request.code,
             "bytes": request.sentLength,
@@ -87,7 +87,8 @@ def _hidden(argument: bytes) -> bytes:
     return name + mark + _HIDDEN if secret else argument
 
 
-def _without_secrets(request: Request, target: bytes) -> bytes:
+def without_secrets(request: Request, target: bytes) -> bytes:
+    """Return *target*, the request's or a part of it, as logs may tell it."""
     target = hide_secrets(target)
     if request.route.endswith("/<token>"):
         path, mark, query = target.partition(b"?")

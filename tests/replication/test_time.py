@@ -75,6 +75,24 @@ async def test_a_lease_that_cannot_be_prolonged_is_none():
 
 
 @ensureDeferred
+async def test_leases_are_had_of_all_or_not_at_all():
+    """Whatever went wrong with one; those of the others are given back."""
+    clock = Clock()
+    stores = {name: MemoryStore(name, now=clock.seconds) for name in "abc"}
+
+    async def mistake(seconds, token=None):
+        raise ZeroDivisionError
+
+    stores["b"].lease = mistake
+    leases = Leases(stores, clock)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await leases.tokens()
+    await stores["a"].lease(60)
+    assert clock.getDelayedCalls() == []
+
+
+@ensureDeferred
 async def test_stopping_waits_for_no_server():
     """A lease that is not taken back ends by itself."""
     clock = Clock()

@@ -182,3 +182,16 @@ async def test_commits_are_told_of(tmp_path, reactor):
     index.close()
     assert [changes for changes, _ in told] == [5, 1]
     assert all(0 < seconds < 10 for _, seconds in told)
+
+
+@ensureDeferred
+async def test_a_failed_sync_is_not_put_down_to_a_full_disk(committer):
+    """But where LMDB says so, which takes one for the other."""
+
+    def unsynced(transaction):
+        raise SyncFailed("fsync failed: Input/output error")
+
+    committer.index.is_cramped = lambda: True
+    with pytest.raises(ReadOnly, match="could not be made durable"):
+        await committer.submit(unsynced)
+    assert committer.failure is not None

@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from pytest_twisted import blockon, ensureDeferred
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -17,6 +18,8 @@ from twisted.internet.threads import deferToThread
 from sos.errors import Mismatch, NotFound, ReadOnly, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
+from sos.stores.local.changes import _whole
+from sos.stores.local.reading import open_body
 from sos.stores.record import Encoded
 from sos.transfer import transfer
 from tests.contract import (
@@ -185,6 +188,88 @@ async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tm
     assert files(tmp_path, "store/bodies") == []
     assert files(tmp_path, "store/incoming") == []
     await put(local_store, b"and on it goes")
+
+
+@pytest.mark.parametrize("undone", [True, False])
+@ensureDeferred
+async def test_a_name_that_is_dropped_and_taken_again_in_one_transaction(local_store, undone):
+    """Who undoes that finds the body that was there."""
+
+    def mistake(transaction):
+        raise ZeroDivisionError
+
+    async def queued(count):
+        while committer._queue.qsize() < count:
+            await deferLater(local_store._reactor, 0.01)
+
+    old, new = body_of(100_000, 1), body_of(100_000, 2)
+    await put(local_store, old, "name")
+    token = await local_store.lease(60)
+    committer = local_store._changes.committer
+    blocked, release = threading.Event(), threading.Event()
+
+    def block(transaction):
+        blocked.set()
+        release.wait(10)
+
+    first = committer.submit(block)
+    await deferToThread(blocked.wait, 10)
+    changes = [deferred(local_store.drop("name", token))]
+    await queued(1)
+    changes.append(deferred(put(local_store, new, "name")))
+    await queued(2)
+    if undone:
+        changes.append(committer.submit(mistake))
+        await queued(3)
+    release.set()
+    await first
+    for change in changes:
+        if undone:
+            with pytest.raises(ZeroDivisionError):
+                await change
+        else:
+            await change
+    assert await content(await local_store.read("name")) == (old if undone else new)
+
+
+@ensureDeferred
+async def test_a_manifest_that_gives_way_while_it_is_opened(local_store):
+    """Its object is read: the id was never missing."""
+    body = body_of(100_000)
+    id, text, metadata = manifest_of(body, 30)
+    await put(local_store, text, id, metadata)
+    threads, gate, held = local_store._run_in_thread, Deferred(), []
+
+    def late(function, *args):
+        if function is not open_body or held:
+            return threads(function, *args)
+        held.append(function)
+        return gate.addCallback(lambda _: threads(function, *args))
+
+    local_store._run_in_thread = late
+    reading = deferred(local_store.read(id))
+    assert held
+    await put(local_store, body, id)
+    gate.callback(None)
+    assert await content(await reading) == body
+
+
+@ensureDeferred
+async def test_a_manifest_whose_file_is_gone_before_it_can_give_way(local_store, tmp_path):
+    """Another upload has taken it, or it is damaged: that is decided anew."""
+    body = body_of(100_000)
+    id, text, metadata = manifest_of(body, 30)
+    await put(local_store, text, id, metadata)
+    threads = local_store._changes.run_in_thread
+
+    def without(function, *args):
+        if function is _whole:
+            args[0].unlink()
+        return threads(function, *args)
+
+    local_store._changes = evolve(local_store._changes, run_in_thread=without)
+    assert (await put(local_store, body, id)).size == len(body)
+    assert await content(await local_store.read(id)) == body
 
 
 class TestLeftovers:

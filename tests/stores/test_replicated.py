@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
@@ -67,3 +70,21 @@ async def test_a_blob_that_is_moved_while_it_is_looked_for_is_found(reactor):
     late.blobs.clear()
     late.open()
     assert await content(await reading) == body
+
+
+@ensureDeferred
+async def test_no_server_is_left_that_can_be_written_to(reactor):
+    """An upload is refused, and one that has been stored meanwhile is not lost for it."""
+    store = replicated(reactor, [Member(MemoryStore("a"), readonly=True)])
+    with capturedLogs() as logged:
+        with pytest.raises(Unavailable):
+            await put(store, b"x")
+        gc.collect()  # or an error that nobody has taken is not told
+        gate = Gate("a")
+        store = replicated(reactor, [gate])
+        upload = deferred(put(store, b"x"))
+        store.configure(grouped([Member(gate, readonly=True)]))
+        gate.open()
+        assert (await upload).id in gate.blobs
+        gc.collect()
+    assert [event for event in logged if "log_failure" in event] == []

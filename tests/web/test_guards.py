@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
+from sos.errors import ReadOnly
 from sos.signature import Key, Keys, Signer, Verifier
 from sos.signed_url import signed_path
 from sos.stores.memory import MemoryStore
@@ -314,6 +315,24 @@ class TestAnAdminPort:
     def test_what_is_not_there_is_no_way_in(self, method, path, status):
         """Two slashes are not one; and the guard is asked all the same."""
         assert self.asked(method, path, True, True, True) == (["rest"], status)
+
+
+def test_a_lease_is_not_told_to_the_log():
+    """Neither when something goes wrong with it nor when it is turned away."""
+
+    async def refuse(token):
+        raise ReadOnly("the disk is read-only")
+
+    store = MemoryStore()
+    store.release = refuse
+    guard = SignedRequests(Verifier(lambda: KEYS, lambda: NOW), (), lambda: 0.0)
+    for each, status in ((None, 503), (guard, 401)):
+        talk = Conversation(handler(BlobServer(store).app, each))
+        with capturedLogs() as logged:
+            assert ask(talk, "DELETE", "/lease/5ec4e7c0ffee").status == status
+        lines = [formatEvent(event) for event in logged]
+        assert any("DELETE /lease/***" in line for line in lines)
+        assert not any("5ec4e7c0ffee" in line for line in lines)
 
 
 class TestSignedRequests:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,10 @@ from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.underway import Underway
 
 T = TypeVar("T")
+
+# Stands for what is held of an id that another change has removed in the same
+# transaction.  Were that undone, what is on the disk had to be as before.
+_LATER = Encoded(b"", None)
 
 
 @frozen
@@ -58,6 +63,8 @@ class Changes:
             held = await self._placed(partial(self._add, new, incoming), new.id, incoming)
             if held is None:
                 return new
+            if held is _LATER:
+                continue
             try:
                 record = records.decode(new.id, held)
                 await self.run_in_thread(self.verify, record)
@@ -96,6 +103,8 @@ class Changes:
         """
         if manifest.body is None:
             body = await self.run_in_thread(_whole, self.layout.body(manifest.id))
+            if body is None:
+                return None
             inline = evolve(manifest, body=body)
             step = partial(self._bring_inline, inline, held)
             held = await self.parting.part(manifest.id, step)
@@ -127,6 +136,8 @@ class Changes:
 
     def _add(self, new: Record, incoming: Path | None, transaction: Transaction) -> Encoded | None:
         if incoming is not None and transaction.get(new.id) is None:
+            if new.id in transaction.removed:
+                return _LATER
             with disk_errors():
                 self.layout.place(incoming, new.id)
         if transaction.add(new):
@@ -140,17 +151,17 @@ class Changes:
         else:
             record.verify_inline()
 
-    async def quarantine(self, id: str, judged: Encoded, reason: str) -> None:
+    async def quarantine(self, id: str, judged: Encoded, reason: str) -> bool:
         """Move a damaged blob to ``quarantine/``; it is missing from then on.
 
         :param judged: the encoded record that was found wanting; if another
-            is stored by now, that one stays.
+            is stored by now, or none, nothing is done and False returned.
         """
-        await self.committer.submit(partial(self._quarantine, id, judged, reason))
+        return await self.committer.submit(partial(self._quarantine, id, judged, reason))
 
-    def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> None:
+    def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> bool:
         if transaction.get(id) != judged:
-            return
+            return False
         kept = self.layout.quarantine / f"{id}.{time.time_ns()}"
         note = {"id": id, "reason": reason, "quarantined_at": time.time()}
         with disk_errors():
@@ -162,8 +173,11 @@ class Changes:
                 self.layout.body(id).rename(kept)
             self.layout.sync_directory(self.layout.quarantine)
         transaction.remove(id)
+        return True
 
 
-def _whole(path: Path) -> bytes:
-    with disk_errors():
+def _whole(path: Path) -> bytes | None:
+    """Return what is in a file, None when it is not there any more."""
+    with disk_errors(), suppress(FileNotFoundError):
         return path.read_bytes()
+    return None

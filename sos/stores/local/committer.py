@@ -160,7 +160,8 @@ class Committer:
                 if refusal is not None:
                     return [refusal] * len(jobs)
             except SyncFailed as error:
-                if self._index.is_cramped() and not self._index.is_dead():
+                of_lmdb = isinstance(error.__cause__, lmdb.Error)
+                if of_lmdb and self._index.is_cramped() and not self._index.is_dead():
                     # LMDB takes a write that was cut short by a full disk for
                     # an input/output error; the transaction is undone.
                     return [Failure(NoSpace(f"the disk is full: {error}"))] * len(jobs)

@@ -118,8 +118,9 @@ class Layout:
         """Give the finished file *incoming* its place as the body of *id*.
 
         The caller holds the index's write lock and knows that no record of
-        *id* has its body there, so a file that is there already is no blob: it
-        was left by a crash, and gives way.
+        *id* has its body there, nor had one before the transaction, which can
+        be undone.  So a file that is there already is no blob: it was left by
+        a crash, and gives way.
         """
         target = self.body(id)
         self._make_directories(target.parent)

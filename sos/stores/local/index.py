@@ -163,6 +163,7 @@ class Transaction:
 
     :param before: the digests by partition, as they were.
     :ivar digests: those that it has changed.
+    :ivar removed: ids of which it has removed a record.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Transaction:
         self._lease = lease
         self._before = before
         self.digests: dict[bytes, PartitionDigest] = {}
+        self.removed: set[str] = set()
         with transaction.cursor(bodies) as cursor:
             self._newest = _NUMBER.unpack(cursor.key())[0] if cursor.last() else 0
 
@@ -212,6 +214,7 @@ class Transaction:
 
     def remove(self, id: str) -> None:
         """Remove the record of *id*, sound or damaged."""
+        self.removed.add(id)
         key = _key(id)
         row = cast(bytes, self._transaction.pop(key))
         self._transaction.delete(row[: _NUMBER.size], db=self._bodies)

@@ -68,7 +68,7 @@ class FileBody:
     _record: Record
     _span: Span | None
     _lane: Lane
-    _damaged: Callable[[str], Awaitable[None]]
+    _damaged: Callable[[str], Awaitable[object]]
 
     def fileno(self) -> int:
         """Return the file's descriptor."""

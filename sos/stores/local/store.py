@@ -167,8 +167,9 @@ class LocalStore:
         try:
             return records.decode(id, encoded).info()
         except Damaged as damage:
-            await self._set_aside(id, encoded, str(damage))
-            raise SetAside(id, damage) from damage
+            if await self._set_aside(id, encoded, str(damage)):
+                raise SetAside(id, damage) from damage
+        return await self.stat(id)
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         encoded = self._index.get(id)
@@ -185,8 +186,10 @@ class LocalStore:
             damaged = partial(self._set_aside, id, encoded)
             return Blob(info, FileBody(file, record, span, lane, damaged))
         except Damaged as damage:
-            await self._set_aside(id, encoded, str(damage))
-            raise SetAside(id, damage) from damage
+            if await self._set_aside(id, encoded, str(damage)):
+                raise SetAside(id, damage) from damage
+        # What was looked for has given way meanwhile, as a manifest to its object.
+        return await self.read(id, span)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -216,8 +219,9 @@ class LocalStore:
             await self._changes.underway.to_its_end(self._replicas.settle(id, metadata))
         except Damaged as damage:
             assert encoded is not None
-            await self._set_aside(id, encoded, str(damage))
-            raise SetAside(id, damage) from damage
+            if await self._set_aside(id, encoded, str(damage)):
+                raise SetAside(id, damage) from damage
+            await self.settle(id, metadata)
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         return await self._changes.underway.to_its_end(self._replicas.lease(seconds, token))
@@ -243,12 +247,16 @@ class LocalStore:
             free=free,
         )
 
-    async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> None:
-        _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+    async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> bool:
+        """Set the blob that *encoded* tells of aside; return False if there is another by now."""
         try:
-            await self._changes.quarantine(id, encoded, reason)
+            done = await self._changes.quarantine(id, encoded, reason)
         except SOSError as error:
+            _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
             raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
+        if done:
+            _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+        return done
 
     def _not_found(self, id: str) -> NotFound:
         return NotFound(f"there is no blob {id}")
