@@ -14,7 +14,6 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from sos import ids, metadata
 from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
-from sos.cli.program import explained
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
 from sos.stores.local import LocalStore
@@ -107,7 +106,7 @@ async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
         click.echo(f"{path}: its name is not an id", err=True)
     except (SOSError, OSError) as error:
         outcome.failed += 1
-        click.echo(f"{path}: {explained(error)}", err=True)
+        click.echo(f"{path}: {getattr(error, 'strerror', None) or error}", err=True)
 
 
 async def _is_there(store: LocalStore, id: str, size: int) -> bool:

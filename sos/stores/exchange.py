@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import aclosing
 from hashlib import sha256
+from http.client import responses
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -235,7 +236,7 @@ class Exchange:
         if response.code in accept:
             return response
         text = await gather(ResponseBody(response, self.clock), 4096)
-        reason = f"{self.url} answered {response.code}{_told(text)}"
+        reason = f"{self.url} answered {response.code}{_told(text) or _phrase(response.code)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
@@ -377,6 +378,11 @@ def _is_certified(path: str, fields: Metadata) -> bool:
 def _content_digest(body: bytes) -> bytes:
     """Return the value of ``Content-Digest`` (RFC 9530, 2)."""
     return b"sha-256=:%s:" % b64encode(sha256(body).digest())
+
+
+def _phrase(status: int) -> str:
+    """Return what *status* is called, to go behind it where the answer says nothing."""
+    return f" {responses[status]}" if status in responses else ""
 
 
 def _told(document: bytes) -> str:
