@@ -88,13 +88,14 @@ class Leases:
 
     async def release(self) -> None:
         """Give back what there is; it would expire, but others may be waiting."""
-        tokens, self._tokens = self._tokens or {}, None
-        if self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
-        if self._prolonging is not None:
-            self._prolonging.cancel()
-        await self._give_all_back(tokens)
+        async with self._lock:  # one that is being asked for has to be given back as well
+            tokens, self._tokens = self._tokens or {}, None
+            if self._beat is not None:
+                self._beat.cancel()
+                self._beat = None
+            if self._prolonging is not None:
+                self._prolonging.cancel()
+            await self._give_all_back(tokens)
 
     async def _give_all_back(self, tokens: Mapping[str, str]) -> None:
         await together(self._give_back(name, token) for name, token in tokens.items())

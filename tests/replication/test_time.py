@@ -93,6 +93,33 @@ async def test_leases_are_had_of_all_or_not_at_all():
 
 
 @ensureDeferred
+async def test_leases_that_are_given_up_while_they_are_asked_for():
+    """What has been had by then is given back before the pass is over."""
+    clock = Clock()
+    stores = {"a": MemoryStore("a", now=clock.seconds), "b": Still("b", "lease")}
+    gate, taken = Deferred(), []
+    release = stores["a"].release
+
+    async def slowly(token):
+        await gate
+        taken.append(token)
+        await release(token)
+
+    stores["a"].release = slowly
+    leases = Leases(stores, clock)
+    asked = deferred(leases.tokens())
+    asked.addErrback(lambda failure: None)
+    asked.cancel()
+    done = deferred(leases.release())
+    assert not done.called
+    gate.callback(None)
+    await done
+    assert len(taken) == 1
+    await stores["a"].lease(60)
+    assert clock.getDelayedCalls() == []
+
+
+@ensureDeferred
 async def test_stopping_waits_for_no_server():
     """A lease that is not taken back ends by itself."""
     clock = Clock()

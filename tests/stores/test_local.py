@@ -14,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 
-from sos.errors import Mismatch, NotFound, ReadOnly, StoreUnusable, Unavailable
+from sos.errors import Mismatch, NotFound, ReadOnly, SetAside, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
 from sos.stores.local.changes import _whole
@@ -355,7 +356,7 @@ class TestDamage:
         """It never comes back whole, and reads as missing from then on."""
         id = (await put(local_store, body_of(100_000))).id
         damaged(id, change)
-        with pytest.raises((Mismatch, NotFound)):
+        with pytest.raises((Mismatch, SetAside)):
             await content(await local_store.read(id))
         with pytest.raises(NotFound):
             await local_store.stat(id)
@@ -363,6 +364,22 @@ class TestDamage:
         (note,) = [name for name in files(tmp_path, "store/quarantine") if name.endswith("json")]
         assert json.loads((tmp_path / "store/quarantine" / note).read_text())["id"] == id
         assert (await local_store.status()).blobs == 0
+
+    @ensureDeferred
+    async def test_it_is_told_to_the_log_whoever_waits_for_it(self, local_store, damaged):
+        """Also when the client that found it goes away meanwhile."""
+        id = (await put(local_store, body_of(100_000))).id
+        damaged(id, lambda path: path.unlink())
+        with capturedLogs() as logged:
+            reading = deferred(local_store.read(id))
+            while not local_store._changes.committer._gathered:
+                await deferLater(local_store._reactor, 0)
+            reading.cancel()
+            with pytest.raises(CancelledError):
+                await reading
+            await local_store._changes.underway.finish()
+        assert await local_store.listing() == []
+        assert any(f"blob {id}: " in formatEvent(event) for event in logged)
 
     @ensureDeferred
     async def test_a_damaged_copy_is_replaced_by_a_new_upload(self, local_store, damaged):

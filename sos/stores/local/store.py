@@ -249,6 +249,9 @@ class LocalStore:
 
     async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> bool:
         """Set the blob that *encoded* tells of aside; return False if there is another by now."""
+        return await self._changes.underway.to_its_end(self._quarantine(id, encoded, reason))
+
+    async def _quarantine(self, id: str, encoded: Encoded, reason: str) -> bool:
         try:
             done = await self._changes.quarantine(id, encoded, reason)
         except SOSError as error:

@@ -60,19 +60,28 @@ class Blobs:
 
     async def find(self, id: str) -> Held | None:
         """Return what is held of *id*; a trace of what is not all there is removed."""
+        try:
+            return await self._held(id)
+        except SetAside:
+            return None
+
+    async def _held(self, id: str) -> Held | None:
+        """Return what is held of *id*; raises SetAside when that is not all there."""
         found = await self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
         if found[0] is not None:
             return Held(*found)
         listed = await self.pool.ask("ZSCORE", self.key("ids"), ids.sort_key(id))
         if listed is not None:
-            await self.set_aside(id, b"", "its record is missing")
-        elif await self.pool.ask("GET", self.format) != FORMAT:
+            damage = "its record is missing"
+            await self.set_aside(id, b"", damage)
+            raise SetAside(id, damage)
+        if await self.pool.ask("GET", self.format) != FORMAT:
             raise self._gone()
         return None
 
     async def record(self, id: str) -> tuple[Held, Record]:
         """Return what is held of *id*, or raise NotFound, as for what is damaged."""
-        held = await self.find(id)
+        held = await self._held(id)
         if held is None:
             raise missing(id)
         try:

@@ -259,20 +259,23 @@ class Blobs:
             _log.error("{reason}; it is now {kept}", reason=reason, kept=kept)
             return True
 
-    async def forget(self, id: str, seconds: float = GONE_SECONDS) -> None:
+    async def forget(self, id: str, seconds: float = GONE_SECONDS) -> bool:
         """Remove the marker of a blob whose body is gone, when it is *seconds* old.
 
         Then its fellows can give it again.  What is being stored or dropped
-        just now is left alone.
+        just now is left alone.  Return whether there was one to remove.
         """
+        gone = False
         async with self._turns.of(id):
             for key in await self._bucket.keys(records.markers_of(id)):
                 marked = await self._bucket.entry(key)
                 if marked is None or time.time() - (marked.stored_at or time.time()) < seconds:
-                    return
+                    return gone
                 if await self._bucket.entry(records.body_key(id)) is not None:
-                    return
+                    return gone
                 with self._accounts.change(id):
                     await self._bucket.delete(key)
+                gone = True
                 _log.error("the body of {id} is gone; it is not listed any more", id=id)
             await self._mark_again(id)
+        return gone

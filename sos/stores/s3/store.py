@@ -124,7 +124,8 @@ class S3Store:
             return Blob(await self.stat(id), b"")
         opened = await self._bucket.open(records.body_key(id), span)
         if opened is None:
-            await self._blobs.forget(id)
+            if await self._blobs.forget(id):
+                raise SetAside(id, "its body is gone")
             raise NotFound(f"there is no blob {id}")
         entry, pieces = opened
         try:

@@ -205,11 +205,11 @@ async def test_a_marker_whose_body_has_been_gone_for_long_goes_when_that_is_noti
     with pytest.raises(NotFound):
         await store.read(id)
     assert await store.listing() == [id]
-    await store._blobs.forget(id, seconds=-1)
+    assert await store._blobs.forget(id, seconds=-1)
     assert await store.listing() == []
     assert await store.digests() == {}
     id = (await put(store, b"not gone")).id
-    await store._blobs.forget(id, seconds=-1)
+    assert not await store._blobs.forget(id, seconds=-1)
     assert await store.listing() == [id]
 
 
