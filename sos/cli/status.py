@@ -98,8 +98,9 @@ async def _told(
         _groups(document)
         list(_lines(document))
     except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
+        why = f": {error}" if isinstance(error, SOSError) else ""  # else it is Python's
         raise Unavailable(
-            f"{url}/status is not that of an API server (see its --admin-port)"
+            f"{url}/status is not that of an API server (see its --admin-port){why}"
         ) from error
     return document
 

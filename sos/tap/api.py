@@ -391,13 +391,9 @@ class _ClusterService(MultiService):
             self._replication.groups = groups
         lines = ["the servers are now", *cluster.describe(found).splitlines()]
         before = self._options["cluster"].settings
-        changed = sorted(
-            name
-            for name in {*before, *found.settings}
-            if before.get(name) != found.settings.get(name)
-        )
+        changed = {name for name, _ in before.items() ^ found.settings.items()}
         if changed:
-            lines.append(f"what changed in {', '.join(changed)} takes a restart")
+            lines.append(f"what changed in {', '.join(sorted(changed))} takes a restart")
         return "\n".join(lines)
 
     async def _stop(self) -> None:

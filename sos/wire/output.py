@@ -25,6 +25,8 @@ class Output:
         self._sender = Sender(transport)
         #: Sends what it is given; in this turn of the reactor, or when it can be.
         self.send = self._sender.send
+        #: Gives the transport now what is sent in this turn: it is to be closed.
+        self.flush = self._sender.flush
         self._changed = changed
         self._drained: Deferred[None] | None = None
         transport.registerProducer(self, True)
@@ -38,17 +40,13 @@ class Output:
         """Whether :meth:`send_file` can be called: not over TLS."""
         return isinstance(self._transport, Connection)
 
-    def flush(self) -> None:
-        """Give the transport now what is sent in this turn: it is to be closed."""
-        self._sender.flush()
-
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
         """Send part of an open file; returns when the system has taken all of it.
 
         Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
         is there to take it.
         """
-        self._sender.flush()
+        self.flush()
         while start < stop:
             if self.full:
                 await self.drained()

@@ -4,7 +4,7 @@ First what has come is read, from each connection that has something; then it
 is worked through, one request after the other; then the answers are sent.  Were
 each request read, worked through and answered by itself, every answer would
 wake its reader, and the processor would go back and forth between the system's
-code and ours: a blob server answered a third less.
+code and ours: a blob server answered two fifths less.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from sos.stores.local.committer import Committer
 from sos.stores.local.index import Index
 from sos.stores.record import Record
 from tests.contract import body_of, content_id
+from tests.stores.committing import held_up
 from tests.stores.test_index import elsewhere
 
 SMALL_MAP = 1 << 20
@@ -53,17 +54,9 @@ async def test_the_map_grows_by_itself(committer):
 async def test_what_waits_is_taken_together(committer):
     """While one transaction is under way the next gathers, and becomes one as well."""
     transactions = []
-    started, release = threading.Event(), threading.Event()
-
-    def first(transaction):
-        started.set()
-        release.wait(10)
-
-    blocked = committer.submit(first)
-    await deferToThread(started.wait, 10)
-    waiting = [committer.submit(lambda t: transactions.append(id(t))) for _ in range(50)]
-    release.set()
-    await gatherResults([blocked, *waiting])
+    async with held_up(committer):
+        waiting = [committer.submit(lambda t: transactions.append(id(t))) for _ in range(50)]
+    await gatherResults(waiting)
     assert len(transactions) == 50
     assert len(set(transactions)) == 1
 

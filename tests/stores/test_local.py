@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from pytest_twisted import blockon, ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 
 from sos.errors import Mismatch, NotFound, ReadOnly, SetAside, StoreUnusable, Unavailable
@@ -33,6 +31,7 @@ from tests.contract import (
     manifest_of,
     put,
 )
+from tests.stores.committing import held_up, mistake
 
 
 class TestLocalStore(StoreContract, ReplicaContract, ManifestContract):
@@ -160,28 +159,16 @@ async def test_a_directory_of_something_else_is_refused(tmp_path, reactor):
 async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tmp_path):
     """The uploads that share its transaction fail as well, and leave nothing."""
 
-    def mistake(transaction):
-        raise ZeroDivisionError
-
     committer = local_store._changes.committer
     for size in (10, 100_000):
         writer = local_store.writer()
         await writer.write(body_of(size))
-        blocked, release = threading.Event(), threading.Event()
-
-        def block(transaction, blocked=blocked, release=release):
-            blocked.set()
-            release.wait(10)
-
-        first = committer.submit(block)
-        await deferToThread(blocked.wait, 10)
-        upload = deferred(writer.commit())
-        while committer._queue.empty():  # a file is synced before it queues up
+        async with held_up(committer):
+            upload = deferred(writer.commit())
+            while committer._queue.empty():  # a file is synced before it queues up
+                await deferLater(local_store._reactor, 0.01)
+            second = committer.submit(mistake)
             await deferLater(local_store._reactor, 0.01)
-        second = committer.submit(mistake)
-        await deferLater(local_store._reactor, 0.01)
-        release.set()
-        await first
         for failing in (second, upload):
             with pytest.raises(ZeroDivisionError):
                 await failing
@@ -196,9 +183,6 @@ async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tm
 async def test_a_name_that_is_dropped_and_taken_again_in_one_transaction(local_store, undone):
     """Who undoes that finds the body that was there."""
 
-    def mistake(transaction):
-        raise ZeroDivisionError
-
     async def queued(count):
         while committer._queue.qsize() < count:
             await deferLater(local_store._reactor, 0.01)
@@ -207,23 +191,14 @@ async def test_a_name_that_is_dropped_and_taken_again_in_one_transaction(local_s
     await put(local_store, old, "name")
     token = await local_store.lease(60)
     committer = local_store._changes.committer
-    blocked, release = threading.Event(), threading.Event()
-
-    def block(transaction):
-        blocked.set()
-        release.wait(10)
-
-    first = committer.submit(block)
-    await deferToThread(blocked.wait, 10)
-    changes = [deferred(local_store.drop("name", token))]
-    await queued(1)
-    changes.append(deferred(put(local_store, new, "name")))
-    await queued(2)
-    if undone:
-        changes.append(committer.submit(mistake))
-        await queued(3)
-    release.set()
-    await first
+    async with held_up(committer):
+        changes = [deferred(local_store.drop("name", token))]
+        await queued(1)
+        changes.append(deferred(put(local_store, new, "name")))
+        await queued(2)
+        if undone:
+            changes.append(committer.submit(mistake))
+            await queued(3)
     for change in changes:
         if undone:
             with pytest.raises(ZeroDivisionError):
