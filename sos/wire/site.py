@@ -7,9 +7,10 @@ from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
+from zope.interface import implementer
 
 from sos import __version__
 from sos.tally import OTHER, Tally
@@ -27,10 +28,15 @@ _NO_METHOD = b"none"
 
 _SERVER = f"sos/{__version__}".encode("ascii")
 
+# What is spoken over TLS, by the names of RFC 7301, 6.  Clients that offer protocols by ALPN
+# are refused by Twisted if none of these is among them, and all of them if there are none.
+_ALPN = [b"http/1.1", b"http/1.0"]
+
 # Connections past the limit that are told so; any more are closed without a word.
 _MOST_REFUSED = 32
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
     """Lets *handler* answer what comes in: the factory of :class:`Channel`.
 
@@ -78,6 +84,10 @@ class Site(ServerFactory):
         if idle:
             min(idle, key=lambda channel: channel.since).retire()
         return bool(idle)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what a client may choose by ALPN, see IProtocolNegotiationFactory."""
+        return _ALPN
 
     def made(self, channel: Channel) -> None:
         """Called by a channel that has a connection."""
