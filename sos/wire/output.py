@@ -13,12 +13,18 @@ from sos.errors import Incomplete
 from sos.wire.turn import Sender
 
 
+def _discard(data: bytes) -> None:
+    """Take the place of :meth:`Output.send` on an aborted connection."""
+
+
 class Output:
     """The way out of a connection.
 
     :param changed: called when :attr:`full` has changed.
     :ivar full: whether the transport has enough to send for now.
     """
+
+    send: Callable[[bytes], None]
 
     def __init__(self, transport: Any, changed: Callable[[], None]) -> None:
         self._transport = transport
@@ -29,6 +35,7 @@ class Output:
         self.flush = self._sender.flush
         self._changed = changed
         self._drained: Deferred[None] | None = None
+        self._aborted = False
         transport.registerProducer(self, True)
 
     @property
@@ -48,6 +55,8 @@ class Output:
         """
         self.flush()
         while start < stop:
+            if self._aborted:
+                raise Incomplete("the answer cannot be sent: its connection was aborted")
             if self.full:
                 await self.drained()
             elif not self._sender.is_clear:
@@ -78,9 +87,19 @@ class Output:
         self._transport.startWriting()
         await self.drained()
 
-    def close(self) -> None:
-        """Nothing more is sent; who waits for room goes on."""
+    def abort(self) -> None:
+        """Discard what has not been sent yet, and all that is written from now on.
+
+        An answer that is aborted must not end like a whole one: the last chunk of a
+        chunked body, or the rest of a file, is not to follow (RFC 9112, 8).
+        """
+        self._aborted = True
         self._sender.drop()
+        self.send = _discard
+
+    def close(self) -> None:
+        """The connection is lost: discard everything, and let those go on who wait for room."""
+        self.abort()
         self._let_go_on()
 
     def _let_go_on(self) -> None:

@@ -260,8 +260,9 @@ class Channel(Protocol):
             self.transport.resumeProducing()
 
     def abort(self) -> None:
-        """Break the connection now."""
+        """Reset the connection: nothing more is sent, not even what waits to be sent."""
         self._closing = True
+        self.output.abort()
         abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
         abort()
 
