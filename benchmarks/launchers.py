@@ -42,7 +42,7 @@ def _memory(directory: Path) -> Iterator[Launched]:
 
 @contextmanager
 def _redis(directory: Path) -> Iterator[Launched]:
-    from tests.engines.redis import started
+    from tests.support.engines.redis import started
 
     with started(directory / "redis") as engine:
         yield Launched(engine.url, (Process("redis", engine.pid),))
@@ -50,7 +50,7 @@ def _redis(directory: Path) -> Iterator[Launched]:
 
 @contextmanager
 def _postgresql(directory: Path) -> Iterator[Launched]:
-    from tests.engines.postgres import PostgresEngine
+    from tests.support.engines.postgres import PostgresEngine
 
     engine = PostgresEngine()
     engine.start()
@@ -63,7 +63,7 @@ def _postgresql(directory: Path) -> Iterator[Launched]:
 
 @contextmanager
 def _s3(directory: Path) -> Iterator[Launched]:
-    from tests.engines.swift import Swift
+    from tests.support.engines.swift import Swift
 
     swift = Swift(directory)
     swift.start()

@@ -10,8 +10,8 @@ from hypothesis import settings
 from pytest_twisted import async_yield_fixture
 
 from sos.stores.local import LocalStore
-from tests.daemons import Place
-from tests.engines.swift import Swift
+from tests.support.engines.swift import Swift
+from tests.support.processes import Place
 
 
 def pytest_addoption(parser):
@@ -51,6 +51,15 @@ async def local_store(tmp_path: Path, reactor):
     store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home without a configuration, which a test can put one in; it is the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sos.tap.cluster.CONFIG_FILES", ("~/sos.conf", "~/.sos.conf"))
+    return tmp_path
 
 
 @pytest.fixture

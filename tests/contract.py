@@ -16,36 +16,12 @@ from zope.interface.verify import verifyObject
 from sos.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
 from sos.ids import partition, sort_key
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, IReplicaStore
-from sos.manifest import MARK, Chunk, Manifest
-from sos.manifest import encode as encode_manifest
-from sos.metadata import EMPTY, Metadata, encode, version
-from sos.transfer import transfer
+from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IReplicaStore
+from sos.manifest import MARK
+from sos.metadata import encode, version
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
-
-
-def body_of(size: int, seed: int = 0) -> bytes:
-    """Return *size* bytes that differ from place to place."""
-    block = sha256(str(seed).encode()).digest() + bytes(range(256))
-    return (block * (size // len(block) + 1))[:size]
-
-
-def content_id(body: bytes) -> str:
-    return sha1(body).hexdigest()
-
-
-async def put(
-    store: IBlobStore, body: bytes, id: str | None = None, metadata: Metadata = EMPTY
-) -> BlobInfo:
-    return await transfer(body, store.writer(id, metadata, len(body)))
-
-
-async def content(blob: Blob) -> bytes:
-    if isinstance(blob.body, bytes):
-        return blob.body
-    async with aclosing(blob.body):
-        return b"".join([piece async for piece in blob.body])
 
 
 def partitions(ids: list[str]) -> list[str]:
@@ -259,14 +235,6 @@ class StoreContract:
         """The status of a store that is well has no reason why it is not."""
         status = await store.status()
         assert (status.writable, status.reason) == (True, None)
-
-
-def manifest_of(body: bytes, chunk_size: int) -> tuple[str, bytes, Metadata]:
-    """Return id, body and metadata of the manifest of *body*, in chunks of one size."""
-    cut = [body[start : start + chunk_size] for start in range(0, len(body), chunk_size)]
-    chunks = tuple(Chunk(content_id(chunk), len(chunk)) for chunk in cut)
-    whole = Manifest(content_id(body), len(body), chunks)
-    return whole.id, encode_manifest(whole), {MARK: str(len(body)), "X-Name": "n"}
 
 
 class ManifestContract:

@@ -14,7 +14,7 @@ from sos.errors import InvalidRequest, NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo
 from sos.manifest import MARK
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, content_id, put
+from tests.support.blobs import body_of, content_id, put
 
 BLOBS = st.dictionaries(
     st.from_regex("[0-9a-z]{1,128}", fullmatch=True),

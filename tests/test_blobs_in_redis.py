@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import eventually, fetch, free_ports, status_of, wait_until
-from tests.engines.redis import RedisEngine
+from tests.support.blobs import body_of, content_id
+from tests.support.engines.redis import RedisEngine
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import eventually, wait_until
 
 
 @pytest.fixture
@@ -26,23 +28,23 @@ def test_a_blob_server_over_redis_outlives_it(place, engine, workers):
     url = f"redis://127.0.0.1:{engine.port}?password-file=password"
     daemon = place.twistd(f"sos-blob --port {port} --store {url} --workers {workers}", port)
     blobs = f"http://127.0.0.1:{port}"
-    assert status_of(f"{blobs}/blobs") == 503
+    assert ask(f"{blobs}/blobs").status == 503
     assert fetch(f"{blobs}/alive") == b"alive"
     engine.start()
-    assert wait_until(lambda: status_of(f"{blobs}/blobs") == 200)
+    assert wait_until(lambda: ask(f"{blobs}/blobs").status == 200)
 
     bodies = {content_id(body): body for body in map(body_of, (0, 1000, 100_000, 3_000_000))}
     for id, body in bodies.items():
-        told = json.loads(fetch(f"{blobs}/blob/{id}", body, {"X-Name": "n"}.items()))
+        told = json.loads(fetch(f"{blobs}/blob/{id}", body, {"X-Name": "n"}))
         assert (told["id"], told["size"]) == (id, len(body))
     new = body_of(2_000_000, 1)
     engine.kill()
-    assert status_of(f"{blobs}/blob/{next(iter(bodies))}") == 503
-    assert status_of(f"{blobs}/blob/{content_id(new)}", new) == 503
-    assert status_of(f"{blobs}/blobs") == 503
+    assert ask(f"{blobs}/blob/{next(iter(bodies))}").status == 503
+    assert ask(f"{blobs}/blob/{content_id(new)}", new).status == 503
+    assert ask(f"{blobs}/blobs").status == 503
 
     engine.start()
-    eventually(lambda: status_of(f"{blobs}/blobs"), lambda status: status == 200)
+    eventually(lambda: ask(f"{blobs}/blobs").status, lambda status: status == 200)
     for id, body in bodies.items():
         assert fetch(f"{blobs}/blob/{id}") == body
     assert sorted(json.loads(fetch(f"{blobs}/blobs"))) == sorted(bodies)

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from tests.daemons import free_ports, wait_until
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 CLIENTS = 1000
 

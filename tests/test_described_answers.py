@@ -16,8 +16,10 @@ from hashlib import sha1
 import pytest
 from attrs import define
 
-from tests.daemons import fetch, free_ports, wait_until
-from tests.described import Description
+from tests.support.description import Description
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 MOST = 1_000_000
 ID = sha1(b"abc").hexdigest()

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 
 class Cluster:
@@ -59,7 +61,7 @@ class Cluster:
         return [
             number
             for number, daemon in enumerate(self.blobs)
-            if not daemon.ended and status_of(f"{self.url(number)}/blob/{id}") == 200
+            if not daemon.ended and ask(f"{self.url(number)}/blob/{id}").status == 200
         ]
 
 
@@ -137,14 +139,14 @@ def test_nothing_is_known_while_all_are_down(place):
     for blob in cluster.blobs:
         blob.stop(signal.SIGKILL)
     for _ in range(3):
-        assert status_of(cluster.down + content_id(body)) == 503
-        assert status_of(cluster.down + content_id(other)) == 503
-        assert status_of(cluster.up, other) == 503
+        assert ask(cluster.down + content_id(body)).status == 503
+        assert ask(cluster.down + content_id(other)).status == 503
+        assert ask(cluster.up, other).status == 503
     for number in range(2):
         cluster.blobs[number] = cluster.blob(number)
-    assert wait_until(lambda: status_of(cluster.up, other) == 200)
+    assert wait_until(lambda: ask(cluster.up, other).status == 200)
     assert fetch(cluster.down + content_id(body)) == body
-    assert wait_until(lambda: status_of(cluster.down + "0" * 40) == 404)
+    assert wait_until(lambda: ask(cluster.down + "0" * 40).status == 404)
 
 
 def test_a_server_killed_while_it_sends(place):
@@ -242,7 +244,7 @@ def test_a_server_that_misbehaves_is_passed_over(place, status, headers, body):
         for each in bodies:
             assert cluster.holders(content_id(each)) == [0]
             assert fetch(cluster.down + content_id(each)) == each
-        assert status_of(cluster.down + "0" * 40) == 503
+        assert ask(cluster.down + "0" * 40).status == 503
         assert "Traceback" not in cluster.api.log
     finally:
         bad.shutdown()
@@ -277,7 +279,7 @@ def test_a_full_server_is_passed_over_and_read_from(place, small_disk):
     cluster.blobs[1].stop()
     for body in first:
         assert fetch(cluster.down + content_id(body)) == body
-    assert status_of(cluster.up, body_of(3_000_000)) == 503  # for not every server is full
+    assert ask(cluster.up, body_of(3_000_000)).status == 503  # for not every server is full
     assert "takes no blobs" in cluster.api.log
 
 

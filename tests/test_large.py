@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from tests.daemons import free_ports
+from tests.support.ports import free_ports
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

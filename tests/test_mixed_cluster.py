@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, wait_until
-from tests.engines.postgres import PostgresEngine
-from tests.engines.redis import started
+from tests.support.blobs import body_of, content_id
+from tests.support.engines.postgres import PostgresEngine
+from tests.support.engines.redis import started
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 
 def test_engines_of_every_kind_hold_the_same(place, swift, tmp_path):

@@ -9,8 +9,10 @@ import signal
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 MEGABYTE = 1024 * 1024
 
@@ -70,7 +72,7 @@ def test_two_api_servers_are_one_store_that_survives_what_fails(at_swift, swift)
     upload.endheaders(cut[: 12 * MEGABYTE])
     one.daemon.stop(signal.SIGKILL)
     upload.close()
-    assert status_of(two.down + content_id(cut)) == 404
+    assert ask(two.down + content_id(cut)).status == 404
     assert two.upload(cut) == content_id(cut)
     acknowledged[content_id(cut)] = cut
 
@@ -91,13 +93,13 @@ def test_two_api_servers_are_one_store_that_survives_what_fails(at_swift, swift)
     # Without Swift there is nothing, and nobody says otherwise; with it there is all again.
     swift.kill("proxy")
     try:
-        assert status_of(two.up, b"not now") == 503
-        assert status_of(two.down + large) == 503
+        assert ask(two.up, b"not now").status == 503
+        assert ask(two.down + large).status == 503
     finally:
         swift.start("proxy")
-    assert wait_until(lambda: status_of(two.down + large) == 200)
+    assert wait_until(lambda: ask(two.down + large).status == 200)
     assert two.fetch(large) == acknowledged[large]
-    assert wait_until(lambda: status_of(two.up, b"now") == 200)
+    assert wait_until(lambda: ask(two.up, b"now").status == 200)
 
 
 def test_everything_moves_into_a_bucket_and_out_of_it_again(at_swift, swift):

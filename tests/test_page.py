@@ -11,9 +11,10 @@ from hashlib import sha1
 import pytest
 
 from sos.scrub import Report, save
-from tests.browser import browser, window
-from tests.contract import body_of
-from tests.daemons import fetch, free_ports
+from tests.support.blobs import body_of
+from tests.support.browser import browser, window
+from tests.support.http import fetch
+from tests.support.ports import free_ports
 
 __all__ = ["browser"]  # a fixture
 
@@ -48,7 +49,7 @@ class Cluster:
     def upload(self, body, **headers):
         url = f"http://127.0.0.1:{self.ports[0]}/upload"
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return json.loads(fetch(url, body, names.items()))["id"]
+        return json.loads(fetch(url, body, names))["id"]
 
     def status(self):
         return json.loads(fetch(f"{self.url}status"))

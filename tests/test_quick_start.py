@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, listens, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import listens, wait_until
 
 PASSWD = Path("/etc/passwd").read_bytes()
 
@@ -105,13 +107,13 @@ def test_a_blob_server_that_dies_takes_nothing_with_it(place):
     assert cluster.fetch(content_id(large)) == large
     assert cluster.upload(b"meanwhile")["status"] == "OK"
     # What no server that answers has may be on the one that does not.
-    assert status_of(f"{cluster.download_url}/fetch/{'0' * 40}") == 503
+    assert ask(f"{cluster.download_url}/fetch/{'0' * 40}").status == 503
     failed = place.sos("replicate")
     assert failed.returncode == 1
     assert b"no listing from" in failed.stdout
     cluster.blob(0)
     assert place.sos("replicate").returncode == 0
-    assert status_of(f"{cluster.download_url}/fetch/{'0' * 40}") == 404
+    assert ask(f"{cluster.download_url}/fetch/{'0' * 40}").status == 404
     first, second = cluster.listings()
     assert first == second
     assert len(first) == 3
@@ -122,8 +124,8 @@ def test_no_blob_server_at_all(place):
     cluster = Cluster(place)
     for blob in cluster.blobs:
         blob.stop()
-    assert status_of(f"{cluster.upload_url}/upload", b"x") == 503
-    assert status_of(f"{cluster.download_url}/fetch/{'0' * 40}") == 503
+    assert ask(f"{cluster.upload_url}/upload", b"x").status == 503
+    assert ask(f"{cluster.download_url}/fetch/{'0' * 40}").status == 503
 
 
 def test_a_store_of_its_own(place):

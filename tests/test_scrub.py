@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from sos.errors import SetAside, Unavailable
 from sos.scrub import Report, ScrubService, load, save, scrub
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, content_id, put
+from tests.support.blobs import body_of, content_id, put
 
 DAY = 24 * 3600.0
 

@@ -8,9 +8,12 @@ import time
 
 import pytest
 
-from tests.caches import KINDS, CacheServer
-from tests.contract import body_of, content_id
-from tests.daemons import Place, fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.caches import KINDS, CacheServer
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.processes import Place
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -126,7 +129,7 @@ def test_a_cache_in_trouble_costs_no_answer(place, cache, trouble):
     begun = time.monotonic()
     for body in bodies:
         assert fetch(other_fetches + content_id(body)) == body
-    assert status_of(other_fetches + "0" * 40) == 404
+    assert ask(other_fetches + "0" * 40).status == 404
     assert time.monotonic() - begun < 20
     if trouble != "full of lies":
         assert wait_until(lambda: "is left alone for a while" in other.log)

@@ -9,8 +9,8 @@ from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.transfer import copy
-from tests.contract import body_of, put
-from tests.doubles import FailingStore, PlacingStore
+from tests.support.blobs import body_of, put
+from tests.support.doubles import FailingStore, PlacingStore
 
 
 class Refusing(MemoryStore):

@@ -10,7 +10,7 @@ import pytest
 
 from sos.cli import main
 from sos.cli.completion import SHELLS
-from tests.daemons import SOS
+from tests.support.processes import SOS
 
 
 @pytest.mark.parametrize("shell", SHELLS)

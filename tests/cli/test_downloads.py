@@ -21,8 +21,8 @@ from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import body_of, content_id, put
-from tests.servers import serving
+from tests.support.blobs import body_of, content_id, put
+from tests.support.servers import serving
 
 PARTS = 5
 LARGE = body_of((PARTS - 1) * PART_SIZE + 100_000)

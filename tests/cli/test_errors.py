@@ -11,8 +11,10 @@ import click
 import pytest
 
 from sos.cli import main
-from tests.contract import body_of, content_id
-from tests.daemons import SOS, Place, fetch, free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.processes import SOS, Place
 
 NOWHERE = "http://127.0.0.1:1"
 

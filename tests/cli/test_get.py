@@ -10,8 +10,10 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 LARGE = body_of(20_000_000)
 ID = content_id(LARGE)

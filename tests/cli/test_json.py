@@ -8,8 +8,10 @@ import os
 import pytest
 
 from sos.cli import main
-from tests.contract import body_of, content_id
-from tests.daemons import SOS, fetch, free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.processes import SOS
 
 BODY = body_of(1000)
 #: Those that find something out.

@@ -13,7 +13,7 @@ from sos import config
 from sos.cli import main
 from sos.cli.manual import pages, write
 from sos.tap import api, blob
-from tests.daemons import ROOT
+from tests.support.processes import ROOT
 
 MAN = ROOT / "etc" / "man"
 COMMANDS = sorted(main.commands)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import SOS, free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.ports import free_ports
+from tests.support.processes import SOS
 
 
 class Api:
@@ -106,7 +107,7 @@ def test_standard_input_is_not_asked_for(place, api):
     (place.directory / "file").write_bytes(b"a line\nabc")
     with open(place.directory / "file", "rb", buffering=0) as file:
         file.seek(7)
-        done = place.sos("put -", stdin=file)
+        done = place.run(SOS, "put -", stdin=file)
     assert done.stdout == f"{content_id(b'abc')}  -\n".encode(), done.stderr
     assert api.count("POST") == 3
     assert api.count("HEAD") == 0

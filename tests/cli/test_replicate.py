@@ -10,8 +10,9 @@ import pytest
 
 from sos.cli.replicate import policy
 from sos.config import Config
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.http import fetch
+from tests.support.ports import free_ports
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ import socket
 
 import pytest
 
-from tests.contract import body_of
-from tests.daemons import Place, eventually, fetch, free_ports, wait_until
+from tests.support.blobs import body_of
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.processes import Place
+from tests.support.waiting import eventually, wait_until
 
 
 @pytest.fixture

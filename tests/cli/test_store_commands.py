@@ -7,8 +7,8 @@ from hashlib import sha1
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.ports import free_ports
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from sos.stores.memory import MemoryStore
 from sos.web.api import UploadServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import body_of, content_id
-from tests.servers import serving
+from tests.support.blobs import body_of, content_id
+from tests.support.servers import serving
 
 
 class Stored:

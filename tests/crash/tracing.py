@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from tests.daemons import ROOT, wait_until
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
 
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None,

@@ -20,7 +20,7 @@ from twisted.internet.task import react
 from sos.errors import SOSError
 from sos.stores.local import LocalStore
 from sos.transfer import transfer
-from tests.contract import body_of, content, content_id, manifest_of, put
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 PIECE = 64 * 1024
 HELD = body_of(100, seed=99)

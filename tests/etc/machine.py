@@ -14,7 +14,8 @@ import sysconfig
 from contextlib import suppress
 from pathlib import Path
 
-from tests.daemons import ROOT, wait_until
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
 
 #: An address of it, beside those of the loopback interface; README's example has it.
 ADDRESS = "10.0.0.5"

@@ -8,7 +8,7 @@ import pytest
 
 from sos import config
 from sos.tap.api import DEFAULTS
-from tests.daemons import ROOT
+from tests.support.processes import ROOT
 
 TEXT = (ROOT / "etc/sos.conf").read_text()
 #: What is commented out: it stands three spaces behind the comment's mark.

@@ -12,8 +12,10 @@ import urllib.request
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import ROOT, Place, free_ports, listens, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.ports import free_ports
+from tests.support.processes import ROOT, Place
+from tests.support.waiting import listens, wait_until
 
 
 @pytest.fixture

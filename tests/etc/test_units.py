@@ -8,8 +8,11 @@ import subprocess
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import ROOT, Place, fetch, free_ports, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import fetch
+from tests.support.ports import free_ports
+from tests.support.processes import ROOT, Place
+from tests.support.waiting import wait_until
 
 UNITS = ROOT / "etc" / "systemd"
 #: The worst that "systemd-analyze security" may say, of 10.

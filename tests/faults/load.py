@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from random import Random
 
-from tests.contract import body_of
+from tests.support.blobs import body_of
 
 _UPLOADERS = 3
 _FETCHERS = 3

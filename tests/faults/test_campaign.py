@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from sos.replication.leases import SECONDS
-from tests.daemons import wait_until
 from tests.faults import network
 from tests.faults.audit import copies
 from tests.faults.cluster import Api, Server
 from tests.faults.load import Load
+from tests.support.waiting import wait_until
 
 SERVERS = 3
 COPIES = 2

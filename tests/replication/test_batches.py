@@ -20,9 +20,9 @@ from sos.replication.batches import Batches
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id, put
 from tests.replication.groups import Told, run
-from tests.servers import serving
+from tests.support.blobs import body_of, content_id, put
+from tests.support.servers import serving
 
 # Ids of 16 partitions, so that hundreds of steps are under way at once.
 FEW_PARTITIONS = [f"n{n}" for n in range(200_000) if partition(f"n{n}").startswith("ab")][:600]

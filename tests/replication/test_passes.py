@@ -19,9 +19,9 @@ from sos.placement import rank
 from sos.plan import ALL
 from sos.replication.memory import Memory
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, content, content_id, manifest_of, put
-from tests.doubles import BrokenBodyStore, FailingStore
 from tests.replication.groups import OriginalStore, Told, belonging, group, id_for, run, stores
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
+from tests.support.doubles import BrokenBodyStore, FailingStore
 
 
 @ensureDeferred

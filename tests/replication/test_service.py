@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 
 from sos.replication import Policy, ReplicationService
 from sos.stores.memory import MemoryStore
-from tests.contract import put
-from tests.doubles import FailingStore
 from tests.replication.groups import group, id_for, stores
+from tests.support.blobs import put
+from tests.support.doubles import FailingStore
 
 
 def serving(clock, *members, hints=None):

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from sos.errors import Unavailable
 from sos.replication.leases import SECONDS, Leases
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, put
-from tests.doubles import BrokenBodyStore
 from tests.replication.groups import id_for, run, stores
+from tests.support.blobs import body_of, put
+from tests.support.doubles import BrokenBodyStore
 
 
 class Still(MemoryStore):

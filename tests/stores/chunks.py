@@ -6,7 +6,7 @@ from sos.interfaces import Member
 from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
 from sos.stores.replicated import Copying, ReplicatedStore
-from tests.contract import content_id
+from tests.support.blobs import content_id
 
 SIZE = 1000  # bytes of a chunk, where nothing else is said
 

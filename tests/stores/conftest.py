@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doubles import PlacingStore
 from tests.stores.chunks import over
+from tests.support.doubles import PlacingStore
 
 
 @pytest.fixture

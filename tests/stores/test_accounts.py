@@ -13,8 +13,8 @@ from sos.stores.memory import MemoryStore
 from sos.stores.peers import SLOW_SECONDS
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.survey import LEFT_ALONE, TAKES_NO_BLOBS, UNREACHABLE, UP, Account
-from tests.contract import content_id, put
-from tests.doubles import FailingStore
+from tests.support.blobs import content_id, put
+from tests.support.doubles import FailingStore
 
 
 class Slow(MemoryStore):

@@ -21,9 +21,9 @@ from sos.manifest import MARK, Chunk, Manifest, encode
 from sos.stores.assembled import MOST_AHEAD
 from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, content, content_id, put
-from tests.doubles import PlacingStore
 from tests.stores.chunks import SIZE, chunks_of, ids_of, over, replicated
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.doubles import PlacingStore
 
 LARGE = body_of(2 * SMALL_BODY, seed=1)
 MANY = 10_000  # bytes of each chunk of that

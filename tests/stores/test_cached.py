@@ -11,15 +11,9 @@ from sos.interfaces import SMALL_BODY
 from sos.signature import Key, Keys
 from sos.stores.cached import CachedStore
 from sos.stores.memory import MemoryStore
-from tests.contract import (
-    StoreContract,
-    body_of,
-    content,
-    content_id,
-    manifest_of,
-    put,
-)
-from tests.replicas import replicated
+from tests.contract import StoreContract
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
+from tests.support.replicas import replicated
 
 KEYS = Keys((Key(b"1" * 32), Key(b"2" * 32)))
 

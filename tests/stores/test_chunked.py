@@ -19,9 +19,10 @@ from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import StoreContract, body_of, content, content_id, manifest_of, put
-from tests.servers import serving
+from tests.contract import StoreContract
 from tests.stores.chunks import SIZE, chunks_of, ids_of, over, replicated
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
+from tests.support.servers import serving
 
 
 class TestChunkedStore(StoreContract):

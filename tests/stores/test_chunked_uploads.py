@@ -13,8 +13,8 @@ from twisted.internet.task import deferLater
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.chunked import MOST_PLACING
-from tests.contract import body_of, content, content_id
 from tests.stores.chunks import SIZE, ids_of, over
+from tests.support.blobs import body_of, content, content_id
 
 
 async def writing(store, body, pieces=SIZE):

@@ -15,9 +15,9 @@ from sos.stores.disk_errors import SyncFailed
 from sos.stores.local.committer import Committer
 from sos.stores.local.index import Index
 from sos.stores.record import Record
-from tests.contract import body_of, content_id
 from tests.stores.committing import held_up
 from tests.stores.test_index import elsewhere
+from tests.support.blobs import body_of, content_id
 
 SMALL_MAP = 1 << 20
 

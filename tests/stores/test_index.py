@@ -11,8 +11,8 @@ import pytest
 from sos.digest import hash_of
 from sos.stores.local.index import Index
 from sos.stores.record import Record, decode
-from tests.contract import body_of, content_id
-from tests.daemons import ROOT
+from tests.support.blobs import body_of, content_id
+from tests.support.processes import ROOT
 
 SMALL_MAP = 1 << 20
 

@@ -21,17 +21,9 @@ from sos.stores.local.changes import _whole
 from sos.stores.local.reading import open_body
 from sos.stores.record import Encoded
 from sos.transfer import transfer
-from tests.contract import (
-    ManifestContract,
-    ReplicaContract,
-    StoreContract,
-    body_of,
-    content,
-    content_id,
-    manifest_of,
-    put,
-)
+from tests.contract import ManifestContract, ReplicaContract, StoreContract
 from tests.stores.committing import held_up, mistake
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 
 class TestLocalStore(StoreContract, ReplicaContract, ManifestContract):

@@ -16,9 +16,9 @@ from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated import ReplicatedStore
-from tests.contract import content, content_id, put
-from tests.doubles import FailingStore
-from tests.replicas import Gate, a_with, body_for, grouped
+from tests.support.blobs import content, content_id, put
+from tests.support.doubles import FailingStore
+from tests.support.replicas import Gate, a_with, body_for, grouped
 
 
 class SharedDict:

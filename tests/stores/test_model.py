@@ -20,7 +20,7 @@ from sos.metadata import encode
 from sos.scrub import Report, scrub
 from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
-from tests.contract import body_of, content, content_id, put
+from tests.support.blobs import body_of, content, content_id, put
 
 pytestmark = pytest.mark.timeout(3600)
 

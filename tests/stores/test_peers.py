@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from sos.errors import NoSpace, Unavailable
 from sos.stores.memory import MemoryStore
 from sos.stores.peers import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
-from tests.contract import content_id, put
-from tests.replicas import Recovering, a_with, body_for, grouped, replicated
+from tests.support.blobs import content_id, put
+from tests.support.replicas import Recovering, a_with, body_for, grouped, replicated
 
 
 class TestAServerThatFails:

@@ -12,9 +12,9 @@ from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.stores.patience import LEAST_SECONDS
 from sos.stores.peers import SLOW_SECONDS
-from tests.contract import content, put
-from tests.doubles import FailingStore
-from tests.replicas import Gate, a_with, body_for, replicated
+from tests.support.blobs import content, put
+from tests.support.doubles import FailingStore
+from tests.support.replicas import Gate, a_with, body_for, replicated
 
 
 class TestReading:

@@ -25,16 +25,9 @@ from sos.transfer import transfer
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import (
-    ManifestContract,
-    ReplicaContract,
-    StoreContract,
-    body_of,
-    content,
-    content_id,
-    put,
-)
-from tests.servers import remote_store, serving
+from tests.contract import ManifestContract, ReplicaContract, StoreContract
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.servers import remote_store, serving
 
 
 class TestRemoteStore(StoreContract, ReplicaContract, ManifestContract):

@@ -13,8 +13,9 @@ from twisted.logger import capturedLogs
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
-from tests.contract import StoreContract, body_of, content, content_id, put
-from tests.replicas import Gate, Recovering, a_with, body_for, grouped, replicated
+from tests.contract import StoreContract
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.replicas import Gate, Recovering, a_with, body_for, grouped, replicated
 
 
 class TestReplicatedStore(StoreContract):

@@ -11,9 +11,9 @@ from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content, content_id, put
-from tests.replicas import replicated
-from tests.servers import serving
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.replicas import replicated
+from tests.support.servers import serving
 
 
 class TestABodyThatBreaksOff:

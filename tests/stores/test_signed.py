@@ -18,16 +18,9 @@ from sos.web.blob import BlobServer
 from sos.web.guards import SignedRequests
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import (
-    ManifestContract,
-    ReplicaContract,
-    StoreContract,
-    body_of,
-    content_id,
-    manifest_of,
-    put,
-)
-from tests.servers import serving
+from tests.contract import ManifestContract, ReplicaContract, StoreContract
+from tests.support.blobs import body_of, content_id, manifest_of, put
+from tests.support.servers import serving
 
 KEYS = Keys((Key(b"k" * 32),))
 OTHER = Keys((Key(b"o" * 32),))

@@ -12,7 +12,7 @@ from sos import config
 from sos.config import Reserve
 from sos.errors import NoSpace
 from sos.stores.local import LocalStore
-from tests.contract import body_of, content, put
+from tests.support.blobs import body_of, content, put
 
 
 def free(path: Path) -> int:

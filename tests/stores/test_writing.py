@@ -12,9 +12,9 @@ from sos.ids import partition
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.stores.peers import SLOW_SECONDS
-from tests.contract import body_of, content, put
-from tests.doubles import FailingStore
-from tests.replicas import Gate, body_for, first_for, replicated
+from tests.support.blobs import body_of, content, put
+from tests.support.doubles import FailingStore
+from tests.support.replicas import Gate, body_for, first_for, replicated
 
 
 class TestWhereCopiesGo:

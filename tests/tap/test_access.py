@@ -14,8 +14,10 @@ import pytest
 from sos.signature import make_secret, parse_keys
 from sos.signed_url import signed_path
 from sos.tokens import format_tokens, make_token
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 
 class Cluster:
@@ -97,8 +99,8 @@ def test_a_cluster_with_a_secret_works(place):
     for server in cluster.servers:
         assert fetch(f"{server}/alive") == b"alive"
         for path in ("blobs", "status", "digests", f"blob/{id}", "nothing"):
-            assert status_of(f"{server}/{path}") == 401
-        assert status_of(f"{server}/blob/new", b"x") == 401
+            assert ask(f"{server}/{path}").status == 401
+        assert ask(f"{server}/blob/new", b"x").status == 401
         with pytest.raises(urllib.error.HTTPError) as caught:
             fetch(f"{server}/blobs")
         assert caught.value.headers["WWW-Authenticate"] == "SOS1"
@@ -162,7 +164,7 @@ def test_workers_know_the_secret(place):
     cluster = Cluster(place, "--workers 2", "--workers 2")
     for number in range(20):
         cluster.upload(body_of(number))
-        assert status_of(f"{cluster.servers[0]}/blobs") == 401
+        assert ask(f"{cluster.servers[0]}/blobs").status == 401
     assert place.sos("status").returncode == 0
     assert cluster.secret not in cluster.logs
 
@@ -189,9 +191,9 @@ def test_the_admin_port_of_a_blob_server(place):
         others,
     )
     for path in ("status", "metrics", "healthz", "readyz"):
-        assert status_of(f"http://127.0.0.1:{ours}/{path}") == 200
+        assert ask(f"http://127.0.0.1:{ours}/{path}").status == 200
         expected = 401 if path in ("status", "metrics") else 200
-        assert status_of(f"http://127.0.0.1:{others}/{path}") == expected
+        assert ask(f"http://127.0.0.1:{others}/{path}").status == expected
 
 
 class Private:

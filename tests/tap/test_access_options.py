@@ -10,9 +10,7 @@ from twisted.python.systemd import ListenFDs
 from sos.signature import make_secret
 from sos.tap import api, blob
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
-from tests.tap.test_options import home, parsed, refusal
-
-__all__ = ["home"]  # a fixture
+from tests.support.options import parsed, refusal
 
 
 @pytest.fixture(autouse=True)

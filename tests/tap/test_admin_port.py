@@ -11,8 +11,11 @@ import socket
 
 import pytest
 
-from tests.contract import body_of
-from tests.daemons import Place, eventually, fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.processes import Place
+from tests.support.waiting import eventually, wait_until
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_the_servers_behind_an_api_server(place):
     daemons, urls = blob_servers(place, 2)
     api = Api(place, f"--blob-server {urls} --write-copies 2 --replicate-every 1")
     for seed in range(5):
-        assert wait_until(lambda seed=seed: status_of(api.up, body_of(1000, seed)) == 200)
+        assert wait_until(lambda seed=seed: ask(api.up, body_of(1000, seed)).status == 200)
     servers = eventually(api.servers, lambda found: {each["blobs"] for each in found} == {5})
     assert [each["url"] for each in servers] == urls.split(",")
     for server in servers:
@@ -81,12 +84,12 @@ def test_the_servers_behind_an_api_server(place):
         assert 0 < server["free"] < server["capacity"]
     assert wait_until(lambda: states(api) == ["up", "up"])
     assert wait_until(lambda: api.status()["replication"]["last"])
-    assert wait_until(lambda: status_of(f"{api.admin}/readyz") == 200)
+    assert wait_until(lambda: ask(f"{api.admin}/readyz").status == 200)
     assert fetch(f"{api.admin}/healthz") == b"alive"
     daemons[1].stop()
     assert wait_until(lambda: states(api) == ["up", "unreachable"])
-    assert status_of(f"{api.admin}/readyz") == 503
-    assert status_of(api.up, body_of(1000)) == 503
+    assert ask(f"{api.admin}/readyz").status == 503
+    assert ask(api.up, body_of(1000)).status == 503
     gone = eventually(lambda: api.servers()[1], lambda each: each["state"] == "left alone")
     assert "connection refused" in gone["reason"]
     assert gone["errors"] >= 1

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import Place, eventually, fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.processes import Place
+from tests.support.waiting import eventually, wait_until
 
 NOBODY = pwd.getpwnam("nobody")
 DROP = "--uid nobody --gid nogroup --umask 027"
@@ -112,7 +115,7 @@ def test_a_blob_server_in_an_empty_directory(place):
     assert_nobody(daemon.process.pid)
     assert os.readlink(f"/proc/{daemon.process.pid}/root") == str(jail)
     assert_serves(f"http://127.0.0.1:{port}")
-    assert status_of(f"http://127.0.0.1:{port}/nowhere") == 404
+    assert ask(f"http://127.0.0.1:{port}/nowhere").status == 404
     assert sorted(os.listdir(jail)) == ["data", "tmp"]
     assert_theirs(jail / "data")
     daemon.stop()
@@ -140,7 +143,7 @@ def test_an_api_server_in_an_empty_directory(place):
         body = body_of(size)
         fetch(f"http://127.0.0.1:{up}/upload", body)
         assert fetch(f"http://127.0.0.1:{down}/fetch/{content_id(body)}") == body
-    assert status_of(f"http://127.0.0.1:{down}/fetch/nothing") == 503
+    assert ask(f"http://127.0.0.1:{down}/fetch/nothing").status == 503
     eventually(lambda: daemon.log, lambda log: "replication: " in log)
     assert fetch(f"http://127.0.0.1:{admin}/healthz") == b"alive"
     daemon.stop()

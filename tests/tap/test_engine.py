@@ -17,8 +17,10 @@ from sos.interfaces import IStoreFactory
 from sos.stores.factories import StoreFactory, factory, scheme_of
 from sos.stores.memory import MemoryStore
 from sos.tap.engine import EngineService
-from tests.contract import body_of, content_id
-from tests.daemons import fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 
 class Engine(MemoryStore):
@@ -202,7 +204,7 @@ def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):
     assert fetch(f"http://127.0.0.1:{down}/fetch/{id}") == body
     part = {"Range": "bytes=100000-200000"}
     assert fetch(f"http://127.0.0.1:{down}/fetch/{id}", headers=part) == body[100_000:200_001]
-    assert status_of(f"http://127.0.0.1:{down}/fetch/{content_id(b'no')}") == 404
+    assert ask(f"http://127.0.0.1:{down}/fetch/{content_id(b'no')}").status == 404
     told = json.loads(fetch(f"http://127.0.0.1:{admin}/status"))
     assert told["settings"]["store"] == "memory:"
     assert told["store"]["blobs"] > 2

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from sos.tap.notify import Notification
-from tests.daemons import free_ports
+from tests.support.ports import free_ports
 
 
 class Reactor(Clock):

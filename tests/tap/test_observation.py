@@ -10,8 +10,11 @@ import signal
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.contract import body_of, content_id
-from tests.daemons import ROOT, eventually, fetch, free_ports, status_of, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.processes import ROOT
+from tests.support.waiting import eventually, wait_until
 
 
 class Cluster:
@@ -36,7 +39,7 @@ class Cluster:
 
     def put(self, seed):
         body = body_of(1000, seed)
-        assert wait_until(lambda: status_of(f"{self.up}/upload", body) == 200)
+        assert wait_until(lambda: ask(f"{self.up}/upload", body).status == 200)
         return content_id(body)
 
 
@@ -61,8 +64,8 @@ def test_metrics_of_a_cluster(place):
     ids = [cluster.put(seed) for seed in range(5)]
     for id in ids:
         fetch(f"{cluster.down}/fetch/{id}.bin")
-    assert status_of(f"{cluster.down}/fetch/nothing") == 404
-    assert status_of(f"{cluster.down}/else") == 404
+    assert ask(f"{cluster.down}/fetch/nothing").status == 404
+    assert ask(f"{cluster.down}/else").status == 404
     uploads = {"route": "/upload", "method": "POST"}
     fetches = {"route": "/fetch/<name>", "method": "GET"}
     assert total(admin, "sos_requests_total", **uploads, status="200") == 5
@@ -84,7 +87,7 @@ def test_metrics_of_a_cluster(place):
         assert fetch(f"http://127.0.0.1:{port}/readyz") == b"ready"
         assert json.loads(fetch(f"http://127.0.0.1:{port}/status"))["blobs"] == 5
     cluster.blobs[1].stop()
-    assert status_of(f"{cluster.up}/upload", b"more") == 503
+    assert ask(f"{cluster.up}/upload", b"more").status == 503
     gone = {"server": cluster.urls[1]}
     assert total(admin, "sos_server_up", **gone) == 0
     assert total(admin, "sos_server_up", server=cluster.urls[0]) == 1
@@ -183,7 +186,7 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
 
     def ask(what):
         for _ in range(count):
-            assert status_of(f"http://127.0.0.1:{port}/{what}") == 404
+            assert ask(f"http://127.0.0.1:{port}/{what}").status == 404
 
     ask("before")
     assert wait_until(lambda: path.read_text().count("/before") == count)
@@ -193,7 +196,7 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
         assert wait_until(path.exists)
         assert path.read_text() == ""
     else:
-        assert wait_until(lambda: status_of(f"http://127.0.0.1:{port}/x") == 404 and path.exists())
+        assert wait_until(lambda: ask(f"http://127.0.0.1:{port}/x").status == 404 and path.exists())
 
     def moved():
         ask("after")
@@ -224,7 +227,7 @@ def test_a_log_of_json(place, where, workers):
     )
     daemon = place.twistd(command, *ports[:2])
     request = f"http://127.0.0.1:{ports[1]}/fetch/abc"
-    assert status_of(request) == 503
+    assert ask(request).status == 503
     daemon.stop()
     path = daemon.log_path if where.endswith("-") else place.directory / "own.log"
     entries = lines(path)
@@ -268,7 +271,7 @@ def test_what_is_drawn_and_alerted_of_is_told(place):
     fetch(f"{cluster.down}/fetch/{id}")
     assert wait_until(lambda: total(cluster.admin, "sos_replication_passes_total") >= 1)
     cluster.blobs[1].stop()
-    assert status_of(f"{cluster.up}/upload", b"more") == 503
+    assert ask(f"{cluster.up}/upload", b"more").status == 503
     found: dict[str, list[dict[str, str]]] = {}
     for port in (cluster.admin, cluster.blob_admins[0]):
         for each in samples(port):
@@ -305,6 +308,6 @@ def test_a_blob_server_has_no_admin_port_unless_asked_for(place):
     path = place.directory / "admin"
     place.twistd(f"sos-blob --port {port} --store data --listen-admin unix:{path}", port)
     assert wait_until(path.exists)
-    assert status_of(f"http://127.0.0.1:{port}/metrics") == 404
+    assert ask(f"http://127.0.0.1:{port}/metrics").status == 404
     assert json.loads(fetch(f"http://127.0.0.1:{port}/status"))["writable"]
     assert os.path.exists(path)

@@ -10,29 +10,9 @@ from twisted.plugin import getPlugins
 
 from sos import __version__
 from sos.tap import api, blob
+from tests.support.options import parsed, refusal
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A home without a configuration, which the tests can put one in."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sos.tap.cluster.CONFIG_FILES", ("~/sos.conf", "~/.sos.conf"))
-    return tmp_path
-
-
-def parsed(module, *arguments):
-    options = module.Options()
-    options.parseOptions(arguments)
-    return options
-
-
-def refusal(capsys, module, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        parsed(module, *arguments)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_twistd_finds_the_daemons():

@@ -20,8 +20,8 @@ from sos.survey import LEFT_ALONE, UP, parse_standings
 from sos.tap.overview import ClusterPart, Overview, StorePart
 from sos.tap.siblings import SIBLING_SECONDS, Siblings
 from sos.tap.worker import Handed, Worker
-from tests.contract import content_id, put
-from tests.doubles import FailingStore
+from tests.support.blobs import content_id, put
+from tests.support.doubles import FailingStore
 
 
 class Crew:

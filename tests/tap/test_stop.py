@@ -7,8 +7,9 @@ import socket
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import free_ports, listens, wait_until
+from tests.support.blobs import body_of, content_id
+from tests.support.ports import free_ports
+from tests.support.waiting import listens, wait_until
 
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])

@@ -12,9 +12,9 @@ import urllib.request
 import pytest
 
 from sos.signature import make_secret
-from tests.certificates import Authority
-from tests.contract import body_of, content_id
-from tests.daemons import free_ports
+from tests.support.blobs import body_of, content_id
+from tests.support.certificates import Authority
+from tests.support.ports import free_ports
 
 LARGE = body_of(20 * 1024 * 1024)
 CLIENT = "--tls-ca ca.pem --tls-client-certificate client.pem --tls-client-key client.key"

@@ -11,10 +11,9 @@ from sos.tally import Tally
 from sos.web.admin import TRANSFERS, AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from tests.contract import content_id
-from tests.doubles import FailingStore
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
+from tests.support.blobs import content_id
+from tests.support.conversation import Conversation, request
+from tests.support.doubles import FailingStore
 
 
 class Full(MemoryStore):

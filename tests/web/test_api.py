@@ -11,10 +11,9 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id, manifest_of
-from tests.doubles import FailingStore, PlacingStore
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
+from tests.support.blobs import body_of, content_id, manifest_of
+from tests.support.conversation import Conversation, request
+from tests.support.doubles import FailingStore, PlacingStore
 
 
 @pytest.fixture

@@ -18,16 +18,9 @@ from sos.metadata import version
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id, manifest_of
-from tests.doubles import BrokenBodyStore, FailingStore
-from tests.wire.talking import Conversation
-
-
-def request(method, path, body=None, *headers):
-    lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x", *headers]
-    if body is not None:
-        lines.append(b"Content-Length: %d" % len(body))
-    return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
+from tests.support.blobs import body_of, content_id, manifest_of
+from tests.support.conversation import Conversation, request
+from tests.support.doubles import BrokenBodyStore, FailingStore
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import content_id
-from tests.doubles import BrokenBodyStore
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
+from tests.support.blobs import content_id
+from tests.support.conversation import Conversation, request
+from tests.support.doubles import BrokenBodyStore
 
 
 class Talk(Conversation):

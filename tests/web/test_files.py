@@ -14,8 +14,8 @@ from twisted.web.http_headers import Headers
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.contract import body_of, put
-from tests.servers import serving
+from tests.support.blobs import body_of, put
+from tests.support.servers import serving
 
 SIZE = 20_000_000
 

@@ -17,9 +17,9 @@ from sos.stores.memory import MemoryStore
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id, put
-from tests.servers import serving
-from tests.wire.talking import Conversation
+from tests.support.blobs import body_of, content_id, put
+from tests.support.conversation import Conversation
+from tests.support.servers import serving
 
 TIMES = 50
 

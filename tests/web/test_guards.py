@@ -15,9 +15,9 @@ from sos.web.api import DownloadServer, UploadServer
 from sos.web.blob import BlobServer
 from sos.web.guards import AdminGuard, Bearers, SignedRequests
 from sos.web.routes import handler
-from tests.contract import content_id
-from tests.doubles import FailingStore
-from tests.wire.talking import Conversation, parse_answers
+from tests.support.blobs import content_id
+from tests.support.conversation import Conversation, parse_answers
+from tests.support.doubles import FailingStore
 
 NOW = 1_800_000_000
 KEYS = Keys((Key(b"k" * 32),))
@@ -273,7 +273,7 @@ class TestAnAdminPort:
         names = dict(zip(("uploads", "fetches", "rest"), guards, strict=True))
         made = {
             name: (lambda request, name=name: asked.append(name)) if there else None
-            for name, there in names.items()
+            for name, there in names
         }
         store = MemoryStore()
         face = AdminServer(store, store.status, None, UploadServer(store), DownloadServer(store))

@@ -17,9 +17,8 @@ from sos.web import integrity
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.contract import body_of, content_id
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation, parse_answers
+from tests.support.blobs import body_of, content_id
+from tests.support.conversation import Conversation, parse_answers, request
 
 BODY = b"some bytes"
 ANSWER = b'{"id":"%s","size":10,"status":"OK","copies":1}' % content_id(BODY).encode()

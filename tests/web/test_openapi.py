@@ -15,11 +15,10 @@ from sos.web.admin import AdminServer
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
-from tests.described import Description, path_of
-from tests.doubles import FailingStore
+from tests.support.conversation import Conversation, request
+from tests.support.description import Description, path_of
+from tests.support.doubles import FailingStore
 from tests.web.test_admin import counted, told
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
 
 STORE = MemoryStore()
 BOTH = pytest.mark.parametrize("name", ["api", "blob"])

@@ -16,7 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from sos.wire.site import Site
 from sos.wire.tls import server_tls
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 PIECE = b"piece of the body " * 1000
 

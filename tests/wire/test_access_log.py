@@ -13,9 +13,8 @@ from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire import log_lines
 from sos.wire.access_log import AccessLog
-from tests.contract import content_id
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
+from tests.support.blobs import content_id
+from tests.support.conversation import Conversation, request
 
 NOW = 1_795_637_068.123
 ID = content_id(b"hello")

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from sos.wire.site import Site
 from sos.wire.tls import Secured, server_tls
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 
 @async_yield_fixture(params=["--tls-certificate", "ssl: endpoint"])

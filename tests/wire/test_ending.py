@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from sos.errors import Incomplete, TooSlow
 from sos.wire.server import BODY_BYTES, BODY_SECONDS
 from sos.wire.site import Site
-from tests.wire.talking import Conversation, Transport, parse_answers
+from tests.support.conversation import Conversation, Transport, parse_answers
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
 from sos.web.routes import handler
-from tests.wire.talking import Conversation
+from tests.support.conversation import Conversation
 
 #: Seconds that one campaign takes in its long form; there are four.
 LONG_SECONDS = 150

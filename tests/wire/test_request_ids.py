@@ -20,11 +20,10 @@ from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
 from sos.wire.request_ids import CURRENT
-from tests.contract import content_id, put
-from tests.doubles import FailingStore
-from tests.servers import serving
-from tests.web.test_blob import request
-from tests.wire.talking import Conversation
+from tests.support.blobs import content_id, put
+from tests.support.conversation import Conversation, request
+from tests.support.doubles import FailingStore
+from tests.support.servers import serving
 
 
 def ask(*headers, face=None):

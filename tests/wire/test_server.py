@@ -13,7 +13,7 @@ from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
 from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
 from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS
-from tests.wire.talking import Conversation, parse_answers
+from tests.support.conversation import Conversation, parse_answers
 
 
 class Echo:

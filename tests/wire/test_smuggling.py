@@ -14,7 +14,7 @@ from klein import Klein
 from sos.errors import Incomplete
 from sos.web.routes import handler
 from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
-from tests.wire.talking import Conversation, parse_answers
+from tests.support.conversation import Conversation, parse_answers
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -8,10 +8,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sos.errors import ConfigError
 from sos.tap import api, blob
 from sos.wire.tls import client_tls, server_tls
-from tests.certificates import Authority, private_pem
-from tests.tap.test_options import home, parsed, refusal
-
-__all__ = ["home"]  # a fixture
+from tests.support.certificates import Authority, private_pem
+from tests.support.options import parsed, refusal
 
 
 @pytest.fixture(autouse=True)

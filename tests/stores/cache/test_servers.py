@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from sos.cache_address import cache_address
 from sos.stores.cache import shared
 from sos.tap.caches import shared_cache
-from tests.caches import KINDS, CacheServer
+from tests.support.caches import KINDS, CacheServer
 
 #: Seconds within which a cache in whatever trouble has to be done with.
 SOON = 10.0

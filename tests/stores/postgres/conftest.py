@@ -10,8 +10,8 @@ import pytest
 from pytest_twisted import async_yield_fixture
 
 from sos.stores.factories import factory
-from tests.engines.postgres import PostgresEngine
 from tests.stores.postgres.stores import Tables
+from tests.support.engines.postgres import PostgresEngine
 
 _numbers = count()
 

@@ -13,9 +13,9 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.errors import Conflict, Mismatch, Unavailable
 from sos.stores.postgres import bodies
 from sos.stores.postgres.schema import PIECE_SIZE
-from tests.contract import body_of, content, content_id, put
-from tests.daemons import ROOT
 from tests.stores.postgres.stores import eventually, opened
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.processes import ROOT
 
 _MIB = 1024 * 1024
 

@@ -11,8 +11,8 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from sos.errors import NotFound, Unavailable
-from tests.contract import content, content_id, put
 from tests.stores.postgres.stores import Tables, answering, check_digests, opened
+from tests.support.blobs import content, content_id, put
 
 _SIZES = (0, 1, 1000, 65_536, 65_537, 262_144, 700_000)
 _UPLOADERS = 12

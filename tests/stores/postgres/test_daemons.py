@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from tests.contract import body_of, content_id
-from tests.daemons import eventually, fetch, free_ports, status_of
+from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -24,18 +26,18 @@ def test_a_daemon_outlives_its_server(place, engine, port):
     """It answers 503 while there is none, and serves what was stored when it is back."""
     place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
     url = f"http://127.0.0.1:{port}"
-    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    eventually(lambda: ask(f"{url}/status").status, holds(200))
     stored = {content_id(body): body for body in (b"small", body_of(3_000_000))}
     for id, body in stored.items():
         fetch(f"{url}/blob/{id}", body)
     engine.stop()
     for id, body in stored.items():
-        assert status_of(f"{url}/blob/{id}") == 503
-        assert status_of(f"{url}/blob/{id}", body) == 503
+        assert ask(f"{url}/blob/{id}").status == 503
+        assert ask(f"{url}/blob/{id}", body).status == 503
     assert fetch(f"{url}/alive") == b"alive"
     engine.start()
     for id, body in stored.items():
-        eventually(lambda id=id: status_of(f"{url}/blob/{id}"), holds(200))
+        eventually(lambda id=id: ask(f"{url}/blob/{id}").status, holds(200))
         assert fetch(f"{url}/blob/{id}") == body
     fetch(f"{url}/blob/{content_id(b'more')}", b"more")
     assert json.loads(fetch(f"{url}/status"))["blobs"] == 3
@@ -46,9 +48,9 @@ def test_a_daemon_waits_for_its_server(place, engine, port):
     engine.stop()
     daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
     url = f"http://127.0.0.1:{port}/blob/{content_id(b'one')}"
-    assert status_of(url, b"one") == 503
+    assert ask(url, b"one").status == 503
     engine.start()
-    eventually(lambda: status_of(url, b"one"), holds(200))
+    eventually(lambda: ask(url, b"one").status, holds(200))
     assert fetch(url) == b"one"
     assert "is open" in daemon.log
 
@@ -57,10 +59,10 @@ def test_workers_share_a_store(place, engine, port):
     """With more than one process there is more than one client."""
     place.twistd(f"sos-blob --workers 2 --port {port} --store {engine.url}", port)
     url = f"http://127.0.0.1:{port}"
-    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    eventually(lambda: ask(f"{url}/status").status, holds(200))
     for n in range(40):
         body = b"%d" % n
-        eventually(lambda body=body: status_of(f"{url}/blob/{content_id(body)}", body), holds(200))
+        eventually(lambda body=body: ask(f"{url}/blob/{content_id(body)}", body).status, holds(200))
     assert json.loads(fetch(f"{url}/status"))["blobs"] == 40
 
 
@@ -68,9 +70,9 @@ def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
     """In bounded time."""
     daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)
     url = f"http://127.0.0.1:{port}"
-    eventually(lambda: status_of(f"{url}/status"), holds(200))
+    eventually(lambda: ask(f"{url}/status").status, holds(200))
     engine.freeze()
-    assert status_of(f"{url}/status") == 503
+    assert ask(f"{url}/status").status == 503
     daemon.stop(signal.SIGTERM)
     engine.thaw()
     assert daemon.process.returncode in (0, -signal.SIGTERM)

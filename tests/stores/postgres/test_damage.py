@@ -8,8 +8,8 @@ from pytest_twisted import ensureDeferred
 from sos.errors import Mismatch, NotFound, SetAside
 from sos.interfaces import SMALL_BODY
 from sos.scrub import Report, scrub
-from tests.contract import body_of, content, content_id, put
 from tests.stores.postgres.stores import check_digests
+from tests.support.blobs import body_of, content, content_id, put
 
 _RECORD = [
     'update $ set metadata = \'{"X-A":"2"}\' where key like %s',

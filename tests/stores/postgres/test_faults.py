@@ -13,8 +13,8 @@ from twisted.internet.defer import gatherResults
 
 from sos.errors import NoSpace, Unavailable
 from sos.stores.postgres import connections, session
-from tests.contract import body_of, content, content_id, put
 from tests.stores.postgres.stores import Tables, answering, check_digests, eventually, opened
+from tests.support.blobs import body_of, content, content_id, put
 
 # Seconds that a frozen server may take: the wait for a thread, that for a connection or
 # an answer, and what this machine takes.

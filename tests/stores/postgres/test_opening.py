@@ -8,9 +8,9 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 
 from sos.errors import NotFound, ReadOnly, StoreUnusable, Unavailable
-from tests.contract import body_of, content, content_id, put
-from tests.daemons import free_ports
 from tests.stores.postgres.stores import Tables, check_digests, make, opened
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.ports import free_ports
 
 
 @ensureDeferred

@@ -7,8 +7,9 @@ from itertools import count, islice
 from pytest_twisted import ensureDeferred
 
 from sos.ids import partition
-from tests.contract import ManifestContract, ReplicaContract, StoreContract, put
+from tests.contract import ManifestContract, ReplicaContract, StoreContract
 from tests.stores.postgres.stores import check_digests
+from tests.support.blobs import put
 
 
 class TestPostgresStore(StoreContract, ReplicaContract, ManifestContract):

@@ -11,8 +11,8 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 
 from sos.errors import Conflict, NotFound
-from tests.contract import body_of, content, content_id, manifest_of, put
 from tests.stores.postgres.stores import check_digests, make
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 
 @async_yield_fixture

@@ -7,7 +7,7 @@ from pytest_twisted import async_yield_fixture
 from twisted.internet.task import deferLater
 
 from sos.stores.redis import make, pool
-from tests.engines.redis import started
+from tests.support.engines.redis import started
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pytest_twisted import async_yield_fixture
 
 from sos.stores.redis import make
 from tests.contract import ManifestContract, ReplicaContract, StoreContract
-from tests.engines.redis import started
+from tests.support.engines.redis import started
 
 
 class RedisContract(StoreContract, ReplicaContract, ManifestContract):

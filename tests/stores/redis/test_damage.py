@@ -8,8 +8,8 @@ from pytest_twisted import ensureDeferred
 from sos.errors import Mismatch, NotFound, SetAside, Unavailable
 from sos.scrub import Report, scrub
 from sos.stores.redis.record import PIECE
-from tests.contract import body_of, content, content_id, put
 from tests.stores.redis.test_faults import LARGE, expected_digests
+from tests.support.blobs import body_of, content, content_id, put
 
 SIZES = [10, 100_000, LARGE]
 

@@ -19,10 +19,10 @@ from sos.metadata import encode
 from sos.stores.redis import pool
 from sos.stores.redis import store as redis_store
 from sos.stores.redis.record import PIECE
-from tests.contract import body_of, content, content_id, put
-from tests.daemons import wait_until
-from tests.engines.forwarding import Forwarding
-from tests.engines.redis import started
+from tests.support.blobs import body_of, content, content_id, put
+from tests.support.engines.forwarding import Forwarding
+from tests.support.engines.redis import started
+from tests.support.waiting import wait_until
 
 #: Seconds within which a Redis in whatever trouble has to be given up.
 SOON = 10.0

@@ -11,11 +11,11 @@ from sos.errors import Mismatch, NotFound
 from sos.scrub import Report, scrub
 from sos.stores.redis import make
 from sos.stores.redis.record import PIECE
-from tests.contract import body_of, content
-from tests.engines.redis import started
 from tests.stores.redis.test_damage import CASES, DAMAGES
 from tests.stores.redis.test_faults import recovered
 from tests.stores.test_model import Machine, run, steps
+from tests.support.blobs import body_of, content
+from tests.support.engines.redis import started
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -16,10 +16,10 @@ from twisted.logger import globalLogPublisher
 from sos.errors import Conflict, NotFound, StoreUnusable, Unavailable
 from sos.ids import partition
 from sos.stores.redis import make
-from tests.contract import body_of, content, put
-from tests.engines.forwarding import Forwarding
-from tests.engines.redis import started
 from tests.stores.redis.test_faults import LARGE, asks, recovered
+from tests.support.blobs import body_of, content, put
+from tests.support.engines.forwarding import Forwarding
+from tests.support.engines.redis import started
 
 UNSAFE = [
     ("appendonly", "no"),

@@ -12,7 +12,7 @@ from sos.stores.s3.multipart import PART_SIZE
 from sos.stores.s3.signing import Identity
 from sos.stores.s3.store import S3Store
 from sos.wire.agent import Agent
-from tests.engines.swift import ACCESS_KEY, REGION, SECRET_KEY
+from tests.support.engines.swift import ACCESS_KEY, REGION, SECRET_KEY
 
 BUCKET = "contract"
 

@@ -14,9 +14,9 @@ from twisted.internet.protocol import Factory, Protocol
 from sos.errors import Conflict, NoSpace, NotFound, Unavailable
 from sos.stores.s3.client import TRIES, Answer, Client, Denied
 from sos.stores.s3.multipart import abort_forgotten
-from tests.contract import content, put
-from tests.daemons import ROOT
 from tests.stores.s3.stores import client_of, store_at, store_in
+from tests.support.blobs import content, put
+from tests.support.processes import ROOT
 
 
 class _Script(Protocol):

@@ -16,8 +16,8 @@ from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Un
 from sos.ids import partition
 from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
-from tests.contract import body_of, content, content_id, put
 from tests.stores.s3.stores import BUCKET, store_at, store_in
+from tests.support.blobs import body_of, content, content_id, put
 
 MEGABYTE = 1024 * 1024
 

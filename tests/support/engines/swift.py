@@ -108,7 +108,7 @@ class Swift:
     """
 
     def __init__(self, directory: Path) -> None:
-        from tests.daemons import free_ports
+        from tests.support.ports import free_ports
 
         self.directory = directory
         self.environment = {
@@ -128,7 +128,7 @@ class Swift:
 
     def start(self, *names: str) -> None:
         """Start the servers *names*, or all, and wait until they listen."""
-        from tests.daemons import listens, wait_until
+        from tests.support.waiting import listens, wait_until
 
         for name in names or _SERVERS:
             with open(self.directory / f"{name}.log", "ab") as log:

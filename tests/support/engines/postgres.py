@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.daemons import free_ports, wait_until
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 # It refuses to run as root; this is who is called nobody.
 _NOBODY = 65534

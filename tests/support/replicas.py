@@ -11,8 +11,8 @@ from sos.placement import rank
 from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated import Copying, ReplicatedStore
-from tests.contract import body_of, content_id, put
-from tests.doubles import FailingStore
+from tests.support.blobs import body_of, content_id, put
+from tests.support.doubles import FailingStore
 
 
 def grouped(*groups):

@@ -11,6 +11,14 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from sos.wire.site import Site
 
 
+def request(method: str, path: str, body: bytes | None = None, *headers: bytes) -> bytes:
+    """Return the bytes of a request; *headers* are whole lines."""
+    lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x", *headers]
+    if body is not None:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
+
+
 class Transport(StringTransportWithDisconnection):
     """Remembers what a real one would have been told.
 

@@ -1,0 +1,1 @@
+"""What tests share: processes, requests, waiting, bodies, doubles, and real servers."""
