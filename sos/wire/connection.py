@@ -290,6 +290,7 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close an idle connection."""
+        self.resume()  # over TLS it stays open until the server's close alert is read
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 

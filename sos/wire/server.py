@@ -249,15 +249,18 @@ class Channel(Protocol):
         # A transport with a producer does not close, but asks that for more.
         self.transport.unregisterProducer()
         self.since = self.site.now
-        if self._ended or ISSLTransport.providedBy(self.transport):
+        over_tls = ISSLTransport.providedBy(self.transport)
+        if self._ended or over_tls:
             self._lingers = False
-        if not self._lingers:
-            self.transport.loseConnection()
-            return
-        self.transport.loseWriteConnection()
-        if self._paused:
+        if self._paused and (self._lingers or over_tls):
+            # What the client sends last is still to be read: over TLS its close alert,
+            # without which the connection stays open.
             self._paused = False
             self.transport.resumeProducing()
+        if self._lingers:
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
 
     def abort(self) -> None:
         """Reset the connection: nothing more is sent, not even what waits to be sent."""

@@ -215,6 +215,21 @@ class TestConnectionsAreKept:
         assert not transport.connected
         assert not peer.reactor.getDelayedCalls()
 
+    def test_one_that_is_not_kept_is_read_from_until_it_is_closed(self):
+        """Over TLS it is closed when the server's close alert has been read, and not before."""
+        peer = Peer()
+        asked = peer.ask()
+        transport = peer.accept()
+        states = []
+        transport.loseConnection = lambda: states.append(transport.producerState)
+        # Nobody wants the body yet, so that reading is paused.
+        whole = OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        transport.protocol.dataReceived(whole[:-1])
+        assert transport.producerState == "paused"
+        transport.protocol.dataReceived(whole[-1:])  # which had been decrypted already
+        assert asked.read().data == b"abc"
+        assert states == ["producing"]
+
     def test_not_if_the_server_says_so(self, peer):
         """Connection: close, or an older version."""
         for head in (b"HTTP/1.1 200 OK\r\nConnection: close\r\n", b"HTTP/1.0 200 OK\r\n"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import directlyProvides
 
 from sos.errors import Incomplete, TooSlow
 from sos.wire.server import BODY_BYTES, BODY_SECONDS
@@ -118,6 +120,19 @@ class TestABodyHasToComeInTime:
             talk.wait(1)
         assert later.errors == []
         assert talk.transport.connected
+
+
+class TestAConnectionOverTLS:
+    def test_is_read_from_until_the_client_has_closed_it(self, talk, later):
+        """Until its close alert is read, however slowly it took the answer."""
+        directlyProvides(talk.transport, ISSLTransport)
+        talk.transport.room = 10
+        talk.send(b"GET / HTTP/1.0\r\n\r\n")
+        later.answer()
+        assert talk.transport.producerState == "paused"
+        talk.transport.take()
+        assert talk.transport.producerState == "producing"
+        assert talk.closed
 
 
 class TestTheDaemonStops:
