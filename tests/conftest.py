@@ -2,32 +2,99 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pytest_twisted import async_yield_fixture
 
 from sos.stores.local import LocalStore
 from tests.support.engines.swift import Swift
 from tests.support.processes import Place
 
+SYSTEM = Path(__file__).parent / "system"
+#: Real servers that tests share: those of one run in one process, which starts it once.
+SHARED = ("swift", "shared_engine", "mistreated_engine", "locked_engine", "open_engine")
+#: Most processes among which the tests are divided: each starts servers of its own.
+MOST_PROCESSES = 8
+#: What of the environment says how programs behave, and is not to say it in tests.
+_ENVIRONMENT = ("AWS_", "LANG", "LC_", "LISTEN_", "NOTIFY_", "PG", "PYTHON", "SOS_", "TZ")
+
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--system",
+        action="store_true",
+        help="run what needs many processes, root or programs of Debian, too",
+    )
+    parser.addoption(
         "--long",
         action="store_true",
-        help="run the long form of the campaigns: every case, not a sample (some 20 minutes)",
+        help="run everything, and campaigns in their long form: every case, not a sample",
     )
 
 
-settings.register_profile("short", deadline=None)
+settings.register_profile(
+    # The same examples each time, however slow the machine is.
+    "short",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.register_profile("long", deadline=None, max_examples=3000)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Use the processors that there are; none but this process for a file or a test."""
+    if any(".py" in argument for argument in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
 def pytest_configure(config):
     settings.load_profile("long" if config.getoption("--long") else "short")
+    config.addinivalue_line("markers", "system: a test of the second tier, run by --system")
+    _forget_who_started_us()
+
+
+def _forget_who_started_us():
+    """Let tests, and all that they start, find what they would find in a terminal."""
+    # A shell starts what is in the background with signals that are ignored, as nohup does,
+    # and processes inherit that.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, lambda *_: None),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    os.umask(0o022)
+    for name in list(os.environ):
+        if name.startswith(_ENVIRONMENT):
+            del os.environ[name]
+    time.tzset()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker("system")
+        for name in SHARED:
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
+    if not (config.getoption("--system") or config.getoption("--long")):
+        second = [item for item in items if item.get_closest_marker("system")]
+        if second:
+            config.hook.pytest_deselected(items=second)
+            items[:] = [item for item in items if not item.get_closest_marker("system")]
+    # The longest come first, so that no processor waits for the last of them.
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 
 from sos.cli import main
 from sos.cli.completion import SHELLS
-from tests.support.processes import SOS
+from tests.support.processes import SOS, TWISTD
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_shell_reads_what_is_printed(place, shell):
     """Without a word, and it is about sos."""
@@ -57,6 +58,6 @@ def test_a_shell_that_there_is_none_for(place):
 )
 def test_zsh_completes_the_options_of_the_daemons(place, daemon, completed):
     """Twisted's own way, with what we tell it of them."""
-    done = place.run_twistd(f"{daemon} -- --_shell-completion zsh:3")
+    done = place.run(TWISTD, f"{daemon} -- --_shell-completion zsh:3")
     assert (done.returncode, done.stderr) == (0, b"")
     assert completed in done.stdout.decode()

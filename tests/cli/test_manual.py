@@ -41,6 +41,7 @@ def test_what_is_no_more_is_removed(tmp_path):
     assert (tmp_path / "README").exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", sorted(path.name for path in MAN.iterdir()))
 def test_groff_has_nothing_to_complain_of(name):
     """No macro is unknown, no character cannot be set."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import signal
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
 from tests.support.processes import SOS
 
@@ -43,10 +41,7 @@ class Api:
         return len(re.findall(rf'"{method} /', (self.place.directory / "requests").read_text()))
 
     def fetch(self, id):
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.down}/fetch/{id}", timeout=30
-        ) as answer:
-            return answer.read()
+        return fetch(f"http://127.0.0.1:{self.down}/fetch/{id}")
 
 
 @pytest.fixture
@@ -301,8 +296,7 @@ class TestServersThatAreDown:
             done = place.sos("put -r tree --parallel 1")
             assert (done.returncode, done.stderr) == (0, b"")
             assert done.stdout.splitlines() == expected()
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/blobs") as answer:
-            held = json.load(answer)
+        held = ask(f"http://127.0.0.1:{ports[1]}/blobs").json
         assert sorted(held) == sorted({line[:40].decode() for line in expected()})
         # What a dead server may have is not known, and after a few such answers
         # the first run asks no more: it sends what is there twice as well.
@@ -311,14 +305,9 @@ class TestServersThatAreDown:
 
 def test_a_digest_that_is_wrong_is_the_clients_error(place, api):
     """Whatever sends it: curl, say."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{api.up}/upload",
-        data=body_of(3_000_000),
-        headers={"Repr-Digest": f"sha-256=:{'A' * 43}=:"},
-    )
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=30)
-    assert caught.value.code == 400
+    wrong = {"Repr-Digest": f"sha-256=:{'A' * 43}=:"}
+    answer = ask(f"http://127.0.0.1:{api.up}/upload", body_of(3_000_000), wrong)
+    assert answer.status == 400
     api.stop()
     assert not any(Path(place.directory / "data/incoming").iterdir())
     assert not [path for path in Path(place.directory / "data/bodies").rglob("*") if path.is_file()]

@@ -160,6 +160,7 @@ def test_a_wiped_server_is_whole_after_one_pass(place, servers):
     assert b"0 copies missing, 0 made, 0 failed" in place.sos("replicate --min-copies 3").stdout
 
 
+@pytest.mark.system
 def test_the_workers_of_a_store_share_its_lease(place):
     """One of them gives it, and all of them heed it."""
     (port,) = free_ports(1)

@@ -86,4 +86,7 @@ class CacheServer:
         self.process.wait(20)
 
 
+#: Their protocols.
 KINDS = ("memcached", "redis")
+#: The servers themselves: memcached is not to be had from PyPI.
+SERVERS = (pytest.param("memcached", marks=pytest.mark.system), "redis")

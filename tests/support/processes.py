@@ -17,8 +17,9 @@ from tests.support.waiting import listens, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
-_TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-#: How the command is run.
+#: How twistd is run in an interpreter of its own.
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+#: How the command is.
 SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
 # Seconds until a process has ended that was told to, on a machine that does other things.
 _END_SECONDS = 60
@@ -105,7 +106,9 @@ class Place:
         )
 
     def stop(self) -> None:
-        """Stop what runs."""
+        """Stop what runs, all at once."""
+        for daemon in self.running:
+            daemon.send(signal.SIGTERM)
         for daemon in self.running:
             daemon.stop()
 
@@ -136,7 +139,7 @@ class Daemon:
                 return
             limit = (resource.RLIMIT_NOFILE, (files, files))
             self.process = subprocess.Popen(
-                [*within, *_TWISTD, *arguments],
+                [*within, *TWISTD, *arguments],
                 cwd=place.directory,
                 env=place.environment,
                 stdin=subprocess.DEVNULL,
@@ -174,8 +177,13 @@ class Daemon:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+    def send(self, number: int) -> None:
+        """Send a signal, which a daemon that a test has frozen receives as well."""
         if not self.ended:
-            self.process.send_signal(signal_number)
-            self.process.send_signal(signal.SIGCONT)  # what a test has frozen cannot end
-            self.process.wait(_END_SECONDS)
+            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGCONT)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Stop it, and wait until it has ended."""
+        self.send(number)
+        self.process.wait(_END_SECONDS)

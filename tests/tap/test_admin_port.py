@@ -101,6 +101,7 @@ def states(api):
     return [each["state"] for each in api.servers()]
 
 
+@pytest.mark.system
 def test_workers_tell_together(place):
     """Whichever is asked; one that does not answer is named."""
     _, urls = blob_servers(place, 2)
@@ -133,7 +134,7 @@ def test_workers_tell_together(place):
     assert wait_until(lambda: api.status()["workers"]["silent"] == [])
 
 
-@pytest.mark.parametrize("options", ["", "--workers 2"])
+@pytest.mark.parametrize("options", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
 def test_a_store_of_its_own(place, options):
     """Its status, and the scrub's report, whichever worker is asked."""
     api = Api(place, f"--store data {options}")
@@ -146,6 +147,7 @@ def test_a_store_of_its_own(place, options):
     assert fetch(f"{api.admin}/readyz") == b"ready"
 
 
+@pytest.mark.system
 def test_workers_of_a_blob_server_tell_of_the_scrub(place):
     """The first one makes it, and each tells of it."""
     (port,) = free_ports(1)
@@ -159,7 +161,7 @@ def test_workers_of_a_blob_server_tell_of_the_scrub(place):
     assert wait_until(lambda: told() == [0] * 6)
 
 
-@pytest.mark.parametrize("options", ["", "--workers 2"])
+@pytest.mark.parametrize("options", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
 def test_the_port_is_taken(place, options):
     """The error names what to do about it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -100,7 +100,7 @@ def test_a_manager_that_does_not_read(manager):
     assert len(told(manager)) < 1000
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.system)])
 def test_a_daemon_is_ready_when_it_answers(place, manager, workers):
     """With all its workers, which do not speak for it."""
     (port,) = free_ports(1)

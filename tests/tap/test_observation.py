@@ -101,6 +101,7 @@ def test_metrics_of_a_cluster(place):
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
+@pytest.mark.system
 def test_workers_tell_of_all(place):
     """Whichever answers: each of them by its own number, and none twice."""
     cluster = Cluster(place, "--workers 2", "--workers 2")
@@ -159,8 +160,8 @@ def test_what_the_page_uploads_and_fetches_is_told_as_well(place):
     cluster.put(0)  # both servers answer
     admin = f"http://127.0.0.1:{cluster.admin}"
     body = body_of(1000, 1)
-    fetch(f"{admin}/upload", body, {"X-Request-Id": "up"}.items())
-    fetch(f"{admin}/fetch/{content_id(body)}", headers={"X-Request-Id": "down"}.items())
+    fetch(f"{admin}/upload", body, {"X-Request-Id": "up"})
+    fetch(f"{admin}/fetch/{content_id(body)}", headers={"X-Request-Id": "down"})
     fetch(f"{admin}/healthz")
     assert total(cluster.admin, "sos_requests_total", route="/upload", status="200") == 2
     assert total(cluster.admin, "sos_requests_total", route="/fetch/<name>") == 1
@@ -174,7 +175,7 @@ def test_what_the_page_uploads_and_fetches_is_told_as_well(place):
     assert asked.count("up") == 2
 
 
-@pytest.mark.parametrize("workers", ["", "--workers 2"])
+@pytest.mark.parametrize("workers", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
 @pytest.mark.parametrize("hang_up", [True, False])
 def test_an_access_log_is_rotated(place, workers, hang_up):
     """With a signal, as logrotate sends it, or without; no line is lost, or in two halves."""
@@ -184,11 +185,11 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
     path, old = place.directory / "log", place.directory / "log.1"
     count = 8
 
-    def ask(what):
+    def ask_for(what):
         for _ in range(count):
             assert ask(f"http://127.0.0.1:{port}/{what}").status == 404
 
-    ask("before")
+    ask_for("before")
     assert wait_until(lambda: path.read_text().count("/before") == count)
     path.rename(old)
     if hang_up:
@@ -199,7 +200,7 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
         assert wait_until(lambda: ask(f"http://127.0.0.1:{port}/x").status == 404 and path.exists())
 
     def moved():
-        ask("after")
+        ask_for("after")
         return b"/after" in path.read_bytes()
 
     assert wait_until(moved)
@@ -215,7 +216,7 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
 
 
 @pytest.mark.parametrize("where", ["--logfile=-", "--logfile=own.log"])
-@pytest.mark.parametrize("workers", ["", "--workers 2"])
+@pytest.mark.parametrize("workers", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
 def test_a_log_of_json(place, where, workers):
     """To wherever twistd logs; entries of workers are entries, and nothing else is written."""
     ports = free_ports(3)
@@ -264,6 +265,7 @@ def alert_queries():
     return re.findall(r"expr: (?:>-\n)?((?:.+\n)(?: {10}.+\n)*)", text)
 
 
+@pytest.mark.system
 def test_what_is_drawn_and_alerted_of_is_told(place):
     """Each metric of the dashboard and the alerts is there, has the labels, and these values."""
     cluster = Cluster(place, "--workers 2")

@@ -88,7 +88,7 @@ class Cluster:
         return b""
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.system)])
 def test_a_cluster_that_speaks_tls(place, certificates, workers):
     """Uploads and fetches of all sizes, replication, status; with certificates on both sides."""
     cluster = Cluster(place, workers=workers)

@@ -273,7 +273,7 @@ class TestAnAdminPort:
         names = dict(zip(("uploads", "fetches", "rest"), guards, strict=True))
         made = {
             name: (lambda request, name=name: asked.append(name)) if there else None
-            for name, there in names
+            for name, there in names.items()
         }
         store = MemoryStore()
         face = AdminServer(store, store.status, None, UploadServer(store), DownloadServer(store))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
@@ -18,6 +19,7 @@ _SIZES = (0, 1, 1000, 65_536, 65_537, 262_144, 700_000)
 _UPLOADERS = 12
 
 
+@pytest.mark.system
 @ensureDeferred
 async def test_nothing_acknowledged_is_lost(engine, reactor, long):
     """Byte for byte, with digests that fit, and no piece of what failed is left over."""

@@ -55,6 +55,7 @@ def test_a_daemon_waits_for_its_server(place, engine, port):
     assert "is open" in daemon.log
 
 
+@pytest.mark.system
 def test_workers_share_a_store(place, engine, port):
     """With more than one process there is more than one client."""
     place.twistd(f"sos-blob --workers 2 --port {port} --store {engine.url}", port)
@@ -66,6 +67,7 @@ def test_workers_share_a_store(place, engine, port):
     assert json.loads(fetch(f"{url}/status"))["blobs"] == 40
 
 
+@pytest.mark.system
 def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
     """In bounded time."""
     daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)

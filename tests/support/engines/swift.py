@@ -71,12 +71,14 @@ user = {user}
 swift_dir = {directory}
 
 [pipeline:main]
-pipeline = catch_errors gatekeeper listing_formats s3api tempauth copy slo dlo proxy-server
+pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth copy slo dlo proxy-server
 
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
 use = egg:swift#gatekeeper
+[filter:cache]
+paste.filter_factory = __main__:remember
 [filter:listing_formats]
 use = egg:swift#listing_formats
 [filter:s3api]
@@ -195,6 +197,39 @@ class Swift:
             for kind, names in servers.items()
         ]
         subprocess.run([*_PROGRAM, "rings", str(self.directory), *rings], check=True)
+
+
+class _Remembered(dict):
+    """Has the methods of a memcached's client that a proxy uses, for a proxy by itself.
+
+    Without one it asks for the account and the container at each request.
+    """
+
+    def __bool__(self):
+        return True  # though there is nothing in it yet
+
+    def get(self, key, raise_on_error=False):
+        return super().get(key)
+
+    def set(self, key, value, **options):
+        self[key] = value
+
+    def delete(self, key, server_key=None):
+        self.pop(key, None)
+
+
+def remember(configuration, **local):
+    """Return a filter (paste.deploy) that gives the proxy something to remember by."""
+    remembered = _Remembered()
+
+    def wrap(application):
+        def call(environment, start_response):
+            environment["swift.cache"] = remembered
+            return application(environment, start_response)
+
+        return call
+
+    return wrap
 
 
 def _serve(directory: str, name: str) -> None:

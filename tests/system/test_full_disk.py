@@ -9,8 +9,8 @@ from pytest_twisted import ensureDeferred
 
 from sos.errors import NoSpace, StoreUnusable
 from sos.stores.local import LocalStore
-from tests.crash.directories import opened
 from tests.support.blobs import body_of, content, content_id, put
+from tests.system.crash.directories import opened
 
 
 @pytest.mark.parametrize("sizes", [[900], [70_000], [66_000, 900], [3_000_000, 50_000]], ids=str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import time
 
 import pytest
 
@@ -126,11 +125,9 @@ def test_a_cache_in_trouble_costs_no_answer(place, cache, trouble):
         lies = ["http://127.0.0.1:1", "\x00\r\n junk", first, f"{first}/x"]
         for body, lie in zip(bodies, itertools.cycle(lies), strict=False):
             cache.put(f"sos:where:{content_id(body)}", lie)
-    begun = time.monotonic()
     for body in bodies:
         assert fetch(other_fetches + content_id(body)) == body
     assert ask(other_fetches + "0" * 40).status == 404
-    assert time.monotonic() - begun < 20
     if trouble != "full of lies":
         assert wait_until(lambda: "is left alone for a while" in other.log)
     assert "sesame" not in other.log

@@ -1,6 +1,6 @@
 """A process that stores blobs and says what was acknowledged, for a test to torment.
 
-``python -m tests.crash.victim DIRECTORY before|after ACTION...``: it waits for
+``python -m tests.system.crash.victim DIRECTORY before|after ACTION...``: it waits for
 a line on standard input, before or after it has opened the store, then takes
 each ACTION, one after the other, and reads a blob that was there.  An action is
 the size of a body to store, or what happens to a blob that was there: ``drop``

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.crash.directories import opened
-from tests.crash.disk_model import STRACE, DiskModel, calls
-from tests.crash.test_kill import FEW_SIZES, SIZES
-from tests.crash.tracing import needs_strace, run
 from tests.support.blobs import body_of, content, content_id
+from tests.system.crash.directories import opened
+from tests.system.crash.disk_model import STRACE, DiskModel, calls
+from tests.system.crash.test_kill import FEW_SIZES, SIZES
+from tests.system.crash.tracing import needs_strace, run
 
 pytestmark = [needs_strace, pytest.mark.timeout(3600)]
 

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from tests.etc.machine import ADDRESS, Machine
 from tests.support.certificates import Authority
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
+from tests.system.etc.machine import ADDRESS, Machine
 
 API, BLOB = "sos-api.service", "sos-blob@disk1.service"
 CONFIGURATION = "/etc/sos.conf"

@@ -10,10 +10,10 @@ from pytest_twisted import ensureDeferred
 from sos.digest import PartitionDigest, record_sum
 from sos.ids import partition
 from sos.metadata import encode
-from tests.crash.directories import opened
-from tests.crash.tracing import Outcome, calls_of, needs_strace, run
-from tests.crash.victim import HELD
 from tests.support.blobs import body_of, content, content_id, put
+from tests.system.crash.directories import opened
+from tests.system.crash.tracing import Outcome, calls_of, needs_strace, run
+from tests.system.crash.victim import HELD
 
 pytestmark = [needs_strace, pytest.mark.timeout(3600)]
 

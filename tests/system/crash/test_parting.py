@@ -12,12 +12,12 @@ from pytest_twisted import ensureDeferred
 from sos.digest import PartitionDigest, record_sum
 from sos.ids import partition
 from sos.metadata import encode
-from tests.crash.directories import opened
-from tests.crash.disk_model import STRACE, DiskModel, calls
-from tests.crash.test_kill import ERRORS, sample
-from tests.crash.tracing import calls_of, needs_strace, run
-from tests.crash.victim import HELD, LEAVING, MANIFEST, OBJECT
 from tests.support.blobs import content, content_id, put
+from tests.system.crash.directories import opened
+from tests.system.crash.disk_model import STRACE, DiskModel, calls
+from tests.system.crash.test_kill import ERRORS, sample
+from tests.system.crash.tracing import calls_of, needs_strace, run
+from tests.system.crash.victim import HELD, LEAVING, MANIFEST, OBJECT
 
 pytestmark = [needs_strace, pytest.mark.timeout(3600)]
 

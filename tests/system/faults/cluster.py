@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from tests.faults.network import Network
 from tests.support.ports import free_ports
 from tests.support.processes import Daemon, Place
+from tests.system.faults.network import Network
 
 PORT = 3001
 #: Bytes of each disk.

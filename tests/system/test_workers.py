@@ -20,10 +20,10 @@ import pytest
 from sos.digest import PartitionDigest
 from sos.stores.local.index import Index
 from sos.stores.record import decode
-from tests.crash.tracing import needs_strace
 from tests.support.blobs import body_of, content_id
 from tests.support.ports import free_ports
 from tests.support.waiting import listens, wait_until
+from tests.system.crash.tracing import needs_strace
 
 # Runs a program of Python's, after -c, that takes a worker to hang after six seconds.
 _IMPATIENT = """

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from sos.replication.leases import SECONDS
-from tests.faults import network
-from tests.faults.audit import copies
-from tests.faults.cluster import Api, Server
-from tests.faults.load import Load
 from tests.support.waiting import wait_until
+from tests.system.faults import network
+from tests.system.faults.audit import copies
+from tests.system.faults.cluster import Api, Server
+from tests.system.faults.load import Load
 
 SERVERS = 3
 COPIES = 2

@@ -60,7 +60,14 @@ def run(
 ) -> Outcome:
     """Let the victim take *actions*, traced from when it is ready."""
     victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.victim", str(directory), when, *map(str, actions)],
+        [
+            sys.executable,
+            "-m",
+            "tests.system.crash.victim",
+            str(directory),
+            when,
+            *map(str, actions),
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
