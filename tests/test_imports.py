@@ -36,6 +36,7 @@ LAYERS = (
         "batch",
         "deadlines",
         "histogram",
+        "internals",
         "pace",
         "repeating",
         "running",

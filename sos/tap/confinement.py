@@ -16,8 +16,9 @@ from pathlib import Path
 
 from attrs import frozen
 from twisted.application.service import Service
-from twisted.internet import tcp
 from twisted.python.usage import Options, UsageError
+
+from sos.internals import reserve_descriptor
 
 # What libraries import only when they use it; not every version of them has it.
 _USED_LATER = ("lmdb._envid", "encodings.idna")
@@ -36,9 +37,7 @@ def prepare(chroot: str | None) -> None:
             import_module(name)
     if chroot is None:
         return
-    # Twisted holds a descriptor back for when there are no more, and opens
-    # /dev/null for it when it first listens.
-    tcp._reservedFD.reserve()
+    reserve_descriptor()
     try:
         temporary = Path(chroot, _TEMPORARY)
         if not temporary.exists():

@@ -18,8 +18,8 @@ from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.usage import Options, UsageError
-from twisted.scripts._twistd_unix import UnixAppLogger
 
+from sos.internals import log_observer
 from sos.wire.log_lines import timestamp
 from sos.wire.request_ids import CURRENT
 
@@ -94,10 +94,9 @@ def settle(twistd: Options) -> None:
 def observer() -> ILogObserver:
     """Return what writes the log as JSON; ``twistd --logger`` takes the name of this."""
     # Standard output, or a file that SIGUSR1 rotates: as twistd has it.
-    observer = UnixAppLogger(_place)._getLogObserver()
+    observer = log_observer(_place)
     observer.formatEvent = _line
-    found: ILogObserver = observer
-    return found
+    return observer
 
 
 def _line(event: LogEvent) -> str | None:

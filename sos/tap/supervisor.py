@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
 from sos.errors import StoreUnusable
+from sos.internals import keep_socket_usable
 from sos.tap.balance import Balance, counts_file
 from sos.tap.options import DaemonOptions
 from sos.tap.services import Daemon, give_up, shut_down
@@ -88,9 +89,7 @@ class Supervisor(Service):
             give_up(f"workers cannot share {description}, which is not there at once")
         port = ports[0]
         port.stopReading()  # for it is the workers that accept
-        # To shut it down would end it in the workers, too, in the midst of
-        # what they accept.
-        port._shouldShutdown = False
+        keep_socket_usable(port)
         self._ports.append(port)
 
     def startService(self) -> None:

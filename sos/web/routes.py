@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from sos.errors import InvalidRequest
+from sos.internals import route_functions
 from sos.running import run
 from sos.web.errors import answer_error
 from sos.web.guards import Guard
@@ -41,10 +42,7 @@ class _Dispatcher:
     def __init__(self, app: Klein, guard: Guard | None) -> None:
         self._guard = guard
         self._all = app.url_map.bind("")
-        self._functions = {
-            name: partial(endpoint.__original__, app._instance)  # type: ignore[attr-defined]
-            for name, endpoint in app.endpoints.items()
-        }
+        self._functions = route_functions(app)
         # Where most requests go, by method and path; and by method and the path
         # up to its last segment, which is an argument of this name.
         self._fixed: dict[tuple[bytes, str], tuple[_Function, str]] = {}

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
 
 from sos.errors import Incomplete
+from sos.internals import call_when_writable
 from sos.wire.turn import Sender
 
 
@@ -83,8 +84,7 @@ class Output:
         # As the transport does to a producer that has written too much: it
         # says when the socket can be written to, and nothing waits before it.
         self.pauseProducing()
-        self._transport.producerPaused = True
-        self._transport.startWriting()
+        call_when_writable(self._transport)
         await self.drained()
 
     def abort(self) -> None:

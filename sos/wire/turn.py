@@ -16,6 +16,8 @@ from typing import Any
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 
+from sos.internals import is_buffering
+
 # Most bytes that wait for the rest of the turn, of one connection and in one
 # direction: to handle what is larger costs more than what is saved here.
 _MOST_BYTES = 16 * 1024
@@ -162,5 +164,4 @@ class Sender:
     @property
     def is_clear(self) -> bool:
         """Whether it is a bare socket, and nothing waits for it to be written to."""
-        transport = self.transport
-        return self._turn is not None and not (transport.dataBuffer or transport._tempDataBuffer)
+        return self._turn is not None and not is_buffering(self.transport)

@@ -1,0 +1,133 @@
+"""What is expected of private names of Twisted and Klein, by what can be seen from outside."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+import pytest
+from klein import Klein
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel
+
+from sos import internals
+
+
+class Connected(Protocol):
+    """The server's side of a connection, which a test gets hold of."""
+
+    def connectionMade(self):
+        self.factory.made.callback(self)
+
+
+@async_yield_fixture
+async def connection(reactor):
+    """Both ends of a connection: a transport of Twisted's, and a socket."""
+    factory = Factory.forProtocol(Connected)
+    factory.made = Deferred()
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    client = socket.create_connection(("127.0.0.1", port.getHost().port))
+    server = await factory.made
+    yield server.transport, client
+    client.close()
+    server.transport.abortConnection()
+    await port.stopListening()
+
+
+@ensureDeferred
+async def test_a_transport_buffers_what_the_socket_does_not_take(connection):
+    """From the write on until the socket has taken all of it; before, it buffers nothing."""
+    transport, client = connection
+    assert not internals.is_buffering(transport)
+    size = 10_000_000
+    drained = Drained(transport)
+    transport.write(bytes(size))
+    assert internals.is_buffering(transport)
+
+    def receive():
+        with client.makefile("rb") as received:
+            return len(received.read(size))
+
+    assert await deferToThread(receive) == size
+    await drained.resumed
+    assert not internals.is_buffering(transport)
+
+
+class Drained:
+    """A producer that waits until more is wanted of it."""
+
+    def __init__(self, transport):
+        self.resumed = Deferred()
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self):
+        pass
+
+    def resumeProducing(self):
+        if not self.resumed.called:
+            self.resumed.callback(None)
+
+    def stopProducing(self):
+        pass
+
+
+@ensureDeferred
+async def test_a_producer_is_called_when_the_socket_is_writable(connection):
+    """Though nothing was written."""
+    transport, _ = connection
+    drained = Drained(transport)
+    internals.call_when_writable(transport)
+    await drained.resumed
+
+
+def test_the_descriptor_in_reserve_is_opened_at_once():
+    """And it is of /dev/null: what Twisted opens later needs that no more."""
+    internals.reserve_descriptor()
+    opened = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # of the listing itself
+            opened.add(os.readlink(f"/proc/self/fd/{name}"))
+    assert os.devnull in opened
+
+
+@ensureDeferred
+async def test_a_socket_is_usable_when_its_port_listens_no_more(reactor):
+    """By whoever else has its descriptor, such as another process."""
+    port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+    address = ("127.0.0.1", port.getHost().port)
+    with socket.fromfd(port.fileno(), socket.AF_INET, socket.SOCK_STREAM) as shared:
+        internals.keep_socket_usable(port)
+        await port.stopListening()
+        shared.setblocking(True)
+        with socket.create_connection(address), shared.accept()[0] as accepted:
+            assert accepted.getsockname() == address
+
+
+@pytest.mark.parametrize("nodaemon", [True, False])
+def test_twistd_logs_by_an_observer_that_formats_as_it_is_told(tmp_path, nodaemon, monkeypatch):
+    """To the file that twistd was told to log to, which a signal may rotate."""
+    path = tmp_path / "log"
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
+    observer = internals.log_observer({"logfile": str(path), "nodaemon": nodaemon})
+    observer.formatEvent = lambda event: f"told: {event['log_format']}\n"
+    observer({"log_format": "hello", "log_level": LogLevel.info})
+    assert path.read_text() == "told: hello\n"
+
+
+def test_the_functions_of_routes_are_called_as_they_were_written():
+    """With the object that they are of, and what they return comes back as it is."""
+
+    class Resource:
+        app = Klein()
+
+        @app.route("/<name>")
+        def named(self, request, name):
+            return self, request, name
+
+    resource = Resource()
+    (function,) = internals.route_functions(resource.app).values()
+    assert function("request", name="a") == (resource, "request", "a")
