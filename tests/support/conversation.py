@@ -90,6 +90,18 @@ class Conversation:
             self.channel.dataReceived(data)
         return self.transport.value()[before:]
 
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *lines: bytes, **headers: str
+    ) -> Answer:
+        """Ask one thing, with header *lines* or *headers*, and return the answer."""
+        lines += tuple(
+            f"{name.replace('_', '-')}: {value}".encode("latin-1")
+            for name, value in headers.items()
+        )
+        data = self.send(request(method, path, body, *lines))
+        (answer,) = parse_answers(data, to_head=method == "HEAD")
+        return answer
+
     def answers(self, data: bytes) -> list[Answer]:
         """Send *data*, and return the answers to it."""
         return parse_answers(self.send(data))
@@ -104,8 +116,8 @@ class Conversation:
         self.clock.pump([1.0] * int(seconds))
 
 
-def parse_answers(data: bytes) -> list[Answer]:
-    """Take apart the answers in *data*, none of them to a HEAD."""
+def parse_answers(data: bytes, to_head: bool = False) -> list[Answer]:
+    """Take apart the answers in *data*: none of them to a HEAD, or the only one."""
     answers = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
@@ -116,7 +128,9 @@ def parse_answers(data: bytes) -> list[Answer]:
             assert name.lower() not in headers
             headers[name.lower()] = value
         body = b""
-        if b"content-length" in headers:
+        if to_head:
+            body, data = data, b""
+        elif b"content-length" in headers:
             length = int(headers[b"content-length"])
             body, data = data[:length], data[length:]
         elif headers.get(b"transfer-encoding") == b"chunked":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import resource
 import selectors
 import socket
@@ -11,6 +10,7 @@ import time
 
 import pytest
 
+from tests.support.http import ask
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -28,10 +28,7 @@ def place(place):
 def get(port: int) -> tuple[int, float]:
     """Ask once; return the status, and how many seconds that took."""
     begun = time.perf_counter()
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    client.request("GET", "/alive")
-    status = client.getresponse().status
-    client.close()
+    status = ask(f"http://127.0.0.1:{port}/alive").status
     return status, time.perf_counter() - begun
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,6 +10,7 @@ from threading import Event
 
 import pytest
 
+from tests.support.http import connect
 from tests.support.ports import free_ports
 
 MIB = 1024 * 1024
@@ -54,7 +54,7 @@ class Cluster:
                 whole.update(block)
                 yield block
 
-        connection = http.client.HTTPConnection("127.0.0.1", self.up, timeout=100)
+        connection = connect(f"http://127.0.0.1:{self.up}")
         connection.request("POST", "/upload", body(), {"Content-Length": str(size)})
         answer = json.loads(connection.getresponse().read())
         connection.close()
@@ -68,7 +68,7 @@ class Cluster:
         :param read_on: returns when the body is to be read.
         """
         whole = hashlib.sha1()
-        connection = http.client.HTTPConnection("127.0.0.1", self.down, timeout=100)
+        connection = connect(f"http://127.0.0.1:{self.down}")
         connection.request("GET", f"/fetch/{id}")
         response = connection.getresponse()
         assert (response.status, response.length) == (200, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -10,7 +9,7 @@ import signal
 import pytest
 
 from tests.support.blobs import body_of, content_id
-from tests.support.http import ask, fetch
+from tests.support.http import ask, connect, fetch
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -66,7 +65,7 @@ def test_two_api_servers_are_one_store_that_survives_what_fails(at_swift, swift)
 
     # One API server is killed while it takes an object.
     cut = body_of(20 * MEGABYTE, seed=1)
-    upload = http.client.HTTPConnection("127.0.0.1", one.upload_port, timeout=30)
+    upload = connect(f"http://127.0.0.1:{one.upload_port}")
     upload.putrequest("POST", "/upload")
     upload.putheader("Content-Length", str(len(cut)))
     upload.endheaders(cut[: 12 * MEGABYTE])

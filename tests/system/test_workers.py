@@ -21,6 +21,7 @@ from sos.digest import PartitionDigest
 from sos.stores.local.index import Index
 from sos.stores.record import decode
 from tests.support.blobs import body_of, content_id
+from tests.support.http import connect
 from tests.support.ports import free_ports
 from tests.support.waiting import listens, wait_until
 from tests.system.crash.tracing import needs_strace
@@ -82,7 +83,7 @@ def refusal(place, command):
 
 
 def connected(port, count):
-    clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(count)]
+    clients = [connect(f"http://127.0.0.1:{port}") for _ in range(count)]
     for client in clients:
         client.connect()
     return clients
@@ -128,7 +129,7 @@ class Load:
             # Every other body is one that another client sends at the same time.
             seed = number if number % 2 else (client << 32) + number
             body = body_of(1000 if number % 3 else 100_000, seed=seed)
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+            connection = connect(f"http://127.0.0.1:{self._port}")
             try:
                 ask(connection, "POST", f"/blob/{content_id(body)}", body)
             except (OSError, http.client.HTTPException) as error:
@@ -330,7 +331,7 @@ def test_tls_is_shared(place, port):
     context.check_hostname = False
     with contextlib.ExitStack() as open_:
         for _ in range(8):
-            client = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+            client = connect(f"https://127.0.0.1:{port}", context)
             open_.callback(client.close)
             assert ask(client, "GET", "/alive") == b"alive"
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import socket
 import ssl
-import urllib.request
 
 import pytest
 
 from sos.signature import make_secret
 from tests.support.blobs import body_of, content_id
 from tests.support.certificates import Authority
+from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
 
 LARGE = body_of(20 * 1024 * 1024)
@@ -68,12 +67,10 @@ class Cluster:
         return context
 
     def upload(self, body):
-        with urllib.request.urlopen(f"{self.up}/upload", body, context=self.context()) as answer:
-            return json.load(answer)["id"]
+        return ask(f"{self.up}/upload", body, context=self.context()).json["id"]
 
     def fetch(self, id):
-        with urllib.request.urlopen(f"{self.down}/fetch/{id}", context=self.context()) as answer:
-            return answer.read()
+        return fetch(f"{self.down}/fetch/{id}", context=self.context())
 
     def asks(self, certificate):
         """Tell what a blob server answers who has this certificate, or none."""

@@ -37,8 +37,7 @@ def ask(method, path, store=None, status=told):
 
 def send(store, *parts, status=told, max_size=None):
     face = AdminServer(store, status, counted, UploadServer(store, max_size), DownloadServer(store))
-    (answer,) = Conversation(handler(face.app)).answers(request(*parts))
-    return answer
+    return Conversation(handler(face.app)).ask(*parts)
 
 
 def test_the_status_is_a_document():

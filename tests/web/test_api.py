@@ -31,26 +31,21 @@ def download(store):
     return Conversation(handler(DownloadServer(store).app))
 
 
-def ask(talk, *parts):
-    (answer,) = talk.answers(request(*parts))
-    return answer
-
-
 @pytest.mark.parametrize("size", [0, 1, 100_000])
 def test_an_upload_can_be_fetched_by_its_hash(upload, download, size):
     """The answer is the original's."""
     body = body_of(size)
-    answer = ask(upload, "POST", "/upload", body)
+    answer = upload.ask("POST", "/upload", body)
     id = content_id(body)
     assert answer.status == 200
     assert answer.body == f'{{"id":"{id}","size":{size},"status":"OK","copies":1}}'.encode()
-    assert ask(download, "GET", f"/fetch/{id}").body == body
+    assert download.ask("GET", f"/fetch/{id}").body == body
 
 
 def test_a_form_is_a_body_like_any_other(upload, download):
     """curl says application/x-www-form-urlencoded when it is not told otherwise."""
     type = b"Content-Type: application/x-www-form-urlencoded"
-    answer = ask(upload, "POST", "/upload", b"a=b", type)
+    answer = upload.ask("POST", "/upload", b"a=b", type)
     assert answer.json["id"] == content_id(b"a=b")
 
 
@@ -64,15 +59,15 @@ def test_a_chunked_upload(upload):
 @pytest.mark.parametrize("extension", ["", ".jpg", ".tar.gz", "."])
 def test_an_extension_is_passed_over(upload, download, extension):
     """So that a link can look like a file."""
-    ask(upload, "POST", "/upload", b"abc", b"X-Mime-Type: image/jpeg")
-    answer = ask(download, "GET", f"/fetch/{content_id(b'abc')}{extension}")
+    upload.ask("POST", "/upload", b"abc", b"X-Mime-Type: image/jpeg")
+    answer = download.ask("GET", f"/fetch/{content_id(b'abc')}{extension}")
     assert answer.body == b"abc"
     assert answer.headers[b"content-type"] == b"image/jpeg"
 
 
 def test_head(upload, download):
     """200 with the length, or 404; no body."""
-    ask(upload, "POST", "/upload", b"abc")
+    upload.ask("POST", "/upload", b"abc")
     data = download.send(request("HEAD", f"/fetch/{content_id(b'abc')}"))
     assert data.startswith(b"HTTP/1.1 200")
     assert b"Content-Length: 3" in data
@@ -82,36 +77,36 @@ def test_head(upload, download):
 
 def test_uploads_and_fetches_have_ports_of_their_own(upload, download):
     """Neither serves what the other does."""
-    assert ask(upload, "GET", "/fetch/abc").status == 404
-    assert ask(download, "POST", "/upload", b"x").status == 404
-    answer = ask(upload, "GET", "/upload")
+    assert upload.ask("GET", "/fetch/abc").status == 404
+    assert download.ask("POST", "/upload", b"x").status == 404
+    answer = upload.ask("GET", "/upload")
     assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
-    assert ask(download, "POST", "/fetch/abc", b"").status == 405
+    assert download.ask("POST", "/fetch/abc", b"").status == 405
 
 
 @pytest.mark.parametrize("name", ["ABC", "a%0a", "a%00.jpg", "..", ".jpg", "a" * 129])
 def test_a_name_that_is_none(download, name):
     """400, in JSON."""
-    assert ask(download, "GET", f"/fetch/{name}").json["status"] == 400
+    assert download.ask("GET", f"/fetch/{name}").json["status"] == 400
 
 
 def test_what_cannot_be_known_is_not_missing():
     """503 while a server that may have it does not answer."""
     download = Conversation(handler(DownloadServer(FailingStore(error=Unavailable("x"))).app))
-    assert ask(download, "GET", "/fetch/abc").status == 503
+    assert download.ask("GET", "/fetch/abc").status == 503
 
 
 def test_an_upload_over_the_limit(store):
     """413, and nothing is stored."""
     upload = Conversation(handler(UploadServer(store, max_size=3).app))
-    assert ask(upload, "POST", "/upload", b"four").status == 413
+    assert upload.ask("POST", "/upload", b"four").status == 413
     assert store.blobs == {}
 
 
 def test_a_client_cannot_mark_a_manifest(upload, store):
     """What it sends is an object, whatever it says of it."""
     _, text, _ = manifest_of(body_of(5000), 1000)
-    answer = ask(upload, "POST", "/upload", text, b"x-sos-manifest: 5000", b"X-Name: n")
+    answer = upload.ask("POST", "/upload", text, b"x-sos-manifest: 5000", b"X-Name: n")
     assert answer.json["id"] == content_id(text)
     assert store.blobs[content_id(text)].info.metadata == {"X-Name": "n"}
 
@@ -123,16 +118,16 @@ def test_an_object_in_chunks_looks_like_any_other():
     upload = Conversation(handler(UploadServer(store).app))
     download = Conversation(handler(DownloadServer(store).app))
     body = body_of(100_000)
-    answer = ask(upload, "POST", "/upload", body, b"X-Sos-Manifest: 7", b"X-Name: n")
+    answer = upload.ask("POST", "/upload", body, b"X-Sos-Manifest: 7", b"X-Name: n")
     assert answer.json == {"id": content_id(body), "size": 100_000, "status": "OK", "copies": 1}
     assert kept.blobs[content_id(body)].info.metadata == {"X-Sos-Manifest": "100000", "X-Name": "n"}
     path = f"/fetch/{content_id(body)}"
-    answer = ask(download, "GET", path)
+    answer = download.ask("GET", path)
     assert answer.body == body
     assert answer.headers[b"content-length"] == b"100000"
     assert answer.headers[b"x-name"] == b"n"
     assert b"x-sos-manifest" not in answer.headers
-    part = ask(download, "GET", path, None, b"Range: bytes=1500-70000")
+    part = download.ask("GET", path, None, b"Range: bytes=1500-70000")
     assert (part.status, part.body) == (206, body[1500:70001])
     assert part.headers[b"content-range"] == b"bytes 1500-70000/100000"
     assert b"x-sos-manifest" not in part.headers
@@ -155,7 +150,7 @@ def test_a_body_that_fails_at_once_is_answered_as_an_error(range):
             return evolve(await super().read(id, span), body=nothing())
 
     store = Failing()
-    ask(Conversation(handler(UploadServer(store).app)), "POST", "/upload", body_of(100_000))
+    Conversation(handler(UploadServer(store).app)).ask("POST", "/upload", body_of(100_000))
     talk = Conversation(handler(DownloadServer(store).app))
     fetch = request("GET", f"/fetch/{content_id(body_of(100_000))}", None, *range)
     failed, missing = talk.answers(fetch + request("GET", "/fetch/abc"))

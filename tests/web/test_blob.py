@@ -35,14 +35,7 @@ def ask(store):
 
 
 def asker(store, **options):
-    talk = Conversation(handler(BlobServer(store, **options).app))
-
-    def ask(method, path, body=None, *headers):
-        (answer,) = talk.answers(request(method, path, body, *headers))
-        return answer
-
-    ask.talk = talk
-    return ask
+    return Conversation(handler(BlobServer(store, **options).app)).ask
 
 
 def test_alive(ask):
@@ -101,12 +94,12 @@ def test_a_stored_body_is_not_interpreted(ask, store):
 def test_head_tells_of_a_blob_without_its_body(ask):
     """The headers are those of a GET."""
     ask("POST", "/blob/a", b"abc", b"X-Name: n")
-    data = ask.talk.send(request("HEAD", "/blob/a"))
+    data = ask.__self__.send(request("HEAD", "/blob/a"))
     assert data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nContent-Length: 3\r\n" in data
     assert b"\r\nX-Name: n\r\n" in data
     assert data.endswith(b"\r\n\r\n")
-    data = ask.talk.send(request("HEAD", "/blob/b"))
+    data = ask.__self__.send(request("HEAD", "/blob/b"))
     assert data.startswith(b"HTTP/1.1 404 ")
     assert data.endswith(b"\r\n\r\n")
 
@@ -436,8 +429,10 @@ def test_other_bytes_under_an_opaque_name(ask):
 
 def test_a_body_that_ends_early(ask, store):
     """Nothing is stored."""
-    ask.talk.send(request("POST", "/blob/name", b"").replace(b"Length: 0", b"Length: 9") + b"part")
-    ask.talk.transport.drop()
+    ask.__self__.send(
+        request("POST", "/blob/name", b"").replace(b"Length: 0", b"Length: 9") + b"part"
+    )
+    ask.__self__.transport.drop()
     assert store.blobs == {}
 
 
@@ -447,7 +442,7 @@ def test_a_body_over_the_limit(store):
     assert ask("POST", "/blob/fits", b"0123456789").status == 200
     assert ask("POST", "/blob/large", b"0123456789a").status == 413
     head = b"POST /blob/chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    (answer,) = ask.talk.answers(head + b"6\r\n012345\r\n6\r\n012345\r\n")
+    (answer,) = ask.__self__.answers(head + b"6\r\n012345\r\n6\r\n012345\r\n")
     assert answer.status == 413
     assert list(store.blobs) == ["fits"]
 
@@ -486,10 +481,10 @@ def test_a_body_that_breaks_off_is_never_whole():
     store = BrokenBodyStore()
     ask = asker(store)
     ask("POST", "/blob/large", body_of(100_000))
-    data = ask.talk.send(request("GET", "/blob/large"))
+    data = ask.__self__.send(request("GET", "/blob/large"))
     assert data.startswith(b"HTTP/1.1 200")
     assert len(data) < 1000
-    assert ask.talk.transport.aborted
+    assert ask.__self__.transport.aborted
 
 
 @given(st.text(min_size=1, max_size=140))
@@ -551,7 +546,7 @@ def test_a_manifest_is_kept_as_one(ask, store):
     answer = ask("GET", f"/blob/{id}")
     assert (answer.body, answer.headers[b"x-sos-manifest"]) == (text, b"5000")
     assert b"x-sos-other" not in answer.headers
-    assert mark + b"\r\n" in ask.talk.send(request("HEAD", f"/blob/{id}"))
+    assert mark + b"\r\n" in ask.__self__.send(request("HEAD", f"/blob/{id}"))
 
 
 @pytest.mark.parametrize(

@@ -34,16 +34,6 @@ for _name, _scopes, _seconds in (
     TOKENS.append(_token)
 
 
-def ask(talk, method, path, body=b"", **headers):
-    lines = [f"{method} {path} HTTP/1.1", "Host: a"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    if body or method in ("POST", "PUT"):
-        lines.append(f"Content-Length: {len(body)}")
-    data = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-    (answer,) = talk.answers(data)
-    return answer
-
-
 class Guarded:
     """Servers that let in who has a token, or a link."""
 
@@ -66,11 +56,11 @@ class Guarded:
         self.down.site.finished = lambda request: self.seen.append(request.uri)
 
     def upload(self, token):
-        return ask(self.up, "POST", "/upload", BODY, Authorization=f"Bearer {token}")
+        return self.up.ask("POST", "/upload", BODY, Authorization=f"Bearer {token}")
 
     def fetch(self, path=f"/fetch/{ID}", token=None):
         more = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return ask(self.down, "GET", path, **more)
+        return self.down.ask("GET", path, **more)
 
 
 class TestTokens:
@@ -96,7 +86,7 @@ class TestTokens:
     def test_none(self):
         """It is told what is asked for."""
         servers = Guarded()
-        for answer in (ask(servers.up, "POST", "/upload", BODY), servers.fetch()):
+        for answer in (servers.up.ask("POST", "/upload", BODY), servers.fetch()):
             assert answer.status == 401
             assert answer.headers[b"www-authenticate"] == b"Bearer"
             assert answer.json["status"] == 401
@@ -136,7 +126,7 @@ class TestTokens:
     def test_a_wrong_one(self, value):
         """Truncated, doubled, oversized, the hash in its place, of another scheme."""
         servers = Guarded()
-        answer = ask(servers.up, "POST", "/upload", BODY, Authorization=value)
+        answer = servers.up.ask("POST", "/upload", BODY, Authorization=value)
         assert answer.status == 401
         assert answer.headers[b"www-authenticate"] == b'Bearer error="invalid_token"'
         assert not servers.store.blobs
@@ -152,7 +142,7 @@ class TestTokens:
         servers = Guarded()
         for path in ("/", "/fetch/%00", "/nothing", f"/fetch/{ID}"):
             assert servers.fetch(path).status == 401
-        assert ask(servers.down, "DELETE", "/fetch/x").status == 401
+        assert servers.down.ask("DELETE", "/fetch/x").status == 401
 
     def test_a_body_is_not_waited_for(self):
         """Who asks first whether to send it is told that he is not known."""
@@ -200,7 +190,7 @@ class TestLinks:
     def test_none_are_good_for_uploads(self):
         """They are for fetching one object."""
         servers = Guarded()
-        assert ask(servers.up, "POST", self.LINK.replace(ID, "x"), BODY).status == 401
+        assert servers.up.ask("POST", self.LINK.replace(ID, "x"), BODY).status == 401
 
     def test_a_token_that_comes_with_one_decides(self):
         """Who sends one wants it to be looked at."""
@@ -233,8 +223,7 @@ def test_what_is_private_is_not_for_shared_caches():
     for path, token in ((f"/fetch/{ID}", SECRETS["down"]), (TestLinks.LINK, None)):
         control = servers.fetch(path, token).headers[b"cache-control"]
         assert control == b"private, max-age=31536000, immutable"
-    current = ask(
-        servers.down,
+    current = servers.down.ask(
         "GET",
         f"/fetch/{ID}",
         Authorization=f"Bearer {SECRETS['down']}",
@@ -243,7 +232,7 @@ def test_what_is_private_is_not_for_shared_caches():
     assert current.status == 304
     assert current.headers[b"cache-control"].startswith(b"private")
     talk = Conversation(handler(DownloadServer(servers.store).app))
-    assert ask(talk, "GET", f"/fetch/{ID}").headers[b"cache-control"].startswith(b"public")
+    assert talk.ask("GET", f"/fetch/{ID}").headers[b"cache-control"].startswith(b"public")
 
 
 def test_the_log_tells_who_was_turned_away_a_line_a_second():
@@ -278,7 +267,7 @@ class TestAnAdminPort:
         store = MemoryStore()
         face = AdminServer(store, store.status, None, UploadServer(store), DownloadServer(store))
         talk = Conversation(handler(face.app, AdminGuard(**made)))
-        return asked, ask(talk, method, path).status
+        return asked, talk.ask(method, path).status
 
     @pytest.mark.parametrize("path", ["/upload", "/%75pload", "/upload?x=1"])
     def test_uploads_need_what_they_need_elsewhere(self, path):
@@ -329,7 +318,7 @@ def test_a_lease_is_not_told_to_the_log():
     for each, status in ((None, 503), (guard, 401)):
         talk = Conversation(handler(BlobServer(store).app, each))
         with capturedLogs() as logged:
-            assert ask(talk, "DELETE", "/lease/5ec4e7c0ffee").status == status
+            assert talk.ask("DELETE", "/lease/5ec4e7c0ffee").status == status
         lines = [formatEvent(event) for event in logged]
         assert any("DELETE /lease/***" in line for line in lines)
         assert not any("5ec4e7c0ffee" in line for line in lines)
@@ -350,7 +339,7 @@ class TestSignedRequests:
         ]
         value = self.sign(method.encode(), path.encode(), len(body), fields).decode()
         sent = body if sent_body is None else sent_body
-        return ask(self.talk, method, sent_path or path, sent, Authorization=value, **headers)
+        return self.talk.ask(method, sent_path or path, sent, Authorization=value, **headers)
 
     def test_what_is_signed_is_answered(self):
         """To each method and path."""
@@ -361,10 +350,10 @@ class TestSignedRequests:
 
     def test_the_health_check_is_for_everybody(self):
         """As in the original; but in no other spelling."""
-        assert ask(self.talk, "GET", "/alive").body == b"alive"
-        assert ask(self.talk, "GET", "/alive?").body == b"alive"
+        assert self.talk.ask("GET", "/alive").body == b"alive"
+        assert self.talk.ask("GET", "/alive?").body == b"alive"
         for path in ("/%61live", "/alive/", "//alive", "/alive/../blobs", "/blobs?/alive"):
-            assert ask(self.talk, "GET", path).status == 401
+            assert self.talk.ask("GET", path).status == 401
 
     def test_another_query_or_path_is_refused(self):
         """Though the rest is as it was signed."""
@@ -384,7 +373,7 @@ class TestSignedRequests:
 
     def test_a_refusal_says_how_to_sign(self):
         """By the name of the scheme."""
-        answer = ask(self.talk, "GET", "/blobs")
+        answer = self.talk.ask("GET", "/blobs")
         assert answer.status == 401
         assert answer.headers[b"www-authenticate"] == b"SOS1"
         assert answer.json == {"error": "the request is not signed", "status": 401}

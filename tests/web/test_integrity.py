@@ -47,8 +47,7 @@ class Server:
         self.blob = Conversation(handler(BlobServer(self.store, max_size).app))
 
     def ask(self, method, path, body, *headers):
-        (answer,) = self.talk(path).answers(request(method, path, body, *headers))
-        return answer
+        return self.talk(path).ask(method, path, body, *headers)
 
     def talk(self, path):
         return self.upload if path == "/upload" else self.blob
@@ -270,12 +269,7 @@ class TestDigestOfWhatIsFetched:
             upload.answers(request("POST", f"/blob/{id}", BODY))
         download = Conversation(handler(DownloadServer(store).app))
 
-        def fetch(method, id, *headers):
-            data = download.send(request(method, f"/fetch/{id}", None, *headers))
-            (answer,) = parse_answers(data + BODY if method == "HEAD" else data)
-            return answer
-
-        return fetch
+        return lambda method, id, *lines: download.ask(method, f"/fetch/{id}", None, *lines)
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     @pytest.mark.parametrize(

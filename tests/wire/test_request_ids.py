@@ -28,8 +28,7 @@ from tests.support.servers import serving
 
 def ask(*headers, face=None):
     talk = Conversation(handler((face or BlobServer(MemoryStore())).app))
-    (answer,) = talk.answers(request("GET", "/alive", None, *headers))
-    return answer.headers[b"x-request-id"]
+    return talk.ask("GET", "/alive", None, *headers).headers[b"x-request-id"]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import shutil
 import signal
 import ssl
 import subprocess
-import urllib.request
 
 import pytest
 
 from tests.support.blobs import body_of, content_id
+from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
 from tests.support.processes import ROOT, Place
 from tests.support.waiting import listens, wait_until
@@ -87,22 +87,16 @@ def test_uploads_and_fetches(front):
     """Larger than nginx's own limit; what was fetched once comes from the cache, in parts too."""
     up, down, trusted = front
 
-    def ask(url, body=None, **headers):
-        request = urllib.request.Request(url, data=body, headers=headers)
-        return urllib.request.urlopen(request, timeout=30, context=trusted)
-
     def fetched(**headers):
-        with ask(f"{down}/fetch/{content_id(body)}", **headers) as answer:
-            return answer.status, answer.headers["X-Cache-Status"], answer.read()
+        answer = ask(f"{down}/fetch/{content_id(body)}", None, headers, context=trusted)
+        return answer.status, answer.headers["X-Cache-Status"], answer.body
 
     body = body_of(9_000_000)
-    with ask(f"{up}/upload", body) as answer:
-        assert content_id(body).encode() in answer.read()
+    assert content_id(body).encode() in fetch(f"{up}/upload", body, context=trusted)
     assert fetched(Range="bytes=10-19") == (206, "MISS", body[10:20])
     assert fetched(Range="bytes=10-19") == (206, "MISS", body[10:20])
     assert fetched() == (200, "MISS", body)
     assert fetched() == (200, "HIT", body)
     assert fetched(Range="bytes=10-19") == (206, "HIT", body[10:20])
     for url in (f"{up}/status", f"{down}/status", f"{up}/fetch/{content_id(body)}"):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            ask(url)
+        assert ask(url, context=trusted).status == 404

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 from collections import Counter
-from urllib.parse import urlsplit
 
 from sos import manifest
 from sos.manifest import MARK
+from tests.support.http import connect
 
 
 def copies(url: str) -> Counter[str]:
     """Return the ids that the server at *url* has; each is read, and is what it is called."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection = connect(url)
     found: Counter[str] = Counter()
     try:
         connection.request("GET", "/blobs")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import threading
 import time
 from collections import Counter
 from random import Random
 
 from tests.support.blobs import body_of
+from tests.support.http import Answer, ask
 
 _UPLOADERS = 3
 _FETCHERS = 3
-#: Seconds that a client waits for an answer, or for more of it.
-_PATIENCE = 30.0
 #: Most bytes of all bodies of a round together: three disks have to hold those of ten.
 _MOST_BYTES = 50 << 20
 #: What may be answered while servers fail: it is unavailable, or there is no room.
@@ -76,17 +74,16 @@ class Load:
         self._left -= size
         seed = random.getrandbits(60)
         body = body_of(size, seed)
-        status, answer = _ask(random.choice(self._ports)[0], "POST", "/upload", body)
-        if status == 200:
-            told = json.loads(answer)
+        told = ask(f"http://127.0.0.1:{random.choice(self._ports)[0]}/upload", body)
+        if told.status == 200:
             id = hashlib.sha1(body).hexdigest()
-            if (told["id"], told["size"]) != (id, size) or told["copies"] < 2:
-                self.wrong.append(f"an upload of {id} was answered with {told}")
+            if (told.json["id"], told.json["size"]) != (id, size) or told.json["copies"] < 2:
+                self.wrong.append(f"an upload of {id} was answered with {told.json}")
             self.acknowledged[id] = size, seed
             self.counts["acknowledged"] += 1
             self.counts["acknowledged bytes"] += size
         else:
-            self._refused(status, "upload", answer)
+            self._refused("upload", told)
 
     def _fetch(self, random: Random) -> None:
         if not self.acknowledged:
@@ -96,27 +93,17 @@ class Load:
 
     def check(self, id: str, port: int) -> bool:
         """Fetch *id* and look at every byte of it; tell whether it came."""
-        status, body = _ask(port, "GET", f"/fetch/{id}")
-        if status != 200:
-            self._refused(status, f"fetch of {id}", body)
+        told = ask(f"http://127.0.0.1:{port}/fetch/{id}")
+        if told.status != 200:
+            self._refused(f"fetch of {id}", told)
             return False
-        if hashlib.sha1(body).hexdigest() != id:
+        if hashlib.sha1(told.body).hexdigest() != id:
             self.wrong.append(f"wrong bytes came for {id}")
         self.counts["fetched"] += 1
-        self.counts["fetched bytes"] += len(body)
+        self.counts["fetched bytes"] += len(told.body)
         return True
 
-    def _refused(self, status: int, what: str, answer: bytes) -> None:
-        self.counts[f"answered {status}"] += 1
-        if status not in _REFUSALS:
-            self.wrong.append(f"an {what} was answered {status}: {answer[:200]!r}")
-
-
-def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
-    try:
-        connection.request(method, path, body)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
+    def _refused(self, what: str, told: Answer) -> None:
+        self.counts[f"answered {told.status}"] += 1
+        if told.status not in _REFUSALS:
+            self.wrong.append(f"an {what} was answered {told.status}: {told.body[:200]!r}")
