@@ -80,6 +80,15 @@ def _forget_who_started_us():
     time.tzset()
 
 
+def _wants_system(config):
+    return config.getoption("--system") or config.getoption("--long")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Import nothing of the second tier in the first, which does without its libraries."""
+    return True if collection_path == SYSTEM and not _wants_system(config) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
@@ -88,7 +97,7 @@ def pytest_collection_modifyitems(config, items):
         for name in SHARED:
             if name in item.fixturenames:
                 item.add_marker(pytest.mark.xdist_group(name))
-    if not (config.getoption("--system") or config.getoption("--long")):
+    if not _wants_system(config):
         second = [item for item in items if item.get_closest_marker("system")]
         if second:
             config.hook.pytest_deselected(items=second)

@@ -52,7 +52,8 @@ class Cluster:
 
 
 def test_upload_fetch_replicate(place):
-    """The seed's own words: the SHA-1 comes back, the file comes back, each server has it."""
+    """The SHA-1 comes back, the file comes back, each server has it: as users start them."""
+    place.forked = False
     cluster = Cluster(place)
     id = hashlib.sha1(PASSWD).hexdigest()
     assert cluster.upload(PASSWD) == {"id": id, "size": len(PASSWD), "status": "OK", "copies": 1}
@@ -262,7 +263,7 @@ class TestCommands:
         os.mkfifo(place.directory / "pipe")
         reader = subprocess.Popen(["cat", place.directory / "pipe"], stdout=subprocess.PIPE)
         assert place.sos(f"get {id} -o pipe").returncode == 0
-        assert reader.communicate(timeout=20)[0] == b"before"
+        assert reader.communicate(timeout=60)[0] == b"before"
         assert place.sos(f"get {id}.txt -o -").stdout == b"before"
 
     def test_put_from_standard_input_with_metadata(self, place, api):

@@ -19,7 +19,6 @@ OTHERS = {
     "check",
     "chroot",
     "data-binary",
-    "dist",
     "gid",
     "help",
     "logfile",
@@ -29,6 +28,7 @@ OTHERS = {
     "pidfile",
     "plot",
     "syslog",
+    "system",
     "uid",
     "umask",
 }

@@ -10,7 +10,7 @@ import pytest
 
 from sos.cli import main
 from sos.cli.completion import SHELLS
-from tests.support.processes import SOS, TWISTD
+from tests.support.processes import SOS
 
 
 @pytest.mark.system
@@ -58,6 +58,7 @@ def test_a_shell_that_there_is_none_for(place):
 )
 def test_zsh_completes_the_options_of_the_daemons(place, daemon, completed):
     """Twisted's own way, with what we tell it of them."""
-    done = place.run(TWISTD, f"{daemon} -- --_shell-completion zsh:3")
+    place.forked = False
+    done = place.run_twistd(f"{daemon} -- --_shell-completion zsh:3")
     assert (done.returncode, done.stderr) == (0, b"")
     assert completed in done.stdout.decode()

@@ -145,7 +145,7 @@ def test_who_reads_the_output_has_had_enough(api):
         process.stdout.close()
         assert process.stderr.read() == b""
         process.stderr.close()
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
 
 
 def test_a_file_that_cannot_be_written(api):
@@ -194,7 +194,7 @@ def test_a_terminal_that_says_stop(place):
             process.send_signal(signal.SIGINT)
             assert process.stderr.read().decode().split() == ["Aborted!"]
             process.stderr.close()
-            assert process.wait(30) == 1
+            assert process.wait(60) == 1
 
 
 def test_the_directory_of_a_store_that_is_none(place):

@@ -63,7 +63,7 @@ def test_a_large_object(place, cluster):
     os.mkfifo(place.directory / "pipe")
     getting = place.start_sos(f"get {ID} -o pipe --parallel 16")
     assert (place.directory / "pipe").read_bytes() == LARGE
-    assert getting.wait(30) == 0
+    assert getting.wait(60) == 0
     assert leftovers(place.directory) == []
     assert cluster.requests() == 3 * 3
 
@@ -107,7 +107,7 @@ def test_what_is_broken_off_leaves_no_file(place):
             )
             assert wait_until(lambda: leftovers(place.directory))
             getting.send_signal(signal.SIGINT)
-            _, told = getting.communicate(timeout=30)
+            _, told = getting.communicate(timeout=60)
         finally:
             Hanging.over.set()
             server.shutdown()
@@ -131,7 +131,7 @@ def test_a_reader_that_has_had_enough(place, cluster):
     getting.stdout.read(1)
     getting.stdout.close()
     assert getting.stderr.read() == b""
-    assert getting.wait(30) == 1
+    assert getting.wait(60) == 1
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1000"])

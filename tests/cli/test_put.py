@@ -189,7 +189,7 @@ def test_on_a_terminal_odd_names_are_escaped(place, api):
         while piece := _read(ours):
             output += piece
         os.close(ours)
-        assert process.wait(30) == 0, output
+        assert process.wait(60) == 0, output
         assert shown in output.decode()
         assert b"\x1b[31m\n" not in output
 

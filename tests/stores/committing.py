@@ -16,7 +16,7 @@ async def held_up(committer) -> AsyncGenerator[None, None]:
 
     def hold(transaction):
         started.set()
-        release.wait(10)
+        release.wait(60)
 
     first = committer.submit(hold)
     await deferToThread(started.wait, 10)

@@ -71,7 +71,7 @@ async def test_reads_do_not_wait_for_writes(committer):
     def slow(transaction):
         transaction.add(record_of(2))
         started.set()
-        release.wait(10)
+        release.wait(60)
 
     writing = committer.submit(slow)
     await deferToThread(started.wait, 10)
@@ -132,7 +132,7 @@ async def test_what_comes_later_does_not_spoil_an_answer(committer):
 
     def first(transaction):
         started.set()
-        release.wait(10)
+        release.wait(60)
         return "first"
 
     def broken(transaction):

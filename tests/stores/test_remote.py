@@ -330,19 +330,30 @@ async def test_a_part_that_ends_early(reactor):
         await answers(reactor, part, **script)
 
 
-def mute(request):
-    """Never answer."""
+class Mute:
+    """Never answers.
+
+    :ivar asked: fires when it has been asked.
+    """
+
+    def __init__(self):
+        self.asked = Deferred()
+
+    def __call__(self, request):
+        if not self.asked.called:
+            self.asked.callback(None)
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [("read", 10), ("listing", 10), ("put", 60)])
 @ensureDeferred
 async def test_a_server_that_does_not_answer(reactor, asked, seconds):
     """It is given up after a while, and the reason told."""
+    mute = Mute()
     async with serving(mute, reactor) as silent:
         clock = Clock()
         store = RemoteStore(Exchange(silent.name, Agent(reactor), clock), threads_of(reactor))
         waiting = deferred(put(store, b"x", "abc") if asked == "put" else _asked(store, asked))
-        await deferLater(reactor, 0.1)
+        await mute.asked
         clock.advance(seconds - 1)
         assert not waiting.called
         clock.advance(2)
@@ -358,6 +369,7 @@ def _asked(store, asked):
 @ensureDeferred
 async def test_who_is_cancelled_ends(reactor, asked):
     """And does not go on to the next server."""
+    mute = Mute()
     async with serving(mute, reactor) as silent:
         second = MemoryStore("second")
         members = (Member(silent, preferred=True), Member(second))
@@ -370,7 +382,7 @@ async def test_who_is_cancelled_ends(reactor, asked):
             "put": lambda: put(store, b"x"),
         }[asked]
         waiting = deferred(ask())
-        await deferLater(reactor, 0.1)
+        await mute.asked
         waiting.cancel()
         with pytest.raises(CancelledError):
             await waiting

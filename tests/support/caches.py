@@ -59,7 +59,7 @@ class CacheServer:
         data = value.encode()
         if self.shown.startswith("memcached"):
             said = b"set %s 0 0 %d\r\n%s\r\n" % (key.encode(), len(data), data)
-            with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+            with socket.create_connection(("127.0.0.1", self.port), 60) as client:
                 client.sendall(said)
                 assert client.recv(100) == b"STORED\r\n"
         else:
@@ -71,7 +71,7 @@ class CacheServer:
         if not self.shown.startswith("memcached"):
             with redis.Redis(port=self.port, password=self._password) as client:
                 return client.get(key)
-        with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+        with socket.create_connection(("127.0.0.1", self.port), 60) as client:
             client.sendall(b"get %s\r\n" % key.encode())
             answer = b""
             while not answer.endswith(b"END\r\n"):
@@ -83,7 +83,7 @@ class CacheServer:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 #: Their protocols.

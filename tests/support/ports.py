@@ -36,10 +36,9 @@ def free_ports(count: int) -> list[int]:
     """Return ports of this machine at which nobody listens, nor did a moment ago."""
     _, ports = _reserved()
     found: list[int] = []
-    for port in ports:
+    while len(found) < count:
+        port = next(ports)
         with socket.socket() as each, contextlib.suppress(OSError):
             each.bind(("127.0.0.1", port))
             found.append(port)
-        if len(found) == count:
-            break
     return found

@@ -28,8 +28,8 @@ _END_SECONDS = 60
 class Place:
     """A directory with a home in it, where processes are started.
 
-    They are forked (see :mod:`tests.support.forking`) unless a test asks for an
-    interpreter of their own.
+    :ivar forked: whether they are forked, see :mod:`tests.support.forking`, or each has an
+        interpreter of its own.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,23 +41,18 @@ class Place:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
         }
+        self.forked = True
         self.running: list[Daemon] = []
 
     def twistd(
-        self,
-        command: str,
-        *ports: int,
-        files: int | None = None,
-        within: tuple[str, ...] = (),
-        forked: bool = True,
+        self, command: str, *ports: int, files: int | None = None, within: tuple[str, ...] = ()
     ) -> Daemon:
         """Start ``twistd -n``, and wait until it listens on *ports*.
 
         :param files: most that it may have open.
         :param within: a program, with arguments, that starts it somewhere.
-        :param forked: False for an interpreter of its own.
         """
-        daemon = Daemon(self, command, files, within, forked)
+        daemon = Daemon(self, command, files, within)
         self.running.append(daemon)
         daemon.wait_for(ports)
         return daemon
@@ -75,22 +70,24 @@ class Place:
 
     def sos(self, command: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run ``sos`` to its end; *input* is what it reads."""
-        return self._forked("sos", command, input)
+        return self._run_to_end("sos", SOS, command, input)
 
     def run_twistd(self, command: str) -> subprocess.CompletedProcess[bytes]:
         """Run ``twistd``, which ends by itself."""
-        return self._forked("twistd", command, b"")
+        return self._run_to_end("twistd", TWISTD, command)
 
-    def _forked(
-        self, program: str, command: str, input: bytes
+    def _run_to_end(
+        self, name: str, program: list[str], command: str, input: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
+        if not self.forked:
+            return self.run(program, command, input=input)
         with ExitStack() as files:
             named = [files.enter_context(NamedTemporaryFile()) for _ in range(3)]
             named[0].write(input)
             named[0].flush()
             names = tuple(file.name for file in named)
             process = ForkedProcess(
-                program, shlex.split(command), self.directory, self.environment, names
+                name, shlex.split(command), self.directory, self.environment, names
             )
             try:
                 status = process.wait(_END_SECONDS)
@@ -124,14 +121,13 @@ class Daemon:
         command: str,
         files: int | None = None,
         within: tuple[str, ...] = (),
-        forked: bool = True,
     ) -> None:
         if "sos-api" in command and "-admin" not in command:
             command += " --admin-port 0"  # for there are several on this machine
         self.log_path = place.directory / f"daemon{len(place.running)}.log"
         arguments = ["-n", *shlex.split(command)]
         with open(self.log_path, "ab") as log:
-            if forked and not within:
+            if place.forked and not within:
                 names = (os.devnull, log.name, log.name)
                 self.process = ForkedProcess(
                     "twistd", arguments, place.directory, place.environment, names, files

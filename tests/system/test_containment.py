@@ -42,6 +42,7 @@ def place():
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         place = Place(Path(directory))
+        place.forked = False  # what is imported after a chroot matters
         yield place
         place.stop()
 

@@ -21,6 +21,7 @@ CLIENTS = 1000
 def place(place):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    place.forked = False  # for its memory is measured
     yield place
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -45,7 +46,7 @@ class Tricklers:
     def __init__(self, port: int, count: int) -> None:
         self.left = selectors.DefaultSelector()
         for number in range(count):
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            client = socket.create_connection(("127.0.0.1", port), timeout=60)
             client.setblocking(False)
             client.send(self.HEAD if number % 2 else self.BODY)
             self.left.register(client, selectors.EVENT_READ)
@@ -134,7 +135,7 @@ class TestFewFiles:
         with contextlib.ExitStack() as held:
             answers = []
             for _ in range(300):
-                client = socket.create_connection(("127.0.0.1", port), timeout=10)
+                client = socket.create_connection(("127.0.0.1", port), timeout=60)
                 held.enter_context(client)
                 client.sendall(self.UPLOAD)
                 with contextlib.suppress(ConnectionResetError):
@@ -148,5 +149,5 @@ class TestFewFiles:
         """A client that has nothing to ask does not keep others out."""
         with contextlib.ExitStack() as held:
             for _ in range(120):
-                held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
             assert [get(port)[0] for _ in range(20)] == [200] * 20

@@ -61,7 +61,7 @@ class Client:
 
     def ask(self, method, path, target=None, body=None, **headers):
         """Ask for *target*, which is a case of *path*, and return the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         # Closed, or it would be one of those that give way when there are many.
         with contextlib.closing(connection):
@@ -112,13 +112,13 @@ def crowd(client, connections):
     with contextlib.ExitStack() as held:
 
         def hold():
-            other = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+            other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
             Client.begin(held.enter_context(other), "GET", "/", b"Host: a\r\n")
 
         def refused():
             hold()
             time.sleep(0.1)  # until it is heard, for before that it gives way to another
-            with socket.create_connection(("127.0.0.1", client.port), timeout=30) as another:
+            with socket.create_connection(("127.0.0.1", client.port), timeout=60) as another:
                 another.settimeout(0.5)
                 with contextlib.suppress(OSError):
                     return another.recv(12) == b"HTTP/1.1 503"

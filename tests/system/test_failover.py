@@ -150,7 +150,7 @@ def test_a_server_killed_while_it_sends(place):
     body = body_of(30_000_000)
     id = cluster.upload(body)["id"]
     host, port = cluster.down.removeprefix("http://").removesuffix("/fetch/").split(":")
-    with socket.create_connection((host, int(port)), 30) as client:
+    with socket.create_connection((host, int(port)), 60) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.sendall(f"GET /fetch/{id} HTTP/1.0\r\n\r\n".encode())
         received = client.recv(65536)

@@ -30,6 +30,7 @@ class Cluster:
     """Three blob servers, and an API server that waits for two copies."""
 
     def __init__(self, place):
+        place.forked = False  # for their memory is measured
         *ports, self.up, self.down = free_ports(5)
         urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
         self.daemons = {

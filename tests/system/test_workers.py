@@ -213,7 +213,7 @@ def test_uploads_under_way_are_finished_when_the_daemon_is_stopped(place, port):
     """By each worker; nothing new is taken meanwhile, and no process stays."""
     daemon = start(place, port)
     body = body_of(100_000)
-    clients = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(8)]
+    clients = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(8)]
     head = f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     for client in clients:
         client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
@@ -225,7 +225,7 @@ def test_uploads_under_way_are_finished_when_the_daemon_is_stopped(place, port):
         client.sendall(body[500:])
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 OK\r\n")
         client.close()
-    assert daemon.process.wait(10) == -signal.SIGTERM
+    assert daemon.process.wait(60) == -signal.SIGTERM
     assert not any(alive(process) for process in processes(daemon).values())
     assert "Traceback" not in daemon.log
     assert "started again" not in daemon.log
@@ -236,12 +236,12 @@ def test_the_signal_to_all_processes_is_as_good(place, port):
     daemon = start(place, port)
     for process in (*processes(daemon).values(), daemon.process.pid):
         os.kill(process, signal.SIGTERM)
-    assert daemon.process.wait(10) == -signal.SIGTERM
+    assert daemon.process.wait(60) == -signal.SIGTERM
     assert "Traceback" not in daemon.log
     daemon = start(place, port)
     for process in (*processes(daemon).values(), daemon.process.pid):
         os.kill(process, signal.SIGINT)
-    daemon.process.wait(10)
+    daemon.process.wait(60)
     assert not any(alive(process) for process in processes(daemon).values())
     assert "Traceback" not in daemon.log
 

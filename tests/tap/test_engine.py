@@ -20,7 +20,6 @@ from sos.tap.engine import EngineService
 from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
-from tests.support.processes import TWISTD
 from tests.support.waiting import wait_until
 
 
@@ -133,6 +132,7 @@ acme = Acme()
 @pytest.fixture
 def acme(place):
     """Where daemons know a kind of store that others have added."""
+    place.forked = False  # for Twisted looks for plugins when it is imported
     plugins = place.directory / "extra" / "twisted" / "plugins"
     plugins.mkdir(parents=True)
     (plugins / "acme.py").write_text(_PLUGIN)
@@ -143,13 +143,13 @@ def acme(place):
 def test_third_parties_can_add_a_kind(acme):
     """By a module that Twisted finds as it finds other plugins."""
     (port,) = free_ports(1)
-    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box", port, forked=False)
+    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box", port)
     body = body_of(100_000)
     url = f"http://127.0.0.1:{port}/blob/{content_id(body)}"
     fetch(url, body)
     assert fetch(url) == body
     assert wait_until(lambda: "the ACME box is open" in daemon.log)
-    refused = acme.run(TWISTD, "-n sos-blob --store acme:crate")
+    refused = acme.run_twistd("-n sos-blob --store acme:crate")
     assert (refused.returncode, refused.stderr.strip().decode()) == (
         2,
         "sos-blob: --store: ACME has no such box",
@@ -163,7 +163,7 @@ def test_third_parties_can_add_a_kind(acme):
 def test_an_engine_that_is_of_no_use_ends_the_daemon(acme, workers, fault, reason):
     """At once, with the reason and a status; with workers it is told once, and none comes again."""
     (acme.directory / fault).touch()
-    ended = acme.run(TWISTD, f"-n sos-blob --port 0 --store acme:box --workers {workers}")
+    ended = acme.run_twistd(f"-n sos-blob --port 0 --store acme:box --workers {workers}")
     log = ended.stdout.decode()
     assert ended.returncode == 1, log
     (line,) = [line for line in log.splitlines() if reason in line]
@@ -176,7 +176,7 @@ def test_an_engine_that_is_of_no_use_ends_the_daemon(acme, workers, fault, reaso
 def test_a_worker_that_comes_later_does_not_end_the_daemon(acme):
     """The others have the store open, and it may be mended meanwhile."""
     (port,) = free_ports(1)
-    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box --workers 2", port, forked=False)
+    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box --workers 2", port)
     assert wait_until(lambda: daemon.log.count("the ACME box is open") == 2)
     fault = acme.directory / "no key"
     fault.touch()

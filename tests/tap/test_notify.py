@@ -26,7 +26,7 @@ def manager(tmp_path):
     """A service manager's socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(30)
+        listening.settimeout(60)
         yield listening
 
 
@@ -108,7 +108,7 @@ def test_a_daemon_is_ready_when_it_answers(place, manager, workers):
     daemon = place.twistd(f"sos-blob --port {port} --store data --workers {workers}")
     process = daemon.process.pid
     assert manager.recv(1000).decode() == f"READY=1\nMAINPID={process}"
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(b"GET /alive HTTP/1.0\r\n\r\n")
         assert client.makefile("rb").read().endswith(b"alive")
     assert manager.recv(1000) == b"WATCHDOG=1"

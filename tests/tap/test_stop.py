@@ -22,7 +22,7 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
         f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
         "Expect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(head.encode())
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(body[:500])
@@ -32,10 +32,10 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
         answer = client.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Connection: close\r\n" in answer
-    assert daemon.process.wait(10) == -signal.SIGTERM  # as twistd ends when it is told to
+    assert daemon.process.wait(60) == -signal.SIGTERM  # as twistd ends when it is told to
     assert "Traceback" not in daemon.log
     again = place.twistd(f"sos-blob --port {port} --store data", port)
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(f"GET /blob/{content_id(body)} HTTP/1.0\r\n\r\n".encode())
         assert client.makefile("rb").read().endswith(body)
     assert not again.ended

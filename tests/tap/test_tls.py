@@ -77,7 +77,7 @@ class Cluster:
         context = self.context(certificate)
         with (
             contextlib.suppress(OSError),  # by which TLS says no
-            socket.create_connection(("127.0.0.1", self.ports[0]), 10) as plain,
+            socket.create_connection(("127.0.0.1", self.ports[0]), 60) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
         ):
             client.sendall(b"GET /alive HTTP/1.0\r\n\r\n")
@@ -128,7 +128,7 @@ def test_a_blob_server_with_a_wrong_certificate_is_not_spoken_to(place, certific
 def test_tls_of_old_is_not_spoken(place, certificates):
     """1.2 is the least."""
     cluster = Cluster(place, blob="--tls-certificate server.pem --tls-key server.key")
-    with socket.create_connection(("127.0.0.1", cluster.ports[0]), 10) as plain:
+    with socket.create_connection(("127.0.0.1", cluster.ports[0]), 60) as plain:
         context = cluster.context()
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1

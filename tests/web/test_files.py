@@ -85,7 +85,7 @@ async def test_slow_readers_wait_for_no_one_else(server, local_store, reactor):
     port = int(server.rpartition(":")[2])
 
     def begin() -> list[socket.socket]:
-        clients = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(20)]
+        clients = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(20)]
         for client in clients:
             client.sendall(f"GET /blob/{info.id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         for client in clients:
@@ -109,7 +109,7 @@ async def test_a_file_waits_for_what_was_asked_before(server, local_store, react
     sizes = [60_000, SIZE] * 6
 
     def ask() -> list[bytes]:
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
             for id in asked:
                 client.sendall(f"GET /blob/{id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             bodies = []

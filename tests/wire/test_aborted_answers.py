@@ -62,7 +62,7 @@ class Server:
 
     def ask(self, framing: str, version: str) -> tuple[bytes, str]:
         """Return all that is sent in answer, and how the connection ended."""
-        with socket.create_connection(("127.0.0.1", self.port), 30) as client:
+        with socket.create_connection(("127.0.0.1", self.port), 60) as client:
             if self.context is not None:
                 client = self.context.wrap_socket(
                     client, server_hostname="127.0.0.1", suppress_ragged_eofs=False

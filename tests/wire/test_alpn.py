@@ -36,7 +36,7 @@ async def ask(request, reactor, tmp_path):
             context.set_alpn_protocols(offered)
         address = ("127.0.0.1", listening.getHost().port)
         with (
-            socket.create_connection(address, 30) as plain,
+            socket.create_connection(address, 60) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
         ):
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")

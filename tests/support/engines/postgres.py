@@ -138,7 +138,7 @@ class PostgresEngine:
         """Stop it in order; it says goodbye to its clients."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # "fast": it does not wait for them
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
 
     def kill(self) -> None:
@@ -147,7 +147,7 @@ class PostgresEngine:
         self.freeze()  # the first of them must not see the others go
         pids = self._pids()
         _signal(pids, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
         # What they share must be let go of by all before it can be started again.
         assert wait_until(lambda: all(_state(pid) in "XZ" for pid in pids))

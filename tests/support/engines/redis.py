@@ -86,7 +86,7 @@ class RedisEngine:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
             self.process.send_signal(signal.SIGCONT)
-            self.process.wait(20)
+            self.process.wait(60)
 
     def restart(self, **settings: str | int) -> None:
         """Kill it and start it again, with other *settings*."""

@@ -160,7 +160,7 @@ class Swift:
     def kill(self, name: str) -> None:
         """Kill one: ``proxy``, ``account``, ``container``, ``object1`` to ``object3``."""
         self._running[name].kill()
-        self._running[name].wait(20)
+        self._running[name].wait(60)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal to one: SIGSTOP freezes it, SIGCONT lets it go on."""
@@ -172,7 +172,7 @@ class Swift:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)  # what is frozen cannot end
                 process.kill()
-                process.wait(20)
+                process.wait(60)
 
     def _configure(self) -> None:
         values = {

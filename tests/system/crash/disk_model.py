@@ -197,7 +197,7 @@ class DiskModel:
         written: dict[int, Path] = {}
         for directory in sorted({os.path.dirname(p) for p in (*self.names, *self.synced_names)}):
             names = self.names if later() else self.synced_names
-            for path, file in names:
+            for path, file in names.items():
                 made = self._at(target, path)
                 if os.path.dirname(path) != directory or not made.parent.exists():
                     continue

@@ -22,7 +22,7 @@ url, *command = sys.argv[1:]
 running = subprocess.Popen(command)
 count = 0
 while running.poll() is None:
-    urllib.request.urlopen(url, timeout=20).read()
+    urllib.request.urlopen(url, timeout=60).read()
     count += 1
 print(count, running.returncode)
 """

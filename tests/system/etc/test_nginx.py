@@ -65,7 +65,7 @@ def front(tmp_path):
     trusted = ssl.create_default_context(cafile=str(tmp_path / "sos.pem"))
     yield f"https://localhost:{front_up}", f"https://localhost:{front_down}", trusted
     process.send_signal(signal.SIGQUIT)
-    process.wait(20)
+    process.wait(60)
     log.close()
     place.stop()
 
