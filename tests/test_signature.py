@@ -194,6 +194,7 @@ VALUE = Sides().signed()[3][b"authorization"]
         VALUE[:40],
         b"SOS1 " + b"key=" * 10_000,
     ],
+    ids=lambda value: f"{len(value)} bytes",  # the same in each process
 )
 def test_what_is_no_signature_is_refused(value):
     """Truncated, oversized, doubled, of another scheme."""
