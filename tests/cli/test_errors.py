@@ -82,7 +82,7 @@ def test_a_wrong_value_is_told_with_its_option(place, name, flag):
     ("command", "named"),
     [
         ("nosuch", "'nosuch'"),
-        ("--colour", "'--colour'"),
+        ("--colour", "--colour"),
         ("get", "'ID'"),
         ("get ABC", "'ABC'"),
         ("put", "'FILE...'"),
