@@ -28,6 +28,8 @@ _PAGE = 1000
 _SAVE_EVERY = 10.0
 #: Seconds from the start of the daemon to that of a pass that is due.
 _SETTLE = 60.0
+# Seconds that a pass may have ended in the future, as clocks are set.
+_MOST_SKEW = 3600.0
 
 _log = Logger()
 
@@ -184,6 +186,8 @@ class ScrubService(RepeatingService):
         due = 0.0
         if self.report.position is None and self.report.finished_at is not None:
             due = self.report.finished_at + self._every - self._now()
+            if due > self._every + _MOST_SKEW:  # the clock was wrong then, or is now
+                due = 0.0
         return max(due, _SETTLE)
 
     async def work(self) -> None:

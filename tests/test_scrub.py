@@ -217,3 +217,17 @@ class TestService:
         clock.pump([60.0] * 100)
         assert store.read_ids == []
         await service.stopService()
+
+    @ensureDeferred
+    async def test_a_pass_that_ended_in_the_future_is_no_reason_to_wait(self, clock, tmp_path):
+        """The clock was wrong then, and the next pass would be years away."""
+        ten_years = 10 * 365 * 86400.0
+        save(Report(finished_at=clock.seconds() + ten_years), tmp_path / "scrub.json")
+        store = Rotten()
+        await filled(store)
+        service = self.service(store, tmp_path / "scrub.json", clock)
+        service.startService()
+        clock.pump([60.0] * 100)
+        assert set(store.read_ids) == set(store.blobs)
+        await service.stopService()
+        assert load(tmp_path / "scrub.json").finished_at <= clock.seconds()

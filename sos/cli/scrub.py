@@ -48,7 +48,7 @@ def scrub(store: Path, rate: int | None) -> None:
         raise click.ClickException(f"{store} is no store: it has no {MARKER}")
 
     async def one_pass(reactor: Any) -> Report:
-        opened = LocalStore(store.absolute(), reactor)
+        opened = LocalStore(store.absolute(), reactor, require=True)
         opened.open()
         try:
             total = (await opened.status()).blobs

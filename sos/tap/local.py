@@ -33,7 +33,10 @@ PARAMETERS = [
     ),
 ]
 _SCRUB_EVERY = 604800.0
-FLAGS = [["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."]]
+FLAGS = [
+    ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
+    ["require-store", None, "Make no new store where there is none: its disk may not be mounted."],
+]
 
 
 class StoreService(Service):
@@ -76,6 +79,7 @@ def add_store(
     durable = not options["no-fsync"]
     commits = Commits()
     shared["committed"] = commits.observe
+    shared["require"] = bool(options["require-store"])
     store = LocalStore(directory, reactor, algorithm, durable, options["reserve"], **shared)
     if worker is not None:
         worker.on_failure = store.turn_read_only
@@ -98,7 +102,12 @@ def _scrub_every(options: DaemonOptions) -> float:
 
 def claim_store(options: DaemonOptions, reactor: Any) -> int:
     """Lock the store that *options* describe, for workers; see :meth:`LocalStore.claim`."""
-    return LocalStore(Path(options["store"]), reactor, durable=not options["no-fsync"]).claim()
+    return LocalStore(
+        Path(options["store"]),
+        reactor,
+        durable=not options["no-fsync"],
+        require=bool(options["require-store"]),
+    ).claim()
 
 
 def describe(options: DaemonOptions) -> list[str]:

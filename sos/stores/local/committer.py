@@ -102,11 +102,15 @@ class Committer:
 
     def fail(self, error: SyncFailed) -> ReadOnly:
         """Take no more after *error*, and return what to refuse with."""
+        self.give_up(f"a write could not be made durable: {error}")
+        return ReadOnly(self.failure or "")
+
+    def give_up(self, reason: str) -> None:
+        """Take no more, and say why."""
         if self.failure is None:
-            self.failure = f"read-only since a write could not be made durable: {error}"
+            self.failure = f"read-only since {reason}"
             _log.critical("{failure}", failure=self.failure)
             self._failed(self.failure)
-        return ReadOnly(self.failure)
 
     def refuse(self, reason: str) -> None:
         """Take no more; the *reason* is the failure of another process."""

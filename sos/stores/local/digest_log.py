@@ -92,4 +92,6 @@ def _unpack(row: bytes) -> Iterator[tuple[bytes, PartitionDigest]]:
     if len(row) % _ENTRY.size:
         raise Unavailable("the log of digests is damaged")
     for name, count, size, sum in _ENTRY.iter_unpack(row):
+        if not name.isalnum():
+            raise Unavailable("the log of digests is damaged")
         yield name, PartitionDigest(count, size, int.from_bytes(sum, "big"))

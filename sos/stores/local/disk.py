@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from contextlib import suppress
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 from sos import ids
 from sos.errors import NoSpace, StoreUnusable
@@ -15,7 +17,9 @@ from sos.stores.disk_errors import SyncFailed, is_full
 
 #: The file that says that a directory is a store.
 MARKER = "store.json"
-_MARKER = {"format": "sos-local-store", "version": 1}
+_MARKER: dict[str, Any] = {"format": "sos-local-store", "version": 1}
+# As uuid.uuid4() writes them.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Layout:
@@ -31,23 +35,60 @@ class Layout:
         self.incoming = root / "incoming"
         self.quarantine = root / "quarantine"
         self._bodies = root / "bodies"
+        self._marker = root / MARKER
+        self._new_marker = self._marker.with_suffix(".json.new")
         self._made: set[Path] = set()
 
-    def prepare(self) -> None:
-        """Make the directory a store, or check that it is one.
+    @property
+    def is_store(self) -> bool:
+        """Whether the directory has the marker of a store."""
+        return self._marker.exists()
 
-        Raises :exc:`~sos.errors.StoreUnusable`.
+    def identity(self) -> str | None:
+        """Return the id of the store, a UUID; None if it is from before stores had one.
+
+        Raises :exc:`~sos.errors.StoreUnusable` if its marker is of another format.
         """
-        marker = self.root / MARKER
         try:
-            if marker.exists():
-                self._check_marker(marker.read_bytes())
-            else:
-                self._create(marker)
-        except (OSError, SyncFailed, NoSpace) as error:
-            raise self._unusable(error) from error
+            marker = json.loads(self._marker.read_bytes())
+        except ValueError:
+            marker = None
+        id = marker.pop("id", None) if isinstance(marker, dict) else None
+        if marker != _MARKER or not (id is None or _is_uuid(id)):
+            raise StoreUnusable(
+                f"{self.root} is of another format: store.json is not {json.dumps(_MARKER)}"
+            )
+        return id
 
-    def _unusable(self, error: Exception) -> StoreUnusable:
+    def begin_new(self, id: str) -> None:
+        """Make the directories of a new store, up to its index.
+
+        What an earlier attempt has left gives way, but nothing that may be of a store
+        that was in use: then it raises :exc:`~sos.errors.StoreUnusable`.
+        """
+        data = self.index / "data.mdb"
+        if any(path.is_file() for path in self._bodies.rglob("*")) or (
+            data.exists() and not self._new_marker.exists()
+        ):
+            raise StoreUnusable(
+                f"{self.root} was a store, and has no store.json any more; bring that back"
+            )
+        for directory in (self.index, self._bodies, self.incoming, self.quarantine):
+            directory.mkdir(exist_ok=True)
+        self.write_marker(id, finished=False)
+        for name in ("data.mdb", "lock.mdb"):
+            (self.index / name).unlink(missing_ok=True)
+
+    def write_marker(self, id: str, finished: bool = True) -> None:
+        """Write the marker of the store *id*; it counts once it is *finished*."""
+        text = json.dumps({**_MARKER, "id": id})
+        self.write_file(self._new_marker, text.encode("ascii"))
+        if finished:
+            self._new_marker.rename(self._marker)
+        self.sync_directory(self.root)
+
+    def unusable(self, error: Exception) -> StoreUnusable:
+        """Return what says that the directory cannot be used because of *error*."""
         if self.root.exists() and not self.root.is_dir():
             return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
         reason = str(error)
@@ -56,36 +97,24 @@ class Layout:
             reason = place + error.strerror
         return StoreUnusable(f"{self.root} cannot be used as a store: {reason}")
 
-    def _create(self, marker: Path) -> None:
-        for directory in (self.index, self._bodies, self.incoming, self.quarantine):
-            directory.mkdir(exist_ok=True)
-        self.sync_directory(self.root)  # where there is a marker, there is all the rest
-        unfinished = marker.with_suffix(".json.new")
-        self.write_file(unfinished, json.dumps(_MARKER).encode("ascii"))
-        unfinished.rename(marker)
-        self.sync_directory(self.root)
-
-    def _check_marker(self, text: bytes) -> None:
-        try:
-            marker = json.loads(text)
-        except ValueError:
-            marker = None
-        if marker != _MARKER:
-            raise StoreUnusable(
-                f"{self.root} is of another format: store.json is not {json.dumps(_MARKER)}"
-            )
-
-    def lock(self) -> int:
+    def lock(self, may_create: bool) -> int:
         """Lock the directory for this process, and return the lock's descriptor.
 
-        Raises :exc:`~sos.errors.StoreUnusable` when another process has it.
+        :param may_create: whether it is made when there is none, and may be no store yet.
+        :raises StoreUnusable: when another process has it, or there is none.
         """
+        if not may_create and not self.is_store:
+            raise StoreUnusable(
+                f"{self.root} holds no store, and --require-store makes no new one; "
+                "is its disk mounted?"
+            )
         try:
-            self._make(self.root)
+            if not self.root.exists():
+                self._make()
             self._refuse_foreign()
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (OSError, SyncFailed, NoSpace) as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -93,11 +122,14 @@ class Layout:
             raise StoreUnusable(f"{self.root} is in use by another process") from None
         return descriptor
 
-    def _make(self, directory: Path) -> None:
-        if not directory.exists():
-            self._make(directory.parent)
-            directory.mkdir(exist_ok=True)
-            self.sync_directory(directory.parent)
+    def _make(self) -> None:
+        parent = self.root.parent
+        if not parent.exists():
+            raise StoreUnusable(
+                f"{self.root} cannot be made, for there is no {parent}; is its disk mounted?"
+            )
+        self.root.mkdir()
+        self.sync_directory(parent)
 
     def _refuse_foreign(self) -> None:
         # What a crash can leave of a store that was being made.
@@ -190,3 +222,7 @@ class Layout:
             self.sync_file(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _is_uuid(id: object) -> bool:
+    return isinstance(id, str) and _UUID.fullmatch(id) is not None

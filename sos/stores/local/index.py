@@ -12,9 +12,10 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import lmdb
 
@@ -23,6 +24,7 @@ from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import Unavailable
 from sos.stores import record as records
 from sos.stores.local.digest_log import DigestLog
+from sos.stores.local.progress import Progress, Reached
 from sos.stores.record import Damaged, Encoded, Record
 
 # Address space, not disk: the file grows as it is used.
@@ -34,8 +36,29 @@ _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
 # The one key of its database.
 _LEASE = b"lease"
+_IDENTITY = b"id"
+# What LMDB fails with when it is asked for too much; all else that a reader meets is damage.
+_BUSY = (lmdb.ReadersFullError, lmdb.TlsFullError, lmdb.MemoryError, lmdb.MapResizedError)
+# What is damage when it is met while writing, too.
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError)
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _reads(method: Callable[P, T]) -> Callable[P, T]:
+    """Raise Unavailable in place of LMDB's errors, wherever in *method* they are met."""
+
+    @wraps(method)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except lmdb.Error as error:
+            if not isinstance(error, _BUSY):
+                cast(Index, args[0]).note_damage(error)
+            raise Unavailable(f"the index cannot be read: {error}") from error
+
+    return reading
 
 
 class Index:
@@ -44,27 +67,65 @@ class Index:
     :param durable: whether a committed transaction is on stable storage.
     :param map_size: in bytes, how large the index can become before
         :meth:`grow` is called.
+    :ivar progress: notes what each transaction has reached.
+    :ivar damaged: called with the reason, on any thread, when damage is met.
     """
 
     def __init__(self, directory: Path, durable: bool, map_size: int = _MAP_SIZE) -> None:
-        self._directory = str(directory)
+        self.directory = str(directory)
+        self.progress: Progress | None = None
+        self.damaged: Callable[[str], None] = lambda reason: None
+        self._damage: str | None = None
         self._writing = Lock()
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
     def _open(self, **options: Any) -> None:
-        self._environment = lmdb.open(self._directory, max_dbs=4, **options)
+        self._environment = lmdb.open(self.directory, max_dbs=5, **options)
+        self._pad()
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
         self._environment.reader_check()
         self._records = self._environment.open_db(b"records")
         self._bodies = self._environment.open_db(b"bodies")
         self._lease = self._environment.open_db(b"lease")
+        self._identity = self._environment.open_db(b"identity")
         self._log = DigestLog(self._environment.open_db(b"digests"))
         self.digests()  # from here on there is little of the log to read
 
+    def _pad(self) -> None:
+        # To read behind the end of a mapped file ends the process.  The file may end before
+        # pages that were given up before they were written; if others are missing, zeros are
+        # damage that can be told.
+        pages = self._environment.info()["last_pgno"] + 1
+        size = pages * self._environment.stat()["psize"]
+        if self.reached.size < size:
+            os.truncate(self._file, size)
+
+    @property
+    def _file(self) -> str:
+        return os.path.join(self.directory, "data.mdb")
+
+    @property
+    def reached(self) -> Reached:
+        """How far it has come."""
+        number = self._environment.info()["last_txnid"]
+        return Reached(number, os.stat(self._file).st_size)
+
+    @property
+    def identity(self) -> str | None:
+        """The id of the store that it is of, None if it has not been told."""
+        with self._environment.begin(self._identity) as transaction:
+            id = transaction.get(_IDENTITY)
+        return None if id is None else id.decode("ascii", "replace")
+
+    def identify(self, id: str) -> None:
+        """Make it the index of the store *id*."""
+        with self._environment.begin(self._identity, write=True) as transaction:
+            transaction.put(_IDENTITY, id.encode("ascii"))
+
     def is_cramped(self) -> bool:
         """Tell whether there is so little free that a full disk explains a failure."""
-        disk = os.statvfs(self._directory)
+        disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize < _CRAMPED
 
     def is_dead(self) -> bool:
@@ -81,16 +142,22 @@ class Index:
         self._environment.close()
         self._open(map_size=map_size, readonly=True)
 
+    def note_damage(self, error: lmdb.Error) -> None:
+        """From now on say nothing of what is there as a whole: some of it cannot be found."""
+        self._damage = f"the index {self.directory} is damaged: {error}"
+        self.damaged(self._damage)
+
+    def _check_whole(self) -> None:
+        if self._damage is not None:
+            raise Unavailable(self._damage)
+
     def _reading(self, **options: Any) -> lmdb.Transaction:
         try:
-            try:
-                return self._environment.begin(self._records, **options)
-            except lmdb.MapResizedError:
-                with self._writing:  # for no transaction may be open
-                    self.follow()
-                return self._environment.begin(self._records, **options)
-        except lmdb.Error as error:
-            raise Unavailable(f"the index cannot be read: {error}") from error
+            return self._environment.begin(self._records, **options)
+        except lmdb.MapResizedError:
+            with self._writing:  # for no transaction may be open
+                self.follow()
+            return self._environment.begin(self._records, **options)
 
     def close(self) -> None:
         """Close the environment; nothing may be reading or writing."""
@@ -104,38 +171,42 @@ class Index:
         """Take over the map that another process has grown; as for :meth:`grow`."""
         self._environment.set_mapsize(0)
 
+    @_reads
     def get(self, id: str) -> Encoded | None:
         """Return the encoded record of *id*, or None."""
         with self._reading() as transaction:
             return _get(transaction, self._bodies, id)
 
+    @_reads
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
         """Return up to *limit* ids in order, from behind *after*, of one partition or all."""
+        self._check_whole()
         prefix = (partition or "").encode("ascii")
         start = max(prefix, b"" if after is None else _key(after))
         page: list[str] = []
         with self._reading(buffers=True) as transaction:
-            cursor = transaction.cursor()
-            if not (cursor.set_range(start) if start else cursor.first()):
-                return page
-            for view in cursor.iternext(keys=True, values=False):
-                key = bytes(view)
+            for cursor in _rows(transaction, start):
+                key = bytes(cursor.key())
                 if len(page) == limit or not key.startswith(prefix):
                     break
                 if after is None or key > start:
                     page.append(key[3:].decode("ascii"))
         return page
 
+    @_reads
     def digests(self) -> Mapping[str, PartitionDigest]:
         """Return the digest of every partition that holds anything, by its name.
 
         It is the same object until they change.
         """
+        self._check_whole()
         with self._reading() as transaction:
             return self._log.named(transaction)
 
+    @_reads
     def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         """Return what each blob of *partition* is, by id; a damaged record is none."""
+        self._check_whole()
         with self._reading() as transaction:
             return {
                 id: digest
@@ -149,13 +220,20 @@ class Index:
 
         It is committed at the end of the block, unless that raises.
         """
-        with self._writing, self._environment.begin(self._records, write=True) as transaction:
-            changes = Transaction(
-                transaction, self._bodies, self._lease, self._log.read(transaction)
-            )
-            yield changes
-            number = self._log.append(transaction, changes.digests) if changes.digests else 0
+        try:
+            with self._writing, self._environment.begin(self._records, write=True) as transaction:
+                changes = Transaction(
+                    transaction, self._bodies, self._lease, self._log.read(transaction)
+                )
+                yield changes
+                number = self._log.append(transaction, changes.digests) if changes.digests else 0
+        except _DAMAGE as error:
+            self.note_damage(error)
+            raise
         self._log.committed(number, changes.digests)
+        if self.progress is not None:
+            self.progress.check_in_place()
+            self.progress.note(self.reached)
 
 
 class Transaction:
@@ -251,11 +329,23 @@ def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
 
 def _heads(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[str, bytes]]:
     """Give the ids of *partition*, and the heads of their records."""
+    for cursor in _rows(transaction, partition):
+        key = bytes(cursor.key())
+        if not key.startswith(partition):
+            break
+        yield key[3:].decode("ascii"), bytes(cursor.value())[_NUMBER.size :]
+
+
+def _rows(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
+    """Give a cursor at each row from *start* on.
+
+    Each is searched for: where a page is damaged LMDB tells so then, and ends the process
+    when it is told to go on to the next.
+    """
     with transaction.cursor() as cursor:
-        found = cursor.set_range(partition)
-        while found and (key := bytes(cursor.key())).startswith(partition):
-            yield key[3:].decode("ascii"), bytes(cursor.value())[_NUMBER.size :]
-            found = cursor.next()
+        while cursor.set_range(start) if start else cursor.first():
+            yield cursor
+            start = bytes(cursor.key()) + b"\0"
 
 
 def _sound(judge: Callable[[str, bytes], T], id: str, head: bytes) -> T | None:

@@ -29,7 +29,7 @@ from sos.stores.lane import Lane
 from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.index import Index
+from sos.stores.local.opening import open_index
 from sos.stores.local.parting import Parting
 from sos.stores.local.reading import FileBody, open_body
 from sos.stores.local.recovery import settle_incoming
@@ -58,6 +58,8 @@ class LocalStore:
     :param failed: called with the reason, on any thread, when the store turns
         read-only because something could not be made durable.
     :param committed: see :class:`~sos.stores.local.committer.Committer`.
+    :param require: whether the directory has to be a store already; else a new one is
+        made where there is none.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LocalStore:
         owner: int = 0,
         failed: Callable[[str], None] = lambda reason: None,
         committed: Callable[[int, float], None] = lambda changes, seconds: None,
+        require: bool = False,
     ) -> None:
         self.name = str(directory)
         self._reactor = reactor
@@ -79,6 +82,7 @@ class LocalStore:
         self._owner = owner
         self._failed = failed
         self._committed = committed
+        self._require = require
         self._layout = Layout(directory, durable)
         self._space = Space(directory, reserve)
 
@@ -89,7 +93,7 @@ class LocalStore:
         closed here and in every process that has inherited it.  Raises
         :exc:`~sos.errors.StoreUnusable`.
         """
-        lock = self._layout.lock()
+        lock = self._layout.lock(not self._require)
         self._prepare(lock, None)
         self._index.close()
         return lock
@@ -102,7 +106,7 @@ class LocalStore:
         :raises StoreUnusable: when it is locked, or no store.
         """
         if lock is None:
-            self._lock = self._layout.lock()
+            self._lock = self._layout.lock(not self._require)
             self._prepare(self._lock, None)
         else:
             self._lock = lock
@@ -111,14 +115,14 @@ class LocalStore:
         self._pool.start()
         self._committer = Committer(self._index, self._reactor, self._failed, self._committed)
         self._committer.start()
+        self._index.damaged = self._committer.give_up
         parting = Parting(self._layout, self._committer, self._run_in_thread, self._owner)
         self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
         self._replicas = Replicas(self._layout, self._committer, parting)
 
     def _prepare(self, lock: int, owner: int | None) -> None:
         try:
-            self._layout.prepare()
-            self._index = self._open_index()
+            self._index = open_index(self._layout, lock)
             settled = self._settle(owner)
         except BaseException:
             os.close(lock)
@@ -126,18 +130,8 @@ class LocalStore:
         if settled:
             _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
 
-    def _open_index(self) -> Index:
-        try:
-            return Index(self._layout.index, self._layout.durable)
-        except (lmdb.Error, OSError, Unavailable) as error:
-            raise StoreUnusable(
-                f"the index {self._layout.index} cannot be opened: {error}; bring back a copy of "
-                "the store, or begin with a new directory and let replication fill it"
-            ) from error
-
     def _settle(self, owner: int | None) -> int:
         try:
-            self._layout.sync_directory(self._layout.index)  # where LMDB has made its file
             return settle_incoming(self._layout, self._index, owner)
         except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
             self._index.close()
@@ -233,16 +227,26 @@ class LocalStore:
         await self._changes.underway.to_its_end(self._replicas.drop(id, token, known))
 
     async def status(self) -> StoreStatus:
-        digests = self._index.digests().values()
-        capacity, free = self._space.disk()
+        try:
+            digests = self._index.digests().values()
+        except Unavailable:  # which is a failure from now on
+            blobs = size = None
+        else:
+            blobs = sum(digest.count for digest in digests)
+            size = sum(digest.bytes for digest in digests)
         reason = self.failure
-        if reason is None and self._space.full:
-            reason = "the disk is full but for its reserve"
+        capacity = free = None
+        try:
+            capacity, free = self._space.disk()
+            if reason is None and self._space.full:
+                reason = "the disk is full but for its reserve"
+        except SOSError as error:
+            reason = reason or str(error)
         return StoreStatus(
             writable=reason is None,
             reason=reason,
-            blobs=sum(digest.count for digest in digests),
-            size=sum(digest.bytes for digest in digests),
+            blobs=blobs,
+            size=size,
             capacity=capacity,
             free=free,
         )

@@ -1,0 +1,103 @@
+"""A directory is opened as the store that it is, or becomes a new one where there is nothing.
+
+An index that was lost, emptied, cut short, taken from elsewhere or brought back from an older
+copy opens like any other.  Taken for the store's own it would say that blobs are absent which
+are not: nobody would look for them, and what is acknowledged next would be beside them.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import lmdb
+from twisted.logger import Logger
+
+from sos.errors import NoSpace, StoreUnusable, Unavailable
+from sos.stores.disk_errors import SyncFailed
+from sos.stores.local.disk import Layout
+from sos.stores.local.index import Index
+from sos.stores.local.progress import Progress, noted
+
+_log = Logger()
+
+
+def open_index(layout: Layout, lock: int) -> Index:
+    """Open the index of the store in *layout*, which has to be its own, or make a new store.
+
+    :param lock: the descriptor that :meth:`Layout.lock` returned.
+    :raises StoreUnusable: saying what is wrong, and what to do.
+    """
+    try:
+        if layout.is_store:
+            return _open_known(layout, lock, layout.identity())
+        return _create(layout, lock)
+    except (OSError, SyncFailed, NoSpace) as error:
+        raise layout.unusable(error) from error
+    except (lmdb.Error, Unavailable) as error:
+        raise _lost(layout, f"cannot be opened: {error}") from error
+
+
+def _create(layout: Layout, lock: int) -> Index:
+    id = str(uuid4())
+    layout.begin_new(id)
+    index = _open(layout, lock)
+    try:
+        index.identify(id)
+        layout.sync_directory(layout.index)  # where LMDB has made its file
+        layout.write_marker(id)  # where there is a marker, there is all the rest
+    except BaseException:
+        index.close()
+        raise
+    _log.info("created a new store in {store}, id={id}", store=layout.root, id=id)
+    return index
+
+
+def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
+    data = layout.index / "data.mdb"
+    if not data.exists():
+        raise _lost(layout, "is missing")
+    size, reached = data.stat().st_size, noted(lock)
+    if size == 0:
+        raise _lost(layout, "is empty")
+    if reached is not None and size < reached.size:
+        raise _lost(layout, f"is of {size} bytes, and had {reached.size}")
+    index = _open(layout, lock)
+    try:
+        if id is None:
+            _adopt(layout, index)
+        elif index.identity is None:
+            raise _lost(layout, "is a new one, that of no store")
+        elif index.identity != id:
+            raise _lost(layout, f"is that of another store, {index.identity}")
+        if reached is not None and index.reached.transaction < reached.transaction:
+            raise _lost(
+                layout,
+                f"is an older copy: it ends with transaction {index.reached.transaction}, "
+                f"and the store with {reached.transaction}",
+            )
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _open(layout: Layout, lock: int) -> Index:
+    index = Index(layout.index, layout.durable)
+    files = (layout.root / "lock", layout.index / "data.mdb")
+    index.progress = Progress(lock, files, layout.durable)
+    return index
+
+
+def _adopt(layout: Layout, index: Index) -> None:
+    """Give a store from before stores had ids its own."""
+    id = index.identity or str(uuid4())
+    index.identify(id)
+    layout.write_marker(id)
+    _log.info("{store} has an id now, id={id}", store=layout.root, id=id)
+
+
+def _lost(layout: Layout, what: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"the index {layout.index} {what}; bring back a copy of the whole store, or move "
+        f"{layout.root} away and let replication fill a new one"
+    )

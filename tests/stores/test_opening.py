@@ -1,0 +1,278 @@
+"""What a directory is opened as: the store that it is, a new one, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from random import Random
+
+import lmdb
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.defer import gatherResults
+
+from sos.errors import ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.stores.local import LocalStore
+from tests.support.blobs import body_of, content, content_id, put
+
+BODIES = [body_of(100 + 70 * seed, seed) for seed in range(200)] + [body_of(100_000)]
+PAGE = 4096
+
+
+@async_yield_fixture
+async def directory(tmp_path, reactor):
+    """A store that was used, and closed; others of its kind are made by ``fill``."""
+    directory = tmp_path / "store"
+    await fill(directory, reactor, BODIES)
+    yield directory
+
+
+async def fill(directory, reactor, bodies):
+    store = LocalStore(directory, reactor)
+    store.open()
+    await gatherResults([deferred(put(store, body)) for body in bodies])
+    await store.close()
+
+
+def files_of(directory):
+    return {path: path.stat().st_size for path in directory.rglob("*") if path.is_file()}
+
+
+def refusal(directory, reactor, **options):
+    """Return what is said of a directory that cannot be opened; it stays as it was."""
+    before = files_of(directory) if directory.exists() else None
+    with pytest.raises(StoreUnusable) as caught:
+        LocalStore(directory, reactor, **options).open()
+    after = files_of(directory) if directory.exists() else None
+    assert before == after
+    return str(caught.value)
+
+
+@ensureDeferred
+async def test_a_store_is_opened_again(directory, reactor):
+    """By its id, which stays; and the index may have come further than was noted."""
+    id = json.loads((directory / "store.json").read_text())["id"]
+    lock = directory / "lock"
+    lock.write_bytes(lock.read_bytes().replace(b"2", b"1"))
+    store = LocalStore(directory, reactor, require=True)
+    store.open()
+    assert sorted(await store.listing()) == sorted(map(content_id, BODIES))
+    await store.close()
+    assert json.loads((directory / "store.json").read_text())["id"] == id
+
+
+class TestALostIndex:
+    """It is never taken for that of an empty store."""
+
+    def test_that_is_gone(self, directory, reactor):
+        shutil.rmtree(directory / "index")
+        assert "index is missing; bring back a copy" in refusal(directory, reactor)
+
+    def test_whose_file_is_gone(self, directory, reactor):
+        (directory / "index/data.mdb").unlink()
+        assert "is missing" in refusal(directory, reactor)
+
+    def test_that_is_empty(self, directory, reactor):
+        os.truncate(directory / "index/data.mdb", 0)
+        assert "is empty" in refusal(directory, reactor)
+
+    @pytest.mark.parametrize("pages", [1, 2, 100])
+    def test_that_is_cut_short(self, directory, reactor, pages):
+        data = directory / "index/data.mdb"
+        size = data.stat().st_size
+        os.truncate(data, size - pages * PAGE)
+        assert f"is of {size - pages * PAGE} bytes, and had {size}" in refusal(directory, reactor)
+
+    def test_that_is_no_index(self, directory, reactor):
+        data = directory / "index/data.mdb"
+        data.write_bytes(bytes(data.stat().st_size))
+        assert "cannot be opened" in refusal(directory, reactor)
+
+    @ensureDeferred
+    async def test_that_is_of_another_store(self, directory, tmp_path, reactor):
+        await fill(tmp_path / "other", reactor, [*BODIES, b"more"])
+        shutil.copy(tmp_path / "other/index/data.mdb", directory / "index/data.mdb")
+        assert "is that of another store" in refusal(directory, reactor)
+
+    @ensureDeferred
+    async def test_that_is_an_older_copy(self, directory, tmp_path, reactor):
+        shutil.copy(directory / "index/data.mdb", tmp_path / "copy")
+        await fill(directory, reactor, [b"acknowledged later"])
+        data = directory / "index/data.mdb"
+        size = data.stat().st_size
+        shutil.copy(tmp_path / "copy", data)
+        os.truncate(data, size)
+        assert "is an older copy" in refusal(directory, reactor)
+
+    def test_that_is_new(self, directory, tmp_path, reactor):
+        """As LMDB makes one where it finds none."""
+        data = directory / "index/data.mdb"
+        size = data.stat().st_size
+        data.unlink()
+        lmdb.open(str(data.parent)).close()
+        os.truncate(data, size)
+        assert "is a new one" in refusal(directory, reactor)
+
+
+@ensureDeferred
+async def test_an_index_that_is_cut_short_unnoticed_ends_no_process(directory, reactor):
+    """Where nothing was noted: what is missing is damage, and the rest is read."""
+    os.truncate(directory / "lock", 0)
+    data = directory / "index/data.mdb"
+    os.truncate(data, data.stat().st_size - 20 * PAGE)
+    with suppress(StoreUnusable):
+        await read_all(directory, reactor)
+
+
+async def read_all(directory, reactor):
+    """Read each blob, which is right or an error; return how many were right, and why it fails."""
+    store = LocalStore(directory, reactor)
+    store.open()
+    right = 0
+    for body in BODIES:
+        with suppress(SOSError):
+            assert await content(await store.read(content_id(body))) == body
+            right += 1
+    failure = store.failure
+    if failure is not None:
+        status = await store.status()
+        assert (status.writable, status.reason, status.blobs) == (False, failure, None)
+        for ask in (store.listing, store.digests, lambda: store.blob_digests("abc")):
+            with pytest.raises(Unavailable, match="is damaged"):
+                await ask()
+        with pytest.raises(ReadOnly):
+            await put(store, b"more")
+    await store.close()
+    return right, failure
+
+
+@pytest.mark.parametrize("junk", [bytes(PAGE), b"\xff" * PAGE, Random(1).randbytes(PAGE)])
+@ensureDeferred
+async def test_a_page_that_is_overwritten_is_damage(directory, reactor, tmp_path, junk):
+    """What is elsewhere is read, nothing wrong is, no more is taken, and it is said why."""
+    data = (directory / "index/data.mdb").read_bytes()
+    pages = len(data) // PAGE
+    met = 0
+    for page in range(2, pages, pages // 12):
+        copy = tmp_path / f"copy{page}"
+        shutil.copytree(directory, copy)
+        damaged = data[: page * PAGE] + junk + data[(page + 1) * PAGE :]
+        (copy / "index/data.mdb").write_bytes(damaged)
+        try:
+            right, failure = await read_all(copy, reactor)
+        except StoreUnusable:
+            met += 1
+            continue
+        if failure is not None:
+            assert "is damaged: " in failure
+            met += 1
+        assert right > len(BODIES) // 2 or failure is not None
+    assert met > 0
+
+
+class TestANewStore:
+    @ensureDeferred
+    async def test_is_made_where_there_is_nothing(self, tmp_path, reactor):
+        """In a directory that is empty, or that does not exist."""
+        (tmp_path / "empty").mkdir()
+        for name in ("empty", "absent"):
+            await fill(tmp_path / name, reactor, [b"abc"])
+
+    def test_is_not_made_beside_a_missing_parent(self, tmp_path, reactor):
+        """As where a disk is not mounted."""
+        said = refusal(tmp_path / "disk/store", reactor)
+        assert f"there is no {tmp_path / 'disk'}; is its disk mounted?" in said
+
+    @pytest.mark.parametrize("made", [True, False])
+    def test_is_not_made_where_one_is_required(self, tmp_path, reactor, made):
+        """Nor is the directory."""
+        directory = tmp_path / "store"
+        if made:
+            directory.mkdir()
+        assert "holds no store" in refusal(directory, reactor, require=True)
+
+    def test_is_not_made_of_a_store_without_its_marker(self, directory, reactor):
+        """It holds blobs, and only somebody can have removed that."""
+        (directory / "store.json").unlink()
+        assert "has no store.json any more" in refusal(directory, reactor)
+        shutil.rmtree(directory / "bodies")
+        assert "has no store.json any more" in refusal(directory, reactor)
+
+    @ensureDeferred
+    async def test_that_was_not_finished_is_made_anew(self, directory, reactor):
+        """A crash leaves its marker under another name, and an index of whatever kind."""
+        shutil.rmtree(directory / "bodies")
+        (directory / "store.json").rename(directory / "store.json.new")
+        (directory / "index/data.mdb").write_bytes(b"half of it")
+        await fill(directory, reactor, [b"abc"])
+
+    @pytest.mark.parametrize("id", ["", 7, "x", "550E8400-e29b-41d4-a716-446655440000", ["a"]])
+    def test_with_an_id_that_is_none_is_refused(self, directory, reactor, id):
+        """It is of no format that is known."""
+        marker = json.loads((directory / "store.json").read_text())
+        (directory / "store.json").write_text(json.dumps({**marker, "id": id}))
+        assert "is of another format" in refusal(directory, reactor)
+
+
+@ensureDeferred
+async def test_a_store_from_before_stores_had_an_id_gets_one(directory, reactor):
+    """It keeps its blobs; and from then on its index is known."""
+    marker = directory / "store.json"
+    marker.write_text('{"format": "sos-local-store", "version": 1}')
+    with lmdb.open(str(directory / "index"), max_dbs=5) as index, index.begin(write=True) as change:
+        change.drop(index.open_db(b"identity", change))
+    os.truncate(directory / "lock", 0)
+    await fill(directory, reactor, [b"more"])
+    id = json.loads(marker.read_text())["id"]
+    await fill(directory, reactor, [b"and more"])
+    assert json.loads(marker.read_text())["id"] == id
+    assert (await read_all(directory, reactor)) == (len(BODIES), None)
+
+
+def rename(directory):
+    directory.rename(directory.with_name("away"))
+
+
+def empty(directory):
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def restore(directory):
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    rename(directory)
+    copy.rename(directory)
+
+
+def replace_index(directory):
+    data = directory / "index/data.mdb"
+    data.write_bytes(shutil.copy(data, directory.with_name("copy")) and data.read_bytes())
+    os.replace(directory.with_name("copy"), data)
+
+
+@pytest.mark.parametrize("replace", [rename, empty, restore, replace_index])
+@pytest.mark.parametrize("size", [10, 100_000])
+@ensureDeferred
+async def test_a_directory_that_is_replaced_underneath_takes_no_more(
+    tmp_path, reactor, replace, size
+):
+    """Nothing is acknowledged into files that nobody will find."""
+    directory = tmp_path / "store"
+    store = LocalStore(directory, reactor)
+    store.open()
+    await put(store, b"kept")
+    replace(directory)
+    with pytest.raises(SOSError):
+        await put(store, body_of(size, 1))
+    with pytest.raises(SOSError):
+        await put(store, body_of(size, 2))
+    if size == 10:
+        assert "was removed or replaced while it was in use" in store.failure
+        assert await content(await store.read(content_id(b"kept"))) == b"kept"
+        status = await store.status()
+        assert (status.writable, status.reason) == (False, store.failure)
+    await store.close()
