@@ -17,10 +17,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from txredisapi import ConnectionError, ResponseError  # type: ignore[import-untyped]
 
-from sos.errors import StoreUnusable, Unavailable
+from sos.errors import SOSError, StoreUnusable, Unavailable
 from sos.stores.cache.redis import BoundedRedis
 from sos.stores.redis.address import StoreAddress
-from sos.stores.redis.refusals import code_of, refusal
+from sos.stores.redis.refusals import ELSEWHERE, code_of, refusal
 from sos.stores.redis.scripts import Script
 
 
@@ -43,15 +43,24 @@ class Line:
     """A connection on which commands go one after another, without waiting for answers.
 
     :ivar waiting: how many of them are not answered yet.
+    :ivar users: how many are using it, with one command or several.
+    :ivar retired: whether another connection might not be refused what this one was: it
+        gets no more users, and is closed when the last has done.
     """
 
     def __init__(self, protocol: _Protocol) -> None:
         self._protocol = protocol
         self.waiting = 0
+        self.users = 0
+        self.retired = False
 
     @property
     def lost(self) -> bool:
         return self._protocol.lost
+
+    def _refused(self, text: str) -> SOSError:
+        self.retired = self.retired or code_of(text) in ELSEWHERE
+        return refusal(text)
 
     def ask(self, *command: Any) -> Deferred[Any]:
         """Send *command*, and return what is answered.
@@ -67,7 +76,7 @@ class Line:
             return await self.send(("EVALSHA", script.digest, len(keys), *keys, *arguments))
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise refusal(str(error)) from None
+                raise self._refused(str(error)) from None
         except ConnectionError:
             raise self.ended() from None
         return await self.ask("EVAL", script.text, len(keys), *keys, *arguments)
@@ -87,7 +96,7 @@ class Line:
 
     def _in_our_words(self, failure: Any) -> Any:
         if failure.check(ResponseError):
-            raise refusal(str(failure.value)) from None
+            raise self._refused(str(failure.value)) from None
         if failure.check(ConnectionError):
             raise self.ended() from None
         return failure

@@ -68,11 +68,16 @@ class Pool:
         """Return what *use* makes of a connection, in the time for one answer."""
         place = min(self._places, key=lambda each: each.load)
         line = await self._line(place)
+        line.users += 1
         try:
             return await self._within(ANSWER_SECONDS, use(line))
         except TimeoutError:
             line.close()
             raise Unavailable(f"{self._name} does not answer; what was asked may be done") from None
+        finally:
+            line.users -= 1
+            if line.retired and not line.users:
+                line.close()
 
     def close(self) -> None:
         """End all connections, and make no others."""
@@ -89,8 +94,9 @@ class Pool:
     async def _line(self, place: _Place) -> Line:
         if self._closed:
             raise Unavailable(f"{self._name} is closed")
-        if place.line is not None and not place.line.lost:
-            return place.line
+        line = place.line
+        if line is not None and not line.lost and not line.retired:
+            return line
         waiter: Deferred[Line] = Deferred()
         place.waiting.append(waiter)
         if len(place.waiting) == 1:

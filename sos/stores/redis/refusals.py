@@ -21,6 +21,10 @@ _REASONS: dict[str, tuple[type[SOSError], str]] = {
     "WRONGTYPE": (Unavailable, "a key of the store in the Redis is not of its kind"),
 }
 
+#: What a new connection may not meet: behind the address there may be another server by now,
+#: as after a failover that the old master has outlived, or other permissions.
+ELSEWHERE = frozenset({"READONLY", "NOREPLICAS", "NOPERM", "NOAUTH"})
+
 
 def code_of(text: str) -> str | None:
     """Return the code of the error that is described by *text*; None for an unknown one."""

@@ -268,6 +268,35 @@ async def test_a_replica_takes_nothing(engine, store, stores, tmp_path):
 
 
 @ensureDeferred
+async def test_after_a_failover_blobs_go_to_the_new_master(engine, stores, tmp_path, reactor):
+    """Though the old one lives on as its replica, and its connections stay."""
+    way = Forwarding(engine.port)
+    port = reactor.listenTCP(0, way, interface="127.0.0.1")
+    with started(tmp_path / "other", replicaof=("127.0.0.1", engine.port)) as other:
+        store = stores(f"redis://127.0.0.1:{port.getHost().port}")
+        await store.open()
+        for n in range(20):  # on each of its connections
+            await put(store, b"before %d" % n)
+        with engine.client() as old, other.client() as new:
+            assert wait_until(lambda: new.dbsize() == old.dbsize())
+            new.replicaof("NO", "ONE")
+            old.replicaof("127.0.0.1", str(other.port))
+            assert wait_until(lambda: old.info("replication")["role"] == "slave")
+        way.port = other.port
+        refused = 0
+        while True:
+            try:
+                await put(store, b"after")
+                break
+            except ReadOnly:
+                refused += 1
+        assert refused <= pool.CONNECTIONS
+        assert await content(await store.read(content_id(b"before 0"))) == b"before 0"
+        await store.close()
+    await port.stopListening()
+
+
+@ensureDeferred
 async def test_a_redis_that_cannot_write_to_its_disk_is_read_only(engine, store):
     """It says so."""
     id = (await put(store, b"kept")).id
