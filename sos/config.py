@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
@@ -57,6 +57,30 @@ class Config:
 
     groups: Mapping[str, tuple[Server, ...]] = {}
     settings: Mapping[str, Any] = {}
+
+
+class _Marked(Protocol):
+    """A server, or what stands for it."""
+
+    @property
+    def readonly(self) -> bool: ...
+
+
+def too_small(groups: Mapping[str, Sequence[_Marked]], copies: int) -> list[str]:
+    """Say which *groups* have too few servers for so many *copies*, and what to do.
+
+    :param groups: the servers of each, by its name.
+    """
+    said = []
+    for name, servers in groups.items():
+        # Nothing is written to a group that is read-only as a whole: it has what it has.
+        able = sum(not server.readonly for server in servers) or len(servers)
+        if able < copies:
+            said.append(
+                f"group {name} can keep {able} of the {copies} copies of each object that "
+                "min-copies asks for: add servers to it, or lower min-copies"
+            )
+    return said
 
 
 def parse(text: str, source: str, onto: Config | None = None) -> Config:

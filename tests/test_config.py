@@ -114,3 +114,26 @@ def test_urls_have_one_spelling():
 def test_sizes(text, size):
     """Powers of 1024."""
     assert config.size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "copies", "named"),
+    [
+        ("http://a:1\n", 1, []),
+        ("http://a:1\n", 2, ["default"]),
+        ("http://a:1\nhttp://b:1\n", 2, []),
+        ("http://a:1\nhttp://b:1 readonly\n", 2, ["default"]),
+        ("http://a:1 readonly\nhttp://b:1 readonly\n", 2, []),
+        (
+            "http://a:1\n[x]\n-: http://b:1\n-: http://c:1\n[y]\n-: http://d:1\n",
+            2,
+            ["default", "y"],
+        ),
+        ("http://a:1\n", 0, []),
+        ("", 3, []),
+    ],
+)
+def test_groups_that_are_too_small_are_named(text, copies, named):
+    """Those with too few servers that can be written to, unless none of theirs can."""
+    said = config.too_small(config.parse(text, "sos.conf").groups, copies)
+    assert [each.split()[1] for each in said] == named

@@ -13,14 +13,12 @@ from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import cluster_options, configured, groups_of
+from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
 from sos.config import Config
 from sos.interfaces import Groups
 from sos.plan import ALL
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
-
-_DEFAULT_COPIES = 2
 
 
 def _copies(text: str) -> int:
@@ -96,10 +94,7 @@ def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any)
 
     :param more: other arguments of the :class:`~sos.replication.Policy`.
     """
-    kept = found.settings.get("min-copies", _DEFAULT_COPIES)
-    # As API servers take it: what an upload has waited for is not too much later.
-    waited_for = found.settings.get("write-copies", 1)
-    return Policy(min_copies or max(kept, waited_for), rate or 0, **more)
+    return Policy(min_copies or wanted_copies(found), rate or 0, **more)
 
 
 async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) -> Summary:

@@ -21,6 +21,9 @@ from sos.stores.remote import RemoteStore
 from sos.tap import admission, cluster, tls
 from sos.wire.agent import Agent
 
+# As API servers have it.
+_DEFAULT_COPIES = 2
+
 #: What comes before an id in the path of an object.
 FETCH = "/fetch/"
 
@@ -99,3 +102,11 @@ def groups_of(found: Config, reactor: Any) -> Groups:
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:
     """Return the store of what an API server serves, at the end of *exchange*."""
     return RemoteStore(exchange, threads_of(reactor), path=FETCH)
+
+
+def wanted_copies(found: Config) -> int:
+    """Return how many copies of each object API servers keep by *found*."""
+    kept: int = found.settings.get("min-copies", _DEFAULT_COPIES)
+    # As API servers take it: what an upload has waited for is not too much later.
+    waited_for: int = found.settings.get("write-copies", 1)
+    return max(kept, waited_for)

@@ -21,7 +21,7 @@ from sos.cli.access import tls_of, token_options
 from sos.cli.names import shown
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import cluster_options, configured, groups_of
+from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
 from sos.replication import Summary
@@ -66,8 +66,8 @@ def status(
 
     They are asked from here, or an API server tells what it knows of them:
     requests, errors and latencies are those that it has seen. Ends with 0 when
-    every server is up, with 1 when one is not, or when the API server does not
-    answer. Examples:
+    every server is up, and each group has enough for the copies that are wanted,
+    with 1 when not, or when the API server does not answer. Examples:
 
     \b
         sos status
@@ -81,11 +81,15 @@ def status(
     else:
         document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
-    well = all(server.state == UP for servers in groups.values() for server in servers)
+    warnings = _warnings(groups, document)
+    up = all(server.state == UP for servers in groups.values() for server in servers)
+    well = up and not warnings
     if as_json:
-        click.echo(json.dumps({"ok": well, **document}, indent=2))
+        click.echo(json.dumps({"ok": well, "warnings": warnings, **document}, indent=2))
     else:
         _print(groups, document)
+        for warning in warnings:
+            click.echo(f"warning: {shown(warning)}")
     raise SystemExit(0 if well else 1)
 
 
@@ -95,7 +99,7 @@ async def _told(
     exchange = Exchange(url, Agent(reactor, tls=tls), reactor, credentials)
     document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
     try:
-        _groups(document)
+        _warnings(_groups(document), document)
         list(_lines(document))
     except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
         why = f": {error}" if isinstance(error, SOSError) else ""  # else it is Python's
@@ -110,13 +114,17 @@ def _seen_from_here(
 ) -> dict[str, Any]:
     found = configured(file, blob_server, access)
 
+    # Servers that are named here need not be all that there are.
+    settings = {} if blob_server else {"min-copies": wanted_copies(found)}
+
     async def survey(reactor: Any) -> dict[str, Any]:
         members = ReplicatedStore(groups_of(found, reactor), threads_of(reactor), reactor)
         told = await members.survey()
         return {
+            "settings": settings,
             "groups": {
                 group: [attrs.asdict(each) for each in servers] for group, servers in told.items()
-            }
+            },
         }
 
     return run(survey)
@@ -128,6 +136,14 @@ def _groups(document: Any) -> dict[str, list[Standing]]:
         return parse_standings(document["groups"])
     name, status = document["settings"]["store"], StoreStatus(**document["store"])
     return {"store": [standing(name, Account(), status)]}
+
+
+def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
+    """Return what is not well though every server is up."""
+    copies = document["settings"].get("min-copies")
+    if "store" in document or not isinstance(copies, int):
+        return []
+    return config.too_small(groups, copies)
 
 
 def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from attrs import evolve
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
 from twisted.python.usage import (
     CompleteDirs,
     CompleteFiles,
@@ -87,6 +88,8 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
     "max-size",
     "chunk-size",
 )
+
+_log = Logger()
 
 # Descriptors for one connection: itself, its spools, and connections to servers.
 _FILES = 8
@@ -190,6 +193,10 @@ class Options(AdminOptions):
         check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
 
+    def too_small(self, found: Config) -> list[str]:
+        """Say which groups of *found* have too few servers for the copies that are wanted."""
+        return config.too_small(found.groups, self["min-copies"])
+
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
             raise UsageError("--store and --blob-server exclude each other")
@@ -202,17 +209,19 @@ class Options(AdminOptions):
                     f"--store keeps everything here, and {self['config']} lists servers"
                 )
             found = evolve(found, groups={})
-        if self["dump"]:
-            sys.stdout.write(cluster.describe(found, settings=True) + "\n")
-            raise SystemExit(0)
-        if self["store"] is None and not found.groups:
-            raise UsageError(_NO_SERVERS)
-        self["cluster"] = found
         for name, default in DEFAULTS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, default)
         # What an upload has waited for must not be taken for too much later.
         self["min-copies"] = max(self["min-copies"], self["write-copies"])
+        if self["dump"]:
+            lines = [cluster.describe(found, settings=True)]
+            lines += [f"warning: {each}" for each in self.too_small(found)]
+            sys.stdout.write("\n".join(lines) + "\n")
+            raise SystemExit(0)
+        if self["store"] is None and not found.groups:
+            raise UsageError(_NO_SERVERS)
+        self["cluster"] = found
         if self["store"] is None:
             cluster.check_copies(found, self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
@@ -337,6 +346,11 @@ def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache |
     return cache
 
 
+def _warn_of_small_groups(options: Options, found: Config) -> None:
+    for warning in options.too_small(found):
+        _log.warn("{warning}", warning=warning)
+
+
 class _ClusterService(MultiService):
     """The configured servers, as one store.
 
@@ -389,12 +403,17 @@ class _ClusterService(MultiService):
         self._members.configure(groups)
         if self._replication is not None:
             self._replication.groups = groups
+        _warn_of_small_groups(self._options, found)
         lines = ["the servers are now", *cluster.describe(found).splitlines()]
         before = self._options["cluster"].settings
         changed = {name for name, _ in before.items() ^ found.settings.items()}
         if changed:
             lines.append(f"what changed in {', '.join(sorted(changed))} takes a restart")
         return "\n".join(lines)
+
+    def startService(self) -> None:
+        super().startService()
+        _warn_of_small_groups(self._options, self._options["cluster"])
 
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 
 import pytest
@@ -27,6 +28,7 @@ def blob_servers(place):
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     (place.home / ".sos.conf").write_text(
         f"[first]\n-: {urls[0]} preferred weight=2\n[second]\n-: {urls[1]} readonly\n"
+        "[sos]\nmin-copies = 1\n"
     )
     daemons = [place.twistd(f"sos-blob --port {each} --store data{each}", each) for each in ports]
     return list(zip(urls, daemons, strict=True))
@@ -95,9 +97,36 @@ def test_what_an_api_server_has_seen(place, blob_servers):
     assert unknown == ["-", "-"]
     assert b"1 process\n" in done.stdout
     document = json.loads(place.sos(f"status --json --url {url}").stdout)
-    assert document["settings"]["min-copies"] == 2
+    assert document["settings"]["min-copies"] == 1
     blob_servers[0][1].stop()
     ended(place, f"status --url {url}", 1)
+
+
+def test_groups_that_are_too_small_are_told(place, blob_servers):
+    """All servers are up, and losing one can lose objects: that is not well."""
+    path = place.home / ".sos.conf"
+    path.write_text(path.read_text().replace("min-copies = 1", "min-copies = 2"))
+    up, down, admin = free_ports(3)
+    api = place.twistd(
+        f"sos-api --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+        f"--admin-port {admin}",
+        admin,
+    )
+    said = [
+        f"group {name} can keep 1 of the 2 copies of each object that min-copies asks for: "
+        "add servers to it, or lower min-copies"
+        for name in ("first", "second")
+    ]
+    for command in ("status", f"status --url http://127.0.0.1:{admin}"):
+        done = ended(place, command, 1)
+        assert [line for line in done.stdout.decode().splitlines() if "warning" in line] == [
+            f"warning: {each}" for each in said
+        ]
+        document = json.loads(place.sos(f"{command} --json").stdout)
+        assert (document["ok"], document["warnings"]) == (False, said)
+    assert wait_until(lambda: all(api.log.count(each) == 1 for each in said))
+    api.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: all(api.log.count(each) == 2 for each in said))
 
 
 def test_an_api_server_with_a_store_of_its_own(place):

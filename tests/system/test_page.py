@@ -30,6 +30,8 @@ class Cluster:
         self.blobs = [self.blob(port) for port in self.blob_ports]
         urls = ",".join(f"http://127.0.0.1:{each}" for each in self.blob_ports)
         self.behind = f"--blob-server {urls}" if servers else "--store own"
+        if servers == 1:
+            self.behind += " --min-copies 1"
         self.ports = free_ports(3)
         self.options = options
         self.start()
@@ -95,6 +97,15 @@ def test_a_cluster_from_its_first_object_to_the_loss_of_a_server(place, browser)
         for each in (cluster.blobs[0], cluster.blobs[2]):
             each.stop()
         seen.see("h1", "No server answers")
+
+
+def test_a_group_that_is_too_small(place, browser):
+    """That every server is up is not enough."""
+    cluster = Cluster(place, 2, "--min-copies 3")
+    cluster.upload(b"abc")
+    with window(browser, cluster.url) as seen:
+        seen.see("h1", "Working, with something to look at")
+        seen.see(".concerns", "Group default can keep 2 of the 3 copies")
 
 
 def test_a_store_of_its_own(place, browser):

@@ -98,12 +98,16 @@ def test_the_version_is_ours(module, capsys):
 
 def test_dump_prints_settings_too_and_says_when_there_is_nothing(home, capsys):
     """What the daemon would go by."""
+    warning = (
+        "warning: group default can keep 1 of the 3 copies of each object that min-copies asks "
+        "for: add servers to it, or lower min-copies\n"
+    )
     for text, arguments, expected in (
         ("", [], "no servers\n"),
         (
             "http://a:1\n[sos]\nmin-copies = 3\n",
             [],
-            "default:\n  http://a:1\nsettings:\n  min-copies = 3\n",
+            f"default:\n  http://a:1\nsettings:\n  min-copies = 3\n{warning}",
         ),
         ("http://a:1\n", ["--store", "x"], "no servers\n"),
     ):
@@ -115,7 +119,9 @@ def test_dump_prints_settings_too_and_says_when_there_is_nothing(home, capsys):
 
 def test_the_password_of_the_cache_is_not_shown(home, capsys):
     """Neither by --dump nor where an option is wrong."""
-    (home / ".sos.conf").write_text("http://a:1\n[sos]\ncache = redis://me:hush@b:1/2\n")
+    (home / ".sos.conf").write_text(
+        "http://a:1\nhttp://b:1\n[sos]\ncache = redis://me:hush@b:1/2\n"
+    )
     assert parsed(api)["cache"].password == "hush"
     assert parsed(api, "--cache", "memcached://c")["cache"].kind == "memcached"
     with pytest.raises(SystemExit):
@@ -128,7 +134,7 @@ def test_dump_prints_the_servers_by_group_and_ends(home, capsys):
     """With their marks."""
     (home / ".sos.conf").write_text("http://a:1\n[b]\n-: http://b:1 readonly weight=3\n")
     with pytest.raises(SystemExit) as caught:
-        parsed(api, "--dump")
+        parsed(api, "--min-copies", "1", "--dump")
     assert caught.value.code == 0
     assert capsys.readouterr().out == (
         "default:\n  http://a:1\nb:\n  http://b:1 readonly weight=3\n"
