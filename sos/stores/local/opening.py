@@ -56,7 +56,8 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     data = layout.index / "data.mdb"
     if not data.exists():
         raise _lost(layout, "is missing")
-    size, reached = data.stat().st_size, noted(lock)
+    reached = noted(lock)  # first, for another worker of the daemon may be writing
+    size = data.stat().st_size
     if size == 0:
         raise _lost(layout, "is empty")
     if reached is not None and size < reached.size:
