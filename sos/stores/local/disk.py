@@ -103,12 +103,12 @@ class Layout:
         :param may_create: whether it is made when there is none, and may be no store yet.
         :raises StoreUnusable: when another process has it, or there is none.
         """
-        if not may_create and not self.is_store:
-            raise StoreUnusable(
-                f"{self.root} holds no store, and --require-store makes no new one; "
-                "is its disk mounted?"
-            )
         try:
+            if not may_create and not self.is_store:
+                raise StoreUnusable(
+                    f"{self.root} holds no store, and --require-store makes no new one; "
+                    "is its disk mounted?"
+                )
             if not self.root.exists():
                 self._make()
             self._refuse_foreign()
