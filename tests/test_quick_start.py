@@ -198,7 +198,7 @@ def test_what_cannot_be_opened(place, options):
 def test_an_index_that_is_none(place):
     """The daemon ends, and says why in one line."""
     daemon = place.twistd("sos-blob --port 0 --store data")
-    assert wait_until(lambda: (place.directory / "data/index/data.mdb").exists())
+    assert wait_until(lambda: (place.directory / "data/store.json").exists())
     daemon.stop()
     (place.directory / "data/index/data.mdb").write_bytes(b"junk" * 4096)
     ended = place.run_twistd("-n sos-blob --port 0 --store data")
