@@ -16,7 +16,6 @@ from sos.cli.reactor import run
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore
-from sos.stores.local.disk import MARKER
 
 
 @click.command()
@@ -43,9 +42,6 @@ def scrub(store: Path, rate: int | None) -> None:
 
         sos scrub --store /var/lib/sos/data1
     """
-
-    if not (store / MARKER).exists():
-        raise click.ClickException(f"{store} is no store: it has no {MARKER}")
 
     async def one_pass(reactor: Any) -> Report:
         opened = LocalStore(store.absolute(), reactor, require=True)

@@ -65,7 +65,7 @@ async def test_a_store_is_opened_again(directory, reactor):
 
 
 class TestALostIndex:
-    """It is never taken for that of an empty store."""
+    """The store is refused, and not mistaken for an empty one."""
 
     def test_that_is_gone(self, directory, reactor):
         shutil.rmtree(directory / "index")
@@ -95,7 +95,7 @@ class TestALostIndex:
     async def test_that_is_of_another_store(self, directory, tmp_path, reactor):
         await fill(tmp_path / "other", reactor, [*BODIES, b"more"])
         shutil.copy(tmp_path / "other/index/data.mdb", directory / "index/data.mdb")
-        assert "is that of another store" in refusal(directory, reactor)
+        assert "belongs to another store" in refusal(directory, reactor)
 
     @ensureDeferred
     async def test_that_is_an_older_copy(self, directory, tmp_path, reactor):
@@ -114,7 +114,7 @@ class TestALostIndex:
         data.unlink()
         lmdb.open(str(data.parent)).close()
         os.truncate(data, size)
-        assert "is a new one" in refusal(directory, reactor)
+        assert "is new: it belongs to no store" in refusal(directory, reactor)
 
 
 @ensureDeferred
@@ -192,7 +192,7 @@ class TestANewStore:
         directory = tmp_path / "store"
         if made:
             directory.mkdir()
-        assert "holds no store" in refusal(directory, reactor, require=True)
+        assert "is no store: it has no store.json" in refusal(directory, reactor, require=True)
 
     def test_is_not_made_of_a_store_without_its_marker(self, directory, reactor):
         """It holds blobs, and only somebody can have removed that."""

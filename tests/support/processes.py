@@ -19,9 +19,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 #: How twistd is run in an interpreter of its own.
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-#: How the command is.
+#: How ``sos`` is run in an interpreter of its own.
 SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
-# Seconds until a process has ended that was told to, on a machine that does other things.
+# Seconds for a process to end; the machine may be busy.
 _END_SECONDS = 60
 
 

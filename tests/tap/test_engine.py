@@ -16,9 +16,11 @@ from sos.errors import StoreUnusable, Unavailable
 from sos.interfaces import IStoreFactory
 from sos.stores.factories import StoreFactory, factory, scheme_of
 from sos.stores.memory import MemoryStore
+from sos.tap import blob
 from sos.tap.engine import EngineService
 from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
+from tests.support.options import refusal
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -210,3 +212,9 @@ def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):
     told = json.loads(fetch(f"http://127.0.0.1:{admin}/status"))
     assert told["settings"]["store"] == "memory:"
     assert told["store"]["blobs"] > 2
+
+
+def test_a_store_cannot_be_required_of_an_engine(capsys):
+    """It is for the directory of a disk that may not be mounted."""
+    line = refusal(capsys, blob, "--store", "memory:", "--require-store")
+    assert "--require-store is for a directory" in line

@@ -106,8 +106,7 @@ class Layout:
         try:
             if not may_create and not self.is_store:
                 raise StoreUnusable(
-                    f"{self.root} holds no store, and --require-store makes no new one; "
-                    "is its disk mounted?"
+                    f"{self.root} is no store: it has no {MARKER}; is its disk mounted?"
                 )
             if not self.root.exists():
                 self._make()

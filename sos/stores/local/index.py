@@ -93,9 +93,9 @@ class Index:
         self.digests()  # from here on there is little of the log to read
 
     def _pad(self) -> None:
-        # To read behind the end of a mapped file ends the process.  The file may end before
-        # pages that were given up before they were written; if others are missing, zeros are
-        # damage that can be told.
+        # Reading past the end of a mapped file kills the process (SIGBUS).  LMDB may leave out
+        # pages at the end that it freed before it wrote them; of any other missing page it
+        # reports the zeros as damage.
         pages = self._environment.info()["last_pgno"] + 1
         size = pages * self._environment.stat()["psize"]
         if self.reached.size < size:
@@ -339,8 +339,8 @@ def _heads(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[st
 def _rows(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
     """Give a cursor at each row from *start* on.
 
-    Each is searched for: where a page is damaged LMDB tells so then, and ends the process
-    when it is told to go on to the next.
+    It searches for each row: a search reports a damaged page as an error, where stepping
+    to the next row fails an assertion of LMDB's, which kills the process.
     """
     with transaction.cursor() as cursor:
         while cursor.set_range(start) if start else cursor.first():

@@ -1,8 +1,8 @@
 """A directory is opened as the store that it is, or becomes a new one where there is nothing.
 
-An index that was lost, emptied, cut short, taken from elsewhere or brought back from an older
-copy opens like any other.  Taken for the store's own it would say that blobs are absent which
-are not: nobody would look for them, and what is acknowledged next would be beside them.
+LMDB opens an index that was lost, emptied or truncated, that belongs to another store, or that
+was restored from an older copy like any other.  Such an index reports blobs as absent that the
+store holds: nobody would look for them, and replicas would be dropped or made by what it says.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
         if id is None:
             _adopt(layout, index)
         elif index.identity is None:
-            raise _lost(layout, "is a new one, that of no store")
+            raise _lost(layout, "is new: it belongs to no store")
         elif index.identity != id:
-            raise _lost(layout, f"is that of another store, {index.identity}")
+            raise _lost(layout, f"belongs to another store, {index.identity}")
         if reached is not None and index.reached.transaction < reached.transaction:
             raise _lost(
                 layout,

@@ -32,10 +32,10 @@ class Reached:
 
 
 class Progress:
-    """Notes what an index has reached, as long as the store's directory is in its place.
+    """Records how far an index has come, and notices when its files are replaced.
 
     :param lock: the open file ``lock``.
-    :param files: that file, and that of the index.
+    :param files: the paths of ``lock`` and of the index's file, to notice other files there.
     :param durable: False notes nothing, for a power cut may take the index back.
     """
 
@@ -56,6 +56,7 @@ class Progress:
     def note(self, reached: Reached) -> None:
         """Note what the index has *reached*, durably."""
         if self._durable:
+            # An upload does not fail for want of the note: an older one only notices less.
             with suppress(OSError):
                 os.pwrite(self._lock, _LINE % (reached.transaction, reached.size), 0)
 
@@ -73,6 +74,6 @@ def noted(lock: int) -> Reached | None:
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
