@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -104,6 +105,12 @@ def pytest_collection_modifyitems(config, items):
             items[:] = [item for item in items if not item.get_closest_marker("system")]
     # The longest come first, so that no processor waits for the last of them.
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+def pytest_runtest_setup(item):
+    """Let campaigns in their long form take as long as they take."""
+    if item.config.getoption("--long"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
 from tests.support.blobs import body_of, content, content_id, put
 
-pytestmark = pytest.mark.timeout(3600)
-
 bodies = st.builds(
     body_of, st.sampled_from([0, 1, 500, SMALL_BODY, SMALL_BODY + 1, 150_000]), st.integers(0, 2)
 )

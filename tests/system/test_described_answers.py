@@ -308,7 +308,6 @@ def extent(long):
     return (300,) if long else (5, "--seed", "1")
 
 
-@pytest.mark.timeout(480)
 def test_requests_that_are_made_up_for_a_blob_server(place, extent):
     """No answer is one of the statuses from 500, and each is as described."""
     (port,) = free_ports(1)
@@ -318,7 +317,6 @@ def test_requests_that_are_made_up_for_a_blob_server(place, extent):
     assert "Traceback" not in daemon.log
 
 
-@pytest.mark.timeout(480)
 def test_requests_that_are_made_up_for_an_api_server(place, extent):
     """The same, for all that is at the admin port."""
     blob, up, down, admin = free_ports(4)

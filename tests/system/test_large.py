@@ -97,7 +97,6 @@ def cluster(place, tmp_path):
                 path.unlink()  # pytest keeps what is left of the last runs
 
 
-@pytest.mark.timeout(600)
 def test_a_large_object_passes_through_in_bounded_memory(cluster):
     """2 GiB, in chunks that all differ, each stored twice before the upload is answered."""
     begun = time.monotonic()
@@ -108,7 +107,6 @@ def test_a_large_object_passes_through_in_bounded_memory(cluster):
     cluster.stay_small("2 GiB down", begun)
 
 
-@pytest.mark.timeout(600)
 def test_many_at_once_pass_through_in_bounded_memory(cluster):
     """16 uploads of 64 MiB at once, then 16 fetches, most of whose readers are slow."""
     size = 64 * MIB

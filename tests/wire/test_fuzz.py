@@ -389,7 +389,6 @@ def campaign(long, strategy, check):
         rounds += 1
 
 
-@pytest.mark.timeout(LONG_SECONDS + 120)
 def test_requests_that_something_was_done_to(long, logged):
     """Whatever becomes of a valid request on its way, it is answered or it is refused."""
 
@@ -399,7 +398,6 @@ def test_requests_that_something_was_done_to(long, logged):
     campaign(long, cuts(mutations()), check)
 
 
-@pytest.mark.timeout(LONG_SECONDS + 120)
 def test_noise(long, logged):
     """Bytes that are no requests at all end the connection, and nothing else."""
 
@@ -409,7 +407,6 @@ def test_noise(long, logged):
     campaign(long, cuts(noise), check)
 
 
-@pytest.mark.timeout(LONG_SECONDS + 120)
 def test_stories(long, logged):
     """Clients that dawdle, do not read or go away, in any order, leave nothing behind."""
 
@@ -419,7 +416,6 @@ def test_stories(long, logged):
     campaign(long, stories(), check)
 
 
-@pytest.mark.timeout(LONG_SECONDS + 120)
 def test_how_the_bytes_are_cut_makes_no_difference(long, logged):
     """The same bytes are the same requests, in one read or in many, broken or not.
 

@@ -414,7 +414,6 @@ async def test_an_upload_whose_pieces_have_ended_is_not_acknowledged(engine, sto
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
 @ensureDeferred
 async def test_what_was_acknowledged_survives_kills_under_load(engine, store, long):
     """Byte for byte, with digests that are right, and nothing torn can be seen."""

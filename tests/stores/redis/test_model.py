@@ -17,8 +17,6 @@ from tests.stores.test_model import Machine, run, steps
 from tests.support.blobs import body_of, content
 from tests.support.engines.redis import started
 
-pytestmark = pytest.mark.timeout(3600)
-
 large = st.builds(body_of, st.sampled_from([PIECE, PIECE + 1, 2 * PIECE + 100]), st.integers(0, 1))
 redis_steps = st.one_of(
     steps,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.digest import PartitionDigest, record_sum
@@ -15,7 +14,7 @@ from tests.system.crash.directories import opened
 from tests.system.crash.tracing import Outcome, calls_of, needs_strace, run
 from tests.system.crash.victim import HELD
 
-pytestmark = [needs_strace, pytest.mark.timeout(3600)]
+pytestmark = needs_strace
 
 KIB = 1024
 SIZES = [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 1024 * KIB, 9 * 1024 * KIB]

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from random import Random
 
-import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.digest import PartitionDigest, record_sum
@@ -19,7 +18,7 @@ from tests.system.crash.test_kill import ERRORS, sample
 from tests.system.crash.tracing import calls_of, needs_strace, run
 from tests.system.crash.victim import HELD, LEAVING, MANIFEST, OBJECT
 
-pytestmark = [needs_strace, pytest.mark.timeout(3600)]
+pytestmark = needs_strace
 
 ACTIONS = ["drop", "replace"]
 

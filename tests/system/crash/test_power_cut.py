@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from random import Random
 
-import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.support.blobs import body_of, content, content_id
@@ -14,7 +13,7 @@ from tests.system.crash.disk_model import STRACE, DiskModel, calls
 from tests.system.crash.test_kill import FEW_SIZES, SIZES
 from tests.system.crash.tracing import needs_strace, run
 
-pytestmark = [needs_strace, pytest.mark.timeout(3600)]
+pytestmark = needs_strace
 
 
 @ensureDeferred

@@ -39,7 +39,6 @@ def servers(place, hosts):
         server.remove()
 
 
-@pytest.mark.timeout(3600)
 def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
     """With two copies acknowledged, and one server at a time that loses what it has."""
     random, counts = Random(SEED), Counter()
