@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from attrs import define, field
@@ -16,14 +17,15 @@ from twisted.logger import Logger
 
 from sos import ids
 from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
-from sos.interfaces import IBlobStore
+from sos.interfaces import Blob
 from sos.pace import Pace
 from sos.repeating import RepeatingService
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
 #: than its body.
 _LEAST = 16 * 1024
-_PAGE = 1000
+#: Blobs that are listed at once, and of which a pass that is broken off begins again.
+_PAGE = 64
 #: Seconds between two notes of how far a pass is.
 _SAVE_EVERY = 10.0
 #: Seconds from the start of the daemon to that of a pass that is due.
@@ -42,12 +44,13 @@ def _is_id(report: Report, attribute: object, value: str) -> None:
 class Report:
     """How far a pass over a store is, and what it found.
 
-    :param position: the last id that was read, None between two passes.
+    :param position: the id up to which all were read, None between two passes.
     :param started_at: when it was begun, in seconds since the epoch.
     :param finished_at: when the last whole pass ended.
     :param checked: blobs read, with *bytes* in their bodies.
     :param damaged: of those, not what was stored, and set aside.
-    :param unreadable: of those, refused by the disk; they are left as they are.
+    :param unreadable: of those, refused by the disk; they count as missing until they can be
+        read, or are stored anew.
     """
 
     position: str | None = field(default=None, validator=optional([instance_of(str), _is_id]))
@@ -75,8 +78,20 @@ class Report:
         )
 
 
+class Scrubbed(Protocol):
+    """What a scrub reads: a store, or the blobs of one in a better order."""
+
+    async def listing(self, after: str | None, limit: int) -> list[str]:
+        """Return the next *limit* ids from behind *after*, in the order in which to read them."""
+        ...
+
+    async def read(self, id: str) -> Blob:
+        """Open a blob, see :meth:`sos.interfaces.IBlobStore.read`."""
+        ...
+
+
 async def scrub(
-    store: IBlobStore,
+    store: Scrubbed,
     report: Report,
     clock: IReactorTime,
     rate: int,
@@ -89,7 +104,8 @@ async def scrub(
     Reading is what verifies a blob, and sets a damaged one aside.
 
     :param rate: bytes to read in a second, 0 for as many as can be.
-    :param progress: called after each blob.
+    :param progress: called after each blob.  A report that is kept then counts those behind
+        its position, some of a page, which the pass that goes on with it counts again.
     :param warn: called with a line about each blob that is not well.
     """
     if report.position is None:
@@ -108,13 +124,13 @@ async def scrub(
                 report.unreadable += 1
                 warn(f"{id} cannot be read: {error}")
             report.checked += 1
-            report.position = id
             progress(report)
+        report.position = max(page, key=ids.sort_key)
     report.position = None
     report.finished_at = now()
 
 
-async def _read(store: IBlobStore, id: str, pace: Pace) -> int:
+async def _read(store: Scrubbed, id: str, pace: Pace) -> int:
     await pace.spend(_LEAST)
     blob = await store.read(id)
     if isinstance(blob.body, bytes):
@@ -153,6 +169,7 @@ def _take_over(source: Report, target: Report) -> None:
 class ScrubService(RepeatingService):
     """Makes a pass now and then, and goes on with one that was broken off.
 
+    :param source: returns what is to be read, at the beginning of a pass.
     :param path: where the report is kept from one start to the next, None for nowhere.
     :param rate: bytes to read in a second.
     :param every: seconds from the end of a pass to the next.
@@ -161,7 +178,7 @@ class ScrubService(RepeatingService):
 
     def __init__(
         self,
-        store: IBlobStore,
+        source: Callable[[], Scrubbed],
         path: Path | None,
         rate: int,
         every: float,
@@ -170,7 +187,7 @@ class ScrubService(RepeatingService):
     ) -> None:
         super().__init__("the scrub", clock)
         self.report = Report()
-        self._store = store
+        self._source = source
         self._path = path
         self._rate = rate
         self._every = every
@@ -193,7 +210,7 @@ class ScrubService(RepeatingService):
     async def work(self) -> None:
         try:
             await scrub(
-                self._store, self.report, self.clock, self._rate, self._now, self._note, _warn
+                self._source(), self.report, self.clock, self._rate, self._now, self._note, _warn
             )
             _log.info("scrub: {report}", report=self.report)
         finally:

@@ -58,7 +58,9 @@ def scrub(store: Path, rate: int | None) -> None:
                 def warn(text: str) -> None:
                     click.echo(text, err=True)
 
-                await scrub_store(opened, report, reactor, rate or 0, time.time, show, warn)
+                await scrub_store(
+                    opened.by_place(), report, reactor, rate or 0, time.time, show, warn
+                )
             return report
         finally:
             await opened.close()

@@ -48,10 +48,15 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def is_of_process(error: OSError) -> bool:
+    """Tell whether *error* says that this process, or the machine, has no more to work with."""
+    return error.errno in _BUSY
+
+
 def _refusal(error: OSError) -> SOSError:
     if is_full(error):
         return NoSpace(f"the disk is full: {error}")
-    if error.errno in _BUSY:
+    if is_of_process(error):
         return Unavailable(f"out of files or memory: {error}")
     if error.errno == errno.EROFS:
         return ReadOnly(f"the disk is mounted read-only: {error}")

@@ -22,13 +22,21 @@ class ReceivedBody:
     :param create: opens the file to write to; it is not called for a body of
         up to :data:`~sos.interfaces.SMALL_BODY` bytes.
     :param lane: where the file is written.
+    :param written: called there with each piece that goes into the file.
     """
 
-    def __init__(self, digest: BodyDigest, create: Callable[[], IO[bytes]], lane: Lane) -> None:
+    def __init__(
+        self,
+        digest: BodyDigest,
+        create: Callable[[], IO[bytes]],
+        lane: Lane,
+        written: Callable[[bytes], None] = lambda piece: None,
+    ) -> None:
         self.digest = digest
         self.file: IO[bytes] | None = None
         self._create = create
         self._lane = lane
+        self._take = written
         self._pieces: list[bytes] = []
         self._gathered = 0
         self._written = 0
@@ -56,11 +64,8 @@ class ReceivedBody:
                 self.file = self._create()
             data = b"".join(pieces)
             self.digest.update(data)
-            rest = memoryview(data)
-            while rest:
-                written = os.pwrite(self.file.fileno(), rest, self._written)
-                self._written += written
-                rest = rest[written:]
+            self._take(data)
+            self._written = write_at(self.file, data, self._written)
 
     def discard(self, gone: Callable[[], None] = lambda: None) -> None:
         """Close the file once nothing is written to it any more, then call *gone*."""
@@ -71,3 +76,13 @@ class ReceivedBody:
         if self.file is not None:
             self.file.close()
             gone()
+
+
+def write_at(file: IO[bytes], data: bytes, position: int) -> int:
+    """Write all of *data* to an open *file*, from byte *position* on; return where it ends."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(file.fileno(), rest, position)
+        position += written
+        rest = rest[written:]
+    return position

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -184,6 +184,7 @@ class ReplicatedStore:
         for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
             if peer in missed and peer.takes_blobs and self._background.admits(0):
                 work = ensureDeferred(self._copy(id, source, peer))
+                work.addErrback(lambda failure: failure.trap(CancelledError))
                 self._background.add(0, work, work.cancel)
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:

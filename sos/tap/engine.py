@@ -122,7 +122,7 @@ def add_store(
     every = options["scrub-every"]
     if not every or (worker is not None and not worker.first):
         return store, StorePart(store, None)
-    scrub = ScrubService(store, None, options["scrub-rate"], every, reactor, time.time)
+    scrub = ScrubService(lambda: store, None, options["scrub-rate"], every, reactor, time.time)
     scrub.setServiceParent(whole)
     return store, StorePart(store, scrub.report)
 

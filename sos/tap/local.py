@@ -89,7 +89,7 @@ def add_store(
     if worker is not None and not worker.first:
         return store, StorePart(store, None, lambda: store.failure, commits)
     path, every = directory / "scrub.json", _scrub_every(options)
-    scrub = ScrubService(store, path, options["scrub-rate"], every, reactor, time.time)
+    scrub = ScrubService(store.by_place, path, options["scrub-rate"], every, reactor, time.time)
     if every:
         scrub.setServiceParent(whole)
     return store, StorePart(store, scrub.report, lambda: store.failure, commits)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,7 @@ from sos.manifest import MARK
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread
+from sos.stores.local.body_file import Unreadable, open_body, reading
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Transaction
@@ -51,9 +51,9 @@ class Changes:
         """Store *new*, durably, and return the record that is stored.
 
         That is the one before it, when its bytes are the same and are still
-        sound: a damaged copy gives way.  The object itself takes the place of
-        its manifest, and keeps its metadata; a manifest that is not stored,
-        for one of the two is, is told of with the size of *new*.
+        sound: a copy that is damaged or cannot be read gives way.  The object
+        itself takes the place of its manifest, and keeps its metadata; a manifest
+        that is not stored, for one of the two is, is told of with the size of *new*.
 
         :param incoming: the finished, synced file of a body that is not inline.
         :raises Conflict: when an opaque name holds other bytes.
@@ -71,15 +71,43 @@ class Changes:
             except Damaged as damage:
                 await self.quarantine(new.id, held, str(damage))
                 continue
+            except Unreadable:
+                self._check_name(new, record)
+                if await self._renew(held, new, incoming):
+                    return new
+                continue
+            if not record.readable:
+                await self.mark(new.id, held, readable=True)
+                continue
             if record.hash == new.hash:
                 return record
-            if ids.algorithm(new.id) is None:
-                raise Conflict(f"the name {new.id} is taken by other bytes")
+            self._check_name(new, record)
             if MARK in metadata.decode(new.metadata):
                 return evolve(record, size=new.size)
             replaced = await self._replace(record, held, new, incoming)
             if replaced is not None:
                 return replaced
+
+    def _check_name(self, new: Record, held: Record) -> None:
+        if ids.algorithm(new.id) is None and new.hash != held.hash:
+            raise Conflict(f"the name {new.id} is taken by other bytes")
+
+    async def _renew(self, held: Encoded, new: Record, incoming: Path | None) -> bool:
+        """Store *new* in the place of a copy that cannot be read; False if another is held."""
+        if incoming is not None:
+            return await self._placed(partial(self._succeed, held, new, incoming), new.id, incoming)
+        return await self.parting.part(new.id, partial(self._succeed_inline, held, new))
+
+    def _succeed_inline(
+        self, held: Encoded, new: Record, transaction: Transaction, leaving: Path
+    ) -> bool:
+        if transaction.get(new.id) != held:
+            return False
+        with disk_errors():
+            if self.layout.body(new.id).exists():
+                self.layout.hold(new.id, leaving)
+        transaction.replace(new)
+        return True
 
     async def _placed(self, step: Callable[[Transaction], T], id: str, incoming: Path | None) -> T:
         """Commit *step*, which may make the file *incoming* the body of *id*."""
@@ -102,8 +130,9 @@ class Changes:
         goes into the index first, and there is no moment without both.
         """
         if manifest.body is None:
-            body = await self.run_in_thread(_whole, self.layout.body(manifest.id))
-            if body is None:
+            try:
+                body = await self.run_in_thread(_whole, self.layout.body(manifest.id), manifest)
+            except (Damaged, Unreadable):
                 return None
             inline = evolve(manifest, body=body)
             step = partial(self._bring_inline, inline, held)
@@ -151,6 +180,15 @@ class Changes:
         else:
             record.verify_inline()
 
+    async def mark(self, id: str, judged: Encoded, readable: bool) -> bool:
+        """Mark a blob as one that cannot be read, or that can be again.
+
+        A marked one is left out of listings and digests, until it can be read or is stored anew.
+
+        :param judged: as for :meth:`quarantine`.
+        """
+        return await self.committer.submit(partial(_mark, id, judged, readable))
+
     async def quarantine(self, id: str, judged: Encoded, reason: str) -> bool:
         """Move a damaged blob to ``quarantine/``; it is missing from then on.
 
@@ -176,8 +214,17 @@ class Changes:
         return True
 
 
-def _whole(path: Path) -> bytes | None:
-    """Return what is in a file, None when it is not there any more."""
-    with disk_errors(), suppress(FileNotFoundError):
-        return path.read_bytes()
-    return None
+def _mark(id: str, judged: Encoded, readable: bool, transaction: Transaction) -> bool:
+    if transaction.get(id) != judged:
+        return False
+    record = records.decode(id, judged)
+    if record.readable != readable:
+        transaction.replace(evolve(record, readable=readable))
+    return True
+
+
+def _whole(path: Path, record: Record) -> bytes:
+    """Return the body in a file; raises as :func:`open_body` does."""
+    file, _ = open_body(path, record)
+    with file, reading():
+        return file.read(record.size)

@@ -34,6 +34,8 @@ _CRAMPED = 1 << 20
 # What an inline body is kept by, in front of its record; 0 where there is none.
 _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
+# Bytes of a head of which the flags are the last.
+_FLAGS = 6
 # The one key of its database.
 _LEASE = b"lease"
 _IDENTITY = b"id"
@@ -76,6 +78,7 @@ class Index:
         self.progress: Progress | None = None
         self.damaged: Callable[[str], None] = lambda reason: None
         self._damage: str | None = None
+        self._doubted: set[str] = set()
         self._writing = Lock()
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
@@ -147,9 +150,22 @@ class Index:
         self._damage = f"the index {self.directory} is damaged: {error}"
         self.damaged(self._damage)
 
+    def doubt(self, id: str) -> None:
+        """Say nothing of what is there as a whole: *id* counts as a copy, and is none."""
+        self._doubted.add(id)
+
+    def trust(self, id: str) -> None:
+        """End the doubt about *id*, if there is one."""
+        self._doubted.discard(id)
+
     def _check_whole(self) -> None:
         if self._damage is not None:
             raise Unavailable(self._damage)
+        if self._doubted:
+            raise Unavailable(
+                f"{len(self._doubted)} blobs are damaged or cannot be read, and could not be "
+                f"marked as such, {min(self._doubted)} among them"
+            )
 
     def _reading(self, **options: Any) -> lmdb.Transaction:
         try:
@@ -179,7 +195,10 @@ class Index:
 
     @_reads
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
-        """Return up to *limit* ids in order, from behind *after*, of one partition or all."""
+        """Return up to *limit* ids in order, from behind *after*, of one partition or all.
+
+        Those that are marked as unreadable are left out.
+        """
         self._check_whole()
         prefix = (partition or "").encode("ascii")
         start = max(prefix, b"" if after is None else _key(after))
@@ -189,9 +208,28 @@ class Index:
                 key = bytes(cursor.key())
                 if len(page) == limit or not key.startswith(prefix):
                     break
-                if after is None or key > start:
+                marked = records.is_marked(bytes(cursor.value()[_NUMBER.size :][:_FLAGS]))
+                if not marked and (after is None or key > start):
                     page.append(key[3:].decode("ascii"))
         return page
+
+    @_reads
+    def places(self, after: str | None, limit: int) -> dict[str, int]:
+        """Return up to *limit* ids from behind *after*, and where their bodies lie.
+
+        That is a number which is the higher the later an inline body was stored, and 0 for a
+        body with a file of its own.
+        """
+        self._check_whole()
+        found: dict[str, int] = {}
+        start = b"" if after is None else _key(after) + b"\0"
+        with self._reading(buffers=True) as transaction:
+            for cursor in _rows(transaction, start):
+                if len(found) == limit:
+                    break
+                id = bytes(cursor.key())[3:].decode("ascii")
+                found[id] = _NUMBER.unpack_from(cursor.value())[0]
+        return found
 
     @_reads
     def digests(self) -> Mapping[str, PartitionDigest]:
@@ -205,7 +243,10 @@ class Index:
 
     @_reads
     def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        """Return what each blob of *partition* is, by id; a damaged record is none."""
+        """Return what each blob of *partition* is, by id.
+
+        What is damaged, or marked as unreadable, is none.
+        """
         self._check_whole()
         with self._reading() as transaction:
             return {
@@ -274,8 +315,9 @@ class Transaction:
         if body is not None:
             self._newest += 1
             self._transaction.put(number, body, db=self._bodies, append=True)
-        partition = key[:3]
-        self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
+        if record.readable:
+            partition = key[:3]
+            self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
         return True
 
     def _digest(self, partition: bytes) -> PartitionDigest:
@@ -297,11 +339,13 @@ class Transaction:
         row = cast(bytes, self._transaction.pop(key))
         self._transaction.delete(row[: _NUMBER.size], db=self._bodies)
         partition = key[:3]
-        weight = _sound(records.weigh, id, row[_NUMBER.size :])
-        if weight is not None:
-            self.digests[partition] = self._digest(partition).without_blob(*weight)
-        else:
+        try:
+            weight = records.weigh(id, row[_NUMBER.size :])
+        except Damaged:
             self.digests[partition] = self._counted(partition)
+        else:
+            if weight is not None:
+                self.digests[partition] = self._digest(partition).without_blob(*weight)
 
     def replace(self, record: Record) -> None:
         """Put *record* in the place of the one that its id has."""
@@ -348,7 +392,7 @@ def _rows(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
             start = bytes(cursor.key()) + b"\0"
 
 
-def _sound(judge: Callable[[str, bytes], T], id: str, head: bytes) -> T | None:
+def _sound(judge: Callable[[str, bytes], T | None], id: str, head: bytes) -> T | None:
     """Return what *judge* makes of a record's head, None if that is damaged."""
     try:
         return judge(id, head)

@@ -12,41 +12,40 @@ from attrs import define
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Span
-from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
+from sos.stores.local.body_file import (
+    BLOCK,
+    BlockHashes,
+    Blocks,
+    Unreadable,
+    complete,
+    open_body,
+    reading,
+)
 from sos.stores.record import Damaged, Record
 
-_READ_SIZE = 256 * 1024
-# Bytes of a file that are read, and then sent from it, at once.
-_SPAN_SIZE = 1024 * 1024
+# Bytes of a file that are read, and then sent from it, at once: four blocks.
+_SPAN_SIZE = 4 * BLOCK
 
 
-def open_body(path: Path, record: Record) -> BinaryIO:
-    """Open the body of *record*, which is the file *path*.
+def verify_body(path: Path, record: Record) -> Blocks:
+    """Return the blocks of the body of *record* in the file *path*, all of which is verified.
 
-    Raises Damaged when the file is missing or of another size, Unavailable
-    when it cannot be opened.
+    Raises as :func:`open_body` does, and Damaged when it is not that body.
     """
-    with disk_errors():
-        try:
-            file = path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise Damaged("the file of the body is missing") from None
-        size = file.seek(0, 2)
-        file.seek(0)
-    if size != record.size:
-        file.close()
-        raise Damaged(f"the body is of {size} bytes, {record.size} were stored")
-    return file
-
-
-def verify_body(path: Path, record: Record) -> None:
-    """Raise Damaged unless *path* holds the body that was stored as *record*."""
-    digest = BodyDigest(record.id)
-    with open_body(path, record) as file, disk_errors():
-        while piece := file.read(_READ_SIZE):
-            digest.update(piece)
-    _check(digest, record)
+    digest, hashes = BodyDigest(record.id), BlockHashes()
+    file, blocks = open_body(path, record)
+    with file:
+        with reading():
+            while piece := os.pread(
+                file.fileno(), min(BLOCK, record.size - digest.size), digest.size
+            ):
+                digest.update(piece)
+                hashes.update(piece)
+        _check(digest, record)
+        if blocks != (found := Blocks(hashes.value())):
+            complete(path, file, record, found.hashes)
+    return found
 
 
 def _check(digest: BodyDigest, record: Record) -> None:
@@ -58,24 +57,27 @@ def _check(digest: BodyDigest, record: Record) -> None:
 class FileBody:
     """An open body, or a part of it: its pieces, or the spans of the file where they lie.
 
-    The whole is verified: the last of it comes only once all match the hash.
-    While one piece is sent the next is read.
+    A part is verified block by block.  The whole is verified by its id, too: the last of it
+    comes only once all match.  While one piece is sent the next is read.
 
-    :param damaged: called with the reason when they do not.
+    :param blocks: None where they have no hashes yet: then it has to be the whole.
+    :param failed: called with what is wrong with it: Damaged or Unreadable.
     """
 
+    _path: Path
     _file: BinaryIO
+    _blocks: Blocks | None
     _record: Record
     _span: Span | None
     _lane: Lane
-    _damaged: Callable[[str], Awaitable[object]]
+    _failed: Callable[[Damaged | Unreadable], Awaitable[object]]
 
     def fileno(self) -> int:
         """Return the file's descriptor."""
         return self._file.fileno()
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        async for _, piece in self._windows(_READ_SIZE):
+        async for _, piece in self._windows(BLOCK):
             yield piece
 
     async def spans(self) -> AsyncGenerator[Span, None]:
@@ -86,27 +88,40 @@ class FileBody:
             yield start, stop
 
     async def _windows(self, size: int) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Give the part, from where on it is, in pieces of up to *size* bytes, whole blocks."""
         position, stop = self._span or (0, self._record.size)
-        digest = BodyDigest(self._record.id)
+        digest, hashes = BodyDigest(self._record.id), BlockHashes()
 
         def read(position: int) -> bytes:
-            with disk_errors():
-                piece = os.pread(self._file.fileno(), min(size, stop - position), position)
+            # Blocks are verified as wholes.
+            begin = position - position % BLOCK
+            end = min(begin + size, -(-stop // BLOCK) * BLOCK, self._record.size)
+            with reading():
+                piece = os.pread(self._file.fileno(), end - begin, begin)
+            if len(piece) < end - begin:
+                raise Unreadable("the file became shorter")
+            if self._blocks is not None:
+                self._blocks.verify(begin, piece)
+            else:
+                hashes.update(piece)
             if self._span is None:
                 digest.update(piece)
-            return piece
+                if end == self._record.size:
+                    _check(digest, self._record)
+                    if self._blocks is None:
+                        complete(self._path, self._file, self._record, hashes.value())
+            return piece[position - begin : stop - begin]
 
         ahead = self._lane.run(read, position)
         try:
             while position < stop:
-                piece = await ahead
-                if not piece:
-                    raise Unavailable("the body is shorter than it was")
+                try:
+                    piece = await ahead
+                except (Damaged, Unreadable) as error:
+                    raise await self._failure(error) from error
                 start, position = position, position + len(piece)
                 if position < stop:
                     ahead = self._lane.run(read, position)
-                elif self._span is None:
-                    await self._verify(digest)
                 window = start, piece
                 del piece
                 yield window
@@ -114,12 +129,11 @@ class FileBody:
         finally:
             ahead.addErrback(lambda _: None)
 
-    async def _verify(self, digest: BodyDigest) -> None:
-        try:
-            _check(digest, self._record)
-        except Damaged as damage:
-            await self._damaged(str(damage))
-            raise Mismatch(f"the stored copy of {self._record.id} is damaged: {damage}") from damage
+    async def _failure(self, error: Damaged | Unreadable) -> Exception:
+        await self._failed(error)
+        if isinstance(error, Damaged):
+            return Mismatch(f"the stored copy of {self._record.id} is damaged: {error}")
+        return Unavailable(f"the stored copy of {self._record.id} cannot be read: {error}")
 
     async def aclose(self) -> None:
         self._lane.afterwards(self._file.close)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from sos import ids
+from sos.stores.local.body_file import read_trailer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.record import has_file
@@ -55,8 +56,8 @@ def _possible_ids(leftover: Path) -> list[str]:
     name = leftover.name.partition(".")[0]
     if name != UNNAMED:
         return [name]
-    found = []
-    for algorithm in ids.ALGORITHMS:
-        with open(leftover, "rb") as file:
-            found.append(hashlib.file_digest(file, algorithm).hexdigest())
-    return found
+    with open(leftover, "rb", buffering=0) as file:
+        if found := read_trailer(file):
+            return [found[0].id]
+        # From before a file told its id.
+        return [hashlib.file_digest(file, each).hexdigest() for each in ids.ALGORITHMS]

@@ -91,9 +91,12 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
 
 def _told(id: str, encoded: records.Encoded) -> BlobDigest:
     try:
-        return records.told(id, encoded.head)
+        told = records.told(id, encoded.head)
     except records.Damaged as damage:
         raise Conflict(f"of {id} what is held is damaged: {damage}") from damage
+    if told is None:
+        raise Conflict(f"of {id} what is held cannot be read")
+    return told
 
 
 def _grant(seconds: float, token: str | None, transaction: Transaction) -> str:

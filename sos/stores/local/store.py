@@ -26,12 +26,14 @@ from sos.metadata import EMPTY, Metadata
 from sos.stores import record as records
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.lane import Lane
+from sos.stores.local.body_file import Unreadable, open_body
+from sos.stores.local.by_place import ByPlace
 from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.opening import open_index
 from sos.stores.local.parting import Parting
-from sos.stores.local.reading import FileBody, open_body
+from sos.stores.local.reading import FileBody, verify_body
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.replicas import Replicas
 from sos.stores.local.space import Space
@@ -159,14 +161,18 @@ class LocalStore:
         if encoded is None:
             raise self._not_found(id)
         try:
-            return records.decode(id, encoded).info()
-        except Damaged as damage:
-            if await self._set_aside(id, encoded, str(damage)):
-                raise SetAside(id, damage) from damage
+            record = records.decode(id, encoded)
+            if not record.readable:
+                raise Unreadable("it could not be read before")
+            return record.info()
+        except (Damaged, Unreadable) as error:
+            await self._refuse(id, encoded, error)
         return await self.stat(id)
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
-        encoded = self._index.get(id)
+        return await self._opened(id, self._index.get(id), span)
+
+    async def _opened(self, id: str, encoded: Encoded | None, span: Span | None) -> Blob:
         if encoded is None:
             raise self._not_found(id)
         try:
@@ -176,14 +182,28 @@ class LocalStore:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
             lane = Lane(self._run_in_thread)
-            file = await lane.run(open_body, self._layout.body(id), record)
-            damaged = partial(self._set_aside, id, encoded)
-            return Blob(info, FileBody(file, record, span, lane, damaged))
-        except Damaged as damage:
-            if await self._set_aside(id, encoded, str(damage)):
-                raise SetAside(id, damage) from damage
+            if record.readable:
+                path = self._layout.body(id)
+                file, blocks = await lane.run(open_body, path, record)
+                try:
+                    if blocks is None and span is not None:
+                        blocks = await lane.run(verify_body, path, record)
+                except BaseException:
+                    file.close()
+                    raise
+                failed = partial(self._judge, id, encoded)
+                return Blob(info, FileBody(path, file, blocks, record, span, lane, failed))
+            await lane.run(self._changes.verify, record)
+            await self._changes.mark(id, encoded, readable=True)
+        except (Damaged, Unreadable) as error:
+            await self._refuse(id, encoded, error)
         # What was looked for has given way meanwhile, as a manifest to its object.
         return await self.read(id, span)
+
+    def by_place(self) -> ByPlace:
+        """Return its blobs as a scrub reads them; once it is open."""
+        opened = partial(self._opened, span=None)
+        return ByPlace(self._index, self._layout, self._run_in_thread, opened)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -213,8 +233,7 @@ class LocalStore:
             await self._changes.underway.to_its_end(self._replicas.settle(id, metadata))
         except Damaged as damage:
             assert encoded is not None
-            if await self._set_aside(id, encoded, str(damage)):
-                raise SetAside(id, damage) from damage
+            await self._refuse(id, encoded, damage)
             await self.settle(id, metadata)
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
@@ -251,18 +270,33 @@ class LocalStore:
             free=free,
         )
 
-    async def _set_aside(self, id: str, encoded: Encoded, reason: str) -> bool:
-        """Set the blob that *encoded* tells of aside; return False if there is another by now."""
-        return await self._changes.underway.to_its_end(self._quarantine(id, encoded, reason))
+    async def _refuse(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> None:
+        """Raise what tells of *error*; return if there is another blob by now."""
+        if await self._judge(id, encoded, error):
+            if isinstance(error, Damaged):
+                raise SetAside(id, error) from error
+            raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
 
-    async def _quarantine(self, id: str, encoded: Encoded, reason: str) -> bool:
+    async def _judge(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
+        """Set what is damaged aside, and mark what cannot be read, that *encoded* tells of.
+
+        Returns False if there is another blob by now.
+        """
+        return await self._changes.underway.to_its_end(self._take_out(id, encoded, error))
+
+    async def _take_out(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
         try:
-            done = await self._changes.quarantine(id, encoded, reason)
-        except SOSError as error:
-            _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
-            raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
+            if isinstance(error, Damaged):
+                done = await self._changes.quarantine(id, encoded, str(error))
+            else:
+                done = await self._changes.mark(id, encoded, readable=False)
+        except SOSError as refusal:
+            _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
+            self._index.doubt(id)
+            raise Unavailable(f"blob {id}: {error}; it stays: {refusal}") from error
+        self._index.trust(id)
         if done:
-            _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+            _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
         return done
 
     def _not_found(self, id: str) -> NotFound:

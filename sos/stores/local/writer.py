@@ -1,10 +1,10 @@
 """A blob on its way into the directory.
 
 The write path, in order: stream into ``incoming/`` and hash; check length and
-hash; fsync the file; then, in the index's transaction, link it into
-``bodies/`` and fsync that directory, and put the record; when that is
-committed remove the incoming name.  A small body never leaves memory until it
-goes into the transaction.
+hash; write behind the body what describes it; fsync the file; then, in the
+index's transaction, link it into ``bodies/`` and fsync that directory, and put
+the record; when that is committed remove the incoming name.  A small body never
+leaves memory until it goes into the transaction.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from sos.digest import BodyDigest
 from sos.errors import ReadOnly
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
-from sos.stores.disk_errors import SyncFailed
+from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.lane import Lane
+from sos.stores.local.body_file import BlockHashes, write_trailer
 from sos.stores.local.changes import Changes
 from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
@@ -61,7 +62,8 @@ class LocalWriter:
         self._now = now
         self._lane = Lane(changes.run_in_thread)
         create = partial(_create, changes.layout.incoming, id, owner)
-        self._received = ReceivedBody(digest, create, self._lane)
+        self._blocks = BlockHashes()
+        self._received = ReceivedBody(digest, create, self._lane, self._blocks.update)
         self._committing = False
 
     async def write(self, piece: bytes) -> None:
@@ -81,7 +83,7 @@ class LocalWriter:
         try:
             await self._received.whole()
             record = self._record(None)
-            await self._lane.run(self._sync)
+            await self._lane.run(self._finish, record)
             stored = await self._changes.add(record, self._incoming())
         except SyncFailed as error:
             self._discard()
@@ -96,8 +98,10 @@ class LocalWriter:
         self._discard()
         return stored.info()
 
-    def _sync(self) -> None:
+    def _finish(self, record: Record) -> None:
         assert self._received.file is not None
+        with disk_errors():
+            write_trailer(self._received.file, record, self._blocks.value())
         self._changes.layout.sync_file(self._received.file.fileno())
 
     def _record(self, body: bytes | None) -> Record:

@@ -43,7 +43,10 @@ def decode(id: str, held: Held) -> Record:
 
 def told(id: str, head: bytes) -> BlobDigest:
     """Return what is told of the blob with this *head*; raises Damaged."""
-    return records.told(id, head[_WEIGHT.size :])
+    found = records.told(id, head[_WEIGHT.size :])
+    if found is None:
+        raise Damaged("the head is marked as that of an unreadable body")
+    return found
 
 
 def pieces_of(size: int) -> int:
