@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from sos import ids, manifest
+from sos import metadata as metadata_format
 from sos.errors import Conflict, Incomplete, Mismatch
-from sos.metadata import Metadata, version
+from sos.metadata import Metadata
 
 # By the name of the algorithm; None for the bodies of opaque names, whose
 # names say nothing about them.
@@ -131,11 +132,13 @@ def hash_of(id: str, body: bytes) -> bytes:
 def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
     """Return the 128-bit number that one blob adds to its partition's sum.
 
+    The time at which metadata was set adds nothing, for older servers keep none.
+
     :param encoded_metadata: the canonical form, see :func:`sos.metadata.encode`.
     :param hash: of the body, see :func:`hash_of`; it counts where the id is a
         name that says nothing about it.
     """
-    data = id.encode("ascii") + b"\0" + encoded_metadata
+    data = id.encode("ascii") + b"\0" + metadata_format.untimed(encoded_metadata)
     if ids.algorithm(id) is None:
         data += b"\0" + hash
     return int.from_bytes(hashlib.blake2b(data, digest_size=_SUM_BYTES).digest(), "big")
@@ -171,11 +174,18 @@ class BlobDigest:
     :param version: of its metadata, see :func:`sos.metadata.version`.
     :param hash: of its body in hex, where the id is a name that does not tell
         it; else empty.
+    :param set_at: see :func:`sos.metadata.set_at`; without it two are equal.
     """
 
     size: int
     version: str
     hash: str = ""
+    set_at: int = field(default=0, eq=False)
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """What orders it among its copies, see :func:`sos.metadata.order`."""
+        return metadata_format.order(self.version, self.set_at)
 
 
 def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDigest:
@@ -184,7 +194,12 @@ def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDige
     :param size: of its body, in bytes.
     :param hash: of its body, see :func:`hash_of`.
     """
-    return BlobDigest(size, version(metadata), "" if ids.algorithm(id) else hash.hex())
+    return BlobDigest(
+        size,
+        metadata_format.version(metadata),
+        "" if ids.algorithm(id) else hash.hex(),
+        metadata_format.set_at(metadata),
+    )
 
 
 def check_held(id: str, held: BlobDigest, known: BlobDigest | None) -> None:

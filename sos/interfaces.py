@@ -238,9 +238,9 @@ class IReplicaStore(IBlobStore):
         """Return what each blob of *partition* is, by id.  Raises Unavailable."""
 
     async def settle(id: str, metadata: Metadata) -> None:
-        """Take *metadata* for that of a blob, when its version comes first.
+        """Take *metadata* for that of a blob, when it precedes what that has.
 
-        See :func:`sos.metadata.version`: two stores that are told of each
+        See :func:`sos.metadata.precedes`: two stores that are told of each
         other's end with the same.  It is durable on return.  Raises NotFound
         when there is no such blob, Conflict when one of them is the object and
         the other its manifest, NoSpace, ReadOnly or Unavailable.

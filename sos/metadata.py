@@ -19,6 +19,12 @@ from sos.manifest import MARK
 
 Metadata = Mapping[str, str]
 
+#: When the rest was set, in milliseconds since the epoch: of several, those that were set first
+#: stay.  What has none is from before there was this, and comes before what has one.
+SET_AT = "X-Sos-Set-At"
+#: Names that servers keep for each other, and clients neither set nor see.
+INTERNAL = frozenset((MARK, SET_AT))
+
 #: No metadata at all.
 EMPTY: Metadata = MappingProxyType({})
 
@@ -51,6 +57,9 @@ MAX_BYTES = 4096
 
 _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FORBIDDEN = re.compile("[\r\n\0]")
+_MILLISECONDS = re.compile("[0-9]{1,15}")
+#: Milliseconds, behind all that can be said.
+NEVER = 10**15
 
 
 def from_headers(
@@ -76,11 +85,15 @@ def from_headers(
     return check(found)
 
 
-def to_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Spell *metadata* as header pairs, sorted by name."""
+def to_headers(metadata: Metadata, kept: Container[str] = INTERNAL) -> list[tuple[bytes, bytes]]:
+    """Spell *metadata* as header pairs, sorted by name.
+
+    :param kept: those of :data:`INTERNAL` that are not left out.
+    """
     return [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
         for name, value in sorted(metadata.items())
+        if name not in INTERNAL or name in kept
     ]
 
 
@@ -88,9 +101,9 @@ def check(metadata: Metadata) -> dict[str, str]:
     """Return *metadata* if it can be kept, or raise InvalidMetadata.
 
     The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
-    CR, LF or NUL.  The mark of a manifest comes on top of what the limits leave.
+    CR, LF or NUL.  Those that are :data:`INTERNAL` come on top of what the limits leave.
     """
-    fields = len(metadata) - (MARK in metadata)
+    fields = len(metadata.keys() - INTERNAL)
     if fields > MAX_FIELDS:
         raise InvalidMetadata(f"{fields} X-* headers, at most {MAX_FIELDS} are kept")
     total = 0
@@ -103,10 +116,12 @@ def check(metadata: Metadata) -> dict[str, str]:
             size = len(value.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
             raise InvalidMetadata(f"the value of {name} stands for no bytes") from None
-        if name != MARK:
+        if name not in INTERNAL:
             total += len(name) + size
     if total > MAX_BYTES:
         raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
+    if not _MILLISECONDS.fullmatch(metadata.get(SET_AT, "0")):
+        raise InvalidMetadata(f"{SET_AT} is not a number of milliseconds")
     return dict(metadata)
 
 
@@ -134,13 +149,64 @@ def encode(metadata: Metadata) -> bytes:
     return json.dumps(dict(metadata), sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def version(metadata: Metadata) -> str:
-    """Return what orders the copies of a blob which differ in their metadata.
+def timed(metadata: Metadata, milliseconds: int) -> Metadata:
+    """Return *metadata*, set then unless it says when; of none there is nothing to say."""
+    if SET_AT in metadata or is_empty(metadata):
+        return metadata
+    return {**metadata, SET_AT: str(milliseconds)}
 
-    The copy whose version is lower is to be had everywhere: first those that
-    are the object itself, then those that are its manifest.
+
+def set_at(metadata: Metadata) -> int:
+    """Return the milliseconds since the epoch at which *metadata* was set.
+
+    0 if it does not say, and :data:`NEVER` if there is none.
     """
-    return ("1" if MARK in metadata else "0") + sha256(encode(metadata)).hexdigest()
+    return NEVER if is_empty(metadata) else int(metadata.get(SET_AT, "0"))
+
+
+def is_empty(metadata: Metadata) -> bool:
+    """Tell whether there is nothing that a client has said."""
+    return not metadata.keys() - INTERNAL
+
+
+def untimed(encoded: bytes) -> bytes:
+    """Return the canonical form of what is *encoded*, without the time at which it was set."""
+    if SET_AT.encode("ascii") not in encoded:
+        return encoded
+    return encode({name: value for name, value in json.loads(encoded).items() if name != SET_AT})
+
+
+def version(metadata: Metadata) -> str:
+    """Return what tells copies of a blob apart that differ in their metadata.
+
+    It begins with 0 for those that are the object itself, and with 1 for its manifest.  The
+    time at which they were set does not matter.
+    """
+    return ("1" if MARK in metadata else "0") + sha256(untimed(encode(metadata))).hexdigest()
+
+
+#: The end of the version of no metadata at all.
+NONE = version(EMPTY)[1:]
+
+
+def order(version: str, set_at: int) -> tuple[str, int, str]:
+    """Return what orders the copies of a blob: the one that comes first is to be had everywhere.
+
+    An object comes before its manifest, and what was set first before what was set later, or
+    never.  Where nothing else tells the hash does, so that all who compare agree.
+    """
+    return version[:1], set_at, version[1:]
+
+
+def precedes(told: Metadata, stored: Metadata) -> bool:
+    """Tell whether *told* is to be had in the place of what is *stored*, see :func:`order`.
+
+    What does not say when it was set was told by a server that does not know of that: it
+    does not take the place of what was set at a known time.
+    """
+    if SET_AT in stored and SET_AT not in told:
+        return False
+    return order(version(told), set_at(told)) < order(version(stored), set_at(stored))
 
 
 def decode(data: bytes) -> dict[str, str]:

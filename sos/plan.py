@@ -1,8 +1,8 @@
 """What a partition of a group lacks: pure, from what its servers hold to steps.
 
 The copies of an object never differ but in their metadata, and in whether they
-are the object itself or its manifest.  Of two, the one whose version comes
-first is to be had everywhere, see :func:`sos.metadata.version`: so servers that
+are the object itself or its manifest.  Of two, the one that comes first in their
+order is to be had everywhere, see :func:`sos.metadata.order`: so servers that
 are compared in any order come to hold the same.
 """
 
@@ -112,7 +112,8 @@ def _step(
     movable: Set[str],
 ) -> Step | None:
     versions = {name: "" if copy is None else copy.version for name, copy in copies.items()}
-    first = min((version for version in versions.values() if version), default="")
+    best = min(copies.values(), key=_order)
+    first = "" if best is None else best.version
     # An object is one kind, its manifest the other; of some we do not know.
     alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
     targets = tuple(name for name in holders if name not in alike)
@@ -124,9 +125,14 @@ def _step(
     )
     if not (targets or told or (leaving and holders)):
         return None
-    sources = sorted(alike, key=lambda name: (versions[name] != first, _spread(id, name)))
+    sources = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
     size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
     return Step(id, size, tuple(sources), targets, told, leaving if holders else (), tuple(holders))
+
+
+def _order(copy: BlobDigest | None) -> tuple[bool, tuple[str, int, str]]:
+    """Put what nothing is known of behind the rest."""
+    return copy is None, ("", 0, "") if copy is None else copy.order
 
 
 def _spread(id: str, name: str) -> int:

@@ -98,3 +98,60 @@ def test_stored_metadata_is_checked(data):
     """A file can hold anything."""
     with pytest.raises(InvalidMetadata):
         metadata.decode(data)
+
+
+_times = st.none() | st.integers(0, 3)
+_said = st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.sampled_from(["1", "2"]))
+
+
+@st.composite
+def told(draw):
+    """Metadata of the copies of one blob, set at times that are often equal, or unknown."""
+    found, time = draw(_said), draw(_times)
+    if draw(st.booleans()):
+        found[MARK] = "10"
+    if time is not None and not metadata.is_empty(found):
+        found[metadata.SET_AT] = str(time)
+    return found
+
+
+def order_of(found):
+    return metadata.order(metadata.version(found), metadata.set_at(found))
+
+
+def shown(found):
+    return {name: value for name, value in found.items() if name != metadata.SET_AT}
+
+
+@given(st.lists(told(), min_size=1))
+def test_all_who_compare_copies_agree(copies):
+    """What comes first depends on no order of comparing; nothing said gives way to none."""
+    first = min(copies, key=order_of)
+    assert shown(min(reversed(copies), key=order_of)) == shown(first)
+    alike = [each for each in copies if (MARK in each) == (MARK in first)]
+    assert not metadata.is_empty(first) or all(map(metadata.is_empty, alike))
+    assert metadata.set_at(first) == min(map(metadata.set_at, alike))
+
+
+@given(told(), told())
+def test_what_precedes_is_what_comes_first(one, other):
+    """But that a time which is not known says nothing against one that is."""
+    said = metadata.SET_AT in one or metadata.SET_AT not in other
+    assert metadata.precedes(one, other) == (said and order_of(one) < order_of(other))
+    assert not (metadata.precedes(one, other) and metadata.precedes(other, one))
+
+
+@given(told())
+def test_a_time_changes_nothing_for_servers_that_keep_none(found):
+    """Version and digest are those of the rest."""
+    assert metadata.version(found) == metadata.version(shown(found))
+    assert metadata.untimed(metadata.encode(found)) == metadata.encode(shown(found))
+
+
+def test_a_time_is_given_once():
+    """And to nothing that has nothing to say."""
+    assert metadata.timed({}, 5) == {}
+    assert metadata.timed({MARK: "1"}, 5) == {MARK: "1"}
+    assert metadata.timed({"X-A": "1"}, 5) == {"X-A": "1", metadata.SET_AT: "5"}
+    given = {"X-A": "1", metadata.SET_AT: "4"}
+    assert metadata.timed(given, 5) == given

@@ -17,6 +17,7 @@ from sos.digest import BlobDigest
 from sos.errors import Conflict, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
+from sos.metadata import timed
 from sos.pace import Pace
 from sos.plan import Step
 from sos.replication.batches import Batches
@@ -165,7 +166,9 @@ class Executor:
         source = step.sources[0]
         try:
             info = await self._within(0, self.stores[source].stat(step.id))
-            await self._within(0, self.stores[name].settle(step.id, info.metadata))
+            # What was set before this was noted is told to be.
+            metadata = timed(info.metadata, 0)
+            await self._within(0, self.stores[name].settle(step.id, metadata))
         except SOSError as error:
             self._warn(step, f"metadata from {source} to {name}", error)
             self.summary.failed += 1

@@ -30,7 +30,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.manifest import MARK
-from sos.metadata import EMPTY, Metadata, encode, version
+from sos.metadata import EMPTY, Metadata, encode, precedes
 
 
 @frozen
@@ -112,7 +112,7 @@ class MemoryStore:
         stored = self._stored(id)
         if stored.info.metadata.get(MARK) != metadata.get(MARK):
             raise Conflict(f"of {id} one is the object, and one its manifest")
-        if version(metadata) < version(stored.info.metadata):
+        if precedes(metadata, stored.info.metadata):
             self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))
 
     async def lease(self, seconds: float, token: str | None = None) -> str:

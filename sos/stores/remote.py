@@ -34,8 +34,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.lease import LEASE
-from sos.manifest import MARK
-from sos.metadata import EMPTY, Metadata
+from sos.metadata import EMPTY, INTERNAL, NEVER, NONE, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
@@ -170,7 +169,7 @@ class RemoteStore:
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         # Thousands of these are asked for when a server has been lost: the way of blobs.
-        response = await self._exchange.request("GET", f"/digests/{partition}")
+        response = await self._exchange.request("GET", f"/digests/{partition}?times=yes")
         found = await self._exchange.parsed(response, _MOST_OF_PARTITION)
         try:
             return {_in(partition, id): _blob_digest(*told) for id, told in found.items()}
@@ -213,7 +212,10 @@ class RemoteStore:
         await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
 
     async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
-        query = "" if known is None else "?" + urlencode(attrs.asdict(known))
+        told = {} if known is None else {"size": known.size, "version": known.version}
+        if known is not None and known.hash:
+            told["hash"] = known.hash
+        query = "?" + urlencode(told) if told else ""
         await self._done(self._exchange.send("DELETE", self._path + id + query, {LEASE: token}))
 
     async def _done(self, sent: Deferred[Response]) -> None:
@@ -244,7 +246,7 @@ class RemoteStore:
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
-            metadata = metadata_format.from_headers(response.fields, kept=(MARK,))
+            metadata = metadata_format.from_headers(response.fields, kept=INTERNAL)
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)
@@ -262,11 +264,14 @@ def _in(partition: str, id: str) -> str:
     return id
 
 
-def _blob_digest(size: int, version: str, hash: str = "") -> BlobDigest:
+def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = None) -> BlobDigest:
     known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
-    if type(size) is not int or size < 0 or not known:
-        raise ValueError(f"{size!r:.80}, {version!r:.80} and {hash!r:.80}")
-    return BlobDigest(size, version, hash)
+    if set_at is None:  # told by an older server
+        set_at = NEVER if version[1:] == NONE else 0
+    numbers = size, set_at
+    if not known or any(type(each) is not int or each < 0 for each in numbers):
+        raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")
+    return BlobDigest(size, version, hash, set_at)
 
 
 def _is_sound(blob: Blob) -> bool:

@@ -14,7 +14,7 @@ from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import InvalidRequest, TooLarge
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
-from sos.manifest import MARK
+from sos.metadata import INTERNAL
 from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.errors import answer_json, encode_json
@@ -58,14 +58,13 @@ class BlobServer:
 
         One that is marked as a manifest has to be the manifest of *id*.
         """
-        kept = (MARK,)
-        info = await store_body(request, self._store, ids.check(id), self._max_size, kept)
+        info = await store_body(request, self._store, ids.check(id), self._max_size, INTERNAL)
         return answer_stored(request, info)
 
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:
         """Give the blob *id* back."""
-        return await answer_blob(request, self._store, ids.check(id))
+        return await answer_blob(request, self._store, ids.check(id), INTERNAL)
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
@@ -112,9 +111,14 @@ class BlobServer:
 
     @app.route("/digests/<partition>", methods=["GET"])
     async def blob_digests(self, request: Request, partition: str) -> bytes:
-        """Tell of each blob of a partition its size, and the version of its metadata."""
+        """Tell of each blob of a partition its size, and the version of its metadata.
+
+        With ``times`` also the hash of an opaque name, or nothing, and when the metadata was set:
+        older servers take no more than they know.
+        """
         found = await self._store.blob_digests(ids.check_partition(partition))
-        return answer_json(request, {id: _told(each) for id, each in found.items()})
+        timed = _argument(request, b"times") is not None
+        return answer_json(request, {id: _told(each, timed) for id, each in found.items()})
 
     @app.route("/batch", methods=["GET"])
     async def read_batch(self, request: Request) -> bytes:
@@ -139,7 +143,7 @@ class BlobServer:
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:
         """Take the X-* headers for those of *id*, when they come before what is stored."""
-        metadata = metadata_format.from_headers(request.received_headers, (MARK,))
+        metadata = metadata_format.from_headers(request.received_headers, INTERNAL)
         await self._store.settle(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
@@ -187,7 +191,9 @@ def _lease(request: Request) -> str | None:
     return None if token is None else token.decode("latin-1")
 
 
-def _told(digest: BlobDigest) -> tuple[int, str] | tuple[int, str, str]:
+def _told(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
+    if timed:
+        return digest.size, digest.version, digest.hash, digest.set_at
     shortly = digest.size, digest.version
     return (*shortly, digest.hash) if digest.hash else shortly
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator, Container
 from contextlib import aclosing
 from functools import lru_cache
@@ -54,11 +55,13 @@ async def store_body(
 
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
-    :param kept: see :func:`sos.metadata.from_headers`.
+    :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it,
+        unless that came with it.
     """
     request.blob = id
     body = _body(request, max_size)
-    metadata = metadata_format.from_headers(request.received_headers, kept)
+    found = metadata_format.from_headers(request.received_headers, kept)
+    metadata = metadata_format.timed(found, round(time.time() * 1000))
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 
@@ -104,10 +107,13 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def describe(request: Request, info: BlobInfo) -> None:
-    """Set the headers of an answer that is, or would be, the blob *info*."""
+def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
+    """Set the headers of an answer that is, or would be, the blob *info*.
+
+    :param kept: see :func:`sos.metadata.to_headers`.
+    """
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
-    for name, value in metadata_format.to_headers(info.metadata):
+    for name, value in metadata_format.to_headers(info.metadata, kept):
         request.setHeader(name, value)
         if name == b"X-Mime-Type" and _is_media_type(value):
             request.setHeader(b"Content-Type", value)
@@ -155,8 +161,13 @@ def _http_date(seconds: int) -> bytes:
     return datetimeToString(seconds)
 
 
-async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | None:
-    """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14)."""
+async def answer_blob(
+    request: Request, store: IBlobStore, id: str, kept: Container[str] = ()
+) -> bytes | None:
+    """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14).
+
+    :param kept: see :func:`sos.metadata.to_headers`.
+    """
     request.blob = id
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await store.stat(id)
@@ -165,13 +176,13 @@ async def answer_blob(request: Request, store: IBlobStore, id: str) -> bytes | N
             _describe_version(request, info)
             return None
         if request.method == b"HEAD":
-            describe(request, info)
+            describe(request, info, kept)
             return None
         span = _span(request, info)
         if span is not None:
-            return await _send_part(request, store, info, span)
+            return await _send_part(request, store, info, span, kept)
     blob = await store.read(id)
-    describe(request, blob.info)
+    describe(request, blob.info, kept)
     return await _send(request, blob.body)
 
 
@@ -216,12 +227,12 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
 
 
 async def _send_part(
-    request: Request, store: IBlobStore, info: BlobInfo, span: Span
+    request: Request, store: IBlobStore, info: BlobInfo, span: Span, kept: Container[str]
 ) -> bytes | None:
     start, stop = span
     blob = await store.read(info.id, span)
     request.setResponseCode(206)
-    describe(request, info)
+    describe(request, info, kept)
     request.setHeader(b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, info.size or 0))
     request.setHeader(b"Content-Length", b"%d" % (stop - start))
     return await _send(request, blob.body)

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from sos.errors import Conflict, NoSpace, NotFound, Unavailable
 from sos.interfaces import Member
 from sos.manifest import MARK
-from sos.metadata import version
+from sos.metadata import SET_AT
 from sos.placement import rank
 from sos.plan import ALL
 from sos.replication.memory import Memory
@@ -290,15 +290,46 @@ class TestFailures:
 class TestMetadata:
     @ensureDeferred
     async def test_servers_come_to_tell_the_same(self):
-        """The metadata whose version comes first, on all of them."""
+        """The metadata that was set first, on all of them."""
         servers = stores("a", "b", "c")
-        told = [{"X-A": "1"}, {"X-A": "2"}, {}]
+        told = [{"X-A": "1", SET_AT: "2000"}, {"X-A": "2", SET_AT: "1000"}, {}]
         for store, metadata in zip(servers, told, strict=True):
             await put(store, b"x", "name", metadata)
         summary = await run(servers, 3)
         assert (summary.ok, summary.settled, summary.copied) == (True, 2, 0)
         for store in servers:
-            assert store.blobs["name"].info.metadata == min(told, key=version)
+            assert store.blobs["name"].info.metadata == told[1]
+        assert (await run(servers, 3)).idle
+
+    @pytest.mark.parametrize("kept", [{"X-A": "1"}, {"X-A": "1", SET_AT: "5"}])
+    @ensureDeferred
+    async def test_an_upload_without_metadata_takes_none_away(self, kept):
+        """One server was away when it was said, and has the same content from somebody else."""
+        servers = stores("a", "b", "c")
+        for number in range(20):
+            body = b"%d" % number
+            for store in servers[:2]:
+                await put(store, body, metadata=kept)
+            await put(servers[2], body)
+        assert (await run(servers, 3)).ok
+        for store in servers:
+            assert [each.info.metadata["X-A"] for each in store.blobs.values()] == ["1"] * 20
+        assert (await run(servers, 3)).idle
+
+    @ensureDeferred
+    async def test_what_is_from_before_times_were_kept_stays(self):
+        """As was first: whatever its hash is, and on servers that differ by the time alone."""
+        servers = stores("a", "b", "c")
+        for number in range(20):
+            body, told = b"%d" % number, {"X-A": str(number)}
+            await put(servers[0], body, metadata=told)
+            await put(servers[1], body, metadata={"X-A": "later", SET_AT: "1"})
+            await put(servers[2], body, metadata={**told, SET_AT: "9"})
+        summary = await run(servers, 3)
+        assert (summary.ok, summary.settled) == (True, 20)
+        for store in servers:
+            found = {each.body: each.info.metadata["X-A"] for each in store.blobs.values()}
+            assert found == {b"%d" % number: str(number) for number in range(20)}
         assert (await run(servers, 3)).idle
 
     @ensureDeferred
@@ -547,10 +578,8 @@ class TestHow:
         summary = await run(servers, 2, told, dry_run=True)
         assert [store.blobs for store in servers] == before
         assert (summary.planned, summary.copied) == (1, 0)
-        first = "a" if version({}) < version({"X-A": "1"}) else "b"
         assert told.notes == [
-            f"copy {id} from {first} to c",
-            *([f"tell b the metadata of {id} on a"] if first == "a" else []),
+            f"copy {id} from b to c",
             f"drop {id} from a, when it is on b, c",
         ]
         assert not summary.idle
@@ -628,11 +657,11 @@ class TestHow:
         await put(new, b"y", "another of the same partition".replace(" ", ""))
         old.blobs["name"] = evolve(
             old.blobs["name"],
-            info=evolve(old.blobs["name"].info, metadata=max({}, {"X-A": "1"}, key=version)),
+            info=evolve(old.blobs["name"].info, metadata={}),
         )
         new.blobs["name"] = evolve(
             new.blobs["name"],
-            info=evolve(new.blobs["name"].info, metadata=min({}, {"X-A": "1"}, key=version)),
+            info=evolve(new.blobs["name"].info, metadata={"X-A": "1"}),
         )
         for _ in range(3):
             summary = await run(members, 1, clock=clock, memory=memory)

@@ -8,7 +8,7 @@ from hashlib import sha1, sha256
 from sos.interfaces import Blob, BlobInfo, IBlobStore
 from sos.manifest import MARK, Chunk, Manifest
 from sos.manifest import encode as encode_manifest
-from sos.metadata import EMPTY, Metadata
+from sos.metadata import EMPTY, SET_AT, Metadata
 from sos.transfer import transfer
 
 
@@ -29,6 +29,11 @@ def manifest_of(body: bytes, chunk_size: int) -> tuple[str, bytes, Metadata]:
     chunks = tuple(Chunk(content_id(chunk), len(chunk)) for chunk in cut)
     whole = Manifest(content_id(body), len(body), chunks)
     return whole.id, encode_manifest(whole), {MARK: str(len(body)), "X-Name": "n"}
+
+
+def shown(metadata: Metadata) -> Metadata:
+    """Return *metadata* without the time at which it was set."""
+    return {name: value for name, value in metadata.items() if name != SET_AT}
 
 
 async def put(

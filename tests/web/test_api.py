@@ -11,7 +11,7 @@ from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from tests.support.blobs import body_of, content_id, manifest_of
+from tests.support.blobs import body_of, content_id, manifest_of, shown
 from tests.support.conversation import Conversation, request
 from tests.support.doubles import FailingStore, PlacingStore
 
@@ -108,7 +108,18 @@ def test_a_client_cannot_mark_a_manifest(upload, store):
     _, text, _ = manifest_of(body_of(5000), 1000)
     answer = upload.ask("POST", "/upload", text, b"x-sos-manifest: 5000", b"X-Name: n")
     assert answer.json["id"] == content_id(text)
-    assert store.blobs[content_id(text)].info.metadata == {"X-Name": "n"}
+    assert shown(store.blobs[content_id(text)].info.metadata) == {"X-Name": "n"}
+
+
+def test_a_client_neither_sets_nor_sees_when_metadata_was_set(upload, store):
+    """That is said by the server."""
+    id = upload.ask("POST", "/upload", b"x", b"X-Sos-Set-At: 1", b"X-Name: n").json["id"]
+    assert int(store.blobs[id].info.metadata["X-Sos-Set-At"]) > 10**12
+    download = Conversation(handler(DownloadServer(store).app))
+    for asked in ([], [b"Range: bytes=0-0"]):
+        answer = download.ask("GET", f"/fetch/{id}", None, *asked)
+        assert answer.headers[b"x-name"] == b"n"
+        assert b"x-sos-set-at" not in answer.headers
 
 
 def test_an_object_in_chunks_looks_like_any_other():
@@ -120,7 +131,8 @@ def test_an_object_in_chunks_looks_like_any_other():
     body = body_of(100_000)
     answer = upload.ask("POST", "/upload", body, b"X-Sos-Manifest: 7", b"X-Name: n")
     assert answer.json == {"id": content_id(body), "size": 100_000, "status": "OK", "copies": 1}
-    assert kept.blobs[content_id(body)].info.metadata == {"X-Sos-Manifest": "100000", "X-Name": "n"}
+    stored = kept.blobs[content_id(body)].info.metadata
+    assert shown(stored) == {"X-Sos-Manifest": "100000", "X-Name": "n"}
     path = f"/fetch/{content_id(body)}"
     answer = download.ask("GET", path)
     assert answer.body == body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from hashlib import sha256
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from sos.metadata import version
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
-from tests.support.blobs import body_of, content_id, manifest_of
+from tests.support.blobs import body_of, content_id, manifest_of, shown
 from tests.support.conversation import Conversation, request
 from tests.support.doubles import BrokenBodyStore, FailingStore
 
@@ -382,15 +383,47 @@ def test_a_batch_is_checked_against_its_digest(ask, store):
 
 
 def test_metadata_is_settled(ask, store):
-    """By that of the headers which comes first."""
-    first, second = sorted(({"X-A": "1"}, {"X-A": "2"}), key=version)
-    ask("POST", "/blob/a", b"", f"X-A: {second['X-A']}".encode())
-    answer = ask("PATCH", "/blob/a", b"", f"X-A: {first['X-A']}".encode())
-    assert (answer.status, answer.json) == (200, {"id": "a", "status": "OK"})
-    assert store.blobs["a"].info.metadata == first
+    """By those of the headers that were set first; who does not say when does not count."""
+    ask("POST", "/blob/a", b"", b"X-A: 1", b"X-Sos-Set-At: 500")
+    for told in ([b"X-A: 2", b"X-Sos-Set-At: 501"], [b"X-A: 3"], []):
+        answer = ask("PATCH", "/blob/a", b"", *told)
+        assert (answer.status, answer.json) == (200, {"id": "a", "status": "OK"})
+        assert store.blobs["a"].info.metadata == {"X-A": "1", "X-Sos-Set-At": "500"}
+    ask("PATCH", "/blob/a", b"", b"X-A: 2", b"X-Sos-Set-At: 499")
+    assert store.blobs["a"].info.metadata == {"X-A": "2", "X-Sos-Set-At": "499"}
+    for wrong in (b"-1", b"1.5", b"soon", b"1" * 16, b"", "\u0661".encode()):
+        assert ask("PATCH", "/blob/a", b"", b"X-A: 0", b"X-Sos-Set-At: " + wrong).status == 400
     assert ask("PATCH", "/blob/b", b"").status == 404
     assert ask("PATCH", "/blob/a", b"", b"X-Sos-Manifest: 1").status == 409
     assert ask("PATCH", "/blob/a", b"", b"X-A: " + b"a" * 5000).status == 400
+
+
+def test_it_is_noted_when_metadata_was_set(ask, store):
+    """Unless the server that sends it says when; of none there is nothing to note."""
+    before = time.time() * 1000
+    ask("POST", "/blob/a", b"", b"X-A: 1")
+    ask("POST", "/blob/b", b"", b"X-A: 1", b"X-Sos-Set-At: 7")
+    ask("POST", "/blob/c", b"")
+    noted = int(store.blobs["a"].info.metadata["X-Sos-Set-At"])
+    assert before - 1 <= noted <= time.time() * 1000 + 1
+    assert store.blobs["b"].info.metadata == {"X-A": "1", "X-Sos-Set-At": "7"}
+    assert store.blobs["c"].info.metadata == {}
+    assert ask("GET", "/blob/b").headers[b"x-sos-set-at"] == b"7"
+
+
+def test_digests_tell_times_to_who_asks_for_them(ask):
+    """Older servers take no more than they know."""
+    ask("POST", "/blob/a", b"", b"X-A: 1", b"X-Sos-Set-At: 7")
+    id = content_id(b"x")
+    ask("POST", f"/blob/{id}", b"x")
+    (told,) = ask("GET", f"/digests/{partition('a')}").json.values()
+    assert len(told) == 3
+    (timed,) = ask("GET", f"/digests/{partition('a')}?times=yes").json.values()
+    assert timed == [*told, 7]
+    (told,) = ask("GET", f"/digests/{id[:3]}").json.values()
+    assert len(told) == 2
+    (timed,) = ask("GET", f"/digests/{id[:3]}?times=yes").json.values()
+    assert timed == [*told, "", 10**15]
 
 
 def test_a_copy_is_dropped_for_who_has_the_lease(ask, store):
@@ -542,7 +575,7 @@ def test_a_manifest_is_kept_as_one(ask, store):
     id, text, metadata = manifest_of(body_of(5000), 1000)
     mark = b"X-Sos-Manifest: 5000"
     assert ask("POST", f"/blob/{id}", text, mark, b"X-Name: n", b"X-Sos-Other: 1").status == 200
-    assert store.blobs[id].info.metadata == metadata
+    assert shown(store.blobs[id].info.metadata) == metadata
     answer = ask("GET", f"/blob/{id}")
     assert (answer.body, answer.headers[b"x-sos-manifest"]) == (text, b"5000")
     assert b"x-sos-other" not in answer.headers

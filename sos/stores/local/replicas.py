@@ -84,7 +84,7 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
         return damage  # raised here it would undo what others have done
     if stored.get(MARK) != metadata.get(MARK):
         raise Conflict(f"of {id} one is the object, and one its manifest")
-    if metadata_format.version(metadata) < metadata_format.version(stored):
+    if metadata_format.precedes(metadata, stored):
         transaction.replace(evolve(record, metadata=metadata_format.encode(metadata)))
     return None
 

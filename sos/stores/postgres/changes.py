@@ -44,7 +44,7 @@ class Changes:
             stored = held.info().metadata
             if stored.get(MARK) != metadata.get(MARK):
                 raise Conflict(f"of {id} one is the object, and one its manifest")
-            if metadata_format.version(metadata) >= metadata_format.version(stored):
+            if not metadata_format.precedes(metadata, stored):
                 return
             text = metadata_format.encode(metadata).decode()
             new = evolve(held, metadata=text, checksum=checksum(id, held.size, held.hash, text))

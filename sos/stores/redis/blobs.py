@@ -131,7 +131,7 @@ class Blobs:
             stored = metadata.decode(record.metadata)
             if stored.get(MARK) != told.get(MARK):
                 raise Conflict(f"of {id} one is the object, and one its manifest")
-            if metadata.version(told) >= metadata.version(stored):
+            if not metadata.precedes(told, stored):
                 return
             settled = evolve(record, metadata=metadata.encode(told))
             if await self._change(id, held.head, settled):

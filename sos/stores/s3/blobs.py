@@ -20,7 +20,7 @@ from sos.digest import BlobDigest, check_held
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
 from sos.interfaces import SMALL_BODY, BlobInfo
 from sos.manifest import MARK
-from sos.metadata import Metadata, version
+from sos.metadata import Metadata, precedes, version
 from sos.stores.s3 import records
 from sos.stores.s3.accounts import Accounts
 from sos.stores.s3.bucket import Bucket, Entry
@@ -202,7 +202,7 @@ class Blobs:
                 raise NotFound(f"there is no blob {id}")
             if held.info.metadata.get(MARK) != metadata.get(MARK):
                 raise Conflict(f"of {id} one is the object, and one its manifest")
-            if version(metadata) < version(held.info.metadata):
+            if precedes(metadata, held.info.metadata):
                 fields = await self._fields(id, metadata, records.hash_in(held.entry.fields))
                 key = records.body_key(id)
                 if not await self._bucket.copy(key, key, fields, held.entry.etag):
