@@ -83,3 +83,86 @@ async def test_what_is_not_announced_is_counted_as_it_comes(tmp_path, reactor):
     writer.abort()
     await store.close()
     assert list((tmp_path / "store/incoming").iterdir()) == []
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Lets the file system tell of something else than it has."""
+    real = os.statvfs
+
+    class Disk:
+        left: int | None = None
+        inodes: int | None = None
+
+        def __call__(self, path):
+            found = list(real(path))
+            if self.left is not None:
+                found[4] = self.left // found[1]  # f_bavail
+            if self.inodes is not None:
+                found[5:8] = [1000, self.inodes, self.inodes]
+            return os.statvfs_result(found)
+
+    told = Disk()
+    monkeypatch.setattr("sos.stores.local.space.os.statvfs", told)
+    # A look is good for a moment; here each counts.
+    monkeypatch.setattr("sos.stores.local.space._FRESH", -1)
+    return told
+
+
+async def emptied(store, count=300):
+    """Store many small blobs, and drop them again."""
+    ids = [(await put(store, body_of(30_000, seed))).id for seed in range(count)]
+    lease = await store.lease(60)
+    for id in ids:
+        await store.drop(id, lease)
+
+
+@ensureDeferred
+async def test_what_dropped_blobs_left_in_the_index_is_room(local_store, disk):
+    """For small ones; before, a server that was drained stayed full for ever."""
+    await emptied(local_store)
+    disk.left = 0
+    status = await local_store.status()
+    assert status.writable
+    assert 5_000_000 < status.free < 20_000_000
+    size = os.stat(local_store._layout.index / "data.mdb").st_size
+    for seed in range(100):
+        await put(local_store, body_of(30_000, seed))
+    assert os.stat(local_store._layout.index / "data.mdb").st_size == size
+    with pytest.raises(NoSpace):
+        await put(local_store, body_of(100_000))
+    assert (await local_store.status()).free < status.free - 2_000_000
+
+
+@ensureDeferred
+async def test_a_few_free_pages_are_no_room(local_store, disk):
+    """Each change of the index needs some."""
+    await emptied(local_store, 5)
+    disk.left = 0
+    status = await local_store.status()
+    assert (status.writable, status.reason) == (False, "the disk is full but for its reserve")
+
+
+@ensureDeferred
+async def test_a_file_takes_an_inode(local_store, disk):
+    """Without any left larger bodies are refused, and the reason is told; small ones need none."""
+    disk.inodes = 16
+    with pytest.raises(NoSpace, match="no inodes left"):
+        local_store.writer(size=100_000)
+    await put(local_store, b"small")
+    disk.inodes = 0
+    with pytest.raises(NoSpace, match="no inodes left"):
+        local_store.writer(size=100_000)
+    disk.inodes = 17
+    await put(local_store, body_of(100_000))
+
+
+@ensureDeferred
+async def test_a_file_system_that_tells_of_no_inodes_has_them(local_store, monkeypatch):
+    """As btrfs does."""
+    real = os.statvfs
+    monkeypatch.setattr(
+        "sos.stores.local.space.os.statvfs",
+        lambda path: os.statvfs_result([*list(real(path))[:5], 0, 0, 0, *list(real(path))[8:]]),
+    )
+    await put(local_store, body_of(100_000))

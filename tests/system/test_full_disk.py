@@ -7,6 +7,7 @@ import os
 import pytest
 from pytest_twisted import ensureDeferred
 
+from sos.config import Reserve
 from sos.errors import NoSpace, StoreUnusable
 from sos.stores.local import LocalStore
 from tests.support.blobs import body_of, content, content_id, put
@@ -112,3 +113,33 @@ async def test_damage_on_a_full_disk(small_disk, reactor):
         with pytest.raises(Exception, match="damaged"):
             await content(await store.read(id))
         assert await store.listing() == []
+
+
+@ensureDeferred
+async def test_what_is_dropped_on_a_full_disk_is_room_again(small_disk, reactor):
+    """The index does not become smaller, and yet small blobs fit; then it is full once more."""
+    # To drop one takes a few pages, before it frees others.
+    reserve = Reserve(bytes=1 << 20)
+    async with opened(small_disk / "store", reactor, reserve=reserve) as store:
+        for _ in range(2):
+            ids = await filled(store)
+            status = await store.status()
+            assert (status.writable, status.free < 4 << 20) == (False, True)
+            lease = await store.lease(60)
+            for id in ids:
+                await store.drop(id, lease)
+            await store.release(lease)
+            status = await store.status()
+            assert (status.writable, status.free > 5 << 20) == (True, True)
+
+
+async def filled(store):
+    """Store small blobs until there is no room; return their ids."""
+    ids = []
+    for seed in range(10_000):
+        try:
+            ids.append((await put(store, body_of(3000, seed))).id)
+        except NoSpace:
+            break
+    assert len(ids) > 500
+    return ids

@@ -36,6 +36,9 @@ _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
 # Bytes of a head of which the flags are the last.
 _FLAGS = 6
+_DATABASES = (b"records", b"bodies", b"lease", b"identity", b"digests")
+# Two that tell where everything is, at the beginning of the file.
+_META_PAGES = 2
 # The one key of its database.
 _LEASE = b"lease"
 _IDENTITY = b"id"
@@ -83,16 +86,14 @@ class Index:
         self._open(map_size=map_size, sync=durable, metasync=durable)
 
     def _open(self, **options: Any) -> None:
-        self._environment = lmdb.open(self.directory, max_dbs=5, **options)
+        self._environment = lmdb.open(self.directory, max_dbs=len(_DATABASES), **options)
         self._pad()
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
         self._environment.reader_check()
-        self._records = self._environment.open_db(b"records")
-        self._bodies = self._environment.open_db(b"bodies")
-        self._lease = self._environment.open_db(b"lease")
-        self._identity = self._environment.open_db(b"identity")
-        self._log = DigestLog(self._environment.open_db(b"digests"))
+        self._databases = [self._environment.open_db(name) for name in _DATABASES]
+        self._records, self._bodies, self._lease, self._identity, digests = self._databases
+        self._log = DigestLog(digests)
         self.digests()  # from here on there is little of the log to read
 
     def _pad(self) -> None:
@@ -125,6 +126,18 @@ class Index:
         """Make it the index of the store *id*."""
         with self._environment.begin(self._identity, write=True) as transaction:
             transaction.put(_IDENTITY, id.encode("ascii"))
+
+    @_reads
+    def reusable(self) -> int:
+        """Return the bytes of the file that hold nothing, and will be used before it grows."""
+        information = self._environment.info()
+        with self._environment.begin() as transaction:
+            used = [self._environment.stat(), *map(transaction.stat, self._databases)]
+        pages = sum(
+            each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in used
+        )
+        free: int = information["last_pgno"] + 1 - _META_PAGES - pages
+        return max(free, 0) * int(used[0]["psize"])
 
     def is_cramped(self) -> bool:
         """Tell whether there is so little free that a full disk explains a failure."""

@@ -86,7 +86,7 @@ class LocalStore:
         self._committed = committed
         self._require = require
         self._layout = Layout(directory, durable)
-        self._space = Space(directory, reserve)
+        self._space = Space(directory, reserve, lambda: self._index.reusable())
 
     def claim(self) -> int:
         """Lock the directory and settle what a crash left, for processes that are to share it.
@@ -293,7 +293,8 @@ class LocalStore:
         except SOSError as refusal:
             _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
             self._index.doubt(id)
-            raise Unavailable(f"blob {id}: {error}; it stays: {refusal}") from error
+            what = "is damaged" if isinstance(error, Damaged) else "cannot be read"
+            raise Unavailable(f"blob {id} {what}, and stays: {error}; {refusal}") from error
         self._index.trust(id)
         if done:
             _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from sos import metadata as metadata_format
 from sos.digest import BodyDigest
-from sos.errors import ReadOnly
+from sos.errors import NoSpace, ReadOnly
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed, disk_errors
@@ -30,10 +30,6 @@ from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
 from sos.stores.record import Record
-
-# Bytes that a record can take beside an inline body: a page of metadata, with
-# the pages of the index above it.
-_RECORD_SIZE = 16 * 1024
 
 
 @implementer(IBlobWriter)
@@ -55,9 +51,10 @@ class LocalWriter:
         now: Callable[[], float],
         owner: int,
     ) -> None:
-        space.take((size or 0) + _RECORD_SIZE)
+        space.take_blob(size)
         self._changes = changes
-        self._space = space if size is None else None
+        self._space = space
+        self._counting = size is None
         self._metadata = metadata
         self._now = now
         self._lane = Lane(changes.run_in_thread)
@@ -67,7 +64,7 @@ class LocalWriter:
         self._committing = False
 
     async def write(self, piece: bytes) -> None:
-        if self._space is not None:
+        if self._counting:
             self._space.take(len(piece))
         await self._received.write(piece)
 
@@ -77,7 +74,11 @@ class LocalWriter:
             # Not to be left half-way between incoming/ and the index.
             return await self._changes.underway.to_its_end(self._commit_file())
         body = await self._received.whole()
-        return (await self._changes.add(self._record(body), None)).info()
+        try:
+            return (await self._changes.add(self._record(body), None)).info()
+        except NoSpace:
+            self._space.correct()
+            raise
 
     async def _commit_file(self) -> BlobInfo:
         try:
