@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import lmdb
@@ -13,6 +13,9 @@ from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+# What says nothing of the data that was to be read or written.
+_OF_SYSTEM = (*_FULL, *_BUSY, *_FORBIDDEN, errno.EROFS, errno.EIO, errno.EAGAIN)
 
 
 class SyncFailed(Exception):
@@ -37,10 +40,21 @@ def disk_errors() -> Iterator[None]:
     except (lmdb.MapFullError, lmdb.MapResizedError):
         raise
     except lmdb.Error as error:
-        # py-lmdb keeps the errno in its message alone.
-        if any(os.strerror(number) in str(error) for number in _FULL):
+        if _is_one_of(error, _FULL):
             raise NoSpace(f"the disk is full: {error}") from error
+        if _is_one_of(error, _BUSY):
+            raise Unavailable(f"out of files or memory: {error}") from error
         raise SyncFailed(f"the index could not be written: {error}") from error
+
+
+def is_of_system(error: lmdb.Error) -> bool:
+    """Tell whether the system refused something, and nothing is said of what the index holds."""
+    return _is_one_of(error, _OF_SYSTEM)
+
+
+def _is_one_of(error: lmdb.Error, numbers: Iterable[int]) -> bool:
+    # py-lmdb keeps the errno in its message alone.
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
 def is_full(error: OSError) -> bool:
@@ -60,4 +74,6 @@ def _refusal(error: OSError) -> SOSError:
         return Unavailable(f"out of files or memory: {error}")
     if error.errno == errno.EROFS:
         return ReadOnly(f"the disk is mounted read-only: {error}")
+    if error.errno in _FORBIDDEN:
+        return Unavailable(f"the daemon has no right to that: {error}")
     return Unavailable(f"the disk failed: {error}")

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from attrs import frozen
 from zope.interface import implementer
 
 from sos.digest import BodyDigest
+from sos.errors import NoSpace, Unavailable
 from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
 from sos.metadata import Metadata
 from sos.stores.disk_errors import disk_errors
@@ -23,6 +25,8 @@ from sos.stores.lane import Lane, RunInThread
 from sos.stores.received import ReceivedBody
 
 _READ_SIZE = 256 * 1024
+# Bytes free in the temporary directory below which it counts as full.
+_LEAST_ROOM = 16 << 20
 
 
 @frozen
@@ -66,11 +70,13 @@ class Spool:
 
     async def write(self, piece: bytes) -> None:
         """Take the next *piece*; returns when there is room for another."""
-        await self._received.write(piece)
+        with _in_temporary_directory():
+            await self._received.write(piece)
 
     async def finish(self) -> None:
         """Nothing more comes: what came is hashed, and can be read."""
-        self._body = await self._received.whole()
+        with _in_temporary_directory():
+            self._body = await self._received.whole()
 
     def spooled(self, id: str, metadata: Metadata) -> Spooled:
         """Return the finished body, to be stored under *id*; closing it discards this."""
@@ -132,6 +138,29 @@ class SpooledWriter:
     def abort(self) -> None:
         if not self._placing:
             self._spool.discard()
+
+
+def refusal() -> str | None:
+    """Return why no larger body could be spooled now, None if one could be."""
+    directory = tempfile.gettempdir()
+    try:
+        found = os.statvfs(directory)
+    except OSError as error:
+        return f"the temporary directory {directory} cannot be used: {error.strerror}"
+    if found.f_bavail * found.f_frsize < _LEAST_ROOM:
+        return f"the temporary directory {directory} is full"
+    return None
+
+
+@contextmanager
+def _in_temporary_directory() -> Iterator[None]:
+    """Tell that it is that which has no room, and no store."""
+    try:
+        yield
+    except NoSpace as error:
+        raise Unavailable(
+            f"the temporary directory {tempfile.gettempdir()} is full: {error}"
+        ) from error
 
 
 def _unnamed_file() -> IO[bytes]:

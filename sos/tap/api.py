@@ -26,6 +26,7 @@ from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
 from sos.replication import Hints, Policy, ReplicationService
+from sos.stores import spool
 from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked import ChunkedStore
 from sos.stores.lane import threads_of
@@ -311,7 +312,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
-    face = AdminServer(store, overview.document, overview.metrics, uploads, downloads)
+    face = AdminServer(
+        store, overview.document, overview.metrics, uploads, downloads, spool.refusal
+    )
     listening_beside(
         face.app,
         options["admins"],

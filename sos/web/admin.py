@@ -40,6 +40,8 @@ class AdminServer:
     :param metrics: returns what ``/metrics`` tells, in Prometheus' text format.
     :param uploads: where its page uploads, and *downloads* where it fetches; without
         these there is no page.
+    :param obstacle: tells what else than the store keeps uploads from being taken, if
+        anything does.
     """
 
     app = Klein()
@@ -51,7 +53,9 @@ class AdminServer:
         metrics: Callable[[], Awaitable[bytes]],
         uploads: UploadServer | None = None,
         downloads: DownloadServer | None = None,
+        obstacle: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._obstacle = obstacle
         self._store = store
         self._status = status
         self._metrics = metrics
@@ -88,9 +92,11 @@ class AdminServer:
     @app.route("/readyz", methods=["GET"])
     async def ready(self, request: Request) -> bytes:
         """Say that an upload would be taken now; else the answer is 503, and why."""
-        status = await self._store.status()
-        if not status.writable:
-            raise Unavailable(status.reason or "no upload is taken now")
+        reason = (await self._store.status()).refusal
+        if reason is None:
+            reason = self._obstacle()
+        if reason is not None:
+            raise Unavailable(reason)
         return _answer_text(request, b"ready")
 
     @app.route("/upload", methods=["POST"])

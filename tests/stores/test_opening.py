@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 
 import lmdb
@@ -279,4 +281,107 @@ async def test_a_directory_that_is_replaced_underneath_takes_no_more(
         assert await content(await store.read(content_id(b"kept"))) == b"kept"
         status = await store.status()
         assert (status.writable, status.reason) == (False, store.failure)
+    await store.close()
+
+
+@pytest.fixture
+def mounted_read_only(monkeypatch):
+    """Lets the file system tell that it is."""
+    real = os.statvfs
+
+    def statvfs(path):
+        found = list(real(path))
+        found[8] |= os.ST_RDONLY  # f_flag
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr("sos.stores.local.disk.os.statvfs", statvfs)
+
+
+class TestAReadOnlyMount:
+    """Is served, and nothing is written."""
+
+    @ensureDeferred
+    async def test_it_is_read(self, directory, reactor, mounted_read_only):
+        before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+        store = LocalStore(directory, reactor)
+        store.open()
+        status = await store.status()
+        assert not status.writable
+        assert f"{directory} is mounted read-only" in status.reason
+        assert sorted(await store.listing()) == sorted(map(content_id, BODIES))
+        for body in BODIES:
+            assert await content(await store.read(content_id(body))) == body
+        with pytest.raises(ReadOnly, match="mounted read-only"):
+            await put(store, b"more")
+        with pytest.raises(ReadOnly):
+            await store.lease(60)
+        await store.close()
+        assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+    @ensureDeferred
+    async def test_one_of_before_stores_had_ids(self, directory, reactor, mounted_read_only):
+        marker = directory / "store.json"
+        told = json.loads(marker.read_text())
+        del told["id"]
+        marker.write_text(json.dumps(told))
+        store = LocalStore(directory, reactor)
+        store.open()
+        assert len(await store.listing()) == len(BODIES)
+        await store.close()
+        assert json.loads(marker.read_text()) == told
+
+    def test_a_lost_index_is_noticed(self, directory, reactor, mounted_read_only):
+        os.truncate(directory / "index/data.mdb", 0)
+        assert "is empty" in refusal(directory, reactor)
+
+    def test_a_truncated_index_is_noticed(self, directory, reactor, mounted_read_only):
+        """It cannot be padded there, and to read past its end would end the process."""
+        os.truncate(directory / "lock", 0)
+        data = directory / "index/data.mdb"
+        os.truncate(data, data.stat().st_size - 20 * PAGE)
+        assert "is shorter than" in refusal(directory, reactor)
+
+    def test_no_store_is_made(self, tmp_path, reactor, mounted_read_only):
+        (tmp_path / "store").mkdir()
+        refusal(tmp_path / "store", reactor)
+        assert list((tmp_path / "store").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOMEM, errno.EMFILE, errno.EIO])
+def test_an_index_that_the_system_does_not_open_is_not_lost(
+    directory, reactor, monkeypatch, number
+):
+    """What is said is true, and nobody is told to begin anew."""
+
+    def refused(path, **options):
+        raise lmdb.Error(f"{path}: {os.strerror(number)}")
+
+    monkeypatch.setattr(lmdb, "open", refused)
+    said = refusal(directory, reactor)
+    assert said.endswith(os.strerror(number))
+    assert "move" not in said
+    assert "bring back" not in said
+
+
+@ensureDeferred
+async def test_bodies_on_another_file_system_take_no_blobs(directory, reactor, monkeypatch):
+    """They are read; the reason is told."""
+    real = Path.stat
+
+    def stat(path, **options):
+        found = real(path, **options)
+        if path == directory / "bodies":
+            found = os.stat_result([*found[:2], found.st_dev + 1, *found[3:]])
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    store = LocalStore(directory, reactor)
+    store.open()
+    status = await store.status()
+    assert not status.writable
+    assert "bodies is on another file system than" in status.reason
+    with pytest.raises(ReadOnly):
+        await put(store, b"more")
+    for body in BODIES:
+        assert await content(await store.read(content_id(body))) == body
     await store.close()

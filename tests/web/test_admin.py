@@ -54,6 +54,13 @@ def test_the_metrics_are_a_text():
     assert answer.headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
 
 
+def test_it_is_not_ready_where_something_else_keeps_uploads_away():
+    """Such as a temporary directory that is full: no store is, and the server says which."""
+    face = AdminServer(MemoryStore(), told, counted, obstacle=lambda: "/tmp is full")
+    answer = Conversation(handler(face.app)).ask("GET", "/readyz")
+    assert (answer.status, answer.json["error"]) == (503, "/tmp is full")
+
+
 def test_alive():
     """Whatever is behind it."""
     answer = ask("GET", "/healthz", FailingStore())

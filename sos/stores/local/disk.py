@@ -40,6 +40,24 @@ class Layout:
         self._made: set[Path] = set()
 
     @property
+    def readonly(self) -> bool:
+        """Whether the directory is mounted read-only."""
+        return bool(os.statvfs(self.root).f_flag & os.ST_RDONLY)
+
+    @property
+    def obstacle(self) -> str | None:
+        """What keeps blobs from being stored, None if nothing does."""
+        if self.readonly:
+            return f"{self.root} is mounted read-only"
+        for directory in (self._bodies, self.quarantine):
+            if directory.stat().st_dev != self.incoming.stat().st_dev:
+                return (
+                    f"{directory} is on another file system than {self.incoming}, and no file "
+                    "can be moved there in one step"
+                )
+        return None
+
+    @property
     def is_store(self) -> bool:
         """Whether the directory has the marker of a store."""
         return self._marker.exists()
@@ -111,7 +129,8 @@ class Layout:
             if not self.root.exists():
                 self._make()
             self._refuse_foreign()
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
+            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o644)
         except (OSError, SyncFailed, NoSpace) as error:
             raise self.unusable(error) from error
         try:

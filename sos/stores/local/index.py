@@ -70,20 +70,25 @@ class Index:
     """Records by id.  Reading is safe on any thread, at any time.
 
     :param durable: whether a committed transaction is on stable storage.
+    :param readonly: whether nothing can be written, no lock either.
     :param map_size: in bytes, how large the index can become before
         :meth:`grow` is called.
     :ivar progress: notes what each transaction has reached.
     :ivar damaged: called with the reason, on any thread, when damage is met.
     """
 
-    def __init__(self, directory: Path, durable: bool, map_size: int = _MAP_SIZE) -> None:
+    def __init__(
+        self, directory: Path, durable: bool, readonly: bool = False, map_size: int = _MAP_SIZE
+    ) -> None:
         self.directory = str(directory)
         self.progress: Progress | None = None
         self.damaged: Callable[[str], None] = lambda reason: None
         self._damage: str | None = None
         self._doubted: set[str] = set()
         self._writing = Lock()
-        self._open(map_size=map_size, sync=durable, metasync=durable)
+        self._readonly = readonly
+        options = {"readonly": True, "lock": False} if readonly else {}
+        self._open(map_size=map_size, sync=durable, metasync=durable, **options)
 
     def _open(self, **options: Any) -> None:
         self._environment = lmdb.open(self.directory, max_dbs=len(_DATABASES), **options)
@@ -91,7 +96,9 @@ class Index:
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
         self._environment.reader_check()
-        self._databases = [self._environment.open_db(name) for name in _DATABASES]
+        self._databases = [
+            self._environment.open_db(name, create=not self._readonly) for name in _DATABASES
+        ]
         self._records, self._bodies, self._lease, self._identity, digests = self._databases
         self._log = DigestLog(digests)
         self.digests()  # from here on there is little of the log to read
@@ -103,6 +110,8 @@ class Index:
         pages = self._environment.info()["last_pgno"] + 1
         size = pages * self._environment.stat()["psize"]
         if self.reached.size < size:
+            if self._readonly:
+                raise Unavailable(f"it is shorter than the {size} bytes that it tells of")
             os.truncate(self._file, size)
 
     @property

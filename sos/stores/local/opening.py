@@ -13,7 +13,7 @@ import lmdb
 from twisted.logger import Logger
 
 from sos.errors import NoSpace, StoreUnusable, Unavailable
-from sos.stores.disk_errors import SyncFailed
+from sos.stores.disk_errors import SyncFailed, is_of_system
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.local.progress import Progress, noted
@@ -33,7 +33,11 @@ def open_index(layout: Layout, lock: int) -> Index:
         return _create(layout, lock)
     except (OSError, SyncFailed, NoSpace) as error:
         raise layout.unusable(error) from error
-    except (lmdb.Error, Unavailable) as error:
+    except lmdb.Error as error:
+        if is_of_system(error):
+            raise StoreUnusable(f"the index {layout.index} cannot be opened: {error}") from error
+        raise _lost(layout, f"cannot be opened: {error}") from error
+    except Unavailable as error:
         raise _lost(layout, f"cannot be opened: {error}") from error
 
 
@@ -65,7 +69,8 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     index = _open(layout, lock)
     try:
         if id is None:
-            _adopt(layout, index)
+            if not layout.readonly:
+                _adopt(layout, index)
         elif index.identity is None:
             raise _lost(layout, "is new: it belongs to no store")
         elif index.identity != id:
@@ -83,9 +88,10 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
 
 
 def _open(layout: Layout, lock: int) -> Index:
-    index = Index(layout.index, layout.durable)
-    files = (layout.root / "lock", layout.index / "data.mdb")
-    index.progress = Progress(lock, files, layout.durable)
+    index = Index(layout.index, layout.durable, readonly=layout.readonly)
+    if not layout.readonly:
+        files = (layout.root / "lock", layout.index / "data.mdb")
+        index.progress = Progress(lock, files, layout.durable)
     return index
 
 

@@ -118,6 +118,8 @@ class LocalStore:
         self._committer = Committer(self._index, self._reactor, self._failed, self._committed)
         self._committer.start()
         self._index.damaged = self._committer.give_up
+        if (obstacle := self._layout.obstacle) is not None:
+            self._committer.give_up(obstacle)
         parting = Parting(self._layout, self._committer, self._run_in_thread, self._owner)
         self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
         self._replicas = Replicas(self._layout, self._committer, parting)
@@ -125,7 +127,7 @@ class LocalStore:
     def _prepare(self, lock: int, owner: int | None) -> None:
         try:
             self._index = open_index(self._layout, lock)
-            settled = self._settle(owner)
+            settled = 0 if self._layout.readonly else self._settle(owner)
         except BaseException:
             os.close(lock)
             raise
