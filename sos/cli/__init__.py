@@ -15,6 +15,7 @@ _COMMANDS = Commands(
         "drain": "sos.cli.drain:drain",
         "get": "sos.cli.objects:get",
         "import": "sos.cli.importing:import_",
+        "init": "sos.cli.init:init",
         "put": "sos.cli.put:put",
         "replicate": "sos.cli.replicate:replicate",
         "scrub": "sos.cli.scrub:scrub",

@@ -1,9 +1,8 @@
-"""``sos scrub`` and ``sos import``, with real directories."""
+"""``sos init``, ``sos scrub`` and ``sos import``, with real directories."""
 
 from __future__ import annotations
 
 import json
-from hashlib import sha1
 
 import pytest
 
@@ -79,7 +78,8 @@ def test_scrub_finds_damage(place, original):
     assert b"6 blobs checked" in done.stdout
     id = content_id(body_of(1_000_000, seed=4))
     path = place.directory / "new/bodies" / id[:2] / id[2:4] / id
-    path.write_bytes(path.read_bytes()[::-1])
+    damaged = path.read_bytes()[::-1]
+    path.write_bytes(damaged)
     done = place.sos("scrub --store new")
     assert done.returncode == 1
     assert id.encode() in done.stderr
@@ -87,7 +87,7 @@ def test_scrub_finds_damage(place, original):
     kept = [
         path for path in (place.directory / "new/quarantine").iterdir() if path.suffix != ".json"
     ]
-    assert any(sha1(path.read_bytes()[::-1]).hexdigest() == id for path in kept)
+    assert [path.read_bytes() for path in kept] == [damaged]
     assert place.sos("scrub --store new --rate 100M").returncode == 0
 
 
@@ -105,3 +105,23 @@ def test_wrong_directories(place):
         assert b"is no store" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not list((place.directory / "empty").iterdir())  # it has not been made one
+
+
+def test_a_store_is_made_once(place):
+    """Which a daemon that has to find one finds then."""
+    (port,) = free_ports(1)
+    refused = place.sos("init --store none/store")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"is its disk mounted?" in refused.stderr
+    made = place.sos("init --store store")
+    assert (made.returncode, made.stdout, made.stderr) == (
+        0,
+        b"created a new store in store\n",
+        b"",
+    )
+    before = (place.directory / "store/store.json").read_bytes()
+    again = place.sos("init --store store")
+    assert again.returncode == 1
+    assert again.stderr.endswith(b"store is a store already\n")
+    assert (place.directory / "store/store.json").read_bytes() == before
+    place.twistd(f"sos-blob --port {port} --store store --require-store", port)
