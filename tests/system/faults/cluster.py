@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,8 @@ PORT = 3001
 #: Bytes of each disk.
 _DISK = 600 << 20
 _PIECE = bytes(1 << 20)
+# Seconds that a server may take to give a blob back.
+_PATIENCE = 5.0
 
 
 class Server:
@@ -44,6 +48,11 @@ class Server:
             within=self._network.within(self.number),
         )
 
+    @property
+    def _aside(self) -> Path:
+        """Where the store is while something else is in its place."""
+        return self._disk / "aside"
+
     def remove(self) -> None:
         self.daemon.stop(signal.SIGKILL)
         subprocess.run(["umount", "-l", str(self._disk)], check=True)
@@ -65,16 +74,68 @@ class Server:
             while True:
                 file.write(_PIECE)
 
+    def replace(self, random: Random) -> None:
+        """Put an empty directory in the place of its store, while it runs."""
+        if not self._aside.exists():
+            self.store.rename(self._aside)
+            self.store.mkdir()
+
     def wipe(self, random: Random) -> None:
         """Take all that it has stored."""
-        self.daemon.stop(signal.SIGKILL)
+        self._stop()
         shutil.rmtree(self.store, ignore_errors=True)  # it may not have got to make one
         self.start()
 
+    def lose_index(self, random: Random) -> None:
+        """Take its index, one way or another: it says so, and begins anew without its store."""
+        self._stop()
+        data = self.store / "index/data.mdb"
+        if (self.store / "store.json").exists():
+            how = random.randrange(3)
+            if how == 0:
+                data.unlink()
+            else:
+                os.truncate(data, 0 if how == 1 else data.stat().st_size - 4096)
+            refused = self._place.run_twistd(f"-n sos-blob --port 0 --store {self.store}")
+            assert refused.returncode != 0
+            assert b"the index" in refused.stdout + refused.stderr, refused
+        self.wipe(random)
+
+    def _stop(self) -> None:
+        self.daemon.stop(signal.SIGKILL)
+        if self._aside.exists():
+            shutil.rmtree(self.store)
+            self._aside.rename(self.store)
+
+    def hide(self, random: Random) -> None:
+        """Make one of ten of its files unreadable, for root too, and let it meet them."""
+        hidden = self._disk / "hidden"
+        hidden.mkdir(exist_ok=True)
+        for path in self._some_bodies(random):
+            path.rename(hidden / path.name)
+            path.symlink_to(path)
+            with suppress(OSError, http.client.HTTPException):
+                self.read(path.name)
+
+    def read(self, id: str) -> bool:
+        """Tell whether it gives the whole of *id* back now."""
+        host = self.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=_PATIENCE)
+        try:
+            connection.request("GET", f"/blob/{id}")
+            response = connection.getresponse()
+            response.read()
+            return response.status == 200
+        finally:
+            connection.close()
+
+    def _some_bodies(self, random: Random) -> list[Path]:
+        bodies = sorted(path for path in (self.store / "bodies").rglob("*") if path.is_file())
+        return random.sample(bodies, len(bodies) // 10 + bool(bodies))
+
     def corrupt(self, random: Random) -> None:
         """Change a bit in, or cut short, one of ten of its files, while it runs."""
-        bodies = sorted(path for path in (self.store / "bodies").rglob("*") if path.is_file())
-        for path in random.sample(bodies, len(bodies) // 10 + bool(bodies)):
+        for path in self._some_bodies(random):
             with open(path, "r+b") as file:
                 size = file.seek(0, 2)
                 position = random.randrange(size)
@@ -90,6 +151,8 @@ class Server:
         """End whatever has happened to it but what it has lost."""
         self._network.mend(self.number)
         (self._disk / "ballast").unlink(missing_ok=True)
+        if self._aside.exists():
+            self._stop()
         if self.daemon.ended:
             self.start()
         else:
@@ -107,25 +170,38 @@ class Api:
 
     def __init__(self, place: Place, servers: list[Server]) -> None:
         self._place = place
+        self._servers = servers
         self.ports = free_ports(2)
-        (place.directory / "sos.conf").write_text("".join(f"{each.url}\n" for each in servers))
+        self._config = place.directory / f"sos{self.ports[0]}.conf"
+        self._configure(servers)
         self.daemon: Daemon
         self.start()
+
+    def _configure(self, servers: list[Server]) -> None:
+        self._config.write_text("".join(f"{each.url}\n" for each in servers))
+
+    def split(self, random: Random) -> None:
+        """Have it know of two servers alone, or of all again: the other API server knows all."""
+        knows_all = len(self._config.read_text().split()) == len(self._servers)
+        self._configure(random.sample(self._servers, 2) if knows_all else self._servers)
+        self.daemon.process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         up, down = self.ports
         self.daemon = self._place.twistd(
-            f"sos-api --config sos.conf --api-host 127.0.0.1 --upload-port {up} "
+            f"sos-api --config {self._config} --api-host 127.0.0.1 --upload-port {up} "
             f"--download-port {down} --write-copies 2 --min-copies 2 --replicate-every 3 "
             "--chunk-size 1M",
             up,
             down,
         )
 
-    def kill(self) -> None:
+    def kill(self, random: Random) -> None:
         """Kill it, and start it anew."""
         self.daemon.stop(signal.SIGKILL)
         self.start()
 
     def stop(self) -> None:
+        """Stop it; when it is started again it knows all servers."""
         self.daemon.stop()
+        self._configure(self._servers)

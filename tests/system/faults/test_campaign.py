@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import subprocess
 import time
 from collections import Counter
 from random import Random
@@ -18,8 +20,10 @@ from tests.system.faults.load import Load
 SERVERS = 3
 COPIES = 2
 #: What harms nothing that is stored, and what does: that befalls one server in a round.
-PASSING = (Server.cut, Server.kill, Server.freeze, Server.fill)
-LASTING = (Server.wipe, Server.corrupt)
+PASSING = (Server.cut, Server.kill, Server.freeze, Server.fill, Server.replace)
+LASTING = (Server.wipe, Server.corrupt, Server.hide, Server.lose_index)
+#: What happens to an API server.
+OF_APIS = (Api.kill, Api.split)
 
 SEED = 20261124
 
@@ -47,7 +51,9 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
     for number in range(10 if long else 1):
         load = Load([api.ports for api in apis], acknowledged, counts, random.getrandbits(32))
         with load:
-            torment(servers, apis, 60 if long else 20, 6 if long else 3, random, counts)
+            torment(
+                place, load, servers, apis, 60 if long else 20, 6 if long else 3, random, counts
+            )
         assert load.wrong == []
         for api in apis:
             api.stop()
@@ -65,7 +71,7 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
         assert "Traceback" not in daemon.log, daemon.log_path
 
 
-def torment(servers, apis, seconds, pause, random, counts):
+def torment(place, load, servers, apis, seconds, pause, random, counts):
     """Let things happen for so many *seconds*, some of them at the same time.
 
     :param pause: seconds from one to the next, at most.
@@ -73,17 +79,40 @@ def torment(servers, apis, seconds, pause, random, counts):
     until = time.monotonic() + seconds
     victim, left = random.choice(servers), []
     while time.monotonic() < until:
-        left = left or random.sample([*PASSING, *LASTING, None], len(PASSING + LASTING) + 1)
+        every = [*PASSING, *LASTING, *OF_APIS]
+        left = left or random.sample(every, len(every))
         fault = left.pop()
         server = victim if fault in LASTING else random.choice(servers)
-        if fault is None:
-            random.choice(apis).kill()
-        else:
-            fault(server, random)
-        counts[f"x {fault.__name__ if fault else 'API server killed'}"] += 1
+        fault(random.choice(apis) if fault in OF_APIS else server, random)
+        counts[f"x {fault.__qualname__}"] += 1
         time.sleep(random.uniform(0.5, pause))
         if random.random() < 0.7:
             server.recover()
+        check_what_is_said(place, load, servers, counts)
+
+
+def check_what_is_said(place, load, servers, counts):
+    """Where it is said that all is well, every object can be read from as many as are wanted."""
+    config = place.directory / "all.conf"
+    urls = "".join(f"{server.url}\n" for server in servers)
+    config.write_text(f"{urls}[sos]\nmin-copies = {COPIES}\n")
+    for command in ("status", "replicate"):
+        stored = list(load.acknowledged)
+        try:
+            done = place.sos(f"{command} --config {config}")
+        except subprocess.TimeoutExpired:
+            continue
+        counts[f"{command} ended with {done.returncode}"] += 1
+        if done.returncode == 0:
+            few = [id for id in stored if sum(reads(server, id) for server in servers) < COPIES]
+            assert not few, f"{command}: all is well, and of {few} there are too few copies"
+
+
+def reads(server, id):
+    try:
+        return server.read(id)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def converge(place, servers, counts):
