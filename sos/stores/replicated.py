@@ -182,9 +182,13 @@ class ReplicatedStore:
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Copy what *source* has to those of its group that should have it."""
         for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
-            if peer in missed and peer.takes_blobs and self._background.admits(0):
+            if peer not in missed:
+                continue
+            if peer.takes_blobs and self._background.admits(0):
                 work = ensureDeferred(self._copy(id, source, peer))
                 self._background.add(0, work, work.cancel)
+            else:
+                self._hints.add((peer.group, ids.partition(id)))
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:
         try:
