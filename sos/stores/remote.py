@@ -98,7 +98,7 @@ class RemoteStore:
             if body is not None:
                 start = await beginning(body, SMALL_BODY)
                 if len(start) > SMALL_BODY:
-                    return Blob(info, RemoteBody(start, body, digest, size))
+                    return Blob(info, RemoteBody(start, body, digest, size, self._run_in_thread))
             digest.update(start)
             digest.verified_id()
             return Blob(info if size is not None else evolve(info, size=len(start)), start)
