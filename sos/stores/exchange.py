@@ -49,6 +49,7 @@ from sos.wire.client import (
     ResponseBody,
     StreamedBody,
     cause,
+    is_network_failure,
 )
 from sos.wire.request_ids import CURRENT
 
@@ -265,6 +266,8 @@ class Exchange:
         except TimeoutError:
             raise Unavailable(f"{self.url} did not answer in time") from None
         except Exception as error:
+            if not is_network_failure(error):
+                raise
             raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
         if response.code in accept:
             return response

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from attrs import frozen
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids
@@ -26,6 +25,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.metadata import EMPTY, Metadata
+from sos.running import unwanted
 from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
@@ -284,8 +284,4 @@ class ReplicatedStore:
 def _discard(blob: Blob) -> None:
     """Close the body of an answer that came too late."""
     if not isinstance(blob.body, bytes):
-        ensureDeferred(blob.body.aclose()).addErrback(_ignore)
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody wanted it any more."""
+        ensureDeferred(blob.body.aclose()).addErrback(unwanted)
