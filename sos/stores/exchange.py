@@ -40,6 +40,7 @@ from sos.errors import (
 from sos.interfaces import BlobInfo, IBlobWriter, Span
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
+from sos.running import unwanted
 from sos.signature import Length
 from sos.wire.agent import Agent
 from sos.wire.call import Call
@@ -379,13 +380,18 @@ class _Streamed:
 
     def abort(self) -> None:
         # An answer that nobody takes would keep its connection for ever.
-        self._sent.addCallbacks(_let_go, lambda _: None)
+        self._sent.addCallbacks(_let_go, _given_up)
         self._sent.cancel()
 
 
 def _let_go(response: Response | None) -> None:
     if response is not None:  # else it was taken already
         response.stopProducing()
+
+
+def _given_up(failure: Failure) -> None:
+    if failure.value is not None and not is_network_failure(failure.value):
+        unwanted(failure)
 
 
 async def gather(body: ResponseBody, most: int) -> bytes:
