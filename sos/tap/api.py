@@ -37,6 +37,7 @@ from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
 from sos.tap.hints import PassingOn, take_from
+from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reach import LOOPBACK, UNIX, reach
@@ -274,6 +275,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
+    Names(reactor).setServiceParent(whole)
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
