@@ -32,6 +32,9 @@ _SETTINGS_SECTION = "sos"
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
+# RFC 1123, 2.1; any other could never be connected to.
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -188,6 +191,8 @@ def server_url(text: str) -> str:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"{text!r} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if host == parts.hostname and not _HOST.fullmatch(host):
+        raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
     if port not in (None, {"http": 80, "https": 443}[parts.scheme]):
         host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

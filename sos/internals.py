@@ -11,7 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
+from twisted.internet._resolver import GAIResolver
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.logger import FileLogObserver
+from twisted.python.threadpool import ThreadPool
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -61,6 +64,14 @@ def log_observer(options: Mapping[str, Any]) -> FileLogObserver:
 
     observer: FileLogObserver = UnixAppLogger(options)._getLogObserver()
     return observer
+
+
+def name_resolver(reactor: Any, pool: ThreadPool, look_up: Callable[..., Any]) -> IHostnameResolver:
+    """Return what resolves names as *reactor* does by default, on threads of *pool*.
+
+    :param look_up: getaddrinfo(); where it raises anything but gaierror, no answer comes.
+    """
+    return GAIResolver(reactor, lambda: pool, look_up)
 
 
 def route_functions(app: Klein) -> dict[str, Callable[..., Any]]:

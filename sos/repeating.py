@@ -26,6 +26,7 @@ class RepeatingService(Service, ABC):
         self._title = title
         self._next: IDelayedCall | None = None
         self._working: Deferred[None] = succeed(None)
+        self._busy = False
 
     @abstractmethod
     def delay(self) -> float:
@@ -37,7 +38,8 @@ class RepeatingService(Service, ABC):
 
     def startService(self) -> None:
         super().startService()
-        self._schedule()
+        if not self._busy:  # else its end does that
+            self._schedule()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -54,6 +56,7 @@ class RepeatingService(Service, ABC):
 
     async def _once(self) -> None:
         # Whatever happens this time, there will be a next time.
+        self._busy = True
         try:
             await self.work()
         except CancelledError:
@@ -61,5 +64,6 @@ class RepeatingService(Service, ABC):
         except Exception:
             _log.failure("{title} failed; it will be tried again", title=self._title)
         finally:
+            self._busy = False
             if self.running:
                 self._schedule()

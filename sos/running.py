@@ -6,8 +6,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from sos.errors import SOSError
+
+_log = Logger()
 
 
 class Running:
@@ -75,3 +80,9 @@ def run(coroutine: Coroutine[Any, Any, Any], ended: Callable[[Any], object]) -> 
         return Running(coroutine, awaited, ended)
     ended(outcome)
     return None
+
+
+def unwanted(failure: Failure) -> None:
+    """Take the failure of what nobody waits for any more; a mistake of ours is logged."""
+    if not failure.check(SOSError, CancelledError):
+        _log.failure("what nobody waits for any more failed", failure)

@@ -98,6 +98,19 @@ def test_urls_of_an_option():
             config.from_urls(text, "--blob-server")
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "blob_server", "a" * 64, "-a", "a-.b", "a.b" * 90])
+def test_what_can_be_no_name_of_a_host(host):
+    """It is found when the configuration is read, not by each request."""
+    with pytest.raises(ValueError, match="no name of a host"):
+        config.server_url(f"http://{host}:4001")
+
+
+def test_what_can_be_a_name_of_a_host():
+    """Also a complete one, with a dot at the end, and one in Punycode."""
+    for host in ("a", "a-b.c9", "1.2.3.4", "xn--bcher-kva.example.", "a" * 63):
+        assert config.server_url(f"http://{host}:4001") == f"http://{host}:4001"
+
+
 def test_urls_have_one_spelling():
     """The same server is the same text."""
     assert config.server_url("HTTP://LocalHost:4001/") == "http://localhost:4001"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import suppress
 
 import pytest
 from klein import Klein
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IResolutionReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
 
 from sos import internals
 
@@ -55,6 +59,35 @@ async def test_a_transport_buffers_what_the_socket_does_not_take(connection):
     assert await deferToThread(receive) == size
     await drained.resumed
     assert not internals.is_buffering(transport)
+
+
+@ensureDeferred
+async def test_names_are_looked_up_on_the_threads_that_are_given(reactor):
+    """By what is given to do it, which is called as getaddrinfo() is."""
+    pool = ThreadPool(0, 1, "names")
+    pool.start()
+    found = Deferred()
+
+    @implementer(IResolutionReceiver)
+    class Receiver:
+        def resolutionBegan(self, resolution):
+            self.hosts = [resolution.name]
+
+        def addressResolved(self, address):
+            self.hosts.append(address.host)
+
+        def resolutionComplete(self):
+            found.callback(self.hosts)
+
+    def look_up(host, port, family, kind):
+        thread.append(threading.current_thread())
+        return socket.getaddrinfo("127.0.0.1", port, family, kind)
+
+    thread = []
+    internals.name_resolver(reactor, pool, look_up).resolveHostName(Receiver(), "name", 80)
+    assert await found == ["name", "127.0.0.1"]
+    assert thread == pool.threads
+    pool.stop()
 
 
 class Drained:

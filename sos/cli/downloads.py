@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH
 
 from sos import ids
@@ -20,6 +19,7 @@ from sos.cli.servers import FETCH, fetches
 from sos.digest import BodyDigest
 from sos.errors import Unavailable
 from sos.interfaces import Pieces, Span
+from sos.running import unwanted
 from sos.stores.exchange import Exchange, Response
 from sos.stores.lane import RunInThread, threads_of
 from sos.stores.remote_body import RemoteBody
@@ -203,9 +203,5 @@ class _Parts:
         await self._pieces.aclose()
         while self._coming:
             coming = self._coming.popleft()
-            coming.addErrback(_ignore)
+            coming.addErrback(unwanted)
             coming.cancel()
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody wants it any more."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from sos.errors import NotFound, SOSError
 from sos.interfaces import IReplicaStore
@@ -20,6 +21,8 @@ _BEAT_SECONDS = 40.0
 # Seconds that a server has to give or prolong one, and to take it back.
 _GRANT_SECONDS = 30.0
 _RELEASE_SECONDS = 2.0
+
+_log = Logger()
 
 
 class Leases:
@@ -83,7 +86,10 @@ class Leases:
             )
         except CancelledError:
             pass
+        except SOSError as error:
+            self._failure = error
         except Exception as error:
+            _log.failure("a lease could not be prolonged")
             self._failure = error
 
     async def release(self) -> None:

@@ -71,6 +71,11 @@ class ReplicationService(RepeatingService):
         self._now = now
 
     @property
+    def hints(self) -> int:
+        """How many partitions it has been told to look at first."""
+        return len(self._memory.hints)
+
+    @property
     def lag(self) -> float:
         """Seconds since a pass saw every blob with all its copies, or since there are passes."""
         return self.clock.seconds() - self._well_at

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from hashlib import sha256
 from http.client import responses
@@ -40,6 +40,7 @@ from sos.errors import (
 from sos.interfaces import BlobInfo, IBlobWriter, Span
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
+from sos.running import unwanted
 from sos.signature import Length
 from sos.wire.agent import Agent
 from sos.wire.call import Call
@@ -49,6 +50,7 @@ from sos.wire.client import (
     ResponseBody,
     StreamedBody,
     cause,
+    is_network_failure,
 )
 from sos.wire.request_ids import CURRENT
 
@@ -73,6 +75,9 @@ _ERRORS: dict[int, type[SOSError]] = {
 
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
+
+# Most bytes of a listing, of what is told of one of its blobs.
+_MOST_OF_A_MEMBER = 1024 * 1024
 
 # How much later than it should a request may be given up.
 _TICK_SECONDS = 0.5
@@ -123,15 +128,45 @@ class Exchange:
         self,
         method: str,
         path: str,
-        most: int | None = _MOST_OF_A_DOCUMENT,
+        most: int = _MOST_OF_A_DOCUMENT,
         fields: Metadata = EMPTY,
     ) -> Any:
         """Return the JSON that answers a request, of up to *most* bytes."""
         return await self.parsed(await self._ask(method, path, fields), most)
 
-    async def parsed(self, response: Response, most: int | None) -> Any:
+    async def parsed(self, response: Response, most: int) -> Any:
         """Return the JSON that *response* brings, of up to *most* bytes."""
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
+
+    async def parts(
+        self, response: Response, brackets: bytes, separator: bytes, most: int
+    ) -> AsyncGenerator[Any, None]:
+        """Give the JSON that *response* brings, an array or an object, in parts of a few members.
+
+        To parse tens of megabytes at once would hold up all other requests.  Raises
+        :exc:`~sos.errors.Unavailable` after more than *most* bytes.
+
+        :param brackets: in which the members stand.
+        :param separator: ends each member but the last with a comma, and stands nowhere
+            within one.
+        """
+        opening, closing = brackets[:1], brackets[1:]
+        body = ResponseBody(response, self.clock)
+        size, begun, rest = 0, b"", b""
+        async with aclosing(body):
+            async for piece in body:
+                size += len(piece)
+                rest += piece
+                end = rest.rfind(separator) + len(separator)
+                if end >= len(separator):
+                    yield self._parsed(begun + rest[: end - 1] + closing)
+                    begun, rest = opening, rest[end:]
+                if size > most or len(rest) > _MOST_OF_A_MEMBER:
+                    raise Unavailable(f"{self.url} sent more than any listing is: {size} bytes")
+        last = self._parsed(begun + rest)
+        if begun and not last:
+            raise Unavailable(f"{self.url} sent what is not JSON: it ends in a comma")
+        yield last
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:
         """Return what the JSON at *path*, of up to *most* bytes, is called by its ETag, and it.
@@ -232,6 +267,8 @@ class Exchange:
         except TimeoutError:
             raise Unavailable(f"{self.url} did not answer in time") from None
         except Exception as error:
+            if not is_network_failure(error):
+                raise
             raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
         if response.code in accept:
             return response
@@ -343,7 +380,7 @@ class _Streamed:
 
     def abort(self) -> None:
         # An answer that nobody takes would keep its connection for ever.
-        self._sent.addCallbacks(_let_go, lambda _: None)
+        self._sent.addCallbacks(_let_go, _given_up)
         self._sent.cancel()
 
 
@@ -352,20 +389,25 @@ def _let_go(response: Response | None) -> None:
         response.stopProducing()
 
 
-async def gather(body: ResponseBody, most: int | None) -> bytes:
+def _given_up(failure: Failure) -> None:
+    if failure.value is not None and not is_network_failure(failure.value):
+        unwanted(failure)
+
+
+async def gather(body: ResponseBody, most: int) -> bytes:
     """Return the whole body, or its beginning once that is over *most* bytes, and close it."""
     async with aclosing(body):
         return await beginning(body, most)
 
 
-async def beginning(body: ResponseBody, most: int | None) -> bytes:
+async def beginning(body: ResponseBody, most: int) -> bytes:
     """Return the whole body, or its beginning once that is over *most* bytes."""
     pieces = []
     size = 0
     async for piece in body:
         pieces.append(piece)
         size += len(piece)
-        if most is not None and size > most:
+        if size > most:
             break
     return b"".join(pieces)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import TimeoutError, ensureDeferred
-from twisted.python.failure import Failure
 
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Groups
 from sos.placement import Placement
+from sos.running import unwanted
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.survey import Account, Answer, Standing, combined, standings
 
@@ -126,7 +126,7 @@ class Members:
             return {name: await answer for name, answer in asked.items()}
         finally:
             for answer in asked.values():  # which have all come, unless this is cancelled
-                answer.addErrback(_ignore)
+                answer.addErrback(unwanted)
                 answer.cancel()
 
     async def _ask(self, peer: Peer) -> Answer:
@@ -137,7 +137,3 @@ class Members:
             return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
         except SOSError as error:
             return error
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody wanted it any more."""

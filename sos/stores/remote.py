@@ -48,6 +48,8 @@ _MOST_OF_DIGESTS = 1024 * 1024
 _MOST_OF_A_BATCH = 64 * 1024
 # Of one partition: half a million blobs.
 _MOST_OF_PARTITION = 64 * 1024 * 1024
+# Of a server of the original system, which lists all that it has: twelve million blobs.
+_MOST_OF_A_LISTING = 512 * 1024 * 1024
 
 _VERSION = re.compile("[01][0-9a-f]{64}")
 _HASH = re.compile("[0-9a-f]{0,64}")
@@ -79,7 +81,7 @@ class RemoteStore:
 
     async def stat(self, id: str) -> BlobInfo:
         response = await self._exchange.request("HEAD", self._path + id)
-        await gather(ResponseBody(response, self._exchange.clock), None)
+        await gather(ResponseBody(response, self._exchange.clock), 1024)
         return self._info(id, response, _content_length(response))
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
@@ -95,7 +97,7 @@ class RemoteStore:
             if body is not None:
                 start = await beginning(body, SMALL_BODY)
                 if len(start) > SMALL_BODY:
-                    return Blob(info, RemoteBody(start, body, digest, size))
+                    return Blob(info, RemoteBody(start, body, digest, size, self._run_in_thread))
             digest.update(start)
             digest.verified_id()
             return Blob(info if size is not None else evolve(info, size=len(start)), start)
@@ -140,17 +142,26 @@ class RemoteStore:
     ) -> list[str]:
         page = {"after": after, "limit": limit, "partition": partition}
         query = urlencode({name: value for name, value in page.items() if value is not None})
-        found = await self._exchange.document("GET", f"/blobs?{query}" if query else "/blobs", None)
-        if not isinstance(found, list):
-            raise Unavailable(f"{self.name} sent no list of ids: {found!r:.100}")
-        try:
-            keys = sorted(ids.sort_key(ids.check(id)) for id in found)
-        except (InvalidRequest, TypeError) as error:
-            raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
+        response = await self._exchange.request("GET", f"/blobs?{query}" if query else "/blobs")
+        parts = self._exchange.parts(response, b"[]", b",", _MOST_OF_A_LISTING)
         # The original's servers list everything, whatever they are asked.
         start = "" if after is None else ids.sort_key(after)
-        wanted = [key for key in keys if key > start and key.startswith(partition or "")]
-        return [key[3:] for key in wanted[:limit]]
+        keys: list[str] = []
+        async with aclosing(parts):
+            async for part in parts:
+                found = map(ids.sort_key, self._ids(part))
+                keys += [key for key in found if key > start and key.startswith(partition or "")]
+                if limit is not None:
+                    keys = sorted(keys)[:limit]
+        return await self._run_in_thread(_in_order, keys)
+
+    def _ids(self, part: Any) -> list[str]:
+        if not isinstance(part, list):
+            raise Unavailable(f"{self.name} sent no list of ids: {part!r:.100}")
+        try:
+            return [ids.check(id) for id in part]
+        except (InvalidRequest, TypeError) as error:
+            raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
         etag, known = self._digests
@@ -170,9 +181,16 @@ class RemoteStore:
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         # Thousands of these are asked for when a server has been lost: the way of blobs.
         response = await self._exchange.request("GET", f"/digests/{partition}?times=yes")
-        found = await self._exchange.parsed(response, _MOST_OF_PARTITION)
+        parts = self._exchange.parts(response, b"{}", b"],", _MOST_OF_PARTITION)
+        digests: dict[str, BlobDigest] = {}
+        async with aclosing(parts):
+            async for part in parts:
+                digests.update(self._blob_digests(partition, part))
+        return digests
+
+    def _blob_digests(self, partition: str, part: Any) -> dict[str, BlobDigest]:
         try:
-            return {_in(partition, id): _blob_digest(*told) for id, told in found.items()}
+            return {_in(partition, id): _blob_digest(*told) for id, told in part.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
 
@@ -250,6 +268,17 @@ class RemoteStore:
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)
+
+
+def _in_order(keys: list[str]) -> list[str]:
+    """Return the ids of *keys* in order.
+
+    They are sorted partition by partition, for no other thread runs while a list is sorted.
+    """
+    partitions: dict[str, list[str]] = {}
+    for key in keys:
+        partitions.setdefault(key[:3], []).append(key[3:])
+    return [id for each in sorted(partitions) for id in sorted(partitions[each])]
 
 
 def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from sos.digest import BodyDigest
+from sos.digest import BodyDigest, ManifestDigest
 from sos.errors import InvalidRequest, Unavailable
 from sos.interfaces import Pieces
+from sos.stores.lane import RunInThread
 
 #: Opens the rest of a body elsewhere: given how much of it has been read, and
 #: the error that it ended with.
@@ -22,19 +23,27 @@ class RemoteBody:
     :param rest: its other pieces.
     :param digest: None for a part, which cannot be verified.
     :param size: in bytes, None where it is not known.
+    :param run_in_thread: verifies a manifest: of a hundred thousand chunks, one takes
+        longer than others can wait.
     :ivar resume: how to go on when the server breaks off; without it, and
         where the size is not known, the body ends with
         :exc:`~sos.errors.Unavailable`.
     """
 
     def __init__(
-        self, start: bytes, rest: Pieces, digest: BodyDigest | None, size: int | None
+        self,
+        start: bytes,
+        rest: Pieces,
+        digest: BodyDigest | None,
+        size: int | None,
+        run_in_thread: RunInThread | None = None,
     ) -> None:
         self.resume: Resume | None = None
         self._start = start
         self._rest = rest
         self._digest = digest
         self._size = size
+        self._run_in_thread = run_in_thread
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         held, self._start = self._start, b""
@@ -57,10 +66,16 @@ class RemoteBody:
                     break
         if self._digest is not None:
             try:
-                self._digest.verified_id()
+                await self._verify(self._digest)
             except InvalidRequest as error:
                 raise Unavailable(str(error)) from error
         yield held
+
+    async def _verify(self, digest: BodyDigest) -> None:
+        if isinstance(digest, ManifestDigest) and self._run_in_thread is not None:
+            await self._run_in_thread(digest.verified_id)
+        else:
+            digest.verified_id()
 
     def _passed(self, piece: bytes) -> int:
         if self._digest is not None and piece:

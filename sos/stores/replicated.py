@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids
@@ -26,6 +25,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.metadata import EMPTY, Metadata
+from sos.running import unwanted
 from sos.stores.background import Background
 from sos.stores.copies import Copies
 from sos.stores.lane import RunInThread
@@ -182,10 +182,14 @@ class ReplicatedStore:
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Copy what *source* has to those of its group that should have it."""
         for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
-            if peer in missed and peer.takes_blobs and self._background.admits(0):
+            if peer not in missed:
+                continue
+            if peer.takes_blobs and self._background.admits(0):
                 work = ensureDeferred(self._copy(id, source, peer))
                 work.addErrback(lambda failure: failure.trap(CancelledError))
                 self._background.add(0, work, work.cancel)
+            else:
+                self._hints.add((peer.group, ids.partition(id)))
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:
         try:
@@ -281,8 +285,4 @@ class ReplicatedStore:
 def _discard(blob: Blob) -> None:
     """Close the body of an answer that came too late."""
     if not isinstance(blob.body, bytes):
-        ensureDeferred(blob.body.aclose()).addErrback(_ignore)
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody wanted it any more."""
+        ensureDeferred(blob.body.aclose()).addErrback(unwanted)

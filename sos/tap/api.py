@@ -37,6 +37,8 @@ from sos.tap import access, admission, cluster, local, stores, tls
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
+from sos.tap.hints import PassingOn, take_from
+from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reach import LOOPBACK, UNIX, reach
@@ -274,6 +276,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
+    Names(reactor).setServiceParent(whole)
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
@@ -286,8 +289,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         settings["store"] = kept.name  # without the password that a URL can have
         told = _STORE_SETTINGS
     else:
-        replicates = worker is None or worker.first
-        servers = _ClusterService(options, replicates, reactor)
+        servers = _ClusterService(options, worker, reactor)
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
@@ -357,12 +359,13 @@ def _warn_of_small_groups(options: Options, found: Config) -> None:
 class _ClusterService(MultiService):
     """The configured servers, as one store.
 
-    :param replicates: whether this process is the one that does, if any does.
+    :param worker: the process that this is, if there are several; the first one
+        replicates, and is told what the others notice.
     :ivar store: that.
     :ivar part: how they are doing.
     """
 
-    def __init__(self, options: Options, replicates: bool, reactor: Any) -> None:
+    def __init__(self, options: Options, worker: Worker | None, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
@@ -380,7 +383,11 @@ class _ClusterService(MultiService):
         small = cached(self._members, cache, options["secret-file"])
         self.store = ChunkedStore(small, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
-        if options["replicate-every"] and replicates:
+        if options["replicate-every"] and worker is not None and not worker.first:
+            PassingOn(hints, worker.siblings, reactor).setServiceParent(self)
+        elif options["replicate-every"]:
+            if worker is not None:
+                take_from(worker.siblings, hints)
             self._replication = ReplicationService(
                 groups,
                 Policy(options["min-copies"], options["replicate-rate"] or 0),

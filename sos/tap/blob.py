@@ -19,6 +19,7 @@ from sos import __version__, config
 from sos.tally import Tally
 from sos.tap import access, admission, local, stores, tls
 from sos.tap.admin import AdminOptions
+from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import Overview
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
@@ -132,6 +133,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
     """Return the service that serves, in the process *worker* if there are several."""
     whole = Daemon()
+    Names(reactor).setServiceParent(whole)
     store, part = stores.add_store(whole, options, reactor, worker=worker)
     settings = {"max-size": options["max-size"]}
     tally = Tally()

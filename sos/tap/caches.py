@@ -45,8 +45,12 @@ def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:
     else:
         endpoint = HostnameEndpoint(reactor, address.host, address.port)
     if address.kind == "memcached":
-        return SharedCache(str(address), partial(memcached.connect, endpoint), reactor)
+        return SharedCache(
+            str(address), partial(memcached.connect, endpoint), reactor, memcached.ERRORS
+        )
     # Not before there is a reactor: the module's import would choose one.
     from sos.stores.cache import redis
 
-    return SharedCache(str(address), partial(redis.connect, endpoint, address), reactor)
+    return SharedCache(
+        str(address), partial(redis.connect, endpoint, address), reactor, redis.ERRORS
+    )

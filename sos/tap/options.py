@@ -12,6 +12,7 @@ from sos import __version__, config
 from sos.errors import ConfigError
 from sos.tap import confinement, logs
 from sos.tap.confinement import Shedding
+from sos.tap.log_pipe import unhindered
 
 
 def parameter(
@@ -65,6 +66,8 @@ class DaemonOptions(usage.Options):
             # In the foreground no one asks for the process id, and twistd
             # refuses to start a second daemon in a directory where it stands.
             twistd["pidfile"] = ""
+        if twistd is not None and twistd["nodaemon"]:
+            sys.stdout = unhindered(sys.stdout)  # where twistd is about to log to
 
     def opt_version(self) -> NoReturn:
         """Display the version and exit."""

@@ -142,6 +142,7 @@ class ClusterPart:
             "running_since": self._replication.running_since,
             "last": None if last is None else attrs.asdict(last),
             "lag": round(self._replication.lag, 3),
+            "hints": self._replication.hints,
             "passes": dict(self._replication.passes),
             "made": dict(self._replication.made),
         }

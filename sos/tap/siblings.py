@@ -20,6 +20,7 @@ class Siblings:
     :param numbers: theirs; there are none where one process is all.
     :param send: sends a message to those of these numbers, as far as they are there.
     :ivar tell: tells what this process knows, as JSON can hold it.
+    :ivar learn: is given what another has for this one, as JSON has held it.
     """
 
     def __init__(
@@ -31,6 +32,11 @@ class Siblings:
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self.tell: Callable[[], Any] = lambda: None
+        self.learn: Callable[[Any], None] = lambda news: None
+
+    def inform(self, number: int, news: Any) -> None:
+        """Give *news*, as JSON can hold it, to the worker *number*, if that is there."""
+        self._send([number], {"news": news})
 
     async def ask(self) -> dict[int, Any]:
         """Return what each of them tells, by its number, None of one that does not answer."""
@@ -57,6 +63,8 @@ class Siblings:
                     self._send([source], {"answer": self.tell(), "to": number})
                 except Exception:  # which must not end the line to the supervisor
                     _log.failure("what this worker knows cannot be told")
+            case {"news": news}:
+                self.learn(news)
             case {"answer": answer, "to": number} if number in self._questions:
                 self._questions[number].take(source, answer)
 

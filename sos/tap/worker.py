@@ -9,7 +9,8 @@ It is started by :mod:`sos.tap.supervisor`, with these descriptors:
 ====  ==========================================================================
 
 The process says ``ready``, or that it ``cannot`` start and why; ``log`` is an entry
-for the daemon's log, see :mod:`sos.tap.logs`.  It is told to ``go`` when the whole
+for the daemon's log, see :mod:`sos.tap.logs`; a worker drops entries, and counts them,
+rather than wait for a supervisor that does not read.  It is told to ``go`` when the whole
 daemon is ready: one that fails to start has served nothing.  Again and again it is
 sent a ``beat``, and sends it back: one whose reactor hangs does not, and is killed.
 Both sides tell of a ``failure`` that makes the store read-only.  A process whose store
@@ -32,13 +33,21 @@ from threading import Lock
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import implementer
 
 from sos.tap import logs, sharing
 from sos.tap.balance import Balance
 from sos.tap.siblings import Siblings
+
+#: The number of the worker that does what is to be done once.
+FIRST = 1
+
+#: Bytes that may wait for the supervisor to read them; beyond, the log loses entries.
+MOST_UNSENT = 1024 * 1024
+# Seconds that a process which ends waits for the supervisor to read the last of them.
+_LAST_SECONDS = 2.0
 
 #: The descriptors that a worker is started with, beside the standard ones.
 LINE, HANDED, FIRST_SHARED = 3, 4, 5
@@ -100,7 +109,7 @@ class Worker:
     @property
     def first(self) -> bool:
         """Whether this is the one that does what is to be done once."""
-        return self.number == 1
+        return self.number == FIRST
 
     def endpoint(self, reactor: Any, description: str) -> Any:
         """Return the endpoint that *description* means, on the socket that listens there."""
@@ -120,28 +129,95 @@ class Worker:
         self._line.send(unusable=str(reason))
 
 
-@implementer(IReadDescriptor, ILogObserver)
+@implementer(IReadWriteDescriptor, ILogObserver)
 class Line:
-    """The line to the supervisor.  Sending is safe on any thread."""
+    """The line to the supervisor.  Sending is safe on any thread.
+
+    Until :meth:`attach` sending waits for the supervisor to read.  Then it waits for
+    nobody: messages are kept until they can be sent.  Where there are too many, entries
+    of the log are dropped, and the next entry tells how many.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._reactor: Any = None
         self._sending = Lock()
+        self._unsent = bytearray()
+        self._waiting = False
+        self._dropped = 0
         self._received = b""
         self._let_go = False
         self.received: Callable[[dict[str, Any]], None] = lambda message: None
 
+    def attach(self, reactor: Any) -> None:
+        """Read, and send what has to wait, when *reactor* says that it can be done."""
+        self._reactor = reactor
+        reactor.addReader(self)
+
     def send(self, **message: object) -> None:
-        data = json.dumps(message).encode("ascii") + b"\n"
-        # An error means that no one is there, which reading notices.
-        with self._sending, suppress(OSError):
-            self._connection.sendall(data)
+        data = _encoded(message)
+        with self._sending:
+            self._send(data)
 
     def __call__(self, event: LogEvent) -> None:
         """Pass on an entry of the log: the supervisor alone writes it."""
         told = logs.entry(event)
         if told is not None:
-            self.send(log=told)
+            data = _encoded({"log": told})
+            with self._sending:
+                if len(self._unsent) < MOST_UNSENT:
+                    self._send(data)
+                else:
+                    self._dropped += 1
+
+    def _send(self, data: bytes | bytearray) -> None:
+        # An error means that no one is there, which reading notices; or at the end, that no
+        # one reads: then a line may be cut off, and nothing can follow.
+        if self._reactor is None:
+            try:
+                self._connection.sendall(data)
+            except OSError:
+                with suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_WR)
+            return
+        self._unsent += data
+        self._send_some()
+        if self._unsent and not self._waiting:
+            self._waiting = True
+            self._reactor.callFromThread(self._reactor.addWriter, self)
+
+    def _send_some(self) -> None:
+        try:
+            del self._unsent[: self._connection.send(self._unsent, socket.MSG_DONTWAIT)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()
+
+    def doWrite(self) -> None:
+        with self._sending:
+            if self._unsent:
+                self._send_some()
+            if self._unsent:
+                return
+            self._waiting = False
+            self._reactor.removeWriter(self)
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        with self._sending:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _log.warn("log entries dropped, the supervisor did not read: count={n}", n=dropped)
+
+    def finish(self) -> None:
+        """Send what is left, unless the supervisor does not read: the reactor has stopped."""
+        with self._sending:
+            self._reactor = None
+            self._connection.settimeout(_LAST_SECONDS)
+            unsent, self._unsent = self._unsent, bytearray()
+            self._send(unsent)
+        self._tell_dropped()
 
     def fileno(self) -> int:
         return self._connection.fileno()
@@ -202,7 +278,13 @@ def main(number: int) -> None:
 
     line.wait()
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop)
+    line.attach(reactor)
     reactor.run()
+    line.finish()
+
+
+def _encoded(message: object) -> bytes:
+    return json.dumps(message).encode("ascii") + b"\n"
 
 
 def _start(number: int, line: Line) -> None:
@@ -232,7 +314,6 @@ def _start(number: int, line: Line) -> None:
     service.privilegedStartService()
     service.startService()
     balance.open(number - 1)
-    reactor.addReader(line)
     reactor.addSystemEventTrigger("before", "shutdown", balance.close, number - 1)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     line.send(ready=True)

@@ -20,6 +20,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     wrapClientTLS,
 )
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
@@ -162,6 +163,8 @@ class Server:
     def _failed(self, failure: Failure, call: Call) -> None:
         self._open -= 1
         call.connecting = None
+        if failure.check(ValueError):  # of a name that can be none of a host
+            failure = Failure(ConnectError(string=str(failure.value)))
         call.end(failure)
         self._next()
 

@@ -7,16 +7,23 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import ConnectError, ConnectionLost
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionLost,
+)
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import Unavailable
-from sos.wire.tls import tls_cause
+from sos.wire.connection import BadAnswer
+from sos.wire.tls import TLS_ERRORS, tls_cause
 
 #: Seconds that the answer to a question may take to begin.
 PROMPT_SECONDS = 10.0
@@ -26,6 +33,27 @@ ANSWER_SECONDS = 60.0
 
 
 _HIGH_WATER = 256 * 1024
+
+_NETWORK_ERRORS = (
+    BadAnswer,
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    OSError,
+    PotentialDataLoss,
+    *TLS_ERRORS,
+)
+
+
+def is_network_failure(error: BaseException) -> bool:
+    """Tell whether a request failed for what the network or the server did.
+
+    Anything else is a mistake of ours, which is no reason to think ill of the server.
+    """
+    reasons = getattr(error, "reasons", ())
+    if reasons:
+        return all(is_network_failure(failure.value) for failure in reasons)
+    return isinstance(error, _NETWORK_ERRORS)
 
 
 def cause(error: BaseException | None) -> str:

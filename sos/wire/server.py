@@ -87,8 +87,7 @@ class Channel(Protocol):
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
-        if self._refusal is not None:
-            self._advance()
+        self._advance()
 
     def dataReceived(self, data: bytes) -> None:
         self._receiver.receive(data)
@@ -153,10 +152,13 @@ class Channel(Protocol):
                     break
         finally:
             self._advancing = False
+        if self._current is None and not self._closing:
+            self.site.rests(self)
         self.regulate()
 
     def _handle(self, request: Request) -> None:
         self._current = request
+        self.site.works(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         request.begun = self.site.timer()

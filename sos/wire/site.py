@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -63,6 +64,9 @@ class Site(ServerFactory):
         self.tally = tally or Tally()
         self.timer = timer
         self.channels: set[Channel] = set()
+        # Those with no request under way, the longest first: in a crowd, a look at all
+        # of the connections for each new one would hold up those that were let in.
+        self._resting: OrderedDict[Channel, None] = OrderedDict()
         self.now = 0.0
         self.head = b""  # what every answer's begins with
         self._note = note
@@ -80,10 +84,22 @@ class Site(ServerFactory):
         return None
 
     def _close_an_idle_one(self) -> bool:
-        idle = [channel for channel in self.channels if channel.idle]
-        if idle:
-            min(idle, key=lambda channel: channel.since).retire()
-        return bool(idle)
+        while self._resting:
+            channel, _ = self._resting.popitem(last=False)
+            if channel.idle:
+                channel.retire()
+                return True
+            # Else a request is coming, or an answer waits to be read: it will rest again.
+        return False
+
+    def rests(self, channel: Channel) -> None:
+        """Called by a channel that has nothing to do any more, or has heard of its client."""
+        self._resting[channel] = None
+        self._resting.move_to_end(channel)
+
+    def works(self, channel: Channel) -> None:
+        """Called by a channel that begins to answer a request."""
+        self._resting.pop(channel, None)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return what a client may choose by ALPN, see IProtocolNegotiationFactory."""
@@ -98,6 +114,7 @@ class Site(ServerFactory):
         """Called by a channel that is no more."""
         self.tally.connections -= 1
         self.channels.discard(channel)
+        self._resting.pop(channel, None)
         if not self.channels:
             if self._stopped:
                 self._close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import Error as TLSError
@@ -92,6 +93,10 @@ def client_tls(ca: str | None, certificate: str | None, key: str | None) -> Clie
     return lambda host: optionsForClientTLS(host, trust, ours, extraCertificateOptions=more)
 
 
+#: What a connection fails with that is not to be had by TLS.
+TLS_ERRORS = (TLSError, VerificationError)
+
+
 def tls_cause(error: BaseException | None) -> str | None:
     """Say in one line why TLS was not to be had; None if *error* is of another kind."""
     if isinstance(error, VerificationError):
@@ -144,7 +149,7 @@ def _private_key(text: str) -> Any:
         return load_pem_private_key(text.encode("ascii"), None)
     except TypeError:
         raise ValueError("the key in it has a password, which nobody is there to type") from None
-    except Exception:  # whose texts are about ASN.1
+    except (ValueError, UnsupportedAlgorithm):  # whose texts are about ASN.1
         raise ValueError("it holds no key that can be used, in PEM") from None
 
 

@@ -26,7 +26,7 @@ from sos.web.blob import BlobServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
 from tests.contract import ManifestContract, ReplicaContract, StoreContract
-from tests.support.blobs import body_of, content, content_id, put
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 from tests.support.servers import remote_store, serving
 
 
@@ -171,6 +171,29 @@ async def test_a_wrong_body_is_the_servers_failure(reactor, size):
     assert await answers(reactor, read, body=body_of(size)) == body_of(size)
     with pytest.raises((Unavailable, Mismatch)):
         await answers(reactor, read, body=body_of(size - 1) + b"!")
+
+
+@ensureDeferred
+async def test_a_large_manifest_is_verified_on_another_thread(reactor):
+    """To parse one takes longer than other requests can wait; its chunks are not looked at."""
+    used = []
+
+    def run_in_thread(function, *arguments):
+        used.append(function.__name__)
+        return threads_of(reactor)(function, *arguments)
+
+    id, text, metadata = manifest_of(body_of(2_000), 1)
+    headers = [(name.encode(), value.encode()) for name, value in metadata.items()]
+    for sent, sound in ((text, True), (text[:-2] + b"]\n", False)):
+        async with serving(Scripted(body=sent, headers=headers), reactor) as server:
+            exchange = Exchange(server.name, Agent(reactor), reactor)
+            blob = await RemoteStore(exchange, run_in_thread).read(id)
+            if sound:
+                assert await content(blob) == text
+            else:
+                with pytest.raises((Unavailable, Mismatch)):
+                    await content(blob)
+    assert used == ["verified_id"] * 2
 
 
 @pytest.mark.parametrize(

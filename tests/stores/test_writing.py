@@ -237,6 +237,19 @@ class TestWhatReplicationIsTold:
         assert await content(await store.read(id)) == body
         assert hints == {("group0", partition(id))}
 
+    @ensureDeferred
+    async def test_what_was_found_missing_where_nothing_can_be_copied_to(self, reactor):
+        """A server that is known to be full is not even tried."""
+        a, full, hints = MemoryStore("a"), FullStore("full"), set()
+        store = replicated(reactor, [a, full], wanted=2, hints=hints)
+        await put(store, b"this shows that it is full")
+        hints.clear()
+        body, id = body_for(full, a)
+        await put(a, body)
+        assert await content(await store.read(id)) == body
+        assert hints == {("group0", partition(id))}
+        store.stop()
+
 
 class FullStore(MemoryStore):
     def writer(self, id=None, metadata=None, size=None):

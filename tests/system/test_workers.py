@@ -362,6 +362,36 @@ def test_the_api_server_has_workers_too(place):
     assert "worker 2: replication" not in daemon.log
 
 
+def test_what_any_worker_notices_reaches_the_one_that_replicates(place):
+    """A copy that could not be made is looked for first, whoever took the upload."""
+    there, away, uploads, downloads, admin = free_ports(5)
+    place.twistd(f"sos-blob --port {there} --store data", there)
+    servers = f"http://127.0.0.1:{there},http://127.0.0.1:{away}"
+    ports = f"--upload-port {uploads} --download-port {downloads} --admin-port {admin}"
+    daemon = place.twistd(
+        f"sos-api --blob-server {servers} --replicate-every 3600 --workers 2 {ports} --verbose",
+        uploads,
+        admin,
+    )
+    wait_for_start(daemon)
+    bodies = [body_of(1000, seed=n) for n in range(16)]
+    for client, body in zip(connected(uploads, 16), bodies, strict=True):
+        ask(client, "POST", "/upload", body)
+    partitions = {content_id(body)[:3] for body in bodies}
+
+    def noticed():
+        (client,) = connected(admin, 1)
+        told = json.loads(ask(client, "GET", "/status"))["replication"]
+        client.close()
+        return told is not None and told["hints"] == len(partitions)
+
+    assert wait_until(noticed)
+    for worker in (1, 2):
+        assert f"worker {worker}: " in "".join(
+            line for line in daemon.log.splitlines() if "POST /upload" in line
+        )
+
+
 @needs_strace
 def test_a_disk_that_fails_one_worker_fails_all(place, port):
     """They take nothing more, for one reason, and neither does one that is started later."""

@@ -17,6 +17,7 @@ from sos.scrub import Report
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.survey import LEFT_ALONE, UP, parse_standings
+from sos.tap.hints import HINT_SECONDS, PassingOn, take_from
 from sos.tap.overview import ClusterPart, Overview, StorePart
 from sos.tap.siblings import SIBLING_SECONDS, Siblings
 from sos.tap.worker import Handed, Worker
@@ -95,6 +96,17 @@ class TestSiblings:
         crew.clock.advance(SIBLING_SECONDS)
         assert told == [{1: None, 3: "third"}]
 
+    def test_news_are_for_one_alone(self, crew):
+        """If that is there; it is not an answer to anything."""
+        learned = []
+        for number, each in crew.siblings.items():
+            each.learn = lambda news, number=number: learned.append((number, news))
+        crew.siblings[2].inform(1, {"news": [1]})
+        assert learned == [(1, {"news": [1]})]
+        crew.gone = {1}
+        crew.siblings[2].inform(1, "lost")
+        assert len(learned) == 1
+
     def test_who_is_alone_asks_nobody(self):
         """And waits for nothing."""
         assert asked(Siblings([], None, None).ask()) == [{}]
@@ -163,6 +175,7 @@ class TestACluster:
                 "running_since": None,
                 "last": None,
                 "lag": 0.0,
+                "hints": 0,
                 "passes": {"ok": 0, "incomplete": 0, "failed": 0},
                 "made": {"copied": 0, "bytes": 0, "failed": 0, "moved": 0},
             }
@@ -173,6 +186,29 @@ class TestACluster:
             last = told["last"]
             assert (last["started_at"], last["seconds"], last["error"]) == (5000.0, 0.0, None)
             assert (last["summary"]["servers"], last["summary"]["copied"]) == (2, 0)
+
+    @ensureDeferred
+    async def test_what_each_notices_is_told_to_the_one_that_replicates(self, crew):
+        """Many hints by one message, none twice, and again when it is noticed again."""
+        hints = {number: set() for number in (1, 2, 3)}
+        take_from(crew.siblings[1], hints[1])
+        passing = [PassingOn(hints[n], crew.siblings[n], crew.clock) for n in (2, 3)]
+        for each in passing:
+            each.startService()
+        hints[2] |= {("default", "abc"), ("default", "def")}
+        hints[3] |= {("default", "abc"), ("other", "abc")}
+        crew.clock.advance(HINT_SECONDS)
+        told = {("default", "abc"), ("default", "def"), ("other", "abc")}
+        assert (hints[1], hints[2], hints[3]) == (told, set(), set())
+        hints[1].clear()
+        crew.clock.advance(HINT_SECONDS)
+        assert hints[1] == set()
+        hints[3].add(("default", "abc"))
+        crew.clock.advance(HINT_SECONDS)
+        assert hints[1] == {("default", "abc")}
+        for each in passing:
+            await each.stopService()
+        assert crew.clock.getDelayedCalls() == []
 
     def test_one_that_is_silent_is_named(self, crew):
         """What it knows is missing."""

@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode
 from hashlib import sha256
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos import batch
+from sos.digest import BlobDigest
 from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.ids import partition
 from sos.metadata import version
@@ -20,7 +22,7 @@ from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, manifest_of, shown
-from tests.support.conversation import Conversation, request
+from tests.support.conversation import Conversation, parse_answers, request
 from tests.support.doubles import BrokenBodyStore, FailingStore
 
 
@@ -307,6 +309,45 @@ def test_the_blobs_of_a_partition_are_told(ask, store):
     told = ask("GET", f"/digests/{partition(id)}").json
     assert told == {id: [100, version({"X-A": "1"})]}
     assert ask("GET", "/digests/nil").status == 400
+
+
+def test_a_large_partition_is_told_a_bit_at_a_time():
+    """It waits for the client to take what was written; none of it is written twice."""
+
+    class Crowded(MemoryStore):
+        async def blob_digests(self, partition):
+            return {f"{partition}{n}": BlobDigest(n, "0" * 65, "a" * (n % 2)) for n in range(5000)}
+
+    talk = Conversation(handler(BlobServer(Crowded()).app))
+    talk.transport.room = 1000
+    talk.send(request("GET", "/digests/abc"))
+    written = [len(talk.transport.value())]
+    while talk.transport.waiting:
+        talk.transport.take()
+        written.append(len(talk.transport.value()))
+    assert max(after - before for before, after in pairwise([0, *written])) < 200_000
+    (answer,) = parse_answers(talk.transport.value())
+    assert answer.json == {
+        f"abc{n}": [n, "0" * 65, "a"] if n % 2 else [n, "0" * 65] for n in range(5000)
+    }
+    assert asker(Crowded())("GET", "/digests/abc").headers[b"content-type"] == b"application/json"
+
+
+def test_a_partition_of_which_nothing_is_held(ask):
+    """It is an object all the same."""
+    assert ask("GET", "/digests/abc").json == {}
+
+
+def test_a_page_is_bounded_in_bytes(store):
+    """By the longest ids that there are, and the most of them."""
+
+    class Long(MemoryStore):
+        async def listing(self, after=None, limit=None, partition=None):
+            return [f"{n:0128}" for n in range(limit)]
+
+    page = asker(Long())("GET", f"/blobs?limit={MAX_PAGE}").body
+    assert len(page) < 1_400_000
+    assert asker(Long())("GET", f"/blobs?limit={MAX_PAGE + 1}").status == 400
 
 
 def test_several_blobs_by_one_request(ask, store):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
@@ -224,3 +226,48 @@ class TestThereAreTooMany:
         for transport in [another(talk) for _ in range(2)]:
             transport.protocol.dataReceived(GET)
         assert [another(talk).protocol is None for _ in range(40)].count(True) == 8
+
+    def test_one_that_has_rested_since_gives_way_after_one_that_rests_for_longer(self, talk, later):
+        """A connection that has been answered is the youngest of those that are idle."""
+        first, second = another(talk), another(talk)
+        talk.wait(2)
+        first.protocol.dataReceived(GET)
+        later.answer()
+        third = another(talk)
+        assert (first.connected, second.connected, third.connected) == (True, False, True)
+
+    def test_one_that_is_passed_over_can_give_way_later(self, talk, later):
+        """Once its head is in and answered; and one whose client did not read, once it does."""
+        first, second = another(talk), another(talk)
+        first.protocol.dataReceived(GET[:-2])
+        second.protocol.dataReceived(GET)
+        assert another(talk).half_closed  # refused, and still open
+        first.protocol.dataReceived(GET[-2:])
+        later.answer()
+        later.answer()
+        assert another(talk).connected
+        assert [first.connected, second.connected].count(False) == 1
+
+    @pytest.mark.parametrize("data", [GET, GET[:-2]], ids=["in a request", "in a head"])
+    def test_to_refuse_one_costs_the_same_however_many_there_are(self, later, data):
+        """Counted in calls; a crowd would hold up the requests of those that were let in."""
+
+        def calls(connections):
+            talk = Conversation(later)
+            talk.site = Site(later, connections, talk.clock)
+            talk.site.startFactory()
+            for _ in range(connections):
+                another(talk).protocol.dataReceived(data)
+            another(talk)
+            counted = 0
+
+            def count(frame, event, argument):
+                nonlocal counted
+                counted += 1
+
+            sys.setprofile(count)
+            talk.site.buildProtocol(None)
+            sys.setprofile(None)
+            return counted
+
+        assert calls(1000) == calls(10)

@@ -6,10 +6,14 @@ from typing import cast
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.protocols.memcache import MemCacheProtocol
+from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 
 from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
+
+#: What a request fails with, when that is the server's doing; ValueError is of a name that
+#: can be none of a host.
+ERRORS = (ClientError, ServerError, NoSuchCommand, ValueError)
 
 
 class _Protocol(Bounded, MemCacheProtocol):

@@ -11,12 +11,17 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from txredisapi import (  # type: ignore[import-untyped]
     BaseRedisProtocol,
+    RedisError,
     ResponseError,
 )
 
 from sos.cache_address import CacheAddress
 from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
+
+#: What a request fails with, when that is the server's doing; ValueError is of a name that
+#: can be none of a host.
+ERRORS = (RedisError, ValueError)
 
 
 class BoundedRedis(Bounded, BaseRedisProtocol):

@@ -9,7 +9,9 @@ from twisted.internet.defer import TimeoutError, ensureDeferred
 from twisted.logger import Logger
 
 from sos.stores.cache.line import ILine, Refused
+from sos.stores.lane import shielded
 from sos.stores.peers import rest_seconds
+from sos.wire.client import is_network_failure
 
 T = TypeVar("T")
 
@@ -35,10 +37,18 @@ class SharedCache:
 
     :param name: what to call it in the log.
     :param connect: returns a connection that is ready for requests.
+    :param errors: what the library behind it fails with, when that is the server's doing.
     """
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[ILine]], clock: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Awaitable[ILine]],
+        clock: Any,
+        errors: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._name = name
+        self._errors: tuple[type[Exception], ...] = (Refused, TimeoutError, *errors)
         self._connect = connect
         self._clock = clock
         self._line: ILine | None = None
@@ -49,7 +59,8 @@ class SharedCache:
         self._stopped = False
 
     async def get(self, key: bytes) -> bytes | None:
-        return await self._attempt(lambda line: line.get(key))
+        # Who asks may go away meanwhile, which is not for the cache to pay for.
+        return await shielded(ensureDeferred(self._attempt(lambda line: line.get(key))))
 
     def set(self, key: bytes, value: bytes) -> None:
         ensureDeferred(self._attempt(lambda line: line.set(key, value)))
@@ -69,8 +80,12 @@ class SharedCache:
             if line is None or line.lost:
                 line = await self._connected()
             answer = await self._within(DEADLINE_SECONDS, ask(line))
-        except Exception as error:  # each library has errors of its own
-            self._failed(error)
+        except Exception as error:
+            if isinstance(error, self._errors) or is_network_failure(error):
+                self._failed(error)
+            else:
+                _log.failure("{name} could not be asked", name=self._name)
+                self._hang_up()
             return None
         finally:
             self._requests -= 1

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from sos.digest import BodyDigest
 from sos.errors import Mismatch
 from sos.interfaces import Span
+from sos.running import unwanted
 from sos.stores.postgres.bodies import Bodies
 from sos.stores.postgres.connections import Connections
 from sos.stores.postgres.record import Damaged, Record
@@ -57,7 +58,7 @@ class StoredPieces:
                 yield piece
                 del piece
         finally:
-            ahead.addErrback(lambda _: None)
+            ahead.addErrback(unwanted)
 
     def _read(self, start: int, stop: int, digest: BodyDigest | None) -> Deferred[bytes]:
         """Return the piece from *start*; the last of a whole body only if all of it is right."""

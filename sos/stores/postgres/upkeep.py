@@ -60,6 +60,7 @@ class Upkeep:
         self._underway = underway
         self._reactor = reactor
         self._next: IDelayedCall | None = None
+        self._clearing = False
 
     def start(self) -> None:
         """Do it now, and again and again."""
@@ -78,6 +79,15 @@ class Upkeep:
 
     async def _once(self) -> None:
         await self._connections.run(self._bodies.use, self.used.all())
+        if self._clearing:  # what there was to clear away the last time
+            return
+        self._clearing = True
+        try:
+            await self._clear_abandoned()
+        finally:
+            self._clearing = False
+
+    async def _clear_abandoned(self) -> None:
         while self._next is not None:  # or the store is to be closed
             body = await self._connections.run(self._bodies.abandoned)
             if body is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -22,6 +22,7 @@ from sos.stores.cache.redis import BoundedRedis
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.refusals import ELSEWHERE, code_of, refusal
 from sos.stores.redis.scripts import Script
+from sos.wire.client import is_network_failure
 
 
 class _Protocol(BoundedRedis):
@@ -123,9 +124,10 @@ async def connect(address: StoreAddress, reactor: Any) -> Line:
     password = _password(address)
     try:
         protocol = await _endpoint(address, reactor).connect(factory)
-    except CancelledError:
-        raise
-    except Exception as error:  # of the network, of a name, of a certificate
+    except Exception as error:
+        # A name that can be none of a host is a ValueError.
+        if not isinstance(error, ValueError) and not is_network_failure(error):
+            raise
         raise Unavailable(f"{address} is not reached: {error}") from error
     line = Line(cast(_Protocol, protocol))
     try:

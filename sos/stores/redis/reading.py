@@ -9,6 +9,7 @@ from twisted.internet.defer import ensureDeferred
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import SMALL_BODY, Span
+from sos.running import unwanted
 from sos.stores.record import Damaged, Record
 from sos.stores.redis.blobs import Blobs, check_body
 from sos.stores.redis.record import PIECE, Held, pieces_of
@@ -64,4 +65,4 @@ async def stored_pieces(
         raise Mismatch(f"the stored copy of {record.id} is damaged") from damage
     finally:
         if ahead is not None:
-            ahead.addErrback(lambda _: None)
+            ahead.addErrback(unwanted)

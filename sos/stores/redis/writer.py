@@ -17,6 +17,7 @@ from sos import metadata as metadata_format
 from sos.digest import BodyDigest
 from sos.interfaces import BlobInfo, IBlobWriter
 from sos.metadata import Metadata
+from sos.running import unwanted
 from sos.stores.record import Record
 from sos.stores.redis.blobs import Blobs
 from sos.stores.redis.record import PIECE
@@ -100,7 +101,7 @@ class RedisWriter:
         if self._sent:
             self._sent = 0
             # If it fails, the key ends by itself.
-            self._underway.to_its_end(self._forget()).addErrback(lambda _: None)
+            self._underway.to_its_end(self._forget()).addErrback(unwanted)
 
     async def _forget(self) -> None:
         await self._sending.acquire()  # or a piece under way would come after it

@@ -21,7 +21,7 @@ from sos.stores.lane import RunInThread
 from sos.stores.s3.address import S3Address
 from sos.stores.s3.signing import Identity
 from sos.wire.agent import Agent
-from sos.wire.client import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody, cause
+from sos.wire.client import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody, cause, is_network_failure
 
 #: How often a request is sent that fails in a way that may pass.
 TRIES = 3
@@ -201,6 +201,8 @@ class Client:
         except TimeoutError:
             raise _Silent(f"{self.name} did not answer in time") from None
         except Exception as error:
+            if not is_network_failure(error):
+                raise
             raise Unavailable(f"{self.name} cannot be reached: {cause(error)}") from error
         pieces = ResponseBody(response, self.clock)
         told = {

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Pieces
+from sos.running import unwanted
 from sos.stores.s3.bucket import ONLY_NEW, Bucket, server_time
 from sos.transfer import one_piece
 
@@ -119,7 +120,7 @@ class Multipart:
         """Give the parts back, whatever is under way; nobody waits for it."""
         sending, self._sending = self._sending, []
         for each in sending:
-            each.addErrback(lambda _: None)
+            each.addErrback(unwanted)
             each.cancel()
         upload, self._id = self._id, None
         if upload is not None:

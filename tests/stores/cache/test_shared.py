@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from sos.stores.cache.shared import (
     CONNECT_SECONDS,
@@ -166,6 +167,55 @@ def test_a_connection_that_has_ended_is_made_again(cache, lines):
     lines.line.asked[0].callback(b"other")
     assert answers == [b"other"]
     assert len(lines.made) == 2
+
+
+@pytest.mark.parametrize("when", ["asking", "connecting"])
+def test_who_goes_away_leaves_the_cache_as_it_was(cache, lines, clock, when):
+    """The connection stays, for others and with its answers in order."""
+    if when == "connecting":
+        lines.connection = Deferred()
+    waiting = ensureDeferred(cache.get(b"key"))
+    waiting.addErrback(lambda failure: None)
+    waiting.cancel()
+    if when == "connecting":
+        lines.made.append(Line())
+        lines.connection.callback(lines.line)
+    answers = got(cache)
+    assert len(lines.line.asked) == 2
+    lines.line.asked[0].callback(b"for who went away")
+    lines.line.asked[1].callback(b"value")
+    assert answers == [b"value"]
+    assert not lines.line.lost
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("mistake", [TypeError("ours"), AssertionError(), KeyError("b")])
+def test_a_mistake_of_ours_is_told_and_is_no_reason_to_leave_it_alone(cache, lines, clock, mistake):
+    """Nobody has to do without it; the connection, whose state nobody knows, is made again."""
+    with capturedLogs() as logged:
+        answers = got(cache)
+        lines.line.asked[0].errback(mistake)
+    assert answers == [None]
+    assert [event["log_failure"].value for event in logged] == [mistake]
+    answers = got(cache)
+    lines.line.asked[0].callback(b"value")
+    assert answers == [b"value"]
+    assert len(lines.made) == 2
+
+
+def test_an_error_of_the_library_is_the_servers(lines, clock):
+    """It is left alone then, and nothing but that is told."""
+
+    class LibraryError(Exception):
+        pass
+
+    cache = SharedCache("a cache", lines.connect, clock, (LibraryError,))
+    with capturedLogs() as logged:
+        got(cache)
+        lines.line.asked[0].errback(LibraryError())
+        assert got(cache) == [None]
+    assert [event["log_format"] for event in logged if "log_failure" in event] == []
+    assert len(lines.made) == 1
 
 
 def test_when_it_is_stopped_nothing_is_asked(cache, lines, clock):

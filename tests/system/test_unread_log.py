@@ -1,0 +1,42 @@
+"""Daemons whose log goes to a pipe that nobody reads, as real processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.support.http import connect
+from tests.support.ports import free_ports
+from tests.support.processes import TWISTD
+from tests.support.waiting import listens, wait_until
+
+# More lines than a pipe holds: 64 KiB.
+_REQUESTS = 2_000
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_that_is_read_late_holds_no_request_up(place, workers):
+    """And all of it is there in the end, by as many processes as there are."""
+    (port,) = free_ports(1)
+    command = f"-n sos-blob --port {port} --store data --verbose --workers {workers}"
+    with subprocess.Popen(
+        [*TWISTD, *command.split()],
+        cwd=place.directory,
+        env=place.environment,
+        stdout=subprocess.PIPE,
+    ) as daemon:
+        try:
+            assert wait_until(lambda: listens(port))
+            client = connect(f"http://127.0.0.1:{port}")
+            for _ in range(_REQUESTS):
+                client.request("GET", "/blob/none")
+                client.getresponse().read()
+            client.close()
+            told = 0
+            while told < _REQUESTS:
+                told += b"GET /blob/none" in daemon.stdout.readline()
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            daemon.communicate(timeout=60)
