@@ -17,7 +17,7 @@ from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Un
 from sos.ids import partition
 from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
-from tests.stores.s3.stores import BUCKET, store_at, store_in
+from tests.stores.s3.stores import BUCKET, let_in, store_at, store_in
 from tests.support.blobs import body_of, content, content_id, put
 
 MEGABYTE = 1024 * 1024
@@ -410,7 +410,7 @@ async def test_a_connection_that_is_cut_is_unavailable(reactor):
     port = reactor.listenTCP(0, Factory.forProtocol(_Cut), interface="127.0.0.1")
     url = f"s3://{BUCKET}/cut?endpoint=http://127.0.0.1:{port.getHost().port}"
     store = store_at(url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     blob = await store.read(content_id(b"cut"))
     with pytest.raises(Unavailable, match="broke off"):
         await content(blob)
