@@ -40,5 +40,5 @@ def store_at(url, reactor, page=PAGE, part_size=PART_SIZE, **options):
     return S3Store(bucket, "sha1", threads_of(reactor), reactor, part_size)
 
 
-def store_in(swift, prefix, reactor, **options):
-    return store_at(swift.url(BUCKET, prefix), reactor, **options)
+def store_in(server, prefix, reactor, **options):
+    return store_at(server.url(BUCKET, prefix), reactor, **options)

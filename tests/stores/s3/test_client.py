@@ -286,10 +286,10 @@ class _Ignorant(Client):
 @pytest.mark.parametrize("refusal", [None, 400, 501])
 @ensureDeferred
 async def test_a_server_without_conditions_keeps_blobs_and_grants_no_lease(
-    swift, prefix, reactor, refusal
+    server, prefix, reactor, refusal
 ):
     """Names are looked at before they are given; nothing is ever dropped there."""
-    store = store_in(swift, prefix, reactor)
+    store = store_in(server, prefix, reactor)
     store._bucket.client.__class__ = type("_", (_Ignorant,), {"refusal": refusal})
     await store.open()
     assert not store._bucket.conditional

@@ -23,10 +23,10 @@ LONG_AGO = "2020-01-01T00:00:00.000Z"
 
 
 @async_yield_fixture
-async def server(reactor):
-    server = Imitation(reactor)
-    yield server
-    await server.stop()
+async def imitation(reactor):
+    imitation = Imitation(reactor)
+    yield imitation
+    await imitation.stop()
 
 
 def upload(number=1, **fields):
@@ -61,12 +61,14 @@ def listed(*uploads):
     ],
 )
 @ensureDeferred
-async def test_an_upload_that_makes_no_sense_is_left_and_the_others_are_given_back(server, broken):
+async def test_an_upload_that_makes_no_sense_is_left_and_the_others_are_given_back(
+    imitation, broken
+):
     """What one of them lacks keeps neither the store from being opened nor another from going."""
-    server.uploads = listed(upload(1, **broken), upload(2))
-    store = server.store()
+    imitation.uploads = listed(upload(1, **broken), upload(2))
+    store = imitation.store()
     await store.open()
-    assert server.aborted == ["u2"]
+    assert imitation.aborted == ["u2"]
     await put(store, b"body")
 
 
@@ -75,44 +77,44 @@ async def test_an_upload_that_makes_no_sense_is_left_and_the_others_are_given_ba
     [b"", b"junk", b"<Other/>", b"<?xml version='1.0' encoding='utf-1'?><a/>", listed("<")],
 )
 @ensureDeferred
-async def test_uploads_that_are_not_listed_keep_nobody_out(server, answer):
+async def test_uploads_that_are_not_listed_keep_nobody_out(imitation, answer):
     """A server may know of none."""
-    server.uploads = answer
-    store = server.store()
+    imitation.uploads = answer
+    store = imitation.store()
     await store.open()
     await put(store, b"body")
 
 
 @ensureDeferred
-async def test_a_time_without_a_zone_is_of_utc(server):
+async def test_a_time_without_a_zone_is_of_utc(imitation):
     """Wherever we are."""
-    server.uploads = listed(upload(Initiated="2020-01-01T00:00:00"))
-    await server.store().open()
-    assert server.aborted == ["u1"]
+    imitation.uploads = listed(upload(Initiated="2020-01-01T00:00:00"))
+    await imitation.store().open()
+    assert imitation.aborted == ["u1"]
 
 
 @ensureDeferred
-async def test_a_server_that_tells_no_time_gets_no_uploads_back(server):
+async def test_a_server_that_tells_no_time_gets_no_uploads_back(imitation):
     """Its store is opened all the same; only a lease needs the time."""
-    server.without = ("Date",)
-    server.uploads = listed(upload())
-    store = server.store()
+    imitation.without = ("Date",)
+    imitation.uploads = listed(upload())
+    store = imitation.store()
     await store.open()
     await put(store, b"body")
-    assert server.aborted == []
+    assert imitation.aborted == []
     with pytest.raises(Unavailable, match="does not tell the time"):
         await store.lease(60)
 
 
 @ensureDeferred
-async def test_a_body_can_be_read_without_what_tells_little_of_it(server):
+async def test_a_body_can_be_read_without_what_tells_little_of_it(imitation):
     """But nothing is changed that is not known by its ETag, nor by an answer that says nothing."""
-    store = server.store()
+    store = imitation.store()
     await store.open()
     lower, higher = sorted(({"X-A": "1"}, {"X-A": "2"}), key=version)
     await put(store, b"body", "name", higher)
     for missing, told in (((), "no XML"), (("ETag", "Last-Modified"), "does not tell the ETag")):
-        server.without = missing
+        imitation.without = missing
         blob = await store.read("name")
         assert await content(blob) == b"body"
         assert (blob.info.stored_at is None) == bool(missing)
@@ -121,12 +123,12 @@ async def test_a_body_can_be_read_without_what_tells_little_of_it(server):
 
 
 @ensureDeferred
-async def test_nothing_is_taken_while_a_store_is_being_opened(server):
+async def test_nothing_is_taken_while_a_store_is_being_opened(imitation):
     """Whatever is asked for, until it is known that this is the store."""
-    server.held = "x/store.json"
-    store = server.store()
+    imitation.held = "x/store.json"
+    store = imitation.store()
     opening = deferred(store.open())
-    while not server.holding:
+    while not imitation.holding:
         await deferLater(store._clock, 0.01)
     for ask in (
         lambda: put(store, b"body"),
@@ -144,8 +146,8 @@ async def test_nothing_is_taken_while_a_store_is_being_opened(server):
             await ask()
     status = await store.status()
     assert (status.writable, "not open" in status.reason) == (False, True)
-    assert server.objects == {}
-    server.let_go()
+    assert imitation.objects == {}
+    imitation.let_go()
     await opening
     await put(store, b"body")
     assert (await store.status()).writable
@@ -166,24 +168,24 @@ async def test_nothing_is_taken_while_a_store_is_being_opened(server):
     ],
 )
 @ensureDeferred
-async def test_what_is_no_store_becomes_none(server, key, kept):
+async def test_what_is_no_store_becomes_none(imitation, key, kept):
     """What is there stays as it is, and nothing is put beside it."""
-    server.objects[key] = kept
-    store = server.store()
+    imitation.objects[key] = kept
+    store = imitation.store()
     for _ in range(2):
         with pytest.raises(StoreUnusable, match=r"store\.json"):
             await store.open()
     with pytest.raises(Unavailable, match="not open"):
         await put(store, b"body")
-    assert server.objects == {key: kept}
+    assert imitation.objects == {key: kept}
 
 
 @ensureDeferred
-async def test_a_new_store_is_made_where_there_is_nothing(server, logged):
+async def test_a_new_store_is_made_where_there_is_nothing(imitation, logged):
     """That is logged, with its id, by which it is known from then on."""
-    server.exists = False
-    server.objects["xy/other"] = b"of another prefix"
-    store, again = server.store(), server.store()
+    imitation.exists = False
+    imitation.objects["xy/other"] = b"of another prefix"
+    store, again = imitation.store(), imitation.store()
     await store.open()
     assert store.identity == str(UUID(store.identity))
     (line,) = logged("created a new store")
@@ -194,36 +196,36 @@ async def test_a_new_store_is_made_where_there_is_nothing(server, logged):
 
 
 @ensureDeferred
-async def test_what_a_console_calls_a_directory_is_empty(server):
+async def test_what_a_console_calls_a_directory_is_empty(imitation):
     """It makes an object of the prefix itself."""
-    server.objects["x/"] = b""
-    store = server.store()
+    imitation.objects["x/"] = b""
+    store = imitation.store()
     await store.open()
     assert store.identity
 
 
 @pytest.mark.parametrize("exists", [True, False])
 @ensureDeferred
-async def test_a_store_that_has_to_be_there_is_not_made(server, exists):
+async def test_a_store_that_has_to_be_there_is_not_made(imitation, exists):
     """Nor is its bucket; one that is there is opened."""
-    server.exists = exists
+    imitation.exists = exists
     with pytest.raises(StoreUnusable, match="is no store"):
-        await server.store().open(require=True)
-    assert (server.exists, server.objects) == (exists, {})
-    await server.store().open()
-    await server.store().open(require=True)
+        await imitation.store().open(require=True)
+    assert (imitation.exists, imitation.objects) == (exists, {})
+    await imitation.store().open()
+    await imitation.store().open(require=True)
 
 
 @ensureDeferred
-async def test_a_store_from_before_stores_had_ids_gets_one(server, logged):
+async def test_a_store_from_before_stores_had_ids_gets_one(imitation, logged):
     """Once; what it holds stays."""
-    server.objects["x/store.json"] = BEFORE_IDS
-    store, again = server.store(), server.store()
+    imitation.objects["x/store.json"] = BEFORE_IDS
+    store, again = imitation.store(), imitation.store()
     await store.open(require=True)
     await put(store, b"body", "name")
     await again.open()
     assert store.identity == again.identity is not None
-    assert server.objects["x/store.json"] == document(store.identity)
+    assert imitation.objects["x/store.json"] == document(store.identity)
     assert await content(await again.read("name")) == b"body"
     assert len(logged("has an id now")) == 1
     assert logged("created a new store") == []
@@ -232,40 +234,40 @@ async def test_a_store_from_before_stores_had_ids_gets_one(server, logged):
 @pytest.mark.parametrize("conditional", [True, False])
 @pytest.mark.parametrize("before", [None, BEFORE_IDS])
 @ensureDeferred
-async def test_several_that_open_a_store_at_once_come_to_one_id(server, conditional, before):
+async def test_several_that_open_a_store_at_once_come_to_one_id(imitation, conditional, before):
     """At the latest when they are asked how they are."""
-    server.conditional = conditional
+    imitation.conditional = conditional
     if before is not None:
-        server.objects["x/store.json"] = before
-    stores = [server.store() for _ in range(5)]
+        imitation.objects["x/store.json"] = before
+    stores = [imitation.store() for _ in range(5)]
     await gatherResults([deferred(store.open()) for store in stores])
     await gatherResults([deferred(store.status()) for store in stores])
     assert len({store.identity for store in stores}) == 1
 
 
 @ensureDeferred
-async def test_a_bucket_that_is_emptied_is_not_writable(server):
+async def test_a_bucket_that_is_emptied_is_not_writable(imitation):
     """And one in which another store was made has that one's id, which is logged."""
-    store = server.store()
+    store = imitation.store()
     await store.open()
-    kept = dict(server.objects)
-    server.objects.clear()
+    kept = dict(imitation.objects)
+    imitation.objects.clear()
     assert "is gone" in (await store.status()).reason
-    server.objects["x/store.json"] = b"another's"
+    imitation.objects["x/store.json"] = b"another's"
     assert "no store" in (await store.status()).reason
-    server.objects.update(kept)
+    imitation.objects.update(kept)
     assert (await store.status()).writable
 
 
 @ensureDeferred
 async def test_a_clock_that_is_off_is_told_as_that_until_it_is_right(
-    swift, prefix, reactor, monkeypatch
+    server, prefix, reactor, monkeypatch
 ):
     """The keys are right; nothing has to be started again."""
     from botocore import auth
 
     now = auth.get_current_datetime
-    store = store_in(swift, prefix, reactor)
+    store = store_in(server, prefix, reactor)
     for off, told in ((3600, "ahead of"), (-7200, "behind")):
 
         def wrong(*args, off=off, **options):
