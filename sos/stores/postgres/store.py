@@ -93,10 +93,13 @@ class PostgresStore:
 
     def _recognise(self, session: Session) -> None:
         """Raise Unavailable when *session* leads to another store than was opened."""
-        if self.identity is not None and self._tables.identity(session) != self.identity:
-            raise Unavailable(
-                f"{self.name}: there is another store now, or none; this one has id={self.identity}"
-            )
+        try:
+            known = self.identity is None or self._tables.identity(session) == self.identity
+            reason = f"the one that was opened has id={self.identity}"
+        except StoreUnusable as error:
+            known, reason = False, str(error)
+        if not known:
+            raise Unavailable(f"{self.name} is another store now, or none: {reason}")
 
     async def close(self) -> None:
         self._upkeep.stop()

@@ -373,18 +373,30 @@ async def test_where_no_id_can_be_given_the_store_is_opened_without(
     assert len(logged("has no id yet")) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("update $_state set store_id = 'another'", "update $_state set store_id = '{}'"),
+        ("alter table $_state rename to $_gone", "alter table $_gone rename to $_state"),
+        ("alter table $ rename to $_gone", "alter table $_gone rename to $"),
+        (
+            "alter table $_state rename sos_version to x",
+            "alter table $_state rename x to sos_version",
+        ),
+    ],
+)
 @ensureDeferred
-async def test_another_store_in_its_place_is_not_believed(url, reactor, tables):
-    """A new connection is to lead to the same store."""
+async def test_another_store_in_its_place_is_not_believed(url, reactor, tables, change, back):
+    """A new connection is to lead to the same store, whole; and when it does all is well."""
     async with opened(url, reactor) as store:
         await put(store, b"one", "one")
-        tables.run("update $_state set store_id = 'another'")
+        tables.run(change)
         while store._connections._idle:
             store._connections._idle.pop().close()
         for ask in (store.listing(), put(store, b"two"), store.status()):
             with pytest.raises(Unavailable, match="another store"):
                 await ask
-        tables.run(f"update $_state set store_id = '{store.identity}'")
+        tables.run(back.format(store.identity))
         assert await store.listing() == ["one"]
 
 
