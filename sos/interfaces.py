@@ -294,15 +294,25 @@ class IEngineStore(IReplicaStore):
 
     Several processes can be clients of the same one at the same time.  Each
     request connects anew when the connection was lost, and raises Unavailable
-    while there is none: nothing has to be started again.
+    while there is none: nothing has to be started again.  It raises Unavailable
+    also before the store has been opened: nothing is taken before that.
     """
 
-    async def open() -> None:
-        """Connect, prepare what is to hold the blobs, and see that the engine can be trusted.
+    identity: str | None = Attribute(
+        "The UUID that the store keeps in itself, by which it is known wherever it is reached; "
+        "None before it is open, and while one from before stores had ids cannot be given its own."
+    )
 
-        Raises StoreUnusable when it can never be this store: a wrong password,
-        another format, settings by which it loses what it acknowledges; and
-        Unavailable when it cannot be reached.  Then it may be called again.
+    async def open(require: bool = False) -> None:
+        """Connect, recognise the store that is there, and see that the engine can be trusted.
+
+        Where there is nothing at all a new store is made, and that is logged.
+
+        :param require: whether the store has to be there already.
+        :raises StoreUnusable: when it can never be this store: a wrong password,
+            another format, settings by which it loses what it acknowledges, or
+            nothing where a store has to be.
+        :raises Unavailable: when it cannot be reached.  Then it may be called again.
         """
 
     async def close() -> None:

@@ -19,7 +19,7 @@ from tests.support.processes import Place
 
 SYSTEM = Path(__file__).parent / "system"
 #: Real servers that tests share: those of one run in one process, which starts it once.
-SHARED = ("swift", "shared_engine", "mistreated_engine", "locked_engine", "open_engine")
+SHARED = ("swift", "server", "shared_engine", "mistreated_engine", "locked_engine", "open_engine")
 #: Most processes among which the tests are divided: each starts servers of its own.
 MOST_PROCESSES = 8
 #: What of the environment says how programs behave, and is not to say it in tests.
@@ -31,6 +31,11 @@ def pytest_addoption(parser):
         "--system",
         action="store_true",
         help="run what needs many processes, root or programs of Debian, too",
+    )
+    parser.addoption(
+        "--seaweedfs",
+        metavar="WEED",
+        help="with --system, run the tests of S3 on this program, a SeaweedFS, as well",
     )
     parser.addoption(
         "--long",
@@ -97,7 +102,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("system")
         for name in SHARED:
             if name in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(name))
+                # What speaks S3 is the Swift, unless another server was named.
+                group = "swift" if name == "server" else name
+                item.add_marker(pytest.mark.xdist_group(group))
     if not _wants_system(config):
         second = [item for item in items if item.get_closest_marker("system")]
         if second:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from attrs import evolve, frozen
 from zope.interface import implementer
@@ -19,7 +20,7 @@ from sos.digest import (
     check_held,
     record_sum,
 )
-from sos.errors import Conflict, NotFound
+from sos.errors import Conflict, NotFound, StoreUnusable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -58,13 +59,16 @@ class MemoryStore:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
+        self.identity: str | None = str(uuid4())
         self.algorithm = algorithm
         self.now = now
         self.blobs: dict[str, _Stored] = {}
         self._lease: leases.Lease | None = None
 
-    async def open(self) -> None:
-        """Do nothing: a process has its memory."""
+    async def open(self, require: bool = False) -> None:
+        """Raise StoreUnusable if a store is required to be there: this one is always new."""
+        if require:
+            raise StoreUnusable(f"{self.name} is always a new store: leave --require-store out")
 
     async def close(self) -> None:
         """Do nothing: what is kept goes with the process."""

@@ -36,12 +36,18 @@ class EngineService(Service):
 
     :param unusable: called with the reason when the engine cannot be used, and
         that will not mend by itself: ends this process.
+    :param require: whether the store has to be there; else a new one is made.
     """
 
     def __init__(
-        self, store: IEngineStore, unusable: Callable[[Exception], None], reactor: Any
+        self,
+        store: IEngineStore,
+        unusable: Callable[[Exception], None],
+        reactor: Any,
+        require: bool = False,
     ) -> None:
         self._store = store
+        self._require = require
         self._unusable = unusable
         self._reactor = reactor
         self._opening: Deferred[None] | None = None
@@ -54,7 +60,7 @@ class EngineService(Service):
         delay = _FIRST_DELAY
         while True:
             try:
-                await self._store.open()
+                await self._store.open(self._require)
             except Unavailable as error:
                 _log.warn("{error}; trying again in {delay:g} s", error=error, delay=delay)
                 await deferLater(self._reactor, delay)
@@ -116,7 +122,8 @@ def add_store(
     """
     store = make(options["store"], algorithm, reactor)
     unusable = partial(shut_down, reactor=reactor) if worker is None else worker.tell_unusable
-    EngineService(store, unusable, reactor).setServiceParent(whole)
+    require = bool(options["require-store"])
+    EngineService(store, unusable, reactor, require).setServiceParent(whole)
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     every = options["scrub-every"]

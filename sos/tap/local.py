@@ -35,7 +35,7 @@ PARAMETERS = [
 _SCRUB_EVERY = 604800.0
 FLAGS = [
     ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
-    ["require-store", None, "Make no new store where there is none: its disk may not be mounted."],
+    ["require-store", None, "Make no new store where there is none, as on a disk not mounted."],
 ]
 
 

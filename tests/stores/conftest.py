@@ -1,11 +1,21 @@
-"""Fixtures of the chunked store's tests."""
+"""Fixtures of the stores' tests."""
 
 from __future__ import annotations
 
 import pytest
+from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.stores.chunks import over
 from tests.support.doubles import PlacingStore
+
+
+@pytest.fixture
+def logged():
+    """A function that returns the lines logged so far in which a text is."""
+    events = []
+    globalLogPublisher.addObserver(events.append)
+    yield lambda text: [line for line in map(formatEvent, events) if text in line]
+    globalLogPublisher.removeObserver(events.append)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from sos.tap import blob
 from sos.tap.engine import EngineService
 from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
-from tests.support.options import refusal
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -33,7 +32,7 @@ class Engine(MemoryStore):
         self.outcomes = list(outcomes)
         self.closed = False
 
-    async def open(self):
+    async def open(self, require=False):
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -109,7 +108,7 @@ from sos.interfaces import IStoreFactory
 from sos.stores.memory import MemoryStore
 
 class Box(MemoryStore):
-    async def open(self):
+    async def open(self, require=False):
         if os.path.exists("no lid"):
             raise StoreUnusable("the box has no lid")
         from twisted.internet import reactor
@@ -214,7 +213,25 @@ def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):
     assert told["store"]["blobs"] > 2
 
 
-def test_a_store_cannot_be_required_of_an_engine(capsys):
-    """It is for the directory of a disk that may not be mounted."""
-    line = refusal(capsys, blob, "--store", "memory:", "--require-store")
-    assert "--require-store is for a directory" in line
+@pytest.mark.parametrize("required", [True, False])
+def test_a_store_can_be_required_of_an_engine(required):
+    """It is the engine that knows whether it is there."""
+    options = blob.Options()
+    options.parseOptions(["--store", "memory:", *["--require-store"] * required])
+    asked = []
+
+    class Asked(Engine):
+        async def open(self, require=False):
+            asked.append(require)
+
+    reactor = Clock()
+    service = EngineService(Asked(), pytest.fail, reactor, bool(options["require-store"]))
+    service.startService()
+    assert asked == [required]
+
+
+def test_the_memory_of_a_process_is_always_a_new_store(place):
+    """It cannot be required to be there; the daemon ends, and says why."""
+    ended = place.run_twistd("-n sos-blob --port 0 --store memory: --require-store")
+    assert ended.returncode == 1
+    assert b"cannot start: memory: is always a new store" in ended.stdout

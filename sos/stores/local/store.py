@@ -52,6 +52,7 @@ _log = Logger()
 class LocalStore:
     """Keeps blobs in a directory.  It must be opened before it is used.
 
+    :ivar identity: the UUID of the store, see :class:`sos.interfaces.IEngineStore`.
     :param algorithm: the hash of new content ids.
     :param durable: False acknowledges blobs that a power cut would lose.
     :param reserve: what is to stay free on the disk.
@@ -78,6 +79,7 @@ class LocalStore:
         require: bool = False,
     ) -> None:
         self.name = str(directory)
+        self.identity: str | None = None
         self._reactor = reactor
         self._algorithm = algorithm
         self._now = now
@@ -127,6 +129,7 @@ class LocalStore:
     def _prepare(self, lock: int, owner: int | None) -> None:
         try:
             self._index = open_index(self._layout, lock)
+            self.identity = self._index.identity
             settled = 0 if self._layout.readonly else self._settle(owner)
         except BaseException:
             os.close(lock)

@@ -79,7 +79,8 @@ class Committer:
         try:
             return dict(self._blobs.add(session, new))
         except Error as error:
-            if session.closed or len(new) == 1 or isinstance(error, failures.AGAIN):
+            again = isinstance(error, failures.AGAIN) or failures.is_elsewhere(error)
+            if session.closed or len(new) == 1 or again:
                 raise
         # It may be the fault of one of them alone.
         stored: dict[str, float | Exception] = {}

@@ -47,16 +47,23 @@ class Connections:
         self._lost = False
         # Whether it has been this store before; then nothing says that it never can be.
         self._known = False
+        self._recognise: Callable[[Session], None] = lambda session: None
 
-    async def start(self, prepare: Callable[[Session], None]) -> None:
+    async def start(
+        self, prepare: Callable[[Session], None], recognise: Callable[[Session], None]
+    ) -> None:
         """Start the threads, and *prepare* what is there; nothing else can be done before.
 
         It raises StoreUnusable as well, and may be called again.
+
+        :param recognise: raises Unavailable when a connection that is made later leads
+            to another store.
         """
         if self._pool is None:
             self._pool = ThreadPool(0, MOST_CONNECTIONS, "sos-postgres")
             self._pool.start()
         await deferToThreadPool(self._reactor, self._pool, self._do, monotonic(), prepare)
+        self._recognise = recognise
         self._known = True
 
     async def stop(self) -> None:
@@ -106,10 +113,9 @@ class Connections:
         raise AssertionError("the last try has an end")
 
     def _meaning(self, error: psycopg.Error, session: Session) -> Exception:
-        meant = failures.meaning(error, self.name)
-        if isinstance(meant, ReadOnly):
-            session.close()  # a new one may be told something else
-        return meant
+        if failures.is_elsewhere(error):
+            session.close()
+        return failures.meaning(error, self.name)
 
     def _take(self) -> Session:
         while self._idle:
@@ -121,7 +127,7 @@ class Connections:
                 return session
             session.close()
         try:
-            session = connect(self._address)
+            session = self._connect()
         except psycopg.Error as error:
             refusal = failures.refusal(error, self.name)
             if not self._lost:
@@ -131,6 +137,16 @@ class Connections:
         if self._lost:
             self._lost = False
             _log.info("{store} answers again", store=self.name)
+        return session
+
+    def _connect(self) -> Session:
+        session = connect(self._address)
+        try:
+            if self._known:
+                self._recognise(session)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def _put_back(self, session: Session) -> None:

@@ -11,6 +11,10 @@ from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
 #: What goes away by itself when the transaction is run again.
 AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 
+# What a new connection may not meet, for behind the address there may be another server by
+# now: a master that became a standby, what its roles may do, what it had to end.
+_ELSEWHERE = re.compile("25006|42501|53300|57P0[1-5]|28...|08...")
+
 # A connection that is refused has no SQLSTATE in libpq, only this.
 _REFUSED = re.compile(
     "authentication failed|no password supplied|no pg_hba.conf entry|"
@@ -27,6 +31,11 @@ def meaning(error: Error, name: str) -> SOSError:
         case errors.ReadOnlySqlTransaction():
             return ReadOnly(said)
     return Unavailable(said)
+
+
+def is_elsewhere(error: Error) -> bool:
+    """Tell whether a new connection might not meet *error*: then this one is of no more use."""
+    return _ELSEWHERE.fullmatch(error.sqlstate or "") is not None
 
 
 def refusal(error: Error, name: str) -> SOSError:

@@ -6,16 +6,18 @@
 ``sos_loose``   bodies that are no blob's: not yet, or not any more
 ``sos_digests`` what each partition holds; the sum of the rows that there are of it
 ``sos_damaged`` blobs that were not what had been stored
-``sos_state``   one row: the version of all this, and the lease
+``sos_state``   one row: the version of all this, the id of the store, and the lease
 =============== =====================================================================
 """
 
 from __future__ import annotations
 
 from functools import cache
+from uuid import uuid4
 
 from attrs import frozen
 from psycopg import errors
+from twisted.logger import Logger
 
 from sos.errors import StoreUnusable, Unavailable
 from sos.stores.postgres.session import Session, transaction
@@ -29,6 +31,7 @@ _CREATE = """
 CREATE TABLE {state} (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     sos_version integer NOT NULL,
+    store_id text,
     lease text,
     lease_until timestamptz
 );
@@ -71,6 +74,20 @@ CREATE TABLE {damaged} (
 """
 
 
+# A store from before stores had ids has no column for one.
+_STATE = "SELECT sos_version, to_jsonb(held) ->> 'store_id' FROM {state} AS held"
+_ADOPT = """
+ALTER TABLE {state} ADD COLUMN IF NOT EXISTS store_id text;
+UPDATE {state} SET store_id = '%s' WHERE store_id IS NULL;
+"""
+_ELSEWHERE = """
+SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
+WHERE relname = %s AND relkind = 'r'
+"""
+
+_log = Logger()
+
+
 @frozen
 class Tables:
     """The tables that begin with the name *table*."""
@@ -81,34 +98,81 @@ class Tables:
         """Return the statement *text*, in which ``{pieces}`` is the name of that table."""
         return _named(text, self.table)
 
-    def prepare(self, session: Session) -> None:
-        """Make the tables, or see that they are those of this version.
+    def prepare(self, session: Session, name: str, require: bool) -> str | None:
+        """Return the id of the store in the tables; make them where there is nothing.
 
-        :raises StoreUnusable: when they are not.
+        A store from before stores had ids gets one; None when that is not allowed.
+
+        :param name: of the store, for the log.
+        :param require: whether there has to be a store already.
+        :raises StoreUnusable: when there is none, and cannot or is not to be one.
         :raises Unavailable: when they are not there, and cannot be made now.
         """
         try:
             with transaction(session):
-                # Several processes may be started at once.
-                lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
-                session.execute(lock, (f"sos {self.table}",))
-                version = self._version(session)
-                if version is None:
-                    session.execute(self.sql(_CREATE))
-                    made = self.sql("INSERT INTO {state} (sos_version) VALUES (%s)")
-                    session.execute(made, (_VERSION,))
+                self._lock(session)
+                held = self._held(session)
+                if held is None:
+                    id = self._create(session, require)
         except errors.ReadOnlySqlTransaction as error:
             raise Unavailable("it is read-only, and has no tables of a store yet") from error
         except (errors.DuplicateTable, errors.InsufficientPrivilege) as error:
             raise StoreUnusable(
                 f"the tables cannot be made: {error.diag.message_primary}"
             ) from error
-        if version not in (None, _VERSION):
+        if held is None:
+            _log.info("created a new store in {store}, id={id}", store=name, id=id)
+            return id
+        version, known = held
+        if version != _VERSION:
             raise StoreUnusable(
                 f"the tables {self.table} are of version {version}; this program knows {_VERSION}"
             )
+        return known or self._adopt(session, name)
 
-    def _version(self, session: Session) -> int | None:
+    def identity(self, session: Session) -> str | None:
+        """Return the id of the store that *session* leads to."""
+        held = self._held(session)
+        return None if held is None else held[1]
+
+    def _lock(self, session: Session) -> None:
+        """Wait for other processes, of which several may be started at once."""
+        lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
+        session.execute(lock, (f"sos {self.table}",))
+
+    def _create(self, session: Session, require: bool) -> str:
+        state = f"{self.table}_state"
+        elsewhere = session.execute(_ELSEWHERE, (state,)).fetchone()
+        if elsewhere is not None:
+            raise StoreUnusable(
+                f"the tables {self.table} are in the schema {elsewhere[0]}, which is not in the "
+                "search_path, or may not be used: mend that, or name other tables by ?table="
+            )
+        if require:
+            raise StoreUnusable(
+                f"there are no tables {self.table}, and a new store is not to be made"
+            )
+        session.execute(self.sql(_CREATE))
+        made = self.sql("INSERT INTO {state} (sos_version, store_id) VALUES (%s, %s)")
+        id = str(uuid4())
+        session.execute(made, (_VERSION, id))
+        return id
+
+    def _adopt(self, session: Session, name: str) -> str | None:
+        try:
+            with transaction(session):
+                self._lock(session)
+                session.execute(self.sql(_ADOPT % uuid4()))
+        except (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
+            reason = error.diag.message_primary
+            _log.warn("{store} has no id yet: {reason}", store=name, reason=reason)
+            return None
+        id = self.identity(session)
+        _log.info("{store} has an id now, id={id}", store=name, id=id)
+        return id
+
+    def _held(self, session: Session) -> tuple[int, str | None] | None:
+        """Return the version of the tables and the id of the store; None for no tables."""
         there = session.execute(
             "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
             (f"{self.table}_state", self.table),
@@ -118,14 +182,14 @@ class Tables:
         if there != (True, True):
             raise StoreUnusable(f"there is a table {self.table} that is not of a store")
         try:
-            row = session.execute(self.sql("SELECT sos_version FROM {state}")).fetchone()
+            row = session.execute(self.sql(_STATE)).fetchone()
         except (errors.UndefinedColumn, errors.InsufficientPrivilege) as error:
             raise StoreUnusable(
                 f"the table {self.table}_state cannot be read: {error.diag.message_primary}"
             ) from error
         if row is None:
             raise StoreUnusable(f"the table {self.table}_state is empty")
-        return row[0]
+        return row[0], row[1]
 
 
 @cache  # there are a few dozen

@@ -95,6 +95,8 @@ def connect(address: Address) -> Session:
     session.deadline = monotonic() + _STATEMENT_SECONDS
     try:
         session.execute(
+            # Whatever the database is in, and a URL asks for: we write and read this.
+            "SET client_encoding = 'UTF8'; "
             f"SET statement_timeout = '{_STATEMENT_SECONDS}s'; "
             f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; "
             "SET default_transaction_isolation = 'read committed'"

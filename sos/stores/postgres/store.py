@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from sos.stores.postgres.changes import Changes
 from sos.stores.postgres.committer import Committer
 from sos.stores.postgres.connections import Connections
 from sos.stores.postgres.digests import Digests
+from sos.stores.postgres.probe import probe
 from sos.stores.postgres.reading import Reading
 from sos.stores.postgres.record import Damaged
 from sos.stores.postgres.schema import Tables
@@ -45,6 +47,7 @@ class PostgresStore:
         self, address: Address, reactor: Any, algorithm: str = ids.DEFAULT_ALGORITHM
     ) -> None:
         self.name = address.name
+        self.identity: str | None = None
         self._address = address
         self._algorithm = algorithm
         self._tables = Tables(address.table)
@@ -66,11 +69,11 @@ class PostgresStore:
         committer = Committer(self._blobs, self._connections, reactor)
         self._adding = Adding(self._blobs, committer, self._connections, self._reading)
 
-    async def open(self) -> None:
-        await self._connections.start(self._prepare)
+    async def open(self, require: bool = False) -> None:
+        await self._connections.start(partial(self._prepare, require), self._recognise)
         self._upkeep.start()
 
-    def _prepare(self, session: Session) -> None:
+    def _prepare(self, require: bool, session: Session) -> None:
         if session.weakness is not None:
             if not self._address.relaxed:
                 raise StoreUnusable(
@@ -83,9 +86,20 @@ class PostgresStore:
                 weakness=session.weakness,
             )
         try:
-            self._tables.prepare(session)
+            self.identity = self._tables.prepare(session, self.name, require)
+            probe(session, self._adding.blobs, self._bodies)
         except (StoreUnusable, Unavailable) as error:
             raise type(error)(f"{self.name}: {error}") from error
+
+    def _recognise(self, session: Session) -> None:
+        """Raise Unavailable when *session* leads to another store than was opened."""
+        try:
+            known = self.identity is None or self._tables.identity(session) == self.identity
+            reason = f"the one that was opened has id={self.identity}"
+        except StoreUnusable as error:
+            known, reason = False, str(error)
+        if not known:
+            raise Unavailable(f"{self.name} is another store now, or none: {reason}")
 
     async def close(self) -> None:
         self._upkeep.stop()

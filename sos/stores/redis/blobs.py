@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 from twisted.logger import Logger
 
 from sos import ids, metadata
@@ -23,7 +23,7 @@ from sos.stores.redis.pool import Pool
 from sos.stores.redis.record import Held, decode, encode_head, pieces_of
 from sos.stores.redis.record import told as told_of
 from sos.stores.redis.scripts import CHANGE, PIECE
-from sos.stores.redis.trust import FORMAT, format_key
+from sos.stores.redis.trust import Mark
 
 #: Seconds after the last piece for which a body that is not committed is kept.
 UPLOAD_SECONDS = 60 * 60
@@ -33,25 +33,22 @@ GRACE_SECONDS = 60
 _log = Logger()
 
 
-@frozen
+@define
 class Blobs:
     """The blobs behind a prefix.
 
     :param name: of the store, for the log.
+    :ivar mark: of the store, None before it is open.
     """
 
     pool: Pool
     prefix: str
     name: str
+    mark: Mark | None = None
 
     def key(self, kind: str) -> str:
         """Return the key of what is not a blob's own: ``ids``, ``digests``, ``lease``."""
         return f"{self.prefix}:{kind}"
-
-    @property
-    def format(self) -> str:
-        """The key that tells that there is a store."""
-        return format_key(self.prefix)
 
     @property
     def places(self) -> tuple[str, str]:
@@ -75,9 +72,20 @@ class Blobs:
             damage = "its record is missing"
             await self.set_aside(id, b"", damage)
             raise SetAside(id, damage)
-        if await self.pool.ask("GET", self.format) != FORMAT:
-            raise self._gone()
+        await self.check_there()
         return None
+
+    async def check_there(self) -> None:
+        """Raise Unavailable unless the Redis still holds the store: it may have been emptied."""
+        key, value = self.proof()
+        if await self.pool.ask("GET", key) != value:
+            raise self.gone()
+
+    def proof(self) -> tuple[str, bytes]:
+        """Return the key of the mark, and what it holds while the store is there."""
+        if self.mark is None:
+            raise Unavailable(f"{self.name} is not open yet")
+        return self.mark.key, self.mark.value
 
     async def record(self, id: str) -> tuple[Held, Record]:
         """Return what is held of *id*, or raise NotFound, as for what is damaged."""
@@ -210,20 +218,24 @@ class Blobs:
     ) -> bool:
         blobs, bodies = self.places
         aside = f"{self.key('aside')}:{id}:{time.time_ns()}"
-        keys = [self.format, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
-        arguments: tuple[Any, ...] = (FORMAT, token, expected, how, head, body, pieces_of(size))
+        key, there = self.proof()
+        keys = [key, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
+        arguments: tuple[Any, ...] = (there, token, expected, how, head, body, pieces_of(size))
         arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason)
         answer = await self.pool.run(CHANGE, keys, arguments)
-        if answer == b"format":
-            raise self._gone()
+        if answer == b"gone":
+            raise self.gone()
         if answer == b"lease":
             raise Conflict("this lease is not valid, or not any more")
         if answer == b"lost":
             raise Unavailable("the Redis has lost a part of this body; send it again")
         return answer == b"done"
 
-    def _gone(self) -> Unavailable:
-        return Unavailable(f"{self.name} does not hold the store any more: it was emptied")
+    def gone(self) -> Unavailable:
+        """Return what tells that the store is not there any more."""
+        return Unavailable(
+            f"{self.name} does not hold the store any more: it was emptied, or holds another"
+        )
 
 
 def missing(id: str) -> NotFound:

@@ -4,10 +4,14 @@ A script runs whole or, when its first write is refused, not at all; and it is
 on the disk before it is answered, or after a crash none of it is.  Each first
 checks all there is to check: what it has written is not taken back.
 
+What changes or lists anything looks first whether the *mark* of the store is there: its
+id, or the version in one from before stores had ids that cannot be written to.
+
 The keys of a store, behind its prefix:
 
 =================  ======  ====================================================
 ``format``         string  the version of all this
+``id``             string  the id of the store, a UUID
 ``ids``            zset    every id, behind its partition, in that order
 ``blob:ID``        hash    ``head``, see :mod:`sos.stores.redis.record`; and
                            ``body``, or ``key``: where in ``body:`` it lies
@@ -51,8 +55,8 @@ end
 
 #: Changes one blob, if its head is still the one expected.
 #:
-#: Keys: format, ids, digests, lease, the blob's own, where it is set aside.
-#: Arguments: the version; the token of the lease, or nothing; the head
+#: Keys: that of the mark, ids, digests, lease, the blob's own, where it is set aside.
+#: Arguments: the mark; the token of the lease, or nothing; the head
 #: expected, or nothing; how; the new head; its body or the key of that; how
 #: many pieces that has; partition and id; what the keys of blobs and of
 #: bodies begin with; the seconds for which readers can go on; the reason.
@@ -61,13 +65,13 @@ end
 #: head alone; ``drop``; ``aside``, after which the partition is counted anew,
 #: for a damaged head does not tell what it weighs.
 #:
-#: Returns ``done``, or why not: ``format``, ``lease``, ``held`` by another
+#: Returns ``done``, or why not: ``gone``, ``lease``, ``held`` by another
 #: head, or the pieces are ``lost``.
 CHANGE = Script(
     _IS_LEASE
     + """
-local format, ids, digests, lease, blob, aside = unpack(KEYS)
-local version, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason =
+local mark, ids, digests, lease, blob, aside = unpack(KEYS)
+local there, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason =
     unpack(ARGV)
 local partition = string.sub(member, 1, 3)
 local count, bytes, sum = partition .. ":count", partition .. ":bytes", partition .. ":sum"
@@ -103,7 +107,7 @@ local function count_anew()
     end
 end
 
-if redis.call("GET", format) ~= version then return "format" end
+if redis.call("GET", mark) ~= there then return "gone" end
 if token ~= "" and not (redis.call("GET", lease) == token and lasts(lease)) then return "lease" end
 if (redis.call("HGET", blob, "head") or "") ~= expected then return "held" end
 if how == "pieces" and redis.call("HLEN", bodies .. body) ~= tonumber(pieces) then
@@ -150,6 +154,38 @@ return "done"
 """
 )
 
+#: Makes a new store where there is nothing, and gives one from before stores had ids its own.
+#:
+#: Keys: format, id, ids, digests.  Arguments: the version; a new id; ``1`` where a
+#: store has to be there already.  Returns the id that is there in the end; ``none``
+#: for no store, ``lost`` for a part of one, and ``format`` for one of another version.
+OPEN = Script(
+    """
+local format, id, ids, digests = unpack(KEYS)
+local version, new, required = unpack(ARGV)
+local held = redis.call("GET", format)
+if held and held ~= version then return "format" end
+if not held then
+    if redis.call("EXISTS", id, ids, digests) > 0 then return "lost" end
+    if required == "1" then return "none" end
+    redis.call("SET", format, version)
+end
+redis.call("SET", id, new, "NX")
+return redis.call("GET", id)
+"""
+)
+
+#: Writes what is there already, by which it is seen whether anything can be written.
+#:
+#: Key: that of the mark.  Argument: the mark.  Returns ``done``, or ``gone``.
+TOUCH = Script(
+    """
+if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "gone" end
+redis.call("SET", KEYS[1], ARGV[1])
+return "done"
+"""
+)
+
 #: Adds a piece to a body that is on its way, and lets it live on.
 #:
 #: Key: the body's.  Arguments: the number of the piece, the piece, the seconds
@@ -166,13 +202,13 @@ return 1
 
 #: Gives the lease, unless another has it.
 #:
-#: Keys: format, lease.  Arguments: the version, the token, milliseconds.
-#: Returns ``done``, ``format``, or how many milliseconds the other has left.
+#: Keys: that of the mark, lease.  Arguments: the mark, the token, milliseconds.
+#: Returns ``done``, ``gone``, or how many milliseconds the other has left.
 LEASE = Script(
     _IS_LEASE
     + """
-local format, lease = unpack(KEYS)
-if redis.call("GET", format) ~= ARGV[1] then return "format" end
+local mark, lease = unpack(KEYS)
+if redis.call("GET", mark) ~= ARGV[1] then return "gone" end
 local left = lasts(lease)
 if left then return left end
 redis.call("SET", lease, ARGV[2], "PX", ARGV[3])
@@ -182,13 +218,13 @@ return "done"
 
 #: Makes the lease last longer, if it is the one.
 #:
-#: Keys: format, lease.  Arguments: the version, the token, milliseconds.
-#: Returns ``done``, ``format``, or ``lease`` when it is not valid any more.
+#: Keys: that of the mark, lease.  Arguments: the mark, the token, milliseconds.
+#: Returns ``done``, ``gone``, or ``lease`` when it is not valid any more.
 PROLONG = Script(
     _IS_LEASE
     + """
-local format, lease = unpack(KEYS)
-if redis.call("GET", format) ~= ARGV[1] then return "format" end
+local mark, lease = unpack(KEYS)
+if redis.call("GET", mark) ~= ARGV[1] then return "gone" end
 if not (redis.call("GET", lease) == ARGV[2] and lasts(lease)) then return "lease" end
 redis.call("PEXPIRE", lease, ARGV[3])
 return "done"
@@ -205,11 +241,11 @@ return "done"
 
 #: Tells the heads of a partition, as a list of ids, each with its head behind it.
 #:
-#: Keys: format, ids.  Arguments: the version, the partition, what the keys of
-#: blobs begin with.  Returns ``format`` when it is not the one.
+#: Keys: that of the mark, ids.  Arguments: the mark, the partition, what the keys of
+#: blobs begin with.  Returns ``gone`` when it is not the one.
 HEADS = Script(
     """
-if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "format" end
+if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "gone" end
 local found = {}
 local range = {"[" .. ARGV[2], "(" .. ARGV[2] .. "\\255"}
 for _, each in ipairs(redis.call("ZRANGEBYLEX", KEYS[2], unpack(range))) do

@@ -31,9 +31,9 @@ from sos.stores.redis.connection import Line, connect
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.reading import cut, stored_pieces
 from sos.stores.redis.record import told
-from sos.stores.redis.scripts import HEADS, LEASE, PROLONG, RELEASE
+from sos.stores.redis.scripts import HEADS, LEASE, PROLONG, RELEASE, TOUCH
 from sos.stores.redis.state import room
-from sos.stores.redis.trust import FORMAT, check_format, check_settings, prepare
+from sos.stores.redis.trust import check_settings, check_store, open_store
 from sos.stores.redis.writer import RedisWriter
 from sos.stores.underway import Underway
 
@@ -71,7 +71,11 @@ class RedisStore:
         self._digests: tuple[Mapping[bytes, bytes], Mapping[str, PartitionDigest]] = {}, {}
         self._underway = Underway()
 
-    async def open(self) -> None:
+    @property
+    def identity(self) -> str | None:
+        return None if self._blobs.mark is None else self._blobs.mark.identity
+
+    async def open(self, require: bool = False) -> None:
         if not self._address.durable:
             _log.warn(
                 "{store}: with durability=relaxed it can lose what it has acknowledged",
@@ -79,8 +83,9 @@ class RedisStore:
             )
         opening = Pool(self.name, self._checked, self._reactor)
         try:
-            await opening.with_line(lambda line: prepare(line, self._address))
-            await opening.with_line(lambda line: check_format(line, self._address))
+            self._blobs.mark = await opening.with_line(
+                lambda line: open_store(line, self._address, require)
+            )
         except (StoreUnusable, Unavailable):
             raise
         except SOSError as error:
@@ -104,10 +109,13 @@ class RedisStore:
 
     async def _trusted(self) -> Line:
         """Connect to a Redis that holds this store, too."""
+        mark = self._blobs.mark
+        if mark is None:
+            raise Unavailable(f"{self.name} is not open yet")
         try:
             line = await self._checked()
             try:
-                await check_format(line, self._address)
+                await check_store(line, self._address, mark)
             except BaseException:
                 line.close()
                 raise
@@ -158,23 +166,24 @@ class RedisStore:
                 break
             begin = f"({page[-1]}"
         if not found:
-            await self._is_there()
+            await self._blobs.check_there()
         return found
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
         row = await self._pool.ask("HGETALL", self._blobs.key("digests"))
         if not row:
-            await self._is_there()
+            await self._blobs.check_there()
         fields = dict(zip(row[::2], row[1::2], strict=True))
         if fields != self._digests[0]:
             self._digests = fields, _digests(fields)
         return self._digests[1]
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        keys = [self._blobs.format, self._blobs.key("ids")]
-        answer = await self._pool.run(HEADS, keys, (FORMAT, partition, self._blobs.places[0]))
-        if answer == b"format":
-            raise self._gone()
+        key, there = self._blobs.proof()
+        keys = [key, self._blobs.key("ids")]
+        answer = await self._pool.run(HEADS, keys, (there, partition, self._blobs.places[0]))
+        if answer == b"gone":
+            raise self._blobs.gone()
         found = {}
         for id, head in zip(answer[::2], answer[1::2], strict=True):
             try:
@@ -190,10 +199,11 @@ class RedisStore:
         script = LEASE if token is None else PROLONG
         token = token or secrets.token_hex(16)
         milliseconds = max(1, round(min(seconds, MAX_SECONDS) * 1000))
-        keys = [self._blobs.format, self._blobs.key("lease")]
-        answer = await self._pool.run(script, keys, (FORMAT, token, milliseconds))
-        if answer == b"format":
-            raise self._gone()
+        key, there = self._blobs.proof()
+        keys = [key, self._blobs.key("lease")]
+        answer = await self._pool.run(script, keys, (there, token, milliseconds))
+        if answer == b"gone":
+            raise self._blobs.gone()
         if answer == b"lease":
             raise Conflict("this lease is not valid, or not any more")
         if answer != b"done":
@@ -220,20 +230,13 @@ class RedisStore:
 
     async def _refusal(self) -> str | None:
         """Try whether something can be written; return why not."""
+        key, there = self._blobs.proof()
         try:
-            if await self._pool.ask("SET", self._blobs.format, FORMAT, "XX") is None:
-                raise self._gone()
+            if await self._pool.run(TOUCH, [key], (there,)) != b"done":
+                raise self._blobs.gone()
         except (NoSpace, ReadOnly) as error:
             return str(error)
         return None
-
-    async def _is_there(self) -> None:
-        """Raise Unavailable unless the Redis still holds the store: it may have been emptied."""
-        if await self._pool.ask("GET", self._blobs.format) != FORMAT:
-            raise self._gone()
-
-    def _gone(self) -> Unavailable:
-        return Unavailable(f"{self.name} does not hold the store any more: it was emptied")
 
 
 def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:

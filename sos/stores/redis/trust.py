@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
+from uuid import uuid4
 
-from sos.errors import ReadOnly, StoreUnusable, Unavailable
+from attrs import frozen
+from twisted.logger import Logger
+
+from sos.errors import NoSpace, ReadOnly, StoreUnusable, Unavailable
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.connection import Line, granted
+from sos.stores.redis.scripts import OPEN
 
 #: The version of what :mod:`sos.stores.redis.scripts` describes, with pieces of
 #: :data:`sos.stores.redis.record.PIECE` bytes.
-FORMAT = b"sos redis 1"
+_FORMAT = b"sos redis 1"
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # What has to be set for nothing acknowledged to be lost, and why.
 _WANTED = (
@@ -18,6 +24,8 @@ _WANTED = (
     ("appendfsync", "always", "or a power cut loses what was acknowledged just before"),
     ("no-appendfsync-on-rewrite", "no", "or nothing is synced while its log is rewritten"),
 )
+
+_log = Logger()
 
 
 async def check_settings(line: Line, address: StoreAddress) -> None:
@@ -39,25 +47,62 @@ async def check_settings(line: Line, address: StoreAddress) -> None:
             raise _untrusted(address, name, value, wanted, why)
 
 
-async def check_format(line: Line, address: StoreAddress) -> None:
-    """Raise Unavailable unless the store is there, StoreUnusable when it has another format."""
-    found = await line.ask("GET", format_key(address.prefix))
-    if found is None:
+@frozen
+class Mark:
+    """By what a store is known to be there: the id under one of its keys."""
+
+    key: str
+    value: bytes
+
+    @property
+    def identity(self) -> str | None:
+        """The id of the store, None where the mark of one from before stores had ids is none."""
+        return None if self.value == _FORMAT else self.value.decode("ascii")
+
+
+async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
+    """Return the mark of the store that is there, or of a new one where there is nothing.
+
+    :param require: whether there has to be a store already.
+    :raises StoreUnusable: when there is none, and cannot or is not to be one.
+    """
+    prefix = address.prefix
+    format, id = f"{prefix}:format", f"{prefix}:id"
+    there = await line.ask("GET", format)
+    held = await line.ask("GET", id) if there == _FORMAT else None
+    if held is None:
+        new = str(uuid4()).encode("ascii")
+        keys = [format, id, f"{prefix}:ids", f"{prefix}:digests"]
+        try:
+            held = await line.run(OPEN, keys, (_FORMAT, new, int(require)))
+        except (ReadOnly, NoSpace):
+            if there != _FORMAT:
+                raise
+            return Mark(format, _FORMAT)  # which can be read
+        if held == new:
+            what = "created a new store in {store}" if there is None else "{store} has an id now"
+            _log.info(f"{what}, id={{id}}", store=address, id=new.decode("ascii"))
+    if held == b"none":
+        raise StoreUnusable(f"{address} is no store, and a new one is not to be made")
+    if held == b"lost":
+        raise StoreUnusable(
+            f"{address} holds a part of a store, whose key {format} is missing: bring back a "
+            "copy of all its keys, or choose another prefix"
+        )
+    if held == b"format":
+        raise StoreUnusable(f"{address} holds something else than a store of format {_FORMAT!r}")
+    if _ID.fullmatch(held) is None:
+        raise StoreUnusable(f"{address} holds under {id} what is no id of a store")
+    return Mark(id, held)
+
+
+async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
+    """Raise Unavailable unless the store with *mark* is there, and in a format that is known."""
+    if await line.ask("GET", f"{address.prefix}:format") != _FORMAT:
         raise Unavailable(f"{address} does not hold the store, or not any more")
-    if found != FORMAT:
-        raise StoreUnusable(f"{address} holds something else than a store of format {FORMAT!r}")
-
-
-async def prepare(line: Line, address: StoreAddress) -> None:
-    """Begin a store where there is none.  Raises as :func:`check_format` does."""
-    with suppress(ReadOnly):  # one that is there can be read
-        await line.ask("SET", format_key(address.prefix), FORMAT, "NX")
-    await check_format(line, address)
-
-
-def format_key(prefix: str) -> str:
-    """Return the name of the key that holds the version of the format."""
-    return f"{prefix}:format"
+    held = await line.ask("GET", mark.key)
+    if held != mark.value:
+        raise Unavailable(f"{address} holds another store, id={held!r:.50}, not {mark.identity}")
 
 
 def _field(told: bytes, name: bytes) -> str:

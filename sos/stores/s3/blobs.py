@@ -240,7 +240,7 @@ class Blobs:
         """
         id, key = held.info.id, records.body_key(held.info.id)
         async with self._turns.of(id):
-            opened = await self._bucket.open(key)
+            opened = await self._bucket.read(key)
             if opened is None:
                 return False
             entry, pieces = opened

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from email.utils import parsedate_to_datetime
+from itertools import pairwise
+from typing import Any
 
 from attrs import frozen
 
 from sos.errors import Unavailable
 from sos.interfaces import Span
-from sos.stores.s3.client import Answer, Client, Denied, unusable
+from sos.stores.s3.client import Answer, Client, Denied, seconds_of, unusable
 from sos.stores.s3.signing import DEFAULT_REGION
 from sos.wire.client import ResponseBody
 
@@ -55,6 +56,18 @@ class Bucket:
         self.conditional = False
         self._page = page
 
+    async def identified(self) -> Bucket:
+        """Return another one, which can be asked whether this one is to be opened.
+
+        Raises StoreUnusable when nobody says who we are.
+        """
+        return Bucket(await self.client.identified(), self.prefix, self._page)
+
+    def open(self, found: Bucket) -> None:
+        """Answer from now on, as what was *found* does."""
+        self.conditional = found.conditional
+        self.client.open(found.client)
+
     async def create(self) -> None:
         """Create the bucket; raises StoreUnusable when that is not allowed."""
         region = self.client.region
@@ -74,14 +87,14 @@ class Bucket:
         answer = await self.client.ask("HEAD", self.prefix + key, accept=(404,))
         return None if answer.status == 404 else _entry(answer)
 
-    async def small(self, key: str) -> tuple[bytes | None, float]:
-        """Return a small body, None for nothing, and the time by the clock of the server."""
+    async def small(self, key: str) -> tuple[bytes | None, float | None]:
+        """Return a small body, and the time by the clock of the server; None for neither."""
         answer = await self.client.ask("GET", self.prefix + key, accept=(404,))
         if answer.status == 404 and answer.code == "NoSuchBucket":
             raise NoBucket(f"{self.client.name}: there is no such bucket")
         return None if answer.status == 404 else answer.body, server_time(answer)
 
-    async def open(self, key: str, span: Span | None = None) -> tuple[Entry, ResponseBody] | None:
+    async def read(self, key: str, span: Span | None = None) -> tuple[Entry, ResponseBody] | None:
         """Begin to read a body, or the part *span* of it, which is not empty; None for nothing."""
         fields = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
         answer = await self.client.ask(
@@ -117,7 +130,10 @@ class Bucket:
         return answer.status != 412
 
     async def probe(self, key: str, body: bytes) -> None:
-        """See whether the server knows conditions, by *body*, which is there under *key*."""
+        """Store *body* under *key* if nothing is there; see whether the server knows conditions.
+
+        It does when it refuses: until there is something nobody can tell.
+        """
         answer = await self.client.ask(
             "PUT", self.prefix + key, fields=ONLY_NEW, body=body, accept=(412, *_NOT_KNOWN)
         )
@@ -131,6 +147,8 @@ class Bucket:
         :param fields: that the copy is to have; None for those of *source*.
         :param etag: of the body that is meant.
         """
+        if not etag:
+            raise Unavailable(f"{self.client.name} does not tell the ETag of {source}")
         sent = {
             "x-amz-copy-source": f"/{self._bucket}/{self.prefix}{source}",
             "x-amz-copy-source-if-match": etag,
@@ -138,8 +156,8 @@ class Bucket:
         }
         sent |= {_META + name: value for name, value in (fields or {}).items()}
         answer = await self.client.ask("PUT", self.prefix + target, fields=sent, accept=(404, 412))
-        if answer.status == 200 and b"<Error" in answer.body:  # which S3 allows itself
-            raise Unavailable(f"{self.client.name} could not copy: {answer.code}")
+        if answer.status == 200:  # behind which can come an error
+            self.client.parsed(answer, "CopyObjectResult")
         return answer.status == 200
 
     @property
@@ -169,15 +187,27 @@ class Bucket:
             if start:
                 query["start-after"] = start
             page = await self.client.document("GET", "", "ListBucketResult", query=query)
-            keys = [each.text or "" for each in page.findall("Contents/Key")]
-            if any(key <= start for key in keys) or keys != sorted(keys):
-                raise Unavailable(f"{self.client.name} sent a listing that is out of order")
+            keys = [each.findtext("Key") or "" for each in page.findall("Contents")]
+            self._check(keys, start, self.prefix + prefix)
             yield [key.removeprefix(self.prefix) for key in keys]
-            if page.findtext("IsTruncated") != "true":
+            if not self._goes_on(page):
                 return
             if not keys:
                 raise Unavailable(f"{self.client.name} sent a listing that does not go on")
             start = keys[-1]
+
+    def _check(self, keys: list[str], start: str, prefix: str) -> None:
+        """Raise Unavailable unless *keys* come behind *start*, in order, and with *prefix*."""
+        if any(key <= before for before, key in pairwise([start, *keys])):
+            raise Unavailable(f"{self.client.name} sent a listing that is out of order")
+        if not all(key.startswith(prefix) for key in keys):
+            raise Unavailable(f"{self.client.name} sent a listing of what was not asked for")
+
+    def _goes_on(self, page: Any) -> bool:
+        told = (page.findtext("IsTruncated") or "").lower()
+        if told not in ("true", "false"):
+            raise Unavailable(f"{self.client.name} does not tell whether a listing is whole")
+        return told == "true"
 
     async def keys(self, prefix: str) -> list[str]:
         """Return all the keys that begin with *prefix*."""
@@ -193,12 +223,9 @@ class NoBucket(Unavailable):
     """There is no such bucket."""
 
 
-def server_time(answer: Answer) -> float:
-    """Return the time, in seconds since the epoch, by the clock of who answered."""
-    found = _seconds(answer.fields.get("date", ""))
-    if found is None:
-        raise Unavailable("the server does not tell the time")
-    return found
+def server_time(answer: Answer) -> float | None:
+    """Return the time by the clock of who answered, in seconds since the epoch, if that is told."""
+    return seconds_of(answer.fields.get("date", ""))
 
 
 def _entry(answer: Answer) -> Entry:
@@ -214,12 +241,5 @@ def _entry(answer: Answer) -> Entry:
             for name, value in fields.items()
             if name.startswith(_META)
         },
-        _seconds(fields.get("last-modified", "")),
+        seconds_of(fields.get("last-modified", "")),
     )
-
-
-def _seconds(date: str) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError, IndexError):
-        return None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from copy import copy
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hashlib import md5, sha256
 from typing import Any
 from xml.etree import ElementTree
@@ -32,6 +35,10 @@ _BACK_OFF = 0.25
 _PASSING = frozenset((429, 500, 502, 503, 504))
 _PASSING_CODES = frozenset(("RequestTimeout", "ConditionalRequestConflict", "OperationAborted"))
 _FULL_CODES = frozenset(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"))
+# What a new connection may not meet: behind the address there may be another server by now.
+_ELSEWHERE = frozenset((301, 302, 307, 308, 401, 403, 500, 502, 503, 504))
+# Seconds by which clocks can differ without harm: S3 allows 900, others less.
+_SKEW_SECONDS = 240.0
 
 # Most bytes of an answer that is no blob: a page of a listing, of 1000 keys, is the longest.
 _MOST_OF_A_DOCUMENT = 8 * 1024 * 1024
@@ -49,17 +56,29 @@ class Answer:
 
     :param fields: the headers, by their names in lower case.
     :param body: all of it, or what gives its pieces.
+    :param signed_at: when the request was signed, as it says itself.
     """
 
     status: int
     fields: Mapping[str, str]
     body: bytes = b""
     pieces: ResponseBody | None = None
+    signed_at: str = ""
 
     @property
     def code(self) -> str:
         """What S3 calls the error, empty where it does not say."""
         return _text_of(self.body, "Code")
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which our clock is ahead of the server's; None where it tells no time."""
+        told = seconds_of(self.fields.get("date", ""))
+        try:
+            signed = datetime.strptime(self.signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return None if told is None else signed.timestamp() - told
 
 
 @frozen
@@ -75,7 +94,7 @@ class Pacing:
 
 
 class Client:
-    """Speaks to the bucket at an address.
+    """Speaks to the bucket at an address, once it is open.
 
     :param identify: finds out who we are, on another thread, for it may block.
     """
@@ -105,9 +124,18 @@ class Client:
         """Where the bucket is."""
         return self._identity.region if self._identity else self._address.region or ""
 
-    async def open(self) -> None:
-        """Find out who we are; raises StoreUnusable when nobody says."""
-        self._identity = await self._run_in_thread(self._identify)
+    async def identified(self) -> Client:
+        """Return another client, which can ask whether this one is to be opened.
+
+        Raises StoreUnusable when nobody says who we are.
+        """
+        found = copy(self)
+        found._identity = await self._run_in_thread(self._identify)
+        return found
+
+    def open(self, identified: Client) -> None:
+        """Answer from now on, as what *identified* does."""
+        self._identity = identified._identity
 
     async def close(self) -> None:
         """Close the connections."""
@@ -135,6 +163,8 @@ class Client:
         :raises Denied: when we may not do that.
         :raises Unavailable: whatever else is wrong.
         """
+        if self._identity is None:
+            raise Unavailable(f"{self.name} is not open yet")
         hashes = await self._hashes(body)
         wait = _BACK_OFF
         for left in reversed(range(TRIES)):
@@ -146,8 +176,10 @@ class Client:
             else:
                 if answer.status in accept or answer.status in (200, 204, 206):
                     return answer
+                if answer.status in _ELSEWHERE:
+                    await self._agent.close()
                 if not left or not _passes(answer):
-                    raise self._error(answer, method, key)
+                    raise self._error(answer, f"to {method} {key or 'the bucket'}")
             await deferLater(self.clock, wait * random.uniform(0.5, 1.5))
             wait *= 4
         raise AssertionError("the last try returns or raises")
@@ -157,15 +189,18 @@ class Client:
 
         Some errors come with a status of 200: then too it raises Unavailable.
         """
-        answer = await self.ask(method, key, **options)
+        return self.parsed(await self.ask(method, key, **options), root)
+
+    def parsed(self, answer: Answer, root: str) -> Any:
+        """Return the XML of *answer*; raises as :meth:`document` does."""
         try:
             found = ElementTree.fromstring(answer.body)
-        except ElementTree.ParseError:
+        except (ElementTree.ParseError, ValueError, LookupError):  # of its encoding
             raise Unavailable(f"{self.name} sent what is no XML: {answer.body[:80]!r}") from None
         for each in found.iter():
             each.tag = each.tag.rpartition("}")[2]
         if found.tag != root:
-            raise self._error(answer, method, key)
+            raise self._error(answer, f"where {root} was asked for")
         return found
 
     async def _hashes(self, body: bytes) -> _Hashes:
@@ -211,10 +246,11 @@ class Client:
         }
         if stream and response.code in (200, 206):
             return Answer(response.code, told, pieces=pieces)
+        signed_at = signed.get("X-Amz-Date", "")
         text = await gather(pieces, _MOST_OF_A_DOCUMENT)
         if len(text) > _MOST_OF_A_DOCUMENT:
             raise Unavailable(f"{self.name} sent over {_MOST_OF_A_DOCUMENT} bytes for an answer")
-        return Answer(response.code, told, text)
+        return Answer(response.code, told, text, signed_at=signed_at)
 
     async def _signed(
         self,
@@ -226,8 +262,7 @@ class Client:
         hashes: _Hashes,
     ) -> tuple[str, dict[str, str]]:
         identity = self._identity
-        if identity is None:
-            raise Unavailable(f"{self.name} is not open yet")
+        assert identity is not None
         base = self._address.base(identity.region)
         sent = dict(fields)
         if body:
@@ -242,18 +277,22 @@ class Client:
         except Exception as error:  # whose text is not ours, and may say too much
             raise Unavailable(f"a request could not be signed: {type(error).__name__}") from None
 
-    def _error(self, answer: Answer, method: str, key: str) -> SOSError:
+    def _error(self, answer: Answer, to: str) -> SOSError:
         told = _text_of(answer.body, "Message")
         text = f"{self.name} answered {answer.status}"
         text += "".join(f" {each}" for each in (answer.code, told and f"({told})") if each)
         text = "".join(each if each.isprintable() else "?" for each in text[:300])
         if answer.status == 507 or answer.code in _FULL_CODES:
             return NoSpace(text)
-        if answer.status in (401, 403):
+        ahead = answer.ahead
+        refused = answer.status in (401, 403)
+        if answer.code == "RequestTimeTooSkewed" or (refused and abs(ahead or 0) > _SKEW_SECONDS):
+            return Unavailable(f"{text}: {_skew(ahead)}")
+        if refused:
             return Denied(text)
         if answer.status in (301, 302, 307, 308):
             return Unavailable(f"{text}: the bucket is elsewhere; check endpoint and region")
-        return Unavailable(f"{text} to {method} {key or 'the bucket'}")
+        return Unavailable(f"{text} {to}")
 
 
 class _Silent(Unavailable):
@@ -279,6 +318,23 @@ def _text_of(body: bytes, name: str) -> str:
     """Return the text of the first element *name* of an error, whose form is not certain."""
     start, stop = f"<{name}>".encode(), f"</{name}>".encode()
     return body.partition(start)[2].partition(stop)[0][:200].decode("utf-8", "replace")
+
+
+def _skew(ahead: float | None) -> str:
+    """Say what is wrong with a clock that is so many seconds *ahead* of the server's."""
+    if ahead is None or abs(ahead) <= _SKEW_SECONDS:
+        return "the clock of this machine, or that of the server, is wrong; set it right"
+    which = "ahead of" if ahead > 0 else "behind"
+    return f"the clock of this machine is {abs(ahead):.0f} s {which} the server's; set it right"
+
+
+def seconds_of(date: str) -> float | None:
+    """Return the seconds since the epoch of a *date* in a header; None for what is no date."""
+    try:
+        found = parsedate_to_datetime(date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
 
 
 def unusable(error: Denied) -> StoreUnusable:

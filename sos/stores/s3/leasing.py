@@ -9,6 +9,7 @@ it is read again, so never are two tokens valid.
 from __future__ import annotations
 
 import json
+import re
 
 from sos import lease as leases
 from sos.errors import Conflict, NotFound, Unavailable
@@ -16,6 +17,7 @@ from sos.lease import Lease
 from sos.stores.s3.bucket import Bucket
 
 _KEYS = "lease/"
+_NUMBERED = re.compile(r"lease/[0-9]{16}")
 
 
 class Leasing:
@@ -32,9 +34,9 @@ class Leasing:
         Raises Conflict while another has it, and NotFound where the server
         knows no conditions: then nobody can be sure to be the only one.
         """
+        keys = await self._keys()
         if not self._bucket.conditional:
             raise NotFound(f"{self._bucket.client.name} knows no If-None-Match, so grants no lease")
-        keys = await self._bucket.keys(_KEYS)
         held, now = await self._read(keys[-1]) if keys else (None, 0.0)
         if not keys:
             _, now = await self._read(f"{_KEYS}0")
@@ -54,22 +56,28 @@ class Leasing:
 
     async def check(self, token: str) -> None:
         """Raise Conflict unless *token* is that of the lease."""
-        keys = await self._bucket.keys(_KEYS)
+        keys = await self._keys()
         held, now = await self._read(keys[-1]) if keys else (None, 0.0)
         leases.check(held, token, now)
 
     async def release(self, token: str) -> None:
         """Give the lease back, if *token* is that of it."""
-        keys = await self._bucket.keys(_KEYS)
+        keys = await self._keys()
         if not keys:
             return
         held, _ = await self._read(keys[-1])
         if held is not None and held.token == token:
             await self._bucket.put(keys[-1], _document(Lease("", 0.0)))
 
+    async def _keys(self) -> list[str]:
+        """Return the keys of leases; others are somebody else's."""
+        return [key for key in await self._bucket.keys(_KEYS) if _NUMBERED.fullmatch(key)]
+
     async def _read(self, key: str) -> tuple[Lease | None, float]:
         """Return what a lease says, None where there is none, and the time of the server."""
         found, now = await self._bucket.small(key)
+        if now is None:
+            raise Unavailable(f"{self._bucket.client.name} does not tell the time, for a lease")
         if found is None:
             return None, now
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
-from datetime import datetime
+from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
@@ -25,6 +26,8 @@ MOST_PARTS = 10_000
 FORGOTTEN_SECONDS = 86_400.0
 # Parts of one body that are under way at once.
 _AT_ONCE = 2
+# Behind the prefix, the keys of what is sent in parts.
+_OURS = re.compile(r"blobs/[0-9a-z/]+")
 
 T = TypeVar("T")
 
@@ -141,18 +144,38 @@ async def _abort(bucket: Bucket, key: str, upload: str) -> None:
 async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) -> None:
     """Give back the parts of the uploads under the prefix that were begun *seconds* ago.
 
-    Whoever began them was killed: an upload takes hours at most.
+    Whoever began them was killed: an upload takes hours at most.  A server that does
+    not list them, or does not tell the time or when one was begun, keeps them.
     """
     query = {"uploads": "", "prefix": bucket.prefix}
-    with suppress(Unavailable):  # a server that does not list them keeps them
+    name = bucket.client.name
+    try:
         answer = await bucket.client.ask("GET", query=query)
+        found = bucket.client.parsed(answer, "ListMultipartUploadsResult")
         now = server_time(answer)
-        found = await bucket.client.document("GET", "", "ListMultipartUploadsResult", query=query)
-        for each in found.findall("Upload"):
-            begun = datetime.fromisoformat(each.findtext("Initiated") or "").timestamp()
-            key, upload = _told(each, "Key"), _told(each, "UploadId")
-            if now - begun >= seconds and key.startswith(bucket.prefix):
-                await _abort(bucket, key, upload)
+        last = float("-inf") if now is None else now - seconds
+        uploads = [_forgotten(each, bucket.prefix, last) for each in found.findall("Upload")]
+    except SOSError as error:
+        _log.warn("the unfinished uploads of {name} are not known: {error}", name=name, error=error)
+        return
+    for key, upload in filter(None, uploads):
+        await _abort(bucket, key, upload)
+
+
+def _forgotten(upload: ElementTree.Element, prefix: str, last: float) -> tuple[str, str] | None:
+    """Return key and id of an *upload* of ours that was begun by the time *last*; None for others.
+
+    :param prefix: what the keys of ours begin with.
+    """
+    key, id = upload.findtext("Key") or "", upload.findtext("UploadId")
+    if not id or not _OURS.fullmatch(key.removeprefix(prefix)) or not key.startswith(prefix):
+        return None
+    try:
+        begun = datetime.fromisoformat(upload.findtext("Initiated") or "")
+        seconds = (begun if begun.tzinfo else begun.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return (key, id) if seconds <= last else None
 
 
 async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:

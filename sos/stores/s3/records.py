@@ -8,7 +8,7 @@ it a *marker*, an empty object whose key says what listings have to tell::
     metadata/PPP/ID/VERSION             its metadata, where they are too long for fields
     quarantine/PPP/ID-TIME              a body that was found damaged
     lease/NUMBER                        the right to drop
-    store.json                          what this is
+    store.json                          what this is, and the id of the store
 
 The body says what is the case, and the marker repeats it: a blob without a
 marker can be read, and whoever stores it again completes it.
@@ -16,9 +16,11 @@ marker can be read, and whoever stores it again completes it.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from uuid import UUID
 
 from attrs import frozen
 
@@ -28,8 +30,9 @@ from sos.digest import BlobDigest, blob_digest, record_sum
 from sos.errors import InvalidRequest, Unavailable
 from sos.metadata import Metadata
 
-#: The key of the document that says what is kept here, and the document.
-STORE_KEY, STORE = "store.json", b'{"format":"sos s3 store","version":1}\n'
+#: The key of the document that says what is kept here.
+STORE_KEY = "store.json"
+_STORE = {"format": "sos s3 store", "version": 1}
 #: What the keys of markers begin with.
 INDEX = "index/"
 
@@ -43,6 +46,27 @@ _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/(\d{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
 )
+
+
+def document(id: str) -> bytes:
+    """Return the document of the store *id*, a UUID."""
+    return json.dumps(_STORE | {"id": id}, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def id_in(document: bytes) -> str | None:
+    """Return the id in the *document* of a store; None in one from before stores had ids.
+
+    Raises ValueError for what is no document, or one of another format.
+    """
+    found = json.loads(document)
+    if not isinstance(found, dict) or {name: found.get(name) for name in _STORE} != _STORE:
+        raise ValueError("it is of another format")
+    id = found.get("id")
+    if id is None:
+        return None
+    if not isinstance(id, str):
+        raise ValueError("its id is no text")
+    return str(UUID(id))
 
 
 @frozen

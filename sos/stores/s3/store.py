@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import TimeoutError, ensureDeferred, maybeDeferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from sos import ids
@@ -18,7 +19,6 @@ from sos.errors import (
     NotFound,
     SetAside,
     SOSError,
-    StoreUnusable,
     Unavailable,
 )
 from sos.interfaces import (
@@ -37,10 +37,11 @@ from sos.stores.lane import RunInThread
 from sos.stores.s3 import records
 from sos.stores.s3.accounts import Accounts, Count, markers
 from sos.stores.s3.blobs import Blobs, Held
-from sos.stores.s3.bucket import Bucket, NoBucket
+from sos.stores.s3.bucket import Bucket
 from sos.stores.s3.client import Denied, unusable
 from sos.stores.s3.leasing import Leasing
 from sos.stores.s3.multipart import PART_SIZE, abort_forgotten
+from sos.stores.s3.opening import look, open_store
 from sos.stores.s3.reading import CheckedBody
 from sos.stores.spool import Spooled, SpooledWriter
 
@@ -48,6 +49,8 @@ from sos.stores.spool import Spooled, SpooledWriter
 _FULL_SECONDS = 30.0
 # Seconds that the server has to say that it is there.
 _STATUS_SECONDS = 3.0
+
+_log = Logger()
 
 
 @implementer(IEngineStore)
@@ -69,6 +72,7 @@ class S3Store:
         part_size: int = PART_SIZE,
     ) -> None:
         self.name = bucket.client.name
+        self.identity: str | None = None
         self._bucket = bucket
         self._algorithm = algorithm
         self._run_in_thread = run_in_thread
@@ -79,31 +83,21 @@ class S3Store:
         self._count = Count(self._accounts, self.name, clock)
         self._full: tuple[float, str] | None = None
 
-    async def open(self) -> None:
+    async def open(self, require: bool = False) -> None:
         """Find the bucket, or make it, and see what is in it and what its server can do."""
-        await self._bucket.client.open()
+        opening = await self._bucket.identified()
         try:
-            found = await self._document()
-            if found is None:
-                await self._bucket.put(records.STORE_KEY, records.STORE, only_new=True)
-                found = await self._document()
-            if found != records.STORE:
-                raise StoreUnusable(f"{self.name} holds what is no store, or one of another format")
-            await self._bucket.probe(records.STORE_KEY, records.STORE)
+            document = await open_store(opening, require)
+            await opening.probe(records.STORE_KEY, document)
         except NoSpace as error:  # what is there can be read all the same
             self._full = self._clock.seconds(), str(error)
         except Denied as error:
             raise unusable(error) from error
-        await abort_forgotten(self._bucket)
+        self.identity = records.id_in(document)
+        self._bucket.open(opening)
         if not self._count.running:
             self._count.startService()
-
-    async def _document(self) -> bytes | None:
-        try:
-            return (await self._bucket.small(records.STORE_KEY))[0]
-        except NoBucket:
-            await self._bucket.create()
-            return None
+        await abort_forgotten(self._bucket)
 
     async def close(self) -> None:
         if self._count.running:
@@ -122,7 +116,7 @@ class S3Store:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         if span is not None and span[0] == span[1]:
             return Blob(await self.stat(id), b"")
-        opened = await self._bucket.open(records.body_key(id), span)
+        opened = await self._bucket.read(records.body_key(id), span)
         if opened is None:
             if await self._blobs.forget(id):
                 raise SetAside(id, "its body is gone")
@@ -214,9 +208,12 @@ class S3Store:
         blobs, size = (None, None) if total is None else (total.count, total.bytes)
         reason = None
         try:
-            asked = ensureDeferred(self._bucket.entry(records.STORE_KEY))
-            if await asked.addTimeout(_STATUS_SECONDS, self._clock) is None:
-                reason = f"{self.name} is gone, or not open yet"
+            asked = ensureDeferred(look(self._bucket))
+            document = await asked.addTimeout(_STATUS_SECONDS, self._clock)
+            if document is None:
+                reason = f"{self.name} is gone"
+            else:
+                self._identify(records.id_in(document))
         except SOSError as error:
             reason = str(error)
         except TimeoutError:
@@ -224,3 +221,13 @@ class S3Store:
         if self._full is not None and self._clock.seconds() - self._full[0] < _FULL_SECONDS:
             reason = reason or self._full[1]
         return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
+
+    def _identify(self, id: str | None) -> None:
+        """Take note of the *id* that the store has now."""
+        if id != self.identity:
+            _log.warn(
+                "{store} has another id now, id={id}: it was made anew, or by several at once",
+                store=self.name,
+                id=id,
+            )
+            self.identity = id

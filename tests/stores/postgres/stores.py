@@ -58,6 +58,25 @@ async def check_digests(store):
     assert await store.digests() == expected
 
 
+_GUEST = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'guest') THEN
+        DROP OWNED BY guest;
+        DROP ROLE guest;
+    END IF;
+END $$;
+CREATE ROLE guest LOGIN;
+GRANT USAGE ON SCHEMA public TO guest;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO guest;
+"""
+
+
+def let_in_guest(engine):
+    """Let a role called guest do all with the tables that there are, which are not its own."""
+    with engine.connection() as connection:
+        connection.execute(_GUEST)
+
+
 class Tables:
     """The tables of a store, behind its back.
 

@@ -7,13 +7,21 @@ from contextlib import aclosing, suppress
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
-from twisted.internet.defer import gatherResults
 
-from sos.errors import NoSpace, Unavailable
+from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.stores.postgres import connections, session
-from tests.stores.postgres.stores import Tables, answering, check_digests, eventually, opened
+from tests.stores.postgres.stores import (
+    Tables,
+    answering,
+    check_digests,
+    eventually,
+    let_in_guest,
+    opened,
+)
 from tests.support.blobs import body_of, content, content_id, put
+from tests.support.engines.forwarding import Forwarding
 
 
 @pytest.fixture
@@ -120,6 +128,58 @@ async def test_a_connection_that_is_cut_is_made_anew(engine, reactor):
         assert len(await store.listing()) == 21
         assert await content(blob) == body_of(700_000)
         await put(store, b"another")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("ALTER SYSTEM SET default_transaction_read_only = on", ReadOnly),
+        ("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM guest", Unavailable),
+    ],
+)
+@pytest.mark.parametrize("together", [1, 3])
+@ensureDeferred
+async def test_after_a_failover_blobs_go_to_the_new_master(
+    engine, shared_engine, url, tables, reactor, tmp_path, change, error, together
+):
+    """Though the old one lives on and refuses them, and its connections stay."""
+    table = url.partition("?")[2]
+    async with opened(f"{engine.url}?{table}", reactor) as store:
+        await put(store, b"kept", "kept")
+    (tmp_path / "dump").write_bytes(engine.run("pg_dump", "--no-acl", "-t", "t*"))
+    with (tmp_path / "dump").open() as dump:
+        shared_engine.run("psql", "-v", "ON_ERROR_STOP=1", stdin=dump)
+    for each in (engine, shared_engine):
+        let_in_guest(each)
+    way = Forwarding(engine.port)
+    port = reactor.listenTCP(0, way, interface="127.0.0.1")
+    url = f"postgresql://guest@127.0.0.1:{port.getHost().port}/postgres?{table}"
+    async with opened(url, reactor) as store:
+        await gatherResults([deferred(store.stat("kept")) for _ in range(20)])
+        with engine.connection() as connection:
+            connection.execute(change)
+            connection.execute("select pg_reload_conf()")
+        while not await _refuses(store, error, 1):  # which its processes learn one by one
+            pass
+        way.port = shared_engine.port
+        refusals = 0
+        while await _refuses(store, error, together):
+            refusals += 1
+            assert refusals <= connections.MOST_CONNECTIONS
+        assert tables.run("select count(*) from $ where key ~ 'after'") == [(together,)]
+    await port.stopListening()
+    with engine.connection() as connection:
+        connection.execute("ALTER SYSTEM RESET ALL")
+
+
+async def _refuses(store, error, together):
+    """Tell whether blobs that are stored together are refused by *error*."""
+    names = [f"after{n}" for n in range(together)]
+    puts = [deferred(put(store, b"after", name)) for name in names]
+    outcomes = await DeferredList(puts, consumeErrors=True)
+    for stored, outcome in outcomes:
+        assert stored or outcome.check(error)
+    return not all(stored for stored, _ in outcomes)
 
 
 @ensureDeferred

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
 
 from sos.errors import NotFound, ReadOnly, StoreUnusable, Unavailable
-from tests.stores.postgres.stores import Tables, check_digests, make, opened
+from tests.stores.postgres.stores import Tables, check_digests, let_in_guest, make, opened
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.ports import free_ports
 
@@ -222,6 +224,180 @@ async def test_a_server_that_is_read_only_is_read_from(engine, reactor):
         engine.restart()
         await put(store, b"two")
         assert (await store.status()).writable
+
+
+@pytest.fixture
+def ascii_url(shared_engine, url):
+    """Where a store can be in a database without an encoding."""
+    name = url.rpartition("=")[2]
+    with shared_engine.connection() as connection:
+        made = f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0"
+        connection.execute(made)
+    yield url.replace("/postgres?", f"/{name}?")
+    with shared_engine.connection() as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.mark.parametrize("asked", ["", "&client_encoding=LATIN1", "&client_encoding=SQL_ASCII"])
+@ensureDeferred
+async def test_a_database_without_an_encoding_is_as_good_as_any(ascii_url, reactor, asked):
+    """Text is written and read as it is, whatever the URL says of encodings."""
+    async with opened(ascii_url + asked, reactor) as store:
+        for n, body in enumerate((b"\xff", body_of(300_000))):
+            await put(store, body, f"name{n}", {"X-A": "\u20ac\udcff"})
+            blob = await store.read(f"name{n}")
+            assert (await content(blob), blob.info.metadata) == (body, {"X-A": "\u20ac\udcff"})
+        assert sorted(await store.listing()) == ["name0", "name1"]
+        await check_digests(store)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "ALTER TABLE $ ALTER metadata TYPE char(2)",
+        "ALTER TABLE $ RENAME body TO trunk",
+        "ALTER TABLE $_pieces DROP bytes",
+        "ALTER TABLE $_digests DROP sum",
+        "ALTER TABLE $_loose DROP doomed",
+        "CREATE FUNCTION $_f() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN NEW.body = NULL; RETURN NEW; END'; "
+        "CREATE TRIGGER t BEFORE INSERT ON $ FOR EACH ROW EXECUTE FUNCTION $_f()",
+    ],
+)
+@ensureDeferred
+async def test_tables_in_which_nothing_can_be_kept_are_not_opened(url, reactor, tables, broken):
+    """It is tried before anything is taken, and leaves no trace."""
+    async with opened(url, reactor):
+        pass
+    tables.run(broken)
+    store = make(url, reactor)
+    with pytest.raises(StoreUnusable, match=r"cannot be written and read|not what was written"):
+        await store.open()
+    with pytest.raises(Unavailable, match="not open"):
+        await put(store, b"one")
+    await store.close()
+    assert tables.run("select count(*) from $") == [(0,)]
+
+
+@ensureDeferred
+async def test_the_trial_leaves_nothing(url, reactor, tables):
+    """Neither in one table nor in another."""
+    async with opened(url, reactor) as store:
+        assert await store.listing() == []
+        assert await store.digests() == {}
+        for table in ("pieces", "loose", "digests", "damaged"):
+            assert tables.count(table) == 0
+
+
+@ensureDeferred
+async def test_a_new_store_is_made_where_there_is_nothing(url, reactor, logged):
+    """That is logged, with its id, by which it is known from then on."""
+    stores = [make(url, reactor) for _ in range(4)]
+    await gatherResults([deferred(store.open()) for store in stores])
+    (id,) = {store.identity for store in stores}
+    assert str(UUID(id)) == id
+    assert logged("created a new store") == [f"created a new store in {stores[0].name}, id={id}"]
+    for store in stores:
+        await store.close()
+    async with opened(url, reactor) as store:
+        assert store.identity == id
+
+
+@ensureDeferred
+async def test_a_store_that_has_to_be_there_is_not_made(url, reactor, tables):
+    """One that is there is opened."""
+    store = make(url, reactor)
+    with pytest.raises(StoreUnusable, match="no tables"):
+        await store.open(require=True)
+    assert tables.run("select to_regclass('$')") == [(None,)]
+    await store.open()
+    await store.close()
+    again = make(url, reactor)
+    await again.open(require=True)
+    assert again.identity == store.identity
+    await again.close()
+
+
+@ensureDeferred
+async def test_a_changed_search_path_makes_no_second_store(shared_engine, url, reactor, tables):
+    """The tables are where they were; the daemon says where, and what to do."""
+    async with opened(url, reactor) as store:
+        await put(store, b"one", "one")
+    with shared_engine.connection() as connection:
+        connection.execute("create schema if not exists other")
+    elsewhere = make(f"{url}&options=-csearch_path%3Dother", reactor)
+    with pytest.raises(StoreUnusable, match="in the schema public, which is not in"):
+        await elsewhere.open()
+    await elsewhere.close()
+    assert tables.run("select to_regclass('other.$')") == [(None,)]
+    async with opened(f"{url}b&options=-csearch_path%3Dother", reactor) as other:
+        assert await other.listing() == []
+    async with opened(f"{url}&options=-csearch_path%3Dother,public", reactor) as store:
+        assert await store.listing() == ["one"]
+
+
+@ensureDeferred
+async def test_a_store_from_before_stores_had_ids_gets_one(url, reactor, tables, logged):
+    """What it holds stays."""
+    async with opened(url, reactor) as store:
+        await put(store, b"one", "one")
+    tables.run("alter table $_state drop store_id")
+    before, again = make(url, reactor), make(url, reactor)
+    await before.open(require=True)
+    await again.open()
+    assert before.identity == again.identity is not None
+    assert await again.listing() == ["one"]
+    assert len(logged("has an id now")) == 1
+    await before.close()
+    await again.close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@ensureDeferred
+async def test_where_no_id_can_be_given_the_store_is_opened_without(
+    engine, reactor, logged, read_only
+):
+    """By who does not own the tables, or cannot write."""
+    async with opened(engine.url, reactor) as store:
+        await put(store, b"one", "one")
+    with engine.connection() as connection:
+        connection.execute("alter table sos_state drop store_id")
+    let_in_guest(engine)
+    if read_only:
+        engine.restart(default_transaction_read_only="on")
+    async with opened(engine.url.replace("//postgres@", "//guest@"), reactor) as store:
+        assert store.identity is None
+        assert await store.listing() == ["one"]
+        if not read_only:
+            await put(store, b"two")
+    assert len(logged("has no id yet")) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("update $_state set store_id = 'another'", "update $_state set store_id = '{}'"),
+        ("alter table $_state rename to $_gone", "alter table $_gone rename to $_state"),
+        ("alter table $ rename to $_gone", "alter table $_gone rename to $"),
+        (
+            "alter table $_state rename sos_version to x",
+            "alter table $_state rename x to sos_version",
+        ),
+    ],
+)
+@ensureDeferred
+async def test_another_store_in_its_place_is_not_believed(url, reactor, tables, change, back):
+    """A new connection is to lead to the same store, whole; and when it does all is well."""
+    async with opened(url, reactor) as store:
+        await put(store, b"one", "one")
+        tables.run(change)
+        while store._connections._idle:
+            store._connections._idle.pop().close()
+        for ask in (store.listing(), put(store, b"two"), store.status()):
+            with pytest.raises(Unavailable, match="another store"):
+                await ask
+        tables.run(back.format(store.identity))
+        assert await store.listing() == ["one"]
 
 
 @ensureDeferred

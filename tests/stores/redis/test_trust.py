@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
-from twisted.logger import globalLogPublisher
 
 from sos.errors import Conflict, NotFound, StoreUnusable, Unavailable
 from sos.ids import partition
@@ -27,15 +29,6 @@ UNSAFE = [
     ("no-appendfsync-on-rewrite", "yes"),
     ("maxmemory-policy", "allkeys-lru"),
 ]
-
-
-@pytest.fixture
-def logged():
-    """What is logged meanwhile, as text."""
-    events = []
-    globalLogPublisher.addObserver(events.append)
-    yield lambda: "\n".join(map(repr, events))
-    globalLogPublisher.removeObserver(events.append)
 
 
 @pytest.mark.parametrize(("name", "value"), UNSAFE)
@@ -60,7 +53,7 @@ async def test_who_does_not_care_can_say_so(engine, stores, logged, name, value)
             await store.open()
         return
     await store.open()
-    assert "can lose what it has acknowledged" in logged()
+    assert logged("can lose what it has acknowledged")
     await put(store, b"scratch")
 
 
@@ -217,7 +210,101 @@ async def test_an_emptied_redis_is_not_taken_for_an_empty_store(engine, store, s
     assert await asks(store, id) == {Unavailable}
     again = stores(engine.url)
     await again.open()
-    assert await store.listing() == []
+    assert again.identity != store.identity
+    for ask in (store.listing(), store.status(), put(store, b"body")):
+        with pytest.raises(Unavailable, match="another store"):
+            await ask
+    assert await again.listing() == []
+
+
+@ensureDeferred
+async def test_a_new_store_is_made_where_there_is_nothing(engine, stores, logged):
+    """That is logged, with its id, by which it is known from then on."""
+    made = [stores(engine.url) for _ in range(4)]
+    assert {store.identity for store in made} == {None}
+    await gatherResults([deferred(store.open()) for store in made])
+    (id,) = {store.identity for store in made}
+    assert str(UUID(id)) == id
+    assert logged("created a new store") == [f"created a new store in {made[0].name}, id={id}"]
+    other = stores(f"{engine.url}?prefix=other")
+    await other.open()
+    assert other.identity != id
+
+
+@ensureDeferred
+async def test_a_store_that_has_to_be_there_is_not_made(engine, stores):
+    """One that is there is opened."""
+    with pytest.raises(StoreUnusable, match="is no store"):
+        await stores(engine.url).open(require=True)
+    assert engine.client().keys("*") == []
+    await stores(engine.url).open()
+    await stores(engine.url).open(require=True)
+
+
+@pytest.mark.parametrize("lost", [{"format"}, {"format", "id"}, {"format", "id", "ids"}])
+@ensureDeferred
+async def test_a_part_of_a_store_is_no_new_one(engine, store, stores, lost):
+    """It is left as it is."""
+    await put(store, b"kept")
+    with engine.client() as client:
+        client.delete(*(f"sos:{name}" for name in lost))
+        before = sorted(client.keys("*"))
+        with pytest.raises(StoreUnusable, match="a part of a store"):
+            await stores(engine.url).open()
+        assert sorted(client.keys("*")) == before
+        client.set("sos:format", "sos redis 1")
+        client.set("sos:id", "what is no id")
+    with pytest.raises(StoreUnusable, match="no id"):
+        await stores(engine.url).open()
+
+
+@ensureDeferred
+async def test_a_store_from_before_stores_had_ids_gets_one(engine, stores, logged):
+    """When it can be written to; what it holds stays, and is there before, too."""
+    first = stores(engine.url)
+    await first.open()
+    id = (await put(first, b"kept")).id
+    with engine.client() as client:
+        client.delete("sos:id")
+        client.config_set("maxmemory", 1)
+        full = stores(engine.url)
+        await full.open(require=True)
+        assert full.identity is None
+        assert await content(await full.read(id)) == b"kept"
+        assert (await full.status()).reason is not None
+        client.config_set("maxmemory", 0)
+    again = stores(engine.url)
+    await again.open()
+    assert again.identity not in (None, first.identity)
+    assert len(logged("has an id now")) == 1
+    await put(full, b"another")
+    assert len(await again.listing()) == 2
+
+
+@ensureDeferred
+async def test_nothing_is_taken_before_the_store_is_open(engine, store, stores):
+    """Though it is there, and has been opened by others."""
+    id = (await put(store, b"kept")).id
+    early = stores(engine.url)
+    assert await asks(early, id) == {Unavailable}
+    with pytest.raises(Unavailable, match="not open"):
+        await put(early, b"early")
+    assert await store.listing() == [id]
+
+
+@ensureDeferred
+async def test_another_store_in_its_place_is_seen_on_the_same_connection(engine, store, stores):
+    """Whatever is asked: nothing goes into it, and it is not believed."""
+    id = (await put(store, b"kept")).id
+    other = stores(engine.url)
+    await other.open()
+    with engine.client() as client:
+        client.set("sos:id", str(UUID(int=7)))
+    assert await asks(store, id) - {True} == {Unavailable}
+    with engine.client() as client:
+        assert client.get("sos:id") == str(UUID(int=7)).encode()
+        client.set("sos:id", store.identity)
+    assert await asks(store, id) - {True, Unavailable} != set()
 
 
 def certificate_of(host):

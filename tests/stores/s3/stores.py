@@ -30,10 +30,15 @@ def client_of(url, reactor, secret=SECRET_KEY, pacing=None):
     )
 
 
+async def let_in(client):
+    """Let *client* ask what is not opened as a store."""
+    client.open(await client.identified())
+
+
 def store_at(url, reactor, page=PAGE, part_size=PART_SIZE, **options):
     bucket = Bucket(client_of(url, reactor, **options), s3_address(url).prefix, page)
     return S3Store(bucket, "sha1", threads_of(reactor), reactor, part_size)
 
 
-def store_in(swift, prefix, reactor, **options):
-    return store_at(swift.url(BUCKET, prefix), reactor, **options)
+def store_in(server, prefix, reactor, **options):
+    return store_at(server.url(BUCKET, prefix), reactor, **options)

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from email.utils import formatdate
+from uuid import UUID
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
@@ -14,9 +16,12 @@ from twisted.internet.protocol import Factory, Protocol
 from sos.errors import Conflict, NoSpace, NotFound, Unavailable
 from sos.stores.s3.client import TRIES, Answer, Client, Denied
 from sos.stores.s3.multipart import abort_forgotten
-from tests.stores.s3.stores import client_of, store_at, store_in
+from sos.stores.s3.records import document
+from tests.stores.s3.stores import client_of, let_in, store_at, store_in
 from tests.support.blobs import content, put
 from tests.support.processes import ROOT
+
+STORE = document(str(UUID(int=1)))
 
 
 class _Script(Protocol):
@@ -35,18 +40,26 @@ class _Script(Protocol):
             return
         self._requests.append(self._request)
         answer = self._answers.pop(0) if self._answers else _error(500, "InternalError")
+        if b"\r\nDate: " not in answer:
+            date = f"\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
+            answer = answer.replace(b"\r\n", date, 1)
         self.transport.write(answer)
         self.transport.loseConnection()
 
 
 def _answer(status, body=b"", *fields):
     lines = [f"HTTP/1.1 {status} Text", f"Content-Length: {len(body)}", "Connection: close"]
-    lines += ["Date: Wed, 25 Nov 2026 20:00:00 GMT", *fields]
+    lines += fields
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _error(status, code, text="as it says"):
     return _answer(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode())
+
+
+def _listed(contents, truncated="false"):
+    truncated = f"<IsTruncated>{truncated}</IsTruncated>"
+    return f"<ListBucketResult>{truncated}{contents}</ListBucketResult>".encode()
 
 
 class Scripted:
@@ -64,7 +77,7 @@ class Scripted:
 @async_yield_fixture
 async def scripted(reactor):
     scripted = Scripted(reactor)
-    await scripted.client.open()
+    await let_in(scripted.client)
     yield scripted
     await scripted.client.close()
     await scripted.port.stopListening()
@@ -118,7 +131,7 @@ async def test_what_does_not_pass_is_told_at_once(scripted, answer, error):
 async def test_an_error_behind_a_status_of_200_is_an_error(scripted, reactor):
     """S3 begins to answer some requests before it knows how they end."""
     store = store_at(scripted.url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     error = _answer(200, b"<Error><Code>InternalError</Code></Error>")
     scripted.answers += [error, error, error]
     with pytest.raises(Unavailable, match="InternalError"):
@@ -131,6 +144,17 @@ async def test_an_error_behind_a_status_of_200_is_an_error(scripted, reactor):
 @pytest.mark.parametrize(
     "page",
     [
+        b"<ListBucketResult><Contents><Key>x/index/a</Key></Contents></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>maybe</IsTruncated></ListBucketResult>",
+        _listed("<Contents/>"),
+        _listed("<Contents><Size>1</Size></Contents><Contents><Key>x/index/a</Key></Contents>"),
+        _listed("<Contents><Key/></Contents>"),
+        _listed("<Contents><Key>x/index/a</Key></Contents>" * 2),
+        _listed("<Contents><Key>x/blobs/a</Key></Contents>"),
+        _listed("<Contents><Key>y/index/a</Key></Contents>"),
+        _listed(
+            "<Contents><Key>x/index/b</Key></Contents><Contents><Key>x/index/a</Key></Contents>"
+        ),
         b"<ListBucketResult><Contents><Key>x/index/b</Key></Contents>"
         b"<Contents><Key>x/index/a</Key></Contents></ListBucketResult>",
         b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
@@ -143,7 +167,7 @@ async def test_an_error_behind_a_status_of_200_is_an_error(scripted, reactor):
 async def test_a_listing_that_makes_no_sense_is_never_taken_for_one(scripted, reactor, page):
     """A replication that believed it would copy everything, or nothing."""
     store = store_at(scripted.url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     scripted.answers += [_answer(200, page)] * TRIES
     with pytest.raises(Unavailable):
         await store.listing()
@@ -151,12 +175,81 @@ async def test_a_listing_that_makes_no_sense_is_never_taken_for_one(scripted, re
 
 
 @ensureDeferred
+async def test_a_listing_that_begins_anew_does_not_go_on_for_ever(scripted, reactor):
+    """As that of a server that does not know where a page is to begin."""
+    store = store_at(scripted.url, reactor)
+    await let_in(store._bucket.client)
+    page = _listed("<Contents><Key>x/index/a</Key></Contents>", truncated="true")
+    scripted.answers += [_answer(200, page)] * 9
+    with pytest.raises(Unavailable, match="out of order"):
+        await store.listing()
+    assert len(scripted.requests) == 2
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (_answer(403, b"", f"Date: {formatdate(0, usegmt=True)}"), "s ahead of the server's"),
+        (_answer(403, b"", f"Date: {formatdate(2**33, usegmt=True)}"), "s behind the server's"),
+        (_error(403, "RequestTimeTooSkewed"), "or that of the server, is wrong"),
+        (_error(400, "RequestTimeTooSkewed"), "clock"),
+        (
+            _answer(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", "Date: today"),
+            "or that of the server, is wrong",
+        ),
+    ],
+)
+@ensureDeferred
+async def test_a_clock_that_is_off_is_not_taken_for_wrong_keys(scripted, answer, told):
+    """By the code, or by the time that the server tells where there can be no code."""
+    scripted.answers.append(answer)
+    with pytest.raises(Unavailable, match=told) as error:
+        await scripted.client.ask("HEAD" if b"\r\n\r\n<" not in answer else "GET", "key")
+    assert not isinstance(error.value, Denied)
+
+
+class _Elsewhere(Protocol):
+    """One connection to a server that answers all on it with the same, and keeps it."""
+
+    def __init__(self, answer):
+        self._answer = answer.replace(b"Connection: close\r\n", b"")
+
+    def dataReceived(self, data):
+        self.transport.write(self._answer)
+
+
+@pytest.mark.parametrize("status", [301, 307, 401, 403, 500, 502, 503, 504])
+@ensureDeferred
+async def test_after_a_refusal_a_new_connection_is_made(reactor, status):
+    """Behind the address there may be another server by now, to which a kept one does not lead."""
+    answers = [_error(status, "Refused"), _answer(200, b"well")]
+    made = []
+
+    def connected():
+        made.append(_Elsewhere(answers[min(len(made), 1)]))
+        return made[-1]
+
+    factory = Factory.forProtocol(connected)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    client = client_of(f"s3://bucket/x?endpoint=http://127.0.0.1:{port.getHost().port}", reactor)
+    await let_in(client)
+    try:
+        answer = await client.ask("GET", "key")
+    except Unavailable:
+        answer = await client.ask("GET", "key")
+    assert (answer.body, len(made)) == (b"well", 2)
+    await client.close()
+    await port.stopListening()
+
+
+@ensureDeferred
 async def test_a_full_server_is_said_to_be_full(scripted, reactor):
     """It takes nothing for a while, and says why."""
     store = store_at(scripted.url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     store._bucket.conditional = True
-    scripted.answers += [_error(507, "InsufficientStorage", "no room"), _answer(200)]
+    scripted.answers += [_error(507, "InsufficientStorage", "no room"), _answer(200, STORE)]
     with pytest.raises(NoSpace):
         await put(store, b"too much")
     status = await store.status()
@@ -169,7 +262,7 @@ async def test_a_full_server_is_said_to_be_full(scripted, reactor):
 async def test_nothing_is_acknowledged_before_it_is_listed(scripted, reactor):
     """A body whose marker cannot be written was not stored, as far as anybody is told."""
     store = store_at(scripted.url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     store._bucket.conditional = True
     scripted.answers += [_answer(200)] + [_error(503, "SlowDown")] * TRIES
     with pytest.raises(Unavailable):
@@ -193,10 +286,10 @@ class _Ignorant(Client):
 @pytest.mark.parametrize("refusal", [None, 400, 501])
 @ensureDeferred
 async def test_a_server_without_conditions_keeps_blobs_and_grants_no_lease(
-    swift, prefix, reactor, refusal
+    server, prefix, reactor, refusal
 ):
     """Names are looked at before they are given; nothing is ever dropped there."""
-    store = store_in(swift, prefix, reactor)
+    store = store_in(server, prefix, reactor)
     store._bucket.client.__class__ = type("_", (_Ignorant,), {"refusal": refusal})
     await store.open()
     assert not store._bucket.conditional

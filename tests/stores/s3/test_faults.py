@@ -17,7 +17,7 @@ from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Un
 from sos.ids import partition
 from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
-from tests.stores.s3.stores import BUCKET, store_at, store_in
+from tests.stores.s3.stores import BUCKET, let_in, store_at, store_in
 from tests.support.blobs import body_of, content, content_id, put
 
 MEGABYTE = 1024 * 1024
@@ -99,9 +99,9 @@ async def test_one_of_three_object_servers_can_be_missing(store, swift, name):
 
 
 @ensureDeferred
-async def test_wrong_keys_are_told_when_the_store_is_opened(swift, prefix, reactor):
+async def test_wrong_keys_are_told_when_the_store_is_opened(server, prefix, reactor):
     """The store can never be used so; what is told holds no key."""
-    store = store_in(swift, prefix, reactor, secret="not the secret")
+    store = store_in(server, prefix, reactor, secret="not the secret")
     with pytest.raises(StoreUnusable, match="SignatureDoesNotMatch") as told:
         await store.open()
     assert "not the secret" not in f"{told.value} {told.value.__cause__!r}"
@@ -109,24 +109,24 @@ async def test_wrong_keys_are_told_when_the_store_is_opened(swift, prefix, react
 
 
 @ensureDeferred
-async def test_a_bucket_that_is_missing_is_made(swift, reactor):
+async def test_a_bucket_that_is_missing_is_made(server, reactor):
     """And is there for the next."""
     for _ in range(2):
-        store = store_at(swift.url("made-at-open", "here"), reactor)
+        store = store_at(server.url("made-at-open", "here"), reactor)
         await store.open()
         await put(store, b"kept", "name")
         await store.close()
-    again = store_at(swift.url("made-at-open", "here"), reactor)
+    again = store_at(server.url("made-at-open", "here"), reactor)
     await again.open()
     assert await again.listing() == ["name"]
     await again.close()
 
 
 @ensureDeferred
-async def test_a_prefix_with_another_format_is_refused(swift, store, prefix, reactor):
+async def test_a_prefix_with_another_format_is_refused(server, store, prefix, reactor):
     """What is there is not touched."""
     await store._bucket.put("store.json", b"something else")
-    other = store_in(swift, prefix, reactor)
+    other = store_in(server, prefix, reactor)
     with pytest.raises(StoreUnusable, match="another format"):
         await other.open()
     await other.close()
@@ -155,9 +155,9 @@ async def test_a_small_body_that_is_damaged_is_set_aside(store, id):
 
 @pytest.mark.parametrize("size", [300_000, 6 * MEGABYTE])
 @ensureDeferred
-async def test_a_large_body_that_is_damaged_never_comes_to_its_end(swift, prefix, reactor, size):
+async def test_a_large_body_that_is_damaged_never_comes_to_its_end(server, prefix, reactor, size):
     """It ends with Mismatch before its last piece, and is missing from then on."""
-    store = store_in(swift, prefix, reactor, part_size=5 * MEGABYTE)
+    store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
     await store.open()
     body = body_of(size)
     id = (await put(store, body)).id
@@ -232,9 +232,9 @@ async def test_of_two_markers_the_lower_version_counts_until_one_is_removed(stor
 
 
 @ensureDeferred
-async def test_listings_are_put_together_from_pages(swift, prefix, reactor):
+async def test_listings_are_put_together_from_pages(server, prefix, reactor):
     """However few keys the server gives at once."""
-    store = store_in(swift, prefix, reactor, page=3)
+    store = store_in(server, prefix, reactor, page=3)
     await store.open()
     ids = sorted([(await put(store, b"%d" % n)).id for n in range(10)])
     assert await store.listing() == ids
@@ -246,9 +246,9 @@ async def test_listings_are_put_together_from_pages(swift, prefix, reactor):
 
 
 @ensureDeferred
-async def test_what_another_process_stores_is_counted(swift, store, prefix, reactor):
+async def test_what_another_process_stores_is_counted(server, store, prefix, reactor):
     """At once where somebody looks, everywhere with the next count."""
-    other = store_in(swift, prefix, reactor)
+    other = store_in(server, prefix, reactor)
     await other.open()
     assert await store.digests() == {}
     id = (await put(other, b"of the other")).id
@@ -268,9 +268,9 @@ async def test_what_another_process_stores_is_counted(swift, store, prefix, reac
 
 
 @ensureDeferred
-async def test_of_several_that_ask_for_the_lease_at_once_one_has_it(swift, prefix, reactor):
+async def test_of_several_that_ask_for_the_lease_at_once_one_has_it(server, prefix, reactor):
     """Whatever they were told, one token is valid."""
-    stores = [store_in(swift, prefix, reactor) for _ in range(4)]
+    stores = [store_in(server, prefix, reactor) for _ in range(4)]
     for each in stores:
         await each.open()
     asked = [deferred(each.lease(60)) for each in stores]
@@ -288,9 +288,9 @@ async def test_of_several_that_ask_for_the_lease_at_once_one_has_it(swift, prefi
 
 
 @ensureDeferred
-async def test_the_first_of_an_opaque_name_wins_whoever_else_is_at_it(swift, prefix, reactor):
+async def test_the_first_of_an_opaque_name_wins_whoever_else_is_at_it(server, prefix, reactor):
     """Several processes, other bytes each: one succeeds, and its bytes are there."""
-    stores = [store_in(swift, prefix, reactor) for _ in range(4)]
+    stores = [store_in(server, prefix, reactor) for _ in range(4)]
     for each in stores:
         await each.open()
     await put(stores[0], b"first", "name")
@@ -322,9 +322,9 @@ async def test_metadata_of_any_length_and_bytes_come_back(store, size):
 
 
 @ensureDeferred
-async def test_a_body_larger_than_a_part_goes_in_parts(swift, prefix, reactor):
+async def test_a_body_larger_than_a_part_goes_in_parts(server, prefix, reactor):
     """It is there when all of it is; what is broken off leaves nothing."""
-    store = store_in(swift, prefix, reactor, part_size=5 * MEGABYTE)
+    store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
     await store.open()
     body = body_of(12 * MEGABYTE)
     for id, metadata in ((None, {"X-Name": "n"}), ("name", {})):
@@ -343,9 +343,9 @@ async def test_a_body_larger_than_a_part_goes_in_parts(swift, prefix, reactor):
 
 
 @ensureDeferred
-async def test_the_same_large_body_can_be_stored_by_two_processes_at_once(swift, prefix, reactor):
+async def test_the_same_large_body_can_be_stored_by_two_processes_at_once(server, prefix, reactor):
     """Both succeed, there is one blob, and no part of a second."""
-    stores = [store_in(swift, prefix, reactor, part_size=5 * MEGABYTE) for _ in range(2)]
+    stores = [store_in(server, prefix, reactor, part_size=5 * MEGABYTE) for _ in range(2)]
     for each in stores:
         await each.open()
     body = body_of(11 * MEGABYTE)
@@ -361,9 +361,9 @@ async def test_the_same_large_body_can_be_stored_by_two_processes_at_once(swift,
 
 
 @ensureDeferred
-async def test_an_upload_in_parts_that_is_given_up_is_aborted(swift, prefix, reactor):
+async def test_an_upload_in_parts_that_is_given_up_is_aborted(server, prefix, reactor):
     """Cancelled between its parts: its parts are given back, and there is no blob."""
-    store = store_in(swift, prefix, reactor, part_size=5 * MEGABYTE)
+    store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
     await store.open()
     body = body_of(40 * MEGABYTE)
     upload = deferred(put(store, body))
@@ -410,7 +410,7 @@ async def test_a_connection_that_is_cut_is_unavailable(reactor):
     port = reactor.listenTCP(0, Factory.forProtocol(_Cut), interface="127.0.0.1")
     url = f"s3://{BUCKET}/cut?endpoint=http://127.0.0.1:{port.getHost().port}"
     store = store_at(url, reactor)
-    await store._bucket.client.open()
+    await let_in(store._bucket.client)
     blob = await store.read(content_id(b"cut"))
     with pytest.raises(Unavailable, match="broke off"):
         await content(blob)
