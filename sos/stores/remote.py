@@ -41,7 +41,7 @@ from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
-from sos.wire.client import ANSWER_SECONDS, ResponseBody
+from sos.wire.client import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
@@ -61,6 +61,7 @@ class RemoteStore:
 
     :param algorithm: the hash of new content ids.
     :param path: what comes before an id in the path of a blob.
+    :param stat_seconds: that the server may take to tell whether it has one.
     """
 
     def __init__(
@@ -69,17 +70,19 @@ class RemoteStore:
         run_in_thread: RunInThread,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         path: str = "/blob/",
+        stat_seconds: float = PROMPT_SECONDS,
     ) -> None:
         self.name = exchange.url
         self._exchange = exchange
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
         self._path = path
+        self._stat_seconds = stat_seconds
         # The digests told last, and what the server calls them.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
-        response = await self._exchange.request("HEAD", self._path + id)
+        response = await self._exchange.request("HEAD", self._path + id, seconds=self._stat_seconds)
         await gather(ResponseBody(response, self._exchange.clock), None)
         return self._info(id, response, _content_length(response))
 
