@@ -118,7 +118,7 @@ class RemoteStore:
             # The original's servers send the whole, whatever part is asked for.
             skip = 0 if response.code == 206 else start
             info = self._info(id, response, _whole_size(response))
-            part = _Part(body, skip, stop - start)
+            part = _Part(body, skip, stop - start, is_all=response.code == 206)
             return Blob(info, RemoteBody(b"", part, None, stop - start))
         except BaseException:
             await body.aclose()
@@ -284,9 +284,14 @@ def _is_sound(blob: Blob) -> bool:
 
 
 class _Part:
-    """The pieces of *size* bytes of *body*, from behind *skip* bytes."""
+    """The pieces of *size* bytes of *body*, from behind *skip* bytes.
 
-    def __init__(self, body: Pieces, skip: int, size: int) -> None:
+    :param is_all: whether *body* has to end with them: it is read to its end then, for
+        no hash tells whether one that broke off behind its last byte is what it should be.
+    """
+
+    def __init__(self, body: Pieces, skip: int, size: int, is_all: bool) -> None:
+        self._is_all = is_all
         self._body = body
         self._skip = skip
         self._size = size
@@ -295,13 +300,16 @@ class _Part:
         async with aclosing(self._body):
             async for piece in self._body:
                 wanted = piece[self._skip : self._skip + self._size]
+                if self._is_all and len(wanted) < len(piece):
+                    raise Unavailable("the body is longer than the part that was asked for")
                 self._skip = max(self._skip - len(piece), 0)
                 self._size -= len(wanted)
                 if wanted:
                     yield wanted
-                if not self._size:
+                if not (self._size or self._is_all):
                     return
-        raise Unavailable(f"the body ended {self._size} bytes early")
+        if self._size:
+            raise Unavailable(f"the body ended {self._size} bytes early")
 
     async def aclose(self) -> None:
         # A generator that was never begun would not have done it.

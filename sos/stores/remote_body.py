@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from sos.digest import BodyDigest
-from sos.errors import InvalidRequest, Unavailable
+from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
 from sos.interfaces import Pieces
 
 #: Opens the rest of a body elsewhere: given how much of it has been read, and
@@ -25,12 +25,14 @@ class RemoteBody:
     :ivar resume: how to go on when the server breaks off; without it, and
         where the size is not known, the body ends with
         :exc:`~sos.errors.Unavailable`.
+    :ivar failed: told of each failure, also of one after which it goes on.
     """
 
     def __init__(
         self, start: bytes, rest: Pieces, digest: BodyDigest | None, size: int | None
     ) -> None:
         self.resume: Resume | None = None
+        self.failed: Callable[[SOSError], object] = _nobody
         self._start = start
         self._rest = rest
         self._digest = digest
@@ -48,17 +50,24 @@ class RemoteBody:
                     held = piece
                 break
             except Unavailable as error:
+                self.failed(error)
                 if self.resume is None or self._size is None:
                     raise
                 await self._rest.aclose()
                 if received < self._size:
                     self._rest = await self.resume(received, error)
+                elif self._digest is None:  # nothing else tells that it is whole
+                    raise
                 else:
                     break
         if self._digest is not None:
             try:
                 self._digest.verified_id()
+            except Mismatch as error:
+                self.failed(error)
+                raise
             except InvalidRequest as error:
+                self.failed(error)
                 raise Unavailable(str(error)) from error
         yield held
 
@@ -69,3 +78,6 @@ class RemoteBody:
 
     async def aclose(self) -> None:
         await self._rest.aclose()
+
+
+def _nobody(error: SOSError) -> None: ...
