@@ -50,18 +50,15 @@ class Server:
 
     :ivar cut: how; None to answer in full.
     :ivar wanted: breaks off the answers to requests whose first line has this in it.
-    :ivar asked: the first lines of all requests.
     """
 
     handler: object
     cut: Cut | None = None
     wanted: bytes = b""
-    asked: list = None
 
     def answer(self, head: bytes, request: bytes) -> tuple[bytes, bool]:
         """Return what is sent, and whether the connection ends then."""
         line = head.partition(b"\r\n")[0]
-        self.asked = [*(self.asked or []), line]
         whole = Conversation(self.handler).send(request)
         if self.cut is None or self.wanted not in line or head.startswith(b"HEAD"):
             return whole, False
@@ -106,11 +103,10 @@ class _Connection(Protocol):
         answer, ends = self.server.answer(head, request)
         self.transport.write(answer)
         if ends:
-            self.reactor.callLater(0.01, self._end)
+            # A turn later it is under TLS, and another one later on its way.
+            self.reactor.callLater(0, self.reactor.callLater, 0, self._end)
 
     def _end(self):
-        if not self.transport.connected and not hasattr(self.transport, "transport"):
-            return
         if self.server.cut.ending == "torn":
             self.transport.transport.loseConnection()
         elif self.server.cut.ending == "reset":
