@@ -286,8 +286,8 @@ def _is_sound(blob: Blob) -> bool:
 class _Part:
     """The pieces of *size* bytes of *body*, from behind *skip* bytes.
 
-    :param is_all: whether *body* has to end with them: it is read to its end then, for
-        no hash tells whether one that broke off behind its last byte is what it should be.
+    :param is_all: whether *body* is to end with them: its end is waited for then, as no
+        hash tells whether one that broke off behind its last byte is what it should be.
     """
 
     def __init__(self, body: Pieces, skip: int, size: int, is_all: bool) -> None:
@@ -300,13 +300,11 @@ class _Part:
         async with aclosing(self._body):
             async for piece in self._body:
                 wanted = piece[self._skip : self._skip + self._size]
-                if self._is_all and len(wanted) < len(piece):
-                    raise Unavailable("the body is longer than the part that was asked for")
                 self._skip = max(self._skip - len(piece), 0)
                 self._size -= len(wanted)
                 if wanted:
                     yield wanted
-                if not (self._size or self._is_all):
+                if not self._size and (not self._is_all or len(wanted) < len(piece)):
                     return
         if self._size:
             raise Unavailable(f"the body ended {self._size} bytes early")
