@@ -180,7 +180,7 @@ class IBlobStore(Interface):
     name: str = Attribute("What to call it in a log: its address or directory.")
 
     async def stat(id: str) -> BlobInfo:
-        """Describe a blob.  Raises NotFound or Unavailable."""
+        """Describe a blob that is there, whole.  Raises NotFound or Unavailable."""
 
     async def read(id: str, span: Span | None = None) -> Blob:
         """Open a blob for reading.
@@ -218,6 +218,21 @@ class IBlobStore(Interface):
 
     async def status() -> StoreStatus:
         """Tell how the store is doing.  Raises Unavailable."""
+
+
+class IObjectStore(IBlobStore):
+    """A store that puts objects together, of each of which a part can be gone.
+
+    Then it is neither there nor missing: ``stat`` and ``read`` raise Unavailable,
+    and what is uploaded again is whole again.
+    """
+
+    async def outline(id: str) -> BlobInfo:
+        """Describe an object as ``stat`` does, but look for none of its parts.
+
+        It is for who goes on to read some, which are looked for then.  Raises
+        NotFound or Unavailable.
+        """
 
 
 class IReplicaStore(IBlobStore):

@@ -14,14 +14,7 @@ from sos.cli.completion import FILE
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.replicate import (
-    copies_option,
-    one_pass,
-    only,
-    policy,
-    rate_option,
-    verbose_option,
-)
+from sos.cli.replicate import copies_option, one_pass, policy, rate_option, verbose_option
 from sos.cli.servers import configured, groups_of
 from sos.config import Config
 from sos.replication import Summary
@@ -65,8 +58,8 @@ def drain(
     wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
 
     async def drained(reactor: Any) -> tuple[Summary, int]:
-        groups = groups_of(only(found, group), reactor)
-        summary = await one_pass(groups, wanted, reactor, verbose)
+        groups = groups_of(found, reactor)
+        summary = await one_pass(groups, wanted, reactor, verbose, group)
         if not as_json():
             click.echo(summary)
         (server,) = (each.store for each in groups[group] if each.store.name == url)

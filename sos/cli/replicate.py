@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import click
-from attrs import evolve
 
 from sos import config
 from sos.cli import progress
@@ -63,30 +62,26 @@ def replicate(
     Only what differs is compared, only what is missing is copied, and nothing is
     ever dropped: see sos balance. API servers keep as many copies as their own
     --min-copies says, or that of sos.conf, and drop what is more. Ends
-    with 1 when not every blob has its copies afterwards, or when a server could
-    not say what it holds. Examples, the first for a cron job:
+    with 1 when not every blob has its copies afterwards, when there is an object
+    of which no server has all chunks, or when a server could not say what it holds.
+    Examples, the first for a cron job:
 
     \b
         sos replicate --min-copies 3
         sos replicate --dry-run
     """
     found = configured(file, blob_server, access)
-    if group is not None:
-        found = only(found, group)
+    if group is not None and group not in found.groups:
+        known = ", ".join(found.groups)
+        raise click.UsageError(f"there is no group {group}; there are {known}")
     wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
     summary = run(
-        lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
+        lambda reactor: one_pass(
+            groups_of(found, reactor), wanted, reactor, verbose or dry_run, group
+        )
     )
     tell(document_of(summary), summary)
     sys.exit(0 if summary.ok else 1)
-
-
-def only(found: Config, group: str) -> Config:
-    """Return *found* with one of its groups alone; raises UsageError when there is none."""
-    if group not in found.groups:
-        known = ", ".join(found.groups)
-        raise click.UsageError(f"there is no group {group}; there are {known}")
-    return evolve(found, groups={group: found.groups[group]})
 
 
 def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any) -> Policy:
@@ -97,8 +92,11 @@ def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any)
     return Policy(min_copies or wanted_copies(found), rate or 0, **more)
 
 
-async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) -> Summary:
-    """Make a pass over *groups*, and show how it goes."""
+async def one_pass(
+    groups: Groups, policy: Policy, reactor: Any, verbose: bool, group: str | None = None
+) -> Summary:
+    """Make a pass over *groups*, or one of them, and show how it goes."""
+    wanted = groups if group is None else {group: groups[group]}
     with progress.of_things() as bar:
         comparing = bar.add_task("comparing", total=None)
         copying = bar.add_task("copying", total=None)
@@ -114,4 +112,5 @@ async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) 
         def warn(text: str) -> None:
             click.echo(text, err=True)
 
-        return await replicate_groups(groups, policy, reactor, Report(show, note, warn))
+        report = Report(show, note, warn)
+        return await replicate_groups(wanted, policy, reactor, report, everywhere=groups)

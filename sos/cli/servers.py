@@ -20,6 +20,7 @@ from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.tap import admission, cluster, tls
 from sos.wire.agent import Agent
+from sos.wire.client import ANSWER_SECONDS
 
 # As API servers have it.
 _DEFAULT_COPIES = 2
@@ -101,7 +102,9 @@ def groups_of(found: Config, reactor: Any) -> Groups:
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:
     """Return the store of what an API server serves, at the end of *exchange*."""
-    return RemoteStore(exchange, threads_of(reactor), path=FETCH)
+    # It looks for each chunk of an object before it says that it is there.
+    threads = threads_of(reactor)
+    return RemoteStore(exchange, threads, path=FETCH, stat_seconds=ANSWER_SECONDS)
 
 
 def wanted_copies(found: Config) -> int:

@@ -66,8 +66,9 @@ def status(
 
     They are asked from here, or an API server tells what it knows of them:
     requests, errors and latencies are those that it has seen. Ends with 0 when
-    every server is up, and each group has enough for the copies that are wanted,
-    with 1 when not, or when the API server does not answer. Examples:
+    every server is up, each group has enough for the copies that are wanted, and the
+    API server's last pass of replication found no object that lacks chunks, with 1 when
+    not, or when the API server does not answer. Examples:
 
     \b
         sos status
@@ -140,10 +141,15 @@ def _groups(document: Any) -> dict[str, list[Standing]]:
 
 def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     """Return what is not well though every server is up."""
-    copies = document["settings"].get("min-copies")
-    if "store" in document or not isinstance(copies, int):
+    if "store" in document:
         return []
-    return config.too_small(groups, copies)
+    copies = document["settings"].get("min-copies")
+    warnings = config.too_small(groups, copies) if isinstance(copies, int) else []
+    last = (document.get("replication") or {}).get("last") or {}
+    broken = (last.get("summary") or {}).get("broken", 0)
+    if broken:
+        warnings.append(f"{broken:d} objects lack chunks that no server has: upload them again")
+    return warnings
 
 
 def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:

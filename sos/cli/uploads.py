@@ -25,6 +25,8 @@ Advance = Callable[[int], object]
 SECONDS = 30.0
 # Seconds that it may take to say whether it has one; without an answer that is sent.
 _QUESTION_SECONDS = 5.0
+# Bytes of a large one of which it looks for the chunks in another second.
+_LOOKED_FOR = 4 * 1024**3
 
 #: Questions without an answer, one after the other, after which none is asked.
 PATIENCE = 3
@@ -89,7 +91,7 @@ class Uploader:
         for algorithm in self._algorithms:
             id = file_hash.ids[algorithm]
             try:
-                info = await self._asked(self._stored, id)
+                info = await self._asked(self._stored, id, file_hash.size)
             except NotFound:
                 self._unanswered = 0
             except SOSError:
@@ -101,8 +103,8 @@ class Uploader:
                     return self._seen(id)
         return None
 
-    async def _asked(self, stored: IBlobStore, id: str) -> BlobInfo:
-        seconds = min(_QUESTION_SECONDS, self._seconds)
+    async def _asked(self, stored: IBlobStore, id: str, size: int) -> BlobInfo:
+        seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR
         return await patiently(lambda moved: stored.stat(id), seconds, self._clock, stored.name)
 
     async def _send(self, path: str, file_hash: Hashed, advance: Advance) -> str:

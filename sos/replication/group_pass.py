@@ -68,6 +68,11 @@ class GroupPass:
     _weights: dict[str, float] = field(init=False, factory=dict)
     _movable: frozenset[str] = field(init=False, default=frozenset())
 
+    @property
+    def inventories(self) -> Mapping[str, Inventory]:
+        """What the servers that have answered hold, by their names."""
+        return self._inventories
+
     async def run(self) -> None:
         """Go through all partitions that differ."""
         await together(self._take_stock(member) for member in self.members)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from attrs import define, field
 
 #: Seconds for which a server that is away is expected back, and its copies are
@@ -14,8 +16,57 @@ _COMPARE_AGAIN = 3600.0
 #: Groups and partitions of which a copy is known to be missing.
 Hints = set[tuple[str, str]]
 
+#: A group and a partition of it.
+Place = tuple[str, str]
+
 #: What there is in a group: blobs, and those that want more servers.
 Found = tuple[int, int]
+
+
+@define
+class Objects:
+    """What is remembered of the objects that are in chunks.
+
+    :ivar broken: those of which chunks are gone, by where they are.
+    :ivar remaining: where is still to be looked, before it is begun anew.
+    """
+
+    broken: dict[Place, frozenset[str]] = field(init=False, factory=dict)
+    remaining: list[Place] = field(init=False, factory=list)
+    _begun: object = field(init=False, default=None)
+    _settled: tuple[object, float] | None = field(init=False, default=None)
+
+    def begin(self, known: object, places: Iterable[Place]) -> None:
+        """Look at all *places*, while *known* is what there is."""
+        self._begun = known
+        self.remaining = list(places)[::-1]
+
+    def turn(self, most: int) -> Iterator[Place]:
+        """Take places to look at: all that were found to hold what is broken, and *most* more."""
+        yield from list(self.broken)
+        for _ in range(most):
+            if self.remaining:
+                yield self.remaining.pop()
+
+    def note(self, place: Place, broken: Iterable[str], sure: bool) -> None:
+        """Note what was found at *place*; unless that is *sure*, what was known stays."""
+        found = frozenset(broken) | (frozenset() if sure else self.broken.get(place, frozenset()))
+        if found:
+            self.broken[place] = found
+        else:
+            self.broken.pop(place, None)
+
+    def settle(self, known: object, now: float) -> None:
+        """Note that all was looked at, if *known* is what there was when that was begun."""
+        if known == self._begun:
+            self._settled = known, now
+
+    def is_settled(self, known: object, now: float) -> bool:
+        """Tell whether that was noted of what is *known*, not too long ago."""
+        if self._settled is None:
+            return False
+        before, then = self._settled
+        return before == known and now - then < _COMPARE_AGAIN
 
 
 @define
@@ -23,10 +74,15 @@ class Memory:
     """What passes remember; without it each begins anew.
 
     :param patience: seconds for which a server that is away is expected back.
+    :param in_turn: whether a pass looks for the chunks of some objects alone, when
+        there are many, and the next goes on with others.
+    :ivar objects: what was found of those.
     """
 
     hints: Hints = field(factory=set)
     patience: float = 0.0
+    in_turn: bool = False
+    objects: Objects = field(init=False, factory=Objects)
     _away_since: dict[str, float] = field(init=False, factory=dict)
     _settled: dict[tuple[str, str], tuple[object, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)

@@ -60,7 +60,7 @@ class ReplicationService(RepeatingService):
     ) -> None:
         super().__init__("replication", clock)
         self.groups = groups
-        self._memory = Memory(hints, AWAY_SECONDS)
+        self._memory = Memory(hints, AWAY_SECONDS, in_turn=True)
         self.last: Pass | None = None
         self.running_since: float | None = None
         self.passes = {"ok": 0, "incomplete": 0, "failed": 0}

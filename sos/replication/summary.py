@@ -23,6 +23,7 @@ class Summary:
     :param failed: steps that could not be carried out.
     :param short: blobs that would want more servers than can be written to.
     :param disputed: opaque names under which servers hold different bytes.
+    :param broken: objects of which no server has all chunks any more.
     :param unlisted: servers that did not tell what they hold.
     """
 
@@ -39,12 +40,13 @@ class Summary:
     failed: int = 0
     short: int = 0
     disputed: int = 0
+    broken: int = 0
     unlisted: list[str] = Factory(list)
 
     @property
     def ok(self) -> bool:
-        """Whether every blob has its copies now."""
-        return not (self.failed or self.short or self.disputed or self.unlisted)
+        """Whether every blob has its copies now, and every object its chunks."""
+        return not (self.failed or self.short or self.disputed or self.broken or self.unlisted)
 
     @property
     def idle(self) -> bool:
@@ -66,6 +68,8 @@ class Summary:
             text += f"; {self.short} blobs want more servers than there are to write to"
         if self.disputed:
             text += f"; {self.disputed} names stand for different bytes on different servers"
+        if self.broken:
+            text += f"; {self.broken} objects are broken: no server has all their chunks"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return text

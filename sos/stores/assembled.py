@@ -14,6 +14,7 @@ from sos.digest import BodyDigest
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
 from sos.manifest import Chunk
+from sos.stores.presence import check_size, gone
 
 #: Most chunks that are opened while the one before them is read.
 MOST_AHEAD = 2
@@ -134,10 +135,12 @@ class AssembledBody:
         try:
             blob = await self._read(id, span)
         except NotFound as error:
-            raise Unavailable(f"the chunk {id} is missing") from error
-        if blob.info.size not in (None, size):
+            raise gone(part.chunk) from error
+        try:
+            check_size(part.chunk, blob.info)
+        except Unavailable:
             await close(blob.body)
-            raise Unavailable(f"the chunk {id} is of {blob.info.size} bytes, not of {size}")
+            raise
         return blob
 
 

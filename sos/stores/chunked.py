@@ -21,8 +21,8 @@ from sos.interfaces import (
     SMALL_BODY,
     Blob,
     BlobInfo,
-    IBlobStore,
     IBlobWriter,
+    IObjectStore,
     Span,
     StoreStatus,
 )
@@ -32,13 +32,14 @@ from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
 from sos.stores.manifest_cache import ManifestCache
 from sos.stores.mending import mend
+from sos.stores.presence import look_for
 from sos.stores.spool import IPlacingStore, Spool, Spooled
 
 #: Most chunks of one upload that are on their way into the store at once.
 MOST_PLACING = 3
 
 
-@implementer(IBlobStore)
+@implementer(IObjectStore)
 class ChunkedStore:
     """Cuts objects on their way into *store*, and puts them together again.
 
@@ -69,6 +70,19 @@ class ChunkedStore:
         self._manifests = ManifestCache()
 
     async def stat(self, id: str) -> BlobInfo:
+        info = await self._store.stat(id)
+        if MARK not in info.metadata:
+            return info
+        # It is there when its chunks are: a manifest alone is no object.
+        blob = await self._store.read(id)
+        if MARK not in blob.info.metadata:  # for this copy is the object itself
+            await close(blob.body)
+            return blob.info
+        found = await self._manifest(blob)
+        await look_for(found.chunks, self.stat)
+        return _shown(blob.info, found.size)
+
+    async def outline(self, id: str) -> BlobInfo:
         info = await self._store.stat(id)
         mark = info.metadata.get(MARK)
         if mark is None:
@@ -117,8 +131,11 @@ class ChunkedStore:
         id = info.id
         start, stop = span or (0, found.size)
         digest = BodyDigest(id) if span is None else None
-        body = AssembledBody(self.read, parts(found.chunks, start, stop), digest)
+        wanted = list(parts(found.chunks, start, stop))
+        body = AssembledBody(self.read, iter(wanted), digest)
         try:
+            if stop - start > SMALL_BODY:  # what is small is read before it is passed on
+                await look_for([part.chunk for part in wanted[1:]], self.stat)
             await body.begin()
             info = _shown(info, found.size)
             if stop - start > SMALL_BODY:

@@ -105,14 +105,21 @@ class Exchange:
         self._http = HTTPClient(agent)
         self._deadlines = Deadlines(clock, _TICK_SECONDS)
 
-    async def request(self, method: str, path: str, span: Span | None = None) -> Response:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        span: Span | None = None,
+        seconds: float = PROMPT_SECONDS,
+    ) -> Response:
         """Return the answer to a request without a body, which is a 200.
 
         :param span: the part of the body that is asked for; then it can be a
             206, of that part and no other.
+        :param seconds: that the answer to any other may take to begin.
         """
         if span is None:
-            return await self.answered(self.send(method, path, seconds=PROMPT_SECONDS))
+            return await self.answered(self.send(method, path, seconds=seconds))
         start, stop = span
         asked = {"Range": f"bytes={start}-{stop - 1}"}
         sent = self.send(method, path, asked, seconds=PROMPT_SECONDS)

@@ -94,7 +94,7 @@ class Peer:
             self._answers()
         return result
 
-    def failed(self, error: Unavailable) -> None:
+    def failed(self, error: SOSError) -> None:
         """Leave it alone for a while."""
         if self.error is None:
             _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)

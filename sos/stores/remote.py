@@ -40,7 +40,7 @@ from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
-from sos.wire.client import ANSWER_SECONDS, ResponseBody
+from sos.wire.client import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
@@ -62,6 +62,7 @@ class RemoteStore:
 
     :param algorithm: the hash of new content ids.
     :param path: what comes before an id in the path of a blob.
+    :param stat_seconds: that the server may take to tell whether it has one.
     """
 
     def __init__(
@@ -70,17 +71,19 @@ class RemoteStore:
         run_in_thread: RunInThread,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         path: str = "/blob/",
+        stat_seconds: float = PROMPT_SECONDS,
     ) -> None:
         self.name = exchange.url
         self._exchange = exchange
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
         self._path = path
+        self._stat_seconds = stat_seconds
         # The digests told last, and what the server calls them.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
-        response = await self._exchange.request("HEAD", self._path + id)
+        response = await self._exchange.request("HEAD", self._path + id, seconds=self._stat_seconds)
         await gather(ResponseBody(response, self._exchange.clock), 1024)
         return self._info(id, response, _content_length(response))
 
@@ -116,7 +119,7 @@ class RemoteStore:
             # The original's servers send the whole, whatever part is asked for.
             skip = 0 if response.code == 206 else start
             info = self._info(id, response, _whole_size(response))
-            part = _Part(body, skip, stop - start)
+            part = _Part(body, skip, stop - start, is_all=response.code == 206)
             return Blob(info, RemoteBody(b"", part, None, stop - start))
         except BaseException:
             await body.aclose()
@@ -315,9 +318,14 @@ def _is_sound(blob: Blob) -> bool:
 
 
 class _Part:
-    """The pieces of *size* bytes of *body*, from behind *skip* bytes."""
+    """The pieces of *size* bytes of *body*, from behind *skip* bytes.
 
-    def __init__(self, body: Pieces, skip: int, size: int) -> None:
+    :param is_all: whether *body* is to end with them: its end is waited for then, as no
+        hash tells whether one that broke off behind its last byte is what it should be.
+    """
+
+    def __init__(self, body: Pieces, skip: int, size: int, is_all: bool) -> None:
+        self._is_all = is_all
         self._body = body
         self._skip = skip
         self._size = size
@@ -330,9 +338,10 @@ class _Part:
                 self._size -= len(wanted)
                 if wanted:
                     yield wanted
-                if not self._size:
+                if not self._size and (not self._is_all or len(wanted) < len(piece)):
                     return
-        raise Unavailable(f"the body ended {self._size} bytes early")
+        if self._size:
+            raise Unavailable(f"the body ended {self._size} bytes early")
 
     async def aclose(self) -> None:
         # A generator that was never begun would not have done it.

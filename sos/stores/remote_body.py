@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from sos.digest import BodyDigest, ManifestDigest
-from sos.errors import InvalidRequest, Unavailable
+from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
 from sos.interfaces import Pieces
 from sos.stores.lane import RunInThread
 
@@ -28,6 +28,7 @@ class RemoteBody:
     :ivar resume: how to go on when the server breaks off; without it, and
         where the size is not known, the body ends with
         :exc:`~sos.errors.Unavailable`.
+    :ivar failed: told of each failure, also of one after which it goes on.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class RemoteBody:
         run_in_thread: RunInThread | None = None,
     ) -> None:
         self.resume: Resume | None = None
+        self.failed: Callable[[SOSError], object] = _nobody
         self._start = start
         self._rest = rest
         self._digest = digest
@@ -57,17 +59,24 @@ class RemoteBody:
                     held = piece
                 break
             except Unavailable as error:
+                self.failed(error)
                 if self.resume is None or self._size is None:
                     raise
                 await self._rest.aclose()
                 if received < self._size:
                     self._rest = await self.resume(received, error)
+                elif self._digest is None:  # nothing else tells that it is whole
+                    raise
                 else:
                     break
         if self._digest is not None:
             try:
                 await self._verify(self._digest)
+            except Mismatch as error:
+                self.failed(error)
+                raise
             except InvalidRequest as error:
+                self.failed(error)
                 raise Unavailable(str(error)) from error
         yield held
 
@@ -84,3 +93,6 @@ class RemoteBody:
 
     async def aclose(self) -> None:
         await self._rest.aclose()
+
+
+def _nobody(error: SOSError) -> None: ...

@@ -117,9 +117,12 @@ class ReplicatedStore:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         found = await self._search(id, lambda peer: peer.store.read(id, span), _discard)
         blob = found.answer
-        if isinstance(blob.body, RemoteBody) and blob.info.size is not None:
-            part = span or (0, blob.info.size)
-            blob.body.resume = partial(self._resume, id, part, [found.peer])
+        if isinstance(blob.body, RemoteBody):
+            serving = [found.peer]
+            blob.body.failed = lambda error: serving[-1].failed(error)
+            if blob.info.size is not None:
+                part = span or (0, blob.info.size)
+                blob.body.resume = partial(self._resume, id, part, serving)
         return blob
 
     async def _search(
@@ -168,7 +171,6 @@ class ReplicatedStore:
     ) -> Pieces:
         """Open the rest of *part*, of which some has been received, on another server."""
         start, stop = part
-        broken[-1].failed(error)
         _log.warn("{id} goes on from another server: {error}", id=id, error=error)
         rest = start + received, stop
         try:
@@ -193,7 +195,10 @@ class ReplicatedStore:
 
     async def _copy(self, id: str, source: Peer, target: Peer) -> None:
         try:
-            await copy(await source.attempt(source.store.read(id)), target.store)
+            blob = await source.attempt(source.store.read(id))
+            if isinstance(blob.body, RemoteBody):
+                blob.body.failed = source.failed
+            await copy(blob, target.store)
         except SOSError as error:
             _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
             self._hints.add((target.group, ids.partition(id)))

@@ -14,7 +14,7 @@ from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_ra
 
 from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
-from sos.interfaces import BlobInfo, FilePieces, IBlobStore, Pieces, Span
+from sos.interfaces import BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
 from sos.transfer import transfer
 from sos.web import integrity
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
@@ -37,8 +37,9 @@ _GUARDS = (
 # An id means the same bytes for ever.
 _CACHE_CONTROL = b"Cache-Control: public, max-age=31536000, immutable\r\n"
 _PRIVATE_CACHE_CONTROL = b"Cache-Control: private, max-age=31536000, immutable\r\n"
-# What makes the answer depend on more than the blob's id.
-_CONDITIONS = frozenset({b"range", b"if-none-match", b"if-modified-since"})
+# What makes the answer depend on more than the blob's id; the first by whether it is there.
+_STATES = frozenset({b"if-none-match", b"if-modified-since"})
+_CONDITIONS = _STATES | {b"range"}
 
 
 async def store_body(
@@ -170,7 +171,7 @@ async def answer_blob(
     """
     request.blob = id
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
-        info = await store.stat(id)
+        info = await _describe_stored(request, store, id)
         if _is_current(request, info):
             request.setResponseCode(304)
             _describe_version(request, info)
@@ -184,6 +185,14 @@ async def answer_blob(
     blob = await store.read(id)
     describe(request, blob.info, kept)
     return await _send(request, blob.body)
+
+
+async def _describe_stored(request: Request, store: IBlobStore, id: str) -> BlobInfo:
+    """Describe the blob *id*: as one that is there, unless a part of it is all that is asked."""
+    asks_state = request.method == b"HEAD" or not _STATES.isdisjoint(request.headers)
+    if asks_state or not IObjectStore.providedBy(store):
+        return await store.stat(id)
+    return await IObjectStore(store).outline(id)
 
 
 def _is_current(request: Request, info: BlobInfo) -> bool:

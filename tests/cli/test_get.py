@@ -9,8 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
 import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
 
-from tests.support.blobs import body_of, content_id
+from sos.stores.memory import MemoryStore
+from sos.web.api import DownloadServer
+from sos.web.routes import handler
+from tests.support.blobs import body_of, content_id, put
+from tests.support.cutting import Cut, Server, cutting
 from tests.support.http import fetch
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
@@ -138,3 +144,30 @@ def test_a_reader_that_has_had_enough(place, cluster):
 def test_a_wrong_number_of_parts(place, number):
     """Exit status 2."""
     assert place.sos(f"get {ID} --parallel {number}").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Cut("length", "half", "closed"),
+        Cut("chunk", "all", "closed"),
+        Cut("close", "half", "closed"),
+        Cut("length", "most", "reset"),
+    ],
+    ids=str,
+)
+@ensureDeferred
+async def test_an_answer_that_breaks_off_is_no_file(place, reactor, cut):
+    """However its body was framed; the exit status says so, and what was there before stays."""
+    kept = MemoryStore()
+    await put(kept, LARGE[:300_000], "name")
+    before = place.directory / "file"
+    before.write_bytes(b"before")
+    async with cutting(Server(handler(DownloadServer(kept).app), cut), reactor) as port:
+        for output in ("file", "new"):
+            command = f"get name -o {output} --from http://127.0.0.1:{port}"
+            done = await deferToThread(place.sos, command)
+            assert (done.returncode, b"broke off" in done.stderr) == (1, True)
+    assert before.read_bytes() == b"before"
+    assert not (place.directory / "new").exists()
+    assert leftovers(place.directory) == []

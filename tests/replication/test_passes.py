@@ -79,7 +79,7 @@ async def test_those_who_have_to_do_with_a_partition_are_asked_for_it():
     id = (await put(servers[0], b"x")).id
     assert (await run(servers, 2)).ok
     holders = {store.name for store in belonging(id, servers, 2)}
-    assert sorted(asked) == [(id[:3], name) for name in sorted(holders | {"a"})]
+    assert set(asked) == {(id[:3], name) for name in holders | {"a"}}
 
 
 @ensureDeferred
@@ -351,7 +351,7 @@ class TestMetadata:
         a, b = stores("a", "b")
         id, text, metadata = manifest_of(body_of(5000), 1000)
         await put(a, text, id, metadata)
-        assert (await run((a, b), 2)).ok
+        assert (await run((a, b), 2)).copied == 1
         assert b.blobs[id].info.metadata[MARK] == "5000"
 
     @ensureDeferred

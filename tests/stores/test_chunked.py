@@ -139,12 +139,19 @@ async def test_chunks_are_named_by_the_hash_of_the_whole(placing, reactor, algor
 
 @ensureDeferred
 async def test_what_an_object_is_takes_one_question(chunked, placing):
-    """Its size is that of the whole, and nothing shows that it is in chunks."""
+    """Its size is that of the whole, and nothing shows that it is in chunks.
+
+    Whether it is there as well takes its manifest, and a question for each chunk.
+    """
     info = await put(chunked, body_of(5 * SIZE), metadata={"X-A": "1"})
     placing.asked.clear()
-    found = await chunked.stat(info.id)
+    found = await chunked.outline(info.id)
     assert (found.size, found.metadata) == (5 * SIZE, {"X-A": "1"})
     assert placing.asked == [("stat", info.id)]
+    placing.asked.clear()
+    assert await chunked.stat(info.id) == found
+    chunks = [("stat", id) for id in ids_of(body_of(5 * SIZE))]
+    assert placing.asked == [("stat", info.id), ("read", info.id, None), *chunks]
     blob = await chunked.read(info.id)
     assert (blob.info.size, blob.info.metadata) == (5 * SIZE, {"X-A": "1"})
     assert blob.info.stored_at == found.stored_at

@@ -93,4 +93,6 @@ class TestABodyThatBreaksOff:
             blob = await store.read(content_id(body))
             with pytest.raises(Mismatch):
                 await content(blob)
+            # Nothing tells who sent the wrong ones: the one that broke off, or the other.
+            assert [each.errors for each in store.accounts().values()] == [1, 1]
             store.stop()

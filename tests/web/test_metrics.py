@@ -166,7 +166,15 @@ def test_servers():
 
 def test_replication():
     """What the last pass left undone, and all that were made."""
-    summary = {"copied": 4, "planned": 6, "short": 1, "failed": 2, "disputed": 0, "unlisted": ["b"]}
+    summary = {
+        "copied": 4,
+        "planned": 6,
+        "short": 1,
+        "failed": 2,
+        "disputed": 0,
+        "broken": 0,
+        "unlisted": ["b"],
+    }
     replication = {
         "running_since": None,
         "last": {"started_at": 100.0, "seconds": 2.0, "summary": summary, "error": None},
