@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import instance_of, optional
 from zope.interface import Attribute, Interface
 
@@ -334,12 +334,15 @@ class Member:
     :param readonly: it is read from, never written to.
     :param preferred: it is read from before its fellows.
     :param weight: how much it should keep, relative to its fellows.
+    :param name: what it is known by where blobs are placed, and so everywhere: that
+        of its store by default.
     """
 
     store: IReplicaStore
     readonly: bool = False
     preferred: bool = False
     weight: float = 1.0
+    name: str = Factory(lambda self: self.store.name, takes_self=True)
 
 
 #: Members that keep copies for each other, by the name of their group.

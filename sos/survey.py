@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-from attrs import evolve, field, frozen
+from attrs import NOTHING, Factory, evolve, field, frozen
 from attrs.validators import in_, instance_of, optional
 
 from sos.errors import SOSError, Unavailable
@@ -85,6 +85,7 @@ class Standing:
     :param p50_ms: milliseconds that half of its recent answers took at most.
     :param p95_ms: those that 19 of 20 took at most.
     :param scrub: how far its scrub is, if it tells.
+    :param name: what it is known by, its URL if it has no other.
     """
 
     url: str = field(validator=instance_of(str))
@@ -105,6 +106,9 @@ class Standing:
     p50_ms: float | None = field(validator=optional(instance_of((int, float))))
     p95_ms: float | None = field(validator=optional(instance_of((int, float))))
     scrub: ScrubStatus | None = None
+    name: str = field(
+        default=Factory(lambda self: self.url, takes_self=True), validator=instance_of(str)
+    )
 
 
 #: What a server says when it is asked for its status, or why it says nothing.
@@ -164,20 +168,29 @@ def standings(
     """Return how the servers of each group are doing; *accounts* and *answers* are by name."""
 
     def of(member: Member) -> Standing:
-        name = member.store.name
+        name = member.name
         marks = member.readonly, member.preferred, member.weight
-        return standing(name, accounts[name], answers[name], *marks)
+        told = standing(member.store.name, accounts[name], answers[name], *marks)
+        return evolve(told, name=name)
 
     return {group: [of(member) for member in members] for group, members in groups.items()}
 
 
 def parse_standings(groups: Any) -> dict[str, list[Standing]]:
     """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
-    those that are known here are passed over, and so is the scrub, which older ones lack."""
-    names = [each.name for each in attrs.fields(Standing) if each.name != "scrub"]
+    those that are known here are passed over, and so is the scrub."""
+    known = [each for each in attrs.fields(Standing) if each.name != "scrub"]
+    needed = [each.name for each in known if each.default is NOTHING]
+    names = [each.name for each in known if each.default is not NOTHING]  # which older ones lack
     try:
         return {
-            group: [Standing(**{name: server[name] for name in names}) for server in servers]
+            group: [
+                Standing(
+                    **{name: server[name] for name in needed},
+                    **{name: server[name] for name in names if name in server},
+                )
+                for server in servers
+            ]
             for group, servers in groups.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:

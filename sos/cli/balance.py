@@ -95,7 +95,7 @@ async def _rows(groups: Groups) -> list[_Row]:
         for member, size, weight in zip(members, sizes, weights, strict=True):
             part = None if size is None or not held else size / held
             share = weight / sum(weights) if sum(weights) else None
-            rows.append(_Row(group, member.store.name, size, part, share))
+            rows.append(_Row(group, member.name, size, part, share))
     return rows
 
 

@@ -61,15 +61,15 @@ def drain(
         sos drain http://old:4001
     """
     found = configured(file, None, access)
-    group = _group_of(found, url)
-    wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
+    group, name = _found(found, url)
+    wanted = evolve(policy(found, min_copies, rate), drained=frozenset([name]))
 
     async def drained(reactor: Any) -> tuple[Summary, int]:
         groups = groups_of(only(found, group), reactor)
         summary = await one_pass(groups, wanted, reactor, verbose)
         if not as_json():
             click.echo(summary)
-        (server,) = (each.store for each in groups[group] if each.store.name == url)
+        (server,) = (each.store for each in groups[group] if each.name == name)
         return summary, len(await server.listing(limit=1))
 
     summary, left = run(drained)
@@ -83,7 +83,8 @@ def drain(
     sys.exit(0 if summary.ok else 1)
 
 
-def _group_of(found: Config, url: str) -> str:
+def _found(found: Config, url: str) -> tuple[str, str]:
+    """Return the group and the name of the server at *url*."""
     for group, servers in found.groups.items():
         for server in servers:
             if server.url == url:
@@ -92,5 +93,5 @@ def _group_of(found: Config, url: str) -> str:
                         f"mark {url} readonly in sos.conf first, and have the API servers read "
                         "that: or they go on storing there"
                     )
-                return group
+                return group, server.name
     raise click.UsageError(f"{url} is none of the servers in sos.conf")

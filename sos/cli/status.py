@@ -173,6 +173,8 @@ def _cells(server: Standing) -> list[Text]:
             name += f" {mark}"
     if server.weight != 1:
         name += f" weight={server.weight:g}"
+    if server.name != server.url:
+        name += f" name={server.name}"
     state = server.state
     if server.reason is not None:
         state += f": {server.reason}"

@@ -94,7 +94,7 @@ class GroupPass:
             self.memory.rest(self.group, known, found, now)
 
     async def _mend(self, differing: list[str]) -> None:
-        stores = {member.store.name: member.store for member in self.members}
+        stores = {member.name: member.store for member in self.members}
         leases = Leases(stores, self.clock)
         pace = Pace(self.policy.rate, self.clock) if self.policy.rate else None
         executor = Executor(stores, pace, self.clock, self.summary, self.report, leases)
@@ -110,7 +110,7 @@ class GroupPass:
             await leases.release()
 
     async def _take_stock(self, member: Member) -> None:
-        name = member.store.name
+        name = member.name
         try:
             taking = inventory.take(member.store)
             self._inventories[name] = await within(_STOCK_SECONDS, taking, self.clock)
@@ -135,14 +135,11 @@ class GroupPass:
         """
         now = self.clock.seconds()
         self._weights = {
-            member.store.name: member.weight
+            member.name: member.weight
             for member in self.members
             if not member.readonly
-            and member.store.name not in self.policy.drained
-            and (
-                member.store.name in self._inventories
-                or self.memory.is_expected(member.store.name, now)
-            )
+            and member.name not in self.policy.drained
+            and (member.name in self._inventories or self.memory.is_expected(member.name, now))
         }
         self._movable = frozenset()
         enough = self.policy.min_copies == ALL or len(self._weights) >= self.policy.min_copies

@@ -29,27 +29,27 @@ class Members:
         self.peers: dict[str, Peer] = {}
         for group, members in groups.items():
             for member in members:
-                peer = before.get(member.store.name)
-                if peer is None:
+                peer = before.get(member.name)
+                if peer is None or peer.store.name != member.store.name:
                     peer = Peer(member, group, clock)
                 else:
                     peer.member, peer.group = member, group
                 self.peers[peer.name] = peer
         self._placement = Placement(
             {
-                group: {each.store.name: each.weight for each in members if not each.readonly}
+                group: {each.name: each.weight for each in members if not each.readonly}
                 for group, members in groups.items()
             }
         )
         self._readonly = {
-            group: [self.peers[each.store.name] for each in members if each.readonly]
+            group: [self.peers[each.name] for each in members if each.readonly]
             for group, members in groups.items()
         }
 
     def stop(self, staying: Mapping[str, Peer] = {}) -> None:
         """Ask those that are not *staying* no more how they are."""
         for name, peer in self.peers.items():
-            if name not in staying:
+            if staying.get(name) is not peer:  # another, where the name has moved to another URL
                 peer.stop()
 
     # The orders in which to try them.
@@ -134,7 +134,7 @@ class Members:
             asked = ensureDeferred(peer.store.status())
             return await asked.addTimeout(SLOW_SECONDS, self._clock)
         except TimeoutError:
-            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
+            return Unavailable(f"{peer.store.name} did not answer in {SLOW_SECONDS:g} s")
         except SOSError as error:
             return error
 

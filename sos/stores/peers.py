@@ -49,7 +49,7 @@ class Peer:
     """
 
     def __init__(self, member: Member, group: str, clock: Any) -> None:
-        self.name = member.store.name
+        self.name = member.name
         self.store = member.store
         self.member = member
         self.group = group

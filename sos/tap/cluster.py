@@ -82,6 +82,8 @@ def _describe_server(server: Server) -> str:
         words.append("preferred")
     if server.weight != 1:
         words.append(f"weight={server.weight:g}")
+    if server.name != server.url:
+        words.append(f"name={server.name}")
     return " ".join(words)
 
 
@@ -107,6 +109,7 @@ def remote_groups(
                 server.readonly,
                 server.preferred,
                 server.weight,
+                server.name,
             )
             for server in servers
         )
