@@ -8,9 +8,11 @@ from typing import Any
 import attrs
 from attrs import NOTHING, Factory, evolve, field, frozen
 from attrs.validators import in_, instance_of, optional
+from twisted.internet.defer import TimeoutError, ensureDeferred
 
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Groups, Member, ScrubStatus, StoreStatus
+from sos.together import together
 
 UP = "up"
 #: It is read from, and has refused a blob, or says that it would.
@@ -113,6 +115,25 @@ class Standing:
 
 #: What a server says when it is asked for its status, or why it says nothing.
 Answer = StoreStatus | SOSError
+
+
+async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
+    """Ask all members of *groups* at once for their status; return what each says, by its name.
+
+    :param seconds: that each has to answer in.
+    """
+    members = [member for each in groups.values() for member in each]
+    answers = await together(_ask(member, seconds, clock) for member in members)
+    return {member.name: answer for member, answer in zip(members, answers, strict=True)}
+
+
+async def _ask(member: Member, seconds: float, clock: Any) -> Answer:
+    try:
+        return await ensureDeferred(member.store.status()).addTimeout(seconds, clock)
+    except TimeoutError:
+        return Unavailable(f"{member.store.name} did not answer in {seconds:g} s")
+    except SOSError as error:
+        return error
 
 
 def standing(

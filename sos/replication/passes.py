@@ -11,6 +11,10 @@ from sos.interfaces import Groups
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.memory import Memory
 from sos.replication.summary import Report, Summary
+from sos.survey import ask
+
+# Seconds that a server has to say how it is doing.
+_STATUS_SECONDS = 30.0
 
 _log = Logger()
 
@@ -33,9 +37,10 @@ async def replicate(
     """
     summary = Summary()
     memory = Memory() if memory is None else memory
+    answers = await ask(groups, _STATUS_SECONDS, clock)
     for name, members in groups.items():
         try:
-            await GroupPass(name, members, policy, memory, clock, summary, report).run()
+            await GroupPass(name, members, answers, policy, memory, clock, summary, report).run()
         except CancelledError:
             raise
         except Exception:  # a mistake of ours must not keep the other groups from their copies

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import TimeoutError, ensureDeferred
-from twisted.python.failure import Failure
-
-from sos.errors import SOSError, Unavailable
 from sos.interfaces import Groups
 from sos.placement import Placement
 from sos.stores.peers import SLOW_SECONDS, Peer
-from sos.survey import Account, Answer, Standing, combined, standings
+from sos.survey import Account, Answer, Standing, ask, combined, standings
 
 
 class Members:
@@ -121,23 +117,4 @@ class Members:
 
     async def answers(self) -> dict[str, Answer]:
         """Ask all at once for their status; return what each says, by its name."""
-        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self.peers.values()}
-        try:
-            return {name: await answer for name, answer in asked.items()}
-        finally:
-            for answer in asked.values():  # which have all come, unless this is cancelled
-                answer.addErrback(_ignore)
-                answer.cancel()
-
-    async def _ask(self, peer: Peer) -> Answer:
-        try:
-            asked = ensureDeferred(peer.store.status())
-            return await asked.addTimeout(SLOW_SECONDS, self._clock)
-        except TimeoutError:
-            return Unavailable(f"{peer.store.name} did not answer in {SLOW_SECONDS:g} s")
-        except SOSError as error:
-            return error
-
-
-def _ignore(failure: Failure) -> None:
-    """Nobody wanted it any more."""
+        return await ask(self._groups, SLOW_SECONDS, self._clock)
