@@ -19,6 +19,7 @@ from attrs.validators import instance_of, optional
 from zope.interface import Attribute, Interface
 
 from sos.digest import BlobDigest, PartitionDigest
+from sos.ids import is_store_id
 from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
@@ -62,6 +63,7 @@ class BlobInfo:
     :param stored_at: when this copy was stored, in seconds since the epoch;
         None where the store does not tell.
     :param copies: how many of it were made, when it has just been stored.
+    :param store: the id of the store that it has just been stored in, where that tells.
     """
 
     id: str
@@ -69,6 +71,7 @@ class BlobInfo:
     metadata: Metadata
     stored_at: float | None = None
     copies: int = 1
+    store: str | None = None
 
 
 @frozen
@@ -93,6 +96,11 @@ def _is_count(status: StoreStatus, attribute: attrs.Attribute[Any], value: objec
 def _is_text(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (value is None or isinstance(value, str)):
         raise TypeError(f"a text as {attribute.name}")
+
+
+def _is_id(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or is_store_id(value)):
+        raise TypeError(f"a UUID as {attribute.name}")
 
 
 _maybe_seconds = optional(instance_of((int, float)))
@@ -125,6 +133,8 @@ class StoreStatus:
     :param capacity: of what it stores on, in bytes, None when not known.
     :param free: of that, in bytes.
     :param scrub: of a server that tells of its own.
+    :param id: of the store, a UUID: by that, and by no address, two servers are known to
+        be one store.  None where it does not tell, as servers of the release before.
     :raises TypeError: when one of them is of another type.
     """
 
@@ -135,6 +145,7 @@ class StoreStatus:
     capacity: int | None = field(default=None, validator=_is_count)
     free: int | None = field(default=None, validator=_is_count)
     scrub: ScrubStatus | None = None
+    id: str | None = field(default=None, validator=_is_id)
 
     @property
     def refusal(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -87,6 +87,7 @@ class Standing:
     :param p50_ms: milliseconds that half of its recent answers took at most.
     :param p95_ms: those that 19 of 20 took at most.
     :param scrub: how far its scrub is, if it tells.
+    :param id: of its store, if it tells.
     :param name: what it is known by, its URL if it has no other.
     """
 
@@ -108,6 +109,7 @@ class Standing:
     p50_ms: float | None = field(validator=optional(instance_of((int, float))))
     p95_ms: float | None = field(validator=optional(instance_of((int, float))))
     scrub: ScrubStatus | None = None
+    id: str | None = field(default=None, validator=optional(instance_of(str)))
     name: str = field(
         default=Factory(lambda self: self.url, takes_self=True), validator=instance_of(str)
     )
@@ -125,6 +127,34 @@ async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
     members = [member for each in groups.values() for member in each]
     answers = await together(_ask(member, seconds, clock) for member in members)
     return {member.name: answer for member, answer in zip(members, answers, strict=True)}
+
+
+def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
+    """Return the names of those servers that are the same store, those of each together.
+
+    :param ids: of their stores, by their names, None where it is not known.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(ids):
+        if (id := ids[name]) is not None:
+            found.setdefault(id, []).append(name)
+    return [tuple(names) for names in found.values() if len(names) > 1]
+
+
+def described_twins(names: Sequence[str]) -> str:
+    """Say of servers that they are one store, and what to do."""
+    return (
+        f"{' and '.join(names)} are one store: what is on both is one copy, and nothing is "
+        "dropped; list it once"
+    )
+
+
+def ids_of(answers: Mapping[str, Answer]) -> dict[str, str | None]:
+    """Return the ids of the stores that gave *answers*, by the same names."""
+    return {
+        name: answer.id if isinstance(answer, StoreStatus) else None
+        for name, answer in answers.items()
+    }
 
 
 async def _ask(member: Member, seconds: float, clock: Any) -> Answer:
@@ -176,6 +206,7 @@ def standing(
         p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
         p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
         scrub=status.scrub,
+        id=status.id,
     )
 
 

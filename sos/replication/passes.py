@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from sos.interfaces import Groups
+from sos.interfaces import Groups, Member
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.memory import Memory
 from sos.replication.summary import Report, Summary
-from sos.survey import ask
+from sos.survey import ask, described_twins, ids_of, twins
 
 # Seconds that a server has to say how it is doing.
 _STATUS_SECONDS = 30.0
@@ -38,7 +40,14 @@ async def replicate(
     summary = Summary()
     memory = Memory() if memory is None else memory
     answers = await ask(groups, _STATUS_SECONDS, clock)
-    for name, members in groups.items():
+    same = twins(ids_of(answers))
+    for names in same:
+        summary.errors.append(described_twins(names))
+        report.warn(summary.errors[-1])
+    if same:
+        policy = evolve(policy, moves=False)
+    for name, all_members in groups.items():
+        members = _each_once(all_members, same)
         try:
             await GroupPass(name, members, answers, policy, memory, clock, summary, report).run()
         except CancelledError:
@@ -47,3 +56,10 @@ async def replicate(
             _log.failure("the replication of group {name} failed", name=name)
             summary.unlisted.append(f"group {name}")
     return summary
+
+
+def _each_once(members: tuple[Member, ...], same: Iterable[tuple[str, ...]]) -> tuple[Member, ...]:
+    """Leave out of *members* all but the first of those that are the *same* store."""
+    names = {member.name for member in members}
+    repeated = {name for each in same for name in [n for n in each if n in names][1:]}
+    return tuple(member for member in members if member.name not in repeated)

@@ -24,6 +24,7 @@ class Summary:
     :param short: blobs that would want more servers than can be written to.
     :param disputed: opaque names under which servers hold different bytes.
     :param unlisted: servers that did not tell what they hold.
+    :param errors: what is wrong with which servers there are; nothing is dropped then.
     """
 
     servers: int = 0
@@ -40,11 +41,12 @@ class Summary:
     short: int = 0
     disputed: int = 0
     unlisted: list[str] = Factory(list)
+    errors: list[str] = Factory(list)
 
     @property
     def ok(self) -> bool:
         """Whether every blob has its copies now."""
-        return not (self.failed or self.short or self.disputed or self.unlisted)
+        return not (self.failed or self.short or self.disputed or self.unlisted or self.errors)
 
     @property
     def idle(self) -> bool:
@@ -68,7 +70,7 @@ class Summary:
             text += f"; {self.disputed} names stand for different bytes on different servers"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
-        return text
+        return "; ".join([text, *self.errors])
 
 
 def _nobody(told: object) -> None: ...

@@ -8,7 +8,17 @@ from typing import Any
 from sos.interfaces import Groups
 from sos.placement import Placement
 from sos.stores.peers import SLOW_SECONDS, Peer
-from sos.survey import Account, Answer, Standing, ask, combined, standings
+from sos.survey import (
+    Account,
+    Answer,
+    Standing,
+    ask,
+    combined,
+    described_twins,
+    ids_of,
+    standings,
+    twins,
+)
 
 
 class Members:
@@ -30,6 +40,7 @@ class Members:
                     peer = Peer(member, group, clock)
                 else:
                     peer.member, peer.group = member, group
+                    peer.before = None  # who configures it anew has seen that
                 self.peers[peer.name] = peer
         self._placement = Placement(
             {
@@ -117,4 +128,20 @@ class Members:
 
     async def answers(self) -> dict[str, Answer]:
         """Ask all at once for their status; return what each says, by its name."""
-        return await ask(self._groups, SLOW_SECONDS, self._clock)
+        answers = await ask(self._groups, SLOW_SECONDS, self._clock)
+        for name, id in ids_of(answers).items():
+            self.peers[name].identify(id)
+        return answers
+
+    def errors(self) -> list[str]:
+        """Say what is wrong with the members, as far as they have told."""
+        same = twins({name: peer.identity for name, peer in self.peers.items()})
+        return [
+            *map(described_twins, same),
+            *(
+                f"{name} is another store than before, {peer.identity} and not {peer.before}: was "
+                "its disk wiped, or is another mounted? If it is meant to be, reload (SIGHUP)"
+                for name, peer in self.peers.items()
+                if peer.before is not None
+            ),
+        ]

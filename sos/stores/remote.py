@@ -238,8 +238,9 @@ class RemoteStore:
                 capacity=found["capacity"],
                 free=found["free"],
                 scrub=_scrub(found.get("scrub")),
+                id=found.get("id"),
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:

@@ -42,6 +42,7 @@ from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
+from sos.tap.watch import Watch
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
@@ -387,6 +388,7 @@ class _ClusterService(MultiService):
             )
             self._replication.setServiceParent(self)
         self.part = ClusterPart(self._members, self._replication)
+        Watch(self._members, reactor).setServiceParent(self)
         Reloading(self._reload, reactor).setServiceParent(self)
 
     def _groups(self, found: Config) -> Groups:

@@ -110,6 +110,7 @@ class ClusterPart:
             "accounts": {name: attrs.asdict(each) for name, each in accounts.items()},
             "background": self._background(),
             "replication": self._replicating(),
+            "errors": self._members.errors(),
         }
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -117,11 +118,13 @@ class ClusterPart:
             {name: Account(**each) for name, each in other["accounts"].items()} for other in others
         ]
         groups = await self._members.survey(accounts)
+        errors = [self._members.errors(), *(other["errors"] for other in others)]
         copying = [self._background(), *(other["background"] for other in others)]
         return {
             "groups": {
                 group: [attrs.asdict(each) for each in servers] for group, servers in groups.items()
             },
+            "errors": list(dict.fromkeys(error for each in errors for error in each)),
             "background": {
                 name: sum(each[name] for each in copying) for name in ("copies", "bytes")
             },
@@ -177,6 +180,8 @@ class StorePart:
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
         status = await self._store.status()
+        if status.id is None:
+            status = evolve(status, id=getattr(self._store, "identity", None))
         failure = _first([self._failure(), *(other["failure"] for other in others)])
         if failure is not None:
             status = evolve(status, writable=False, reason=failure)

@@ -60,7 +60,12 @@ class BlobServer:
         """
         kept = (MARK,)
         info = await store_body(request, self._store, ids.check(id), self._max_size, kept)
-        return answer_stored(request, info)
+        return answer_stored(request, info, self._named())
+
+    def _named(self) -> bytes:
+        """Return what tells, in an answer, in which store a blob is."""
+        id = getattr(self._store, "identity", None)
+        return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
 
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:
