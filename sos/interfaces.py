@@ -20,6 +20,7 @@ from zope.interface import Attribute, Interface
 
 from sos.digest import BlobDigest, PartitionDigest
 from sos.ids import is_store_id
+from sos.membership import View
 from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
@@ -135,6 +136,8 @@ class StoreStatus:
     :param scrub: of a server that tells of its own.
     :param id: of the store, a UUID: by that, and by no address, two servers are known to
         be one store.  None where it does not tell, as servers of the release before.
+    :param others: what other API servers go by than this one, as far as the server has
+        heard; None where it does not listen for that.
     :raises TypeError: when one of them is of another type.
     """
 
@@ -146,6 +149,7 @@ class StoreStatus:
     free: int | None = field(default=None, validator=_is_count)
     scrub: ScrubStatus | None = None
     id: str | None = field(default=None, validator=_is_id)
+    others: tuple[View, ...] | None = None
 
     @property
     def refusal(self) -> str | None:

@@ -23,7 +23,7 @@ from sos.cli.replicate import (
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import cluster_options, configured, groups_of
+from sos.cli.servers import cluster_options, configured, groups_of, speaker_of
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member
 from sos.replication import Summary
@@ -58,8 +58,9 @@ def balance(
     found = configured(file, blob_server, access)
 
     async def balanced(reactor: Any) -> tuple[Summary, list[_Row]]:
-        groups = groups_of(found, reactor)
-        summary = await one_pass(groups, policy(found, min_copies, rate), reactor, verbose)
+        wanted = policy(found, min_copies, rate)
+        groups = groups_of(found, reactor, speaker_of(found, wanted.min_copies))
+        summary = await one_pass(groups, wanted, reactor, verbose)
         return summary, await _rows(groups)
 
     summary, rows = run(balanced)

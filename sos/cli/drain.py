@@ -22,7 +22,7 @@ from sos.cli.replicate import (
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import configured, groups_of
+from sos.cli.servers import configured, groups_of, speaker_of
 from sos.config import Config
 from sos.replication import Summary
 
@@ -65,7 +65,7 @@ def drain(
     wanted = evolve(policy(found, min_copies, rate), drained=frozenset([name]))
 
     async def drained(reactor: Any) -> tuple[Summary, int]:
-        groups = groups_of(only(found, group), reactor)
+        groups = groups_of(only(found, group), reactor, speaker_of(found, wanted.min_copies))
         summary = await one_pass(groups, wanted, reactor, verbose)
         if not as_json():
             click.echo(summary)

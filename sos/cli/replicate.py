@@ -13,12 +13,13 @@ from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
+from sos.cli.servers import cluster_options, configured, groups_of, speaker_of, wanted_copies
 from sos.config import Config
 from sos.interfaces import Groups
 from sos.plan import ALL
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
+from sos.tap import cluster
 
 
 def _copies(text: str) -> int:
@@ -71,11 +72,14 @@ def replicate(
         sos replicate --dry-run
     """
     found = configured(file, blob_server, access)
+    wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
+    speaker = speaker_of(found, wanted.min_copies)
     if group is not None:
         found = only(found, group)
-    wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
     summary = run(
-        lambda reactor: one_pass(groups_of(found, reactor), wanted, reactor, verbose or dry_run)
+        lambda reactor: one_pass(
+            groups_of(found, reactor, speaker), wanted, reactor, verbose or dry_run
+        )
     )
     tell(document_of(summary), summary)
     sys.exit(0 if summary.ok else 1)
@@ -114,4 +118,7 @@ async def one_pass(groups: Groups, policy: Policy, reactor: Any, verbose: bool) 
         def warn(text: str) -> None:
             click.echo(text, err=True)
 
-        return await replicate_groups(groups, policy, reactor, Report(show, note, warn))
+        try:
+            return await replicate_groups(groups, policy, reactor, Report(show, note, warn))
+        finally:
+            await cluster.leave(groups, reactor)

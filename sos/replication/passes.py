@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from sos.interfaces import Groups, Member
+from sos.interfaces import Groups, Member, StoreStatus
+from sos.membership import View
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.memory import Memory
 from sos.replication.summary import Report, Summary
-from sos.survey import ask, described_twins, ids_of, twins
+from sos.survey import Answer, ask, described_twins, ids_of, twins
 
 # Seconds that a server has to say how it is doing.
 _STATUS_SECONDS = 30.0
@@ -41,10 +42,12 @@ async def replicate(
     memory = Memory() if memory is None else memory
     answers = await ask(groups, _STATUS_SECONDS, clock)
     same = twins(ids_of(answers))
-    for names in same:
-        summary.errors.append(described_twins(names))
-        report.warn(summary.errors[-1])
-    if same:
+    summary.errors.extend(map(described_twins, same))
+    if policy.moves:
+        summary.errors.extend(map(str, _others(answers)))
+    for error in summary.errors:
+        report.warn(error)
+    if summary.errors:
         policy = evolve(policy, moves=False)
     for name, all_members in groups.items():
         members = _each_once(all_members, same)
@@ -56,6 +59,16 @@ async def replicate(
             _log.failure("the replication of group {name} failed", name=name)
             summary.unlisted.append(f"group {name}")
     return summary
+
+
+def _others(answers: Mapping[str, Answer]) -> Iterable[View]:
+    """Return what other API servers go by, each once."""
+    return {
+        view.fingerprint: view
+        for answer in answers.values()
+        if isinstance(answer, StoreStatus)
+        for view in answer.others or ()
+    }.values()
 
 
 def _each_once(members: tuple[Member, ...], same: Iterable[tuple[str, ...]]) -> tuple[Member, ...]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sos.interfaces import Groups
+from twisted.internet.defer import DeferredLock
+
+from sos.interfaces import Groups, StoreStatus
+from sos.membership import View
 from sos.placement import Placement
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.survey import (
@@ -15,10 +18,12 @@ from sos.survey import (
     ask,
     combined,
     described_twins,
-    ids_of,
     standings,
     twins,
 )
+
+#: Seconds that a look at the servers is good for before an object is said not to exist.
+FRESH_SECONDS = 1.0
 
 
 class Members:
@@ -39,7 +44,7 @@ class Members:
                 if peer is None or peer.store.name != member.store.name:
                     peer = Peer(member, group, clock)
                 else:
-                    peer.member, peer.group = member, group
+                    peer.member, peer.group, peer.store = member, group, member.store
                     peer.before = None  # who configures it anew has seen that
                 self.peers[peer.name] = peer
         self._placement = Placement(
@@ -48,6 +53,8 @@ class Members:
                 for group, members in groups.items()
             }
         )
+        self._looking = DeferredLock()
+        self._looked_at: float | None = None
         self._readonly = {
             group: [self.peers[each.name] for each in members if each.readonly]
             for group, members in groups.items()
@@ -129,15 +136,39 @@ class Members:
     async def answers(self) -> dict[str, Answer]:
         """Ask all at once for their status; return what each says, by its name."""
         answers = await ask(self._groups, SLOW_SECONDS, self._clock)
-        for name, id in ids_of(answers).items():
-            self.peers[name].identify(id)
+        for name, answer in answers.items():
+            if isinstance(answer, StoreStatus):
+                self.peers[name].told(answer)
         return answers
+
+    async def look(self) -> None:
+        """Have the servers told of late what other API servers go by, if they tell that."""
+        begun = self._clock.seconds()
+        async with self._looking:  # those who wait are content with one look
+            listens = any(peer.others is not None for peer in self.peers.values())
+            seen = self._looked_at
+            if seen is None or (listens and begun - seen > FRESH_SECONDS):
+                self._looked_at = self._clock.seconds()
+                await self.answers()
+
+    def unknown(self) -> list[str]:
+        """Return the servers that other API servers go by, and that are none of these."""
+        return sorted({name for view in self._views() for name in view.unknown or ()})
+
+    def _views(self) -> list[View]:
+        """Return what others go by, each once."""
+        views = {view.fingerprint: view for p in self.peers.values() for view in p.others or ()}
+        return [views[fingerprint] for fingerprint in sorted(views)]
 
     def errors(self) -> list[str]:
         """Say what is wrong with the members, as far as they have told."""
+        others = self._views()
+        if len(others) == 1 and others[0].unknown is None:  # we only look, and all agree
+            others = []
         same = twins({name: peer.identity for name, peer in self.peers.items()})
         return [
             *map(described_twins, same),
+            *map(str, others),
             *(
                 f"{name} is another store than before, {peer.identity} and not {peer.before}: was "
                 "its disk wiped, or is another mounted? If it is meant to be, reload (SIGHUP)"

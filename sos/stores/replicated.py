@@ -146,6 +146,13 @@ class ReplicatedStore:
                 # one that was asked late to one that was asked early.
                 found = await look()
         except NotFound:
+            await self._members.look()
+            unknown = self._members.unknown()
+            if unknown:
+                raise Unavailable(
+                    f"no server that is known here has a blob {id}; another API server knows "
+                    f"also {', '.join(unknown)}"
+                ) from None
             if not without:
                 self._locations.forget(id)
             raise

@@ -26,6 +26,12 @@ class Watch(RepeatingService):
     def delay(self) -> float:
         return self._delay
 
+    def look_now(self) -> None:
+        """Look at once: there are other servers than before, which others are to be told."""
+        self._delay = 0.0
+        if self._next is not None and self._next.active():
+            self._next.reset(0.0)
+
     async def work(self) -> None:
         self._delay = LOOK_SECONDS
         errors = await self._members.look()
