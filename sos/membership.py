@@ -151,8 +151,9 @@ class View:
     unknown: tuple[str, ...] | None
 
     def __str__(self) -> str:
+        go = "goes" if len(self.speakers) == 1 else "go"
         return (
-            f"{', '.join(self.speakers)} goes by other servers ({self.difference}): nothing is "
+            f"{', '.join(self.speakers)} {go} by other servers ({self.difference}): nothing is "
             "dropped or moved until both read the same sos.conf"
         )
 
