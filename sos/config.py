@@ -2,8 +2,8 @@
 
 Either plain lines of URLs, which are the group ``default``, or INI sections,
 one a group, with lines ``-: http://host:port``.  After a URL may stand
-``readonly``, ``preferred`` and ``weight=NUMBER``.  The section ``[sos]`` holds
-settings, ``name = value``.  ``#`` starts a comment.
+``readonly``, ``preferred``, ``weight=NUMBER`` and ``name=NAME``.  The section
+``[sos]`` holds settings, ``name = value``.  ``#`` starts a comment.
 
 This is no INI file to :mod:`configparser`: that merges equal lines and forgets
 line numbers, and every error here names its line.
@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from sos import ids
 from sos.cache_address import cache_address
@@ -35,6 +35,7 @@ _DURATION = re.compile(r"(\d{1,9})([smhd])")
 # RFC 1123, 2.1; any other could never be connected to.
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -46,12 +47,15 @@ class Server:
     :param readonly: never written to.
     :param preferred: tried before its fellows.
     :param weight: its share of the partitions, relative to its fellows'.
+    :param name: what placement knows it by, its URL by default: with the same
+        name a server that has moved to another URL keeps its partitions.
     """
 
     url: str
     readonly: bool = False
     preferred: bool = False
     weight: float = 1.0
+    name: str = Factory(lambda self: self.url, takes_self=True)
 
 
 @frozen
@@ -149,8 +153,11 @@ def _with_setting(config: Config, line: str) -> Config:
 def _with_server(config: Config, group: str, line: str) -> Config:
     server = _server(line)
     for members in config.groups.values():
-        if any(member.url == server.url for member in members):
-            raise ValueError(f"the server {server.url} is listed a second time")
+        for member in members:
+            if member.url == server.url:
+                raise ValueError(f"the server {server.url} is listed a second time")
+            if member.name == server.name:
+                raise ValueError(f"the name {server.name} is that of {member.url} already")
     members = (*config.groups.get(group, ()), server)
     return evolve(config, groups={**config.groups, group: members})
 
@@ -168,9 +175,12 @@ def _server(line: str) -> Server:
             server = evolve(server, preferred=True)
         elif name == "weight":
             server = evolve(server, weight=_weight(value))
+        elif name == "name":
+            server = evolve(server, name=_name(value))
         else:
             raise ValueError(
-                f"unknown word {_shown(word)}; known are readonly, preferred, weight=NUMBER"
+                f"unknown word {_shown(word)}; known are readonly, preferred, weight=NUMBER, "
+                "name=NAME"
             )
     return server
 
@@ -201,6 +211,18 @@ def server_url(text: str) -> str:
 def _shown(text: str) -> str:
     """Quote *text* without the password that there may be in a URL."""
     return repr(re.sub(r"//\S*@", "//...@", text))
+
+
+def _name(text: str) -> str:
+    """Return the name of a server, which can be the URL that it had before it had a name."""
+    if "://" in text:
+        return server_url(text)
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(
+            f"name={_shown(text)} is not a name: up to 64 letters, digits, dots, hyphens and "
+            "underscores, or the URL that the server had before"
+        )
+    return text
 
 
 def _weight(text: str) -> float:

@@ -23,6 +23,7 @@ ALGORITHMS = {"sha1": 40, "sha256": 64}
 _ID = re.compile(r"[0-9a-z]{1,128}")
 _HEX = re.compile(r"[0-9a-f]+")
 _PARTITION = re.compile(r"[0-9a-f]{3}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def check(text: str) -> str:
@@ -64,3 +65,8 @@ def check_partition(text: str) -> str:
 def sort_key(id: str) -> str:
     """Return the key that listings are ordered by: the partition, then the id."""
     return partition(id) + id
+
+
+def is_store_id(id: object) -> bool:
+    """Tell whether *id* can be that of a store: a UUID, as :func:`uuid.uuid4` writes them."""
+    return isinstance(id, str) and _UUID.fullmatch(id) is not None

@@ -14,11 +14,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import instance_of, optional
 from zope.interface import Attribute, Interface
 
 from sos.digest import BlobDigest, PartitionDigest
+from sos.ids import is_store_id
+from sos.membership import View
 from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
@@ -62,6 +64,7 @@ class BlobInfo:
     :param stored_at: when this copy was stored, in seconds since the epoch;
         None where the store does not tell.
     :param copies: how many of it were made, when it has just been stored.
+    :param store: the id of the store that it has just been stored in, where that tells.
     """
 
     id: str
@@ -69,6 +72,7 @@ class BlobInfo:
     metadata: Metadata
     stored_at: float | None = None
     copies: int = 1
+    store: str | None = None
 
 
 @frozen
@@ -93,6 +97,11 @@ def _is_count(status: StoreStatus, attribute: attrs.Attribute[Any], value: objec
 def _is_text(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (value is None or isinstance(value, str)):
         raise TypeError(f"a text as {attribute.name}")
+
+
+def _is_id(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or is_store_id(value)):
+        raise TypeError(f"a UUID as {attribute.name}")
 
 
 _maybe_seconds = optional(instance_of((int, float)))
@@ -125,6 +134,10 @@ class StoreStatus:
     :param capacity: of what it stores on, in bytes, None when not known.
     :param free: of that, in bytes.
     :param scrub: of a server that tells of its own.
+    :param id: of the store, a UUID: by that, and by no address, two servers are known to
+        be one store.  None where it does not tell, as servers of the release before.
+    :param others: what other API servers go by than this one, as far as the server has
+        heard; None where it does not listen for that.
     :raises TypeError: when one of them is of another type.
     """
 
@@ -135,6 +148,8 @@ class StoreStatus:
     capacity: int | None = field(default=None, validator=_is_count)
     free: int | None = field(default=None, validator=_is_count)
     scrub: ScrubStatus | None = None
+    id: str | None = field(default=None, validator=_is_id)
+    others: tuple[View, ...] | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -359,12 +374,15 @@ class Member:
     :param readonly: it is read from, never written to.
     :param preferred: it is read from before its fellows.
     :param weight: how much it should keep, relative to its fellows.
+    :param name: what it is known by where blobs are placed, and so everywhere: that
+        of its store by default.
     """
 
     store: IReplicaStore
     readonly: bool = False
     preferred: bool = False
     weight: float = 1.0
+    name: str = Factory(lambda self: self.store.name, takes_self=True)
 
 
 #: Members that keep copies for each other, by the name of their group.

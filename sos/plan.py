@@ -37,6 +37,9 @@ class Step:
     :param leaving: servers that hold a copy which belongs elsewhere, and what
         they told of it: to be dropped when all of *holders* are seen to have theirs.
     :param holders: the servers that should have it.
+    :param spares: servers that can take the place of a target which fails, in order.
+    :param surplus: copies beside those of the holders: so many targets can fail, and
+        there are enough copies.
     """
 
     id: str
@@ -46,11 +49,15 @@ class Step:
     told: tuple[str, ...]
     leaving: tuple[tuple[str, BlobDigest], ...]
     holders: tuple[str, ...]
+    spares: tuple[str, ...] = ()
+    surplus: int = 0
 
 
 @frozen
 class Plan:
     """What a partition lacks.
+
+    :param short: blobs that have fewer copies than are wanted even after all steps.
 
     :param disputed: opaque names under which servers hold different bytes.
         Nothing tells which are right, so that all of them stay.
@@ -58,6 +65,7 @@ class Plan:
 
     steps: tuple[Step, ...]
     disputed: tuple[str, ...]
+    short: int = 0
 
 
 def holders(weights: Mapping[str, float], partition: str, copies: int) -> tuple[str, ...]:
@@ -80,24 +88,63 @@ def in_sync(digests: Mapping[str, Hashable], holders: Sequence[str], movable: Se
     return len({digests.get(name) for name in (*holders, *digests)}) <= 1
 
 
-def plan(held: Mapping[str, Held], holders: Sequence[str], movable: Set[str]) -> Plan:
-    """Return the steps after which each blob is on all of *holders*, and the same there.
+@frozen
+class Placing:
+    """Where the blobs of a partition are to be.
+
+    :param order: servers that may hold it, those that should first.  One that is
+        away, and is expected back with what it had, is waited for in its place.
+    :param copies: how many of them should.
+    :param movable: servers that may drop what belongs elsewhere; no holder drops
+        anything.
+    :param full: servers that take no blobs now, nor other metadata.  What they have
+        counts; what they lack goes to the next in order.
+    :param drained: servers whose copies do not count, for they are to go.
+    """
+
+    order: Sequence[str]
+    copies: int = ALL
+    movable: Set[str] = frozenset()
+    full: Set[str] = frozenset()
+    drained: Set[str] = frozenset()
+
+    def holders(self, having: Set[str], asked: Set[str]) -> tuple[str, ...]:
+        """Return who is to have a blob.
+
+        :param having: servers that have it.
+        :param asked: servers that told what they have.
+        """
+        chosen: list[str] = []
+        places = self.copies
+        for name in self.order:
+            if not places:
+                break
+            if name not in asked:
+                places -= 1
+            elif name in having or name not in self.full:
+                chosen.append(name)
+                places -= 1
+        return tuple(chosen)
+
+
+def plan(held: Mapping[str, Held], placing: Placing) -> Plan:
+    """Return the steps after which each blob is on all of its holders, and the same there.
 
     :param held: what each server of one group holds of one partition.  A
-        server that could not be asked is left out, as are its copies: it must
-        not be among *holders* then, nor may any be *movable*.
-    :param holders: servers that should hold the partition, and can be written to.
-    :param movable: servers that may drop what belongs elsewhere; no holder
-        drops anything.
+        server that could not be asked is left out, as are its copies: none may
+        be movable then.
     """
-    steps, disputed = [], []
+    steps, disputed, short = [], [], 0
     for id in sorted(set().union(*held.values()), key=ids.sort_key):
         copies = {name: blobs[id] for name, blobs in held.items() if id in blobs}
         if _differ(id, copies.values()):
             disputed.append(id)
-        elif (step := _step(id, copies, holders, movable)) is not None:
+            continue
+        step = _step(id, copies, placing, held.keys())
+        short += len(step.holders) + step.surplus < placing.copies < ALL
+        if step.targets or step.told or step.leaving:
             steps.append(step)
-    return Plan(tuple(steps), tuple(disputed))
+    return Plan(tuple(steps), tuple(disputed), short)
 
 
 def _differ(id: str, copies: Iterable[BlobDigest | None]) -> bool:
@@ -108,26 +155,44 @@ def _differ(id: str, copies: Iterable[BlobDigest | None]) -> bool:
 def _step(
     id: str,
     copies: Mapping[str, BlobDigest | None],
-    holders: Sequence[str],
-    movable: Set[str],
-) -> Step | None:
+    placing: Placing,
+    asked: Set[str],
+) -> Step:
     versions = {name: "" if copy is None else copy.version for name, copy in copies.items()}
     best = min(copies.values(), key=_order)
     first = "" if best is None else best.version
     # An object is one kind, its manifest the other; of some we do not know.
     alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
+    holders = placing.holders(alike, asked)
+    able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
-    told = tuple(name for name in holders if versions.get(name, "") not in ("", first))
+    told = tuple(
+        name for name in holders if versions.get(name, "") not in ("", first) and name in able
+    )
     leaving = tuple(
         (name, copy)
         for name, copy in sorted(copies.items())
-        if copy is not None and name in movable and name not in holders
+        if copy is not None and name in placing.movable and name not in holders
     )
-    if not (targets or told or (leaving and holders)):
-        return None
+    spares = tuple(
+        name for name in placing.order if name in able and name not in {*holders, *alike}
+    )
+    all_copies = placing.copies == ALL
+    enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
+    surplus = 0 if all_copies else len(alike - {*holders} - placing.drained)
     sources = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
     size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
-    return Step(id, size, tuple(sources), targets, told, leaving if holders else (), tuple(holders))
+    return Step(
+        id,
+        size,
+        tuple(sources),
+        targets,
+        told,
+        leaving if enough and holders else (),
+        holders,
+        spares if targets else (),
+        surplus,
+    )
 
 
 def _order(copy: BlobDigest | None) -> tuple[bool, tuple[str, int, str]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from attrs import evolve, field, frozen
+from attrs import NOTHING, Factory, evolve, field, frozen
 from attrs.validators import in_, instance_of, optional
+from twisted.internet.defer import TimeoutError, ensureDeferred
 
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Groups, Member, ScrubStatus, StoreStatus
+from sos.together import together
 
 UP = "up"
 #: It is read from, and has refused a blob, or says that it would.
@@ -85,6 +87,8 @@ class Standing:
     :param p50_ms: milliseconds that half of its recent answers took at most.
     :param p95_ms: those that 19 of 20 took at most.
     :param scrub: how far its scrub is, if it tells.
+    :param id: of its store, if it tells.
+    :param name: what it is known by, its URL if it has no other.
     """
 
     url: str = field(validator=instance_of(str))
@@ -105,10 +109,61 @@ class Standing:
     p50_ms: float | None = field(validator=optional(instance_of((int, float))))
     p95_ms: float | None = field(validator=optional(instance_of((int, float))))
     scrub: ScrubStatus | None = None
+    id: str | None = field(default=None, validator=optional(instance_of(str)))
+    name: str = field(
+        default=Factory(lambda self: self.url, takes_self=True), validator=instance_of(str)
+    )
 
 
 #: What a server says when it is asked for its status, or why it says nothing.
 Answer = StoreStatus | SOSError
+
+
+async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
+    """Ask all members of *groups* at once for their status; return what each says, by its name.
+
+    :param seconds: that each has to answer in.
+    """
+    members = [member for each in groups.values() for member in each]
+    answers = await together(_ask(member, seconds, clock) for member in members)
+    return {member.name: answer for member, answer in zip(members, answers, strict=True)}
+
+
+def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
+    """Return the names of those servers that are the same store, those of each together.
+
+    :param ids: of their stores, by their names, None where it is not known.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(ids):
+        if (id := ids[name]) is not None:
+            found.setdefault(id, []).append(name)
+    return [tuple(names) for names in found.values() if len(names) > 1]
+
+
+def described_twins(names: Sequence[str]) -> str:
+    """Say of servers that they are one store, and what to do."""
+    return (
+        f"{' and '.join(names)} are one store: what is on both is one copy, and nothing is "
+        "dropped; list it once"
+    )
+
+
+def ids_of(answers: Mapping[str, Answer]) -> dict[str, str | None]:
+    """Return the ids of the stores that gave *answers*, by the same names."""
+    return {
+        name: answer.id if isinstance(answer, StoreStatus) else None
+        for name, answer in answers.items()
+    }
+
+
+async def _ask(member: Member, seconds: float, clock: Any) -> Answer:
+    try:
+        return await ensureDeferred(member.store.status()).addTimeout(seconds, clock)
+    except TimeoutError:
+        return Unavailable(f"{member.store.name} did not answer in {seconds:g} s")
+    except SOSError as error:
+        return error
 
 
 def standing(
@@ -151,6 +206,7 @@ def standing(
         p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
         p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
         scrub=status.scrub,
+        id=status.id,
     )
 
 
@@ -164,20 +220,29 @@ def standings(
     """Return how the servers of each group are doing; *accounts* and *answers* are by name."""
 
     def of(member: Member) -> Standing:
-        name = member.store.name
+        name = member.name
         marks = member.readonly, member.preferred, member.weight
-        return standing(name, accounts[name], answers[name], *marks)
+        told = standing(member.store.name, accounts[name], answers[name], *marks)
+        return evolve(told, name=name)
 
     return {group: [of(member) for member in members] for group, members in groups.items()}
 
 
 def parse_standings(groups: Any) -> dict[str, list[Standing]]:
     """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
-    those that are known here are passed over, and so is the scrub, which older ones lack."""
-    names = [each.name for each in attrs.fields(Standing) if each.name != "scrub"]
+    those that are known here are passed over, and so is the scrub."""
+    known = [each for each in attrs.fields(Standing) if each.name != "scrub"]
+    needed = [each.name for each in known if each.default is NOTHING]
+    names = [each.name for each in known if each.default is not NOTHING]  # which older ones lack
     try:
         return {
-            group: [Standing(**{name: server[name] for name in names}) for server in servers]
+            group: [
+                Standing(
+                    **{name: server[name] for name in needed},
+                    **{name: server[name] for name in names if name in server},
+                )
+                for server in servers
+            ]
             for group, servers in groups.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:

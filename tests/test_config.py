@@ -35,6 +35,17 @@ def test_sections_are_groups():
     assert found.groups["old"] == (Server("http://c:1", preferred=True, weight=2.5),)
 
 
+def test_a_server_can_have_a_name_of_its_own():
+    """Which can be the URL that it had; without one its URL is its name."""
+    found = parse("http://a:1 name=b1 readonly\nhttp://b:1 name=HTTP://Old:1/\nhttp://c:1", "x")
+    assert found.groups["default"] == (
+        Server("http://a:1", readonly=True, name="b1"),
+        Server("http://b:1", name="http://old:1"),
+        Server("http://c:1"),
+    )
+    assert [each.name for each in found.groups["default"]] == ["b1", "http://old:1", "http://c:1"]
+
+
 def test_settings_have_a_section():
     """Each is converted as the option of its name."""
     found = parse("http://a:1\n[sos]\nmin-copies = 3\nmax-size = 5G # enough\n", "sos.conf")
@@ -78,6 +89,12 @@ def test_a_second_file_adds_to_the_first():
         ("[sos]\nmin-copies = 1\nmin-copies = 2", "second time"),
         ("http://b:1", "listed a second time"),
         ("[other]\nHTTP://B:1/", "listed a second time"),
+        ("http://a:1 name=", "not a name"),
+        ("http://a:1 name=a/b", "not a name"),
+        ("http://a:1 name=" + 65 * "x", "not a name"),
+        ("http://a:1 name=http://me:hush@a:1", "user or a password"),
+        ("http://a:1 name=http://b:1/", "name http://b:1 is that of http://b:1 already"),
+        ("http://a:1 name=x\n[other]\n-: http://c:1 name=x", "name x is that of http://a:1"),
     ],
 )
 def test_a_wrong_line_is_named(line, complaint):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sos.digest import BlobDigest
 from sos.placement import rank
-from sos.plan import ALL, Step, holders, in_sync, plan
+from sos.plan import ALL, Placing, Step, holders, in_sync, plan
 
 NAMES = "abcde"
 CONTENT_IDS = [character * 40 for character in "123456"]
@@ -84,12 +84,12 @@ def test_after_the_plan_every_blob_is_where_it_belongs(held, weights, copies, al
     wanted = holders(weights, "123", copies)
     movable = frozenset(held) if all_there else frozenset()
     cluster = Cluster(held)
-    found = plan(cluster.told(), wanted, movable)
+    found = plan(cluster.told(), Placing(wanted, movable=movable))
     assert set(found.disputed) == {id for id in cluster.ids() if is_disputed(held, id)}
     cluster.carry_out(found.steps)
     if any(is_in_both_kinds(held, id) for id in cluster.ids()):
         # An object that takes a manifest's place keeps metadata that nobody else may know yet.
-        cluster.carry_out(plan(cluster.told(), wanted, movable).steps)
+        cluster.carry_out(plan(cluster.told(), Placing(wanted, movable=movable)).steps)
     for id in set().union(*held.values()):
         now = {name: blobs[id] for name, blobs in cluster.held.items() if id in blobs}
         before = {name: blobs[id] for name, blobs in held.items() if id in blobs}
@@ -107,7 +107,7 @@ def test_after_the_plan_every_blob_is_where_it_belongs(held, weights, copies, al
             assert not extra if all_there else extra == set(before) - set(wanted)
         else:
             assert now == before
-    again = plan(cluster.told(), wanted, movable)
+    again = plan(cluster.told(), Placing(wanted, movable=movable))
     assert (again.steps, again.disputed) == ((), found.disputed)
 
 
@@ -125,7 +125,7 @@ def test_servers_that_tell_less_and_servers_that_are_away(held, weights, copies,
         {name: weight for name, weight in weights.items() if name in told}, "123", copies
     )
     movable = frozenset() if away else frozenset(held) - original
-    found = plan(told, wanted, movable)
+    found = plan(told, Placing(wanted, movable=movable))
     for step in found.steps:
         leaving = {name for name, _ in step.leaving}
         assert not away & {*step.sources, *step.targets, *step.told, *leaving}
@@ -136,7 +136,7 @@ def test_servers_that_tell_less_and_servers_that_are_away(held, weights, copies,
     for id in set().union(*told.values()):
         assert all(id in cluster.held[name] for name in wanted)
     left = {name: blobs for name, blobs in cluster.told().items() if name not in away}
-    assert plan(left, wanted, movable).steps == ()
+    assert plan(left, Placing(wanted, movable=movable)).steps == ()
 
 
 @given(clusters, weights, st.integers(1, 4), st.booleans())
@@ -148,7 +148,7 @@ def test_nothing_is_planned_for_what_is_in_sync(held, weights, copies, all_there
     def digests(cluster):
         return {name: frozenset(blobs.items()) for name, blobs in cluster.items() if blobs}
 
-    found = plan(held, wanted, movable)
+    found = plan(held, Placing(wanted, movable=movable))
     if in_sync(digests(held), wanted, movable):
         assert (found.steps, found.disputed) == ((), ())
     cluster = Cluster(held)
@@ -170,9 +170,9 @@ def test_a_plan_in_words():
     held = {"a": {id: BlobDigest(5, "0b")}, "b": {id: BlobDigest(5, "0a")}, "c": {}, "d": {}}
     held["d"][id] = BlobDigest(5, "0c")
     leaving = (("b", BlobDigest(5, "0a")), ("d", BlobDigest(5, "0c")))
-    assert plan(held, ("a", "c"), frozenset("abcd")).steps == (
+    assert plan(held, Placing(("a", "c"), movable=frozenset("abcd"))).steps == (
         Step(id, 5, ("b", "a", "d"), ("c",), ("a",), leaving, ("a", "c")),
-    ) or plan(held, ("a", "c"), frozenset("abcd")).steps == (
+    ) or plan(held, Placing(("a", "c"), movable=frozenset("abcd"))).steps == (
         Step(id, 5, ("b", "d", "a"), ("c",), ("a",), leaving, ("a", "c")),
     )
 
@@ -181,5 +181,37 @@ def test_sources_are_spread():
     """Of two servers that hold the same, one does not have to give it all."""
     ids = [f"{n:040x}"[::-1] for n in range(100)]
     blobs = dict.fromkeys(ids, BlobDigest(1, "0a"))
-    found = plan({"a": blobs, "b": blobs, "c": {}}, ("a", "b", "c"), frozenset())
+    found = plan({"a": blobs, "b": blobs, "c": {}}, Placing(("a", "b", "c")))
     assert 30 < [step.sources[0] for step in found.steps].count("a") < 70
+
+
+@given(
+    clusters,
+    weights,
+    st.integers(1, 4),
+    st.frozensets(st.sampled_from(NAMES)),
+    st.frozensets(st.sampled_from(NAMES), max_size=1),
+)
+def test_servers_that_take_nothing_are_given_nothing(held, weights, copies, full, drained):
+    """Every blob has its copies where there is room for them, and none is dropped before."""
+    order = [name for name in rank(weights, "123") if name in held and name not in drained]
+    placing = Placing(order, copies, frozenset(held), full, drained)
+    cluster = Cluster(held)
+    found = plan(cluster.told(), placing)
+    for step in found.steps:
+        assert not full & {*step.targets, *step.told, *step.spares}
+    cluster.carry_out(found.steps)
+    again = plan(cluster.told(), placing)
+    cluster.carry_out(again.steps)  # for an object that took a manifest's place
+    for id in set().union(*held.values()):
+        if is_disputed(held, id):
+            continue
+        before = {name for name, blobs in held.items() if id in blobs}
+        now = {name for name, blobs in cluster.held.items() if id in blobs}
+        able = {name for name in order if name not in full}
+        assert now, "the last copy is gone"
+        assert len(now - drained) >= min(copies, len(able | (before & {*order})))
+        assert before & full <= now or len(now & {*order}) >= copies
+        if before - now:
+            assert len(now & {*order}) >= copies
+    assert plan(cluster.told(), placing).steps == ()

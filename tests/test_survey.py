@@ -95,11 +95,22 @@ def test_what_is_told_can_be_read():
     document = {group: [attrs.asdict(each) for each in servers] for group, servers in told.items()}
     document["default"][0]["colour"] = "green"
     assert parse_standings(json.loads(json.dumps(document))) == told
+    del document["default"][0]["name"]  # as API servers of the release before
+    (parsed,) = parse_standings(document)["default"]
+    assert parsed.name == parsed.url == "http://a:1"
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"url": 1}, {"state": "odd"}, {"blobs": "3"}, {"free": []}, {"reason": 0}, {"weight": None}],
+    [
+        {"url": 1},
+        {"name": 1},
+        {"state": "odd"},
+        {"blobs": "3"},
+        {"free": []},
+        {"reason": 0},
+        {"weight": None},
+    ],
 )
 def test_what_is_told_is_checked(change):
     """It comes from elsewhere."""

@@ -23,7 +23,7 @@ from sos.cli.replicate import (
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import cluster_options, configured, groups_of
+from sos.cli.servers import cluster_options, configured, groups_of, speaker_of
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member
 from sos.replication import Summary
@@ -58,8 +58,9 @@ def balance(
     found = configured(file, blob_server, access)
 
     async def balanced(reactor: Any) -> tuple[Summary, list[_Row]]:
-        groups = groups_of(found, reactor)
-        summary = await one_pass(groups, policy(found, min_copies, rate), reactor, verbose)
+        wanted = policy(found, min_copies, rate)
+        groups = groups_of(found, reactor, speaker_of(found, wanted.min_copies))
+        summary = await one_pass(groups, wanted, reactor, verbose)
         return summary, await _rows(groups)
 
     summary, rows = run(balanced)
@@ -95,7 +96,7 @@ async def _rows(groups: Groups) -> list[_Row]:
         for member, size, weight in zip(members, sizes, weights, strict=True):
             part = None if size is None or not held else size / held
             share = weight / sum(weights) if sum(weights) else None
-            rows.append(_Row(group, member.store.name, size, part, share))
+            rows.append(_Row(group, member.name, size, part, share))
     return rows
 
 

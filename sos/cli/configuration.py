@@ -41,6 +41,9 @@ CONFIGURATION = (
         readonly: it is read from, and never written to.
 
         weight=NUMBER: it keeps so many times as much as a server without one.
+
+        name=NAME: what decides which objects belong to it, its URL without one. Keep it when the
+        host gets another address, and nothing is moved; it may be the URL of before.
         """,
     ),
     (

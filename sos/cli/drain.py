@@ -15,7 +15,7 @@ from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.replicate import copies_option, one_pass, policy, rate_option, verbose_option
-from sos.cli.servers import configured, groups_of
+from sos.cli.servers import configured, groups_of, speaker_of
 from sos.config import Config
 from sos.replication import Summary
 
@@ -54,15 +54,15 @@ def drain(
         sos drain http://old:4001
     """
     found = configured(file, None, access)
-    group = _group_of(found, url)
-    wanted = evolve(policy(found, min_copies, rate), drained=frozenset([url]))
+    group, name = _found(found, url)
+    wanted = evolve(policy(found, min_copies, rate), drained=frozenset([name]))
 
     async def drained(reactor: Any) -> tuple[Summary, int]:
-        groups = groups_of(found, reactor)
+        groups = groups_of(found, reactor, speaker_of(found, wanted.min_copies))
         summary = await one_pass(groups, wanted, reactor, verbose, group)
         if not as_json():
             click.echo(summary)
-        (server,) = (each.store for each in groups[group] if each.store.name == url)
+        (server,) = (each.store for each in groups[group] if each.name == name)
         return summary, len(await server.listing(limit=1))
 
     summary, left = run(drained)
@@ -76,7 +76,8 @@ def drain(
     sys.exit(0 if summary.ok else 1)
 
 
-def _group_of(found: Config, url: str) -> str:
+def _found(found: Config, url: str) -> tuple[str, str]:
+    """Return the group and the name of the server at *url*."""
     for group, servers in found.groups.items():
         for server in servers:
             if server.url == url:
@@ -85,5 +86,5 @@ def _group_of(found: Config, url: str) -> str:
                         f"mark {url} readonly in sos.conf first, and have the API servers read "
                         "that: or they go on storing there"
                     )
-                return group
+                return group, server.name
     raise click.UsageError(f"{url} is none of the servers in sos.conf")

@@ -12,12 +12,13 @@ from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
+from sos.cli.servers import cluster_options, configured, groups_of, speaker_of, wanted_copies
 from sos.config import Config
 from sos.interfaces import Groups
 from sos.plan import ALL
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
+from sos.tap import cluster
 
 
 def _copies(text: str) -> int:
@@ -75,9 +76,10 @@ def replicate(
         known = ", ".join(found.groups)
         raise click.UsageError(f"there is no group {group}; there are {known}")
     wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
+    speaker = speaker_of(found, wanted.min_copies)
     summary = run(
         lambda reactor: one_pass(
-            groups_of(found, reactor), wanted, reactor, verbose or dry_run, group
+            groups_of(found, reactor, speaker), wanted, reactor, verbose or dry_run, group
         )
     )
     tell(document_of(summary), summary)
@@ -113,4 +115,7 @@ async def one_pass(
             click.echo(text, err=True)
 
         report = Report(show, note, warn)
-        return await replicate_groups(wanted, policy, reactor, report, everywhere=groups)
+        try:
+            return await replicate_groups(wanted, policy, reactor, report, everywhere=groups)
+        finally:
+            await cluster.leave(groups, reactor)

@@ -15,6 +15,7 @@ from sos.cli.program import converted
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore
+from sos.membership import Membership, Speaker
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
@@ -93,11 +94,19 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
     return found
 
 
-def groups_of(found: Config, reactor: Any) -> Groups:
-    """Return what speaks to the servers of *found*."""
+def groups_of(found: Config, reactor: Any, speaker: Speaker | None = None) -> Groups:
+    """Return what speaks to the servers of *found*.
+
+    :param speaker: what they are told of us, by who copies among them.
+    """
     credentials = admission.signer(found.settings.get("secret-file"))
     agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
-    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials)
+    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials, speaker)
+
+
+def speaker_of(found: Config, copies: int) -> Speaker:
+    """Return what servers are told of who keeps *copies* on those of *found*."""
+    return Speaker(cluster.speaker_name(), Membership.of(found.groups, copies))
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:

@@ -84,11 +84,14 @@ def status(
     groups = _groups(document)
     warnings = _warnings(groups, document)
     up = all(server.state == UP for servers in groups.values() for server in servers)
-    well = up and not warnings
+    errors = document.get("errors", [])
+    well = up and not warnings and not errors
     if as_json:
         click.echo(json.dumps({"ok": well, "warnings": warnings, **document}, indent=2))
     else:
         _print(groups, document)
+        for error in errors:
+            click.echo(f"error: {shown(error)}")
         for warning in warnings:
             click.echo(f"warning: {shown(warning)}")
     raise SystemExit(0 if well else 1)
@@ -102,6 +105,8 @@ async def _told(
     try:
         _warnings(_groups(document), document)
         list(_lines(document))
+        if not all(isinstance(each, str) for each in document.get("errors", [])):
+            raise Unavailable("errors that are no texts")
     except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
         why = f": {error}" if isinstance(error, SOSError) else ""  # else it is Python's
         raise Unavailable(
@@ -123,6 +128,7 @@ def _seen_from_here(
         told = await members.survey()
         return {
             "settings": settings,
+            "errors": members.errors(),
             "groups": {
                 group: [attrs.asdict(each) for each in servers] for group, servers in told.items()
             },
@@ -179,6 +185,8 @@ def _cells(server: Standing) -> list[Text]:
             name += f" {mark}"
     if server.weight != 1:
         name += f" weight={server.weight:g}"
+    if server.name != server.url:
+        name += f" name={server.name}"
     state = server.state
     if server.reason is not None:
         state += f": {server.reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from sos import ids
 from sos.batch import SMALL
 from sos.digest import BlobDigest
-from sos.errors import Conflict, SOSError
+from sos.errors import Conflict, NoSpace, ReadOnly, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
 from sos.metadata import timed
@@ -85,9 +85,15 @@ class Executor:
 
     async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
         sound = True
+        surplus, spares = step.surplus, iter(step.spares)
         for target in targets:
-            made = await self._copy(step, target)
-            sound = made and sound
+            if not await self._copy(step, target):
+                sound = False
+                if surplus:  # there are enough copies without this one
+                    surplus -= 1
+                    self.summary.planned -= 1
+                elif not await self._handed_off(step, spares):
+                    self.summary.failed += 1
             self.report.progress(self.summary)
         if sound:  # where a copy could not be made it has to wait as well
             for name in step.told:
@@ -117,7 +123,7 @@ class Executor:
     async def _copy(self, step: Step, target: str) -> bool:
         paid = True  # at first
         for delay in (0.0, *RETRY_SECONDS):
-            if delay:
+            if delay and self._health.takes(target):
                 await deferLater(self.clock, delay)
             for source in step.sources:
                 if not self._health.takes(target):
@@ -132,7 +138,13 @@ class Executor:
             else:
                 continue
             break
-        self.summary.failed += 1
+        return False
+
+    async def _handed_off(self, step: Step, spares: Iterator[str]) -> bool:
+        """Copy to the next server that can take the place of one which could not."""
+        for spare in spares:
+            if await self._copy(step, spare):
+                return True
         return False
 
     async def _copied(self, step: Step, source: str, target: str) -> bool:
@@ -194,6 +206,10 @@ class Executor:
                 raise Conflict(f"{name} gives no lease")
             await self._confirm(step, name)
             await self._within(0, self.stores[name].drop(step.id, tokens[name], known))
+        except (NoSpace, ReadOnly) as error:
+            self._warn(step, f"stays on {name}", error)
+            self.summary.staying += 1
+            return
         except SOSError as error:
             self._warn(step, f"stays on {name}", error)
             self.summary.failed += 1

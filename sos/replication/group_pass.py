@@ -9,9 +9,10 @@ from typing import Any
 from attrs import define, field, frozen
 
 from sos.errors import SOSError
-from sos.interfaces import Member
+from sos.interfaces import Member, StoreStatus
 from sos.pace import Pace
-from sos.plan import ALL, Held, holders, in_sync, plan
+from sos.placement import rank
+from sos.plan import ALL, Held, Placing, holders, in_sync, plan
 from sos.replication import inventory
 from sos.replication.executor import Executor
 from sos.replication.inventory import Inventory
@@ -19,6 +20,7 @@ from sos.replication.leases import Leases
 from sos.replication.memory import Memory
 from sos.replication.steps import Steps, described
 from sos.replication.summary import Report, Summary
+from sos.survey import Answer
 from sos.together import together, within
 
 # Seconds that a server has to tell what it holds; one of the original system
@@ -54,11 +56,13 @@ class Policy:
 class GroupPass:
     """One pass over *members*.
 
+    :param answers: what each of them, by its name, has said of how it is doing.
     :param memory: what is known from earlier passes.
     """
 
     group: str
     members: tuple[Member, ...]
+    answers: Mapping[str, Answer]
     policy: Policy
     memory: Memory
     clock: Any
@@ -67,6 +71,7 @@ class GroupPass:
     _inventories: dict[str, Inventory] = field(init=False, factory=dict)
     _weights: dict[str, float] = field(init=False, factory=dict)
     _movable: frozenset[str] = field(init=False, default=frozenset())
+    _full: frozenset[str] = field(init=False, default=frozenset())
 
     @property
     def inventories(self) -> Mapping[str, Inventory]:
@@ -84,7 +89,7 @@ class GroupPass:
         # The digests of a server are the same object while they do not change, so
         # that all of this is compared at once.
         digests = {name: each.digests for name, each in self._inventories.items()}
-        known = (digests, self._weights, self._movable)
+        known = (digests, self._weights, self._movable, self._full)
         rested = self.memory.rested(self.group, known, now)
         if rested is not None:
             self.summary.blobs += rested[0]
@@ -99,7 +104,7 @@ class GroupPass:
             self.memory.rest(self.group, known, found, now)
 
     async def _mend(self, differing: list[str]) -> None:
-        stores = {member.store.name: member.store for member in self.members}
+        stores = {member.name: member.store for member in self.members}
         leases = Leases(stores, self.clock)
         pace = Pace(self.policy.rate, self.clock) if self.policy.rate else None
         executor = Executor(stores, pace, self.clock, self.summary, self.report, leases)
@@ -115,7 +120,11 @@ class GroupPass:
             await leases.release()
 
     async def _take_stock(self, member: Member) -> None:
-        name = member.store.name
+        name = member.name
+        answer = self.answers[name]
+        if isinstance(answer, SOSError):
+            self._away(name, answer)
+            return
         try:
             taking = inventory.take(member.store)
             self._inventories[name] = await within(_STOCK_SECONDS, taking, self.clock)
@@ -136,19 +145,22 @@ class GroupPass:
 
         In place of a server that is away its copies are made elsewhere when it
         has been away for long; nothing is dropped while one is, or while there
-        are fewer servers than there should be copies.
+        are fewer servers than there should be copies.  In place of one that takes
+        no blobs they are made elsewhere at once.
         """
         now = self.clock.seconds()
         self._weights = {
-            member.store.name: member.weight
+            member.name: member.weight
             for member in self.members
             if not member.readonly
-            and member.store.name not in self.policy.drained
-            and (
-                member.store.name in self._inventories
-                or self.memory.is_expected(member.store.name, now)
-            )
+            and member.name not in self.policy.drained
+            and (member.name in self._inventories or self.memory.is_expected(member.name, now))
         }
+        self._full = frozenset(
+            name
+            for name, answer in self.answers.items()
+            if isinstance(answer, StoreStatus) and not answer.writable
+        )
         self._movable = frozenset()
         enough = self.policy.min_copies == ALL or len(self._weights) >= self.policy.min_copies
         if self.policy.moves and enough and len(self._inventories) == len(self.members):
@@ -169,12 +181,15 @@ class GroupPass:
         for partition in set().union(*(each.digests for each in self._inventories.values())):
             wanted = self._holders(partition)
             digests = self._digests(partition)
-            known = (digests, wanted, self._movable)
             count = max(self._inventories[name].count(partition) for name in digests)
-            if in_sync(digests, wanted, self._movable) or self.memory.is_settled(
-                self.group, partition, known, self.clock.seconds()
-            ):
-                self._count(count, wanted)
+            if in_sync(digests, wanted, self._movable):
+                copies = len({*digests, *wanted} - self.policy.drained)
+                self._count(count, count if copies < self.policy.min_copies < ALL else 0)
+                continue
+            known = (digests, wanted, self._movable, self._full)
+            short = self.memory.settled(self.group, partition, known, self.clock.seconds())
+            if short is not None:
+                self._count(count, short)
             else:
                 found.append(partition)
         random.shuffle(found)
@@ -189,10 +204,9 @@ class GroupPass:
             if partition in each.digests
         }
 
-    def _count(self, blobs: int, wanted: tuple[str, ...]) -> None:
+    def _count(self, blobs: int, short: int) -> None:
         self.summary.blobs += blobs
-        if len(wanted) < self.policy.min_copies and self.policy.min_copies < ALL:
-            self.summary.short += blobs
+        self.summary.short += short
 
     async def _compare(self, remaining: Iterator[str], steps: Steps) -> None:
         for partition in remaining:
@@ -220,9 +234,15 @@ class GroupPass:
         await together(ask(name) for name in before & {*digests, *self._holders(partition)})
         if before - set(self._inventories):
             return False
-        wanted = self._holders(partition)
-        found = plan(held, wanted, self._movable)
-        self._count(len(set().union(*held.values())), wanted)
+        placing = Placing(
+            rank(self._weights, partition),
+            self.policy.min_copies,
+            self._movable,
+            self._full,
+            self.policy.drained,
+        )
+        found = plan(held, placing)
+        self._count(len(set().union(*held.values())), found.short)
         self.summary.disputed += len(found.disputed)
         for id in found.disputed:
             self.report.warn(f"{id} stands for different bytes on different servers")
@@ -231,8 +251,9 @@ class GroupPass:
                 self._inventories[name].count(partition) == len(held[name]) for name in before
             )
             if counted and not found.disputed:
-                known = (digests, wanted, self._movable)
-                self.memory.settle(self.group, partition, known, self.clock.seconds())
+                known = (digests, self._holders(partition), self._movable, self._full)
+                now = self.clock.seconds()
+                self.memory.settle(self.group, partition, known, found.short, now)
         for step in found.steps:
             self.summary.planned += len(step.targets)
             if self.policy.dry_run:

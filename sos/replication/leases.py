@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensur
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from sos.errors import NotFound, SOSError
+from sos.errors import Conflict, NotFound, SOSError
 from sos.interfaces import IReplicaStore
 from sos.together import together, within
 
@@ -30,7 +30,8 @@ class Leases:
 
     Two passes that think differently about who should hold a blob could each
     see the copies that they ask for, and drop what the other has seen.  So
-    one pass alone drops, while it has the lease of every server.  A server of
+    one pass alone drops, while it has the lease of every server, and while no
+    server has heard of an API server that goes by other servers.  A server of
     the original system grants none, and drops nothing either.
 
     A lease that could not be had, or that could not be made to last, is not
@@ -71,6 +72,12 @@ class Leases:
             self._failure = error
             await self._give_all_back(tokens)
             raise
+        try:
+            await self._check_others()
+        except Exception as error:
+            self._failure = error
+            await self._give_all_back(tokens)
+            raise
         self._tokens = tokens
         self._beat = self._clock.callLater(_BEAT_SECONDS, self._prolong)
 
@@ -84,6 +91,7 @@ class Leases:
                 within(_GRANT_SECONDS, self._stores[name].lease(SECONDS, token), self._clock)
                 for name, token in (self._tokens or {}).items()
             )
+            await self._check_others()
         except CancelledError:
             pass
         except SOSError as error:
@@ -91,6 +99,16 @@ class Leases:
         except Exception as error:
             _log.failure("a lease could not be prolonged")
             self._failure = error
+
+    async def _check_others(self) -> None:
+        """Raise Conflict while another API server goes by other servers than this one."""
+        granted = _GRANT_SECONDS
+        told = await together(
+            within(granted, each.status(), self._clock) for each in self._stores.values()
+        )
+        for status in told:
+            if status.others:
+                raise Conflict(str(status.others[0]))
 
     async def release(self) -> None:
         """Give back what there is; it would expire, but others may be waiting."""

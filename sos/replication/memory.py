@@ -84,7 +84,7 @@ class Memory:
     in_turn: bool = False
     objects: Objects = field(init=False, factory=Objects)
     _away_since: dict[str, float] = field(init=False, factory=dict)
-    _settled: dict[tuple[str, str], tuple[object, float]] = field(init=False, factory=dict)
+    _settled: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)
 
     # Servers.
@@ -103,18 +103,20 @@ class Memory:
 
     # Partitions.
 
-    def settle(self, group: str, partition: str, known: object, now: float) -> None:
+    def settle(self, group: str, partition: str, known: object, short: int, now: float) -> None:
         """Note that nothing is to be done for a partition while *known* of it is the same.
 
         Servers can hold a partition differently for good: one that is only
         read from keeps what it has.
-        """
-        self._settled[group, partition] = known, now
 
-    def is_settled(self, group: str, partition: str, known: object, now: float) -> bool:
-        """Tell whether that was noted of what is *known*, not too long ago."""
-        before, then = self._settled.get((group, partition), (None, 0.0))
-        return before == known and now - then < _COMPARE_AGAIN
+        :param short: blobs of it that have too few copies.
+        """
+        self._settled[group, partition] = known, short, now
+
+    def settled(self, group: str, partition: str, known: object, now: float) -> int | None:
+        """Return how many were *short*, None if that was not noted of what is *known* lately."""
+        before, short, then = self._settled.get((group, partition), (None, 0, 0.0))
+        return short if before == known and now - then < _COMPARE_AGAIN else None
 
     # Groups.
 

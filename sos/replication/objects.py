@@ -74,9 +74,7 @@ class ObjectCheck:
 
     def __attrs_post_init__(self) -> None:
         self._stores = {
-            member.store.name: member.store
-            for members in self.groups.values()
-            for member in members
+            member.name: member.store for members in self.groups.values() for member in members
         }
         # Whom the pass was told nothing by is not waited for once more.
         self._silent.update(self.summary.unlisted)
@@ -236,7 +234,7 @@ class ObjectCheck:
 
     def _order(self, partition: str) -> Iterator[tuple[str, str]]:
         for group, members in self.groups.items():
-            weights = {each.store.name: each.weight for each in members}
+            weights = {each.name: each.weight for each in members}
             for name in rank(weights, partition):
                 yield group, name
 

@@ -25,6 +25,7 @@ class Summary:
     :param disputed: opaque names under which servers hold different bytes.
     :param broken: objects of which no server has all chunks any more.
     :param unlisted: servers that did not tell what they hold.
+    :param errors: what is wrong with which servers there are; nothing is dropped then.
     """
 
     servers: int = 0
@@ -42,11 +43,13 @@ class Summary:
     disputed: int = 0
     broken: int = 0
     unlisted: list[str] = Factory(list)
+    errors: list[str] = Factory(list)
 
     @property
     def ok(self) -> bool:
         """Whether every blob has its copies now, and every object its chunks."""
-        return not (self.failed or self.short or self.disputed or self.broken or self.unlisted)
+        wanting = self.failed, self.short, self.disputed, self.broken
+        return not (any(wanting) or self.unlisted or self.errors)
 
     @property
     def idle(self) -> bool:
@@ -72,7 +75,7 @@ class Summary:
             text += f"; {self.broken} objects are broken: no server has all their chunks"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
-        return text
+        return "; ".join([text, *self.errors])
 
 
 def _nobody(told: object) -> None: ...

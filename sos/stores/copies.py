@@ -123,6 +123,13 @@ class Copies:
         finally:
             self._sending.remove(peer)
             self._slow = min(self._slow, len(self._sending))
+        peer.identify(info.store)
+        twin = next((each for each in self.made if each.is_twin_of(peer)), None)
+        if twin is not None:
+            same = f"{twin.name} and {peer.name} are one store"
+            _log.error("a copy of {id} counts once: {same}", id=self._whole.id, same=same)
+            self._failures.append(Unavailable(same))
+            return
         self.made.append(peer)
         if len(self.made) == self._enough and not self.acknowledged.called:
             self._deadlines.clear(self)

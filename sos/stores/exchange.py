@@ -295,9 +295,15 @@ class Exchange:
             text = await gather(ResponseBody(response, self.clock), _MOST_OF_A_DOCUMENT)
         found = self._parsed(text)
         try:
-            if found["status"] == "OK" and isinstance(found["size"], int):
-                return BlobInfo(ids.check(found["id"]), found["size"], metadata_format.EMPTY)
-        except (KeyError, TypeError, InvalidId):
+            store = found.get("store")
+            if (
+                found["status"] == "OK"
+                and isinstance(found["size"], int)
+                and (store is None or ids.is_store_id(store))
+            ):
+                id = ids.check(found["id"])
+                return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
+        except (AttributeError, KeyError, TypeError, InvalidId):
             pass
         raise Unavailable(f"{self.url} answered an upload with {found!r:.200}")
 

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import TimeoutError, ensureDeferred
+from twisted.internet.defer import DeferredLock
 
-from sos.errors import SOSError, Unavailable
-from sos.interfaces import Groups
+from sos.interfaces import Groups, StoreStatus
+from sos.membership import View
 from sos.placement import Placement
-from sos.running import unwanted
 from sos.stores.peers import SLOW_SECONDS, Peer
-from sos.survey import Account, Answer, Standing, combined, standings
+from sos.survey import (
+    Account,
+    Answer,
+    Standing,
+    ask,
+    combined,
+    described_twins,
+    standings,
+    twins,
+)
+
+#: Seconds that a look at the servers is good for before an object is said not to exist.
+FRESH_SECONDS = 1.0
 
 
 class Members:
@@ -29,27 +40,30 @@ class Members:
         self.peers: dict[str, Peer] = {}
         for group, members in groups.items():
             for member in members:
-                peer = before.get(member.store.name)
-                if peer is None:
+                peer = before.get(member.name)
+                if peer is None or peer.store.name != member.store.name:
                     peer = Peer(member, group, clock)
                 else:
-                    peer.member, peer.group = member, group
+                    peer.member, peer.group, peer.store = member, group, member.store
+                    peer.before = None  # who configures it anew has seen that
                 self.peers[peer.name] = peer
         self._placement = Placement(
             {
-                group: {each.store.name: each.weight for each in members if not each.readonly}
+                group: {each.name: each.weight for each in members if not each.readonly}
                 for group, members in groups.items()
             }
         )
+        self._looking = DeferredLock()
+        self._looked_at: float | None = None
         self._readonly = {
-            group: [self.peers[each.store.name] for each in members if each.readonly]
+            group: [self.peers[each.name] for each in members if each.readonly]
             for group, members in groups.items()
         }
 
     def stop(self, staying: Mapping[str, Peer] = {}) -> None:
         """Ask those that are not *staying* no more how they are."""
         for name, peer in self.peers.items():
-            if name not in staying:
+            if staying.get(name) is not peer:  # another, where the name has moved to another URL
                 peer.stop()
 
     # The orders in which to try them.
@@ -121,19 +135,44 @@ class Members:
 
     async def answers(self) -> dict[str, Answer]:
         """Ask all at once for their status; return what each says, by its name."""
-        asked = {peer.name: ensureDeferred(self._ask(peer)) for peer in self.peers.values()}
-        try:
-            return {name: await answer for name, answer in asked.items()}
-        finally:
-            for answer in asked.values():  # which have all come, unless this is cancelled
-                answer.addErrback(unwanted)
-                answer.cancel()
+        answers = await ask(self._groups, SLOW_SECONDS, self._clock)
+        for name, answer in answers.items():
+            if isinstance(answer, StoreStatus):
+                self.peers[name].told(answer)
+        return answers
 
-    async def _ask(self, peer: Peer) -> Answer:
-        try:
-            asked = ensureDeferred(peer.store.status())
-            return await asked.addTimeout(SLOW_SECONDS, self._clock)
-        except TimeoutError:
-            return Unavailable(f"{peer.name} did not answer in {SLOW_SECONDS:g} s")
-        except SOSError as error:
-            return error
+    async def look(self) -> None:
+        """Have the servers told of late what other API servers go by, if they tell that."""
+        begun = self._clock.seconds()
+        async with self._looking:  # those who wait are content with one look
+            listens = any(peer.others is not None for peer in self.peers.values())
+            seen = self._looked_at
+            if seen is None or (listens and begun - seen > FRESH_SECONDS):
+                self._looked_at = self._clock.seconds()
+                await self.answers()
+
+    def unknown(self) -> list[str]:
+        """Return the servers that other API servers go by, and that are none of these."""
+        return sorted({name for view in self._views() for name in view.unknown or ()})
+
+    def _views(self) -> list[View]:
+        """Return what others go by, each once."""
+        views = {view.fingerprint: view for p in self.peers.values() for view in p.others or ()}
+        return [views[fingerprint] for fingerprint in sorted(views)]
+
+    def errors(self) -> list[str]:
+        """Say what is wrong with the members, as far as they have told."""
+        others = self._views()
+        if len(others) == 1 and others[0].unknown is None:  # we only look, and all agree
+            others = []
+        same = twins({name: peer.identity for name, peer in self.peers.items()})
+        return [
+            *map(described_twins, same),
+            *map(str, others),
+            *(
+                f"{name} is another store than before, {peer.identity} and not {peer.before}: was "
+                "its disk wiped, or is another mounted? If it is meant to be, reload (SIGHUP)"
+                for name, peer in self.peers.items()
+                if peer.before is not None
+            ),
+        ]

@@ -50,6 +50,7 @@ class MemoryStore:
 
     :param algorithm: the hash of new content ids.
     :param now: tells the time in seconds since the epoch.
+    :param identity: the id of the store, a UUID, if it has one.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class MemoryStore:
         name: str = "memory:",
         algorithm: str = ids.DEFAULT_ALGORITHM,
         now: Callable[[], float] = time.time,
+        identity: str | None = None,
     ) -> None:
+        self.identity = identity
         self.name = name
-        self.identity: str | None = str(uuid4())
         self.algorithm = algorithm
         self.now = now
         self.blobs: dict[str, _Stored] = {}
@@ -136,7 +138,7 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         size = sum(len(stored.body) for stored in self.blobs.values())
-        return StoreStatus(writable=True, blobs=len(self.blobs), size=size)
+        return StoreStatus(writable=True, blobs=len(self.blobs), size=size, id=self.identity)
 
     def _stored(self, id: str) -> _Stored:
         try:
@@ -149,7 +151,7 @@ def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
     """Return an empty store; raises ValueError for anything but ``memory:``."""
     if url != "memory:":
         raise ValueError(f"the memory of the process is memory: and no more, not {url!r}")
-    return MemoryStore(algorithm=algorithm)
+    return MemoryStore(algorithm=algorithm, identity=str(uuid4()))
 
 
 @implementer(IBlobWriter)
@@ -172,14 +174,14 @@ class _MemoryWriter:
         new = _Stored(info, b"".join(self._pieces), self._digest.value())
         held = self._store.blobs.setdefault(id, new)
         if held.hash == new.hash:
-            return held.info
+            return evolve(held.info, store=self._store.identity)
         if ids.algorithm(id) is None:
             raise Conflict(f"the name {id} is taken by other bytes")
         if MARK in self._metadata:  # which the object itself, or another manifest, stands for
-            return evolve(held.info, size=info.size)
+            return evolve(held.info, size=info.size, store=self._store.identity)
         kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
         self._store.blobs[id] = evolve(new, info=evolve(info, metadata=kept))
-        return self._store.blobs[id].info
+        return evolve(self._store.blobs[id].info, store=self._store.identity)
 
     def abort(self) -> None:
         self._pieces.clear()

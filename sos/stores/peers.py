@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
 from sos.interfaces import Member, StoreStatus
+from sos.membership import View
 from sos.survey import Account
 
 T = TypeVar("T")
@@ -46,15 +47,21 @@ class Peer:
     :param group: that it is a member of.
     :ivar error: what it failed with, None while it answers.
     :ivar refusal: why it takes no blobs at present, None when it does.
+    :ivar identity: the id of its store, where that is known.
+    :ivar others: what other API servers go by, if it has told.
+    :ivar before: the id that its store had before, when it has another now.
     """
 
     def __init__(self, member: Member, group: str, clock: Any) -> None:
-        self.name = member.store.name
+        self.name = member.name
         self.store = member.store
         self.member = member
         self.group = group
         self.error: str | None = None
         self.refusal: str | None = None
+        self.identity: str | None = None
+        self.before: str | None = None
+        self.others: tuple[View, ...] | None = None
         self._requests = 0
         self._errors = 0
         self._last_error: tuple[str, float] | None = None
@@ -101,6 +108,23 @@ class Peer:
         self.error = str(error)
         self._count_error(self.error)
         self._rest()
+
+    def told(self, status: StoreStatus) -> None:
+        """Note what a *status* tells beside how the store is doing."""
+        self.identify(status.id)
+        self.others = status.others
+
+    def identify(self, id: str | None) -> None:
+        """Note the *id* that its store tells, if it tells one."""
+        if id is None or id == self.identity:
+            return
+        if self.identity is not None:
+            self.before = self.identity
+        self.identity = id
+
+    def is_twin_of(self, other: Peer) -> bool:
+        """Tell whether both are the same store, as far as is known."""
+        return self.identity is not None and self.identity == other.identity
 
     def slow(self) -> None:
         """It has not answered in time, and may yet."""
@@ -150,6 +174,7 @@ class Peer:
     def _told(self, status: StoreStatus) -> None:
         self._probe = None
         self._answers()
+        self.told(status)
         if status.refusal is not None:
             self._failures = 3  # a disk is not emptied within seconds
             self._refused(status.refusal)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +21,7 @@ from zope.interface import implementer
 from sos import batch, ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import InvalidRequest, Mismatch, NotFound, Unavailable
+from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -34,6 +34,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.lease import LEASE
+from sos.membership import MEMBERS, Speaker, parse_views
 from sos.metadata import EMPTY, INTERNAL, NEVER, NONE, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
@@ -44,6 +45,8 @@ from sos.wire.client import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
+# Which servers up to 16 kinds of API servers go by.
+_MOST_OF_A_STATUS = 2 * 1024 * 1024
 # The ids of what was stored.
 _MOST_OF_A_BATCH = 64 * 1024
 # Of one partition: half a million blobs.
@@ -63,6 +66,7 @@ class RemoteStore:
     :param algorithm: the hash of new content ids.
     :param path: what comes before an id in the path of a blob.
     :param stat_seconds: that the server may take to tell whether it has one.
+    :param speaker: who we are to it, if it is to know by which servers we go.
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class RemoteStore:
         algorithm: str = ids.DEFAULT_ALGORITHM,
         path: str = "/blob/",
         stat_seconds: float = PROMPT_SECONDS,
+        speaker: Speaker | None = None,
     ) -> None:
+        self._speaker = speaker
         self.name = exchange.url
         self._exchange = exchange
         self._run_in_thread = run_in_thread
@@ -246,13 +252,22 @@ class RemoteStore:
         await gather(ResponseBody(response, self._exchange.clock), 1024)
 
     async def status(self) -> StoreStatus:
+        speaker = self._speaker
+        fields = EMPTY if speaker is None else {MEMBERS: speaker.header}
         try:
-            found = await self._exchange.document("GET", "/status")
+            found = await self._exchange.document("GET", "/status", _MOST_OF_A_STATUS, fields)
         except NotFound:  # of the original system
             response = await self._exchange.request("GET", "/alive")
             await gather(ResponseBody(response, self._exchange.clock), 1024)
             return StoreStatus(writable=True)
         try:
+            if speaker is not None and not _is_heard(speaker, found):
+                sent = self._exchange.send(
+                    "POST", "/members", fields, speaker.membership.encoded, ANSWER_SECONDS
+                )
+                response = await self._exchange.answered(sent)
+                found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
+            own = None if speaker is None else speaker.membership
             return StoreStatus(
                 writable=bool(found["writable"]),
                 reason=found["reason"],
@@ -261,9 +276,20 @@ class RemoteStore:
                 capacity=found["capacity"],
                 free=found["free"],
                 scrub=_scrub(found.get("scrub")),
+                id=found.get("id"),
+                others=parse_views(found["members"], own) if "members" in found else None,
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
+
+    async def leave(self) -> None:
+        """Tell the server that it will not hear of us any more, if it has."""
+        speaker, self._speaker = self._speaker, None
+        if speaker is not None:
+            with suppress(SOSError):  # then it forgets us, after a while
+                await self._done(
+                    self._exchange.send("DELETE", "/members", {MEMBERS: speaker.header})
+                )
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
@@ -282,6 +308,12 @@ def _in_order(keys: list[str]) -> list[str]:
     for key in keys:
         partitions.setdefault(key[:3], []).append(key[3:])
     return [id for each in sorted(partitions) for id in sorted(partitions[each])]
+
+
+def _is_heard(speaker: Speaker, status: dict[str, Any]) -> bool:
+    """Tell whether a server knows by what *speaker* goes, or does not listen for that."""
+    known = [each["fingerprint"] for each in status.get("members", ()) if each["members"]]
+    return "members" not in status or speaker.membership.fingerprint in known
 
 
 def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:

@@ -149,6 +149,13 @@ class ReplicatedStore:
                 # one that was asked late to one that was asked early.
                 found = await look()
         except NotFound:
+            await self._members.look()
+            unknown = self._members.unknown()
+            if unknown:
+                raise Unavailable(
+                    f"no server that is known here has a blob {id}; another API server knows "
+                    f"also {', '.join(unknown)}"
+                ) from None
             if not without:
                 self._locations.forget(id)
             raise
@@ -253,7 +260,8 @@ class ReplicatedStore:
         peers = self._members.peers.values()
         names = [peer.name for peer in peers if not peer.member.readonly]
         answers = await self._members.answers()
-        taking, reasons = 0, []
+        taking: set[str] = set()
+        reasons = []
         for name in names:
             answer = answers[name]
             if isinstance(answer, SOSError):
@@ -261,11 +269,11 @@ class ReplicatedStore:
             elif answer.refusal is not None:
                 reasons.append(f"{name}: {answer.refusal}")
             else:
-                taking += 1
+                taking.add(answer.id or name)
         needed = self._copying.acknowledged
-        if taking >= needed:
+        if len(taking) >= needed:
             return StoreStatus(writable=True)
-        told = f"{taking} of {len(names)} servers take blobs, and an upload waits for {needed}"
+        told = f"{len(taking)} of {len(names)} servers take blobs, and an upload waits for {needed}"
         return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
 
     async def survey(
@@ -280,6 +288,15 @@ class ReplicatedStore:
     def accounts(self) -> dict[str, Account]:
         """Tell what has been noted of each server, by its name."""
         return self._members.accounts()
+
+    async def look(self) -> list[str]:
+        """Ask all servers how they are doing; say what is wrong with which there are."""
+        await self._members.answers()
+        return self.errors()
+
+    def errors(self) -> list[str]:
+        """Say what is wrong with which servers there are, as far as they have told."""
+        return self._members.errors()
 
     @property
     def background(self) -> Background:

@@ -25,6 +25,7 @@ from sos.cache_address import cache_address
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
+from sos.membership import Membership, Speaker
 from sos.replication import Hints, Policy, ReplicationService
 from sos.stores import spool
 from sos.stores.cache.shared import SharedCache
@@ -45,6 +46,7 @@ from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.tap.supervisor import supervised
+from sos.tap.watch import Watch
 from sos.tap.worker import Worker
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
@@ -371,7 +373,8 @@ class _ClusterService(MultiService):
         self._reactor = reactor
         self._agent = Agent(reactor, tls=tls.client_tls_of(options))
         self._credentials = admission.signer(options["secret-file"])
-        groups = self._groups(options["cluster"])
+        self._name = cluster.speaker_name()
+        groups = self._groups_now = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
         cache = _cache(options, self, reactor)
@@ -397,11 +400,19 @@ class _ClusterService(MultiService):
             )
             self._replication.setServiceParent(self)
         self.part = ClusterPart(self._members, self._replication)
+        self._watch = Watch(self._members, reactor)
+        self._watch.setServiceParent(self)
         Reloading(self._reload, reactor).setServiceParent(self)
 
     def _groups(self, found: Config) -> Groups:
+        membership = Membership.of(found.groups, self._options["min-copies"])
         return cluster.remote_groups(
-            found, self._reactor, self._options["hash"], self._agent, self._credentials
+            found,
+            self._reactor,
+            self._options["hash"],
+            self._agent,
+            self._credentials,
+            Speaker(self._name, membership),
         )
 
     def _reload(self) -> str:
@@ -409,8 +420,9 @@ class _ClusterService(MultiService):
         if not found.groups:
             raise ConfigError("it lists no servers")
         cluster.check_copies(found, self._options["write-copies"])
-        groups = self._groups(found)
+        groups = self._groups_now = self._groups(found)
         self._members.configure(groups)
+        self._watch.look_now()
         if self._replication is not None:
             self._replication.groups = groups
         _warn_of_small_groups(self._options, found)
@@ -428,6 +440,7 @@ class _ClusterService(MultiService):
     async def _stop(self) -> None:
         await maybeDeferred(super().stopService)
         self._members.stop()
+        await cluster.leave(self._groups_now, self._reactor)
         await self._agent.close()
 
     def stopService(self) -> Deferred[None]:

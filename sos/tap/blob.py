@@ -16,6 +16,7 @@ from twisted.python.usage import (
 )
 
 from sos import __version__, config
+from sos.sightings import Sightings
 from sos.tally import Tally
 from sos.tap import access, admission, local, stores, tls
 from sos.tap.admin import AdminOptions
@@ -137,13 +138,14 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     store, part = stores.add_store(whole, options, reactor, worker=worker)
     settings = {"max-size": options["max-size"]}
     tally = Tally()
-    overview = Overview(part, settings, worker, reactor, tally)
+    sightings = Sightings(reactor.seconds)
+    overview = Overview(part, settings, worker, reactor, tally, sightings)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()
         return {**told.pop("store"), **told}
 
-    face = BlobServer(store, options["max-size"], status)
+    face = BlobServer(store, options["max-size"], status, sightings)
     endpoint = worker.endpoint if worker else serverFromString
     context = tls.server_tls_of(options)
     guard = admission.blob_guard(options)

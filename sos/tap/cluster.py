@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from secrets import token_hex
+from socket import gethostname
 from typing import Any
 
 from sos import config
 from sos.config import Config, Server
-from sos.errors import ConfigError
+from sos.errors import ConfigError, SOSError
 from sos.interfaces import Groups, Member
+from sos.membership import Speaker
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
+from sos.together import together, within
 from sos.wire.agent import Agent
+
+# Seconds that servers have to take note that we go.
+_LEAVE_SECONDS = 1.0
 
 #: Read one after the other, each adding to what came before.
 CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
@@ -82,7 +91,27 @@ def _describe_server(server: Server) -> str:
         words.append("preferred")
     if server.weight != 1:
         words.append(f"weight={server.weight:g}")
+    if server.name != server.url:
+        words.append(f"name={server.name}")
     return " ".join(words)
+
+
+def speaker_name() -> str:
+    """Return what tells this process from all others: host, process, and a number by chance."""
+    host = re.sub("[^!-~]", "?", gethostname())[:64]
+    return f"{host}/{os.getpid()}/{token_hex(4)}"
+
+
+async def leave(groups: Groups, clock: Any) -> None:
+    """Tell the servers of *groups* that they will not hear of us any more."""
+    leaving = (
+        within(_LEAVE_SECONDS, member.store.leave(), clock)
+        for members in groups.values()
+        for member in members
+        if isinstance(member.store, RemoteStore)
+    )
+    with suppress(SOSError):  # who is not told forgets us after a while
+        await together(leaving)
 
 
 def remote_groups(
@@ -91,10 +120,12 @@ def remote_groups(
     algorithm: str,
     agent: Agent | None = None,
     credentials: Credentials | None = None,
+    speaker: Speaker | None = None,
 ) -> Groups:
     """Return the stores that the configured servers are.
 
     :param credentials: who we are to them.
+    :param speaker: what they are told of us.
     """
     agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)
@@ -102,11 +133,15 @@ def remote_groups(
         group: tuple(
             Member(
                 RemoteStore(
-                    Exchange(server.url, agent, reactor, credentials), run_in_thread, algorithm
+                    Exchange(server.url, agent, reactor, credentials),
+                    run_in_thread,
+                    algorithm,
+                    speaker=speaker,
                 ),
                 server.readonly,
                 server.preferred,
                 server.weight,
+                server.name,
             )
             for server in servers
         )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 from attrs import evolve
 
-from sos import __version__
+from sos import __version__, sightings
 from sos.interfaces import IReplicaStore
 from sos.scrub import Report
+from sos.sightings import Sightings
 from sos.survey import Account
 from sos.tally import Tally, together
 from sos.tap.commits import Commits
@@ -42,6 +43,7 @@ class Overview:
     :param settings: what it was told to do, as far as that matters to its users.
     :param worker: the process that this is, if the daemon has several.
     :param tally: of the requests that this process answers.
+    :param sightings: of API servers, where it is told of these.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Overview:
         worker: Worker | None,
         reactor: Any,
         tally: Tally | None = None,
+        sightings: Sightings | None = None,
     ) -> None:
+        self._sightings = sightings
         self._part = part
         self._settings = dict(settings)
         self._reactor = reactor
@@ -76,7 +80,12 @@ class Overview:
 
     def own(self) -> dict[str, Any]:
         """Return what this process knows, as JSON can hold it."""
-        return {"part": self._part.own(), "requests": self._tally.told(), "process": process()}
+        return {
+            "part": self._part.own(),
+            "requests": self._tally.told(),
+            "process": process(),
+            "sightings": None if self._sightings is None else self._sightings.told(),
+        }
 
     async def _told(self) -> tuple[dict[str, Any], Processes]:
         """Return the document, and what each process had to say for it."""
@@ -94,6 +103,9 @@ class Overview:
             "requests": together(each["requests"] for each in processes.values()),
             **await self._part.together([each["part"] for each in others.values()]),
         }
+        if self._sightings is not None:
+            heard = [each["sightings"] for each in processes.values()]
+            document["members"] = sightings.together(heard)
         return document, processes
 
 
@@ -110,6 +122,7 @@ class ClusterPart:
             "accounts": {name: attrs.asdict(each) for name, each in accounts.items()},
             "background": self._background(),
             "replication": self._replicating(),
+            "errors": self._members.errors(),
         }
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -117,11 +130,13 @@ class ClusterPart:
             {name: Account(**each) for name, each in other["accounts"].items()} for other in others
         ]
         groups = await self._members.survey(accounts)
+        errors = [self._members.errors(), *(other["errors"] for other in others)]
         copying = [self._background(), *(other["background"] for other in others)]
         return {
             "groups": {
                 group: [attrs.asdict(each) for each in servers] for group, servers in groups.items()
             },
+            "errors": list(dict.fromkeys(error for each in errors for error in each)),
             "background": {
                 name: sum(each[name] for each in copying) for name in ("copies", "bytes")
             },
@@ -178,11 +193,13 @@ class StorePart:
 
     async def together(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
         status = await self._store.status()
+        if status.id is None:
+            status = evolve(status, id=getattr(self._store, "identity", None))
         failure = _first([self._failure(), *(other["failure"] for other in others)])
         if failure is not None:
             status = evolve(status, writable=False, reason=failure)
         scrub = _first([self._scrubbing(), *(other["scrub"] for other in others)])
-        told = attrs.asdict(status, filter=attrs.filters.exclude("scrub"))
+        told = attrs.asdict(status, filter=attrs.filters.exclude("scrub", "others"))
         return {"store": told, "scrub": scrub}
 
     def _scrubbing(self) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from itertools import islice
@@ -9,17 +10,21 @@ from itertools import islice
 import attrs
 from klein import Klein
 
-from sos import batch, ids
+from sos import batch, ids, membership, sightings
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import InvalidRequest, TooLarge
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
+from sos.membership import MEMBERS
 from sos.metadata import INTERNAL
+from sos.sightings import Sightings
 from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.errors import answer_json, encode_json
 from sos.wire.request import Request
+
+_MEMBERS = MEMBERS.lower().encode("ascii")
 
 #: Most ids in one page of a listing.
 MAX_PAGE = 10_000
@@ -33,6 +38,7 @@ class BlobServer:
     :param max_size: most bytes of a blob, None for any.
     :param status: returns what ``/status`` tells, as JSON can hold it: by
         default, what the store says of itself.
+    :param sightings: where it notes which API servers there are.
     """
 
     app = Klein()
@@ -42,7 +48,9 @@ class BlobServer:
         store: IReplicaStore,
         max_size: int | None = None,
         status: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
+        sightings: Sightings | None = None,
     ) -> None:
+        self._sightings = sightings or Sightings(time.monotonic)
         self._store = store
         self._max_size = max_size
         self._status = status or self._own_status
@@ -62,7 +70,12 @@ class BlobServer:
         One that is marked as a manifest has to be the manifest of *id*.
         """
         info = await store_body(request, self._store, ids.check(id), self._max_size, INTERNAL)
-        return answer_stored(request, info)
+        return answer_stored(request, info, self._named())
+
+    def _named(self) -> bytes:
+        """Return what tells, in an answer, in which store a blob is."""
+        id = getattr(self._store, "identity", None)
+        return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
 
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:
@@ -187,8 +200,23 @@ class BlobServer:
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
-        """Tell how the store is doing, and what its scrub has found."""
+        """Tell how the store is doing, what its scrub has found, and by what API servers go."""
+        if (header := request.getHeader(_MEMBERS)) is not None:
+            self._sightings.hear(header.decode("latin-1"))
         return answer_json(request, await self._status())
+
+    @app.route("/members", methods=["POST"])
+    async def members(self, request: Request) -> bytes:
+        """Learn which servers an API server goes by; tell what ``/status`` does."""
+        told = membership.decode(await whole_body(request, membership.MOST_BYTES))
+        self._sightings.hear(_speaker(request), told)
+        return answer_json(request, await self._status())
+
+    @app.route("/members", methods=["DELETE"])
+    def leave(self, request: Request) -> bytes:
+        """Forget an API server, which goes."""
+        self._sightings.leave(_speaker(request))
+        return answer_json(request, {"status": "OK"})
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:
@@ -196,7 +224,15 @@ class BlobServer:
         return openapi.answer(request, openapi.BLOB)
 
     async def _own_status(self) -> Mapping[str, object]:
-        return attrs.asdict(await self._store.status())
+        told = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
+        return {**told, "members": sightings.together([self._sightings.told()])}
+
+
+def _speaker(request: Request) -> str:
+    header = request.getHeader(_MEMBERS)
+    if header is None:
+        raise InvalidRequest(f"who speaks, and by which servers it goes, is said by {MEMBERS}")
+    return header.decode("latin-1")
 
 
 def _lease(request: Request) -> str | None:

@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs
 
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
+from sos.replication import Policy, Report, replicate
 from sos.stores.memory import MemoryStore
 from tests.contract import StoreContract
 from tests.support.blobs import body_of, content, content_id, put
@@ -40,6 +41,49 @@ async def test_other_servers_can_be_configured_while_it_runs(reactor):
     assert clock.getDelayedCalls() == []
     with pytest.raises(NotFound):
         await store.read("abc")
+
+
+@ensureDeferred
+async def test_a_host_that_is_renamed_keeps_what_belongs_to_it(reactor):
+    """By its name; and it is spoken to at its new address."""
+    hosts = [MemoryStore(f"http://{n}:1") for n in range(4)]
+    members = [Member(host, name=f"b{n}") for n, host in enumerate(hosts)]
+    store = replicated(reactor, members)
+    ids = [(await put(store, body_of(100, n))).id for n in range(50)]
+    before = [sorted(host.blobs) for host in hosts]
+    assert all(before)
+    moved = MemoryStore("http://new:1")
+    moved.blobs, hosts[0].blobs = hosts[0].blobs, {}
+    store.configure(grouped([Member(moved, name="b0"), *members[1:]]))
+    groups = {"group0": (Member(moved, name="b0"), *members[1:])}
+    summary = await replicate(groups, Policy(1), reactor, Report())
+    assert (summary.idle, summary.blobs) == (True, 50)
+    assert [sorted(host.blobs) for host in (moved, *hosts[1:])] == before
+    for id in ids:
+        assert await store.stat(id)
+    for n in range(50, 80):
+        await put(store, body_of(100, n))
+    assert hosts[0].blobs == {}
+    assert (await replicate(groups, Policy(1), reactor, Report())).idle
+    (standings,) = (await store.survey()).values()
+    assert [(each.name, each.url) for each in standings][:2] == [
+        ("b0", "http://new:1"),
+        ("b1", "http://1:1"),
+    ]
+
+
+@ensureDeferred
+async def test_what_a_host_failed_with_goes_with_its_address(reactor):
+    """Another host under its name begins anew, and nobody asks the old one any more."""
+    clock = Clock()
+    bad, new = Recovering("http://bad:1"), MemoryStore("http://new:1")
+    store = replicated(reactor, [Member(bad, name="b")], clock=clock)
+    with pytest.raises(Unavailable):
+        await store.read("abc")
+    store.configure(grouped([Member(new, name="b")]))
+    assert clock.getDelayedCalls() == []
+    assert len((await put(store, b"x")).id) == 40
+    assert len(new.blobs) == 1
 
 
 @ensureDeferred

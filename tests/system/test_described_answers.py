@@ -16,6 +16,7 @@ from hashlib import sha1
 import pytest
 from attrs import define
 
+from sos.membership import MOST_BYTES, Membership, Speaker
 from tests.support.description import Description
 from tests.support.http import fetch
 from tests.support.ports import free_ports
@@ -181,7 +182,10 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
     place.twistd(f"sos-blob --port {full} --store {small_disk}/data", full)
     client = Client(described, port)
     blob, abc = "/blob/{id}", f"/blob/{ID}"
-    with trickled(client, ("POST", blob, abc), ("PUT", blob, abc), ("POST", "/batch", "/batch")):
+    known = Membership(2, {"default": {"http://a:1": 1.0}})
+    speaker = Speaker("host/1/a", known).header
+    bodies = [("POST", path, path) for path in ("/batch", "/members")]
+    with trickled(client, ("POST", blob, abc), ("PUT", blob, abc), *bodies):
         for method in ("POST", "PUT"):
             assert client.ask(method, blob, abc, b"abc", X_Mime_Type="text/plain").status == 200
             assert client.ask(method, blob, abc, b"not abc").status == 422
@@ -217,6 +221,11 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         assert client.ask("DELETE", blob, changed, X_Sos_Lease=token).status == 409
         assert client.ask("DELETE", blob, abc, X_Sos_Lease=token).status == 200
         assert client.ask("DELETE", "/lease/{token}", f"/lease/{token}").status == 200
+        for body, status in ((known.encoded, 200), (bytes(MOST_BYTES + 1), 413)):
+            sent = client.ask("POST", "/members", body=body, X_Sos_Members=speaker)
+            assert sent.status == status
+        assert json.loads(client.ask("GET", "/status").body)["members"][0]["members"]["copies"] == 2
+        assert client.ask("DELETE", "/members", X_Sos_Members=speaker).status == 200
         ask_what_cannot_be(client)
         crowd(Client(described, few), CONNECTIONS)
     (signed,) = free_ports(1)

@@ -132,12 +132,12 @@ def test_the_password_of_the_cache_is_not_shown(home, capsys):
 
 def test_dump_prints_the_servers_by_group_and_ends(home, capsys):
     """With their marks."""
-    (home / ".sos.conf").write_text("http://a:1\n[b]\n-: http://b:1 readonly weight=3\n")
+    (home / ".sos.conf").write_text("http://a:1\n[b]\n-: http://b:1 readonly weight=3 name=b1\n")
     with pytest.raises(SystemExit) as caught:
         parsed(api, "--min-copies", "1", "--dump")
     assert caught.value.code == 0
     assert capsys.readouterr().out == (
-        "default:\n  http://a:1\nb:\n  http://b:1 readonly weight=3\n"
+        "default:\n  http://a:1\nb:\n  http://b:1 readonly weight=3 name=b1\n"
     )
 
 

@@ -61,6 +61,7 @@ class LocalStore:
     :param failed: called with the reason, on any thread, when the store turns
         read-only because something could not be made durable.
     :param committed: see :class:`~sos.stores.local.committer.Committer`.
+    :ivar identity: the id of the store, a UUID, once it is open.
     :param require: whether the directory has to be a store already; else a new one is
         made where there is none.
     """
@@ -134,6 +135,7 @@ class LocalStore:
         except BaseException:
             os.close(lock)
             raise
+        self.identity = self._index.identity
         if settled:
             _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
 
@@ -273,6 +275,7 @@ class LocalStore:
             size=size,
             capacity=capacity,
             free=free,
+            id=self.identity,
         )
 
     async def _refuse(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> None:

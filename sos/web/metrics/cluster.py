@@ -55,7 +55,7 @@ def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
     }
     for group, servers in groups.items():
         for each in servers:
-            labels = [group, each["url"]]
+            labels = [group, each["name"]]
             up.add_metric(labels, each["state"] == UP)
             for name in _STATES:
                 state.add_metric([*labels, name], each["state"] == name)

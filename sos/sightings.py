@@ -1,0 +1,87 @@
+"""Who goes by which servers, as far as a blob server has heard of late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sos.membership import ALIVE_SECONDS, Membership, heard
+
+# Speakers that are remembered, and memberships: those heard of last.
+_MOST_SPEAKERS = 256
+_MOST_MEMBERSHIPS = 16
+# Of one membership, as many speakers are told.
+_MOST_TOLD = 5
+
+
+class Sightings:
+    """Remembers who has said, of late, which servers they go by.
+
+    :param clock: tells seconds that pass.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # By speaker, the fingerprint (None when it has left) and when that was; newest last.
+        self._speakers: dict[str, tuple[str | None, float]] = {}
+        self._memberships: dict[str, Membership] = {}
+
+    def hear(self, header: str, membership: Membership | None = None) -> None:
+        """Note who has sent *header*, see :data:`sos.membership.MEMBERS`.
+
+        :param membership: that it stands for, where that is told.
+        """
+        fingerprint, speaker = heard(header)
+        self._note(speaker, fingerprint)
+        known = self._memberships.pop(fingerprint, None) or membership
+        if known is not None and known.fingerprint == fingerprint:
+            self._memberships[fingerprint] = known
+            if len(self._memberships) > _MOST_MEMBERSHIPS:
+                del self._memberships[next(iter(self._memberships))]
+
+    def leave(self, header: str) -> None:
+        """Note that who sends *header* goes."""
+        self._note(heard(header)[1], None)
+
+    def _note(self, speaker: str, fingerprint: str | None) -> None:
+        self._speakers.pop(speaker, None)
+        self._speakers[speaker] = fingerprint, self._clock()
+        if len(self._speakers) > _MOST_SPEAKERS:
+            del self._speakers[next(iter(self._speakers))]
+
+    def told(self) -> dict[str, Any]:
+        """Return what this process has heard, as JSON can hold it."""
+        now = self._clock()
+        return {
+            "speakers": {
+                name: [fingerprint, now - at]
+                for name, (fingerprint, at) in self._speakers.items()
+                if now - at < ALIVE_SECONDS
+            },
+            "members": {name: json.loads(each.encoded) for name, each in self._memberships.items()},
+        }
+
+
+def together(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what all processes have heard, see :meth:`Sightings.told`, by fingerprint."""
+    speakers: dict[str, tuple[str | None, float]] = {}
+    members: dict[str, Any] = {}
+    for each in told:
+        members.update(each["members"])
+        for name, (fingerprint, ago) in each["speakers"].items():
+            if name not in speakers or ago < speakers[name][1]:
+                speakers[name] = fingerprint, ago
+    found: dict[str, list[tuple[float, str]]] = {}
+    for name, (fingerprint, ago) in speakers.items():
+        if fingerprint is not None:
+            found.setdefault(fingerprint, []).append((ago, name))
+    return [
+        {
+            "fingerprint": fingerprint,
+            "seconds_ago": round(min(found[fingerprint])[0], 3),
+            "speakers": [name for _, name in sorted(found[fingerprint])[:_MOST_TOLD]],
+            "members": members.get(fingerprint),
+        }
+        for fingerprint in sorted(found)
+    ]
