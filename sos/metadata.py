@@ -189,6 +189,11 @@ def version(metadata: Metadata) -> str:
 NONE = version(EMPTY)[1:]
 
 
+def assumed(version: str) -> int:
+    """Return what :func:`set_at` is of metadata of this *version* of which nothing is told."""
+    return NEVER if version[1:] == NONE else 0
+
+
 def order(version: str, set_at: int) -> tuple[str, int, str]:
     """Return what orders the copies of a blob: the one that comes first is to be had everywhere.
 

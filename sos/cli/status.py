@@ -24,7 +24,9 @@ from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
-from sos.replication import Summary
+from sos.replication import Policy, Summary, replicate
+from sos.replication import Report as Replication
+from sos.replication.memory import Memory
 from sos.scrub import Report
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
@@ -66,9 +68,10 @@ def status(
 
     They are asked from here, or an API server tells what it knows of them:
     requests, errors and latencies are those that it has seen. Ends with 0 when
-    every server is up, each group has enough for the copies that are wanted, and the
-    API server's last pass of replication found no object that lacks chunks, with 1 when
-    not, or when the API server does not answer. Examples:
+    every server is up, each group has enough for the copies that are wanted, and
+    every object has its copies and its chunks, by what the servers say now, or by
+    the last pass of the API server that is asked; with 1 when not, or when the API
+    server does not answer. Examples:
 
     \b
         sos status
@@ -124,15 +127,23 @@ def _seen_from_here(
     settings = {} if blob_server else {"min-copies": wanted_copies(found)}
 
     async def survey(reactor: Any) -> dict[str, Any]:
-        members = ReplicatedStore(groups_of(found, reactor), threads_of(reactor), reactor)
+        groups = groups_of(found, reactor)
+        members = ReplicatedStore(groups, threads_of(reactor), reactor)
         told = await members.survey()
-        return {
+        document: dict[str, Any] = {
             "settings": settings,
             "errors": members.errors(),
             "groups": {
                 group: [attrs.asdict(each) for each in servers] for group, servers in told.items()
             },
         }
+        if settings:
+            # What a pass would do now: that each server is up says nothing of copies.
+            policy = Policy(settings["min-copies"], moves=False, dry_run=True)
+            memory = Memory(in_turn=True)
+            summary = await replicate(groups, policy, reactor, Replication(), memory)
+            document["replication"] = {"last": {"error": None, "summary": attrs.asdict(summary)}}
+        return document
 
     return run(survey)
 
@@ -152,9 +163,16 @@ def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     copies = document["settings"].get("min-copies")
     warnings = config.too_small(groups, copies) if isinstance(copies, int) else []
     last = (document.get("replication") or {}).get("last") or {}
-    broken = (last.get("summary") or {}).get("broken", 0)
-    if broken:
-        warnings.append(f"{broken:d} objects lack chunks that no server has: upload them again")
+    if last.get("error"):
+        warnings.append(f"the last pass of replication failed: {last['error']}")
+    if last.get("summary"):
+        summary = _known(Summary, last["summary"])
+        if not summary.complete:
+            warnings.append(f"not every object has its copies: {summary}")
+        if summary.broken:
+            warnings.append(
+                f"{summary.broken:d} objects lack chunks that no server has: upload them again"
+            )
     return warnings
 
 

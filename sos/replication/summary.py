@@ -52,6 +52,12 @@ class Summary:
         return not (any(wanting) or self.unlisted or self.errors)
 
     @property
+    def complete(self) -> bool:
+        """Whether every blob has its copies: also after a pass that only told what it would do."""
+        wanting = self.failed, self.short, self.disputed, self.planned - self.copied
+        return not (any(wanting) or self.unlisted)
+
+    @property
     def idle(self) -> bool:
         """Whether there was nothing to do."""
         return self.ok and not (self.planned or self.settled or self.moved or self.staying)

@@ -35,7 +35,7 @@ from sos.interfaces import (
 )
 from sos.lease import LEASE
 from sos.membership import MEMBERS, Speaker, parse_views
-from sos.metadata import EMPTY, INTERNAL, NEVER, NONE, Metadata
+from sos.metadata import EMPTY, INTERNAL, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
@@ -330,8 +330,8 @@ def _in(partition: str, id: str) -> str:
 
 def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = None) -> BlobDigest:
     known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
-    if set_at is None:  # told by an older server
-        set_at = NEVER if version[1:] == NONE else 0
+    if set_at is None:
+        set_at = metadata_format.assumed(version)
     numbers = size, set_at
     if not known or any(type(each) is not int or each < 0 for each in numbers):
         raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")

@@ -17,7 +17,7 @@ from sos.errors import InvalidRequest, TooLarge
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
 from sos.membership import MEMBERS
-from sos.metadata import INTERNAL
+from sos.metadata import INTERNAL, assumed
 from sos.sightings import Sightings
 from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
@@ -129,8 +129,8 @@ class BlobServer:
     async def blob_digests(self, request: Request, partition: str) -> bytes | None:
         """Tell of each blob of a partition its size, and the version of its metadata.
 
-        With ``times`` also the hash of an opaque name, or nothing, and when the metadata was set:
-        older servers take no more than they know.
+        With ``times`` also, where it is known, the hash of an opaque name, or nothing, and when
+        the metadata was set: older servers take no more than they know.
         """
         found = await self._store.blob_digests(ids.check_partition(partition))
         timed = _argument(request, b"times") is not None
@@ -241,7 +241,7 @@ def _lease(request: Request) -> str | None:
 
 
 def _told(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
-    if timed:
+    if timed and digest.set_at != assumed(digest.version):
         return digest.size, digest.version, digest.hash, digest.set_at
     shortly = digest.size, digest.version
     return (*shortly, digest.hash) if digest.hash else shortly

@@ -159,7 +159,7 @@ async def test_an_engine_is_not_down_for_a_mistake_either(reactor):
     with pytest.raises(Unavailable, match="not reached: invalid hostname"):
         await redis_connection.connect(store_address("redis://blob_server"), reactor)
     client = client_of("s3://bucket/x?endpoint=http://127.0.0.1:1", reactor)
-    await client.open()
+    client.open(await client.identified())
     with pytest.raises(Unavailable):
         await client.ask("GET", "key")
     client._http = HTTPClient(Failing(TypeError("ours")))

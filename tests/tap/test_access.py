@@ -22,14 +22,14 @@ from tests.support.waiting import wait_until
 class Cluster:
     """Two blob servers and an API server that share a secret."""
 
-    def __init__(self, place, more="", blob_more=""):
+    def __init__(self, place, more="", blob_more="", settings=""):
         self.place = place
         self.secret = make_secret()
         self.write(self.secret)
         self.ports = free_ports(5)
         self.servers = [f"http://127.0.0.1:{port}" for port in self.ports[:2]]
         (place.home / ".sos.conf").write_text(
-            "\n".join(self.servers) + f"\n[sos]\nsecret-file = {self.path}\n"
+            "\n".join(self.servers) + f"\n[sos]\nsecret-file = {self.path}\n{settings}"
         )
         self.blobs = [
             place.twistd(
@@ -81,7 +81,7 @@ class Cluster:
 
 def test_a_cluster_with_a_secret_works(place):
     """Uploads, fetches, replication by hand, status; and nobody else is let in."""
-    cluster = Cluster(place, "--min-copies 1")
+    cluster = Cluster(place, settings="min-copies = 1\n")
     large = body_of(9 * 1024 * 1024)  # in chunks, with a manifest
     for body in (b"small", large):
         id = cluster.upload(body)

@@ -83,7 +83,7 @@ class Clients:
         await feeding
 
     async def _body(self, answered):
-        return await gather(ResponseBody(await answered, self.reactor), None)
+        return await gather(ResponseBody(await answered, self.reactor), 1 << 20)
 
     async def _feed(self, body, size):
         for start in range(0, size, 4000):
