@@ -33,6 +33,8 @@ class Server:
         self._network = network
         self._disk = place.directory / f"disk{number}"
         self._disk.mkdir()
+        # What was damaged or hidden, and is not known to be until it is read.
+        self._unmet: set[str] = set()
         options = ["-t", "tmpfs", "-o", f"size={_DISK}", "sos-test", str(self._disk)]
         subprocess.run(["mount", *options], check=True)
         self.start()
@@ -108,14 +110,24 @@ class Server:
             self._aside.rename(self.store)
 
     def hide(self, random: Random) -> None:
-        """Make one of ten of its files unreadable, for root too, and let it meet them."""
+        """Make one of ten of its files unreadable, for root too."""
         hidden = self._disk / "hidden"
         hidden.mkdir(exist_ok=True)
         for path in self._some_bodies(random):
             path.rename(hidden / path.name)
             path.symlink_to(path)
-            with suppress(OSError, http.client.HTTPException):
-                self.read(path.name)
+            self._unmet.add(path.name)
+
+    def meets(self) -> bool:
+        """Have it read what was done to its files, as a scrub would; tell whether it could."""
+        try:
+            while self._unmet:
+                id = next(iter(self._unmet))
+                self.read(id)
+                self._unmet.discard(id)
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
 
     def read(self, id: str) -> bool:
         """Tell whether it gives the whole of *id* back now."""
@@ -136,6 +148,7 @@ class Server:
     def corrupt(self, random: Random) -> None:
         """Change a bit in, or cut short, one of ten of its files, while it runs."""
         for path in self._some_bodies(random):
+            self._unmet.add(path.name)
             with open(path, "r+b") as file:
                 size = file.seek(0, 2)
                 position = random.randrange(size)
