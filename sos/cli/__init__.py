@@ -9,13 +9,16 @@ from sos.cli.program import Commands, Program
 
 _COMMANDS = Commands(
     {
+        "backup": "sos.cli.backup:backup",
         "balance": "sos.cli.balance:balance",
+        "check": "sos.cli.check:check",
         "completion": "sos.cli.completion:completion",
         "demo": "sos.cli.demo:demo",
         "drain": "sos.cli.drain:drain",
         "get": "sos.cli.objects:get",
         "import": "sos.cli.importing:import_",
         "put": "sos.cli.put:put",
+        "rebuild": "sos.cli.rebuild:rebuild",
         "replicate": "sos.cli.replicate:replicate",
         "scrub": "sos.cli.scrub:scrub",
         "secret": "sos.cli.secret:secret",
