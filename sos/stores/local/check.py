@@ -84,6 +84,7 @@ def check(
     :raises StoreUnusable: when it is in use, no store, or of another format.
     """
     layout = Layout(root, durable=False)
+    layout.refuse_unfinished_backup()
     if not (layout.is_store or layout.index.exists()):
         raise StoreUnusable(f"{root} is no store: it has no {MARKER}; is its disk mounted?")
     lock = layout.take_lock(create=False) if (root / "lock").exists() else None
@@ -155,7 +156,9 @@ class _Check:
         extent, reasons = examine_index(self._layout, lock)
         for reason in reasons:
             self._find("index", "index", reason)
-        return extent is not None
+        data = self._layout.index / "data.mdb"
+        # To read behind its end would kill a process for each row.
+        return extent is not None and not (reasons and data.stat().st_size < extent.size)
 
     def _check_identity(self) -> None:
         found = identity(self._layout.index)

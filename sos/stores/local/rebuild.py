@@ -37,6 +37,8 @@ from sos.stores.rows import Fault, Row
 # What one transaction of the new index holds at most: records, and bytes of inline bodies.
 _MOST_RECORDS = 1000
 _MOST_BYTES = 16 << 20
+# What LMDB knows to be no page of its own.
+_NO_PAGES = b"\xff" * (1 << 20)
 # Letters of the name of a file that are kept in quarantine, as many as an id can have.
 _MOST_NAME = 128
 
@@ -226,10 +228,12 @@ class _Rebuild:
         data = self._layout.index / "data.mdb"
         if extent.size <= data.stat().st_size:
             return self._layout.index
-        # To read behind its end would kill the process, again and again.
+        # To read behind its end would kill a process for each row.
         copy = self._make_directory(self._padded) / "data.mdb"
         shutil.copyfile(data, copy)
-        os.truncate(copy, extent.size)
+        with copy.open("ab") as file:
+            while (missing := extent.size - file.tell()) > 0:
+                file.write(_NO_PAGES[:missing])
         return self._padded
 
     def _owner(self, old: Path) -> str | None:
