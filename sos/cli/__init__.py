@@ -9,7 +9,9 @@ from sos.cli.program import Commands, Program
 
 _COMMANDS = Commands(
     {
+        "backup": "sos.cli.backup:backup",
         "balance": "sos.cli.balance:balance",
+        "check": "sos.cli.check:check",
         "completion": "sos.cli.completion:completion",
         "demo": "sos.cli.demo:demo",
         "drain": "sos.cli.drain:drain",
@@ -17,6 +19,7 @@ _COMMANDS = Commands(
         "import": "sos.cli.importing:import_",
         "init": "sos.cli.init:init",
         "put": "sos.cli.put:put",
+        "rebuild": "sos.cli.rebuild:rebuild",
         "replicate": "sos.cli.replicate:replicate",
         "scrub": "sos.cli.scrub:scrub",
         "secret": "sos.cli.secret:secret",

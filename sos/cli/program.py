@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sos.errors import InvalidRequest
+from sos.errors import InvalidRequest, SOSError
 
 T = TypeVar("T")
 
@@ -78,6 +78,15 @@ def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
             raise click.BadParameter(str(error)) from None
 
     return callback
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Let an error of ours become one line and exit status 1."""
+    try:
+        yield
+    except SOSError as error:
+        raise click.ClickException(str(error)) from None
 
 
 class _WrongUsage(click.ClickException):

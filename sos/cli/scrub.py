@@ -13,20 +13,14 @@ from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
+from sos.cli.stores import store_option
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore
 
 
 @click.command()
-@click.option(
-    "--store",
-    "-s",
-    required=True,
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The store's directory.",
-)
+@store_option
 @click.option(
     "--rate",
     metavar="BYTES",

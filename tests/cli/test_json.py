@@ -16,6 +16,7 @@ from tests.support.processes import SOS
 BODY = body_of(1000)
 #: Those that find something out.
 COMMANDS = {"put", "stat", "status", "replicate", "balance", "drain", "scrub", "import"}
+COMMANDS |= {"check", "rebuild", "backup"}
 
 
 def test_every_command_that_finds_something_out_can():
@@ -101,3 +102,12 @@ def test_a_store_on_this_machine(place):
     assert told == {"ok": False, "taken": 1, "there": 0, "failed": 1}
     told = printed(place.sos("scrub --json --store data"))
     assert (told["ok"], told["checked"], told["damaged"]) == (True, 1, 0)
+    told = printed(place.sos("backup --json --store data --to copy"))
+    assert (told["ok"], told["blobs"], told["left_out"]) == (True, 1, [])
+    os.truncate(place.directory / "data/index/data.mdb", 0)
+    told = printed(place.sos("check --json --store data"), 1)
+    assert told["findings"] == [{"kind": "index", "of": "index", "reason": "it is empty"}]
+    told = printed(place.sos("rebuild --json --store data"), 1)
+    assert told["faults"] == ["the index: it is empty"]
+    told = printed(place.sos("check --json --store copy"))
+    assert (told["ok"], told["checked"], told["findings"]) == (True, 1, [])

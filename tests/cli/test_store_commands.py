@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -89,6 +90,31 @@ def test_scrub_finds_damage(place, original):
     ]
     assert [path.read_bytes() for path in kept] == [damaged]
     assert place.sos("scrub --store new --rate 100M").returncode == 0
+
+
+def test_a_store_is_backed_up_checked_and_rebuilt(place, original):
+    """While its daemon runs it is backed up alone; a line tells of each thing that is not well."""
+    place.sos("import old --store new")
+    (port,) = free_ports(1)
+    daemon = place.twistd(f"sos-blob --port {port} --store new", port)
+    done = place.sos("backup --store new --to copy")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"6 blobs, ")
+    for command in ("check", "rebuild"):
+        done = place.sos(f"{command} --store new")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"in use by another process" in done.stderr
+    daemon.stop()
+    assert b"nothing found" in place.sos("check --store new").stdout
+    shutil.rmtree(place.directory / "new/index")
+    done = place.sos("check --store new")
+    assert (done.returncode, done.stderr) == (1, b"index index: it is missing\n")
+    done = place.sos("rebuild --store new")
+    assert (done.returncode, done.stderr) == (1, b"the index: it is missing\n")
+    assert done.stdout.startswith(b"0 blobs from the old index, 2 from files")
+    done = place.sos("backup --store new --to copy")
+    assert done.returncode == 0
+    assert place.sos("check --store copy").returncode == 0
 
 
 def test_wrong_directories(place):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -18,6 +20,7 @@ from twisted.internet.defer import gatherResults
 
 from sos.errors import ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.stores.local import LocalStore
+from sos.stores.local.disk import Layout
 from tests.support.blobs import body_of, content, content_id, put
 
 BODIES = [body_of(100 + 70 * seed, seed) for seed in range(200)] + [body_of(100_000)]
@@ -385,3 +388,16 @@ async def test_bodies_on_another_file_system_take_no_blobs(directory, reactor, m
     for body in BODIES:
         assert await content(await store.read(content_id(body))) == body
     await store.close()
+
+
+def test_a_file_that_the_disk_takes_in_part_is_an_error(tmp_path):
+    """As where it is full: the first write comes out short, and the next fails."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            Layout(tmp_path, durable=True).write_file(tmp_path / "file", b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)

@@ -6,8 +6,6 @@ there is one at a time: two uploads of one id cannot both find it absent.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -200,11 +198,9 @@ class Changes:
     def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> bool:
         if transaction.get(id) != judged:
             return False
-        kept = self.layout.quarantine / f"{id}.{time.time_ns()}"
-        note = {"id": id, "reason": reason, "quarantined_at": time.time()}
         with disk_errors():
             # What can fail for want of space comes before what takes the blob away.
-            self.layout.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
+            kept = self.layout.note_quarantine(id, reason)
             if not records.has_file(id, judged) or not self.layout.body(id).exists():
                 self.layout.write_file(kept, judged.head + (judged.body or b""))
             else:

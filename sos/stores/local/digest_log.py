@@ -47,7 +47,7 @@ class DigestLog:
         with self._lock, transaction.cursor(self._database) as log:
             if log.set_range(_KEY.pack(self._newest + 1)):
                 for key, row in log.iternext():
-                    self._digests.update(_unpack(bytes(row)))
+                    self._digests.update(unpack(bytes(row)))
                     (self._newest,) = _KEY.unpack(key)
         return self._digests
 
@@ -88,7 +88,8 @@ def _pack(digests: Mapping[bytes, PartitionDigest]) -> bytes:
     )
 
 
-def _unpack(row: bytes) -> Iterator[tuple[bytes, PartitionDigest]]:
+def unpack(row: bytes) -> Iterator[tuple[bytes, PartitionDigest]]:
+    """Read a row of the log: digests by partition.  Raises Unavailable when it is damaged."""
     if len(row) % _ENTRY.size:
         raise Unavailable("the log of digests is damaged")
     for name, count, size, sum in _ENTRY.iter_unpack(row):

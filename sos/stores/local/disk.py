@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import re
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha1
 from pathlib import Path
@@ -14,10 +16,20 @@ from typing import Any
 from sos import ids
 from sos.errors import NoSpace, StoreUnusable
 from sos.stores.disk_errors import SyncFailed, is_full
+from sos.stores.received import write_at
 
 #: The file that says that a directory is a store.
 MARKER = "store.json"
+#: The file that says that a directory is a backup, see :mod:`sos.stores.local.backup`.
+BACKUP_MARKER = "backup.json"
+#: Where a backup is made ready.
+STAGING = "backup"
 _MARKER: dict[str, Any] = {"format": "sos-local-store", "version": 1}
+# What is in the directory of a store, with what SOS leaves there at times, and a file system.
+_NAMES = re.compile(
+    r"(store|scrub|backup)\.json(\.new)?|lock|index(\.(making|new|padded|old-.*))?|bodies|incoming"
+    r"|quarantine|recovered|backup|lost\+found"
+)
 # As uuid.uuid4() writes them.
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -34,7 +46,8 @@ class Layout:
         self.index = root / "index"
         self.incoming = root / "incoming"
         self.quarantine = root / "quarantine"
-        self._bodies = root / "bodies"
+        self.recovered = root / "recovered"
+        self.bodies = root / "bodies"
         self._marker = root / MARKER
         self._new_marker = self._marker.with_suffix(".json.new")
         self._made: set[Path] = set()
@@ -49,7 +62,7 @@ class Layout:
         """What keeps blobs from being stored, None if nothing does."""
         if self.readonly:
             return f"{self.root} is mounted read-only"
-        for directory in (self._bodies, self.quarantine):
+        for directory in (self.bodies, self.quarantine):
             if directory.stat().st_dev != self.incoming.stat().st_dev:
                 return (
                     f"{directory} is on another file system than {self.incoming}, and no file "
@@ -72,7 +85,7 @@ class Layout:
         except ValueError:
             marker = None
         id = marker.pop("id", None) if isinstance(marker, dict) else None
-        if marker != _MARKER or not (id is None or _is_uuid(id)):
+        if marker != _MARKER or not (id is None or is_uuid(id)):
             raise StoreUnusable(
                 f"{self.root} is of another format: store.json is not {json.dumps(_MARKER)}"
             )
@@ -85,13 +98,13 @@ class Layout:
         that was in use: then it raises :exc:`~sos.errors.StoreUnusable`.
         """
         data = self.index / "data.mdb"
-        if any(path.is_file() for path in self._bodies.rglob("*")) or (
+        if any(path.is_file() for path in self.bodies.rglob("*")) or (
             data.exists() and not self._new_marker.exists()
         ):
             raise StoreUnusable(
                 f"{self.root} was a store, and has no store.json any more; bring that back"
             )
-        for directory in (self.index, self._bodies, self.incoming, self.quarantine):
+        for directory in (self.index, self.bodies, self.incoming, self.quarantine):
             directory.mkdir(exist_ok=True)
         self.write_marker(id, finished=False)
         for name in ("data.mdb", "lock.mdb"):
@@ -100,9 +113,17 @@ class Layout:
     def write_marker(self, id: str, finished: bool = True) -> None:
         """Write the marker of the store *id*; it counts once it is *finished*."""
         text = json.dumps({**_MARKER, "id": id})
-        self.write_file(self._new_marker, text.encode("ascii"))
         if finished:
-            self._new_marker.rename(self._marker)
+            self.replace_file(self._marker, text.encode("ascii"))
+            return
+        self.write_file(self._new_marker, text.encode("ascii"))
+        self.sync_directory(self.root)
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        """Give the file *path* in the directory itself other contents: those before, or these."""
+        new = path.with_name(path.name + ".new")
+        self.write_file(new, data)
+        new.rename(path)
         self.sync_directory(self.root)
 
     def unusable(self, error: Exception) -> StoreUnusable:
@@ -122,16 +143,33 @@ class Layout:
         :raises StoreUnusable: when another process has it, or there is none.
         """
         try:
+            self.refuse_unfinished_backup()
             if not may_create and not self.is_store:
                 raise StoreUnusable(
                     f"{self.root} is no store: it has no {MARKER}; is its disk mounted?"
                 )
             if not self.root.exists():
-                self._make()
+                self.make()
             self._refuse_foreign()
-            flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
-            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o644)
         except (OSError, SyncFailed, NoSpace) as error:
+            raise self.unusable(error) from error
+        return self.take_lock()
+
+    def refuse_unfinished_backup(self) -> None:
+        """Raise StoreUnusable for a backup that may lack bodies which its index has."""
+        if (self.root / BACKUP_MARKER).exists() and not self.is_store:
+            raise StoreUnusable(f"{self.root} is an unfinished backup; run sos backup again")
+
+    def take_lock(self, create: bool = True) -> int:
+        """Lock the directory, whatever is in it, and return the lock's descriptor.
+
+        :param create: whether the file is made if there is none, and can be written to.
+        :raises StoreUnusable: when another process has it.
+        """
+        try:
+            flags = os.O_RDWR | os.O_CREAT if create and not self.readonly else os.O_RDONLY
+            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o644)
+        except OSError as error:
             raise self.unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,7 +178,8 @@ class Layout:
             raise StoreUnusable(f"{self.root} is in use by another process") from None
         return descriptor
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Make the directory, beside which there has to be something."""
         parent = self.root.parent
         if not parent.exists():
             raise StoreUnusable(
@@ -159,10 +198,27 @@ class Layout:
                 "name a new directory"
             )
 
+    def foreign(self) -> list[str]:
+        """Return the names in the directory that are none of a store's."""
+        return [self.name(path) for path in sorted(self.root.iterdir()) if not _is_known(path)]
+
+    def name(self, path: Path) -> str:
+        """Return what to call *path*, from the directory on, in any text."""
+        return os.fsencode(path.relative_to(self.root)).decode("utf-8", "backslashreplace")
+
+    def files(self) -> Iterator[Path]:
+        """Give everything below ``bodies/`` that is no directory."""
+        if not self.bodies.exists():
+            return
+        for directory, names, files in os.walk(self.bodies, onerror=_raise):
+            names.sort()
+            for name in sorted(files):
+                yield Path(directory, name)
+
     def body(self, id: str) -> Path:
         """Return where the body of *id* is, if it has a file of its own."""
         spread = id if ids.algorithm(id) else sha1(id.encode("ascii")).hexdigest()
-        return self._bodies / spread[:2] / spread[2:4] / id
+        return self.bodies / spread[:2] / spread[2:4] / id
 
     def place(self, incoming: Path, id: str) -> None:
         """Give the finished file *incoming* its place as the body of *id*.
@@ -173,7 +229,7 @@ class Layout:
         a crash, and gives way.
         """
         target = self.body(id)
-        self._make_directories(target.parent)
+        self.make_directories(target.parent)
         target.unlink(missing_ok=True)
         os.link(incoming, target)
         try:
@@ -202,7 +258,8 @@ class Layout:
             target.unlink()
             self.sync_directory(target.parent)
 
-    def _make_directories(self, directory: Path) -> None:
+    def make_directories(self, directory: Path) -> None:
+        """Make *directory*, which is two below ``bodies/``, to last."""
         if directory in self._made:
             return
         for step in (directory.parent, directory):
@@ -210,10 +267,17 @@ class Layout:
             self.sync_directory(step.parent)
         self._made.add(directory)
 
+    def note_quarantine(self, id: str, reason: str) -> Path:
+        """Write the *reason* why *id* is set aside, and return the path to move its body to."""
+        kept = self.quarantine / f"{id}.{time.time_ns()}"
+        note = {"id": id, "reason": reason, "quarantined_at": time.time()}
+        self.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
+        return kept
+
     def write_file(self, path: Path, data: bytes) -> None:
         """Write the whole file *path*; its directory's entry is the caller's to sync."""
         with open(path, "wb", buffering=0) as file:
-            file.write(data)
+            write_at(file, data, 0)
             self.sync_file(file.fileno())
 
     def sync_file(self, descriptor: int) -> None:
@@ -242,5 +306,14 @@ class Layout:
             os.close(descriptor)
 
 
-def _is_uuid(id: object) -> bool:
+def _is_known(path: Path) -> bool:
+    return _NAMES.fullmatch(path.name) is not None
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def is_uuid(id: object) -> bool:
+    """Tell whether *id* can be that of a store."""
     return isinstance(id, str) and _UUID.fullmatch(id) is not None

@@ -27,8 +27,8 @@ from sos.stores.local.digest_log import DigestLog
 from sos.stores.local.progress import Progress, Reached
 from sos.stores.record import Damaged, Encoded, Record
 
-# Address space, not disk: the file grows as it is used.
-_MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
+#: Bytes that an index can take of the address space, not of the disk: its file grows with use.
+MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
 # Bytes free below which a write that came out short is put down to that.
 _CRAMPED = 1 << 20
 # What an inline body is kept by, in front of its record; 0 where there is none.
@@ -78,7 +78,7 @@ class Index:
     """
 
     def __init__(
-        self, directory: Path, durable: bool, readonly: bool = False, map_size: int = _MAP_SIZE
+        self, directory: Path, durable: bool, readonly: bool = False, map_size: int = MAP_SIZE
     ) -> None:
         self.directory = str(directory)
         self.progress: Progress | None = None
@@ -213,7 +213,7 @@ class Index:
     def get(self, id: str) -> Encoded | None:
         """Return the encoded record of *id*, or None."""
         with self._reading() as transaction:
-            return _get(transaction, self._bodies, id)
+            return find(transaction, self._bodies, id)
 
     @_reads
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
@@ -325,7 +325,7 @@ class Transaction:
 
     def get(self, id: str) -> Encoded | None:
         """Return the encoded record of *id*, or None."""
-        return _get(self._transaction, self._bodies, id)
+        return find(self._transaction, self._bodies, id)
 
     def add(self, record: Record) -> bool:
         """Add *record*, and tell whether its id had none before; else change nothing."""
@@ -384,13 +384,23 @@ class Transaction:
         return left
 
 
-def _get(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
+def find(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
+    """Return the encoded record of *id*, or None.
+
+    :param transaction: on the database of records.
+    :param bodies: the database of inline bodies.
+    """
     row: Any = transaction.get(_key(id))
     if row is None:
         return None
-    number = row[: _NUMBER.size]
+    number, head = split_row(row)
     body: Any = None if number == _NO_NUMBER else transaction.get(number, db=bodies)
-    return Encoded(row[_NUMBER.size :], body)
+    return Encoded(head, body)
+
+
+def split_row(row: bytes) -> tuple[bytes, bytes]:
+    """Return the key of the inline body, zeros for none, and the head, that a record's *row* is."""
+    return row[: _NUMBER.size], row[_NUMBER.size :]
 
 
 def _heads(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[str, bytes]]:

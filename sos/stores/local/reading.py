@@ -33,19 +33,23 @@ def verify_body(path: Path, record: Record) -> Blocks:
 
     Raises as :func:`open_body` does, and Damaged when it is not that body.
     """
-    digest, hashes = BodyDigest(record.id), BlockHashes()
     file, blocks = open_body(path, record)
     with file:
-        with reading():
-            while piece := os.pread(
-                file.fileno(), min(BLOCK, record.size - digest.size), digest.size
-            ):
-                digest.update(piece)
-                hashes.update(piece)
-        _check(digest, record)
-        if blocks != (found := Blocks(hashes.value())):
+        found = verify_file(file, record)
+        if blocks != found:
             complete(path, file, record, found.hashes)
     return found
+
+
+def verify_file(file: BinaryIO, record: Record) -> Blocks:
+    """Return the blocks of the body of *record* in an open file; raises as verify_body does."""
+    digest, hashes = BodyDigest(record.id), BlockHashes()
+    with reading():
+        while piece := os.pread(file.fileno(), min(BLOCK, record.size - digest.size), digest.size):
+            digest.update(piece)
+            hashes.update(piece)
+    _check(digest, record)
+    return Blocks(hashes.value())
 
 
 def _check(digest: BodyDigest, record: Record) -> None:

@@ -1,0 +1,333 @@
+"""A store that no daemon has open, checked against itself; nothing in it is changed."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from sos import ids
+from sos.digest import PartitionDigest
+from sos.errors import InvalidId, StoreUnusable, Unavailable
+from sos.stores import record as records
+from sos.stores import rows
+from sos.stores.local.body_file import Unreadable, open_body
+from sos.stores.local.digest_log import unpack
+from sos.stores.local.disk import MARKER, Layout
+from sos.stores.local.index import split_row
+from sos.stores.local.progress import noted
+from sos.stores.local.reading import verify_file
+from sos.stores.record import Damaged, Encoded, Record
+from sos.stores.rows import Extent, Fault, Row
+
+
+@frozen
+class Finding:
+    """Something in a store that is not as it should be.
+
+    :param kind: ``store`` (its marker), ``index`` (as a whole), ``record``, ``body``, ``digest``
+        or ``file`` (one that is no body).
+    :param of: an id, a partition, or a path below the store's directory.
+    :param reason: what is wrong with it.
+    """
+
+    kind: str
+    of: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.of}: {self.reason}"
+
+
+@define
+class Report:
+    """What a check has come upon.
+
+    :param checked: records, sound or not.
+    :param bytes: in the bodies of those that are sound.
+    :param undescribed: sound bodies in files behind which nothing stands yet; a scrub adds that.
+    :param unfinished: uploads in ``incoming/``, which the next start settles.
+    :param quarantined: copies in ``quarantine/``.
+    :param recovered: bodies in ``recovered/``, where ``sos rebuild`` has put them.
+    """
+
+    checked: int = 0
+    bytes: int = 0
+    undescribed: int = 0
+    unfinished: int = 0
+    quarantined: int = 0
+    recovered: int = 0
+    findings: list[Finding] = field(factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        found = f"{len(self.findings)} findings" if self.findings else "nothing found"
+        return f"{self.checked} blobs checked, {self.bytes} bytes: {found}"
+
+
+def check(
+    root: Path,
+    found: Callable[[Finding], None] = lambda finding: None,
+    progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Read all of the store in *root*: its index, every record, every body, every file.
+
+    :param found: called with each finding as it is made.
+    :param progress: called after each blob.
+    :raises StoreUnusable: when it is in use, no store, or of another format.
+    """
+    layout = Layout(root, durable=False)
+    layout.refuse_unfinished_backup()
+    if not (layout.is_store or layout.index.exists()):
+        raise StoreUnusable(f"{root} is no store: it has no {MARKER}; is its disk mounted?")
+    lock = layout.take_lock(create=False) if (root / "lock").exists() else None
+    try:
+        check = _Check(layout, found, progress)
+        check.run(lock)
+        return check.report
+    except OSError as error:
+        raise layout.unusable(error) from error
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+class _Check:
+    def __init__(
+        self,
+        layout: Layout,
+        found: Callable[[Finding], None],
+        progress: Callable[[Report], None],
+    ) -> None:
+        self.report = Report()
+        self._layout = layout
+        self._found = found
+        self._progress = progress
+        # Of records: which inline bodies they have, and whose bodies are files.
+        self._numbers: set[bytes] = set()
+        self._in_files: set[str] = set()
+        self._counted: dict[bytes, PartitionDigest] = defaultdict(PartitionDigest)
+        # Partitions with a record of which nothing tells what it was counted as.
+        self._uncounted: set[bytes] = set()
+
+    def run(self, lock: int | None) -> None:
+        self._check_marker()
+        if self._check_extent(lock):
+            self._check_identity()
+            # What is not found in part of the records is not missing.
+            if self._check_records():
+                self._check_bodies()
+                self._check_digests()
+                self._check_files()
+        self._check_names()
+        self.report.unfinished = self._count(self._layout.incoming)
+        self.report.recovered = self._count(self._layout.recovered)
+        self.report.quarantined = self._count(self._layout.quarantine)
+
+    def _find(self, kind: str, of: str, reason: object) -> None:
+        finding = Finding(kind, of, str(reason))
+        self.report.findings.append(finding)
+        self._found(finding)
+
+    def _count(self, directory: Path) -> int:
+        if not directory.is_dir():
+            return 0
+        return sum(1 for name in os.listdir(directory) if not name.endswith(".json"))
+
+    def _check_marker(self) -> None:
+        self._id = None
+        if not self._layout.is_store:
+            self._find("store", MARKER, "it is missing")
+            return
+        try:
+            self._id = self._layout.identity()
+        except StoreUnusable as error:
+            self._find("store", MARKER, error)
+
+    def _check_extent(self, lock: int | None) -> bool:
+        """Return whether the index can be opened."""
+        extent, reasons = examine_index(self._layout, lock)
+        for reason in reasons:
+            self._find("index", "index", reason)
+        data = self._layout.index / "data.mdb"
+        # To read behind its end would kill a process for each row.
+        return extent is not None and not (reasons and data.stat().st_size < extent.size)
+
+    def _check_identity(self) -> None:
+        found = identity(self._layout.index)
+        if isinstance(found, Fault):
+            self._find("index", "index", f"its id cannot be read: {found.reason}")
+        elif found != self._id and self._id is not None:
+            whose = "no store" if found is None else f"another store, {found}"
+            self._find("index", "index", f"it belongs to {whose}")
+
+    def _check_records(self) -> bool:
+        """Return whether all records could be read; else there is nothing to compare with."""
+        whole = True
+        for row in rows.walk(self._layout.index, "records", bodies=True):
+            if isinstance(row, Fault):
+                whole = False
+                self._find("index", "records", f"some cannot be read: {row.reason}")
+            else:
+                self._check_record(row)
+                self.report.checked += 1
+                self._progress(self.report)
+        return whole
+
+    def _check_record(self, row: Row) -> None:
+        number, head = split_row(row.value)
+        if any(number):
+            if number in self._numbers:
+                self._find("record", id_of(row.key), "another record has its inline body, too")
+            self._numbers.add(number)
+        id = id_of(row.key)
+        try:
+            if ids.sort_key(ids.check(id)).encode() != row.key:
+                raise Damaged("its key is that of another partition")
+        except (InvalidId, Damaged) as error:
+            self._find("record", id, error)
+            return
+        try:
+            weight = records.weigh(id, head)
+        except Damaged as error:
+            self._find("record", id, error)
+            self._uncounted.add(row.key[:3])
+            self._in_files.add(id)  # for all that is known
+            return
+        if weight is not None:
+            self._counted[row.key[:3]] = self._counted[row.key[:3]].with_blob(*weight)
+        try:
+            record = sound(id, Encoded(head, row.body))
+        except Damaged as error:
+            self._find("body" if any(number) else "record", id, error)
+            return
+        if record.body is None:
+            self._in_files.add(id)
+            self._check_body(record)
+        else:
+            self.report.bytes += record.size
+        if not record.readable:
+            self._find("record", id, "it is marked as one whose body could not be read")
+
+    def _check_body(self, record: Record) -> None:
+        try:
+            file, stored = open_body(self._layout.body(record.id), record)
+            with file:
+                blocks = verify_file(file, record)
+        except (Damaged, Unreadable, Unavailable) as error:
+            self._find("body", record.id, error)
+            return
+        self.report.bytes += record.size
+        if stored is None:
+            self.report.undescribed += 1
+        elif stored != blocks:
+            self._find("body", record.id, "the hashes of its blocks are not those of the body")
+
+    def _check_bodies(self) -> None:
+        # Those that records have were read with them.
+        for row in rows.walk(self._layout.index, "bodies", values=False):
+            if isinstance(row, Fault):
+                self._find("index", "bodies", f"some cannot be read: {row.reason}")
+            elif row.key not in self._numbers:
+                number = int.from_bytes(row.key)
+                self._find("index", "bodies", f"no record has the inline body {number}")
+
+    def _check_digests(self) -> None:
+        logged: dict[bytes, PartitionDigest] = {}
+        for row in rows.walk(self._layout.index, "digests"):
+            if isinstance(row, Fault):
+                self._find("index", "digests", f"some cannot be read: {row.reason}")
+                return
+            try:
+                logged.update(unpack(row.value))
+            except Unavailable as error:
+                self._find("index", "digests", error)
+                return
+        nothing = PartitionDigest()
+        for name in sorted((logged.keys() | self._counted.keys()) - self._uncounted):
+            said, counted = logged.get(name, nothing), self._counted.get(name, nothing)
+            if said != counted:
+                self._find(
+                    "digest",
+                    name.decode("ascii", "replace"),
+                    f"it is of {said.count} blobs and {said.bytes} bytes, the records are of "
+                    f"{counted.count} and {counted.bytes}"
+                    + (", with another sum" if said.sum != counted.sum else ""),
+                )
+
+    def _check_files(self) -> None:
+        for path in self._layout.files():
+            name = path.name
+            reason = None
+            try:
+                if self._layout.body(ids.check(name)) != path:
+                    reason = "it is not at the place of the body of this id"
+                elif name not in self._in_files:
+                    reason = "no record has its body there"
+                elif path.is_symlink() or not path.is_file():
+                    reason = "it is no regular file"
+            except InvalidId:
+                reason = "its name is not an id"
+            if reason is not None:
+                self._find("file", self._layout.name(path), reason)
+
+    def _check_names(self) -> None:
+        for name in self._layout.foreign():
+            self._find("file", name, "it is none of a store's")
+        for directory in (self._layout.bodies, self._layout.incoming, self._layout.quarantine):
+            if not directory.is_dir():
+                self._find("file", directory.name, "it is missing")
+
+
+def examine_index(layout: Layout, lock: int | None) -> tuple[Extent | None, list[str]]:
+    """Return what the index says of itself, None if it cannot be opened, and what is wrong."""
+    file = layout.index / "data.mdb"
+    if not file.exists():
+        return None, ["it is missing"]
+    size = file.stat().st_size
+    if size == 0:
+        return None, ["it is empty"]
+    reasons = []
+    reached = None if lock is None else noted(lock)
+    if reached is not None and size < reached.size:
+        reasons.append(f"it is of {size} bytes, and had {reached.size}")
+    extent = rows.extent(layout.index)
+    if isinstance(extent, Fault):
+        return None, [*reasons, f"it cannot be opened: {extent.reason}"]
+    if reached is not None and extent.transaction < reached.transaction:
+        reasons.append(
+            f"it is an older copy: it ends with transaction {extent.transaction}, and the store "
+            f"with {reached.transaction}"
+        )
+    return extent, reasons
+
+
+def sound(id: str, encoded: Encoded) -> Record:
+    """Return the record of *id*; raises Damaged unless it and its inline body are sound."""
+    record = records.decode(id, encoded)
+    record.info()
+    record.verify_inline()
+    return record
+
+
+def id_of(key: bytes) -> str:
+    """Return the id that a *key* of the records is of; of a damaged one, what there is of it."""
+    return key[3:].decode("ascii", "backslashreplace")
+
+
+def identity(index: Path) -> str | Fault | None:
+    """Return the id of the store that an *index* is of, None if it tells none."""
+    found: str | Fault | None = None
+    for row in rows.walk(index, "identity"):
+        if isinstance(row, Fault):
+            # A store from before stores had ids has no database of it.
+            return found if "MDB_NOTFOUND" in row.reason else row
+        found = row.value.decode("ascii", "backslashreplace")
+    return found
