@@ -10,7 +10,7 @@ harms the store: what it was doing either happens whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -18,6 +18,7 @@ from attrs import Factory, field, frozen
 from attrs.validators import instance_of, optional
 from zope.interface import Attribute, Interface
 
+from sos import ids
 from sos.digest import BlobDigest, PartitionDigest
 from sos.ids import is_store_id
 from sos.membership import View
@@ -104,6 +105,16 @@ def _is_id(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) 
         raise TypeError(f"a UUID as {attribute.name}")
 
 
+def _tuple(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _are_ids(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+    assert isinstance(value, tuple)
+    for id in value:
+        ids.check(id)
+
+
 _maybe_seconds = optional(instance_of((int, float)))
 
 
@@ -134,6 +145,8 @@ class StoreStatus:
     :param capacity: of what it stores on, in bytes, None when not known.
     :param free: of that, in bytes.
     :param scrub: of a server that tells of its own.
+    :param lost: how many blobs it held and cannot give any more, for they are damaged or cannot
+        be read, None when it does not tell; *lost_ids* are some of them.
     :param id: of the store, a UUID: by that, and by no address, two servers are known to
         be one store.  None where it does not tell, as servers of the release before.
     :param others: what other API servers go by than this one, as far as the server has
@@ -148,6 +161,8 @@ class StoreStatus:
     capacity: int | None = field(default=None, validator=_is_count)
     free: int | None = field(default=None, validator=_is_count)
     scrub: ScrubStatus | None = None
+    lost: int | None = field(default=None, validator=_is_count)
+    lost_ids: tuple[str, ...] = field(default=(), converter=_tuple, validator=_are_ids)
     id: str | None = field(default=None, validator=_is_id)
     others: tuple[View, ...] | None = None
 

@@ -57,6 +57,8 @@ MAX_BYTES = 4096
 
 _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FORBIDDEN = re.compile("[\r\n\0]")
+# How it stands in the canonical form.
+_SET_AT = b'"%s":"' % SET_AT.encode("ascii")
 _MILLISECONDS = re.compile("[0-9]{1,15}")
 #: Milliseconds, behind all that can be said.
 NEVER = 10**15
@@ -171,9 +173,13 @@ def is_empty(metadata: Metadata) -> bool:
 
 def untimed(encoded: bytes) -> bytes:
     """Return the canonical form of what is *encoded*, without the time at which it was set."""
-    if SET_AT.encode("ascii") not in encoded:
+    start = encoded.find(_SET_AT)  # which no value holds: a quote in one is escaped
+    if start < 0:
         return encoded
-    return encode({name: value for name, value in json.loads(encoded).items() if name != SET_AT})
+    end = encoded.index(b'"', start + len(_SET_AT)) + 1
+    if encoded[end : end + 1] == b",":
+        return encoded[:start] + encoded[end + 1 :]
+    return encoded[: start - (encoded[start - 1 : start] == b",")] + encoded[end:]
 
 
 def version(metadata: Metadata) -> str:

@@ -148,6 +148,17 @@ def test_a_time_changes_nothing_for_servers_that_keep_none(found):
     assert metadata.untimed(metadata.encode(found)) == metadata.encode(shown(found))
 
 
+@pytest.mark.parametrize("value", ['"X-Sos-Set-At":"5"', "X-Sos-Set-At", '"', "\\", '\\"', ","])
+@pytest.mark.parametrize("names", [["X-A"], ["X-Z"], ["X-A", "X-Z"], ["X-Sos-Manifest", "X-T"]])
+def test_a_time_is_cut_out_of_the_canonical_form(value, names):
+    """Whatever stands around it, or looks like it."""
+    found = dict.fromkeys(names, value)
+    assert metadata.untimed(metadata.encode({**found, metadata.SET_AT: "7"})) == (
+        metadata.encode(found)
+    )
+    assert metadata.untimed(metadata.encode(found)) == metadata.encode(found)
+
+
 def test_a_time_is_given_once():
     """And to nothing that has nothing to say."""
     assert metadata.timed({}, 5) == {}

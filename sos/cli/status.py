@@ -71,7 +71,8 @@ def status(
     every server is up, each group has enough for the copies that are wanted, and
     every object has its copies and its chunks, by what the servers say now, or by
     the last pass of the API server that is asked; with 1 when not, or when the API
-    server does not answer. Examples:
+    server does not answer. Of servers that are named by --blob-server, which need
+    not be all, it does not tell whether objects have their copies. Examples:
 
     \b
         sos status
@@ -163,15 +164,23 @@ def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     copies = document["settings"].get("min-copies")
     warnings = config.too_small(groups, copies) if isinstance(copies, int) else []
     last = (document.get("replication") or {}).get("last") or {}
+    if not last and "workers" in document:
+        warnings.append(
+            "the API server has not compared copies yet, or is told not to (--replicate-every 0): "
+            "sos status without --url does that"
+        )
     if last.get("error"):
         warnings.append(f"the last pass of replication failed: {last['error']}")
     if last.get("summary"):
         summary = _known(Summary, last["summary"])
         if not summary.complete:
             warnings.append(f"not every object has its copies: {summary}")
+        if summary.unlisted:
+            warnings.append(f"no listing from {', '.join(summary.unlisted)}")
         if summary.broken:
             warnings.append(
-                f"{summary.broken:d} objects lack chunks that no server has: upload them again"
+                f"{summary.broken:d} objects are broken: no server has all of them; sos replicate "
+                "names them: upload them again"
             )
     return warnings
 

@@ -12,7 +12,7 @@ from sos.errors import SOSError
 from sos.interfaces import Member, StoreStatus
 from sos.pace import Pace
 from sos.placement import rank
-from sos.plan import ALL, Held, Placing, holders, in_sync, plan
+from sos.plan import ALL, Held, Placing, Step, holders, in_sync, plan
 from sos.replication import inventory
 from sos.replication.executor import Executor
 from sos.replication.inventory import Inventory
@@ -204,6 +204,13 @@ class GroupPass:
             if partition in each.digests
         }
 
+    def _wanting(self, step: Step) -> int:
+        """Return how many copies a blob lacks: one elsewhere than where it belongs is one."""
+        if self.policy.min_copies == ALL:
+            return len(step.targets)
+        there = len(step.holders) - len(step.targets) + step.surplus
+        return max(self.policy.min_copies - there, 0)
+
     def _count(self, blobs: int, short: int) -> None:
         self.summary.blobs += blobs
         self.summary.short += short
@@ -256,6 +263,7 @@ class GroupPass:
                 self.memory.settle(self.group, partition, known, found.short, now)
         for step in found.steps:
             self.summary.planned += len(step.targets)
+            self.summary.wanting += self._wanting(step)
             if self.policy.dry_run:
                 for line in described(step):
                     self.report.note(line)

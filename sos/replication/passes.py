@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from sos.errors import SOSError
 from sos.interfaces import Groups, Member, StoreStatus
 from sos.membership import View
 from sos.replication.group_pass import GroupPass, Policy
@@ -17,6 +19,7 @@ from sos.replication.memory import Memory
 from sos.replication.objects import ObjectCheck
 from sos.replication.summary import Report, Summary
 from sos.survey import Answer, ask, described_twins, ids_of, twins
+from sos.together import within
 
 # Seconds that a server has to say how it is doing.
 _STATUS_SECONDS = 30.0
@@ -65,6 +68,7 @@ async def replicate(
         except Exception:  # a mistake of ours must not keep the other groups from their copies
             _log.failure("the replication of group {name} failed", name=name)
             summary.unlisted.append(f"group {name}")
+    await _look_for_lost(everywhere or groups, answers, clock, summary, report)
     check = ObjectCheck(everywhere or groups, stock, memory, clock, summary, report)
     try:
         await check.run()
@@ -74,6 +78,44 @@ async def replicate(
         _log.failure("the chunks of objects could not be looked for")
         summary.failed += 1
     return summary
+
+
+async def _look_for_lost(
+    groups: Groups,
+    answers: Mapping[str, Answer],
+    clock: Any,
+    summary: Summary,
+    report: Report,
+) -> None:
+    """Count what servers say that they have lost, and that none has a copy of.
+
+    What a server cannot give is in no listing: that all listings are alike says nothing of it.
+    """
+    members = [member for each in groups.values() for member in each]
+    had: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        if isinstance(answer, StoreStatus) and answer.lost:
+            if answer.lost > len(answer.lost_ids):
+                summary.failed += 1
+                report.warn(f"{name} lost {answer.lost} blobs, and tells of a part of them alone")
+            for id in answer.lost_ids:
+                had.setdefault(id, []).append(name)
+    for id, names in had.items():
+        if await _is_nowhere(id, members, clock):
+            summary.broken += 1
+            report.warn(
+                f"{id} is lost: {' and '.join(names)} had it, and no server can give it; upload "
+                "it again"
+            )
+
+
+async def _is_nowhere(id: str, members: Iterable[Member], clock: Any) -> bool:
+    """Tell whether no server has *id*; one that does not answer, or cannot read it, has not."""
+    for member in members:
+        with suppress(SOSError):
+            await within(_STATUS_SECONDS, member.store.stat(id), clock)
+            return False
+    return True
 
 
 def _others(answers: Mapping[str, Answer]) -> Iterable[View]:

@@ -23,7 +23,8 @@ class Summary:
     :param failed: steps that could not be carried out.
     :param short: blobs that would want more servers than can be written to.
     :param disputed: opaque names under which servers hold different bytes.
-    :param broken: objects of which no server has all chunks any more.
+    :param wanting: copies that blobs lacked before, wherever those are that they have.
+    :param broken: objects of which no server has all chunks any more, and lost blobs.
     :param unlisted: servers that did not tell what they hold.
     :param errors: what is wrong with which servers there are; nothing is dropped then.
     """
@@ -33,6 +34,7 @@ class Summary:
     differing: int = 0
     compared: int = 0
     planned: int = 0
+    wanting: int = 0
     copied: int = 0
     bytes: int = 0
     settled: int = 0
@@ -53,9 +55,9 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every blob has its copies: also after a pass that only told what it would do."""
-        wanting = self.failed, self.short, self.disputed, self.planned - self.copied
-        return not (any(wanting) or self.unlisted)
+        """Whether every blob that the servers told of had its copies, or has them now."""
+        lacking = max(self.wanting - self.copied, 0)
+        return not (self.failed or self.short or self.disputed or lacking)
 
     @property
     def idle(self) -> bool:
@@ -78,7 +80,7 @@ class Summary:
         if self.disputed:
             text += f"; {self.disputed} names stand for different bytes on different servers"
         if self.broken:
-            text += f"; {self.broken} objects are broken: no server has all their chunks"
+            text += f"; {self.broken} objects are broken: no server has all of them"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return "; ".join([text, *self.errors])

@@ -45,7 +45,8 @@ class Members:
                     peer = Peer(member, group, clock)
                 else:
                     peer.member, peer.group, peer.store = member, group, member.store
-                    peer.before = None  # who configures it anew has seen that
+                    # Who configures it anew has seen that, or is about to make it another.
+                    peer.before = peer.identity = None
                 self.peers[peer.name] = peer
         self._placement = Placement(
             {

@@ -132,8 +132,8 @@ def told(id: str, head: bytes) -> BlobDigest | None:
 
 def is_marked(head: bytes) -> bool:
     """Tell whether a *head* marks its blob as unreadable, without looking whether it is sound."""
-    version, flags = head[_CHECKSUM.size : _CHECKSUM.size + 2]
-    return version > 1 and bool(flags & _UNREADABLE)
+    told = head[_CHECKSUM.size : _CHECKSUM.size + 2]
+    return len(told) == 2 and told[0] > 1 and bool(told[1] & _UNREADABLE)
 
 
 def has_file(id: str, encoded: Encoded | None) -> bool:

@@ -277,6 +277,8 @@ class RemoteStore:
                 free=found["free"],
                 scrub=_scrub(found.get("scrub")),
                 id=found.get("id"),
+                lost=found.get("lost"),
+                lost_ids=found.get("lost_ids", ()),
                 others=parse_views(found["members"], own) if "members" in found else None,
             )
         except (AttributeError, KeyError, TypeError, InvalidRequest) as error:

@@ -373,7 +373,8 @@ class _ClusterService(MultiService):
         self._reactor = reactor
         self._agent = Agent(reactor, tls=tls.client_tls_of(options))
         self._credentials = admission.signer(options["secret-file"])
-        self._name = cluster.speaker_name()
+        daemon = "" if worker is None else f"{os.getppid()}/{worker.started_at:.0f}"
+        self._name = cluster.speaker_name(daemon)
         groups = self._groups_now = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)

@@ -45,11 +45,11 @@ def test_a_wiped_disk_is_told(place):
     server = place.twistd(f"sos-blob --port {port} --store data", port)
     api = place.twistd(
         f"sos-api --blob-server http://localhost:{port} --min-copies 1 --api-host 127.0.0.1 "
-        f"--upload-port {up} --download-port {down} --admin-port {admin}",
+        f"--upload-port {up} --download-port {down} --admin-port {admin} --replicate-every 0.2",
         admin,
     )
     status = f"status --url http://127.0.0.1:{admin}"
-    assert place.sos(status).returncode == 0
+    assert wait_until(lambda: place.sos(status).returncode == 0)
     server.stop()
     shutil.rmtree(place.directory / "data")
     place.twistd(f"sos-blob --port {port} --store data", port)

@@ -211,3 +211,19 @@ async def test_moving_waits_for_a_server_that_cannot_drop():
     summary = await run(servers, 2)
     assert (summary.staying, summary.failed, summary.ok) == (1, 0, True)
     assert belonging(id, servers, 2) == servers[1:]
+
+
+@ensureDeferred
+async def test_a_blob_that_has_its_copies_lacks_none_though_one_is_not_where_it_belongs():
+    """A server has no room for blobs of their size, and says that it takes others."""
+    servers, ids = await a_cluster(40)
+    servers[0].full = servers[0].silent = True
+    servers[0].blobs.clear()
+    assert (await run(servers, 2)).ok
+    dry = await run(servers, 2, dry_run=True)
+    assert dry.planned > 0
+    assert (dry.wanting, dry.complete) == (0, True)
+    servers[1].blobs.clear()
+    dry = await run(servers, 2, dry_run=True)
+    assert dry.wanting == sum(len(holding(id, *servers)) < 2 for id in ids) > 0
+    assert not dry.complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -74,7 +75,7 @@ class TestALostIndex:
 
     def test_that_is_gone(self, directory, reactor):
         shutil.rmtree(directory / "index")
-        assert "index is missing; bring back a copy" in refusal(directory, reactor)
+        assert "index is missing; run sos rebuild" in refusal(directory, reactor)
 
     def test_whose_file_is_gone(self, directory, reactor):
         (directory / "index/data.mdb").unlink()
@@ -300,6 +301,16 @@ def mounted_read_only(monkeypatch):
     monkeypatch.setattr("sos.stores.local.disk.os.statvfs", statvfs)
 
 
+def without_identity(directory):
+    """Take what older versions had not out of the index."""
+    environment = lmdb.open(str(directory / "index"), max_dbs=5, readonly=False)
+    identity = environment.open_db(b"identity")
+    with environment.begin(write=True) as transaction:
+        transaction.drop(identity)
+    environment.close()
+    os.truncate(directory / "lock", 0)
+
+
 class TestAReadOnlyMount:
     """Is served, and nothing is written."""
 
@@ -327,6 +338,7 @@ class TestAReadOnlyMount:
         told = json.loads(marker.read_text())
         del told["id"]
         marker.write_text(json.dumps(told))
+        without_identity(directory)
         store = LocalStore(directory, reactor)
         store.open()
         assert len(await store.listing()) == len(BODIES)
@@ -401,3 +413,81 @@ def test_a_file_that_the_disk_takes_in_part_is_an_error(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("name", ["quarantine", "bodies", "incoming"])
+@ensureDeferred
+async def test_a_copy_that_lacks_an_empty_directory(tmp_path, reactor, name):
+    """As some programs leave out: it is made."""
+    await fill(tmp_path / "store", reactor, [b"x"])
+    (tmp_path / "store" / name).rmdir()
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    await put(store, body_of(100_000))
+    await store.close()
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+@ensureDeferred
+async def test_what_an_older_version_left_unfinished(tmp_path, reactor, algorithm):
+    """Nothing stands behind the body: it is known by its hash, whichever that is."""
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    await store.close()
+    body = body_of(300_000)
+    left = tmp_path / "store/incoming/NEW.0.abcd"
+    left.write_bytes(body)
+    placed = store._layout.body(hashlib.new(algorithm, body).hexdigest())
+    placed.parent.mkdir(parents=True)
+    os.link(left, placed)
+    store.open()
+    await store.close()
+    assert not left.exists()
+    assert not placed.exists()
+
+
+@ensureDeferred
+async def test_an_index_that_is_to_be_completed_is_not_told_as_lost(
+    directory, reactor, mounted_read_only
+):
+    """It is sound, and cannot be read safely as it is."""
+    data = directory / "index/data.mdb"
+    os.truncate(directory / "lock", 0)
+    os.truncate(data, data.stat().st_size - PAGE)
+    said = refusal(directory, reactor)
+    assert "mount it writable once" in said
+    assert "rebuild" not in said
+
+
+def test_a_lock_that_cannot_be_had_for_another_reason(directory, reactor, monkeypatch):
+    """Nobody else is said to have it."""
+
+    def refused(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("sos.stores.local.disk.fcntl.flock", refused)
+    assert "No locks available" in refusal(directory, reactor)
+
+
+@ensureDeferred
+async def test_a_disk_that_is_new_becomes_a_store(tmp_path, reactor):
+    """A file system has a directory of its own in it."""
+    (tmp_path / "store/lost+found").mkdir(parents=True)
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    await store.close()
+
+
+@ensureDeferred
+async def test_a_store_that_went_away_does_not_say_that_it_is_well(directory, reactor):
+    """Though nobody writes to it: its disk was unmounted, say."""
+    store = LocalStore(directory, reactor)
+    store.open()
+    directory.rename(directory.with_name("away"))
+    directory.mkdir()
+    status = await store.status()
+    assert (status.writable, status.blobs) == (False, None)
+    assert "was removed or replaced" in status.reason
+    with pytest.raises(Unavailable, match="removed or replaced"):
+        await store.digests()
+    await store.close()

@@ -115,6 +115,7 @@ async def emptied(store, count=300):
     lease = await store.lease(60)
     for id in ids:
         await store.drop(id, lease)
+    await store.release(lease)
 
 
 @ensureDeferred
@@ -132,6 +133,39 @@ async def test_what_dropped_blobs_left_in_the_index_is_room(local_store, disk):
     with pytest.raises(NoSpace):
         await put(local_store, body_of(100_000))
     assert (await local_store.status()).free < status.free - 2_000_000
+
+
+@ensureDeferred
+async def test_a_small_body_of_unknown_size_is_a_small_one(local_store, disk):
+    """It goes into the index; what is larger than that needs room on the disk."""
+    await emptied(local_store)
+    disk.left = 0
+    writer = local_store.writer()
+    await writer.write(bytes(30_000))
+    await writer.write(bytes(30_000))
+    await writer.commit()
+    writer = local_store.writer()
+    await writer.write(bytes(60_000))
+    with pytest.raises(NoSpace):
+        await writer.write(bytes(60_000))
+    writer.abort()
+
+
+@ensureDeferred
+async def test_what_was_in_pieces_too_small_is_room_once_it_was_used(local_store, disk):
+    """A full disk says nothing of what is freed later."""
+    await emptied(local_store)
+    disk.left = 0
+    local_store._space.correct()
+    assert not (await local_store.status()).writable
+    disk.left = None
+    kept = [(await put(local_store, body_of(30_000, seed))).id for seed in range(250)]
+    disk.left = 0
+    assert not (await local_store.status()).writable
+    lease = await local_store.lease(60)
+    for id in kept:
+        await local_store.drop(id, lease)
+    assert (await local_store.status()).writable
 
 
 @ensureDeferred

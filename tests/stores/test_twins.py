@@ -150,3 +150,20 @@ async def test_the_log_says_it_once(reactor):
         await watch.work()
         await watch.work()
     assert ["in order again" in each["log_format"] for each in events] == [True]
+
+
+@ensureDeferred
+async def test_a_store_that_is_meant_to_be_another_is_reloaded_once(reactor):
+    """Also before anybody has looked at the new one."""
+    a, b = a_store("a"), a_store("a")
+    store = replicated(reactor, [a])
+    await store.survey()
+    store.configure(grouped([b]))
+    await store.survey()
+    assert store.errors() == []
+    c = a_store("a")
+    store._members.peers["a"].store = c
+    store._members._groups = grouped([c])
+    await store.survey()
+    assert len(store.errors()) == 1
+    store.stop()

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import contextmanager
+from random import Random
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import DeferredList
+from twisted.internet.defer import ensureDeferred as deferred
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.errors import Conflict, NotFound, SetAside, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, SetAside, SOSError, Unavailable
+from sos.metadata import SET_AT
 from sos.scrub import Report, scrub
+from sos.stores.local import LocalStore
+from sos.stores.local.body_file import read_trailer
 from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 BODY = body_of(300_000)
@@ -281,3 +288,192 @@ async def test_the_doubt_ends_with_the_mark(local_store, monkeypatch):
     with pytest.raises(Unavailable):
         await local_store.read(ID)
     await assert_no_copy(local_store)
+
+
+@pytest.fixture
+def full_for_a_moment(local_store, monkeypatch):
+    """Lets no change be made while it is entered."""
+
+    @contextmanager
+    def full():
+        with monkeypatch.context() as patch:
+            patch.setattr(local_store._committer, "failure", "full for now")
+            yield
+
+    return full
+
+
+@pytest.fixture
+def doubted(local_store, full_for_a_moment):
+    """Returns a body that could not be read, nor marked."""
+
+    async def doubted():
+        await put(local_store, BODY)
+        gone(path_of(local_store))
+        with full_for_a_moment(), pytest.raises(Unavailable):
+            await local_store.read(ID)
+        with pytest.raises(Unavailable, match=ID):
+            await local_store.digests()
+        status = await local_store.status()
+        assert (status.writable, status.blobs) == (True, None)
+        assert ID in status.reason
+
+    return doubted
+
+
+class TestADoubt:
+    """Lasts as long as there is a reason for it."""
+
+    @ensureDeferred
+    async def test_it_ends_when_the_blob_is_stored_anew(self, local_store, doubted):
+        await doubted()
+        await put(local_store, BODY)
+        assert await local_store.listing() == [ID]
+        assert await content(await local_store.read(ID)) == BODY
+
+    @ensureDeferred
+    async def test_it_ends_when_the_body_can_be_read(self, local_store, doubted):
+        await doubted()
+        restore(path_of(local_store))
+        assert await content(await local_store.read(ID, (5, 10))) == BODY[5:10]
+        assert await local_store.listing() == [ID]
+
+    @ensureDeferred
+    async def test_it_ends_when_the_blob_is_dropped(self, local_store, doubted):
+        await doubted()
+        await local_store.drop(ID, await local_store.lease(60))
+        assert await local_store.listing() == []
+
+    @ensureDeferred
+    async def test_a_scrub_ends_it(self, local_store, doubted, reactor):
+        """It finds out again, and can mark it now."""
+        await doubted()
+        report = Report()
+        await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+        assert report.unreadable == 1
+        await assert_no_copy(local_store)
+
+
+@pytest.mark.parametrize("ask", [LocalStore.stat, LocalStore.read])
+@ensureDeferred
+async def test_one_that_is_marked_already_raises_no_doubt(local_store, ask):
+    """In a store that takes nothing any more, the others are told as before."""
+    await put(local_store, BODY)
+    await put(local_store, b"other")
+    gone(path_of(local_store))
+    with pytest.raises(Unavailable):
+        await local_store.read(ID)
+    local_store.turn_read_only("read-only")
+    with capturedLogs() as logged, pytest.raises(Unavailable):
+        await ask(local_store, ID)
+    assert logged == []
+    assert await local_store.listing() == [content_id(b"other")]
+
+
+@ensureDeferred
+async def test_it_is_read_where_the_mark_cannot_be_taken_away(local_store):
+    """It may be the last copy."""
+    await put(local_store, BODY)
+    gone(path_of(local_store))
+    with pytest.raises(Unavailable):
+        await local_store.read(ID)
+    restore(path_of(local_store))
+    local_store.turn_read_only("read-only")
+    for _ in range(2):
+        assert await content(await local_store.read(ID)) == BODY
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("link", NoSpace), ("replace", NoSpace), ("fsync", SOSError)]
+)
+@ensureDeferred
+async def test_an_upload_that_fails_takes_nothing_away(
+    local_store, failing_reads, monkeypatch, call, error
+):
+    """What could not be read for a moment can be the last copy: it stays till another is there."""
+    await put(local_store, BODY)
+    real = os.fsync
+
+    def refused(target, *arguments):
+        if call == "fsync" and "bodies" not in os.readlink(f"/proc/self/fd/{target}"):
+            return real(target)
+        failing_reads.clear()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    failing_reads.append(errno.EIO)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"sos.stores.local.disk.os.{call}", refused)
+        with pytest.raises(error):
+            await put(local_store, BODY)
+    await local_store.close()
+    local_store.open()
+    assert await content(await local_store.read(ID)) == BODY
+    assert list(local_store._layout.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("told", [{}, {"X-A": "later", SET_AT: "9"}])
+@ensureDeferred
+async def test_the_first_metadata_stays(local_store, told):
+    """The record can be read, and only the body cannot."""
+    first = {"X-A": "first", SET_AT: "5"}
+    await put(local_store, BODY, metadata=first)
+    gone(path_of(local_store))
+    stored = await put(local_store, BODY, metadata=told)
+    assert stored.metadata == first
+    assert (await local_store.stat(ID)).metadata == first
+
+
+@ensureDeferred
+async def test_what_stands_behind_a_body_does_not_say_that_it_cannot_be_read(local_store):
+    """An index that is made anew of it would believe that."""
+    await put(local_store, BODY)
+    path = path_of(local_store)
+    os.truncate(path, len(BODY))  # as older versions stored it
+    gone(path)
+    with pytest.raises(Unavailable):
+        await local_store.read(ID)
+    restore(path)
+    assert await content(await local_store.read(ID)) == BODY
+    with open(path, "rb", buffering=0) as file:
+        assert read_trailer(file)[0].readable
+
+
+@pytest.mark.parametrize("seed", range(3))
+@ensureDeferred
+async def test_whatever_happens_no_wrong_byte_is_given(local_store, failing_reads, seed):
+    """Uploads, reads and questions at once, of a body that things happen to."""
+    random, odd = Random(seed), []
+    path = path_of(local_store)
+
+    async def read(span):
+        assert await content(await local_store.read(ID, span)) == BODY[slice(*(span or (None,)))]
+
+    async def work():
+        kind = random.randrange(5)
+        if kind < 2:
+            await put(local_store, BODY)
+        elif kind == 2:
+            await local_store.stat(ID)
+        else:
+            await read(random.choice([None, (1000, 290_000), (5, 6)]))
+
+    for _ in range(40):
+        failing_reads[:] = [errno.EIO] if random.random() < 0.2 else []
+        happens = random.randrange(6)
+        if happens == 0 and path.exists():
+            os.truncate(path, random.randrange(400_000))
+        elif happens == 1 and path.exists():
+            with open(path, "r+b") as file:
+                file.seek(random.randrange(299_000))
+                file.write(b"\xff\x00\xff")
+        elif happens == 2:
+            path.unlink(missing_ok=True)
+        outcomes = await DeferredList([deferred(work()) for _ in range(6)], consumeErrors=True)
+        odd += [value for well, value in outcomes if not well and not value.check(SOSError)]
+    assert odd == []
+    failing_reads.clear()
+    await put(local_store, BODY)
+    await read(None)
+    assert await local_store.listing() == [ID]
+    assert sum(digest.count for digest in (await local_store.digests()).values()) == 1
+    assert list(local_store._layout.incoming.iterdir()) == []

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from attrs import frozen
+from attrs import evolve, frozen
 from xxhash import xxh3_128, xxh3_128_digest
 
 from sos import ids
@@ -88,7 +88,8 @@ class Blocks:
 
 def write_trailer(file: IO[bytes], record: Record, hashes: bytes) -> None:
     """Write what comes behind the body of *record*, whose blocks have these *hashes*."""
-    head, id = records.encode(record).head, record.id.encode("ascii")
+    # It may have been marked, and has just been read.
+    head, id = records.encode(evolve(record, readable=True)).head, record.id.encode("ascii")
     covered = hashes + head + id
     numbers = (record.size, len(head), len(id), xxh3_128_digest(covered), _MAGIC)
     written = write_at(file, covered + _NUMBERS.pack(*numbers), record.size)

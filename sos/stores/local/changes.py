@@ -71,8 +71,9 @@ class Changes:
                 continue
             except Unreadable:
                 self._check_name(new, record)
-                if await self._renew(held, new, incoming):
-                    return new
+                renewed = _with_first_metadata(new, record)
+                if await self._renew(held, renewed, incoming):
+                    return renewed
                 continue
             if not record.readable:
                 await self.mark(new.id, held, readable=True)
@@ -207,7 +208,16 @@ class Changes:
                 self.layout.body(id).rename(kept)
             self.layout.sync_directory(self.layout.quarantine)
         transaction.remove(id)
+        transaction.lose(id)
         return True
+
+
+def _with_first_metadata(new: Record, held: Record) -> Record:
+    """Return *new* with the metadata of *held*, if that is of the same kind and was set first."""
+    told, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
+    if (MARK in told) == (MARK in stored) and metadata.precedes(stored, told):
+        return evolve(new, metadata=held.metadata)
+    return new
 
 
 def _mark(id: str, judged: Encoded, readable: bool, transaction: Transaction) -> bool:

@@ -70,6 +70,11 @@ class Layout:
                 )
         return None
 
+    def complete(self) -> None:
+        """Make the directories that a copy of a store may lack, for they were empty."""
+        for directory in (self.bodies, self.incoming, self.quarantine):
+            directory.mkdir(exist_ok=True)
+
     @property
     def is_store(self) -> bool:
         """Whether the directory has the marker of a store."""
@@ -104,8 +109,8 @@ class Layout:
             raise StoreUnusable(
                 f"{self.root} was a store, and has no store.json any more; bring that back"
             )
-        for directory in (self.index, self.bodies, self.incoming, self.quarantine):
-            directory.mkdir(exist_ok=True)
+        self.index.mkdir(exist_ok=True)
+        self.complete()
         self.write_marker(id, finished=False)
         for name in ("data.mdb", "lock.mdb"):
             (self.index / name).unlink(missing_ok=True)
@@ -173,8 +178,10 @@ class Layout:
             raise self.unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise self.unusable(error) from error
             raise StoreUnusable(f"{self.root} is in use by another process") from None
         return descriptor
 
@@ -189,8 +196,8 @@ class Layout:
         self.sync_directory(parent)
 
     def _refuse_foreign(self) -> None:
-        # What a crash can leave of a store that was being made.
-        ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new"}
+        # What a crash can leave of a store that was being made, and what a new disk has.
+        ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new", "lost+found"}
         found = {entry.name for entry in self.root.iterdir()}
         if "store.json" not in found and not found <= ours:
             raise StoreUnusable(
@@ -223,20 +230,18 @@ class Layout:
     def place(self, incoming: Path, id: str) -> None:
         """Give the finished file *incoming* its place as the body of *id*.
 
-        The caller holds the index's write lock and knows that no record of
-        *id* has its body there, nor had one before the transaction, which can
-        be undone.  So a file that is there already is no blob: it was left by
-        a crash, and gives way.
+        The caller holds the index's write lock and knows that a file which is there already
+        was left by a crash, or is the same body where it could not be read.  It gives way in
+        one step: were this undone, one of the two is there.
         """
         target = self.body(id)
         self.make_directories(target.parent)
-        target.unlink(missing_ok=True)
-        os.link(incoming, target)
-        try:
-            self.sync_directory(target.parent)
-        except BaseException:
-            target.unlink()
-            raise
+        second = incoming.with_name(incoming.name + ".second")
+        second.unlink(missing_ok=True)
+        os.link(incoming, second)
+        os.replace(second, target)
+        second.unlink(missing_ok=True)  # it stays where both are the same file already
+        self.sync_directory(target.parent)
 
     def hold(self, id: str, incoming: Path) -> None:
         """Give the body of *id*, which is about to lose its record, a name in ``incoming/`` too.

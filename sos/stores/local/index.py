@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar, cast
@@ -36,7 +37,9 @@ _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
 # Bytes of a head of which the flags are the last.
 _FLAGS = 6
-_DATABASES = (b"records", b"bodies", b"lease", b"identity", b"digests")
+_DATABASES = (b"records", b"bodies", b"lease", b"digests", b"identity", b"lost")
+# Those that older versions had not.
+_LATER = (b"identity", b"lost")
 # Two that tell where everything is, at the beginning of the file.
 _META_PAGES = 2
 # The one key of its database.
@@ -84,7 +87,7 @@ class Index:
         self.progress: Progress | None = None
         self.damaged: Callable[[str], None] = lambda reason: None
         self._damage: str | None = None
-        self._doubted: set[str] = set()
+        self._doubted: dict[str, Encoded] = {}
         self._writing = Lock()
         self._readonly = readonly
         options = {"readonly": True, "lock": False} if readonly else {}
@@ -96,12 +99,20 @@ class Index:
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
         self._environment.reader_check()
-        self._databases = [
-            self._environment.open_db(name, create=not self._readonly) for name in _DATABASES
-        ]
-        self._records, self._bodies, self._lease, self._identity, digests = self._databases
+        databases = [self._database(name) for name in _DATABASES]
+        self._records, self._bodies, self._lease, digests, self._identity, self._lost = databases
+        self._databases = [each for each in databases if each is not None]
         self._log = DigestLog(digests)
         self.digests()  # from here on there is little of the log to read
+
+    def _database(self, name: bytes) -> Any:
+        """Open a database; None for one that an older version had not, where none can be made."""
+        try:
+            return self._environment.open_db(name, create=not self._readonly)
+        except lmdb.NotFoundError:
+            if name not in _LATER:
+                raise
+            return None
 
     def _pad(self) -> None:
         # Reading past the end of a mapped file kills the process (SIGBUS).  LMDB may leave out
@@ -111,7 +122,10 @@ class Index:
         size = pages * self._environment.stat()["psize"]
         if self.reached.size < size:
             if self._readonly:
-                raise Unavailable(f"it is shorter than the {size} bytes that it tells of")
+                raise Unavailable(
+                    f"it is shorter than the {size} bytes that it tells of; mount it writable "
+                    "once, so that it can be completed"
+                )
             os.truncate(self._file, size)
 
     @property
@@ -127,6 +141,8 @@ class Index:
     @property
     def identity(self) -> str | None:
         """The id of the store that it is of, None if it has not been told."""
+        if self._identity is None:
+            return None
         with self._environment.begin(self._identity) as transaction:
             id = transaction.get(_IDENTITY)
         return None if id is None else id.decode("ascii", "replace")
@@ -140,13 +156,18 @@ class Index:
     def reusable(self) -> int:
         """Return the bytes of the file that hold nothing, and will be used before it grows."""
         information = self._environment.info()
-        with self._environment.begin() as transaction:
+        with self._reading() as transaction:
             used = [self._environment.stat(), *map(transaction.stat, self._databases)]
         pages = sum(
             each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in used
         )
         free: int = information["last_pgno"] + 1 - _META_PAGES - pages
         return max(free, 0) * int(used[0]["psize"])
+
+    def check_in_place(self) -> None:
+        """Raise SyncFailed when other files, or none, are where those of the store were."""
+        if self.progress is not None:
+            self.progress.check_in_place()
 
     def is_cramped(self) -> bool:
         """Tell whether there is so little free that a full disk explains a failure."""
@@ -172,17 +193,30 @@ class Index:
         self._damage = f"the index {self.directory} is damaged: {error}"
         self.damaged(self._damage)
 
-    def doubt(self, id: str) -> None:
-        """Say nothing of what is there as a whole: *id* counts as a copy, and is none."""
-        self._doubted.add(id)
+    def doubt(self, id: str, encoded: Encoded) -> None:
+        """Say nothing of what is there as a whole: *id* counts as a copy, and is none.
+
+        :param encoded: its record; the doubt ends when it has another.
+        """
+        self._doubted[id] = encoded
 
     def trust(self, id: str) -> None:
         """End the doubt about *id*, if there is one."""
-        self._doubted.discard(id)
+        self._doubted.pop(id, None)
 
-    def _check_whole(self) -> None:
+    def doubts(self, id: str) -> bool:
+        """Tell whether there is a doubt about *id*."""
+        return id in self._doubted
+
+    def _check_sound(self) -> None:
         if self._damage is not None:
             raise Unavailable(self._damage)
+
+    def _check_whole(self) -> None:
+        self._check_sound()
+        for id, encoded in list(self._doubted.items()):
+            if self.get(id) != encoded:
+                self.trust(id)
         if self._doubted:
             raise Unavailable(
                 f"{len(self._doubted)} blobs are damaged or cannot be read, and could not be "
@@ -242,7 +276,7 @@ class Index:
         That is a number which is the higher the later an inline body was stored, and 0 for a
         body with a file of its own.
         """
-        self._check_whole()
+        self._check_sound()
         found: dict[str, int] = {}
         start = b"" if after is None else _key(after) + b"\0"
         with self._reading(buffers=True) as transaction:
@@ -250,8 +284,22 @@ class Index:
                 if len(found) == limit:
                     break
                 id = bytes(cursor.key())[3:].decode("ascii")
-                found[id] = _NUMBER.unpack_from(cursor.value())[0]
+                number = bytes(cursor.value()[: _NUMBER.size])
+                found[id] = int.from_bytes(number, "big")
         return found
+
+    @_reads
+    def lost(self, limit: int) -> tuple[int, tuple[str, ...]]:
+        """Return how many blobs were held, and cannot be given any more, and *limit* of them.
+
+        They are damaged or cannot be read, and were not stored anew nor dropped since.
+        """
+        if self._lost is None:
+            return 0, ()
+        with self._reading() as transaction, transaction.cursor(self._lost) as cursor:
+            ids = (bytes(key).decode("ascii") for key in cursor.iternext(values=False))
+            count: int = transaction.stat(self._lost)["entries"]
+            return count, tuple(islice(ids, limit))
 
     @_reads
     def digests(self) -> Mapping[str, PartitionDigest]:
@@ -286,7 +334,11 @@ class Index:
         try:
             with self._writing, self._environment.begin(self._records, write=True) as transaction:
                 changes = Transaction(
-                    transaction, self._bodies, self._lease, self._log.read(transaction)
+                    transaction,
+                    self._bodies,
+                    self._lease,
+                    self._lost,
+                    self._log.read(transaction),
                 )
                 yield changes
                 number = self._log.append(transaction, changes.digests) if changes.digests else 0
@@ -294,8 +346,8 @@ class Index:
             self.note_damage(error)
             raise
         self._log.committed(number, changes.digests)
+        self.check_in_place()
         if self.progress is not None:
-            self.progress.check_in_place()
             self.progress.note(self.reached)
 
 
@@ -312,11 +364,14 @@ class Transaction:
         transaction: lmdb.Transaction,
         bodies: Any,
         lease: Any,
+        lost: Any,
         before: dict[bytes, PartitionDigest],
     ) -> None:
         self._transaction = transaction
         self._bodies = bodies
         self._lease = lease
+        self._lost = lost
+        self._has_lost = transaction.stat(lost)["entries"] > 0
         self._before = before
         self.digests: dict[bytes, PartitionDigest] = {}
         self.removed: set[str] = set()
@@ -338,9 +393,22 @@ class Transaction:
             self._newest += 1
             self._transaction.put(number, body, db=self._bodies, append=True)
         if record.readable:
+            self.regain(record.id)
             partition = key[:3]
             self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
+        else:
+            self.lose(record.id)
         return True
+
+    def lose(self, id: str) -> None:
+        """Note that *id* was held, and cannot be given any more."""
+        self._transaction.put(id.encode("ascii"), b"", db=self._lost)
+        self._has_lost = True
+
+    def regain(self, id: str) -> None:
+        """Forget that *id* was lost: it is held, or nobody wants it any more."""
+        if self._has_lost:
+            self._transaction.delete(id.encode("ascii"), db=self._lost)
 
     def _digest(self, partition: bytes) -> PartitionDigest:
         return self.digests.get(partition) or self._before.get(partition, PartitionDigest())

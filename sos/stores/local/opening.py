@@ -38,6 +38,8 @@ def open_index(layout: Layout, lock: int) -> Index:
             raise StoreUnusable(f"the index {layout.index} cannot be opened: {error}") from error
         raise _lost(layout, f"cannot be opened: {error}") from error
     except Unavailable as error:
+        if layout.readonly:
+            raise StoreUnusable(f"the index {layout.index} cannot be opened: {error}") from error
         raise _lost(layout, f"cannot be opened: {error}") from error
 
 
@@ -66,6 +68,8 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
         raise _lost(layout, "is empty")
     if reached is not None and size < reached.size:
         raise _lost(layout, f"is of {size} bytes, and had {reached.size}")
+    if not layout.readonly:
+        layout.complete()
     index = _open(layout, lock)
     try:
         if id is None:
@@ -105,6 +109,6 @@ def _adopt(layout: Layout, index: Index) -> None:
 
 def _lost(layout: Layout, what: str) -> StoreUnusable:
     return StoreUnusable(
-        f"the index {layout.index} {what}; bring back a copy of the whole store, or move "
-        f"{layout.root} away and let replication fill a new one"
+        f"the index {layout.index} {what}; run sos rebuild --store {layout.root}, bring back a "
+        "copy of the whole store, or move it away and let replication fill a new one"
     )

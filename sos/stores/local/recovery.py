@@ -57,7 +57,11 @@ def _possible_ids(leftover: Path) -> list[str]:
     if name != UNNAMED:
         return [name]
     with open(leftover, "rb", buffering=0) as file:
-        if found := read_trailer(file):
-            return [found[0].id]
+        if described := read_trailer(file):
+            return [described[0].id]
         # From before a file told its id.
-        return [hashlib.file_digest(file, each).hexdigest() for each in ids.ALGORITHMS]
+        found = []
+        for algorithm in ids.ALGORITHMS:
+            file.seek(0)
+            found.append(hashlib.file_digest(file, algorithm).hexdigest())
+        return found

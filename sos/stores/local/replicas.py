@@ -64,6 +64,7 @@ class Replicas:
         leases.check(_held(transaction), token, _now())
         encoded = transaction.get(id)
         if encoded is None:
+            transaction.regain(id)
             return
         if known is not None:
             check_held(id, _told(id, encoded), known)
@@ -71,6 +72,7 @@ class Replicas:
             if records.has_file(id, encoded) and self.layout.body(id).exists():
                 self.layout.hold(id, leaving)
         transaction.remove(id)
+        transaction.regain(id)
 
 
 def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:

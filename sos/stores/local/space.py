@@ -45,7 +45,8 @@ class Space:
     def take_blob(self, size: int | None) -> None:
         """Count a blob that is about to be stored, or raise NoSpace.
 
-        :param size: of its body, in bytes; where it is not known :meth:`take` counts as it comes.
+        :param size: of its body, in bytes; where it is not known :meth:`take` counts what comes
+            behind the first :data:`~sos.interfaces.SMALL_BODY`.
         """
         if size is not None and size > SMALL_BODY:
             self.take(size + _RECORD)
@@ -55,7 +56,7 @@ class Space:
                 )
             self._files -= 1
             return
-        size = (size or 0) + _RECORD
+        size = (SMALL_BODY if size is None else size) + _RECORD
         if not self._is_fresh or self._left + self._left_inside < size:
             self._look()
         inside = min(size, self._left_inside)
@@ -96,7 +97,9 @@ class Space:
             found = os.statvfs(self._directory)
         free = found.f_bavail * found.f_frsize
         self._left = max(free - self._reserve.of(found.f_blocks * found.f_frsize), 0)
-        self._left_inside = max(self._reusable() - self._unusable, 0)
+        reusable = self._reusable()
+        self._unusable = max(min(self._unusable, reusable), _SPARE)
+        self._left_inside = max(reusable - self._unusable, 0)
         # Some file systems make inodes as they are needed, and tell of none.
         self._files = found.f_favail - _LAST_FILES if found.f_files else 1 << 62
         self._looked_at = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 _MOST_THREADS = 8
 _WHOLE = 1 << 62
+# Of what was lost, that is told in a status.
+_LOST_IDS = 200
 
 _log = Logger()
 
@@ -52,7 +55,6 @@ _log = Logger()
 class LocalStore:
     """Keeps blobs in a directory.  It must be opened before it is used.
 
-    :ivar identity: the UUID of the store, see :class:`sos.interfaces.IEngineStore`.
     :param algorithm: the hash of new content ids.
     :param durable: False acknowledges blobs that a power cut would lose.
     :param reserve: what is to stay free on the disk.
@@ -135,7 +137,6 @@ class LocalStore:
         except BaseException:
             os.close(lock)
             raise
-        self.identity = self._index.identity
         if settled:
             _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
 
@@ -189,19 +190,21 @@ class LocalStore:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
             lane = Lane(self._run_in_thread)
-            if record.readable:
-                path = self._layout.body(id)
-                file, blocks = await lane.run(open_body, path, record)
-                try:
-                    if blocks is None and span is not None:
-                        blocks = await lane.run(verify_body, path, record)
-                except BaseException:
-                    file.close()
-                    raise
-                failed = partial(self._judge, id, encoded)
-                return Blob(info, FileBody(path, file, blocks, record, span, lane, failed))
-            await lane.run(self._changes.verify, record)
-            await self._changes.mark(id, encoded, readable=True)
+            if not record.readable or self._index.doubts(id):
+                await lane.run(self._changes.verify, record)
+                self._index.trust(id)
+                with suppress(SOSError):  # it can be read, whether or not that can be noted
+                    await self._changes.mark(id, encoded, readable=True)
+            path = self._layout.body(id)
+            file, blocks = await lane.run(open_body, path, record)
+            try:
+                if blocks is None and span is not None:
+                    blocks = await lane.run(verify_body, path, record)
+            except BaseException:
+                file.close()
+                raise
+            failed = partial(self._judge, id, encoded)
+            return Blob(info, FileBody(path, file, blocks, record, span, lane, failed))
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         # What was looked for has given way meanwhile, as a manifest to its object.
@@ -228,6 +231,7 @@ class LocalStore:
         return self._index.listing(after, _WHOLE if limit is None else limit, partition)
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
+        self._check_in_place()
         return self._index.digests()
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
@@ -252,11 +256,24 @@ class LocalStore:
     async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
         await self._changes.underway.to_its_end(self._replicas.drop(id, token, known))
 
-    async def status(self) -> StoreStatus:
+    def _check_in_place(self) -> None:
+        """Raise Unavailable when the store is not at its place any more: its disk is gone, say."""
         try:
+            self._index.check_in_place()
+        except SyncFailed as error:
+            self._committer.give_up(str(error))
+            raise Unavailable(str(error)) from error
+
+    async def status(self) -> StoreStatus:
+        doubt = lost = None
+        lost_ids: tuple[str, ...] = ()
+        try:
+            self._check_in_place()
+            lost, lost_ids = self._index.lost(_LOST_IDS)
             digests = self._index.digests().values()
-        except Unavailable:  # which is a failure from now on
+        except Unavailable as error:
             blobs = size = None
+            doubt = str(error)
         else:
             blobs = sum(digest.count for digest in digests)
             size = sum(digest.bytes for digest in digests)
@@ -270,11 +287,13 @@ class LocalStore:
             reason = reason or str(error)
         return StoreStatus(
             writable=reason is None,
-            reason=reason,
+            reason=reason or doubt,
             blobs=blobs,
             size=size,
             capacity=capacity,
             free=free,
+            lost=lost,
+            lost_ids=lost_ids,
             id=self.identity,
         )
 
@@ -293,6 +312,8 @@ class LocalStore:
         return await self._changes.underway.to_its_end(self._take_out(id, encoded, error))
 
     async def _take_out(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
+        if isinstance(error, Unreadable) and records.is_marked(encoded.head):
+            return self._index.get(id) == encoded
         try:
             if isinstance(error, Damaged):
                 done = await self._changes.quarantine(id, encoded, str(error))
@@ -300,7 +321,7 @@ class LocalStore:
                 done = await self._changes.mark(id, encoded, readable=False)
         except SOSError as refusal:
             _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
-            self._index.doubt(id)
+            self._index.doubt(id, encoded)
             what = "is damaged" if isinstance(error, Damaged) else "cannot be read"
             raise Unavailable(f"blob {id} {what}, and stays: {error}; {refusal}") from error
         self._index.trust(id)

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from sos import metadata as metadata_format
 from sos.digest import BodyDigest
 from sos.errors import NoSpace, ReadOnly
-from sos.interfaces import BlobInfo, IBlobWriter
+from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
 from sos.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.lane import Lane
@@ -54,7 +54,8 @@ class LocalWriter:
         space.take_blob(size)
         self._changes = changes
         self._space = space
-        self._counting = size is None
+        # Bytes that have been counted, of more than come where that is known.
+        self._counted = SMALL_BODY if size is None else None
         self._metadata = metadata
         self._now = now
         self._lane = Lane(changes.run_in_thread)
@@ -64,8 +65,11 @@ class LocalWriter:
         self._committing = False
 
     async def write(self, piece: bytes) -> None:
-        if self._counting:
-            self._space.take(len(piece))
+        if self._counted is not None:
+            self._counted -= len(piece)
+            if self._counted < 0:
+                self._space.take(-self._counted)
+                self._counted = 0
         await self._received.write(piece)
 
     async def commit(self) -> BlobInfo:

@@ -120,7 +120,7 @@ def _last_pass(last: Mapping[str, Any]) -> Iterator[Metric]:
         ("last_failed", "Steps that it could not carry out.", summary["failed"]),
         ("last_unlisted", "Servers that did not tell it what they hold.", len(summary["unlisted"])),
         ("last_disputed", "Names with other bytes on other servers.", summary["disputed"]),
-        ("last_broken", "Objects of which no server has all chunks.", summary["broken"]),
+        ("last_broken", "Objects of which no server has all.", summary["broken"]),
         (
             "under_replicated",
             "Copies that it left missing, and blobs with too few servers for them.",
