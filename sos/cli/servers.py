@@ -94,14 +94,22 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
     return found
 
 
-def groups_of(found: Config, reactor: Any, speaker: Speaker | None = None) -> Groups:
+def groups_of(
+    found: Config,
+    reactor: Any,
+    speaker: Speaker | None = None,
+    membership: Membership | None = None,
+) -> Groups:
     """Return what speaks to the servers of *found*.
 
     :param speaker: what they are told of us, by who copies among them.
+    :param membership: what others are compared with, by who only looks.
     """
     credentials = admission.signer(found.settings.get("secret-file"))
     agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
-    return cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials, speaker)
+    return cluster.remote_groups(
+        found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials, speaker, membership
+    )
 
 
 def speaker_of(found: Config, copies: int) -> Speaker:

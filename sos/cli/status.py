@@ -24,6 +24,7 @@ from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import StoreStatus
+from sos.membership import Membership
 from sos.replication import Policy, Summary, replicate
 from sos.replication import Report as Replication
 from sos.replication.memory import Memory
@@ -128,7 +129,8 @@ def _seen_from_here(
     settings = {} if blob_server else {"min-copies": wanted_copies(found)}
 
     async def survey(reactor: Any) -> dict[str, Any]:
-        groups = groups_of(found, reactor)
+        own = Membership.of(found.groups, settings["min-copies"]) if settings else None
+        groups = groups_of(found, reactor, membership=own)
         members = ReplicatedStore(groups, threads_of(reactor), reactor)
         told = await members.survey()
         document: dict[str, Any] = {

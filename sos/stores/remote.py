@@ -34,7 +34,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.lease import LEASE
-from sos.membership import MEMBERS, Speaker, parse_views
+from sos.membership import MEMBERS, Membership, Speaker, parse_views
 from sos.metadata import EMPTY, INTERNAL, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
@@ -67,6 +67,7 @@ class RemoteStore:
     :param path: what comes before an id in the path of a blob.
     :param stat_seconds: that the server may take to tell whether it has one.
     :param speaker: who we are to it, if it is to know by which servers we go.
+    :param membership: by which we go without telling, to see who differs.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class RemoteStore:
         path: str = "/blob/",
         stat_seconds: float = PROMPT_SECONDS,
         speaker: Speaker | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self._speaker = speaker
+        self._membership = membership if speaker is None else speaker.membership
         self.name = exchange.url
         self._exchange = exchange
         self._run_in_thread = run_in_thread
@@ -267,7 +270,6 @@ class RemoteStore:
                 )
                 response = await self._exchange.answered(sent)
                 found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
-            own = None if speaker is None else speaker.membership
             return StoreStatus(
                 writable=bool(found["writable"]),
                 reason=found["reason"],
@@ -279,7 +281,9 @@ class RemoteStore:
                 id=found.get("id"),
                 lost=found.get("lost"),
                 lost_ids=found.get("lost_ids", ()),
-                others=parse_views(found["members"], own) if "members" in found else None,
+                others=parse_views(found["members"], self._membership)
+                if "members" in found
+                else None,
             )
         except (AttributeError, KeyError, TypeError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error

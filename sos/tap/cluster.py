@@ -14,7 +14,7 @@ from sos import config
 from sos.config import Config, Server
 from sos.errors import ConfigError, SOSError
 from sos.interfaces import Groups, Member
-from sos.membership import Speaker
+from sos.membership import Membership, Speaker
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
@@ -125,11 +125,13 @@ def remote_groups(
     agent: Agent | None = None,
     credentials: Credentials | None = None,
     speaker: Speaker | None = None,
+    membership: Membership | None = None,
 ) -> Groups:
     """Return the stores that the configured servers are.
 
     :param credentials: who we are to them.
     :param speaker: what they are told of us.
+    :param membership: what they are not told, and others are compared with.
     """
     agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)
@@ -141,6 +143,7 @@ def remote_groups(
                     run_in_thread,
                     algorithm,
                     speaker=speaker,
+                    membership=membership,
                 ),
                 server.readonly,
                 server.preferred,
