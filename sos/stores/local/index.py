@@ -488,8 +488,11 @@ def _rows(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
     """
     with transaction.cursor() as cursor:
         while cursor.set_range(start) if start else cursor.first():
+            key = bytes(cursor.key())
+            if key < start:
+                raise lmdb.CorruptedError("the rows are out of order")
             yield cursor
-            start = bytes(cursor.key()) + b"\0"
+            start = key + b"\0"
 
 
 def _sound(judge: Callable[[str, bytes], T | None], id: str, head: bytes) -> T | None:
