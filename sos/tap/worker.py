@@ -271,11 +271,16 @@ def main(number: int) -> None:
     from twisted.internet import reactor
 
     def stop(*_: object) -> None:
+        if not reactor.running:
+            sys.exit(0)  # nothing was served yet
         # Once: a service manager may send the signal to all processes, and
         # then the supervisor does, too.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
 
+    # Before it is known to be there; the reactor puts a handler of its own in place.
+    signal.signal(signal.SIGTERM, stop)
+    line.send(ready=True)
     line.wait()
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop)
     line.attach(reactor)
@@ -316,4 +321,3 @@ def _start(number: int, line: Line) -> None:
     balance.open(number - 1)
     reactor.addSystemEventTrigger("before", "shutdown", balance.close, number - 1)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    line.send(ready=True)

@@ -117,7 +117,8 @@ def test_workers_tell_of_all(place):
     workers = {each.labels.get("worker") for each in samples(cluster.admin)}
     assert {"1", "2"} <= workers
     for port in cluster.blob_admins:
-        assert total(port, "sos_requests_total", method="POST", status="200") == 12
+        told = {"route": "/blob/<id>", "method": "POST", "status": "200"}
+        assert total(port, "sos_requests_total", **told) == 12
         assert total(port, "sos_commit_changes_sum") == 12
         assert total(port, "sos_store_blobs") == 12
 
