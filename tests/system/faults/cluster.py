@@ -35,6 +35,8 @@ class Server:
         self._disk.mkdir()
         # What was damaged or hidden, and is not known to be until it is read.
         self._unmet: set[str] = set()
+        #: All that something was done to.
+        self.touched: set[str] = set()
         options = ["-t", "tmpfs", "-o", f"size={_DISK}", "sos-test", str(self._disk)]
         subprocess.run(["mount", *options], check=True)
         self.start()
@@ -116,7 +118,11 @@ class Server:
         for path in self._some_bodies(random):
             path.rename(hidden / path.name)
             path.symlink_to(path)
-            self._unmet.add(path.name)
+            self._touch(path.name)
+
+    def _touch(self, id: str) -> None:
+        self._unmet.add(id)
+        self.touched.add(id)
 
     def meets(self) -> bool:
         """Have it read what was done to its files, as a scrub would; tell whether it could."""
@@ -148,7 +154,7 @@ class Server:
     def corrupt(self, random: Random) -> None:
         """Change a bit in, or cut short, one of ten of its files, while it runs."""
         for path in self._some_bodies(random):
-            self._unmet.add(path.name)
+            self._touch(path.name)
             with open(path, "r+b") as file:
                 size = file.seek(0, 2)
                 position = random.randrange(size)
