@@ -77,12 +77,14 @@ class Memory:
     :param in_turn: whether a pass looks for the chunks of some objects alone, when
         there are many, and the next goes on with others.
     :ivar objects: what was found of those.
+    :ivar across: what of several groups was compared.
     """
 
     hints: Hints = field(factory=set)
     patience: float = 0.0
     in_turn: bool = False
     objects: Objects = field(init=False, factory=Objects)
+    across: Objects = field(init=False, factory=Objects)
     _away_since: dict[str, float] = field(init=False, factory=dict)
     _settled: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)

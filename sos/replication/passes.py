@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member, StoreStatus
 from sos.membership import View
+from sos.replication.across import AcrossGroups
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.inventory import Inventory
 from sos.replication.memory import Memory
@@ -68,16 +69,31 @@ async def replicate(
         except Exception:  # a mistake of ours must not keep the other groups from their copies
             _log.failure("the replication of group {name} failed", name=name)
             summary.unlisted.append(f"group {name}")
-    await _look_for_lost(everywhere or groups, answers, clock, summary, report)
+    writable = _writable(groups, answers)
+    across = AcrossGroups(groups, stock, writable, policy.dry_run, memory, clock, summary, report)
     check = ObjectCheck(everywhere or groups, stock, memory, clock, summary, report)
     try:
+        await across.run()
+        await _look_for_lost(everywhere or groups, answers, clock, summary, report)
         await check.run()
     except CancelledError:
         raise
     except Exception:
-        _log.failure("the chunks of objects could not be looked for")
+        _log.failure("what the groups hold together could not be looked at")
         summary.failed += 1
     return summary
+
+
+def _writable(groups: Groups, answers: Mapping[str, Answer]) -> set[str]:
+    """Return the names of the servers that can be told anything."""
+    return {
+        member.name
+        for members in groups.values()
+        for member in members
+        if not member.readonly
+        and isinstance(answer := answers[member.name], StoreStatus)
+        and answer.writable
+    }
 
 
 async def _look_for_lost(

@@ -1,0 +1,136 @@
+"""Objects that are in several groups: what was said of them first is to be had in all.
+
+A group that takes no uploads has another stand in for it, and where groups are added objects
+belong to others than before.  Each group by itself is in order then, and yet which metadata
+is told depends on which group is asked first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Set
+from typing import Any
+
+from attrs import define, field
+
+from sos.digest import BlobDigest
+from sos.errors import SOSError
+from sos.interfaces import Groups, IReplicaStore
+from sos.metadata import timed
+from sos.replication.inventory import Inventory
+from sos.replication.memory import Memory
+from sos.replication.objects import TURN_PARTITIONS
+from sos.replication.summary import Report, Summary
+from sos.together import together, within
+
+# Partitions that are compared at once.
+_AT_ONCE = 4
+# Seconds that a server has to list a partition, and to tell or take the metadata of a blob.
+_LISTING_SECONDS = 120.0
+_BLOB_SECONDS = 30.0
+
+
+@define
+class AcrossGroups:
+    """Compares the metadata of objects that several groups hold.
+
+    One server of each group is asked and told: the next pass over that group tells the others.
+
+    :param stock: what each server has told that it holds, by group and name.
+    :param writable: names of the servers that can be told anything.
+    """
+
+    groups: Groups
+    stock: Mapping[str, Mapping[str, Inventory]]
+    writable: Set[str]
+    dry_run: bool
+    memory: Memory
+    clock: Any
+    summary: Summary
+    report: Report
+    _stores: dict[str, IReplicaStore] = field(init=False)
+    _failed: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stores = {
+            member.name: member.store for members in self.groups.values() for member in members
+        }
+
+    async def run(self) -> None:
+        """Go through the partitions that several groups hold, as far as it is their turn."""
+        now = self.clock.seconds()
+        known = {
+            name: each.digests for stock in self.stock.values() for name, each in stock.items()
+        }
+        turns = self.memory.across
+        if len(self.stock) < 2 or turns.is_settled(known, now):
+            return
+        if not turns.remaining:
+            turns.begin(known, (("", partition) for partition in self._shared()))
+        most = TURN_PARTITIONS if self.memory.in_turn else len(turns.remaining)
+        places = turns.turn(most)
+
+        async def worker() -> None:
+            for _, partition in places:
+                await self._compare(partition)
+
+        await together(worker() for _ in range(_AT_ONCE))
+        if not (turns.remaining or self._failed):
+            turns.settle(known, now)
+
+    def _shared(self) -> list[str]:
+        """Return the partitions that more than one group holds something of."""
+        counts = Counter(
+            partition
+            for stock in self.stock.values()
+            for partition in set().union(*(each.digests for each in stock.values()))
+        )
+        return sorted(partition for partition, count in counts.items() if count > 1)
+
+    async def _compare(self, partition: str) -> None:
+        copies: defaultdict[str, dict[str, BlobDigest]] = defaultdict(dict)
+        for stock in self.stock.values():
+            holding = [name for name, each in stock.items() if partition in each.digests]
+            if not holding:
+                continue
+            name = min(holding, key=lambda name: (not stock[name].drops, name not in self.writable))
+            try:
+                held = await within(_LISTING_SECONDS, stock[name].held(partition), self.clock)
+            except SOSError as error:
+                self._warn(f"partition {partition} of {name}", error)
+                continue
+            for id, digest in held.items():
+                if digest is not None:
+                    copies[id][name] = digest
+        for id, told in copies.items():
+            if len(told) > 1:
+                await self._agree(id, told)
+
+    async def _agree(self, id: str, told: Mapping[str, BlobDigest]) -> None:
+        source = min(told, key=lambda name: told[name].order)
+        first = told[source]
+        for name, digest in told.items():
+            # An object is one kind, its manifest the other; other bytes are other objects.
+            alike = digest.version[:1] == first.version[:1]
+            same = (digest.size, digest.hash) == (first.size, first.hash)
+            if alike and same and digest.version != first.version and name in self.writable:
+                await self._tell(id, source, name)
+
+    async def _tell(self, id: str, source: str, target: str) -> None:
+        if self.dry_run:
+            self.report.note(f"tell {target} the metadata of {id} on {source}")
+            return
+        try:
+            info = await within(_BLOB_SECONDS, self._stores[source].stat(id), self.clock)
+            settled = self._stores[target].settle(id, timed(info.metadata, 0))
+            await within(_BLOB_SECONDS, settled, self.clock)
+        except SOSError as error:
+            self._warn(f"{id} metadata from {source} to {target}", error)
+            self.summary.failed += 1
+            return
+        self.summary.settled += 1
+        self.report.note(f"{id} on {target} has the metadata that it has on {source}")
+
+    def _warn(self, what: str, error: SOSError) -> None:
+        self._failed = True
+        self.report.warn(f"{what}: {error}")

@@ -1,0 +1,117 @@
+"""Objects that are in several groups: what was said of them first is to be had in all."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from sos.interfaces import Member
+from sos.metadata import SET_AT
+from sos.replication.memory import Memory
+from sos.stores.memory import MemoryStore
+from tests.replication.groups import Told, group, run, stores
+from tests.support.blobs import body_of, manifest_of, put
+from tests.support.doubles import FailingStore
+
+FIRST = {"X-Mime-Type": "image/png", SET_AT: "1000"}
+LATER = {"X-Name": "later", SET_AT: "2000"}
+
+
+def said(store, id):
+    return store.blobs[id].info.metadata
+
+
+@pytest.mark.parametrize("later", [LATER, {}])
+@ensureDeferred
+async def test_the_first_metadata_is_told_to_other_groups(later):
+    """Whichever group has it; then nothing is left to be done."""
+    for order in (1, -1):
+        a, b, c, d = stores("a", "b", "c", "d")
+        groups = dict(list({"one": group(a, b), "two": group(c, d)}.items())[::order])
+        for number in range(20):
+            for store in (a, b):
+                await put(store, b"%d" % number, metadata=FIRST)
+            for store in (c, d):
+                await put(store, b"%d" % number, metadata=later)
+        assert (await run(groups, 2)).ok
+        assert (await run(groups, 2)).ok  # which tells the other server of the group
+        for store in (a, b, c, d):
+            assert [said(store, id) for id in store.blobs] == [FIRST] * 20
+        assert (await run(groups, 2)).idle
+
+
+@ensureDeferred
+async def test_a_dry_run_tells_and_does_nothing():
+    a, b = stores("a", "b")
+    id = (await put(a, b"x", metadata=FIRST)).id
+    await put(b, b"x", metadata=LATER)
+    told = Told()
+    await run({"one": group(a), "two": group(b)}, 1, told, dry_run=True)
+    assert told.notes == [f"tell b the metadata of {id} on a"]
+    assert said(b, id) == LATER
+
+
+@ensureDeferred
+async def test_a_group_that_is_only_read_from_keeps_what_it_has():
+    """And nothing has failed."""
+    a, b = stores("a", "b")
+    id = (await put(a, b"x", metadata=FIRST)).id
+    await put(b, b"x", metadata=LATER)
+    summary = await run({"one": group(a), "two": (Member(b, readonly=True),)}, 1)
+    assert (summary.ok, said(b, id)) == (True, LATER)
+    await run({"one": (Member(a, readonly=True),), "two": group(b)}, 1)
+    assert said(b, id) == FIRST
+
+
+@ensureDeferred
+async def test_other_bytes_and_other_kinds_are_left_alone():
+    """A name can stand for other bytes in another group; a manifest is not its object."""
+    a, b = stores("a", "b")
+    await put(a, b"x", "name", FIRST)
+    await put(b, b"y", "name", LATER)
+    id, text, metadata = manifest_of(body_of(5000), 1000)
+    await put(a, text, id, {**metadata, **FIRST})
+    await put(b, body_of(5000), id, LATER)
+    for each in (body_of(5000)[start : start + 1000] for start in range(0, 5000, 1000)):
+        await put(a, each)
+    summary = await run({"one": group(a), "two": group(b)}, 1)
+    assert (summary.ok, summary.settled) == (True, 0)
+    assert (said(b, "name"), said(b, id)) == (LATER, LATER)
+
+
+@ensureDeferred
+async def test_a_server_that_does_not_answer_is_no_reason_to_believe_that_all_agree():
+    """It is compared when it is there again, though nothing has changed."""
+    a, b, memory = MemoryStore("a"), MemoryStore("b"), Memory()
+    id = (await put(a, b"x", metadata=FIRST)).id
+    await put(b, b"x", metadata=LATER)
+    groups = {"one": group(a), "two": group(FailingStore("b"))}
+    assert not (await run(groups, 1, memory=memory)).ok
+    groups["two"] = group(b)
+    assert (await run(groups, 1, memory=memory)).ok
+    assert said(b, id) == FIRST
+
+
+@ensureDeferred
+async def test_what_is_in_order_is_not_compared_each_time():
+    """While no server holds anything else."""
+
+    class Counting(MemoryStore):
+        asked = 0
+
+        async def digests(self):
+            self.told = getattr(self, "told", None) or await super().digests()
+            return self.told
+
+        async def blob_digests(self, partition):
+            self.asked += 1
+            return await super().blob_digests(partition)
+
+    a, b, memory = Counting("a"), Counting("b"), Memory()
+    for store in (a, b):
+        await put(store, b"x", metadata=FIRST)
+    counts = []
+    for _ in range(3):
+        assert (await run({"one": group(a), "two": group(b)}, 1, memory=memory)).ok
+        counts.append(a.asked)
+    assert counts[1] == counts[2]
