@@ -8,6 +8,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
 from sos.errors import NotFound, ReadOnly, StoreUnusable, Unavailable
 from tests.stores.postgres.stores import Tables, check_digests, let_in_guest, make, opened
@@ -391,6 +392,8 @@ async def test_another_store_in_its_place_is_not_believed(url, reactor, tables, 
     async with opened(url, reactor) as store:
         await put(store, b"one", "one")
         tables.run(change)
+        while store._connections._pool.working:  # with one that it would give back
+            await deferLater(reactor, 0.01)
         while store._connections._idle:
             store._connections._idle.pop().close()
         for ask in (store.listing(), put(store, b"two"), store.status()):
