@@ -96,3 +96,11 @@ class Tables:
     def count(self, table):
         """Return how many rows there are in one of the other tables."""
         return self.run(f"select count(*) from $_{table}")[0][0]
+
+
+async def looked_after(store) -> None:
+    """Have an open *store* clear up now, when it is not at it already."""
+    upkeep = store._upkeep
+    while upkeep._clearing:
+        await deferLater(upkeep._reactor, 0.01)
+    await upkeep._once()

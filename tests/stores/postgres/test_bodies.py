@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.errors import Conflict, Mismatch, Unavailable
 from sos.stores.postgres import bodies
 from sos.stores.postgres.schema import PIECE_SIZE
-from tests.stores.postgres.stores import eventually, opened
+from tests.stores.postgres.stores import eventually, looked_after, opened
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.processes import ROOT
 
@@ -32,7 +32,7 @@ async def gone(tables, reactor, pieces=0):
 async def age(tables, store):
     """Let all that is loose be old, and look after it."""
     tables.run("update $_loose set seen = now() - interval '1 day'")
-    await store._upkeep._once()
+    await looked_after(store)
 
 
 @pytest.mark.parametrize("size", [PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE])
@@ -112,7 +112,7 @@ async def test_what_a_crash_leaves_is_cleared_away(tables, url, store, reactor):
     await writer.write(body_of(600_000))
     store._upkeep.used.remove(writer._body)  # as if that process were gone
     async with opened(url, reactor) as other:
-        await other._upkeep._once()
+        await looked_after(other)
         assert tables.count("pieces") == 2
         await age(tables, other)
         assert tables.count("pieces") == 0

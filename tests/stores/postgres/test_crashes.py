@@ -12,7 +12,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from sos.errors import NotFound, Unavailable
-from tests.stores.postgres.stores import Tables, answering, check_digests, opened
+from tests.stores.postgres.stores import Tables, answering, check_digests, looked_after, opened
 from tests.support.blobs import content, content_id, put
 
 _SIZES = (0, 1, 1000, 65_536, 65_537, 262_144, 700_000)
@@ -69,7 +69,7 @@ async def test_nothing_acknowledged_is_lost(engine, reactor, long):
         await check_digests(one)
         tables = Tables(engine, "=sos")
         tables.run("update $_loose set seen = now() - interval '1 day'")
-        await one._upkeep._once()
+        await looked_after(one)
         stray = (
             "select count(*) from $_pieces left join $ on pieces = $_pieces.body where key is null"
         )

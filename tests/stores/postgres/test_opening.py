@@ -11,7 +11,14 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
 from sos.errors import NotFound, ReadOnly, StoreUnusable, Unavailable
-from tests.stores.postgres.stores import Tables, check_digests, let_in_guest, make, opened
+from tests.stores.postgres.stores import (
+    Tables,
+    check_digests,
+    let_in_guest,
+    looked_after,
+    make,
+    opened,
+)
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.ports import free_ports
 
@@ -426,5 +433,5 @@ async def test_a_dump_can_be_restored(engine, reactor, tmp_path):
         await check_digests(store)
         tables = Tables(engine, "=sos")
         tables.run("update $_loose set seen = now() - interval '1 day'")
-        await store._upkeep._once()
+        await looked_after(store)
         assert tables.count("pieces") == 3
