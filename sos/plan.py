@@ -58,7 +58,6 @@ class Plan:
     """What a partition lacks.
 
     :param short: blobs that have fewer copies than are wanted even after all steps.
-
     :param disputed: opaque names under which servers hold different bytes.
         Nothing tells which are right, so that all of them stay.
     """

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import lmdb
 
-_DATABASES = 8
+#: Databases that an index has at most, in any version.
+MOST_DATABASES = 8
 # A place in the order of records is told by so many of these digits, which an id begins with.
 _DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyz"
 _DEPTH = 8
@@ -234,7 +235,7 @@ class _Reader:
 def _main(directory: str, database: str, take: str) -> None:
     try:
         environment = lmdb.open(
-            directory, readonly=True, lock=False, create=False, max_dbs=_DATABASES
+            directory, readonly=True, lock=False, create=False, max_dbs=MOST_DATABASES
         )
         info = environment.info()
         size = (info["last_pgno"] + 1) * environment.stat()["psize"]

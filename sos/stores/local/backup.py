@@ -37,16 +37,16 @@ from sos.stores.local.body_file import (
 )
 from sos.stores.local.check import examine_index
 from sos.stores.local.disk import BACKUP_MARKER, MARKER, STAGING, Layout
-from sos.stores.local.index import MAP_SIZE, Index, find
+from sos.stores.local.index import MAP_SIZE, Index
 from sos.stores.local.progress import Progress, Reached
 from sos.stores.local.reading import verify_body, verify_file
+from sos.stores.local.transaction import find
 from sos.stores.received import write_at
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.rows import Extent
 
 # Records of which the bodies are brought before what was found about them is written.
 _PAGE = 1000
-_DATABASES = 8
 # Of <linux/fs.h>: let a file have the blocks of another, until one of them is changed.
 _FICLONE = 0x40049409
 
@@ -193,7 +193,11 @@ def _opened(source: Layout) -> Iterator[_Live]:
     if reasons or extent is None:
         raise StoreUnusable(f"the index of {source.root}: {'; '.join(reasons)}; see sos rebuild")
     environment = lmdb.open(
-        str(source.index), readonly=True, create=False, max_dbs=_DATABASES, map_size=MAP_SIZE
+        str(source.index),
+        readonly=True,
+        create=False,
+        max_dbs=rows.MOST_DATABASES,
+        map_size=MAP_SIZE,
     )
     try:
         # An earlier backup that was killed while it copied would keep pages from being used again.

@@ -22,9 +22,9 @@ from sos.stores.lane import RunInThread
 from sos.stores.local.body_file import Unreadable, open_body, reading
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.index import Transaction
 from sos.stores.local.parting import Parting
 from sos.stores.local.reading import verify_body
+from sos.stores.local.transaction import Transaction
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.underway import Underway
 

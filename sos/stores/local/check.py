@@ -17,9 +17,9 @@ from sos.stores import rows
 from sos.stores.local.body_file import Unreadable, open_body
 from sos.stores.local.digest_log import unpack
 from sos.stores.local.disk import MARKER, Layout
-from sos.stores.local.index import split_row
 from sos.stores.local.progress import noted
 from sos.stores.local.reading import verify_file
+from sos.stores.local.transaction import split_row
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.rows import Extent, Fault, Row
 

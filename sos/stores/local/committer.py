@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 
 from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 from sos.stores.disk_errors import SyncFailed, disk_errors
-from sos.stores.local.index import Index, Transaction
+from sos.stores.local.index import Index
+from sos.stores.local.transaction import Transaction
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ a listing does not wade through them.
 from __future__ import annotations
 
 import os
-import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,30 +19,32 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import lmdb
 
-from sos import ids
 from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import Unavailable
 from sos.stores import record as records
 from sos.stores.local.digest_log import DigestLog
 from sos.stores.local.progress import Progress, Reached
-from sos.stores.record import Damaged, Encoded, Record
+from sos.stores.local.transaction import (
+    Transaction,
+    find,
+    heads_of,
+    judged,
+    key_of,
+    rows_from,
+    split_row,
+)
+from sos.stores.record import Encoded
 
 #: Bytes that an index can take of the address space, not of the disk: its file grows with use.
 MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
 # Bytes free below which a write that came out short is put down to that.
 _CRAMPED = 1 << 20
-# What an inline body is kept by, in front of its record; 0 where there is none.
-_NUMBER = struct.Struct(">Q")
-_NO_NUMBER = _NUMBER.pack(0)
-# Bytes of a head of which the flags are the last.
-_FLAGS = 6
 _DATABASES = (b"records", b"bodies", b"lease", b"digests", b"identity", b"lost")
 # Those that older versions had not.
 _LATER = (b"identity", b"lost")
 # Two that tell where everything is, at the beginning of the file.
 _META_PAGES = 2
 # The one key of its database.
-_LEASE = b"lease"
 _IDENTITY = b"id"
 # What LMDB fails with when it is asked for too much; all else that a reader meets is damage.
 _BUSY = (lmdb.ReadersFullError, lmdb.TlsFullError, lmdb.MemoryError, lmdb.MapResizedError)
@@ -257,14 +258,14 @@ class Index:
         """
         self._check_whole()
         prefix = (partition or "").encode("ascii")
-        start = max(prefix, b"" if after is None else _key(after))
+        start = max(prefix, b"" if after is None else key_of(after))
         page: list[str] = []
         with self._reading(buffers=True) as transaction:
-            for cursor in _rows(transaction, start):
+            for cursor in rows_from(transaction, start):
                 key = bytes(cursor.key())
                 if len(page) == limit or not key.startswith(prefix):
                     break
-                marked = records.is_marked(bytes(cursor.value()[_NUMBER.size :][:_FLAGS]))
+                marked = records.is_marked(split_row(cursor.value())[1])
                 if not marked and (after is None or key > start):
                     page.append(key[3:].decode("ascii"))
         return page
@@ -278,13 +279,13 @@ class Index:
         """
         self._check_sound()
         found: dict[str, int] = {}
-        start = b"" if after is None else _key(after) + b"\0"
+        start = b"" if after is None else key_of(after) + b"\0"
         with self._reading(buffers=True) as transaction:
-            for cursor in _rows(transaction, start):
+            for cursor in rows_from(transaction, start):
                 if len(found) == limit:
                     break
                 id = bytes(cursor.key())[3:].decode("ascii")
-                number = bytes(cursor.value()[: _NUMBER.size])
+                number, _ = split_row(cursor.value())
                 found[id] = int.from_bytes(number, "big")
         return found
 
@@ -321,8 +322,8 @@ class Index:
         with self._reading() as transaction:
             return {
                 id: digest
-                for id, head in _heads(transaction, partition.encode("ascii"))
-                if (digest := _sound(records.told, id, head)) is not None
+                for id, head in heads_of(transaction, partition.encode("ascii"))
+                if (digest := judged(records.told, id, head)) is not None
             }
 
     @contextmanager
@@ -349,159 +350,3 @@ class Index:
         self.check_in_place()
         if self.progress is not None:
             self.progress.note(self.reached)
-
-
-class Transaction:
-    """What one transaction of the index reads and changes.
-
-    :param before: the digests by partition, as they were.
-    :ivar digests: those that it has changed.
-    :ivar removed: ids of which it has removed a record.
-    """
-
-    def __init__(
-        self,
-        transaction: lmdb.Transaction,
-        bodies: Any,
-        lease: Any,
-        lost: Any,
-        before: dict[bytes, PartitionDigest],
-    ) -> None:
-        self._transaction = transaction
-        self._bodies = bodies
-        self._lease = lease
-        self._lost = lost
-        self._has_lost = transaction.stat(lost)["entries"] > 0
-        self._before = before
-        self.digests: dict[bytes, PartitionDigest] = {}
-        self.removed: set[str] = set()
-        with transaction.cursor(bodies) as cursor:
-            self._newest = _NUMBER.unpack(cursor.key())[0] if cursor.last() else 0
-
-    def get(self, id: str) -> Encoded | None:
-        """Return the encoded record of *id*, or None."""
-        return find(self._transaction, self._bodies, id)
-
-    def add(self, record: Record) -> bool:
-        """Add *record*, and tell whether its id had none before; else change nothing."""
-        key = _key(record.id)
-        head, body = records.encode(record)
-        number = _NO_NUMBER if body is None else _NUMBER.pack(self._newest + 1)
-        if not self._transaction.put(key, number + head, overwrite=False):
-            return False
-        if body is not None:
-            self._newest += 1
-            self._transaction.put(number, body, db=self._bodies, append=True)
-        if record.readable:
-            self.regain(record.id)
-            partition = key[:3]
-            self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
-        else:
-            self.lose(record.id)
-        return True
-
-    def lose(self, id: str) -> None:
-        """Note that *id* was held, and cannot be given any more."""
-        self._transaction.put(id.encode("ascii"), b"", db=self._lost)
-        self._has_lost = True
-
-    def regain(self, id: str) -> None:
-        """Forget that *id* was lost: it is held, or nobody wants it any more."""
-        if self._has_lost:
-            self._transaction.delete(id.encode("ascii"), db=self._lost)
-
-    def _digest(self, partition: bytes) -> PartitionDigest:
-        return self.digests.get(partition) or self._before.get(partition, PartitionDigest())
-
-    @property
-    def lease(self) -> bytes | None:
-        """The row of the lease that was given last."""
-        return cast("bytes | None", self._transaction.get(_LEASE, db=self._lease))
-
-    @lease.setter
-    def lease(self, row: bytes) -> None:
-        self._transaction.put(_LEASE, row, db=self._lease)
-
-    def remove(self, id: str) -> None:
-        """Remove the record of *id*, sound or damaged."""
-        self.removed.add(id)
-        key = _key(id)
-        row = cast(bytes, self._transaction.pop(key))
-        self._transaction.delete(row[: _NUMBER.size], db=self._bodies)
-        partition = key[:3]
-        try:
-            weight = records.weigh(id, row[_NUMBER.size :])
-        except Damaged:
-            self.digests[partition] = self._counted(partition)
-        else:
-            if weight is not None:
-                self.digests[partition] = self._digest(partition).without_blob(*weight)
-
-    def replace(self, record: Record) -> None:
-        """Put *record* in the place of the one that its id has."""
-        self.remove(record.id)
-        self.add(record)
-
-    def _counted(self, partition: bytes) -> PartitionDigest:
-        """Count *partition* anew, for nothing tells what a damaged record was counted as."""
-        left = PartitionDigest()
-        for id, head in _heads(self._transaction, partition):
-            weight = _sound(records.weigh, id, head)
-            # A damaged one is not a blob any more; it is set aside when it is met.
-            left = left if weight is None else left.with_blob(*weight)
-        return left
-
-
-def find(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
-    """Return the encoded record of *id*, or None.
-
-    :param transaction: on the database of records.
-    :param bodies: the database of inline bodies.
-    """
-    row: Any = transaction.get(_key(id))
-    if row is None:
-        return None
-    number, head = split_row(row)
-    body: Any = None if number == _NO_NUMBER else transaction.get(number, db=bodies)
-    return Encoded(head, body)
-
-
-def split_row(row: bytes) -> tuple[bytes, bytes]:
-    """Return the key of the inline body, zeros for none, and the head, that a record's *row* is."""
-    return row[: _NUMBER.size], row[_NUMBER.size :]
-
-
-def _heads(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[str, bytes]]:
-    """Give the ids of *partition*, and the heads of their records."""
-    for cursor in _rows(transaction, partition):
-        key = bytes(cursor.key())
-        if not key.startswith(partition):
-            break
-        yield key[3:].decode("ascii"), bytes(cursor.value())[_NUMBER.size :]
-
-
-def _rows(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
-    """Give a cursor at each row from *start* on.
-
-    It searches for each row: a search reports a damaged page as an error, where stepping
-    to the next row fails an assertion of LMDB's, which kills the process.
-    """
-    with transaction.cursor() as cursor:
-        while cursor.set_range(start) if start else cursor.first():
-            key = bytes(cursor.key())
-            if key < start:
-                raise lmdb.CorruptedError("the rows are out of order")
-            yield cursor
-            start = key + b"\0"
-
-
-def _sound(judge: Callable[[str, bytes], T | None], id: str, head: bytes) -> T | None:
-    """Return what *judge* makes of a record's head, None if that is damaged."""
-    try:
-        return judge(id, head)
-    except Damaged:
-        return None
-
-
-def _key(id: str) -> bytes:
-    return ids.sort_key(id).encode("ascii")

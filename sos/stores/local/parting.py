@@ -17,8 +17,8 @@ from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.index import Transaction
 from sos.stores.local.recovery import incoming_name
+from sos.stores.local.transaction import Transaction
 
 T = TypeVar("T")
 

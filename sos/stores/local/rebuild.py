@@ -28,9 +28,10 @@ from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.local.body_file import Unreadable, open_body, read_trailer, reading
 from sos.stores.local.check import examine_index, id_of, identity, sound
 from sos.stores.local.disk import MARKER, Layout, is_uuid
-from sos.stores.local.index import Index, split_row
+from sos.stores.local.index import Index
 from sos.stores.local.progress import Progress, Reached
 from sos.stores.local.reading import verify_file
+from sos.stores.local.transaction import split_row
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.rows import Fault, Row
 

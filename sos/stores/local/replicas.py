@@ -19,8 +19,8 @@ from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.index import Transaction
 from sos.stores.local.parting import Parting
+from sos.stores.local.transaction import Transaction
 
 
 @frozen

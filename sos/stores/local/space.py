@@ -37,6 +37,7 @@ class Space:
         self._reserve = reserve
         self._reusable = reusable
         self._looked_at = float("-inf")
+        self._capacity = self._free = 0
         self._left = 0
         self._left_inside = 0
         self._unusable = _SPARE
@@ -88,25 +89,24 @@ class Space:
 
     @property
     def full(self) -> bool:
-        """Whether nothing fits any more."""
-        self._look()
+        """Whether nothing fits any more, by the last look, as :meth:`disk` takes one."""
         return self._left + self._left_inside <= _RECORD
+
+    def disk(self) -> tuple[int, int]:
+        """Return the size of the disk, and what is free of it and in the index, in bytes."""
+        self._look()
+        return self._capacity, self._free
 
     def _look(self) -> None:
         with disk_errors():
             found = os.statvfs(self._directory)
-        free = found.f_bavail * found.f_frsize
-        self._left = max(free - self._reserve.of(found.f_blocks * found.f_frsize), 0)
         reusable = self._reusable()
+        self._capacity = found.f_blocks * found.f_frsize
+        free = found.f_bavail * found.f_frsize
+        self._free = free + reusable
+        self._left = max(free - self._reserve.of(self._capacity), 0)
         self._unusable = max(min(self._unusable, reusable), _SPARE)
         self._left_inside = max(reusable - self._unusable, 0)
         # Some file systems make inodes as they are needed, and tell of none.
         self._files = found.f_favail - _LAST_FILES if found.f_files else 1 << 62
         self._looked_at = time.monotonic()
-
-    def disk(self) -> tuple[int, int]:
-        """Return the size of the disk, and what is free of it and in the index, in bytes."""
-        with disk_errors():
-            found = os.statvfs(self._directory)
-        free = found.f_bavail * found.f_frsize + self._reusable()
-        return found.f_blocks * found.f_frsize, free
