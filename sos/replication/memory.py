@@ -16,7 +16,7 @@ _COMPARE_AGAIN = 3600.0
 #: Groups and partitions of which a copy is known to be missing.
 Hints = set[tuple[str, str]]
 
-#: A group and a partition of it.
+#: A group and a partition of it; no group where it is that of all.
 Place = tuple[str, str]
 
 #: What there is in a group: blobs, and those that want more servers.
@@ -24,14 +24,12 @@ Found = tuple[int, int]
 
 
 @define
-class Objects:
-    """What is remembered of the objects that are in chunks.
+class Turns:
+    """What is gone through in turns, some of it in each pass, and rests while nothing changes.
 
-    :ivar broken: those of which chunks are gone, by where they are.
     :ivar remaining: where is still to be looked, before it is begun anew.
     """
 
-    broken: dict[Place, frozenset[str]] = field(init=False, factory=dict)
     remaining: list[Place] = field(init=False, factory=list)
     _begun: object = field(init=False, default=None)
     _settled: tuple[object, float] | None = field(init=False, default=None)
@@ -42,19 +40,10 @@ class Objects:
         self.remaining = list(places)[::-1]
 
     def turn(self, most: int) -> Iterator[Place]:
-        """Take places to look at: all that were found to hold what is broken, and *most* more."""
-        yield from list(self.broken)
+        """Take *most* places to look at."""
         for _ in range(most):
             if self.remaining:
                 yield self.remaining.pop()
-
-    def note(self, place: Place, broken: Iterable[str], sure: bool) -> None:
-        """Note what was found at *place*; unless that is *sure*, what was known stays."""
-        found = frozenset(broken) | (frozenset() if sure else self.broken.get(place, frozenset()))
-        if found:
-            self.broken[place] = found
-        else:
-            self.broken.pop(place, None)
 
     def settle(self, known: object, now: float) -> None:
         """Note that all was looked at, if *known* is what there was when that was begun."""
@@ -67,6 +56,29 @@ class Objects:
             return False
         before, then = self._settled
         return before == known and now - then < _COMPARE_AGAIN
+
+
+@define
+class Objects(Turns):
+    """What is remembered of the objects that are in chunks.
+
+    :ivar broken: those of which chunks are gone, by where they are.
+    """
+
+    broken: dict[Place, frozenset[str]] = field(init=False, factory=dict)
+
+    def turn(self, most: int) -> Iterator[Place]:
+        """Take places to look at: all that were found to hold what is broken, and *most* more."""
+        yield from list(self.broken)
+        yield from super().turn(most)
+
+    def note(self, place: Place, broken: Iterable[str], sure: bool) -> None:
+        """Note what was found at *place*; unless that is *sure*, what was known stays."""
+        found = frozenset(broken) | (frozenset() if sure else self.broken.get(place, frozenset()))
+        if found:
+            self.broken[place] = found
+        else:
+            self.broken.pop(place, None)
 
 
 @define
@@ -84,7 +96,7 @@ class Memory:
     patience: float = 0.0
     in_turn: bool = False
     objects: Objects = field(init=False, factory=Objects)
-    across: Objects = field(init=False, factory=Objects)
+    across: Turns = field(init=False, factory=Turns)
     _away_since: dict[str, float] = field(init=False, factory=dict)
     _settled: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)
