@@ -71,7 +71,10 @@ class LogPipe(io.TextIOBase):
         return data
 
     def _is_ready(self, seconds: float | None) -> bool:
-        return bool(select.select([], [self._descriptor], [], seconds)[1])
+        try:
+            return bool(select.select([], [self._descriptor], [], seconds)[1])
+        except OSError:  # it is closed, as to write there tells
+            return True
 
     def _drain(self) -> None:
         while True:

@@ -78,6 +78,18 @@ def test_a_reader_that_is_gone_ends_nothing(ends, log):
         log.info("{n} {filling}", n=n, filling="x" * 1000)
 
 
+def test_a_descriptor_that_was_closed_ends_nothing():
+    """Neither for who logs, nor on the thread that writes what had to wait."""
+    ends = os.pipe()
+    pipe = LogPipe(ends[1])
+    for end in ends:
+        os.close(end)
+    pipe.write("lost\n")
+    pipe._unwritten.append(b"waiting\n")
+    pipe._drain()
+    assert not pipe._unwritten
+
+
 def test_what_is_no_pipe_is_written_as_ever(ends, tmp_path):
     """A file has no reader that could be late."""
     with open(tmp_path / "log", "w") as file:
