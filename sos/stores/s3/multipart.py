@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Pieces
 from sos.running import unwanted
+from sos.stores.lane import shielded
 from sos.stores.s3.bucket import ONLY_NEW, Bucket, server_time
 from sos.transfer import one_piece
 
@@ -45,12 +46,14 @@ class Multipart:
         self._fields = {f"x-amz-meta-{name}": value for name, value in fields.items()}
         self._memory = memory
         self._id: str | None = None
+        self._given_up = False
         self._etags: list[str] = []
         self._sending: list[Deferred[None]] = []
 
     async def send_all(self, body: bytes | Pieces, size: int) -> None:
         """Send *body* in parts of *size* bytes, a few at once, each when there is memory for it."""
-        self._id = await self._begin()
+        # Who begins it has to learn its id: nothing else can give its parts back.
+        await shielded(ensureDeferred(self._begin()))
         pieces = _in_parts(one_piece(body) if isinstance(body, bytes) else body, size)
         async with aclosing(pieces):
             while True:
@@ -74,7 +77,7 @@ class Multipart:
         self._memory.release()
         return result
 
-    async def _begin(self) -> str:
+    async def _begin(self) -> None:
         found = await self._bucket.client.document(
             "POST",
             self._key,
@@ -82,7 +85,9 @@ class Multipart:
             query={"uploads": ""},
             fields=self._fields,
         )
-        return _told(found, "UploadId")
+        self._id = _told(found, "UploadId")
+        if self._given_up:
+            self.abort()
 
     async def _send(self, number: int, part: bytes) -> None:
         assert self._id is not None
@@ -121,6 +126,7 @@ class Multipart:
 
     def abort(self) -> None:
         """Give the parts back, whatever is under way; nobody waits for it."""
+        self._given_up = True
         sending, self._sending = self._sending, []
         for each in sending:
             each.addErrback(unwanted)

@@ -12,6 +12,7 @@ from tests.stores.s3.stores import store_at
 
 BUCKET = "imitated"
 NO_UPLOADS = b"<ListMultipartUploadsResult/>"
+BEGUN = b"<InitiateMultipartUploadResult><UploadId>begun</UploadId></InitiateMultipartUploadResult>"
 
 
 def error(status, code):
@@ -26,7 +27,7 @@ class Imitation(Resource):
     :ivar aborted: the ids of uploads that were given up.
     :ivar conditional: whether it knows If-None-Match.
     :ivar exists: whether there is the bucket.
-    :ivar held: of requests for this key there is no answer, until they are let go of.
+    :ivar held: requests for this key and query get no answer, until they are let go of.
     :ivar without: headers that it leaves out.
     """
 
@@ -71,7 +72,7 @@ class Imitation(Resource):
 
     def render(self, request):
         key = request.path.decode().removeprefix(f"/{BUCKET}").removeprefix("/")
-        if key and key == self.held:
+        if request.uri.decode().removeprefix(f"/{BUCKET}/") == self.held:
             self.holding.append(request)
             return NOT_DONE_YET
         fields = {"Date": formatdate(usegmt=True)}
@@ -92,7 +93,7 @@ class Imitation(Resource):
         if not self.exists:
             return error(404, "NoSuchBucket")
         if "uploads" in asked or b"uploads" in request.uri.partition(b"?")[2]:
-            return 200, self.uploads
+            return 200, BEGUN if method == "POST" else self.uploads
         if "list-type" in asked:
             return 200, self._listing(asked)
         if method == "DELETE":

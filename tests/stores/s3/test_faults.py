@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -17,6 +18,7 @@ from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Un
 from sos.ids import partition
 from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
+from tests.stores.s3.imitation import Imitation
 from tests.stores.s3.stores import BUCKET, let_in, store_at, store_in
 from tests.support.blobs import body_of, content, content_id, put
 
@@ -362,11 +364,12 @@ async def test_the_same_large_body_can_be_stored_by_two_processes_at_once(server
 
 
 @ensureDeferred
-async def test_an_upload_in_parts_that_is_given_up_is_aborted(server, prefix, reactor):
+async def test_an_upload_in_parts_that_is_given_up_is_aborted(server, prefix, reactor, monkeypatch):
     """Cancelled between its parts: its parts are given back, and there is no blob."""
     store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
     await store.open()
-    body = body_of(40 * MEGABYTE)
+    _hold_parts(store, 3, monkeypatch)
+    body = body_of(20 * MEGABYTE)
     upload = deferred(put(store, body))
     while not await _uploads(store):
         await deferred(_turn(reactor))
@@ -378,6 +381,40 @@ async def test_an_upload_in_parts_that_is_given_up_is_aborted(server, prefix, re
         await store.stat(content_id(body))
     assert await store.listing() == []
     await store.close()
+
+
+@ensureDeferred
+async def test_an_upload_in_parts_that_is_given_up_while_it_is_begun_is_aborted(reactor):
+    """The server has begun it, and its id comes when nobody waits for it any more."""
+    imitation = Imitation(reactor)
+    store = imitation.store()
+    await store.open()
+    body = body_of(9 * MEGABYTE)
+    imitation.held = f"x/{body_key(content_id(body))}?uploads="
+    upload = deferred(put(store, body))
+    while not imitation.holding:
+        await deferred(_turn(reactor))
+    upload.cancel()
+    with pytest.raises(CancelledError):
+        await upload
+    assert imitation.aborted == []
+    imitation.let_go()
+    while not imitation.aborted:
+        await deferred(_turn(reactor))
+    assert imitation.aborted == ["begun"]
+    await imitation.stop()
+
+
+def _hold_parts(store, number, monkeypatch):
+    """Let parts from *number* on wait for ever."""
+    ask = store._bucket.client.ask
+
+    async def held(*what, query={}, **options):
+        if int(query.get("partNumber", 0)) >= number:
+            await Deferred()
+        return await ask(*what, query=query, **options)
+
+    monkeypatch.setattr(store._bucket.client, "ask", held)
 
 
 async def _uploads(store):
