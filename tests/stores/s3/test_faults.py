@@ -409,10 +409,10 @@ def _hold_parts(store, number, monkeypatch):
     """Let parts from *number* on wait for ever."""
     ask = store._bucket.client.ask
 
-    async def held(*what, query={}, **options):
-        if int(query.get("partNumber", 0)) >= number:
+    async def held(*what, **options):
+        if int(options.get("query", {}).get("partNumber", 0)) >= number:
             await Deferred()
-        return await ask(*what, query=query, **options)
+        return await ask(*what, **options)
 
     monkeypatch.setattr(store._bucket.client, "ask", held)
 
