@@ -73,16 +73,18 @@ class HostGuard:
     def __call__(self, request: Request) -> None:
         """Pass *request*; raises Misdirected for its host, and Forbidden for its page."""
         headers = request.headers
-        try:
-            name = _rebindable(headers.get(b"host", b""))
-            unlisted = name is not None and name not in self._names
-            if unlisted and request.path not in _PROBES:
-                self._check_unlisted(request)
-            if request.method not in _SAFE or _MEMBERS in headers:
-                self._check_page(request, unlisted)
-        except (Misdirected, Forbidden) as error:
-            self._refusals.tell(request, error)
-            raise
+        name = _rebindable(headers.get(b"host", b""))
+        unlisted = name is not None and name not in self._names
+        changes = request.method not in _SAFE or _MEMBERS in headers
+        if unlisted or changes:  # most requests are neither
+            try:
+                if unlisted and request.path not in _PROBES:
+                    self._check_unlisted(request)
+                if changes:
+                    self._check_page(request, unlisted)
+            except (Misdirected, Forbidden) as error:
+                self._refusals.tell(request, error)
+                raise
         if self._inner is not None:
             self._inner(request)
 
