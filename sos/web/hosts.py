@@ -1,9 +1,10 @@
-"""Which hosts a server answers as, and which pages may have a browser change something there.
+"""Protection from DNS rebinding and from cross-site requests.
 
-A browser lets any page send requests to any address that it can reach, this machine's own
-among them.  A page of another site cannot read the answers, nor set most headers.  By DNS
-rebinding it can: its own name is made to lead to the server's address, so that the browser
-takes the server for the page's own site.  The requests still name that site in ``Host``.
+A browser lets every page send requests to every address that it can reach, including those
+of its own machine.  A page of another site cannot read the answers, and cannot set most
+headers.  DNS rebinding removes these limits: an attacker points the name of their own site at
+the server's address, and the browser takes the server for that site.  The ``Host`` header
+still has the attacker's name.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from sos.wire.heads import split_host
 from sos.wire.request import Request
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-# What any health check may ask: it tells nothing about what is stored.
+# Health checks, which tell nothing about what is stored, are answered under any name.
 _PROBES = frozenset({b"/alive", b"/healthz", b"/readyz"})
-# By this header, a GET tells a blob server which members an API server goes by.
+# A GET with this header changes what a blob server knows about API servers.
 _MEMBERS = MEMBERS.lower().encode("ascii")
-# Values of Sec-Fetch-Site (Fetch Metadata, 2.1) that no page of another site sends.
+# Values of Sec-Fetch-Site (Fetch Metadata, 2.1) that a page of another site never has.
 _OWN_SITE = (b"same-origin", b"none")
 # RFC 6454, 6.2.
 _ORIGIN = re.compile(rb"(https?)://([^/?#]+)", re.IGNORECASE)
@@ -33,29 +34,29 @@ _PORTS = {b"http": 80, b"https": 443}
 
 
 class Unlisted(Enum):
-    """What becomes of requests whose ``Host`` is a name that nobody has listed."""
+    """How a server treats requests whose ``Host`` is a name that it does not list."""
 
-    #: They are refused.
+    #: It refuses them.
     REFUSED = auto()
-    #: They are answered unless the name comes with the port of this listener.  That is how
-    #: a browser names it; a reverse proxy passes on a name with a port of its own, or none.
+    #: It answers them unless ``Host`` has the port of the listener.  A browser that connects
+    #: to the listener sends that port; a reverse proxy passes on its own port, or none.
     PROXIED = auto()
-    #: They are answered, but a page changes nothing.
+    #: It answers them, but refuses changes that a page asks for.
     PROGRAMS = auto()
-    #: They are answered.
+    #: It answers them.
     ANSWERED = auto()
 
 
 class HostGuard:
-    """Lets in requests to this server, and changes that no page of another site asks for.
+    """Refuses requests for other hosts, and changes that pages of other sites ask for.
 
-    IP addresses, ``localhost`` and the names under it are always answered: a page needs
-    another name for rebinding.
+    IP addresses, ``localhost`` and the names below it are always accepted as ``Host``:
+    DNS rebinding needs another name.
 
-    :param names: other names of this server, in lower case.
-    :param unlisted: what becomes of those that are not among *names*.
-    :param clock: tells seconds that pass.
-    :param inner: what else a request has to pass, if anything.
+    :param names: the names of this server, in lower case.
+    :param unlisted: how to treat other names.
+    :param clock: returns a time in seconds, for the rate of log lines.
+    :param inner: the guard that runs after this one, if any.
     """
 
     def __init__(
@@ -71,7 +72,11 @@ class HostGuard:
         self._refusals = Refusals(clock)
 
     def __call__(self, request: Request) -> None:
-        """Pass *request*; raises Misdirected for its host, and Forbidden for its page."""
+        """Return if *request* is accepted.
+
+        :raises Misdirected: if it is for another host.
+        :raises Forbidden: if it is a change that a page of another site asks for.
+        """
         headers = request.headers
         name = _rebindable(headers.get(b"host", b""))
         unlisted = name is not None and name not in self._names
@@ -96,16 +101,16 @@ class HostGuard:
             shown = name.decode("latin-1")
             raise Misdirected(
                 f"this server does not answer as {shown!r}: use its IP address or localhost, or "
-                "list its names by --hosts"
+                "list its names with --hosts"
             )
 
     def _check_page(self, request: Request, unlisted: bool) -> None:
         headers = request.headers
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in _OWN_SITE:
-            raise Forbidden("a page of another site changes nothing here")
+            raise Forbidden("a page of another site cannot change anything here")
         origin = headers.get(b"origin")
-        if origin is None:  # a program, or an old browser's form
+        if origin is None:  # a program: browsers send it with every request but GET and HEAD
             return
         found = _ORIGIN.fullmatch(origin)
         if found is not None:
@@ -118,17 +123,16 @@ class HostGuard:
             if page is not None and page[0] in self._names:
                 return
         raise Forbidden(
-            f"a page of {origin[:100].decode('latin-1')!a} changes nothing here: "
-            "the pages that may are those of this server's own address, or of its --hosts"
+            f"a page of {origin[:100].decode('latin-1')!a} cannot change anything here: only "
+            "pages of this server's own address or of a name in --hosts can"
         )
 
 
 @lru_cache(maxsize=256)  # nearly every request names the same
 def _rebindable(host: bytes) -> bytes | None:
-    """Return the name in the Host header *host*, None if it cannot lead to another server.
+    """Return the name in the Host header *host*, None if DNS rebinding cannot use it.
 
-    Numbers that stand for an address in another form than RFC 3986 has, such as
-    ``0177.0.0.1``, are names.
+    An IP address that is not written as in RFC 3986, such as ``0177.0.0.1``, is a name.
     """
     name, _ = split_host(host) or (host, b"")
     if not name or name == b"localhost" or name.endswith(b".localhost"):
@@ -145,13 +149,13 @@ def _rebindable(host: bytes) -> bytes | None:
 
 
 def _names_listener(request: Request) -> bool:
-    """Tell whether *request* names its host with the port that it came to."""
+    """Return whether the Host header of *request* has the port that the request came to."""
     port = getattr(request.getHost(), "port", None)
     _, named = split_host(request.headers[b"host"]) or (b"", b"")
     return port == int(named) if named else port in _PORTS.values()
 
 
 def _at(authority: bytes, port: int) -> tuple[bytes, int] | None:
-    """Return the name and the port in *authority*, by default *port*; None if it has no name."""
+    """Return the name and port in *authority*, None without a name; *port* is the default."""
     name, named = split_host(authority) or (b"", b"")
     return (name, int(named) if named else port) if name else None

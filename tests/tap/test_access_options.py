@@ -8,8 +8,13 @@ import pytest
 from twisted.python.systemd import ListenFDs
 
 from sos.signature import make_secret
+from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
+from sos.tap.admission import ServerGuards, signer
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
+from sos.web.blob import BlobServer
+from sos.web.routes import handler
+from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
 
 
@@ -147,3 +152,20 @@ def test_dump_tells_where_secrets_are_and_none_of_them(home, capsys):
     told = capsys.readouterr().out
     assert "secret-file = ~/secret" in told
     assert (home / "secret").read_text() not in told
+
+
+def test_a_signed_request_is_good_for_one_listener():
+    """Who has recorded it at one cannot repeat it at another, nor at the admin port."""
+    listeners = ["tcp:1", "tcp:2", "unix:socket"]
+    options = [each for endpoint in listeners for each in ("--listen", endpoint)]
+    found = parsed(blob, "--secret-file", "secret", *options, "--listen-admin", "tcp:3")
+    store = MemoryStore()
+    guards = ServerGuards(found, store)
+    sign = signer("secret")
+    value = sign(b"GET", b"/digests", 0, ()).decode()
+    statuses = []
+    for guard in (*map(guards.blobs, listeners), guards.admin("tcp:3")):
+        talk = Conversation(handler(BlobServer(store).app, guard))
+        head = f"GET /digests HTTP/1.1\r\nHost: localhost\r\nAuthorization: {value}\r\n\r\n"
+        statuses += [answer.status for answer in talk.answers(head.encode())]
+    assert statuses == [200, 401, 401, 401]

@@ -417,6 +417,15 @@ def test_the_body_is_not_read():
         assert answer.headers[b"connection"] == b"close"
 
 
+def test_what_comes_behind_is_not_looked_at():
+    """There is one answer."""
+    talk = Conversation(Server().handler)
+    wrong = b"GET /digests HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+    (answer,) = talk.answers(wrong + wrong.replace(b"evil.example", b"localhost"))
+    assert answer.status == 421
+    assert talk.closed
+
+
 def test_it_comes_before_what_else_has_to_be_passed():
     """Who is refused by the name does not hear whether a secret is right."""
 
