@@ -35,6 +35,9 @@ _DURATION = re.compile(r"(\d{1,9})([smhd])")
 # RFC 1123, 2.1; any other could never be connected to.
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
+# As names that a proxy or a container platform gives can be, underscores included; a last
+# label of digits is part of an address.
+_OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_-]{1,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
@@ -339,12 +342,28 @@ def algorithm(text: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Tell whether *host*, a name or an address, is this machine and nothing else."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def hosts(text: str) -> str:
+    """Names of this server, separated by commas; returns them in lower case."""
+    return ",".join(dict.fromkeys(_own_name(each.strip()) for each in text.split(",")))
+
+
+def _own_name(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if _OWN_NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{text[:100]!r} is no name of a host, which has neither scheme nor port; "
+            "IP addresses need not be listed"
+        )
+    return name
 
 
 def path(text: str) -> str:
@@ -379,6 +398,7 @@ def _integer(text: str) -> int:
 #: What ``[sos]`` may set, each as the option of ``sos-api`` of the same name.
 SETTINGS: Mapping[str, Callable[[str], object]] = {
     "api-host": str,
+    "hosts": hosts,
     "upload-port": port,
     "download-port": port,
     "admin-port": port,

@@ -48,6 +48,10 @@ class Forbidden(SOSError):
     """Who asks may not do this; nothing was changed."""
 
 
+class Misdirected(SOSError):
+    """The request names a host that this server does not answer for; nothing was changed."""
+
+
 class TooSlow(SOSError):
     """A request's bytes came too slowly to go on waiting; nothing was stored."""
 

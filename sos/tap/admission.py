@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from sos.errors import ConfigError
 from sos.interfaces import IReplicaStore
@@ -14,6 +14,7 @@ from sos.tap.tls import absolute
 from sos.tokens import Tokens, parse_tokens
 from sos.watched_file import WatchedFile, read
 from sos.web.guards import AdminGuard, Bearers, Guard, SignedRequests
+from sos.web.hosts import HostGuard, Unlisted
 
 #: What a monitor may ask of a blob server: the original's health check.
 ALIVE = b"/alive"
@@ -56,48 +57,53 @@ def signer(path: str | None) -> Signer | None:
     return None if path is None else Signer(keys_in(absolute(path)), time.time)
 
 
-def blob_guard(options: DaemonOptions, store: IReplicaStore) -> Guard | None:
-    """Return what lets in who has the secret of *store*'s server, None where everybody is."""
-    path = options["secret-file"]
-    if path is None:
-        return None
-    return SignedRequests(_verifier(path, store), (ALIVE,), time.monotonic)
+class ServerGuards:
+    """What requests to the server of *store* have to pass.
 
-
-def blob_admin_guard(options: DaemonOptions, store: IReplicaStore, endpoint: str) -> Guard | None:
-    """Return what those have to pass who look after *store*'s server, at *endpoint*.
-
-    On this machine they need nothing, elsewhere the secret.
+    A signed request that one of the server's endpoints has seen is refused at all of them.
     """
-    path = options["secret-file"]
-    if path is None or options["reach"][endpoint] != OTHERS:
-        return None
-    return SignedRequests(_verifier(path, store), PROBES, time.monotonic)
 
+    def __init__(self, options: DaemonOptions, store: IReplicaStore) -> None:
+        self._options = options
+        self._verifier: Verifier | None = None
+        if options["secret-file"] is not None:
+            keys = keys_in(options["secret-file"])
+            # A store knows its identity once it is open.
+            self._verifier = Verifier(keys, time.time, lambda: getattr(store, "identity", None))
 
-def _verifier(path: str, store: IReplicaStore) -> Verifier:
-    # A store knows its identity once it is open.
-    return Verifier(keys_in(path), time.time, lambda: getattr(store, "identity", None))
+    def blobs(self, endpoint: str) -> Guard:
+        """Return the guard of the blobs at *endpoint*: it wants the secret, if there is one."""
+        signed = self._signed((ALIVE,))
+        return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.PROGRAMS, signed)
+
+    def admin(self, endpoint: str) -> Guard:
+        """Return the guard of the admin port at *endpoint*.
+
+        It wants nothing from this machine, and the secret from others.
+        """
+        signed = self._signed(PROBES) if self._options["reach"][endpoint] == OTHERS else None
+        return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.ANSWERED, signed)
+
+    def _signed(self, open_paths: Container[bytes]) -> Guard | None:
+        if self._verifier is None:
+            return None
+        return SignedRequests(self._verifier, open_paths, time.monotonic)
 
 
 class ClientGuards:
-    """What clients of an API server have to pass, by what they ask for; None for nothing.
-
-    :ivar uploads: where they upload.
-    :ivar fetches: where they fetch.
-    """
+    """What requests of an API server's clients have to pass."""
 
     def __init__(self, options: DaemonOptions) -> None:
-        self._reach = options["reach"]
+        self._options = options
         self._tokens: Callable[[], Tokens] | None = None
-        self.uploads: Guard | None = None
-        self.fetches: Guard | None = None
+        self._upload: Guard | None = None
+        self._fetch: Guard | None = None
         if options["token-file"] is not None:
             self._tokens = WatchedFile(options["token-file"], parse_tokens)
-            self.uploads = Bearers(self._tokens, "upload", time.time, time.monotonic)
+            self._upload = Bearers(self._tokens, "upload", time.time, time.monotonic)
         if options["private-reads"]:
             secret = options["secret-file"]
-            self.fetches = Bearers(
+            self._fetch = Bearers(
                 self._tokens or Tokens,
                 "read",
                 time.time,
@@ -105,9 +111,37 @@ class ClientGuards:
                 link_keys=None if secret is None else keys_in(secret),
             )
 
+    def uploads(self, endpoint: str) -> Guard:
+        """Return the guard of uploads at *endpoint*."""
+        return self._transfers(endpoint, self._upload)
+
+    def downloads(self, endpoint: str) -> Guard:
+        """Return the guard of fetches at *endpoint*."""
+        return self._transfers(endpoint, self._fetch)
+
+    def _transfers(self, endpoint: str, inner: Guard | None) -> Guard:
+        # Reverse proxies on the same machine pass on the names that their clients use.
+        return host_guard(self._options, endpoint, Unlisted.PROXIED, Unlisted.ANSWERED, inner)
+
     def admin(self, endpoint: str) -> Guard:
-        """Return what those have to pass who look after the server, at *endpoint*."""
+        """Return the guard of the admin port at *endpoint*."""
         rest: Guard | None = None
-        if self._tokens is not None and self._reach[endpoint] == OTHERS:
+        if self._tokens is not None and self._options["reach"][endpoint] == OTHERS:
             rest = Bearers(self._tokens, "admin", time.time, time.monotonic, PROBES)
-        return AdminGuard(self.uploads, self.fetches, rest)
+        inner = AdminGuard(self._upload, self._fetch, rest)
+        return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.ANSWERED, inner)
+
+
+def host_guard(
+    options: DaemonOptions, endpoint: str, local: Unlisted, others: Unlisted, inner: Guard | None
+) -> HostGuard:
+    """Return the guard that checks the host of requests at *endpoint*, before *inner*.
+
+    :param local: how it treats names that ``--hosts`` does not list when only this machine
+        reaches the endpoint.
+    :param others: the same when other machines do.  With ``--hosts`` it refuses them at all
+        endpoints.
+    """
+    names = frozenset((options["hosts"] or "").encode("ascii").split(b",")) - {b""}
+    reached = others if options["reach"][endpoint] == OTHERS else local
+    return HostGuard(names, Unlisted.REFUSED if names else reached, time.monotonic, inner)

@@ -55,6 +55,7 @@ from sos.wire.agent import Agent
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
     "api-host": "0.0.0.0",
+    "hosts": None,
     "upload-port": 9991,
     "download-port": 9992,
     "admin-port": 9993,
@@ -307,7 +308,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     listening(
         [
             (uploads.app, guards.uploads, options["uploads"]),
-            (downloads.app, guards.fetches, options["downloads"]),
+            (downloads.app, guards.downloads, options["downloads"]),
         ],
         _FILES,
         tally,

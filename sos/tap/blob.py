@@ -148,10 +148,10 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     face = BlobServer(store, options["max-size"], status, sightings)
     endpoint = worker.endpoint if worker else serverFromString
     context = tls.server_tls_of(options)
-    guard = admission.blob_guard(options, store)
+    guards = admission.ServerGuards(options, store)
     note = access.add_log(whole, options, reactor)
     listening(
-        [(face.app, guard, options["endpoints"])],
+        [(face.app, guards.blobs, options["endpoints"])],
         _FILES,
         tally,
         note,
@@ -165,6 +165,6 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         options,
         reactor,
         tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
-        lambda description: admission.blob_admin_guard(options, store, description),
+        guards.admin,
     ).setServiceParent(whole)
     return whole

@@ -45,6 +45,7 @@ class DaemonOptions(usage.Options):
     shedding: Shedding | None = None
 
     optParameters = [
+        parameter("hosts", None, None, "Names to answer as, beside localhost.", config.hosts),
         parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
         parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]

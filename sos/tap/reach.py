@@ -16,6 +16,9 @@ LOOPBACK = "loopback"
 #: Whoever the network lets through; also what is not known.
 OTHERS = "others"
 
+# Where an endpoint has its interface among the arguments that are given without a name.
+_INTERFACES = {"tcp": 1, "tcp6": 2, "ssl": 4}
+
 
 def reach(endpoint: str) -> str:
     """Return who can reach *endpoint*, a string of Twisted's that is one."""
@@ -24,9 +27,10 @@ def reach(endpoint: str) -> str:
         return UNIX
     if kind == "systemd":
         return _reach_of_socket(endpoint)
-    if kind not in ("tcp", "ssl"):
+    if kind not in _INTERFACES:
         return OTHERS
     hosts = [each.removeprefix("interface=") for each in arguments if "interface=" in each]
+    hosts += [each for each in arguments if "=" not in each][_INTERFACES[kind] :][:1]
     local = hosts and all(is_loopback(host.replace("\0", ":")) for host in hosts)
     return LOOPBACK if local else OTHERS
 

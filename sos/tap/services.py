@@ -122,7 +122,7 @@ def complete(
 
 
 def listening(
-    faces: Sequence[tuple[Klein, Guard | None, Sequence[str]]],
+    faces: Sequence[tuple[Klein, Callable[[str], Guard], Sequence[str]]],
     files: int,
     tally: Tally,
     note: Note | None,
@@ -131,7 +131,7 @@ def listening(
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
-    :param faces: routes, what requests have to pass before, and endpoints.
+    :param faces: routes, what requests have to pass before at an endpoint, and endpoints.
     :param files: most file descriptors that a connection can take with what
         is done for it.
     :param tally: where the requests are counted.
@@ -139,7 +139,7 @@ def listening(
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
-        (endpoint(reactor, description), handler(app, guard))
+        (endpoint(reactor, description), handler(app, guard(description)))
         for app, guard, endpoints in faces
         for description in endpoints
     ]
@@ -157,7 +157,7 @@ def listening_beside(
     options: DaemonOptions,
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
-    guard: Callable[[str], Guard | None],
+    guard: Callable[[str], Guard],
     note: Note | None = None,
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from klein import Klein
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from sos.errors import Forbidden, Unavailable
+from sos.errors import Unavailable
 from sos.interfaces import IBlobStore
 from sos.tally import Tally
 from sos.web import openapi
@@ -101,9 +101,8 @@ class AdminServer:
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
-        """Take an upload as :class:`UploadServer` does, from the page and from no other site."""
+        """Take an upload as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
-        _check_origin(request)
         with self._one_of_few():
             return await uploads.upload(request)
 
@@ -151,26 +150,6 @@ def _there(face: _Face | None) -> _Face:
     if face is None:
         raise RouteNotFound
     return face
-
-
-def _check_origin(request: Request) -> None:
-    """Raise Forbidden when a page of another site sends *request*.
-
-    A browser lets any page send a form to any address that it can reach, this
-    machine's own among them, and tells whose page it was (Fetch Metadata, 2.1;
-    without it, the Origin of RFC 6454).  Programs send neither.
-    """
-    site = request.getHeader(b"sec-fetch-site")
-    if site is None:
-        origin = request.getHeader(b"origin")
-        host = request.getHeader(b"host")
-        foreign = origin is not None and origin.partition(b"://")[2] != host
-    else:
-        foreign = site not in (b"same-origin", b"none")
-    if foreign:
-        raise Forbidden(
-            "a page of another site does not upload here; the upload port is for programs"
-        )
 
 
 def _answer_text(request: Request, text: bytes) -> bytes:

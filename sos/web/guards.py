@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 
 from twisted.logger import Logger
 
-from sos.errors import Forbidden, Unauthorized
+from sos.errors import Forbidden, SOSError, Unauthorized
 from sos.signature import Keys, Verifier
 from sos.signed_url import check_signed
 from sos.tokens import Tokens
@@ -152,7 +152,7 @@ class Refusals:
         self._told = float("-inf")
         self._untold = 0
 
-    def tell(self, request: Request, error: Unauthorized | Forbidden) -> None:
+    def tell(self, request: Request, error: SOSError) -> None:
         """Tell that *request* was turned away because of *error*."""
         now = self._clock()
         if now - self._told < LOG_SECONDS:

@@ -56,7 +56,7 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     if host is None:
         if version == "1.1":
             raise Refused(400, "a request has a Host header, this one has none")
-    elif not _is_host(host):
+    elif split_host(host) is None:
         raise Refused(400, "the Host header is not one host")
     coding = fields.get(b"transfer-encoding")
     if coding is None:
@@ -69,28 +69,37 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
 
 
 @lru_cache(maxsize=256)  # nearly every request names the same
-def _is_host(text: bytes) -> bool:
-    return _HOST.fullmatch(text) is not None
+def split_host(text: bytes) -> tuple[bytes, bytes] | None:
+    """Split the value of a Host header into a name or address, and a port.
 
-
-def origin_form(method: bytes, target: bytes) -> bytes:
-    """Return the path and query of a request target (RFC 9112, 3.2).
-
-    Raises :exc:`Refused` for one that names neither.
+    The name is in lower case and without a trailing dot, an IPv6 address stands in
+    brackets.  Either part can be empty.  Returns None for what is not one host.
     """
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return None
+    return found[1].lower().removesuffix(b"."), (found[3] or b"")[1:]
+
+
+def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
+    """Return the host that a request target names, if any, and its path and query.
+
+    RFC 9112, 3.2.  Raises :exc:`Refused` for one that has no path.
+    """
+    host = None
     path = target
     absolute = None if target[:1] == b"/" else _ABSOLUTE.fullmatch(target)
     if absolute is not None:
         host, path = absolute.groups()
-        if not host or not _is_host(host):
+        if not host or split_host(host) is None:
             raise Refused(400, "the target's host is none")
         if path[:1] != b"/":
             path = b"/" + path
     if method == b"OPTIONS" and path == b"*":
-        return path  # of the server as a whole
+        return host, path  # of the server as a whole
     if path[:1] != b"/" or b"#" in path:
         raise Refused(400, "the target is not a path")
-    return path
+    return host, path
 
 
 def format_head(status: int, fixed: bytes, headers: Mapping[bytes, bytes]) -> bytes:

@@ -9,7 +9,7 @@ from twisted.web.http import parse_qs
 
 from sos.tally import GONE, OTHER
 from sos.wire.body import RequestBody
-from sos.wire.heads import format_head, origin_form
+from sos.wire.heads import format_head, split_target
 from sos.wire.request_ids import HEADER, request_id
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Request:
     are those of Twisted's, of which it has what routes and access logs need.
     Its body is :attr:`body`; there is no ``content``.
 
-    :ivar headers: the request's, by their names in lower case.
+    :ivar headers: the request's, by their names in lower case; the Host is that of the
+        target if it names one.
     :ivar received_headers: the same as they came.
     :ivar id: by which the logs know it, see :mod:`sos.wire.request_ids`.
     :ivar blob: the id of the blob that it is about, once that is known.
@@ -89,7 +90,9 @@ class Request:
         self.method = method
         self.uri = target
         self.clientproto = version
-        self.target = origin_form(method, target)
+        host, self.target = split_target(method, target)
+        if host is not None:
+            headers[b"host"] = host  # RFC 9112, 3.2.2
         self.path, _, self._query = self.target.partition(b"?")
         self.received_headers = received_headers
         self.headers = headers
@@ -121,6 +124,10 @@ class Request:
     def getClientAddress(self) -> IAddress | None:
         """Return where the request came from."""
         return None if self._channel is None else self._channel.peer
+
+    def getHost(self) -> IAddress | None:
+        """Return the address of this server that the request came to."""
+        return None if self._channel is None else self._channel.transport.getHost()
 
     @property
     def disconnected(self) -> bool:

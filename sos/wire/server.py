@@ -49,7 +49,7 @@ LINGER_SECONDS = 5.0
 RETRY_SECONDS = 5
 
 # Who may not ask has to come again for the next try.
-_TURNED_AWAY = (401, 403)
+_TURNED_AWAY = (401, 403, 421)
 
 _log = Logger()
 

@@ -9,7 +9,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 _CHROMIUM = shutil.which("chromium")
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+_ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    # The name of a site leads to this machine, as by DNS rebinding.
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
+]
 
 
 class Window:

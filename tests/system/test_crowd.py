@@ -41,7 +41,7 @@ class Tricklers:
     """Clients that send a byte a second: half of them of a head, half of a body."""
 
     HEAD = b"GET /alive HTTP/1.1\r\nX-Slow: "
-    BODY = b"POST /blob/abc HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    BODY = b"POST /blob/abc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
 
     def __init__(self, port: int, count: int) -> None:
         self.left = selectors.DefaultSelector()
@@ -120,7 +120,7 @@ def is_well(port):
 class TestFewFiles:
     FILES = 256
     UPLOAD = (
-        b"POST /blob/abc HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+        b"POST /blob/abc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
         b"Expect: 100-continue\r\n\r\n"
     )
 

@@ -30,6 +30,8 @@ REFUSED = {
     400: b"Host: a\r\nHost: b\r\n",
     431: b"Host: a\r\n" + b"".join(b"X-%d: x\r\n" % number for number in range(201)),
 }
+# What is asked by any name.
+PROBES = {"/alive", "/healthz", "/readyz"}
 # With so few files there are so few connections.
 FILES, CONNECTIONS = 256, 80
 ADMIN_CONNECTIONS = 32
@@ -106,6 +108,8 @@ def ask_what_cannot_be(client):
             assert client.send(method, path, target, rest + b"\r\n").status == status
         long = f"{target}?{'x' * 16 * 1024}"
         assert client.send(method, path, long, b"Host: a\r\n\r\n").status == 414
+        if path not in PROBES:
+            assert client.ask(method, path, target, Host="evil.example").status == 421
 
 
 def crowd(client, connections):
@@ -138,7 +142,7 @@ def trickled(client, *operations):
         begun = []
         for method, _, target in operations:
             other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
-            rest = b"Host: a\r\nContent-Length: 9\r\n\r\nabc"
+            rest = b"Host: localhost\r\nContent-Length: 9\r\n\r\nabc"
             begun.append(client.begin(held.enter_context(other), method, target, rest))
         yield
         for (method, path, _), other in zip(operations, begun, strict=True):
@@ -227,6 +231,11 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         assert json.loads(client.ask("GET", "/status").body)["members"][0]["members"]["copies"] == 2
         assert client.ask("DELETE", "/members", X_Sos_Members=speaker).status == 200
         ask_what_cannot_be(client)
+        for method, path, target in targets(described):
+            if method not in ("GET", "HEAD"):
+                assert client.ask(method, path, target, Sec_Fetch_Site="cross-site").status == 403
+        page = {"Sec_Fetch_Site": "cross-site", "X_Sos_Members": speaker}
+        assert client.ask("GET", "/status", **page).status == 403
         crowd(Client(described, few), CONNECTIONS)
     (signed,) = free_ports(1)
     (place.directory / "secret").write_bytes(place.sos("secret").stdout)
@@ -260,7 +269,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
             assert each.ask("POST", "/upload", body=b"abc", Repr_Digest=wrong).status == 400
         assert (
             uploads.send(
-                "POST", "/upload", "/upload", b"Host: a\r\nContent-Length: 99000000\r\n\r\n"
+                "POST", "/upload", "/upload", b"Host: localhost\r\nContent-Length: 99000000\r\n\r\n"
             ).status
             == 413
         )

@@ -214,7 +214,10 @@ def test_uploads_under_way_are_finished_when_the_daemon_is_stopped(place, port):
     daemon = start(place, port)
     body = body_of(100_000)
     clients = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(8)]
-    head = f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(body)}\r\n"
+    )
     for client in clients:
         client.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -152,7 +152,7 @@ def test_a_body_is_asked_for_only_when_the_sender_is_known(place):
     cluster = Cluster(place)
     with socket.create_connection(("127.0.0.1", cluster.ports[0]), 60) as client:
         client.sendall(
-            b"POST /blob/abc HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"POST /blob/abc HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Length: 100000000000\r\n\r\n"
         )
         answer = client.makefile("rb").read()

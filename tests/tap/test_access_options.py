@@ -8,8 +8,13 @@ import pytest
 from twisted.python.systemd import ListenFDs
 
 from sos.signature import make_secret
+from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
+from sos.tap.admission import ServerGuards, signer
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
+from sos.web.blob import BlobServer
+from sos.web.routes import handler
+from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
 
 
@@ -33,7 +38,14 @@ def files(home):
         ("tcp:1:interface=127.9.9.9:backlog=3", LOOPBACK),
         ("tcp:1:interface=localhost", LOOPBACK),
         ("tcp:1:interface=\\:\\:1", LOOPBACK),
+        ("tcp:1:interface=LocalHost", LOOPBACK),
+        ("tcp:1:interface=\\:\\:ffff\\:127.0.0.1", LOOPBACK),
+        ("tcp:1:127.0.0.1", LOOPBACK),
+        ("tcp:1:127.0.0.1:50", LOOPBACK),
+        ("tcp6:1:interface=\\:\\:1", LOOPBACK),
+        ("tcp6:1:50:\\:\\:1", LOOPBACK),
         ("ssl:1:interface=127.0.0.1:privateKey=a", LOOPBACK),
+        ("ssl:1:key:certificate:TLSv1_METHOD:127.0.0.1", LOOPBACK),
         ("unix:/run/socket", UNIX),
         ("unix:address=/run/interface=", UNIX),
         ("tcp:1", OTHERS),
@@ -42,7 +54,14 @@ def files(home):
         ("tcp:1:interface=\\:\\:", OTHERS),
         ("tcp:1:interface=localhost.example", OTHERS),
         ("tcp:1:interface=10.0.0.1", OTHERS),
+        ("tcp:1:interface=\\:\\:ffff\\:10.0.0.1", OTHERS),
+        ("tcp:1:10.0.0.1", OTHERS),
+        ("tcp:1:backlog=50", OTHERS),
+        ("tcp6:1", OTHERS),
+        ("tcp6:1:50", OTHERS),
+        ("tcp6:1:interface=\\:\\:", OTHERS),
         ("ssl:1", OTHERS),
+        ("ssl:1:127.0.0.1", OTHERS),
         ("haproxy:tcp:1:interface=127.0.0.1", OTHERS),
     ],
 )
@@ -133,3 +152,20 @@ def test_dump_tells_where_secrets_are_and_none_of_them(home, capsys):
     told = capsys.readouterr().out
     assert "secret-file = ~/secret" in told
     assert (home / "secret").read_text() not in told
+
+
+def test_a_signed_request_is_good_for_one_listener():
+    """Who has recorded it at one cannot repeat it at another, nor at the admin port."""
+    listeners = ["tcp:1", "tcp:2", "unix:socket"]
+    options = [each for endpoint in listeners for each in ("--listen", endpoint)]
+    found = parsed(blob, "--secret-file", "secret", *options, "--listen-admin", "tcp:3")
+    store = MemoryStore()
+    guards = ServerGuards(found, store)
+    sign = signer("secret")
+    value = sign(b"GET", b"/digests", 0, ()).decode()
+    statuses = []
+    for guard in (*map(guards.blobs, listeners), guards.admin("tcp:3")):
+        talk = Conversation(handler(BlobServer(store).app, guard))
+        head = f"GET /digests HTTP/1.1\r\nHost: localhost\r\nAuthorization: {value}\r\n\r\n"
+        statuses += [answer.status for answer in talk.answers(head.encode())]
+    assert statuses == [200, 401, 401, 401]

@@ -19,7 +19,7 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
     daemon = place.twistd(f"sos-blob --port {port} --store data", port)
     body = body_of(size)
     head = (
-        f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+        f"POST /blob/{content_id(body)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
         "Expect: 100-continue\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", port), 60) as client:

@@ -128,29 +128,6 @@ def test_what_the_page_uploads_can_be_fetched():
     assert send(store, "POST", "/upload", b"abcd", max_size=3).status == 413
 
 
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [
-        (b"Sec-Fetch-Site: same-origin", 200),
-        (b"Sec-Fetch-Site: none", 200),
-        (b"Sec-Fetch-Site: same-site", 403),
-        (b"Sec-Fetch-Site: cross-site", 403),
-        (b"Origin: http://x", 200),
-        (b"Origin: https://x", 200),
-        (b"Origin: http://x:81", 403),
-        (b"Origin: http://evil.example", 403),
-        (b"Origin: null", 403),
-        (b"User-Agent: curl", 200),
-    ],
-)
-def test_no_other_site_uploads(header, status):
-    """A browser lets it ask, and tells; and nothing is stored."""
-    store = MemoryStore()
-    answer = send(store, "POST", "/upload", b"abc", header)
-    assert answer.status == status
-    assert len(store.blobs) == (status == 200)
-
-
 def test_a_few_transfers_at_once():
     """More are refused, and taken again when one has ended or its client is gone."""
     store = MemoryStore()
