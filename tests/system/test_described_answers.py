@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from hashlib import sha1
 
@@ -112,24 +111,23 @@ def ask_what_cannot_be(client):
             assert client.ask(method, path, target, Host="evil.example").status == 421
 
 
-def crowd(client, connections):
-    """Ask each operation while there are as many connections as there may be."""
+def crowd(client, connections, upload):
+    """Ask each operation while there are as many connections as one address may have.
+
+    :param upload: what the others have begun to send to, so that they do not give way.
+    """
     with contextlib.ExitStack() as held:
 
-        def hold():
-            other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
-            Client.begin(held.enter_context(other), "GET", "/", b"Host: a\r\n")
-
         def refused():
-            hold()
-            time.sleep(0.1)  # until it is heard, for before that it gives way to another
             with socket.create_connection(("127.0.0.1", client.port), timeout=60) as another:
                 another.settimeout(0.5)
                 with contextlib.suppress(OSError):
                     return another.recv(12) == b"HTTP/1.1 503"
 
-        for _ in range(connections - 1):
-            hold()
+        for _ in range(connections // 2):
+            other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
+            rest = b"Host: localhost\r\nContent-Length: 9\r\n\r\nabc"
+            Client.begin(held.enter_context(other), "POST", upload, rest)
         assert wait_until(refused)
         for method, path, _ in targets(client.description):
             assert client.send(method, path, "", b"").status == 503
@@ -236,7 +234,7 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
                 assert client.ask(method, path, target, Sec_Fetch_Site="cross-site").status == 403
         page = {"Sec_Fetch_Site": "cross-site", "X_Sos_Members": speaker}
         assert client.ask("GET", "/status", **page).status == 403
-        crowd(Client(described, few), CONNECTIONS)
+        crowd(Client(described, few), CONNECTIONS, "/blob/crowd")
     (signed,) = free_ports(1)
     (place.directory / "secret").write_bytes(place.sos("secret").stdout)
     (place.directory / "secret").chmod(0o600)
@@ -281,7 +279,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         for path in ("/", "/status", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)
-        crowd(client, ADMIN_CONNECTIONS)
+        crowd(client, ADMIN_CONNECTIONS, "/upload")
         server.stop()
         assert client.ask("GET", "/readyz").status == 503
         assert client.ask("POST", "/upload", body=b"x").status == 503
