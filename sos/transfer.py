@@ -46,3 +46,33 @@ async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
 async def one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
     """Give *body*, which is not empty, as pieces are given."""
     yield body
+
+
+async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:
+    """Tell whether two bodies are the same bytes, and close both.
+
+    Raises what their pieces raise; where they differ neither is read to its end.
+    """
+    async with aclosing(_pieces(one)) as ones, aclosing(_pieces(other)) as others:
+        behind = b""
+        async for piece in ones:
+            while len(behind) < len(piece):
+                more = await anext(others, b"")
+                if not more:
+                    return False
+                behind += more
+            if not behind.startswith(piece):
+                return False
+            behind = behind[len(piece) :]
+        return not behind and not await anext(others, b"")
+
+
+async def _pieces(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
+    """Give the pieces of *body*, and close it."""
+    if isinstance(body, bytes):
+        if body:
+            yield body
+    else:
+        async with aclosing(body):
+            async for piece in body:
+                yield piece
