@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.logger import capturedLogs
 
-from sos.errors import Conflict
+from sos.errors import Conflict, NotFound
 from sos.stores.memory import MemoryStore
-from tests.support.blobs import colliding, content, content_id, put
+from tests.stores.chunks import over
+from tests.support.blobs import body_of, colliding, content, content_id, put
 from tests.support.replicas import first_for, replicated
 
 FIRST, SECOND = colliding(1000)
@@ -99,3 +100,44 @@ async def test_who_uploads_is_not_told_the_servers(reactor):
     with pytest.raises(Conflict) as refused:
         await put(replicated(reactor, [server]), SECOND)
     assert "a:4001" not in str(refused.value)
+
+
+class TestObjectsInChunks:
+    """Chunks of 256 bytes cut the colliding bytes in two: then no two chunks have the same id."""
+
+    FIRST, SECOND = colliding(5000)
+    ID = content_id(FIRST)
+
+    @ensureDeferred
+    async def test_another_object_of_the_same_chunk_is_refused(self, reactor):
+        """As its chunk is another; the first object can still be read, and sent again."""
+        store = over(replicated(reactor, [MemoryStore("a")]), reactor, 1000)
+        await put(store, self.FIRST)
+        with pytest.raises(Conflict):
+            await put(store, self.SECOND)
+        await put(store, self.FIRST)
+        assert await content(await store.read(self.ID)) == self.FIRST
+
+    @ensureDeferred
+    async def test_an_object_whose_chunk_is_another_is_refused(self, reactor):
+        """Whatever comes before and behind it: none can be read back that is put together so."""
+        first, second = colliding(1000)
+        store = over(replicated(reactor, [MemoryStore("a")]), reactor, 1000)
+        await put(store, first)
+        body = body_of(1000) + second + body_of(1500)
+        with pytest.raises(Conflict):
+            await put(store, body)
+        with pytest.raises(NotFound):
+            await store.stat(content_id(body))
+
+    @pytest.mark.parametrize("before", [0, 200, 256, 1000])
+    @ensureDeferred
+    async def test_another_object_in_other_chunks_is_refused(self, reactor, before):
+        """It is compared with what is stored, whole (0) or in chunks of *before* bytes."""
+        placing = replicated(reactor, [MemoryStore("a")])
+        await put(over(placing, reactor, before or 8000), self.FIRST)
+        store = over(placing, reactor, 256)
+        with pytest.raises(Conflict, match=f"another body with the id {self.ID}"):
+            await put(store, self.SECOND)
+        await put(store, self.FIRST)
+        assert await content(await store.read(self.ID)) == self.FIRST
