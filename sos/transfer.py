@@ -53,7 +53,7 @@ async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:
 
     Raises what their pieces raise; where they differ neither is read to its end.
     """
-    async with aclosing(_pieces(one)) as ones, aclosing(_pieces(other)) as others:
+    async with aclosing(pieces_of(one)) as ones, aclosing(pieces_of(other)) as others:
         behind = b""
         async for piece in ones:
             while len(behind) < len(piece):
@@ -67,7 +67,7 @@ async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:
         return not behind and not await anext(others, b"")
 
 
-async def _pieces(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
+async def pieces_of(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
     """Give the pieces of *body*, and close it."""
     if isinstance(body, bytes):
         if body:
