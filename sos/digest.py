@@ -134,10 +134,8 @@ def other_body(id: str) -> Conflict:
     algorithm = ids.algorithm(id)
     if algorithm is None:
         return Conflict(f"the name {id} is taken by other bytes")
-    return Conflict(
-        f"another body with the id {id} is stored: the two have the same {algorithm}, and "
-        "this one cannot be stored under it"
-    )
+    hash = algorithm.upper().replace("SHA", "SHA-")
+    return Conflict(f"another body with the id {id} is stored: both have this {hash}")
 
 
 def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
