@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from sos.batch import store_in
 from sos.errors import Conflict, NotFound
+from sos.interfaces import Blob, BlobInfo
+from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
 from tests.stores.chunks import over
 from tests.support.blobs import body_of, colliding, content, content_id, put
@@ -90,6 +96,62 @@ async def test_a_server_that_is_found_to_have_another_later_is_told_of(reactor):
     assert where(*stores) == {stores[0].name: SECOND, stores[1].name: FIRST}
     (told,) = [each for each in logs if each.get("peer") == stores[1].name]
     assert told["names"] == stores[0].name
+
+
+@ensureDeferred
+async def test_a_first_server_that_takes_long_does_not_hold_up_an_upload(reactor):
+    """The next is sent the body then, too, and its copy counts."""
+    clock = Clock()
+    one, other = first_for(ID, Holding("a", FIRST), Holding("b"))
+    one.body = FIRST
+    store = replicated(reactor, [one, other], acknowledged=1, wanted=2, clock=clock)
+    upload = deferred(put(store, FIRST))
+    assert where(one, other) == {}
+    clock.pump([0.02] * 4)
+    assert (await upload).id == ID
+    assert where(one, other) == {other.name: FIRST}
+    one.let_go.callback(None)
+    assert where(one, other) == {one.name: FIRST, other.name: FIRST}
+
+
+@ensureDeferred
+async def test_ids_that_are_sha256_are_sent_to_all_at_once(reactor):
+    """No two bodies with one of them can be made."""
+    one, other = Holding("a", FIRST), Holding("b", FIRST)
+    store = replicated(reactor, [one, other], acknowledged=1, wanted=2)
+    id = sha256(FIRST).hexdigest()
+    (first, second) = first_for(id, one, other)
+    upload = deferred(put(store, FIRST, id))
+    second.let_go.callback(None)
+    assert (await upload).id == id
+    first.let_go.callback(None)
+    assert all(id in each.blobs for each in (one, other))
+
+
+@ensureDeferred
+async def test_a_batch_leaves_out_what_has_another_body(reactor):
+    """Who sends it has to ask for that by itself, and is told why then."""
+    store = MemoryStore()
+    await put(store, FIRST)
+    wanted = [Blob(BlobInfo(content_id(body), len(body), {}), body) for body in (SECOND, b"x")]
+    assert await store_in(store, wanted) == [content_id(b"x")]
+    assert store.blobs[ID].body == FIRST
+
+
+@ensureDeferred
+async def test_a_damaged_copy_is_no_other_body(reactor, tmp_path):
+    """It gives way to whichever body comes with its id."""
+    first, second = colliding(100_000)
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    id = (await put(store, first)).id
+    path = store._layout.body(id)
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    await put(store, second)
+    assert await content(await store.read(id)) == second
+    with pytest.raises(Conflict):
+        await put(store, first)
+    await store.close()
 
 
 @ensureDeferred
