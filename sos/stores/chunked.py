@@ -271,7 +271,12 @@ class _ChunkedWriter:
     async def _check_same(self, id: str, kept: bytes | Pieces, ours: Manifest) -> None:
         """Raise Conflict unless the object that is stored is the one that was sent."""
         try:
-            same = await are_same(kept, await self._body_of(ours))
+            sent = await self._body_of(ours)
+        except BaseException:
+            await close(kept)
+            raise
+        try:
+            same = await are_same(kept, sent)
         except Mismatch as error:
             raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
         if not same:

@@ -139,6 +139,26 @@ async def test_a_batch_leaves_out_what_has_another_body(reactor):
 
 
 @ensureDeferred
+async def test_a_read_repair_that_is_refused_is_told(reactor):
+    """Nothing is replaced, and replication is not asked to try it again."""
+
+    class Mute(MemoryStore):
+        async def read(self, id, span=None):
+            raise NotFound(id)
+
+    one, other = first_for(ID, Mute("a"), Mute("b"))
+    await put(one, SECOND)
+    other.__class__ = MemoryStore
+    await put(other, FIRST)
+    hints = set()
+    store = replicated(reactor, [one, other], wanted=2, hints=hints)
+    with capturedLogs() as logs:
+        assert await content(await store.read(ID)) == FIRST
+    assert [each["to"] for each in logs if "is another" in each["log_format"]] == [one.name]
+    assert (one.blobs[ID].body, hints) == (SECOND, set())
+
+
+@ensureDeferred
 async def test_a_damaged_copy_is_no_other_body(reactor, tmp_path):
     """It gives way to whichever body comes with its id."""
     first, second = colliding(100_000)
