@@ -84,7 +84,7 @@ class Mismatch(SOSError):
 
 
 class Conflict(SOSError):
-    """The opaque name is taken by other bytes."""
+    """What is stored, or held, is not what the request is for; nothing was changed."""
 
 
 class NoSpace(SOSError):

@@ -195,9 +195,10 @@ class IBlobWriter(Interface):
         its manifest, and no manifest that of the object.  Raises Incomplete when the body is
         not of the size announced, Mismatch when it does not hash to its
         content id or, where the metadata marks it, is not its manifest,
-        Conflict when an opaque name holds other bytes, and NoSpace, ReadOnly
-        or Unavailable; then nothing was stored, but for Unavailable, after
-        which it may have been.
+        Conflict when other bytes are stored under its id, which for a content
+        id is a collision of the hash, and NoSpace, ReadOnly or Unavailable;
+        then nothing was stored, but for Unavailable, after which it may have
+        been.
         """
 
     def abort() -> None:

@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
-from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
 from sos.digest import PartitionDigest, blob_digest, hash_of, record_sum
@@ -19,7 +19,15 @@ from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IReplicaStore
 from sos.manifest import MARK
 from sos.metadata import SET_AT, encode, precedes, version
-from tests.support.blobs import body_of, content, content_id, manifest_of, put, shown
+from tests.support.blobs import (
+    body_of,
+    colliding,
+    content,
+    content_id,
+    manifest_of,
+    put,
+    shown,
+)
 
 SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
 
@@ -112,6 +120,33 @@ class StoreContract:
         with pytest.raises(Conflict):
             await put(store, body_of(size, seed=1), "holiday")
         assert await content(await store.read("holiday")) == body
+
+    @pytest.mark.parametrize("size", [320, SMALL_BODY, 100_000, 1_500_000])
+    @ensureDeferred
+    async def test_another_body_of_the_same_hash_is_a_conflict(self, store, size):
+        """It is not acknowledged, and the first stays and can be stored again."""
+        first, second = colliding(size)
+        id = (await put(store, first, metadata={"X-A": "1"})).id
+        for name in (None, id):
+            with pytest.raises(Conflict, match="another body with the id"):
+                await put(store, second, name)
+        assert (await put(store, first)).id == id
+        blob = await store.read(id)
+        assert shown(blob.info.metadata) == {"X-A": "1"}
+        assert await content(blob) == first
+
+    @pytest.mark.parametrize("size", [320, 100_000])
+    @ensureDeferred
+    async def test_of_two_bodies_of_the_same_hash_one_is_stored(self, store, size):
+        """Whoever is acknowledged reads back what it sent, also when both come at once."""
+        bodies = [body for body in colliding(size) for _ in range(3)]
+        writing = [deferred(put(store, body)) for body in bodies]
+        done = await DeferredList(writing, consumeErrors=True)
+        kept = {body for body, (stored, _) in zip(bodies, done, strict=True) if stored}
+        assert [await content(await store.read(content_id(bodies[0])))] == list(kept)
+        refused = [outcome for stored, outcome in done if not stored]
+        assert len(refused) == 3
+        assert all(failure.check(Conflict) for failure in refused)
 
     @pytest.mark.parametrize("size", [10, 100_000])
     @ensureDeferred

@@ -15,9 +15,9 @@ from sos import ids, metadata
 from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import run
-from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
+from sos.errors import InvalidId, InvalidMetadata, Mismatch, NotFound, SOSError, Unavailable
 from sos.stores.local import LocalStore
-from sos.transfer import transfer
+from sos.transfer import are_same, transfer
 
 _READ_SIZE = 256 * 1024
 # Uploads under way at once: what shares a sync, and what holds open files.
@@ -54,9 +54,9 @@ def import_(directory: Path, store: Path) -> None:
 
     That is what a blob server of the original system keeps: a flat directory,
     a file a blob, its X-* headers in ID.json beside it.  Each body is checked
-    against its id.  What is in the store already is passed over, so that an
-    import that was broken off can be started again.  Nothing in DIRECTORY is
-    changed.  Ends with 1 when anything could not be taken.  Example:
+    against its id.  What is in the store already, byte for byte, is passed over,
+    so that an import that was broken off can be started again.  Nothing in
+    DIRECTORY is changed.  Ends with 1 when anything could not be taken.  Example:
 
         sos import /srv/sos/data1 --store /var/lib/sos/data1
     """
@@ -96,7 +96,7 @@ async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
     try:
         id = ids.check(path.name)
         size = path.stat().st_size
-        if await _is_there(store, id, size):
+        if await _is_there(store, id, path):
             outcome.there += 1
             return
         await transfer(_pieces(path), store.writer(id, _metadata(path), size))
@@ -109,10 +109,10 @@ async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
         click.echo(f"{path}: {getattr(error, 'strerror', None) or error}", err=True)
 
 
-async def _is_there(store: LocalStore, id: str, size: int) -> bool:
+async def _is_there(store: LocalStore, id: str, path: Path) -> bool:
     try:
-        return (await store.stat(id)).size == size
-    except NotFound:
+        return await are_same((await store.read(id)).body, _pieces(path))
+    except (NotFound, Mismatch, Unavailable):  # what is damaged is stored anew
         return False
 
 

@@ -110,8 +110,9 @@ def put(
 ) -> None:
     """Upload each FILE, and print its id and name.
 
-    A file that is there already is not sent again; one that is sent is checked
-    by the server against the hash that it had before.  With -r the ids come at
+    A file that is there already is not sent again, though it is read back where
+    ids are SHA-1, for two files can have the same; one that is sent is checked by
+    the server against the hash that it had before.  With -r the ids come at
     the end, sorted by path.  A FILE of - is standard input.  Names are printed
     in the format of sha1sum.  Ends with 1 when anything could not be uploaded.
     Examples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import IO
 
 from sos import ids
@@ -16,7 +17,7 @@ from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import Metadata
 from sos.stores.exchange import Exchange, Upload
 from sos.stores.lane import RunInThread
-from sos.transfer import transfer
+from sos.transfer import pieces_of, transfer
 
 #: Is called with a number of bytes when they need no more work.
 Advance = Callable[[int], object]
@@ -99,9 +100,34 @@ class Uploader:
                 return None
             else:
                 self._unanswered = 0
-                if info.size == file_hash.size:
+                if info.size == file_hash.size and await self._is_stored(id, file_hash):
                     return self._seen(id)
         return None
+
+    async def _is_stored(self, id: str, file_hash: Hashed) -> bool:
+        """Tell whether what is stored as *id* is the file.
+
+        Two bodies can have the same SHA-1, so that it is read back unless *id* is the SHA-256.
+        What cannot be read is sent, for the server to look.
+        """
+        if id == file_hash.ids["sha256"]:
+            return True
+        stored = self._stored
+        assert stored is not None
+
+        async def work(moved: Moved) -> str:
+            digest = BodyDigest(None, "sha256")
+            async with aclosing(pieces_of((await stored.read(id)).body)) as pieces:
+                async for piece in pieces:
+                    digest.update(piece)
+                    moved()
+            return digest.verified_id()
+
+        try:
+            found = await patiently(work, self._seconds, self._clock, stored.name)
+        except SOSError:
+            return False
+        return found == file_hash.ids["sha256"]
 
     async def _asked(self, stored: IBlobStore, id: str, size: int) -> BlobInfo:
         seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR

@@ -44,6 +44,10 @@ T = TypeVar("T")
 _log = Logger()
 
 
+class _Disputed(Exception):
+    """Two servers hold different bodies under one id: says which."""
+
+
 @define
 class Executor:
     """Carries out the steps of one group.
@@ -52,6 +56,8 @@ class Executor:
     the next pass.
 
     :param stores: the servers of the group by their names.
+    :ivar disputed: ids under which servers were found to hold different bodies.  Nothing
+        tells which are right, so that all of them stay.
     """
 
     stores: Mapping[str, IReplicaStore]
@@ -60,6 +66,7 @@ class Executor:
     summary: Summary
     report: Report
     leases: Leases
+    disputed: set[str] = field(init=False, factory=set)
     _health: Health = field(init=False, factory=Health)
     _batches: Batches = field(init=False)
     _places: Places = field(init=False)
@@ -80,7 +87,12 @@ class Executor:
             left.append(target)
         if left or step.told or step.leaving:
             async with self._places:
-                await self._carry_out(step, left)
+                try:
+                    await self._carry_out(step, left)
+                except _Disputed as dispute:
+                    self.disputed.add(step.id)
+                    self.summary.disputed += 1
+                    self.report.warn(f"{step.id} stands for different bytes: {dispute}")
         self.report.progress(self.summary)
 
     async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
@@ -155,6 +167,8 @@ class Executor:
             blob = turn.watch(await self._within(0, self.stores[source].read(step.id)))
             size = blob.info.size or size
             await self._within(size, copy(blob, self.stores[target]))
+        except Conflict as error:
+            raise _Disputed(f"of {source} and {target}, {error}") from error
         except SOSError as error:
             self._warn(step, f"from {source} to {target}", error)
             self._health.failed(source if turn.of_source else target, error)
@@ -219,15 +233,17 @@ class Executor:
 
     async def _confirm(self, step: Step, leaving: str) -> None:
         """Raise unless every holder gives back what *leaving* has, or the object itself."""
+        algorithm = ids.algorithm(step.id)
         ours: tuple[bool, bytes] | None = None
         for holder in step.holders:
             is_manifest, hash = await self._fingerprint(step.id, holder)
-            if not is_manifest and ids.algorithm(step.id) is not None:
+            if not is_manifest and algorithm == "sha256":
                 continue  # it has been verified as it was read
             if ours is None:
                 ours = await self._fingerprint(step.id, leaving)
-            if (is_manifest, hash) != ours:
-                raise Conflict(f"{holder} has other bytes")
+            is_object = ours[0] and not is_manifest and algorithm is not None
+            if not is_object and (is_manifest, hash) != ours:
+                raise _Disputed(f"{holder} has others than {leaving}")
 
     async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
         """Return whether *name* holds a manifest, and the hash of what it gives to read."""

@@ -115,6 +115,8 @@ class GroupPass:
         try:
             await together(self._compare(remaining, steps) for _ in range(_COMPARING))
             await steps.finish()
+            for id in executor.disputed:
+                self.memory.dispute(self.group, id, self.clock.seconds())
         finally:
             steps.stop()
             await leases.release()
@@ -249,6 +251,11 @@ class GroupPass:
             self.policy.drained,
         )
         found = plan(held, placing)
+        now = self.clock.seconds()
+        known_disputes = {
+            step.id for step in found.steps if self.memory.is_disputed(self.group, step.id, now)
+        }
+        self.summary.disputed += len(known_disputes)
         self._count(len(set().union(*held.values())), found.short)
         self.summary.disputed += len(found.disputed)
         for id in found.disputed:
@@ -259,9 +266,10 @@ class GroupPass:
             )
             if counted and not found.disputed:
                 known = (digests, self._holders(partition), self._movable, self._full)
-                now = self.clock.seconds()
                 self.memory.settle(self.group, partition, known, found.short, now)
         for step in found.steps:
+            if step.id in known_disputes:
+                continue
             self.summary.planned += len(step.targets)
             self.summary.wanting += self._wanting(step)
             if self.policy.dry_run:

@@ -97,6 +97,7 @@ class Memory:
     in_turn: bool = False
     objects: Objects = field(init=False, factory=Objects)
     across: Turns = field(init=False, factory=Turns)
+    _disputed: dict[tuple[str, str], float] = field(init=False, factory=dict)
     _away_since: dict[str, float] = field(init=False, factory=dict)
     _settled: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)
@@ -131,6 +132,16 @@ class Memory:
         """Return how many were *short*, None if that was not noted of what is *known* lately."""
         before, short, then = self._settled.get((group, partition), (None, 0, 0.0))
         return short if before == known and now - then < _COMPARE_AGAIN else None
+
+    # Blobs.
+
+    def dispute(self, group: str, id: str, now: float) -> None:
+        """Note that servers of *group* hold different bodies under *id*."""
+        self._disputed[group, id] = now
+
+    def is_disputed(self, group: str, id: str, now: float) -> bool:
+        """Tell whether that was noted lately: then nothing is done about it, nor told again."""
+        return now - self._disputed.get((group, id), -_COMPARE_AGAIN) < _COMPARE_AGAIN
 
     # Groups.
 

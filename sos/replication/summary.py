@@ -22,7 +22,7 @@ class Summary:
         for not every server has given a lease: another pass has it, mostly.
     :param failed: steps that could not be carried out.
     :param short: blobs that would want more servers than can be written to.
-    :param disputed: opaque names under which servers hold different bytes.
+    :param disputed: ids under which servers hold different bytes.
     :param wanting: copies that blobs lacked before, wherever those are that they have.
     :param broken: objects of which no server has all chunks any more, and lost blobs.
     :param unlisted: servers that did not tell what they hold.
@@ -78,7 +78,7 @@ class Summary:
         if self.short:
             text += f"; {self.short} blobs want more servers than there are to write to"
         if self.disputed:
-            text += f"; {self.disputed} names stand for different bytes on different servers"
+            text += f"; {self.disputed} ids stand for different bytes on different servers"
         if self.broken:
             text += f"; {self.broken} objects are broken: no server has all of them"
         if self.unlisted:

@@ -15,6 +15,7 @@ from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
 from sos.manifest import Chunk
 from sos.stores.presence import check_size, gone
+from sos.transfer import pieces_of
 
 #: Most chunks that are opened while the one before them is read.
 MOST_AHEAD = 2
@@ -109,7 +110,7 @@ class AssembledBody:
         while True:
             try:
                 blob = await opening
-                async with aclosing(_pieces(blob.body)) as pieces:
+                async with aclosing(pieces_of(blob.body)) as pieces:
                     async for piece in pieces:
                         part = evolve(part, start=part.start + len(piece))
                         if part.start > part.stop:
@@ -146,7 +147,7 @@ class AssembledBody:
 
 async def gather(body: bytes | Pieces) -> bytes:
     """Return the whole of *body*, and close it."""
-    async with aclosing(_pieces(body)) as pieces:
+    async with aclosing(pieces_of(body)) as pieces:
         return b"".join([piece async for piece in pieces])
 
 
@@ -154,14 +155,3 @@ async def close(body: bytes | Pieces) -> None:
     """Close *body*, if it is one to be closed."""
     if not isinstance(body, bytes):
         await body.aclose()
-
-
-async def _pieces(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of *body*, and close it."""
-    if isinstance(body, bytes):
-        if body:
-            yield body
-    else:
-        async with aclosing(body):
-            async for piece in body:
-                yield piece

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids, manifest
-from sos.digest import BodyDigest
+from sos.digest import BodyDigest, other_body
 from sos.errors import Mismatch, TooLarge, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
@@ -23,6 +23,7 @@ from sos.interfaces import (
     BlobInfo,
     IBlobWriter,
     IObjectStore,
+    Pieces,
     Span,
     StoreStatus,
 )
@@ -34,6 +35,7 @@ from sos.stores.manifest_cache import ManifestCache
 from sos.stores.mending import mend
 from sos.stores.presence import look_for
 from sos.stores.spool import IPlacingStore, Spool, Spooled
+from sos.transfer import are_same
 
 #: Most chunks of one upload that are on their way into the store at once.
 MOST_PLACING = 3
@@ -257,13 +259,33 @@ class _ChunkedWriter:
         # copy that is read here is the one that others would read.
         kept = await self._store.read(id)
         if MARK not in kept.info.metadata:
-            await close(kept.body)
+            await self._check_same(id, kept.body, ours)
         elif (found := await self._read_manifest(kept)) != ours:
             try:
                 await mend(self._store, found, ours)
             except Mismatch as error:
                 raise Unavailable(f"the manifest of {id} is not of it: {error}") from error
+            await self._check_same(id, await self._body_of(found), ours)
         return info
+
+    async def _check_same(self, id: str, kept: bytes | Pieces, ours: Manifest) -> None:
+        """Raise Conflict unless the object that is stored is the one that was sent."""
+        try:
+            sent = await self._body_of(ours)
+        except BaseException:
+            await close(kept)
+            raise
+        try:
+            same = await are_same(kept, sent)
+        except Mismatch as error:
+            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+        if not same:
+            raise other_body(id)
+
+    async def _body_of(self, manifest: Manifest) -> AssembledBody:
+        body = AssembledBody(self._store.read, parts(manifest.chunks, 0, manifest.size), None)
+        await body.begin()
+        return body
 
     def abort(self) -> None:
         self._placing.stop()

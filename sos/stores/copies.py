@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from sos import ids
 from sos.deadlines import Deadlines
+from sos.digest import other_body
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
 from sos.running import Running, run
@@ -18,6 +19,8 @@ from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
 from sos.transfer import transfer
 
+# Seconds after which the copies are sent that were held back, see Copies._at_once.
+_HEDGE_SECONDS = 0.05
 # Bytes a second at which a server is not yet too slow.
 _SLOW_RATE = 4 * 1024 * 1024
 
@@ -25,7 +28,7 @@ _log = Logger()
 
 
 class Copies:
-    """Sends a blob to several servers at once.
+    """Sends a blob to several servers.
 
     One that fails is replaced by the next of its group, which then keeps the
     copy in its place, and if need be by one of another group.  So is one that
@@ -66,17 +69,33 @@ class Copies:
         self._deadlines = deadlines
         self._sending: list[Peer] = []
         self._slow = 0
+        self._seconds = whole.size / _SLOW_RATE
         self._failures: list[SOSError] = []
         self.acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
         self.ended: Deferred[None] = Deferred()
         self._works: list[Running] = []
         self._left = 0
         self._stopped = False
-        # The bytes of an opaque name are those that come first: to one server, not
-        # to several that may have others already.
-        self._begin(self._wanted if ids.algorithm(whole.id) else 1)
+        at_once = self._at_once()
+        self._held_back = self._wanted - at_once if ids.algorithm(whole.id) else 0
+        self._begin(at_once)
         if not self.acknowledged.called:
-            self._wait()
+            patience = _HEDGE_SECONDS if self._held_back else SLOW_SECONDS
+            deadlines.set(self, patience + self._seconds)
+
+    def _at_once(self) -> int:
+        """Return to how many servers the body is sent before any of them has taken it.
+
+        Under one opaque name there can be different bytes, and two bodies can be made that have
+        the same SHA-1: the first server decides which are stored, and only who has to have them
+        before the upload is acknowledged is sent them meanwhile, unless that takes long.
+        """
+        match ids.algorithm(self._whole.id):
+            case "sha256":
+                return self._wanted
+            case "sha1":
+                return self._enough
+        return 1
 
     def _begin(self, count: int) -> None:
         self._left += count
@@ -85,25 +104,30 @@ class Copies:
             if work is not None:
                 self._works.append(work)
 
-    def _wait(self) -> None:
-        self._deadlines.set(self, SLOW_SECONDS + self._whole.size / _SLOW_RATE)
-
     def late(self) -> None:
-        """Replace those that take too long."""
+        """Send the copies that were held back, or else replace those that take too long."""
+        if self._held_back:
+            self._begin(self._held_back)
+            self._held_back = 0
+            self._deadlines.set(self, SLOW_SECONDS - _HEDGE_SECONDS)
+            return
         for peer in self._sending:
             peer.slow()
         self._slow = len(self._sending)
-        self._wait()
+        self._deadlines.set(self, SLOW_SECONDS + self._seconds)
         if ids.algorithm(self._whole.id):
             self._begin(self._enough - len(self.made))
 
     async def _one(self) -> None:
         for peers, count in ((self._own, self._wanted), (self._others, self._enough)):
-            while self._underway < count and not self._stopped:
+            while self._underway < count and self._goes_on():
                 peer = next(peers, None)
                 if peer is None:
                     break
                 await self._send_to(peer)
+
+    def _goes_on(self) -> bool:
+        return not self._stopped and (len(self.made) < self._enough or self._may_linger())
 
     @property
     def _underway(self) -> int:
@@ -113,8 +137,16 @@ class Copies:
         self._sending.append(peer)
         try:
             info = await peer.attempt(self._send(peer))
-        except Conflict:
-            raise
+        except Conflict as error:
+            # Who has taken it before had none, and now the servers hold different bodies.
+            names = ", ".join(each.name for each in self.made) or "no other server"
+            _log.warn(
+                "another body with its id is stored: {id} refused by {peer}, taken by {names}",
+                id=self._whole.id,
+                peer=peer.name,
+                names=names,
+            )
+            raise other_body(self._whole.id) from error
         except SOSError as error:
             # What failed where is for the log: who uploads is not to know the servers.
             _log.info("a copy of {id} was not made: {error}", id=self._whole.id, error=error)
@@ -158,7 +190,9 @@ class Copies:
         if not self.acknowledged.called:
             self.acknowledged.errback(failure)
             self.stop()
-        elif not failure.check(CancelledError, Conflict):
+        elif failure.check(Conflict):
+            self.stop()
+        elif not failure.check(CancelledError):
             _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
 
     def _verdict(self) -> SOSError:

@@ -18,6 +18,7 @@ from sos.digest import (
     blob_digest,
     body_digest,
     check_held,
+    other_body,
     record_sum,
 )
 from sos.errors import Conflict, NotFound, StoreUnusable
@@ -173,10 +174,11 @@ class _MemoryWriter:
         info = BlobInfo(id, self._digest.size, dict(self._metadata), self._store.now())
         new = _Stored(info, b"".join(self._pieces), self._digest.value())
         held = self._store.blobs.setdefault(id, new)
-        if held.hash == new.hash:
+        if held.body == new.body:
             return evolve(held.info, store=self._store.identity)
-        if ids.algorithm(id) is None:
-            raise Conflict(f"the name {id} is taken by other bytes")
+        kinds = MARK in self._metadata, MARK in held.info.metadata
+        if ids.algorithm(id) is None or not any(kinds):
+            raise other_body(id)
         if MARK in self._metadata:  # which the object itself, or another manifest, stands for
             return evolve(held.info, size=info.size, store=self._store.identity)
         kept = {name: value for name, value in held.info.metadata.items() if name != MARK}

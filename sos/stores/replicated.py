@@ -14,7 +14,7 @@ from zope.interface import implementer
 from sos import ids
 from sos.deadlines import Deadlines
 from sos.digest import BodyDigest
-from sos.errors import NotFound, SOSError, Unavailable
+from sos.errors import Conflict, NotFound, SOSError, Unavailable
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -213,6 +213,8 @@ class ReplicatedStore:
             if isinstance(blob.body, RemoteBody):
                 blob.body.failed = source.failed
             await copy(blob, target.store)
+        except Conflict as error:
+            _log.warn("{id} is another on {to}: {error}", id=id, to=target.name, error=error)
         except SOSError as error:
             _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
             self._hints.add((target.group, ids.partition(id)))

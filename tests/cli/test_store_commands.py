@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.support.blobs import body_of, content_id
+from tests.support.blobs import body_of, colliding, content_id
 from tests.support.ports import free_ports
 
 
@@ -45,6 +45,22 @@ def test_a_directory_is_taken_over(place, original):
     assert "X-Mime-Type: image/png\n" in shown
     assert "X-File-Name: caf\u00e9.png\n" in shown
     assert "X-Real-Ip" not in shown
+
+
+def test_another_body_of_the_same_hash_is_not_taken(place):
+    """It is not passed over as one that was there, and what is there stays."""
+    for name, body in zip(("one", "two"), colliding(100_000), strict=True):
+        (place.directory / name).mkdir()
+        (place.directory / name / content_id(body)).write_bytes(body)
+    assert place.sos("import one --store new").returncode == 0
+    done = place.sos("import two --store new")
+    assert (done.returncode, done.stdout) == (
+        1,
+        b"0 blobs taken over, 0 were there, 1 not taken\n",
+    )
+    assert b"another body with the id" in done.stderr
+    done = place.sos("import one --store new")
+    assert done.stdout == b"0 blobs taken over, 1 were there, 0 not taken\n"
 
 
 def test_what_cannot_be_taken_is_told(place, original):

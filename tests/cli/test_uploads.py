@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.cli import files
 from sos.cli.put import put_all
 from sos.cli.uploads import PATIENCE, Uploader
-from sos.errors import Mismatch, NotFound, Unavailable
+from sos.errors import Conflict, Mismatch, NotFound, Unavailable
 from sos.interfaces import BlobInfo
 from sos.metadata import EMPTY
 from sos.stores.exchange import Exchange
@@ -22,7 +22,7 @@ from sos.stores.memory import MemoryStore
 from sos.web.api import UploadServer
 from sos.web.routes import handler
 from sos.wire.agent import Agent
-from tests.support.blobs import body_of, content_id
+from tests.support.blobs import body_of, colliding, content_id
 from tests.support.servers import serving
 
 
@@ -43,6 +43,9 @@ class Stored:
         self.asked.append(id)
         self.before(id)
         return await self.store.stat(id)
+
+    async def read(self, id):
+        return await self.store.read(id)
 
 
 class Api:
@@ -145,6 +148,35 @@ async def test_what_is_there_under_the_other_hash_is_there(api_of_sha256, tmp_pa
     assert len(api.uploads) == 2
     assert api.stored.asked == [*ids[0], ids[1][1]]
     assert await api.put(path) == ids[1][1]
+    assert len(api.uploads) == 2
+
+
+@pytest.mark.parametrize("size", [320, 100_000])
+@ensureDeferred
+async def test_another_file_of_the_same_hash_is_refused(api, file, size):
+    """It is not taken for the one that is there: the server is asked to store it."""
+    first, second = colliding(size)
+    file.write_bytes(first)
+    await api.put(file)
+    file.write_bytes(second)
+    with pytest.raises(Conflict, match="another body with the id"):
+        await api.put(file)
+    assert len(api.uploads) == 2
+    file.write_bytes(first)
+    await api.put(file)
+    assert len(api.uploads) == 2
+
+
+@ensureDeferred
+async def test_what_is_there_and_cannot_be_read_back_is_sent(api, file):
+    """The server looks itself."""
+    id = await api.put(file)
+
+    async def refuse(id):
+        raise Unavailable("not now")
+
+    api.stored.read = refuse
+    assert await api.put(file) == id
     assert len(api.uploads) == 2
 
 

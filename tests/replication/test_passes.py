@@ -723,5 +723,5 @@ def test_a_summary_in_words():
     assert re.sub(r"\s+", " ", str(summary)) == (
         "5 blobs on 3 servers: 4 copies missing, 2 made, 1 failed; 1 moved to where they belong; "
         "2 told other metadata; 1 blobs want more servers than there are to write to; "
-        "1 names stand for different bytes on different servers; no listing from http://x:1"
+        "1 ids stand for different bytes on different servers; no listing from http://x:1"
     )

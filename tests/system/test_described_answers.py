@@ -16,6 +16,7 @@ import pytest
 from attrs import define
 
 from sos.membership import MOST_BYTES, Membership, Speaker
+from tests.support.blobs import colliding
 from tests.support.description import Description
 from tests.support.http import fetch
 from tests.support.ports import free_ports
@@ -265,6 +266,8 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
             assert each.ask("POST", "/upload", body=b"abc", X_Mime_Type="text/plain").status == 200
             wrong = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
             assert each.ask("POST", "/upload", body=b"abc", Repr_Digest=wrong).status == 400
+        for body, status in zip(colliding(), (200, 409), strict=True):
+            assert client.ask("POST", "/upload", body=body).status == status
         assert (
             uploads.send(
                 "POST", "/upload", "/upload", b"Host: localhost\r\nContent-Length: 99000000\r\n\r\n"

@@ -14,7 +14,8 @@ from typing import TypeVar
 from attrs import evolve, field, frozen
 
 from sos import ids, metadata
-from sos.errors import Conflict, ReadOnly
+from sos.digest import other_body
+from sos.errors import ReadOnly
 from sos.manifest import MARK
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
@@ -23,7 +24,7 @@ from sos.stores.local.body_file import Unreadable, open_body, reading
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.parting import Parting
-from sos.stores.local.reading import verify_body
+from sos.stores.local.reading import Comparison, unheeded, verify_body
 from sos.stores.local.transaction import Transaction
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.underway import Underway
@@ -48,13 +49,13 @@ class Changes:
     async def add(self, new: Record, incoming: Path | None) -> Record:
         """Store *new*, durably, and return the record that is stored.
 
-        That is the one before it, when its bytes are the same and are still
-        sound: a copy that is damaged or cannot be read gives way.  The object
+        That is the one before it, when its bytes are the same: a copy that is
+        damaged or cannot be read gives way.  The object
         itself takes the place of its manifest, and keeps its metadata; a manifest
         that is not stored, for one of the two is, is told of with the size of *new*.
 
         :param incoming: the finished, synced file of a body that is not inline.
-        :raises Conflict: when an opaque name holds other bytes.
+        :raises Conflict: when other bytes are stored under the id.
         :raises ReadOnly: when only the next start can tell whether it is stored.
         """
         while True:
@@ -65,12 +66,13 @@ class Changes:
                 continue
             try:
                 record = records.decode(new.id, held)
-                await self.run_in_thread(self.verify, record)
+                same = await self.run_in_thread(self._is_same, record, new, incoming)
             except Damaged as damage:
                 await self.quarantine(new.id, held, str(damage))
                 continue
             except Unreadable:
-                self._check_name(new, record)
+                if ids.algorithm(new.id) is None and new.hash != record.hash:
+                    raise other_body(new.id) from None
                 renewed = _with_first_metadata(new, record)
                 if await self._renew(held, renewed, incoming):
                     return renewed
@@ -78,18 +80,27 @@ class Changes:
             if not record.readable:
                 await self.mark(new.id, held, readable=True)
                 continue
-            if record.hash == new.hash:
+            if same:
                 return record
-            self._check_name(new, record)
-            if MARK in metadata.decode(new.metadata):
+            is_manifest = MARK in metadata.decode(new.metadata)
+            kinds = is_manifest, MARK in metadata.decode(record.metadata)
+            if ids.algorithm(new.id) is None or not any(kinds):
+                raise other_body(new.id)
+            if is_manifest:
                 return evolve(record, size=new.size)
             replaced = await self._replace(record, held, new, incoming)
             if replaced is not None:
                 return replaced
 
-    def _check_name(self, new: Record, held: Record) -> None:
-        if ids.algorithm(new.id) is None and new.hash != held.hash:
-            raise Conflict(f"the name {new.id} is taken by other bytes")
+    def _is_same(self, held: Record, new: Record, incoming: Path | None) -> bool:
+        """Verify the stored body of *held*, and tell whether it is that of *new*.
+
+        :param incoming: as for :meth:`add`.
+        :raises Damaged: unless the stored body is the one that *held* tells of.
+        """
+        with Comparison(new, incoming) as comparison:
+            self.verify(held, comparison.update)
+            return comparison.same
 
     async def _renew(self, held: Encoded, new: Record, incoming: Path | None) -> bool:
         """Store *new* in the place of a copy that cannot be read; False if another is held."""
@@ -172,12 +183,16 @@ class Changes:
             return None
         return transaction.get(new.id)
 
-    def verify(self, record: Record) -> None:
-        """Raise Damaged unless the stored body is the one that *record* tells of."""
+    def verify(self, record: Record, passed: Callable[[bytes], None] = unheeded) -> None:
+        """Raise Damaged unless the stored body is the one that *record* tells of.
+
+        :param passed: called with each piece of it.
+        """
         if record.body is None:
-            verify_body(self.layout.body(record.id), record)
+            verify_body(self.layout.body(record.id), record, passed)
         else:
             record.verify_inline()
+            passed(record.body)
 
     async def mark(self, id: str, judged: Encoded, readable: bool) -> bool:
         """Mark a blob as one that cannot be read, or that can be again.

@@ -12,6 +12,7 @@ from attrs import define
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Span
+from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import Lane
 from sos.stores.local.body_file import (
     BLOCK,
@@ -28,28 +29,87 @@ from sos.stores.record import Damaged, Record
 _SPAN_SIZE = 4 * BLOCK
 
 
-def verify_body(path: Path, record: Record) -> Blocks:
+def unheeded(piece: bytes) -> None:
+    """Do nothing with a piece that has passed."""
+
+
+def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = unheeded) -> Blocks:
     """Return the blocks of the body of *record* in the file *path*, all of which is verified.
 
     Raises as :func:`open_body` does, and Damaged when it is not that body.
+
+    :param passed: called with each piece of it.
     """
     file, blocks = open_body(path, record)
     with file:
-        found = verify_file(file, record)
+        found = verify_file(file, record, passed)
         if blocks != found:
             complete(path, file, record, found.hashes)
     return found
 
 
-def verify_file(file: BinaryIO, record: Record) -> Blocks:
+def verify_file(
+    file: BinaryIO, record: Record, passed: Callable[[bytes], None] = unheeded
+) -> Blocks:
     """Return the blocks of the body of *record* in an open file; raises as verify_body does."""
     digest, hashes = BodyDigest(record.id), BlockHashes()
-    with reading():
-        while piece := os.pread(file.fileno(), min(BLOCK, record.size - digest.size), digest.size):
-            digest.update(piece)
-            hashes.update(piece)
+    while digest.size < record.size:
+        with reading():
+            size = min(BLOCK, record.size - digest.size)
+            piece = os.pread(file.fileno(), size, digest.size)
+        if not piece:
+            break
+        digest.update(piece)
+        hashes.update(piece)
+        passed(piece)
     _check(digest, record)
     return Blocks(hashes.value())
+
+
+class Comparison:
+    """Whether a stored body, whose pieces pass, is the one that *new* tells of.
+
+    :param incoming: the file of the latter where it is not inline; closed at the end of the
+        block.
+    """
+
+    def __init__(self, new: Record, incoming: Path | None) -> None:
+        self._new = new
+        self._incoming = incoming
+        self._file: BinaryIO | None = None
+        self._differs = False
+        self._passed = 0
+
+    def __enter__(self) -> Comparison:
+        if self._new.body is None:
+            assert self._incoming is not None
+            with disk_errors():
+                self._file = self._incoming.open("rb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def update(self, piece: bytes) -> None:
+        """Compare the next *piece*.  Raises Unavailable when what was received cannot be read."""
+        if not self._differs:
+            self._differs = piece != self._received(len(piece))
+        self._passed += len(piece)
+
+    def _received(self, size: int) -> bytes:
+        if self._file is None:
+            assert self._new.body is not None
+            return self._new.body[self._passed : self._passed + size]
+        with disk_errors():
+            return os.pread(
+                self._file.fileno(), min(size, self._new.size - self._passed), self._passed
+            )
+
+    @property
+    def same(self) -> bool:
+        """Whether all that has passed is the whole body."""
+        return not self._differs and self._passed == self._new.size
 
 
 def _check(digest: BodyDigest, record: Record) -> None:

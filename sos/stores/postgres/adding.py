@@ -5,14 +5,17 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from sos import ids, metadata
-from sos.errors import Conflict, Mismatch, NotFound, Unavailable
+from sos.digest import other_body
+from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import BlobInfo
 from sos.manifest import MARK
 from sos.stores.postgres.blobs import Blobs
+from sos.stores.postgres.bodies import Bodies
 from sos.stores.postgres.committer import Committer
 from sos.stores.postgres.connections import Connections
 from sos.stores.postgres.reading import Reading
 from sos.stores.postgres.record import Record, checksum
+from sos.stores.postgres.schema import PIECE_SIZE
 
 # Times that it is tried while others store and drop the same.
 _ROUNDS = 5
@@ -23,6 +26,7 @@ class Adding:
     """Adds blobs to a store."""
 
     blobs: Blobs
+    bodies: Bodies
     committer: Committer
     connections: Connections
     reading: Reading
@@ -30,12 +34,12 @@ class Adding:
     async def add(self, new: Record) -> tuple[BlobInfo, bool]:
         """Store *new*, durably; tell what is stored, and whether that is its body.
 
-        It is not when the bytes were stored before and are still sound: a
-        damaged copy gives way.  The object itself takes the place of its
+        It is not when the same bytes were stored before: a damaged copy gives
+        way.  The object itself takes the place of its
         manifest, and keeps its metadata; a manifest that is not stored, for
         one of the two is, is told of with the size of *new*.
 
-        :raises Conflict: when an opaque name holds other bytes.
+        :raises Conflict: when other bytes are stored under the id.
         :raises Unavailable: when the pieces of *new* are not all there, too.
         """
         for _ in range(_ROUNDS):
@@ -46,16 +50,37 @@ class Adding:
                 held = await self.reading.verified(new.id)
             except (NotFound, Mismatch):
                 continue
-            if held.hash == new.hash:
+            same = await self._is_same(held, new)
+            if same is None:
+                continue
+            if same:
                 return held.info(), False
-            if ids.algorithm(new.id) is None:
-                raise Conflict(f"the name {new.id} is taken by other bytes")
-            if MARK in metadata.decode(new.metadata.encode()):
+            is_manifest = MARK in metadata.decode(new.metadata.encode())
+            if ids.algorithm(new.id) is None or not (is_manifest or MARK in held.info().metadata):
+                raise other_body(new.id)
+            if is_manifest:
                 return evolve(held.info(), size=new.size), False
             replaced = await self._replace(held, new)
             if replaced is not None:
                 return replaced.info(), True
         raise Unavailable(f"{new.id}: a part of the body was lost on the way; send it again")
+
+    async def _is_same(self, held: Record, new: Record) -> bool | None:
+        """Tell whether the bodies of both are the same; None when one of them has gone meanwhile.
+
+        Those in pieces are compared where they are.
+        """
+        if held.size != new.size:
+            return False
+        if held.pieces is None or new.pieces is None:
+            return held.body == new.body
+        for number in range(-(-new.size // PIECE_SIZE)):
+            same = await self.connections.run(
+                self.bodies.is_same_piece, held.pieces, new.pieces, number
+            )
+            if not same:
+                return same
+        return True
 
     async def _replace(self, manifest: Record, new: Record) -> Record | None:
         """Store the object *new* in the place of its *manifest*; None when another is held now."""

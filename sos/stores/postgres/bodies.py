@@ -37,6 +37,10 @@ INSERT INTO {{pieces}} (body, number, bytes)
 SELECT own.body, %(number)s, %(bytes)b FROM own, {_HURRY}
 """
 _PIECE = "SELECT substr(bytes, %s, %s) FROM {pieces} WHERE body = %s AND number = %s"
+_SAME = """
+SELECT one.bytes = other.bytes FROM {pieces} AS one, {pieces} AS other
+WHERE one.body = %s AND other.body = %s AND one.number = %s AND other.number = one.number
+"""
 _DOOM = "UPDATE {loose} SET doomed = true WHERE body = %s"
 _CLEAR = """
 DELETE FROM {pieces} WHERE body = %(body)s AND number IN (
@@ -90,6 +94,11 @@ class Bodies:
         cursor = session.cursor(binary=True)
         row = cursor.execute(asked, (first + 1, size, body, number)).fetchone()
         return b"" if row is None else row[0]
+
+    def is_same_piece(self, session: Session, one: int, other: int, number: int) -> bool | None:
+        """Tell whether a piece of two bodies is the same; None when one of them is not there."""
+        row = session.execute(self.tables.sql(_SAME), (one, other, number)).fetchone()
+        return None if row is None else row[0]
 
     def doom(self, session: Session, body: int) -> None:
         """Let nothing become of *body* any more, if it is loose."""

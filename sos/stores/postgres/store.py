@@ -67,7 +67,9 @@ class PostgresStore:
             self._upkeep.used,
         )
         committer = Committer(self._blobs, self._connections, reactor)
-        self._adding = Adding(self._blobs, committer, self._connections, self._reading)
+        self._adding = Adding(
+            self._blobs, self._bodies, committer, self._connections, self._reading
+        )
 
     async def open(self, require: bool = False) -> None:
         await self._connections.start(partial(self._prepare, require), self._recognise)

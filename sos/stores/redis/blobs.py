@@ -14,7 +14,7 @@ from attrs import define, evolve
 from twisted.logger import Logger
 
 from sos import ids, metadata
-from sos.digest import BlobDigest, BodyDigest, check_held
+from sos.digest import BlobDigest, BodyDigest, check_held, other_body
 from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
 from sos.manifest import MARK
 from sos.metadata import Metadata
@@ -101,13 +101,13 @@ class Blobs:
     async def add(self, new: Record, body: bytes | str) -> Record:
         """Store *new*, and return the record that is stored.
 
-        That is the one before it, when its bytes are the same and are still
-        sound: a damaged copy gives way.  The object itself takes the place of
+        That is the one before it, when its bytes are the same: a damaged copy
+        gives way.  The object itself takes the place of
         its manifest, and keeps its metadata; a manifest that is not stored,
         for one of the two is, is told of with the size of *new*.
 
         :param body: the whole of it, or the key of its pieces.
-        :raises Conflict: when an opaque name holds other bytes.
+        :raises Conflict: when other bytes are stored under the id.
         """
         while not await self._change(new.id, b"", new, body):
             held = await self.find(new.id)
@@ -115,18 +115,19 @@ class Blobs:
                 continue
             try:
                 record = decode(new.id, held)
-                await self._verify(record, held)
+                same = await self._is_same(record, held, new, body)
             except Damaged as damage:
                 await self.set_aside(new.id, held.head, str(damage))
                 continue
-            if record.hash == new.hash:
+            if same:
                 return record
-            if ids.algorithm(new.id) is None:
-                raise Conflict(f"the name {new.id} is taken by other bytes")
-            if MARK in metadata.decode(new.metadata):
-                return evolve(record, size=new.size)
+            is_manifest = MARK in metadata.decode(new.metadata)
             kept = metadata.decode(record.metadata)
-            kept.pop(MARK, None)
+            if ids.algorithm(new.id) is None or not (is_manifest or MARK in kept):
+                raise other_body(new.id)
+            if is_manifest:
+                return evolve(record, size=new.size)
+            kept.pop(MARK)
             object = evolve(new, metadata=metadata.encode(kept))
             if await self._change(new.id, held.head, object, body):
                 return object
@@ -189,14 +190,27 @@ class Blobs:
         """Tell whether the body at *key* is of as many pieces as one of *size* bytes."""
         return await self.pool.ask("HLEN", self.places[1] + key) == pieces_of(size)
 
-    async def _verify(self, record: Record, held: Held) -> None:
+    async def _is_same(self, record: Record, held: Held, new: Record, body: bytes | str) -> bool:
+        """Verify the stored body of *record*, and tell whether it is that of *new*.
+
+        :param body: as for :meth:`add`.
+        :raises Damaged: unless the stored body is the one that *record* tells of.
+        """
         if held.key is None:
             record.verify_inline()
-            return
+            return record.body == body
+        same = isinstance(body, str) and record.size == new.size
         digest = BodyDigest(record.id)
         for number in range(pieces_of(record.size)):
-            digest.update(await self.piece(held.key.decode("latin-1"), number) or b"")
+            piece = await self.piece(held.key.decode("latin-1"), number) or b""
+            digest.update(piece)
+            if same and isinstance(body, str):
+                received = await self.piece(body, number)
+                if received is None:
+                    raise _lost()
+                same = piece == received
         check_body(digest, record)
+        return same
 
     async def _change(
         self, id: str, expected: bytes, new: Record, body: bytes | str | None = None
@@ -228,7 +242,7 @@ class Blobs:
         if answer == b"lease":
             raise Conflict("this lease is not valid, or not any more")
         if answer == b"lost":
-            raise Unavailable("the Redis has lost a part of this body; send it again")
+            raise _lost()
         return answer == b"done"
 
     def gone(self) -> Unavailable:
@@ -241,6 +255,10 @@ class Blobs:
 def missing(id: str) -> NotFound:
     """Return what tells that there is no blob *id*."""
     return NotFound(f"there is no blob {id}")
+
+
+def _lost() -> Unavailable:
+    return Unavailable("the Redis has lost a part of this body; send it again")
 
 
 def check_body(digest: BodyDigest, record: Record) -> None:

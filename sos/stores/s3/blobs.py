@@ -16,9 +16,9 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from sos import ids
-from sos.digest import BlobDigest, check_held
+from sos.digest import BlobDigest, check_held, other_body
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
-from sos.interfaces import SMALL_BODY, BlobInfo
+from sos.interfaces import SMALL_BODY, BlobInfo, Pieces
 from sos.manifest import MARK
 from sos.metadata import Metadata, precedes, version
 from sos.stores.s3 import records
@@ -28,6 +28,7 @@ from sos.stores.s3.multipart import MOST_PARTS, PART_SIZE, Multipart
 from sos.stores.s3.reading import Check, verify
 from sos.stores.s3.turns import Turns
 from sos.stores.spool import Spooled
+from sos.transfer import are_same
 
 # Larger bodies, or parts of one, that are in memory at once; others wait on disk.
 _BODIES_IN_MEMORY = 3
@@ -58,12 +59,13 @@ class Held:
         hash = records.hash_in(self.entry.fields)
         return records.marker(self.info.id, size, self.info.metadata, hash)
 
-    def is_damaged_for(self, body: bytes) -> bool:
-        """Tell whether the ETag, where it is an MD5, is not that of *body*."""
-        etag = self.entry.etag.strip('"')
-        if len(etag) != 32:
-            return False
-        return etag != md5(body, usedforsecurity=False).hexdigest()
+    def is_vouched_to_be(self, body: bytes) -> bool:
+        """Tell whether the ETag says that what is stored is *body*.
+
+        That of a body that was sent as one is its MD5, but for some ways of encryption.  Two
+        bodies of the same size that have the same hash and the same MD5 count as one.
+        """
+        return self.entry.etag.strip('"') == md5(body, usedforsecurity=False).hexdigest()
 
 
 class Blobs:
@@ -120,7 +122,7 @@ class Blobs:
             # no condition, or as Swift looks at it early; the last one's bytes have stayed.
             held = await self.held(new.id)
             if held is None or records.hash_in(held.entry.fields) != hash:
-                raise Conflict(f"the name {new.id} is taken by other bytes")
+                raise other_body(new.id)
         marker = records.marker(new.id, new.size, metadata, hash)
         with self._accounts.change(new.id, marker):
             await self._bucket.put(marker.key, b"")
@@ -130,7 +132,7 @@ class Blobs:
         """Bring together what is there and what is the same, or ought to be."""
         if ids.algorithm(new.id) is None:
             if records.hash_in(held.entry.fields) != hash:
-                raise Conflict(f"the name {new.id} is taken by other bytes")
+                raise other_body(new.id)
         elif MARK not in new.metadata and (
             MARK in held.info.metadata or await self._is_damaged(held, new)
         ):
@@ -141,12 +143,29 @@ class Blobs:
         return evolve(held.info, size=new.size)
 
     async def _is_damaged(self, held: Held, new: Spooled) -> bool:
-        if held.info.size != new.size:
+        """Tell whether what is stored is not *new*, but ought to be.
+
+        It is read back where its ETag does not tell.  Raises Conflict when it is another body
+        with the same id, and sound.
+        """
+        if held.info.size == new.size:
+            if new.size <= self._part_size:
+                async with self._in_memory(new) as body:
+                    if held.is_vouched_to_be(body):
+                        return False
+            if await are_same(new.body(), await self._pieces_of(held)):
+                return False
+        try:
+            await verify(await self._pieces_of(held), held.check)
+        except Mismatch:
             return True
-        if new.size > self._part_size:
-            return False
-        async with self._in_memory(new) as body:
-            return held.is_damaged_for(body)
+        raise other_body(new.id)
+
+    async def _pieces_of(self, held: Held) -> Pieces:
+        opened = await self._bucket.read(records.body_key(held.info.id))
+        if opened is None:
+            raise Unavailable(f"{held.info.id} was removed by another meanwhile")
+        return opened[1]
 
     async def _put(
         self, new: Spooled, metadata: Metadata, hash: str | None, only_new: bool

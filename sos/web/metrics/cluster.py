@@ -119,7 +119,7 @@ def _last_pass(last: Mapping[str, Any]) -> Iterator[Metric]:
         ("last_copied", "Copies that it made.", summary["copied"]),
         ("last_failed", "Steps that it could not carry out.", summary["failed"]),
         ("last_unlisted", "Servers that did not tell it what they hold.", len(summary["unlisted"])),
-        ("last_disputed", "Names with other bytes on other servers.", summary["disputed"]),
+        ("last_disputed", "Ids with other bytes on other servers.", summary["disputed"]),
         ("last_broken", "Objects of which no server has all.", summary["broken"]),
         (
             "under_replicated",

@@ -20,7 +20,7 @@ from sos.stores.s3.client import Pacing
 from sos.stores.s3.records import body_key, marker
 from tests.stores.s3.imitation import Imitation
 from tests.stores.s3.stores import BUCKET, let_in, store_at, store_in
-from tests.support.blobs import body_of, content, content_id, put
+from tests.support.blobs import body_of, colliding, content, content_id, put
 
 MEGABYTE = 1024 * 1024
 
@@ -176,10 +176,13 @@ async def test_a_large_body_that_is_damaged_never_comes_to_its_end(server, prefi
     await store.close()
 
 
+@pytest.mark.parametrize("size", [300_000, 6 * MEGABYTE])
 @ensureDeferred
-async def test_what_is_damaged_is_mended_by_storing_it_again(store):
+async def test_what_is_damaged_is_mended_by_storing_it_again(server, prefix, reactor, size):
     """Also when nobody has read it meanwhile; its metadata stays."""
-    body = body_of(300_000)
+    store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
+    await store.open()
+    body = body_of(size)
     id = (await put(store, body, metadata={"X-Name": "n"})).id
     entry = await store._bucket.entry(body_key(id))
     await store._bucket.put(body_key(id), b"!" + body[1:], entry.fields)
@@ -187,6 +190,40 @@ async def test_what_is_damaged_is_mended_by_storing_it_again(store):
     blob = await store.read(id)
     assert blob.info.metadata == {"X-Name": "n"}
     assert await content(blob) == body
+    await store.close()
+
+
+@ensureDeferred
+async def test_another_body_of_the_same_hash_in_parts_is_a_conflict(server, prefix, reactor):
+    """Its ETag is no MD5: it is read back."""
+    store = store_in(server, prefix, reactor, part_size=5 * MEGABYTE)
+    await store.open()
+    first, second = colliding(6 * MEGABYTE)
+    id = (await put(store, first)).id
+    with pytest.raises(Conflict, match=f"another body with the id {id}"):
+        await put(store, second)
+    await put(store, first)
+    assert await content(await store.read(id)) == first
+    await store.close()
+
+
+@ensureDeferred
+async def test_what_is_stored_is_read_back_where_its_etag_is_no_md5(reactor):
+    """As where a key of KMS encrypts it: it is not sent again, nor replaced by another body."""
+    imitation = Imitation(reactor)
+    store = imitation.store()
+    await store.open()
+    first, second = colliding(100_000)
+    id = (await put(store, first)).id
+    (key,) = [key for key in imitation.objects if key.endswith(body_key(id))]
+    imitation._fields[key]["ETag"] = f'"{"0" * 32}"'
+    stored = imitation.objects[key]
+    await put(store, first)
+    assert imitation.objects[key] is stored
+    with pytest.raises(Conflict, match=f"another body with the id {id}"):
+        await put(store, second)
+    assert imitation.objects[key] is stored
+    await imitation.stop()
 
 
 @ensureDeferred

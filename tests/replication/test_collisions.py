@@ -1,0 +1,83 @@
+"""Servers that hold different bodies under one content id."""
+
+from __future__ import annotations
+
+from pytest_twisted import ensureDeferred
+
+from sos.replication.memory import Memory
+from sos.stores.memory import MemoryStore
+from tests.replication.groups import Told, belonging, run, stores
+from tests.support.blobs import colliding, content_id, put
+
+FIRST, SECOND = colliding(1000)
+ID = content_id(FIRST)
+
+
+def about(warnings):
+    return [line for line in warnings if ID in line]
+
+
+class Silent(MemoryStore):
+    """Has what it does not list; counts who wants to write."""
+
+    writers = 0
+
+    async def digests(self):
+        return {}
+
+    async def blob_digests(self, partition):
+        return {}
+
+    def writer(self, *arguments):
+        self.writers += 1
+        return super().writer(*arguments)
+
+
+@ensureDeferred
+async def test_a_copy_elsewhere_stays_while_a_holder_has_another_body(reactor):
+    """It may be the last of its body; that it hashes to its id does not tell."""
+    servers = stores("a", "b", "c")
+    holders = belonging(ID, servers, 2)
+    (leaving,) = set(servers) - set(holders)
+    await put(leaving, FIRST)
+    for holder in holders:
+        await put(holder, SECOND)
+    told, memory = Told(), Memory()
+    summary = await run(servers, 2, told, memory=memory)
+    assert (summary.moved, summary.failed, summary.disputed, summary.ok) == (0, 0, 1, False)
+    assert [store.blobs[ID].body for store in holders] == [SECOND, SECOND]
+    assert leaving.blobs[ID].body == FIRST
+    assert len(about(told.warnings)) == 1
+    again = Told()
+    summary = await run(servers, 2, again, memory=memory)
+    assert (summary.moved, summary.disputed, summary.ok) == (0, 1, False)
+    assert about(again.warnings) == []
+
+
+@ensureDeferred
+async def test_a_copy_elsewhere_of_the_same_body_is_dropped(reactor):
+    """When all of the holders give it back, whatever its hash is."""
+    servers = stores("a", "b", "c")
+    for server in servers:
+        await put(server, FIRST)
+    summary = await run(servers, 2)
+    assert (summary.moved, summary.disputed, summary.ok) == (1, 0, True)
+    assert [store for store in servers if ID in store.blobs] == belonging(ID, servers, 2)
+
+
+@ensureDeferred
+async def test_a_copy_that_is_refused_is_told_once(reactor):
+    """It is not tried again at once, nor by the next pass, and what is there stays."""
+    one, other = MemoryStore("a"), Silent("b")
+    await put(one, FIRST)
+    await put(other, SECOND)
+    other.writers = 0
+    told, memory = Told(), Memory()
+    summary = await run((one, other), 2, told, memory=memory)
+    assert (summary.copied, summary.failed, summary.disputed, summary.ok) == (0, 0, 1, False)
+    (line,) = about(told.warnings)
+    assert line.startswith(f"{ID} stands for different bytes: of a and b,")
+    again = Told()
+    summary = await run((one, other), 2, again, memory=memory)
+    assert (summary.disputed, about(again.warnings), other.writers) == (1, [], 1)
+    assert other.blobs[ID].body == SECOND
