@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from sos import ids
 from sos.deadlines import Deadlines
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
+from sos.limited_log import LimitedLog
 from sos.running import Running, run
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
@@ -21,7 +22,7 @@ from sos.transfer import transfer
 # Bytes a second at which a server is not yet too slow.
 _SLOW_RATE = 4 * 1024 * 1024
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 class Copies:
@@ -117,7 +118,13 @@ class Copies:
             raise
         except SOSError as error:
             # What failed where is for the log: who uploads is not to know the servers.
-            _log.info("a copy of {id} was not made: {error}", id=self._whole.id, error=error)
+            _log.tell(
+                LogLevel.info,
+                "a copy of {id} was not made: {error}",
+                peer.name,
+                id=self._whole.id,
+                error=error,
+            )
             self._failures.append(error)
             return
         finally:
@@ -127,7 +134,13 @@ class Copies:
         twin = next((each for each in self.made if each.is_twin_of(peer)), None)
         if twin is not None:
             same = f"{twin.name} and {peer.name} are one store"
-            _log.error("a copy of {id} counts once: {same}", id=self._whole.id, same=same)
+            _log.tell(
+                LogLevel.error,
+                "a copy of {id} counts once: {same}",
+                same,
+                id=self._whole.id,
+                same=same,
+            )
             self._failures.append(Unavailable(same))
             return
         self.made.append(peer)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,8 +42,6 @@ SEND_SECONDS = 120.0
 LINGER_SECONDS = 5.0
 #: Seconds after which a client that was refused for want of room may try again.
 RETRY_SECONDS = 5
-
-_log = Logger()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -166,7 +163,7 @@ class Channel(Protocol):
         try:
             self.site.handler(request)
         except Exception:
-            _log.failure("a request could not be answered")
+            self.site.failures.failure("a request could not be answered")
             self.abort()
         finally:
             CURRENT.reset(context)

@@ -10,10 +10,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from sos import __version__
+from sos.limited_log import LimitedLog
 from sos.tally import OTHER, Tally
 from sos.wire.heads import Refused
 from sos.wire.request import Request
@@ -36,6 +38,8 @@ _ALPN = [b"http/1.1", b"http/1.0"]
 # Connections past the limit that are told so; any more are closed without a word.
 _MOST_REFUSED = 32
 
+_log = Logger()
+
 
 @implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
@@ -46,6 +50,7 @@ class Site(ServerFactory):
     :param timer: tells the seconds that requests are measured by.
     :param max_connections: most of them at once.  Over that, one that is idle
         is closed for a new one, or the new one is answered 503.
+    :ivar failures: where mistakes of ours are told.
     """
 
     noisy = False
@@ -68,6 +73,7 @@ class Site(ServerFactory):
         # of the connections for each new one would hold up those that were let in.
         self._resting: OrderedDict[Channel, None] = OrderedDict()
         self.now = 0.0
+        self.failures = LimitedLog(_log, lambda: self.now)
         self.head = b""  # what every answer's begins with
         self._note = note
         self._max_connections = max_connections

@@ -17,6 +17,7 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 
 from sos.internals import is_buffering
+from sos.limited_log import LimitedLog
 
 # Most bytes that wait for the rest of the turn, of one connection and in one
 # direction: to handle what is larger costs more than what is saved here.
@@ -33,6 +34,7 @@ class Turn:
         self._received: list[Receiver] = []
         self._to_send: list[Sender] = []
         self._is_set = False
+        self._failures = LimitedLog(_log, reactor.seconds)
 
     def received(self, receiver: Receiver) -> None:
         """Have *receiver* pass on what it has when everything has been read."""
@@ -52,21 +54,20 @@ class Turn:
 
     def _end(self) -> None:
         for receiver in self._received:  # which may become more
-            _attempt(receiver.pass_on, receiver.abort)
+            self._attempt(receiver.pass_on, receiver.abort)
         self._received.clear()
         self._is_set = False
         to_send, self._to_send = self._to_send, []
         for sender in to_send:
-            _attempt(sender.flush, sender.transport.abortConnection)
+            self._attempt(sender.flush, sender.transport.abortConnection)
 
-
-def _attempt(do: Callable[[], None], abort: Callable[[], None]) -> None:
-    """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
-    try:
-        do()
-    except BaseException:  # as the reactor has it
-        _log.failure("a connection is broken off")
-        abort()
+    def _attempt(self, do: Callable[[], None], abort: Callable[[], None]) -> None:
+        """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
+        try:
+            do()
+        except BaseException:  # as the reactor has it
+            self._failures.failure("a connection is broken off")
+            abort()
 
 
 # There is one reactor in a process; tests have their own.
