@@ -149,7 +149,7 @@ def load(path: Path) -> Report:
         return Report(**json.loads(path.read_text()))
     except FileNotFoundError:
         return Report()
-    except (OSError, ValueError, TypeError, InvalidId) as error:
+    except (OSError, ValueError, TypeError, InvalidId, RecursionError) as error:
         _log.warn("{path} is no scrub report, a new pass begins: {error}", path=path, error=error)
         return Report()
 

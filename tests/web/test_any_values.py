@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, capturedLogs
 
@@ -55,6 +55,10 @@ FRAGMENTS = {
     b"User-Agent": b'a|"|\\|\t|\xff',
     b"Referer": b'http://x|?|&|=|token|sig|%%|"|\xff|;',
 }
+SPEAKER = {b"X-Sos-Members": b"%b host" % (b"0" * 32)}
+JSON = (
+    b'{|}|[|]|"|:|,|null|1|%b|"copies":|"groups":|"metadata":|"body":|"aGVsbG8="|e999|\\ud800' % ID
+)
 PATHS = (
     b"/|//|..|.|%%|%%2f|%%00|%%ff|%%c3|%%0d%%0a|*|upload|fetch|blob|blobs|batch|digests|lease|members|"
     b"status|metrics|alive|readyz|healthz|openapi.json|%b|abc|000|fff|.jpg|\xff|;|:|\\|<id>|<" % ID
@@ -110,6 +114,7 @@ targets = st.one_of(
         made_of(PATHS, 4).map(lambda path: b"/" + path),
     ),
 )
+bodies = st.binary(max_size=20) | made_of(JSON, 30)
 queries = st.just(b"") | made_of(QUERIES, 12).map(lambda query: b"?" + query)
 
 
@@ -161,7 +166,18 @@ async def counted():
     return b""
 
 
-@given(targets, queries, values, st.binary(max_size=20))
+def to_blob(**fields):
+    """Return an example of a request for a blob with such *fields*."""
+    named = {name.replace("_", "-").encode(): value for name, value in fields.items()}
+    return example((b"GET", b"/blob/" + ID), b"", named, b"")
+
+
+@given(targets, queries, values, bodies)
+@to_blob(If_Modified_Since=b"Sat, 01 Jan 2000 00:00:00 +99999999999999")
+@to_blob(If_Modified_Since=b"1 Jan 99999999999999999999 00:00:00 GMT")
+@example(
+    (b"POST", b"/members"), b"", SPEAKER, b'{"copies":1,"groups":{"g":{"a":1%b}}}' % (b"0" * 400)
+)
 def test_no_value_is_our_mistake(target, query, fields, body):
     """Of any header that is read, any argument, any path: the answer is none of a server's."""
     method, path = target

@@ -240,7 +240,7 @@ class _Mark:
             of, self._ends = found["of"], [int(each) for each in found["ends"]]
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise StoreUnusable(f"{self._path} is damaged; name a new directory") from error
         if of != self.of:
             raise StoreUnusable(
