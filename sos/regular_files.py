@@ -35,6 +35,9 @@ class NotRegular(OSError):
     def __init__(self, path: _Path, kind: str) -> None:
         super().__init__(errno.EINVAL, f"it is {kind}, and no regular file", os.fspath(path))
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 def open_regular(path: _Path, flags: int = os.O_RDONLY, named: bool = False) -> FileIO:
     """Open the regular file *path*, without a buffer, and without waiting for anybody.
