@@ -119,10 +119,10 @@ def backup(
         unfinished.
     """
     source = Layout(root, durable=True)
-    id = _identity(source)
-    _check_apart(root, target)
     layout = Layout(target, durable=True)
     try:
+        id = _identity(source)
+        _check_apart(root, target)
         _make(layout)
         with _locked(layout) as lock:
             mark = _Mark(layout, id)

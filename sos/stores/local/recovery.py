@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from sos import ids
+from sos.errors import InvalidId
 from sos.regular_files import NotRegular, open_regular
 from sos.stores.local.body_file import read_trailer
 from sos.stores.local.disk import Layout
@@ -56,7 +57,10 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
 def _possible_ids(leftover: Path) -> list[str]:
     name = leftover.name.partition(".")[0]
     if name != UNNAMED:
-        return [name]
+        try:
+            return [ids.check(name)]
+        except InvalidId:  # which no upload had
+            return []
     try:
         file = open_regular(leftover)
     except NotRegular:  # of which no body was made
