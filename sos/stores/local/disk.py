@@ -113,7 +113,7 @@ class Layout:
         that was in use: then it raises :exc:`~sos.errors.StoreUnusable`.
         """
         data = self.index / "data.mdb"
-        if any(path.is_file() for path in self.bodies.rglob("*")) or (
+        if next(self.files(), None) is not None or (
             data.exists() and not self._new_marker.exists()
         ):
             raise StoreUnusable(
