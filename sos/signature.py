@@ -27,6 +27,9 @@ The result goes into a header::
 
     Authorization: SOS1 key=ID, date=SECONDS, nonce=HEX, signature=HEX
 
+A client that knows the id of the server's store names it in ``X-Sos-Store``: so what was
+recorded on its way to one server is good for nothing at another.
+
 The key's id is made of the key by a hash, so that two sides which have several keys
 know which is meant.  A nonce is the number of a client, and that of the request
 among those it has signed: see :mod:`sos.replays`.
@@ -50,6 +53,8 @@ from sos.replays import Replays
 
 #: Name of the scheme, and version of the canonical form.
 SCHEME = "SOS1"
+#: Names the store that a request is for.
+STORE = "X-Sos-Store"
 #: Seconds that the clocks of the two sides may differ.
 SKEW_SECONDS = 300
 #: Most keys that hold at a time: the one that signs, and one that is coming or going.
@@ -64,6 +69,7 @@ _VALUE = re.compile(
     rb"signature=([0-9a-f]{64})"
 )
 
+_STORE = STORE.lower().encode("ascii")
 _COUNTED = frozenset((b"range", b"content-digest", b"repr-digest", b"content-md5"))
 _NO_HEADERS = sha256().hexdigest().encode("ascii")
 
@@ -209,14 +215,20 @@ class Verifier:
 
     :param keys: returns those that hold now.
     :param now: tells the time, in seconds since 1970.
+    :param store: returns the id of the store that is served, None while that is not known.
     :param replays: remembers what was accepted.
     """
 
     def __init__(
-        self, keys: Callable[[], Keys], now: Callable[[], float], replays: Replays | None = None
+        self,
+        keys: Callable[[], Keys],
+        now: Callable[[], float],
+        store: Callable[[], str | None] = lambda: None,
+        replays: Replays | None = None,
     ) -> None:
         self._keys = keys
         self._now = now
+        self._store = store
         self._replays = replays or Replays()
 
     def check(
@@ -249,6 +261,10 @@ class Verifier:
                 f"the request is dated {abs(late):.0f} s {'before' if late > 0 else 'after'} the "
                 f"time here, at most {SKEW_SECONDS} s are allowed: set the clocks"
             )
+        named = headers.get(_STORE)
+        store = None if named is None else self._store()
+        if store is not None and named != store.encode("ascii"):
+            raise _refused(f"the request is for another store, this is {store}")
         if not self._replays.admit(client, int(number, 16), int(date), now - SKEW_SECONDS):
             raise _refused("the request has been seen before")
 

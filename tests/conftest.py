@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from pytest_twisted import async_yield_fixture
+from twisted.logger import formatEventAsClassicLogText, globalLogPublisher
 
 from sos.stores.local import LocalStore
 from tests.support.engines.swift import Swift
@@ -118,6 +120,19 @@ def pytest_runtest_setup(item):
     """Let campaigns in their long form take as long as they take."""
     if item.config.getoption("--long"):
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Show, of a test that fails, what was logged in it."""
+    events = deque(maxlen=200)
+    globalLogPublisher.addObserver(events.append)
+    try:
+        return (yield)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+        lines = [formatEventAsClassicLogText(event) or "" for event in events]
+        item.add_report_section("call", "log", "".join(lines))
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ class Sides:
         self.client_time = self.server_time = NOW
         self.keys = Keys(tuple(accepts))
         self.sign = Signer(lambda: Keys(tuple(signs)), lambda: self.client_time)
-        self._verifier = Verifier(lambda: self.keys, lambda: self.server_time)
+        self.store = None
+        self._verifier = Verifier(lambda: self.keys, lambda: self.server_time, lambda: self.store)
 
     def signed(self, method=b"GET", target=b"/blobs", length=0, headers=()):
         """Return a request as the server sees it."""
@@ -95,6 +96,22 @@ def test_what_is_changed_on_the_way_is_refused(method, target, length, headers, 
             others[name] = value
         changed = (method, target, length, others)
     assert "not that of this request" in sides.refuses(changed)
+
+
+def test_what_is_for_another_store_is_refused():
+    """A request can be for the one that is served, or for any; what for, is signed, too."""
+    sides = Sides()
+    for named in (None, "1" * 32):
+        request = sides.signed(headers={} if named is None else {b"X-Sos-Store": named.encode()})
+        sides.store = "2" * 32
+        if named is None:
+            sides.accepts(request)
+            continue
+        assert f"for another store, this is {sides.store}" in sides.refuses(request)
+        stripped = {name: value for name, value in request[3].items() if name != b"x-sos-store"}
+        assert "not that of this request" in sides.refuses((*request[:3], stripped))
+        sides.store = named
+        sides.accepts(request)
 
 
 def test_the_canonical_form_is_the_one_that_is_written_down():

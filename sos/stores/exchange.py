@@ -42,7 +42,7 @@ from sos.interfaces import BlobInfo, IBlobWriter, Span
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
 from sos.running import unwanted
-from sos.signature import Length
+from sos.signature import STORE, Length
 from sos.wire.agent import Agent
 from sos.wire.call import Call
 from sos.wire.client import (
@@ -74,6 +74,8 @@ _ERRORS: dict[int, type[SOSError]] = {
     507: NoSpace,
 }
 
+_STORE = STORE.encode("ascii")
+
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
 
@@ -94,6 +96,8 @@ class Exchange:
     :param agent: blobs go over its connections directly, and what need not be
         fast through treq.
     :param credentials: who we are; None not to say it.
+    :ivar store: the id of its store, once it has told that.  Requests are signed for it,
+        until one is refused: there may be another by now.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Exchange:
     ) -> None:
         self.url = url
         self.clock = clock
+        self.store: str | None = None
         self._credentials = credentials
         parts = urlsplit(url)
         self._base = parts.path
@@ -202,6 +207,9 @@ class Exchange:
         if self._credentials is not None:
             named = metadata_format.to_headers(fields)
             target = f"{self._base}{path}".encode("ascii")
+            if self.store is not None:
+                named.append((_STORE, self.store.encode("ascii")))
+                headers.addRawHeader(*named[-1])
             value = self._credentials(method.encode("ascii"), target, 0, named)
             headers.addRawHeader(b"Authorization", value)
         sent = self._http.request(
@@ -239,6 +247,8 @@ class Exchange:
         if self._credentials is not None:
             if body and isinstance(body, bytes) and not _is_certified(path, fields):
                 headers.append((b"Content-Digest", _content_digest(body)))
+            if self.store is not None:
+                headers.append((_STORE, self.store.encode("ascii")))
             sign = self._signed(method, path, headers, body)
         for each in headers:
             head += b"%s: %s\r\n" % each
@@ -285,6 +295,8 @@ class Exchange:
             raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
         if response.code in accept:
             return response
+        if response.code == 401:
+            self.store = None
         text = await gather(ResponseBody(response, self.clock), 4096)
         reason = f"{self.url} answered {response.code}{_told(text) or _phrase(response.code)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
@@ -307,6 +319,7 @@ class Exchange:
                 and isinstance(found["size"], int)
                 and (store is None or ids.is_store_id(store))
             ):
+                self.store = store or self.store
                 id = ids.check(found["id"])
                 return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
         except (AttributeError, KeyError, TypeError, InvalidId):

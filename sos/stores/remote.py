@@ -270,7 +270,7 @@ class RemoteStore:
                 )
                 response = await self._exchange.answered(sent)
                 found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
-            return StoreStatus(
+            status = StoreStatus(
                 writable=bool(found["writable"]),
                 reason=found["reason"],
                 blobs=found["blobs"],
@@ -285,6 +285,8 @@ class RemoteStore:
                 if "members" in found
                 else None,
             )
+            self._exchange.store = status.id
+            return status
         except (AttributeError, KeyError, TypeError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
 

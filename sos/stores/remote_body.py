@@ -8,6 +8,7 @@ from sos.digest import BodyDigest, ManifestDigest
 from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
 from sos.interfaces import Pieces
 from sos.stores.lane import RunInThread
+from sos.wire.client import HeldUp
 
 #: Opens the rest of a body elsewhere: given how much of it has been read, and
 #: the error that it ended with.
@@ -28,7 +29,7 @@ class RemoteBody:
     :ivar resume: how to go on when the server breaks off; without it, and
         where the size is not known, the body ends with
         :exc:`~sos.errors.Unavailable`.
-    :ivar failed: told of each failure, also of one after which it goes on.
+    :ivar failed: told of each failure of the server, also of one after which it goes on.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class RemoteBody:
                     held = piece
                 break
             except Unavailable as error:
-                self.failed(error)
+                if not isinstance(error, HeldUp):
+                    self.failed(error)
                 if self.resume is None or self._size is None:
                     raise
                 await self._rest.aclose()

@@ -39,6 +39,7 @@ from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.survey import Account, Standing
 from sos.transfer import copy, one_piece
+from sos.wire.client import HeldUp
 
 T = TypeVar("T")
 
@@ -179,10 +180,16 @@ class ReplicatedStore:
     async def _resume(
         self, id: str, part: Span, broken: list[Peer], received: int, error: Unavailable
     ) -> Pieces:
-        """Open the rest of *part*, of which some has been received, on another server."""
+        """Open the rest of *part*, of which some has been received.
+
+        Not on a server that broke off, unless that had been held up.
+        """
         start, stop = part
-        format = "{id} goes on from another server: {error}"
-        _log.tell(LogLevel.warn, format, broken[-1].name, id=id, error=error)
+        if isinstance(error, HeldUp):
+            broken.pop()
+        else:
+            format = "{id} goes on from another server: {error}"
+            _log.tell(LogLevel.warn, format, broken[-1].name, id=id, error=error)
         rest = start + received, stop
         try:
             found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)

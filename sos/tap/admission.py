@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from sos.errors import ConfigError
+from sos.interfaces import IReplicaStore
 from sos.signature import Keys, Signer, Verifier, parse_keys
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.reach import OTHERS
@@ -55,23 +56,28 @@ def signer(path: str | None) -> Signer | None:
     return None if path is None else Signer(keys_in(absolute(path)), time.time)
 
 
-def blob_guard(options: DaemonOptions) -> Guard | None:
-    """Return what lets in who has the secret, None where everybody is."""
+def blob_guard(options: DaemonOptions, store: IReplicaStore) -> Guard | None:
+    """Return what lets in who has the secret of *store*'s server, None where everybody is."""
     path = options["secret-file"]
     if path is None:
         return None
-    return SignedRequests(Verifier(keys_in(path), time.time), (ALIVE,), time.monotonic)
+    return SignedRequests(_verifier(path, store), (ALIVE,), time.monotonic)
 
 
-def blob_admin_guard(options: DaemonOptions, endpoint: str) -> Guard | None:
-    """Return what those have to pass who look after a blob server, at *endpoint*.
+def blob_admin_guard(options: DaemonOptions, store: IReplicaStore, endpoint: str) -> Guard | None:
+    """Return what those have to pass who look after *store*'s server, at *endpoint*.
 
     On this machine they need nothing, elsewhere the secret.
     """
     path = options["secret-file"]
     if path is None or options["reach"][endpoint] != OTHERS:
         return None
-    return SignedRequests(Verifier(keys_in(path), time.time), PROBES, time.monotonic)
+    return SignedRequests(_verifier(path, store), PROBES, time.monotonic)
+
+
+def _verifier(path: str, store: IReplicaStore) -> Verifier:
+    # A store knows its identity once it is open.
+    return Verifier(keys_in(path), time.time, lambda: getattr(store, "identity", None))
 
 
 class ClientGuards:

@@ -148,7 +148,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     face = BlobServer(store, options["max-size"], status, sightings)
     endpoint = worker.endpoint if worker else serverFromString
     context = tls.server_tls_of(options)
-    guard = admission.blob_guard(options)
+    guard = admission.blob_guard(options, store)
     note = access.add_log(whole, options, reactor)
     listening(
         [(face.app, guard, options["endpoints"])],
@@ -165,6 +165,6 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         options,
         reactor,
         tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
-        lambda description: admission.blob_admin_guard(options, description),
+        lambda description: admission.blob_admin_guard(options, store, description),
     ).setServiceParent(whole)
     return whole

@@ -44,6 +44,9 @@ _ADDRESS_SECONDS = 0.05
 KEPT_SECONDS = 30.0
 #: Connections to one server; what needs more waits.
 MOST_CONNECTIONS = 256
+#: Seconds after which a connection is taken back from who reads nothing of what comes
+#: over it, when others wait for one.
+HELD_SECONDS = 0.5
 
 
 @implementer(IAgent)
@@ -128,6 +131,9 @@ class Server:
         self._open = 0
         self._waiting: deque[Call] = deque()
         self._sweep: IDelayedCall | None = None
+        # Those whose readers take nothing, and since when, the longest first.
+        self._held_up: dict[Connection, float] = {}
+        self._search: IDelayedCall | None = None
 
     def send(self, call: Call) -> Deferred[Response]:
         """Send a request; see :attr:`~sos.wire.call.Call.answered` for what is returned."""
@@ -143,6 +149,21 @@ class Server:
             self._connect(call)
         else:
             self._waiting.append(call)
+            if self._search is None:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Take connections back for those who wait.
+
+        Or whoever reads slowly, from as many clients, would keep all others from the server.
+        """
+        self._search = None
+        oldest = self._reactor.seconds() - HELD_SECONDS
+        held = [each for each, since in self._held_up.items() if since <= oldest]
+        for connection in held[: len(self._waiting)]:
+            connection.take_back()
+        if self._waiting:
+            self._search = self._reactor.callLater(HELD_SECONDS, self._make_room)
 
     def _connect(self, call: Call) -> None:
         self._open += 1
@@ -185,8 +206,17 @@ class Server:
         else:
             call.end(failure)
 
+    def held_up(self, connection: Connection) -> None:
+        """Who reads what comes over *connection* takes nothing for now."""
+        self._held_up.setdefault(connection, self._reactor.seconds())
+
+    def goes_on(self, connection: Connection) -> None:
+        """It is read on."""
+        self._held_up.pop(connection, None)
+
     def freed(self, connection: Connection) -> None:
         """The *connection* can take the next request."""
+        self.goes_on(connection)
         connection.kept = True
         connection.idle_since = self._reactor.seconds()
         self._idle.append(connection)
@@ -202,6 +232,7 @@ class Server:
 
     def forget(self, connection: Connection) -> None:
         """Nothing more is to be sent on the *connection*."""
+        self.goes_on(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -226,9 +257,10 @@ class Server:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        for timer in (self._sweep, self._search):
+            if timer is not None:
+                timer.cancel()
+        self._sweep = self._search = None
 
 
 def _split(uri: bytes) -> tuple[bytes, bytes]:

@@ -30,6 +30,8 @@ PROMPT_SECONDS = 10.0
 #: Seconds that the answer to an upload, or the next piece of a body, may take:
 #: a disk that is busy takes its time to sync.
 ANSWER_SECONDS = 60.0
+#: Seconds after which who takes nothing of a body is slow: servers do not wait for ever.
+SLOW_SECONDS = 10.0
 
 
 _HIGH_WATER = 256 * 1024
@@ -67,18 +69,27 @@ def cause(error: BaseException | None) -> str:
     return tls_cause(error) or str(error).rstrip(".") or type(error).__name__
 
 
+class HeldUp(Unavailable):
+    """A body broke off while nobody took what had come of it.
+
+    That says nothing about the server: it gave up, or its connection was taken back.
+    """
+
+
 class ResponseBody(Protocol):
     """The pieces of a response's body: ``async for piece in body``.
 
     Iterating raises :exc:`~sos.errors.Unavailable` when the body does not come
-    to its end, or nothing of it comes for :data:`ANSWER_SECONDS`.
+    to its end, or nothing of it comes for :data:`ANSWER_SECONDS`; :exc:`HeldUp` when
+    it broke off under a reader that was slow.
     """
 
     def __init__(self, response: Any, clock: IReactorTime) -> None:
         self._clock = clock
         self._pieces: list[bytes] = []
         self._waiting = 0
-        self._paused = False
+        self._paused_at: float | None = None
+        self._was_slow = False
         self._complete = False
         self._error: Exception | None = None
         self._reader: Deferred[None] | None = None
@@ -96,8 +107,9 @@ class ResponseBody(Protocol):
                 raise Unavailable(f"nothing of the body came for {ANSWER_SECONDS:.0f} s") from None
         if self._pieces:
             pieces, self._pieces, self._waiting = self._pieces, [], 0
-            if self._paused:
-                self._paused = False
+            if self._paused_at is not None:
+                self._was_slow |= self._clock.seconds() - self._paused_at > SLOW_SECONDS
+                self._paused_at = None
                 self._producer().resumeProducing()
             return b"".join(pieces)
         if self._error is not None:
@@ -112,8 +124,8 @@ class ResponseBody(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._pieces.append(data)
         self._waiting += len(data)
-        if self._waiting > _HIGH_WATER and not self._paused:
-            self._paused = True
+        if self._waiting > _HIGH_WATER and self._paused_at is None:
+            self._paused_at = self._clock.seconds()
             self._producer().pauseProducing()
         self._wake()
 
@@ -121,7 +133,9 @@ class ResponseBody(Protocol):
         if isinstance(reason.value, ResponseDone):
             self._complete = True
         else:
-            self._error = Unavailable(f"the body broke off: {cause(reason.value)}")
+            # What happened in a pause is seen after it.
+            kind = HeldUp if self._paused_at is not None or self._was_slow else Unavailable
+            self._error = kind(f"the body broke off: {cause(reason.value)}")
         self._wake()
 
     def _producer(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httptools
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -287,6 +288,20 @@ class Connection(Protocol):
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
+
+    def hold_up(self) -> None:
+        """Pause for who reads the answer: others may need the connection more."""
+        self.pause()
+        self._server.held_up(self)
+
+    def go_on(self) -> None:
+        """The answer is read on."""
+        self._server.goes_on(self)
+        self.resume()
+
+    def take_back(self) -> None:
+        """Break the connection off under who reads nothing of the answer."""
+        self._fail(ConnectionAborted())
 
     def close(self) -> None:
         """Close an idle connection."""

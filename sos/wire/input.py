@@ -41,6 +41,9 @@ class Input:
         self.body: RequestBody | None = None
         self.body_bytes = 0
         self._channel = channel
+        # What has come, and where in it that begins which has not been looked at.
+        self._data = b""
+        self._start = 0
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -56,36 +59,56 @@ class Input:
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
-        """Take what came; raises :exc:`~sos.wire.heads.Refused` when it is no request."""
-        while data:
+        """Take what came, which :meth:`go_on` makes requests of."""
+        self._data = self._data[self._start :] + data if self.waits else data
+        self._start = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether something has come that has not been looked at."""
+        return self._start < len(self._data)
+
+    def go_on(self) -> None:
+        """Make a request of what came, and look at no more while the channel has one.
+
+        Raises :exc:`~sos.wire.heads.Refused` when it is none.
+        """
+        data = self._data
+        while self._start < len(data) and (self.body is not None or not self._channel.occupied):
+            start = self._start
             if self._left:
-                piece = data[: self._left]
-                self._left -= len(piece)
-                self._parse(piece)
+                self._start = min(start + self._left, len(data))
+                self._left -= self._start - start
+                self._parse(data[start : self._start])
             else:
-                piece = data[: self._judged_at_once(data)]
+                self._start = self._judged_at_once()
+                piece = data[start : self._start]
                 self._unfinished += len(piece)
                 self._parse(piece)
                 if self._left is None:
                     self._look_for_the_line(piece)
                 self._tail = (self._tail + piece)[-3:] if self._unfinished else b""
-            data = data[len(piece) :]
+        if not self.waits:
+            self._data = b""
 
-    def _judged_at_once(self, data: bytes) -> int:
-        """Return how much of *data*, of a head or of chunks, can be parsed in one go."""
+    def _judged_at_once(self) -> int:
+        """Return up to where a head, or chunks, can be parsed in one go."""
+        data, start = self._data, self._start
         room = MAX_HEAD_BYTES - self._unfinished
         if room <= 0:
             if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
                 raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+        end = start + room
         if self._in_chunk:  # up to the end of a line there is nothing but data
-            line = data.find(b"\n")
-            room += len(data) if line < 0 else line
-        seam = (self._tail + data[:3]).find(_BLANK_LINE) if self._tail else -1
-        if seam >= 0:
-            return min(seam + len(_BLANK_LINE) - len(self._tail), room)
-        blank = data.find(_BLANK_LINE)
-        return room if blank < 0 else min(blank + len(_BLANK_LINE), room)
+            line = data.find(b"\n", start)
+            end += (len(data) if line < 0 else line) - start
+        if self._tail:
+            seam = (self._tail + data[start : start + 3]).find(_BLANK_LINE)
+            if seam >= 0:
+                return min(start + seam + len(_BLANK_LINE) - len(self._tail), end)
+        blank = data.find(_BLANK_LINE, start)
+        return min(end, len(data) if blank < 0 else blank + len(_BLANK_LINE))
 
     def _look_for_the_line(self, piece: bytes) -> None:
         """See how much of *piece*, the last of what came of the chunks, is a line between them."""

@@ -128,13 +128,13 @@ class Response:
         """Hold the server up."""
         self._paused = True
         if self.connection is not None:
-            self.connection.pause()
+            self.connection.hold_up()
 
     def resumeProducing(self) -> None:
         """Let the server go on."""
         self._paused = False
         if self.connection is not None:
-            self.connection.resume()
+            self.connection.go_on()
 
     def stopProducing(self) -> None:
         """Break the connection: the rest is of no use."""

@@ -2,13 +2,16 @@
 
 A request is handled when its headers are in, and its route decides what
 becomes of the body before any of it is read: see :class:`RequestBody`.
-Requests that come pipelined are answered one after the other, in order.
+Requests that come pipelined are answered one after the other, in order, and between
+two of them all others have their turn (see :mod:`sos.wire.turn`).  What follows a
+request is not looked at before that is answered, and reading goes on behind it: so
+a client can have no more waiting than comes in one read.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
@@ -26,6 +29,7 @@ from sos.wire.request_ids import CURRENT
 from sos.wire.turn import Receiver
 
 if TYPE_CHECKING:
+    from sos.wire.crowd import Crowd
     from sos.wire.site import Site
 
 #: Seconds that a connection may be open and idle between requests.
@@ -43,11 +47,15 @@ LINGER_SECONDS = 5.0
 #: Seconds after which a client that was refused for want of room may try again.
 RETRY_SECONDS = 5
 
+# Who may not ask has to come again for the next try.
+_TURNED_AWAY = (401, 403)
+
 
 @implementer(IHalfCloseableProtocol)
 class Channel(Protocol):
     """One connection of a client.
 
+    :param crowds: what it counts in.
     :param refusal: the answer to whatever it asks.
     :ivar output: what is answered goes there.
     :ivar since: when what it waits for now began, by the site's clock.
@@ -58,15 +66,17 @@ class Channel(Protocol):
     _receiver: Receiver
     transport: Any  # ITransport says nothing of producers and half-closing
 
-    def __init__(self, site: Site, refusal: Refused | None = None) -> None:
+    def __init__(self, site: Site, crowds: Sequence[Crowd], refusal: Refused | None = None) -> None:
+        self.crowds = crowds
         self.site = self.factory = site
         self.peer: IAddress | None = None
         self.since = site.now
         self._input = Input(self)
-        self._waiting: deque[Request] = deque()
+        self._next: Request | None = None
         self._current: Request | None = None
         self._refusal = refusal
         self._advancing = False
+        self._in_line = False
         self._closing = False
         self._retired = False
         self._ended = False
@@ -77,8 +87,8 @@ class Channel(Protocol):
     # The transport.
 
     def connectionMade(self) -> None:
-        self.site.made(self)
         self.peer = self.transport.getPeer()
+        self.site.made(self)
         self.output = Output(self.transport, self._output_changed)
         self._receiver = Receiver(self.transport, self._take, self.abort)
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
@@ -92,26 +102,21 @@ class Channel(Protocol):
     def _take(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
             return
-        try:
-            self._input.feed(data)
-        except Refused as refusal:
-            self._refuse(refusal)
+        self._input.feed(data)
         self._advance()
 
     def readConnectionLost(self) -> None:
         """The client sends no more, but may be waiting for answers."""
         self._receiver.pass_on()
         self._ended = self._retired = True
-        self._input.fail("the connection was ended before the body")
         self._advance()
-        self.retire()
 
     def writeConnectionLost(self) -> None:
         """Our side is closed: so we have asked."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = True
-        self._waiting.clear()
+        self._next = None
         current, self._current = self._current, None
         self._input.fail("the connection was lost before the body's end")
         if current is not None:
@@ -121,14 +126,19 @@ class Channel(Protocol):
 
     # What the way in calls.
 
+    @property
+    def occupied(self) -> bool:
+        """Whether there is a request that has not been answered."""
+        return self._current is not None or self._next is not None
+
     def begun(self) -> None:
         """A request has begun to come."""
-        if self._current is None and not self.output.full:
+        if not self.output.full:
             self.since = self.site.now
 
     def received(self, request: Request) -> None:
         """The head of *request* is in."""
-        self._waiting.append(request)
+        self._next = request
 
     # One request after the other.
 
@@ -137,25 +147,58 @@ class Channel(Protocol):
             return
         self._advancing = True
         try:
+            self._parse()
             if self._current is not None:
                 self._current.body.wake()
             # A client that does not read what it has asked for waits for more.
-            while self._current is None and not self._closing and not self.output.full:
-                if self._waiting:
-                    self._handle(self._waiting.popleft())
-                elif self._refusal is not None:
-                    self._answer_refusal(self._refusal)
-                else:
-                    break
+            if self._current is None and not self._closing and not self.output.full:
+                self._begin_next()
         finally:
             self._advancing = False
         if self._current is None and not self._closing:
-            self.site.rests(self)
+            self._rest()
         self.regulate()
+
+    def _parse(self) -> None:
+        if self._closing or self._refusal is not None:
+            return
+        try:
+            self._input.go_on()
+        except Refused as refusal:
+            self._refuse(refusal)
+        if self._ended and not self._input.waits:
+            self._input.fail("the connection was ended before the body")
+
+    def _begin_next(self) -> None:
+        self._parse()
+        request, self._next = self._next, None
+        if request is not None:
+            self._handle(request)
+        elif self._refusal is not None:
+            self._answer_refusal(self._refusal)
+
+    def _rest(self) -> None:
+        """There is nothing to do, or it is the turn of others."""
+        if self.output.full:
+            return
+        if self._input.waits or self._refusal is not None:
+            if not self._in_line:
+                self._in_line = True
+                self.site.turn.add(self._take_turn, self.abort)
+        elif self._retired:
+            self._close(linger=False)
+        else:
+            for crowd in self.crowds:
+                crowd.rests(self, self._input.in_head)
+
+    def _take_turn(self) -> None:
+        self._in_line = False
+        self._advance()
 
     def _handle(self, request: Request) -> None:
         self._current = request
-        self.site.works(self)
+        for crowd in self.crowds:
+            crowd.works(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         request.begun = self.site.timer()
@@ -174,15 +217,16 @@ class Channel(Protocol):
         self.since = self.site.now
         if self._closing:
             return
-        if request.persistent and not (self._retired and not self._waiting):
-            if not self._advancing:
-                self._advance()
-        else:
-            self._close(linger=not request.body.complete)
+        if not request.persistent:
+            self._close(linger=not request.body.complete or self._input.waits)
+        elif not self._advancing:
+            self._advance()
 
     def persists(self, request: Request) -> bool:
         """Tell whether the connection can go on when *request* is answered."""
-        if not request.body.complete or (self._retired and not self._waiting):
+        if not request.body.complete or (self._retired and not self._input.waits):
+            return False
+        if request.code in _TURNED_AWAY:
             return False
         asked = request.headers.get(b"connection")
         if asked is None:
@@ -196,7 +240,7 @@ class Channel(Protocol):
         self._refusal = refusal
         self._input.fail(f"the request's framing is broken: {refusal}")
 
-    def _answer_refusal(self, refusal: Refused) -> None:
+    def _answer_refusal(self, refusal: Refused, linger: bool = True) -> None:
         status = refusal.status
         document = json.dumps(
             {"error": str(refusal), "status": status}, separators=(",", ":")
@@ -210,21 +254,23 @@ class Channel(Protocol):
             headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
         self.output.send(format_head(status, self.site.head, headers) + document)
         self.site.refused(status, len(document))
-        self._close(linger=True)
+        self._close(linger)
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way or on its way."""
-        coming = self._input.in_head or self._receiver.waits
-        busy = self._current is not None or self._waiting or coming or self._closing
-        return not busy and not self.output.full
+    def give_way(self) -> bool:
+        """Close for another that wants to come; return False when a request has come just now."""
+        if self._receiver.waits or self._in_line:
+            return False
+        if self._input.in_head:
+            self._answer_refusal(self.crowds[0].refusal, linger=False)
+        else:
+            self._close(linger=False)
+        return True
 
     def retire(self) -> None:
         """Answer what has come, then close."""
         self._receiver.pass_on()
         self._retired = True
-        if self._current is None and not self._waiting and not self._closing:
-            self._close(linger=False)
+        self._advance()
 
     def _close(self, linger: bool) -> None:
         """Send what is written, then close.
@@ -276,7 +322,7 @@ class Channel(Protocol):
             return
         body = self._input.body
         body_full = body is not None and body.full
-        ahead = bool(self._waiting) or body_full or self.output.full
+        ahead = self._input.waits or body_full or self.output.full
         if ahead != self._paused:
             self._paused = ahead
             if ahead:
@@ -289,7 +335,8 @@ class Channel(Protocol):
 
         The time since when is of the same clock, which ticks once a second.
         """
-        self._receiver.pass_on()
+        if self._receiver.waits or self._in_line:
+            return  # for its turn, which comes
         waited = now - self.since
         if self.output.full or (self._closing and not self._lingers):
             if waited > SEND_SECONDS:

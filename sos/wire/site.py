@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
@@ -17,9 +17,12 @@ from zope.interface import implementer
 from sos import __version__
 from sos.limited_log import LimitedLog
 from sos.tally import OTHER, Tally
+from sos.wire.crowd import Crowd
 from sos.wire.heads import Refused
+from sos.wire.networks import network_of
 from sos.wire.request import Request
 from sos.wire.server import Channel
+from sos.wire.turn import turn_of
 
 #: Answers a request, now or later, by its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
@@ -35,6 +38,9 @@ _SERVER = f"sos/{__version__}".encode("ascii")
 # are refused by Twisted if none of these is among them, and all of them if there are none.
 _ALPN = [b"http/1.1", b"http/1.0"]
 
+_TOO_MANY = Refused(503, "too many connections, try again")
+_FROM_ONE = Refused(503, "too many connections from this address, try again")
+
 # Connections past the limit that are told so; any more are closed without a word.
 _MOST_REFUSED = 32
 
@@ -48,8 +54,9 @@ class Site(ServerFactory):
     :param tally: where requests are counted.
     :param note: where they are logged.
     :param timer: tells the seconds that requests are measured by.
-    :param max_connections: most of them at once.  Over that, one that is idle
-        is closed for a new one, or the new one is answered 503.
+    :param max_connections: most of them at once, of which one network can have half.
+        Over that, one that has nothing to do gives way to a new one, see
+        :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
     :ivar failures: where mistakes of ours are told.
     """
 
@@ -68,44 +75,45 @@ class Site(ServerFactory):
         self.handler = handler
         self.tally = tally or Tally()
         self.timer = timer
+        self.turn = turn_of(reactor)
         self.channels: set[Channel] = set()
-        # Those with no request under way, the longest first: in a crowd, a look at all
-        # of the connections for each new one would hold up those that were let in.
-        self._resting: OrderedDict[Channel, None] = OrderedDict()
+        self._turned_away: set[Channel] = set()
+        self._all = Crowd(max_connections, _TOO_MANY)
+        self._most_of_one = max(max_connections // 2, 1)
+        self._networks: WeakValueDictionary[str, Crowd] = WeakValueDictionary()
         self.now = 0.0
         self.failures = LimitedLog(_log, lambda: self.now)
         self.head = b""  # what every answer's begins with
         self._note = note
-        self._max_connections = max_connections
         self._sweep: IDelayedCall | None = None
         self._stopped = False
         self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        excess = len(self.channels) - self._max_connections
-        if excess < 0 or self._close_an_idle_one():
-            return Channel(self)
-        if excess < _MOST_REFUSED:
-            return Channel(self, Refused(503, "too many connections, try again"))
-        return None
+        crowds = self._crowds(addr)
+        for crowd in crowds:
+            if not crowd.has_room():
+                return self._turn_away(crowd.refusal)
+        for crowd in crowds:
+            crowd.add()
+        return Channel(self, crowds)
 
-    def _close_an_idle_one(self) -> bool:
-        while self._resting:
-            channel, _ = self._resting.popitem(last=False)
-            if channel.idle:
-                channel.retire()
-                return True
-            # Else a request is coming, or an answer waits to be read: it will rest again.
-        return False
+    def _crowds(self, address: IAddress | None) -> Sequence[Crowd]:
+        """Return what a connection from *address* has to find room in."""
+        network = network_of(address)
+        if network is None:
+            return (self._all,)
+        of_one = self._networks.get(network)
+        if of_one is None:
+            of_one = self._networks[network] = Crowd(self._most_of_one, _FROM_ONE)
+        return of_one, self._all
 
-    def rests(self, channel: Channel) -> None:
-        """Called by a channel that has nothing to do any more, or has heard of its client."""
-        self._resting[channel] = None
-        self._resting.move_to_end(channel)
-
-    def works(self, channel: Channel) -> None:
-        """Called by a channel that begins to answer a request."""
-        self._resting.pop(channel, None)
+    def _turn_away(self, refusal: Refused) -> Channel | None:
+        if len(self._turned_away) >= _MOST_REFUSED:
+            return None
+        channel = Channel(self, (), refusal)
+        self._turned_away.add(channel)
+        return channel
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return what a client may choose by ALPN, see IProtocolNegotiationFactory."""
@@ -120,7 +128,9 @@ class Site(ServerFactory):
         """Called by a channel that is no more."""
         self.tally.connections -= 1
         self.channels.discard(channel)
-        self._resting.pop(channel, None)
+        self._turned_away.discard(channel)
+        for crowd in channel.crowds:
+            crowd.remove(channel)
         if not self.channels:
             if self._stopped:
                 self._close()

@@ -5,10 +5,15 @@ is worked through, one request after the other; then the answers are sent.  Were
 each request read, worked through and answered by itself, every answer would
 wake its reader, and the processor would go back and forth between the system's
 code and ours: a blob server answered two fifths less.
+
+Connections take turns: one that has sent many requests has one of them answered,
+and the next when all others that wait have had one.  So what a client waits for is
+one request of each other, however much they have sent.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -23,6 +28,11 @@ from sos.limited_log import LimitedLog
 # direction: to handle what is larger costs more than what is saved here.
 _MOST_BYTES = 16 * 1024
 
+#: Requests and answers that are worked through before the sockets are looked at again.
+MOST_IN_A_TURN = 256
+
+_Do = Callable[[], None]
+
 _log = Logger()
 
 
@@ -31,14 +41,17 @@ class Turn:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._received: list[Receiver] = []
+        self._queue: deque[tuple[_Do, _Do]] = deque()
         self._to_send: list[Sender] = []
         self._is_set = False
-        self._failures = LimitedLog(_log, reactor.seconds)
+        self._failures = LimitedLog(_log, lambda: self._reactor.seconds())
 
-    def received(self, receiver: Receiver) -> None:
-        """Have *receiver* pass on what it has when everything has been read."""
-        self._received.append(receiver)
+    def add(self, do: _Do, abort: _Do) -> None:
+        """Have *do* called when all has been read, behind what was added before.
+
+        :param abort: breaks the connection that it is done for, if it fails.
+        """
+        self._queue.append((do, abort))
         if not self._is_set:
             self._set()
 
@@ -53,15 +66,19 @@ class Turn:
         self._reactor.callLater(0, self._end)
 
     def _end(self) -> None:
-        for receiver in self._received:  # which may become more
-            self._attempt(receiver.pass_on, receiver.abort)
-        self._received.clear()
+        queue = self._queue
+        left = MOST_IN_A_TURN
+        while queue and left:  # which may become more
+            self._attempt(*queue.popleft())
+            left -= 1
         self._is_set = False
         to_send, self._to_send = self._to_send, []
         for sender in to_send:
             self._attempt(sender.flush, sender.transport.abortConnection)
+        if queue and not self._is_set:
+            self._set()
 
-    def _attempt(self, do: Callable[[], None], abort: Callable[[], None]) -> None:
+    def _attempt(self, do: _Do, abort: _Do) -> None:
         """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
         try:
             do()
@@ -70,13 +87,13 @@ class Turn:
             abort()
 
 
-# There is one reactor in a process; tests have their own.
-_turn = lru_cache(maxsize=16)(Turn)
+#: Returns the turn of a reactor: there is one in a process; tests have their own.
+turn_of = lru_cache(maxsize=16)(Turn)
 
 
-def _turn_of(transport: Any) -> Turn | None:
+def _turn_at(transport: Any) -> Turn | None:
     """Return the turn that *transport* is served in, None unless it is a bare socket's."""
-    return _turn(transport.reactor) if isinstance(transport, Connection) else None
+    return turn_of(transport.reactor) if isinstance(transport, Connection) else None
 
 
 class Receiver:
@@ -91,7 +108,7 @@ class Receiver:
     ) -> None:
         self.abort = abort
         self._take = take
-        self._turn = _turn_of(transport)
+        self._turn = _turn_at(transport)
         self._data = b""
 
     def receive(self, data: bytes) -> None:
@@ -102,7 +119,7 @@ class Receiver:
             self._take(data)
             return
         if not earlier:
-            self._turn.received(self)
+            self._turn.add(self.pass_on, self.abort)
         self._data = data
 
     @property
@@ -122,7 +139,7 @@ class Sender:
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
-        self._turn = _turn_of(transport)
+        self._turn = _turn_at(transport)
         self._pieces: list[bytes] = []
         self._bytes = 0
 

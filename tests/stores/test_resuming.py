@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
 
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.web.blob import BlobServer
 from sos.web.routes import handler
+from sos.wire.agent import HELD_SECONDS, Agent
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.replicas import replicated
 from tests.support.servers import serving
@@ -95,4 +97,57 @@ class TestABodyThatBreaksOff:
                 await content(blob)
             # Nothing tells who sent the wrong ones: the one that broke off, or the other.
             assert [each.errors for each in store.accounts().values()] == [1, 1]
+            store.stop()
+
+
+class TestAReaderThatTakesNothing:
+    """A client that has asked for much, and does not read it."""
+
+    BODY = body_of(8_000_000)
+
+    @ensureDeferred
+    async def test_does_not_keep_others_from_the_server(self, reactor):
+        """Its connection is taken back for them, and it has the rest when it reads on."""
+        kept = MemoryStore()
+        id = (await put(kept, self.BODY)).id
+        async with serving(handler(BlobServer(kept).app), reactor, Agent(reactor, most=2)) as only:
+            store = replicated(reactor, [only])
+            slow = [await store.read(id) for _ in range(2)]
+            reading = [aiter(blob.body) for blob in slow]
+            read = [[await anext(each)] for each in reading]
+            await deferLater(reactor, HELD_SECONDS)
+            for _ in range(3):
+                assert (await store.stat(id)).size == len(self.BODY)
+            for pieces, rest in zip(read, reading, strict=True):
+                pieces += [piece async for piece in rest]
+                assert b"".join(pieces) == self.BODY
+            assert [each.errors for each in store.accounts().values()] == [0]
+            store.stop()
+
+    @ensureDeferred
+    async def test_is_no_failure_of_the_server_that_gives_up(self, reactor, monkeypatch):
+        """And the rest comes from the same, as from any."""
+        monkeypatch.setattr("sos.wire.client.SLOW_SECONDS", 0.05)
+        kept = MemoryStore()
+        id = (await put(kept, self.BODY)).id
+        requests = []
+        answer = handler(BlobServer(kept).app)
+
+        def note(request):
+            requests.append(request)
+            answer(request)
+
+        async with serving(note, reactor) as only:
+            store = replicated(reactor, [only])
+            blob = await store.read(id)
+            reading = aiter(blob.body)
+            pieces = [await anext(reading)]
+            while not requests[-1]._channel.output.full:
+                await deferLater(reactor, 0.01)
+            requests[-1].abort()
+            await deferLater(reactor, 0.1)
+            pieces += [piece async for piece in reading]
+            assert b"".join(pieces) == self.BODY
+            assert [each.errors for each in store.accounts().values()] == [0]
+            assert len(requests) == 2
             store.stop()

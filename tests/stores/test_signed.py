@@ -24,15 +24,18 @@ from tests.support.servers import serving
 
 KEYS = Keys((Key(b"k" * 32),))
 OTHER = Keys((Key(b"o" * 32),))
+ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
 
 class Server:
     """Asks for signatures, and remembers what it was asked."""
 
-    def __init__(self):
+    def __init__(self, identity=None):
         self.kept = MemoryStore()
+        self.kept.identity = identity
         self.requests = []
-        guard = SignedRequests(Verifier(lambda: KEYS, time.time), (b"/alive",), time.monotonic)
+        verifier = Verifier(lambda: KEYS, time.time, lambda: self.kept.identity)
+        guard = SignedRequests(verifier, (b"/alive",), time.monotonic)
         self._answer = handler(BlobServer(self.kept).app, guard)
 
     def __call__(self, request):
@@ -122,6 +125,48 @@ async def test_a_batch_that_is_changed_on_the_way_is_not_stored(reactor):
         with pytest.raises(Unavailable, match="answered 400"):
             await signed(unsigned.name, reactor).store_batch(blobs)
     assert not server.kept.blobs
+
+
+@pytest.mark.parametrize("told", ["status", "upload"])
+@ensureDeferred
+async def test_a_request_is_for_one_store(reactor, told):
+    """Once that has said which it is; what was recorded of it is worth nothing at another."""
+    server, other = Server(ONE), Server(TWO)
+
+    async with serving(server, reactor) as unsigned, serving(other, reactor) as elsewhere:
+        store = signed(unsigned.name, reactor)
+        await (store.status() if told == "status" else put(store, b"first"))
+        await put(store, b"x" * 300_000, "name")
+        await store.listing()
+        for request in server.requests[-2:]:
+            assert request.getHeader(b"x-sos-store") == ONE.encode()
+        agent = Agent(reactor)
+        recorded = server.requests[-2]
+        again = RemoteStore(
+            Exchange(elsewhere.name, agent, reactor, lambda *_: recorded.headers[b"authorization"]),
+            threads_of(reactor),
+        )
+        again._exchange.store = ONE
+        with pytest.raises(Unavailable, match="for another store, this is 2222"):
+            await put(again, b"x" * 300_000, "name")
+        assert not other.kept.blobs
+        await agent.close()
+
+
+@ensureDeferred
+async def test_a_server_that_has_another_store_by_now_is_spoken_to_again(reactor):
+    """It refuses one request, by which that is noticed."""
+    server = Server(ONE)
+    async with serving(server, reactor) as unsigned:
+        store = signed(unsigned.name, reactor)
+        await store.status()
+        server.kept.identity = TWO
+        with pytest.raises(Unavailable, match="for another store, this is 2222"):
+            await put(store, b"x")
+        await put(store, b"x")
+        await store.status()
+        await put(store, b"y")
+        assert server.requests[-1].getHeader(b"x-sos-store") == TWO.encode()
 
 
 @ensureDeferred

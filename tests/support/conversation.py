@@ -72,12 +72,15 @@ class Answer:
 
 
 class Conversation:
-    """One client's connection to a server that *handler* answers for."""
+    """A client's connection to a server that *handler* answers for."""
 
     def __init__(self, handler, note=None):
         self.clock = Clock()
         self.site = Site(handler, reactor=self.clock, note=note)
         self.site.startFactory()
+        self._connect()
+
+    def _connect(self) -> None:
         self.channel = self.site.buildProtocol(None)
         self.transport = Transport()
         self.transport.protocol = self.channel
@@ -88,12 +91,18 @@ class Conversation:
         before = len(self.transport.value())
         if self.transport.connected:
             self.channel.dataReceived(data)
+            self.clock.advance(0)  # until it is no more its turn
         return self.transport.value()[before:]
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, *lines: bytes, **headers: str
     ) -> Answer:
-        """Ask one thing, with header *lines* or *headers*, and return the answer."""
+        """Ask one thing, with header *lines* or *headers*, and return the answer.
+
+        On another connection, where the server has ended the one before.
+        """
+        if self.closed:
+            self._connect()
         lines += tuple(
             f"{name.replace('_', '-')}: {value}".encode("latin-1")
             for name, value in headers.items()

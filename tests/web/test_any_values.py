@@ -41,6 +41,7 @@ FRAGMENTS = {
     b"Content-MD5": b"XUFAKrxLKna5cZ2REBfFkg==|=|A|-| ",
     b"X-Sos-Lease": b"0|a| |,",
     b"X-Sos-Members": b"%b| |host|/|," % (b"0" * 32),
+    b"X-Sos-Store": b"c8ba8452-cabb-4d64-a369-5f92a0a1c5d6|-|0|, ",
     b"X-Sos-Set-At": b"0|9|-|99999999999999999999| ",
     b"X-Sos-Manifest": b"0|5|1|-|99999999999999999999| ",
     b"X-Mime-Type": b'text|/|html|;|charset|=|"|\\|, |*',

@@ -16,7 +16,7 @@ from sos.web.blob import BlobServer
 from sos.web.guards import AdminGuard, Bearers, SignedRequests
 from sos.web.routes import handler
 from tests.support.blobs import content_id
-from tests.support.conversation import Conversation, parse_answers
+from tests.support.conversation import Conversation, parse_answers, request
 from tests.support.doubles import FailingStore
 
 NOW = 1_800_000_000
@@ -61,6 +61,17 @@ class Guarded:
     def fetch(self, path=f"/fetch/{ID}", token=None):
         more = {} if token is None else {"Authorization": f"Bearer {token}"}
         return self.down.ask("GET", path, **more)
+
+
+def test_who_is_turned_away_is_not_heard_any_more():
+    """What else has come is not looked at: there is one answer, which the client can read."""
+    for token, status in (("none", 401), (SECRETS["down"], 403)):
+        talk = Guarded().up
+        line = b"Authorization: Bearer " + token.encode()
+        (answer,) = talk.answers(request("POST", "/upload", BODY, line) * 3)
+        assert answer.status == status
+        assert answer.headers[b"connection"] == b"close"
+        assert talk.transport.half_closed  # what is still on its way does not reset it
 
 
 class TestTokens:

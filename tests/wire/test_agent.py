@@ -14,7 +14,7 @@ from pytest_twisted import ensureDeferred
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sos.wire.agent import KEPT_SECONDS, Agent
+from sos.wire.agent import HELD_SECONDS, KEPT_SECONDS, Agent
 from sos.wire.connection import MAX_HEAD_BYTES
 from sos.wire.site import Site
 
@@ -299,6 +299,39 @@ class TestConnectionsAreKept:
         transport.protocol.dataReceived(OK)
         transport.protocol.dataReceived(OK)
         assert third.read().data == b"abc"
+
+    @pytest.mark.parametrize("reads_on", [False, True])
+    def test_one_is_taken_back_from_who_does_not_read(self, reads_on):
+        """When somebody has waited for it for a while, and nobody else has one to give."""
+        peer = Peer(most=2)
+        slow, busy = peer.ask(), peer.ask()
+        body = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
+        peer.accept().protocol.dataReceived(body)
+        peer.accept().protocol.dataReceived(body)
+        held, _ = slow.read(), busy.read()
+        held.transport.pauseProducing()
+        waits = peer.ask()
+        if reads_on:
+            held.transport.resumeProducing()
+        peer.reactor.pump([HELD_SECONDS / 2, HELD_SECONDS / 2])
+        assert held.reason is (None if reads_on else ConnectionAborted)
+        assert peer.connecting == (2 if reads_on else 3)
+        if not reads_on:
+            peer.accept().protocol.dataReceived(OK)
+            assert waits.read().data == b"abc"
+
+    def test_none_is_taken_back_when_nobody_waits(self):
+        """However long nothing is read of what comes over it."""
+        peer = Peer(most=1)
+        slow = peer.ask()
+        transport = peer.accept()
+        transport.protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        held = slow.read()
+        held.transport.pauseProducing()
+        peer.reactor.pump([60.0] * 3)
+        held.transport.resumeProducing()
+        transport.protocol.dataReceived(b"def")
+        assert (held.data, held.reason) == (b"abcdef", ResponseDone)
 
     def test_a_failed_one_makes_room(self):
         """Those who wait try again by themselves."""

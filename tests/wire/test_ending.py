@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import directlyProvides
@@ -55,10 +56,11 @@ def statuses(talk):
     return [answer.status for answer in parse_answers(talk.transport.value())]
 
 
-def another(talk) -> Transport:
-    """Open a second connection to the same site."""
-    transport = Transport()
-    transport.protocol = talk.site.buildProtocol(None)
+def another(talk, host: str | None = None) -> Transport:
+    """Open a second connection to the same site, from *host*."""
+    address = None if host is None else IPv4Address("TCP", host, 1)
+    transport = Transport(peerAddress=address)
+    transport.protocol = talk.site.buildProtocol(address)
     if transport.protocol is not None:
         transport.protocol.makeConnection(transport)
     return transport
@@ -236,17 +238,35 @@ class TestThereAreTooMany:
         third = another(talk)
         assert (first.connected, second.connected, third.connected) == (True, False, True)
 
-    def test_one_that_is_passed_over_can_give_way_later(self, talk, later):
-        """Once its head is in and answered; and one whose client did not read, once it does."""
+    def test_one_whose_head_is_still_coming_gives_way(self, talk):
+        """That which has been so for the longest, however often it sends a little more."""
         first, second = another(talk), another(talk)
-        first.protocol.dataReceived(GET[:-2])
-        second.protocol.dataReceived(GET)
-        assert another(talk).half_closed  # refused, and still open
-        first.protocol.dataReceived(GET[-2:])
-        later.answer()
-        later.answer()
+        first.protocol.dataReceived(GET[:5])
+        second.protocol.dataReceived(GET[:5])
+        talk.wait(2)
+        first.protocol.dataReceived(GET[5:6])
+        third = another(talk)
+        assert (first.connected, second.connected, third.connected) == (False, True, True)
+        assert parse_answers(first.value())[0].status == 503
+        second.protocol.dataReceived(GET[5:])
+        third.protocol.dataReceived(GET[:-2])
         assert another(talk).connected
-        assert [first.connected, second.connected].count(False) == 1
+        assert not third.connected
+
+    def test_one_that_was_answered_can_give_way(self, talk, later):
+        """But one whose client does not read its answer does so only when that is read."""
+        first, second = another(talk), another(talk)
+        second.room = 0
+        for each in (first, second):
+            each.protocol.dataReceived(GET)
+            later.answer()
+        third = another(talk)
+        assert (first.connected, second.connected, third.connected) == (False, True, True)
+        third.protocol.dataReceived(GET)
+        assert another(talk).half_closed
+        second.take()
+        fourth = another(talk)
+        assert (second.connected, third.connected, fourth.connected) == (False, True, True)
 
     @pytest.mark.parametrize("data", [GET, GET[:-2]], ids=["in a request", "in a head"])
     def test_to_refuse_one_costs_the_same_however_many_there_are(self, later, data):
@@ -271,3 +291,67 @@ class TestThereAreTooMany:
             return counted
 
         assert calls(1000) == calls(10)
+
+
+class TestThereAreTooManyFromOneAddress:
+    @pytest.fixture
+    def talk(self, later):
+        talk = Conversation(later)
+        talk.site = Site(later, max_connections=8, reactor=talk.clock)
+        talk.site.startFactory()
+        return talk
+
+    def test_others_are_let_in(self, talk):
+        """Half of all is the most that one can have, whatever it does with them."""
+        attack = []
+        for _ in range(5):
+            attack.append(another(talk, "192.0.2.1"))
+            attack[-1].protocol.dataReceived(GET)
+        assert [each.half_closed for each in attack] == [False] * 4 + [True]
+        (answer,) = parse_answers(attack[-1].value())
+        assert (answer.status, "this address" in answer.json["error"]) == (503, True)
+        assert not another(talk, "192.0.2.2").half_closed
+
+    def test_one_of_its_own_gives_way(self, talk):
+        """Not one of another's, however long that has had nothing to do."""
+        other = another(talk, "192.0.2.2")
+        attack = [another(talk, "192.0.2.1") for _ in range(4)]
+        attack[0].protocol.dataReceived(GET[:5])
+        assert not another(talk, "192.0.2.1").half_closed
+        assert [each.connected for each in attack] == [True, False, True, True]
+        assert other.connected
+
+    def test_those_that_have_gone_do_not_count(self, talk):
+        for _ in range(3):
+            gone = [another(talk, "192.0.2.1") for _ in range(4)]
+            assert not any(each.half_closed for each in gone)
+            for each in gone:
+                each.drop()
+
+    def test_no_more_than_some_are_told_so(self, talk):
+        """The others are closed without a word, and count for nothing."""
+        for _ in range(4):
+            another(talk, "192.0.2.1").protocol.dataReceived(GET)
+        attack = [another(talk, "192.0.2.1") for _ in range(96)]
+        assert [each.protocol is None for each in attack].count(True) == 96 - 32
+        assert not another(talk, "192.0.2.2").half_closed
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [("2001:db8::1", "2001:db8::ffff:1"), ("::ffff:192.0.2.1", "192.0.2.1")],
+    )
+    def test_one_client_has_many_addresses(self, talk, one, other):
+        """All of a /64 of IPv6; and what a socket for both calls an address of IPv4."""
+        for _ in range(4):
+            another(talk, one).protocol.dataReceived(GET)
+        assert another(talk, other).half_closed
+
+    @pytest.mark.parametrize("other", ["2001:db8:0:1::1", "fe80::1%eth0", "192.0.2.1", None])
+    def test_another_is_told_apart(self, talk, other):
+        for _ in range(4):
+            another(talk, "2001:db8::1").protocol.dataReceived(GET)
+        assert not another(talk, other).half_closed
+
+    def test_a_socket_of_this_machine_has_no_limit_of_its_own(self, talk):
+        """A proxy may come by it, for everybody."""
+        assert not any(another(talk).half_closed for _ in range(8))

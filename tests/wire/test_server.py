@@ -103,9 +103,21 @@ def test_pipelined_requests_are_answered_in_order(talk, echo):
     assert talk.transport.producerState == "paused"
     before = len(talk.transport.value())
     echo.gate.callback(None)
+    talk.clock.advance(0)
     answers = parse_answers(talk.transport.value()[before:])
     assert [answer.body for answer in answers] == [b"at last", b"second", b"third"]
     assert talk.transport.producerState == "producing"
+
+
+def test_what_follows_a_request_that_is_answered_is_not_looked_at_before(talk, echo):
+    """However much it is, it is bytes of one read; what is no request there is told in its turn."""
+    slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert talk.send(slow + post() + b"no request\r\n\r\n" + post()) == b""
+    echo.gate.callback(None)
+    talk.clock.advance(0)
+    answers = parse_answers(talk.transport.value())
+    assert [answer.status for answer in answers] == [200, 200, 400]
+    assert talk.closed
 
 
 @given(st.data())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
 from sos.wire import connection as client
 from sos.wire.call import Call
 from sos.wire.site import Site
-from sos.wire.turn import Receiver, Sender
+from sos.wire.turn import MOST_IN_A_TURN, Receiver, Sender
 
 SMALL = b"s" * 100
 LARGE = b"l" * 20_000
@@ -276,11 +277,12 @@ class TestAChannel:
         assert len(events) == 1
         assert events[0].endswith(b"yes")
 
-    def test_is_not_idle_while_a_request_waits_for_its_turn(self, channel):
+    def test_does_not_give_way_while_a_request_waits_for_its_turn(self, clock, channel):
         """So it is not closed to make room for another."""
-        assert channel.idle
         channel.dataReceived(GET)
-        assert not channel.idle
+        assert not channel.give_way()
+        clock.advance(0)
+        assert channel.give_way()
 
     @pytest.mark.parametrize("end", ["retire", "readConnectionLost"])
     def test_answers_what_came_before_it_is_closed(self, channel, socket, events, end):
@@ -316,14 +318,103 @@ class TestAChannel:
         assert bodies == []
         assert events == []
 
-    def test_sends_nothing_to_a_client_that_has_gone(self, clock, site, channel, bodies, events):
+    def test_sends_nothing_to_a_client_that_has_gone(self, clock, channel, bodies, events):
         """Although the answer is there."""
-        channel.dataReceived(GET)
-        channel.expire(site.now)
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + LARGE)
         channel.connectionLost()
         clock.advance(0)
         assert len(bodies) == 1
         assert events == []
+
+
+class Turns(Clock):
+    """A clock that goes on by one turn of the reactor, and no further."""
+
+    def turn(self):
+        due, self.calls[:] = (
+            [call for call in self.calls if call.getTime() <= self.rightNow],
+            [call for call in self.calls if call.getTime() > self.rightNow],
+        )
+        for call in due:
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+class TestThoseWhoAskForMuch:
+    """Clients that send many requests at once, beside one that sends one."""
+
+    @pytest.fixture
+    def clock(self):
+        return Turns()
+
+    @pytest.fixture
+    def asked(self):
+        """The paths of what was answered, in order."""
+        return []
+
+    @pytest.fixture
+    def site(self, clock, asked):
+        def answer(request):
+            asked.append(request.path)
+            request.finish(b"yes")
+
+        site = Site(answer, reactor=clock)
+        site.startFactory()
+        yield site
+        site.stopFactory()
+
+    @pytest.fixture
+    def connect(self, clock, events, site):
+        """Connects a client that sends as many requests as is said; over anything but TCP, too."""
+
+        def connect(path, count, transport=None):
+            channel = site.buildProtocol(None)
+            channel.makeConnection(transport or Socket(clock, events))
+            channel.dataReceived(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path * count)
+            return channel
+
+        return connect
+
+    @pytest.mark.parametrize("count", [100, 2000], ids=["little data", "much data"])
+    @pytest.mark.parametrize("others", [1, 50])
+    def test_have_one_request_answered_before_that_of_another(
+        self, clock, asked, connect, others, count
+    ):
+        """A small request waits for one of each other that waits, and for no more."""
+        for _ in range(others):
+            connect(b"/greedy", count)
+        connect(b"/small", 1)
+        while b"/small" not in asked:
+            clock.turn()
+        assert asked.index(b"/small") <= 2 * others  # where one is answered as it is read
+
+    def test_hold_nobody_up_who_comes_later(self, clock, asked, connect):
+        """The sockets are looked at again after so many; then it is one of each again."""
+        for _ in range(1000):
+            connect(b"/greedy", 50)
+        clock.turn()
+        assert len(asked) == MOST_IN_A_TURN
+        connect(b"/small", 1)
+        while b"/small" not in asked:
+            clock.turn()
+        assert asked.index(b"/small") == MOST_IN_A_TURN + 1000
+
+    def test_over_tls_wait_as_well(self, clock, asked, connect):
+        """Or over what else is no bare socket."""
+        connect(b"/greedy", 2000, StringTransport())
+        assert len(asked) == 1
+        connect(b"/small", 1, StringTransport())
+        assert asked == [b"/greedy", b"/small"]
+        clock.turn()
+        assert len(asked) == MOST_IN_A_TURN + 2
+
+    def test_are_all_answered_in_the_end(self, clock, asked, connect):
+        """Nothing is lost, nor read on as long as something waits."""
+        connect(b"/greedy", 2000)
+        for _ in range(10):
+            clock.turn()
+        assert asked == [b"/greedy"] * 2000
+        clock.turn()
 
 
 class Pool:

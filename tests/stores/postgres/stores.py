@@ -100,7 +100,10 @@ class Tables:
 
 async def looked_after(store) -> None:
     """Have an open *store* clear up now, when it is not at it already."""
-    upkeep = store._upkeep
-    while upkeep._clearing:
-        await deferLater(upkeep._reactor, 0.01)
-    await upkeep._once()
+    await settled(store)
+    await store._upkeep._once()
+
+
+async def settled(store) -> None:
+    """Wait until *store* has done all that it does by itself."""
+    await store._upkeep._underway.finish()

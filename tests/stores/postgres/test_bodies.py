@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.errors import Conflict, Mismatch, Unavailable
 from sos.stores.postgres import bodies
 from sos.stores.postgres.schema import PIECE_SIZE
-from tests.stores.postgres.stores import eventually, looked_after, opened
+from tests.stores.postgres.stores import eventually, looked_after, opened, settled
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.processes import ROOT
 
@@ -31,6 +31,7 @@ async def gone(tables, reactor, pieces=0):
 
 async def age(tables, store):
     """Let all that is loose be old, and look after it."""
+    await settled(store)  # or what is used would be cleared away by a look that began before
     tables.run("update $_loose set seen = now() - interval '1 day'")
     await looked_after(store)
 

@@ -1,0 +1,71 @@
+"""How many connections there may be, and which gives way to another that comes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from sos.wire.heads import Refused
+
+if TYPE_CHECKING:
+    from sos.wire.server import Channel
+
+
+class Crowd:
+    """Connections of which there may be so many: all of a site's, or those from one network.
+
+    Those with no request under way are kept in order, the longest first: a look at all
+    for each new one would hold up those that were let in.
+
+    :param most: how many there may be.
+    :param refusal: the answer to one more.
+    """
+
+    def __init__(self, most: int, refusal: Refused) -> None:
+        self.refusal = refusal
+        self._most = most
+        self._count = 0
+        self._idle: OrderedDict[Channel, None] = OrderedDict()
+        self._in_head: OrderedDict[Channel, None] = OrderedDict()
+
+    def add(self) -> None:
+        """Count one more."""
+        self._count += 1
+
+    def remove(self, channel: Channel) -> None:
+        """Forget *channel*, which is no more."""
+        self._count -= 1
+        self.works(channel)
+
+    def rests(self, channel: Channel, in_head: bool) -> None:
+        """Take note that *channel* has nothing to do, or has heard of its client.
+
+        :param in_head: whether a request has begun to come; it is as old as its beginning.
+        """
+        self._idle.pop(channel, None)
+        if in_head:
+            self._in_head.setdefault(channel)
+        else:
+            self._in_head.pop(channel, None)
+            self._idle[channel] = None
+
+    def works(self, channel: Channel) -> None:
+        """Take note that *channel* has a request to answer."""
+        self._idle.pop(channel, None)
+        self._in_head.pop(channel, None)
+
+    def has_room(self) -> bool:
+        """Tell whether there is room for one more.
+
+        The one that has been idle for the longest is closed for it, or else the one
+        whose request has been coming for the longest.
+        """
+        if self._count < self._most:
+            return True
+        for channels in (self._idle, self._in_head):
+            while channels:
+                channel, _ = channels.popitem(last=False)
+                if channel.give_way():
+                    return True
+                # Else a request has come: it will rest again.
+        return False
