@@ -15,6 +15,7 @@ from sos.config import parse
 from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized
 from sos.signature import Key, Keys, Verifier, parse_keys
 from sos.stores.s3 import records
+from sos.stores.s3.client import seconds_of
 from sos.web import integrity
 from sos.wire.heads import Refused, body_length, gather, origin_form
 
@@ -26,6 +27,8 @@ TRAPS = [b"", b"[" * 3000, b'{"a":' * 3000, b"9" * 5000, b"\xff", b"[1", b"null"
 WORDS = [*'=:;,.-+*/%"\\()[]{}<>@?! \t', *"0159azAZ", "sha-256", "Bearer ", "SOS1 ", "key=", "X-A"]
 WORDS += ["date=", "nonce=", "signature=", "expires=", "/fetch/", "/blob/", "http://", "AAAA", ID]
 WORDS += ["0" * 16, "0" * 64, "9" * 30, "9" * 5000, "\u00b2", "\u0663", "\r\n", "\0", "\ud800"]
+
+DATES = ["Sat, 01 Jan 2000 00:00:00 +99999999999999", "1 Jan 99999999999999999999 00:00:00 GMT"]
 
 scalars = st.one_of(
     st.none(),
@@ -89,6 +92,7 @@ PARSERS = {
     "tokens": (tokens.parse_tokens, texts | bodies.map(lambda b: b.decode("latin-1")), ValueError),
     "keys": (parse_keys, texts, ValueError),
     "bucket's document": (records.id_in, bodies, ValueError),
+    "bucket's time": (seconds_of, texts | st.sampled_from(DATES), ()),
     "bucket's key": (records.read_marker, texts, ()),
     "sos.conf": (lambda text: parse(text, "sos.conf"), texts, ConfigError),
 }
