@@ -95,7 +95,7 @@ def parse(document: Any) -> Membership:
         weights = [weight for members in known.groups.values() for weight in members.values()]
         if type(copies) is int and copies > 0 and all(map(_is_weight, weights)):
             return known
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
     raise InvalidRequest("that is not which servers somebody knows")
 

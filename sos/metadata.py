@@ -226,7 +226,7 @@ def decode(data: bytes) -> dict[str, str]:
         return {}
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidMetadata(f"stored metadata is not JSON: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise InvalidMetadata("stored metadata is not an object of strings")

@@ -11,8 +11,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sos.errors import SOSError
+from sos.limited_log import LimitedLog
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 class Running:

@@ -19,6 +19,7 @@ from sos import ids
 from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
 from sos.interfaces import Blob
 from sos.pace import Pace
+from sos.regular_files import open_regular, read_regular
 from sos.repeating import RepeatingService
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
@@ -146,10 +147,10 @@ async def _read(store: Scrubbed, id: str, pace: Pace) -> int:
 def load(path: Path) -> Report:
     """Return the report in the file *path*, or a new one if there is none."""
     try:
-        return Report(**json.loads(path.read_text()))
+        return Report(**json.loads(read_regular(path)))
     except FileNotFoundError:
         return Report()
-    except (OSError, ValueError, TypeError, InvalidId) as error:
+    except (OSError, ValueError, TypeError, InvalidId, RecursionError) as error:
         _log.warn("{path} is no scrub report, a new pass begins: {error}", path=path, error=error)
         return Report()
 
@@ -157,7 +158,8 @@ def load(path: Path) -> Report:
 def save(report: Report, path: Path) -> None:
     """Keep *report* in the file *path*."""
     unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps(attrs.asdict(report)))
+    with open_regular(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+        file.write(json.dumps(attrs.asdict(report)).encode())
     os.replace(unfinished, path)
 
 

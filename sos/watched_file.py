@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from twisted.logger import Logger
 
 from sos.errors import ConfigError
+from sos.regular_files import open_regular
 
 T = TypeVar("T")
 
@@ -72,10 +73,8 @@ def read(path: str, parse: Callable[[str], T]) -> T:
     :raises ConfigError: naming it, and telling what to do.
     """
     try:
-        with open(path, "rb", opener=_opened) as file:
+        with open_regular(path, named=True) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path} is not a regular file")
             if status.st_mode & _FORBIDDEN:
                 raise ConfigError(
                     f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):03o}), and "
@@ -92,10 +91,6 @@ def read(path: str, parse: Callable[[str], T]) -> T:
         raise ConfigError(f"{path} holds what is not ASCII") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # or a pipe would be waited for
 
 
 def _version(path: str) -> object:

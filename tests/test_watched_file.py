@@ -102,7 +102,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     (tmp_path / "directory").mkdir(0o700)
     for name, told in (
         ("pipe", "regular file"),
-        ("directory", "Is a directory"),
+        ("directory", "it is a directory"),
         ("no", "No such file"),
     ):
         with pytest.raises(ConfigError, match=f"{name} .*{told}"):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from threading import Event
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from attrs import frozen
 
 from sos import ids
 from sos.digest import BodyDigest
+from sos.regular_files import below, check_regular
 from sos.stores.lane import RunInThread
 
 T = TypeVar("T")
@@ -57,15 +57,15 @@ def version_of(descriptor: int) -> object:
     return status.st_size, status.st_mtime_ns
 
 
-async def hashed(path: str, run_in_thread: RunInThread) -> Hashed:
-    """Hash the file *path*, read once and in pieces.  Raises OSError."""
-    return await _stoppable(run_in_thread, _hash, path)
+async def hashed(file: BinaryIO, run_in_thread: RunInThread) -> Hashed:
+    """Hash an open *file*, read once and in pieces.  Raises OSError."""
+    return await _stoppable(run_in_thread, _hash, file)
 
 
 async def found_below(paths: Iterable[str], run_in_thread: RunInThread) -> Found:
     """Return *paths*, and the regular files below those that are directories, in order.
 
-    Links to files are followed, below a directory those to directories are not.
+    What else is below them, as a link or a pipe, is an error.
     """
     return await _stoppable(run_in_thread, _walk, paths)
 
@@ -80,15 +80,14 @@ async def _stoppable(run_in_thread: RunInThread, function: Callable[..., T], arg
         stopped.set()
 
 
-def _hash(path: str, stopped: Event) -> Hashed:
+def _hash(file: BinaryIO, stopped: Event) -> Hashed:
     digests = {algorithm: BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS}
     size = 0
-    with open(path, "rb", buffering=0) as file:
-        version = version_of(file.fileno())
-        while not stopped.is_set() and (piece := file.read(_READ_SIZE)):
-            size += len(piece)
-            for digest in digests.values():
-                digest.update(piece)
+    version = version_of(file.fileno())
+    while not stopped.is_set() and (piece := file.read(_READ_SIZE)):
+        size += len(piece)
+        for digest in digests.values():
+            digest.update(piece)
     found = {algorithm: digest.verified_id() for algorithm, digest in digests.items()}
     return Hashed(size, found, version)
 
@@ -97,22 +96,17 @@ def _walk(paths: Iterable[str], stopped: Event) -> Found:
     sizes: dict[str, int] = {}
     errors: list[OSError] = []
 
-    def look_at(path: str, regular: bool) -> None:
+    def look_at(path: str, named: bool) -> None:
         try:
-            status = os.stat(path)
+            check_regular(path, named)
+            sizes[path] = os.stat(path, follow_symlinks=named).st_size
         except OSError as error:
             errors.append(error)
-        else:
-            if stat.S_ISREG(status.st_mode) or not regular:
-                sizes[path] = status.st_size
 
     for path in paths:
-        if not os.path.isdir(path):
-            look_at(path, regular=False)
-            continue
-        for directory, _, names in os.walk(path, onerror=errors.append):
-            for name in names:
-                look_at(os.path.join(directory, name), regular=True)
-            if stopped.is_set():
-                break
+        if os.path.isdir(path):
+            for entry in below(path, errors.append, stopped.is_set):
+                look_at(entry.path, named=False)
+        else:
+            look_at(path, named=True)
     return Found({path: sizes[path] for path in sorted(sizes, key=os.fsencode)}, errors)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from attrs import define
-from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from sos import ids, metadata
 from sos.cli import progress
+from sos.cli.files import version_of
+from sos.cli.names import printable
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, Mismatch, NotFound, SOSError, Unavailable
+from sos.regular_files import open_regular, read_regular
 from sos.stores.local import LocalStore
 from sos.transfer import are_same, transfer
 
 _READ_SIZE = 256 * 1024
 # Uploads under way at once: what shares a sync, and what holds open files.
 _CONCURRENCY = 32
+# Bytes of an ID.json: more than what can be kept takes, however it is written.
+_MOST_OF_METADATA = 64 * 1024
 
 
 @define
@@ -56,7 +61,8 @@ def import_(directory: Path, store: Path) -> None:
     a file a blob, its X-* headers in ID.json beside it.  Each body is checked
     against its id.  What is in the store already, byte for byte, is passed over,
     so that an import that was broken off can be started again.  Nothing in
-    DIRECTORY is changed.  Ends with 1 when anything could not be taken.  Example:
+    DIRECTORY is changed.  What is no regular file, as a link or a pipe, is not
+    taken.  Ends with 1 when anything could not be taken.  Example:
 
         sos import /srv/sos/data1 --store /var/lib/sos/data1
     """
@@ -75,7 +81,11 @@ def import_(directory: Path, store: Path) -> None:
                         await _take(path, opened, outcome)
                         bar.advance(task)
 
-                await gatherResults([ensureDeferred(worker()) for _ in range(_CONCURRENCY)])
+                workers = [ensureDeferred(worker()) for _ in range(_CONCURRENCY)]
+                try:
+                    await gatherResults(workers, consumeErrors=True)
+                except FirstError as error:
+                    error.subFailure.raiseException()
         finally:
             await opened.close()
         return outcome
@@ -95,34 +105,42 @@ def _bodies(directory: Path) -> Iterator[Path]:
 async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
     try:
         id = ids.check(path.name)
-        size = path.stat().st_size
-        if await _is_there(store, id, path):
-            outcome.there += 1
-            return
-        await transfer(_pieces(path), store.writer(id, _metadata(path), size))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if await _is_there(store, id, file):
+                outcome.there += 1
+                return
+            file.seek(0)
+            await transfer(_pieces(file), store.writer(id, _metadata(path), size))
         outcome.taken += 1
     except InvalidId:
-        outcome.failed += 1
-        click.echo(f"{path}: its name is not an id", err=True)
-    except (SOSError, OSError) as error:
-        outcome.failed += 1
-        click.echo(f"{path}: {getattr(error, 'strerror', None) or error}", err=True)
+        _complain(path, "its name is not an id", outcome)
+    except OSError as error:
+        place = path if error.filename is None else Path(os.fsdecode(error.filename))
+        _complain(place, error.strerror or str(error), outcome)
+    except SOSError as error:
+        _complain(path, str(error), outcome)
 
 
-async def _is_there(store: LocalStore, id: str, path: Path) -> bool:
+def _complain(path: Path, reason: str, outcome: _Outcome) -> None:
+    outcome.failed += 1
+    click.echo(printable(f"{path}: {reason}"), err=True)
+
+
+async def _is_there(store: LocalStore, id: str, file: BinaryIO) -> bool:
     try:
-        return await are_same((await store.read(id)).body, _pieces(path))
+        return await are_same((await store.read(id)).body, _pieces(file))
     except (NotFound, Mismatch, Unavailable):  # what is damaged is stored anew
         return False
 
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        text = path.with_name(path.name + ".json").read_text("utf-8", "surrogateescape")
+        text = read_regular(path.with_name(path.name + ".json"), _MOST_OF_METADATA)
     except FileNotFoundError:
         return {}
     try:
-        found = metadata.decode(text.encode("utf-8", "surrogateescape"))
+        found = metadata.decode(text)
     except InvalidMetadata as error:
         raise InvalidMetadata(f"{path.name}.json: {error}") from None
     return {
@@ -132,7 +150,9 @@ def _metadata(path: Path) -> dict[str, str]:
     }
 
 
-async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(_READ_SIZE):
-            yield piece
+async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    version = version_of(file.fileno())
+    while piece := file.read(_READ_SIZE):
+        yield piece
+    if version_of(file.fileno()) != version:
+        raise Mismatch("it was changed while it was read")

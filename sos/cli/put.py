@@ -59,8 +59,8 @@ def _timeout(text: str) -> float:
     "--recursive",
     "-r",
     is_flag=True,
-    help="Upload every regular file below each FILE that is a directory. Symbolic links to "
-    "files are followed, those to directories are not.",
+    help="Upload every regular file below each FILE that is a directory. Symbolic links, "
+    "pipes and whatever else is there are not followed or read, but told.",
 )
 @click.option(
     "--parallel",
@@ -113,9 +113,9 @@ def put(
     A file that is there already is not sent again, though it is read back where
     ids are SHA-1, for two files can have the same; one that is sent is checked by
     the server against the hash that it had before.  With -r the ids come at
-    the end, sorted by path.  A FILE of - is standard input.  Names are printed
-    in the format of sha1sum.  Ends with 1 when anything could not be uploaded.
-    Examples:
+    the end, sorted by path.  A FILE of - is standard input, which can be a pipe; a
+    FILE cannot.  Names are printed in the format of sha1sum.  Ends with 1 when
+    anything could not be uploaded.  Examples:
 
         sos put photo.jpg -H 'X-Mime-Type: image/jpeg'
 
@@ -139,8 +139,10 @@ def put(
             for error in found.errors:
                 _complain(error.filename, error)
             task = bar.add_task("uploading", total=sum(found.sizes.values()))
-            work = partial(uploader.put, advance=partial(bar.advance, task))
-            stored_ids = await put_all(found.sizes, work, parallel)
+            advance = partial(bar.advance, task)
+            stored_ids = await put_all(
+                found.sizes, lambda path: uploader.put(path, advance, path in files), parallel
+            )
         for name, id in stored_ids.items():
             _tell(id, name)
         return not found.errors and len(stored_ids) == len(found.sizes)

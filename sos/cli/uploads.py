@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import IO
+from typing import IO, BinaryIO
 
 from sos import ids
 from sos.cli.files import Hashed, hashed, version_of
@@ -15,6 +15,7 @@ from sos.digest import BodyDigest
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import Metadata
+from sos.regular_files import open_regular
 from sos.stores.exchange import Exchange, Upload
 from sos.stores.lane import RunInThread
 from sos.transfer import pieces_of, transfer
@@ -63,26 +64,27 @@ class Uploader:
         # Which of them makes the server's ids, the first of its answers tells.
         self._algorithms = tuple(ids.ALGORITHMS)
 
-    async def put(self, path: str, advance: Advance) -> str:
+    async def put(self, path: str, advance: Advance, named: bool = True) -> str:
         """Store the file *path*, if it is not stored yet, and return its id.
 
         It is hashed first, and what is sent then is checked by the server against
         that.  Raises OSError, :exc:`~sos.errors.Mismatch` when the file has
         changed meanwhile, or what the server answers.
+
+        :param named: see :func:`~sos.regular_files.open_regular`.
         """
-        status = os.stat(path)
-        if stat.S_ISREG(status.st_mode):
-            file_hash = await hashed(path, self._run_in_thread)
+        with open_regular(path, named=named) as file:
+            file_hash = await hashed(file, self._run_in_thread)
+            file.seek(0)
             # The files of /proc say that they have 0 bytes, and differ each time.
-            if status.st_size or not file_hash.size:
-                return await self._put_hashed(path, file_hash, advance)
-        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size or not file_hash.size:
+                return await self._put_hashed(file, file_hash, advance)
             return await self.stream(file, advance)
 
-    async def _put_hashed(self, path: str, file_hash: Hashed, advance: Advance) -> str:
+    async def _put_hashed(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
         id = await self._known(file_hash)
         if id is None:
-            return await self._send(path, file_hash, advance)
+            return await self._send(file, file_hash, advance)
         advance(file_hash.size)
         return id
 
@@ -133,17 +135,16 @@ class Uploader:
         seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR
         return await patiently(lambda moved: stored.stat(id), seconds, self._clock, stored.name)
 
-    async def _send(self, path: str, file_hash: Hashed, advance: Advance) -> str:
+    async def _send(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
         # An upload's metadata are headers of its request; this one is not kept.
         headers = {**self._metadata, "Repr-Digest": file_hash.repr_digest}
         upload = Upload(self._exchange, "/upload", None, headers, file_hash.size)
-        with open(path, "rb") as file:
-            try:
-                info = await self._transferred(file, (), advance, upload)
-            except SOSError as error:
-                if version_of(file.fileno()) != file_hash.version:
-                    raise Mismatch("it was changed while it was uploaded") from error
-                raise
+        try:
+            info = await self._transferred(file, (), advance, upload)
+        except SOSError as error:
+            if version_of(file.fileno()) != file_hash.version:
+                raise Mismatch("it was changed while it was uploaded") from error
+            raise
         return self._checked(info.id, list(file_hash.ids.values()))
 
     async def stream(self, file: IO[bytes], advance: Advance) -> str:

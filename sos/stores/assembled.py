@@ -8,11 +8,12 @@ from contextlib import aclosing, suppress
 
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from sos.digest import BodyDigest
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
+from sos.limited_log import LimitedLog
 from sos.manifest import Chunk
 from sos.stores.presence import check_size, gone
 from sos.transfer import pieces_of
@@ -20,7 +21,7 @@ from sos.transfer import pieces_of
 #: Most chunks that are opened while the one before them is read.
 MOST_AHEAD = 2
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 @frozen
@@ -122,7 +123,8 @@ class AssembledBody:
             except Unavailable as error:
                 if part.start >= part.stop or not again:
                     raise
-                _log.warn("reading on behind {n} bytes: {error}", n=part.start, error=error)
+                format = "reading on behind {n} bytes: {error}"
+                _log.tell(LogLevel.warn, format, n=part.start, error=error)
             again = False
             opening = ensureDeferred(self._open(part))
 

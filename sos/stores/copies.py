@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from sos import ids
@@ -14,6 +14,7 @@ from sos.deadlines import Deadlines
 from sos.digest import other_body
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
+from sos.limited_log import LimitedLog
 from sos.running import Running, run
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
@@ -24,7 +25,7 @@ _HEDGE_SECONDS = 0.05
 # Bytes a second at which a server is not yet too slow.
 _SLOW_RATE = 4 * 1024 * 1024
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 class Copies:
@@ -140,8 +141,10 @@ class Copies:
         except Conflict as error:
             # Who has taken it before had none, and now the servers hold different bodies.
             names = ", ".join(each.name for each in self.made) or "no other server"
-            _log.warn(
+            _log.tell(
+                LogLevel.warn,
                 "another body with its id is stored: {id} refused by {peer}, taken by {names}",
+                self._whole.id,
                 id=self._whole.id,
                 peer=peer.name,
                 names=names,
@@ -149,7 +152,13 @@ class Copies:
             raise other_body(self._whole.id) from error
         except SOSError as error:
             # What failed where is for the log: who uploads is not to know the servers.
-            _log.info("a copy of {id} was not made: {error}", id=self._whole.id, error=error)
+            _log.tell(
+                LogLevel.info,
+                "a copy of {id} was not made: {error}",
+                peer.name,
+                id=self._whole.id,
+                error=error,
+            )
             self._failures.append(error)
             return
         finally:
@@ -159,7 +168,13 @@ class Copies:
         twin = next((each for each in self.made if each.is_twin_of(peer)), None)
         if twin is not None:
             same = f"{twin.name} and {peer.name} are one store"
-            _log.error("a copy of {id} counts once: {same}", id=self._whole.id, same=same)
+            _log.tell(
+                LogLevel.error,
+                "a copy of {id} counts once: {same}",
+                same,
+                id=self._whole.id,
+                same=same,
+            )
             self._failures.append(Unavailable(same))
             return
         self.made.append(peer)

@@ -8,6 +8,7 @@ nowhere else; an answer that makes no sense is that server's failure,
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -77,6 +78,9 @@ _STORE = STORE.encode("ascii")
 
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
+
+# What is sent back as it came (RFC 9110, 8.8.3).
+_ETAG = re.compile(rb'(W/)?"[!#-~]*"')
 
 # Most bytes of a listing, of what is told of one of its blobs.
 _MOST_OF_A_MEMBER = 1024 * 1024
@@ -192,7 +196,9 @@ class Exchange:
         text = await gather(ResponseBody(response, self.clock), most)
         if response.code == 304:
             return known, None
-        return response.headers.getRawHeaders("etag", [None])[0], self._parsed(text)
+        told = response.headers.getRawHeaders(b"etag", [b""])[0]
+        etag = told.decode("ascii") if _ETAG.fullmatch(told) else None
+        return etag, self._parsed(text)
 
     async def _ask(
         self, method: str, path: str, fields: Metadata = EMPTY, accept: tuple[int, ...] = (200,)

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from sos.limited_log import LimitedLog
+
 T = TypeVar("T")
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 class RunInThread(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from sos import ids
@@ -24,6 +24,7 @@ from sos.interfaces import (
     Span,
     StoreStatus,
 )
+from sos.limited_log import LimitedLog
 from sos.metadata import EMPTY, Metadata
 from sos.running import unwanted
 from sos.stores.background import Background
@@ -45,7 +46,9 @@ T = TypeVar("T")
 # How much later than it could be another server is asked.
 _TICK_SECONDS = 0.01
 
-_log = Logger()
+# Of each once, for then it is not missing any more.
+_repairs = Logger()
+_log = LimitedLog(_repairs)
 
 
 @frozen
@@ -185,7 +188,8 @@ class ReplicatedStore:
         if isinstance(error, HeldUp):
             broken.pop()
         else:
-            _log.warn("{id} goes on from another server: {error}", id=id, error=error)
+            format = "{id} goes on from another server: {error}"
+            _log.tell(LogLevel.warn, format, broken[-1].name, id=id, error=error)
         rest = start + received, stop
         try:
             found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
@@ -214,12 +218,14 @@ class ReplicatedStore:
                 blob.body.failed = source.failed
             await copy(blob, target.store)
         except Conflict as error:
-            _log.warn("{id} is another on {to}: {error}", id=id, to=target.name, error=error)
+            format = "{id} is another on {to}: {error}"
+            _log.tell(LogLevel.warn, format, id, id=id, to=target.name, error=error)
         except SOSError as error:
-            _log.info("{id} not copied to {to}: {error}", id=id, to=target.name, error=error)
+            format = "{id} not copied to {to}: {error}"
+            _log.tell(LogLevel.info, format, target, id=id, to=target.name, error=error)
             self._hints.add((target.group, ids.partition(id)))
         else:
-            _log.info("{id} was missing on {to}, and copied there", id=id, to=target.name)
+            _repairs.info("{id} was missing on {to}, and copied there", id=id, to=target.name)
 
     # Writing.
 

@@ -14,13 +14,14 @@ from twisted.python.failure import Failure
 
 from sos.deadlines import Deadlines
 from sos.errors import NotFound, SOSError, Unavailable
+from sos.limited_log import LimitedLog
 from sos.running import Running, run
 from sos.stores.patience import Patience
 from sos.stores.peers import SLOW_SECONDS, Peer
 
 T = TypeVar("T")
 
-_log = Logger()
+_log = LimitedLog(Logger())
 
 
 @frozen

@@ -15,6 +15,7 @@ from sos.config import Config, Server
 from sos.errors import ConfigError, SOSError
 from sos.interfaces import Groups, Member
 from sos.membership import Membership, Speaker
+from sos.regular_files import read_regular
 from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
@@ -47,8 +48,7 @@ def _read(paths: Sequence[str], missing_ok: bool) -> Config:
     found = Config()
     for path in map(os.path.expanduser, paths):
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
+            text = read_regular(path, named=True).decode("utf-8")
         except FileNotFoundError:
             if missing_ok:
                 continue

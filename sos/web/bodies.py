@@ -199,10 +199,17 @@ def _is_current(request: Request, info: BlobInfo) -> bool:
     """Tell whether the client has the blob already (RFC 9110, 13.2.2)."""
     if b"if-none-match" in request.headers:
         return is_known(request, info.id)
-    since = parse_date(_header(request, b"if-modified-since"))
-    return (
-        since is not None and info.stored_at is not None and info.stored_at < since.timestamp() + 1
-    )
+    since = _seconds(_header(request, b"if-modified-since"))
+    return since is not None and info.stored_at is not None and info.stored_at < since + 1
+
+
+def _seconds(date: str | None) -> float | None:
+    """Return what *date* is in seconds since 1970, None if it is none (RFC 9110, 13.1.3)."""
+    try:
+        found = parse_date(date)
+        return None if found is None else found.timestamp()
+    except OverflowError:  # of a number in it that no date has
+        return None
 
 
 def is_known(request: Request, etag: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
@@ -24,6 +25,7 @@ from sos.errors import (
     Unavailable,
     Unsatisfiable,
 )
+from sos.limited_log import LimitedLog, kind_of
 from sos.wire.log_lines import without_secrets
 from sos.wire.request import Request
 from sos.wire.server import RETRY_SECONDS
@@ -50,22 +52,22 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = Logger()
 
 
-def answer_error(request: Request, failure: Failure) -> bytes:
+def errors_log(clock: Callable[[], float]) -> LimitedLog:
+    """Return what the errors of one face are logged by."""
+    return LimitedLog(_log, clock)
+
+
+def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     """Return the body of the answer that tells what *failure* means.
 
-    When part of an answer has been sent there is only one way left to say
-    that something is wrong: the connection is broken.
+    What is not the client's fault is told to *log*.  When part of an answer has been sent there
+    is only one way left to say that something is wrong: the connection is broken.
     """
     error = failure.value
     assert error is not None
     status, text = _meaning(error, request)
-    path = without_secrets(request, request.path).decode("latin-1")
-    asked = f"{request.method.decode('latin-1')} {path}"
-    id = request.id.decode("ascii")
-    if status == 500:
-        _log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)
-    elif status > 500:
-        _log.warn("{asked}: {text}, request {request_id}", asked=asked, text=text, request_id=id)
+    if status >= 500:
+        _tell(log, request, failure, status, text)
     if request.startedWriting:
         request.setResponseCode(status)  # for who counts: another has been sent
         request.abort()
@@ -82,6 +84,23 @@ def answer_error(request: Request, failure: Failure) -> bytes:
     if status == 503:
         request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
     return answer_json(request, {"error": text, "status": status})
+
+
+def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text: str) -> None:
+    path = without_secrets(request, request.path)[:200].decode("latin-1")
+    asked = f"{request.method.decode('latin-1')} {path}"
+    id = request.id.decode("ascii")
+    if status == 500:
+        log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)
+    else:
+        log.tell(
+            LogLevel.warn,
+            "{asked}: {text}, request {request_id}",
+            kind_of(failure),
+            asked=asked,
+            text=text,
+            request_id=id,
+        )
 
 
 def answer_json(request: Request, document: object) -> bytes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from sos.errors import Forbidden, SOSError, Unauthorized
+from sos.limited_log import LimitedLog
 from sos.signature import Keys, Verifier
 from sos.signed_url import check_signed
 from sos.tokens import Tokens
@@ -41,7 +42,7 @@ class SignedRequests:
     ) -> None:
         self._verifier = verifier
         self._open_paths = open_paths
-        self._refusals = Refusals(clock)
+        self._refusals = LimitedLog(_log, clock, LOG_SECONDS)
 
     def __call__(self, request: Request) -> None:
         if request.path in self._open_paths:
@@ -51,7 +52,7 @@ class SignedRequests:
                 request.method, request.target, request.body.length, request.headers
             )
         except Unauthorized as error:
-            self._refusals.tell(request, error)
+            log_refusal(self._refusals, request, error)
             raise
         request.private = True
 
@@ -81,7 +82,7 @@ class Bearers:
         self._now = now
         self._open_paths = open_paths
         self._link_keys = link_keys
-        self._refusals = Refusals(clock)
+        self._refusals = LimitedLog(_log, clock, LOG_SECONDS)
 
     def __call__(self, request: Request) -> None:
         if request.path in self._open_paths:
@@ -99,7 +100,7 @@ class Bearers:
             else:
                 self._check_token(request)
         except (Unauthorized, Forbidden) as error:
-            self._refusals.tell(request, error)
+            log_refusal(self._refusals, request, error)
             raise
         request.private = True
 
@@ -144,27 +145,13 @@ class AdminGuard:
             guard(request)
 
 
-class Refusals:
-    """Tells the log who was turned away: a line a second at most, with the number of others."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._told = float("-inf")
-        self._untold = 0
-
-    def tell(self, request: Request, error: SOSError) -> None:
-        """Tell that *request* was turned away because of *error*."""
-        now = self._clock()
-        if now - self._told < LOG_SECONDS:
-            self._untold += 1
-            return
-        others = f" (and {self._untold} others since the last line)" if self._untold else ""
-        self._told, self._untold = now, 0
-        _log.warn(
-            "turned away: {method} {path} from {peer}: {error}{others}",
-            method=request.method.decode("latin-1"),
-            path=without_secrets(request, request.path)[:200].decode("latin-1"),
-            peer=getattr(request.getClientAddress(), "host", "a socket"),
-            error=error,
-            others=others,
-        )
+def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
+    """Tell who was turned away because of *error*: some of them, and the number of the others."""
+    log.tell(
+        LogLevel.warn,
+        "turned away: {method} {path} from {peer}: {error}",
+        method=request.method.decode("latin-1"),
+        path=without_secrets(request, request.path)[:200].decode("latin-1"),
+        peer=getattr(request.getClientAddress(), "host", "a socket"),
+        error=error,
+    )

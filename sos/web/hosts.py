@@ -15,9 +15,12 @@ from enum import Enum, auto
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
+from twisted.logger import Logger
+
 from sos.errors import Forbidden, Misdirected
+from sos.limited_log import LimitedLog
 from sos.membership import MEMBERS
-from sos.web.guards import Guard, Refusals
+from sos.web.guards import LOG_SECONDS, Guard, log_refusal
 from sos.wire.heads import split_host
 from sos.wire.request import Request
 
@@ -31,6 +34,9 @@ _OWN_SITE = (b"same-origin", b"none")
 # RFC 6454, 6.2.
 _ORIGIN = re.compile(rb"(https?)://([^/?#]+)", re.IGNORECASE)
 _PORTS = {b"http": 80, b"https": 443}
+
+
+_log = Logger()
 
 
 class Unlisted(Enum):
@@ -69,7 +75,7 @@ class HostGuard:
         self._names = frozenset(names)
         self._unlisted = unlisted
         self._inner = inner
-        self._refusals = Refusals(clock)
+        self._refusals = LimitedLog(_log, clock, LOG_SECONDS)
 
     def __call__(self, request: Request) -> None:
         """Return if *request* is accepted.
@@ -88,7 +94,7 @@ class HostGuard:
                 if changes:
                     self._check_page(request, unlisted)
             except (Misdirected, Forbidden) as error:
-                self._refusals.tell(request, error)
+                log_refusal(self._refusals, request, error)
                 raise
         if self._inner is not None:
             self._inner(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import types
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from werkzeug.routing import Rule
 from sos.errors import InvalidRequest
 from sos.internals import route_functions
 from sos.running import run
-from sos.web.errors import answer_error
+from sos.web.errors import answer_error, errors_log
 from sos.web.guards import Guard
 from sos.wire.request import Request
 
@@ -25,22 +26,26 @@ _Function = Callable[..., Any]
 _NONE: Mapping[str, str] = {}
 
 
-def handler(app: Klein, guard: Guard | None = None) -> Callable[[Request], None]:
+def handler(
+    app: Klein, guard: Guard | None = None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[Request], None]:
     """Return what answers requests by the routes of *app*.
 
     :param guard: what each request has to pass first, before any of its body
         is read; None to let everybody in.
+    :param clock: tells seconds that pass.
 
     A route's function returns the answer's body, or has written it; or it is a
     coroutine that does.  Every error is answered in JSON.
     """
     app.url_map.merge_slashes = False  # a path is taken as it stands
-    return _Dispatcher(app, guard)
+    return _Dispatcher(app, guard, clock)
 
 
 class _Dispatcher:
-    def __init__(self, app: Klein, guard: Guard | None) -> None:
+    def __init__(self, app: Klein, guard: Guard | None, clock: Callable[[], float]) -> None:
         self._guard = guard
+        self._log = errors_log(clock)
         self._all = app.url_map.bind("")
         self._functions = route_functions(app)
         # Where most requests go, by method and path; and by method and the path
@@ -71,9 +76,9 @@ class _Dispatcher:
         except Exception:
             result = Failure()
         if isinstance(result, types.CoroutineType):
-            request.work = run(result, partial(_answer, request))
+            request.work = run(result, partial(self._answer, request))
         else:
-            _answer(request, result)
+            self._answer(request, result)
 
     def _find(self, request: Request) -> tuple[_Function, Mapping[str, str]]:
         """Return what answers *request*, and with which arguments; it is given its route."""
@@ -97,9 +102,8 @@ class _Dispatcher:
         request.route = rule.rule
         return self._functions[rule.endpoint], arguments
 
-
-def _answer(request: Request, result: bytes | Failure | None) -> None:
-    if not isinstance(result, Failure):
-        request.finish(result)
-    elif not request.disconnected:
-        request.finish(answer_error(request, result))
+    def _answer(self, request: Request, result: bytes | Failure | None) -> None:
+        if not isinstance(result, Failure):
+            request.finish(result)
+        elif not request.disconnected:
+            request.finish(answer_error(request, result, self._log))

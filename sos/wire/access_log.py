@@ -42,7 +42,7 @@ class AccessLog:
 
     def open(self) -> None:
         """Open the file.  Raises OSError."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         file = os.open(self._path, flags, 0o644)
         if self._file is not None:
             os.close(self._file)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -50,8 +49,6 @@ RETRY_SECONDS = 5
 
 # Who may not ask has to come again for the next try.
 _TURNED_AWAY = (401, 403, 421)
-
-_log = Logger()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -209,7 +206,7 @@ class Channel(Protocol):
         try:
             self.site.handler(request)
         except Exception:
-            _log.failure("a request could not be answered")
+            self.site.failures.failure("a request could not be answered")
             self.abort()
         finally:
             CURRENT.reset(context)

@@ -10,10 +10,12 @@ from weakref import WeakValueDictionary
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from sos import __version__
+from sos.limited_log import LimitedLog
 from sos.tally import OTHER, Tally
 from sos.wire.crowd import Crowd
 from sos.wire.heads import Refused
@@ -42,6 +44,8 @@ _FROM_ONE = Refused(503, "too many connections from this address, try again")
 # Connections past the limit that are told so; any more are closed without a word.
 _MOST_REFUSED = 32
 
+_log = Logger()
+
 
 @implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
@@ -53,6 +57,7 @@ class Site(ServerFactory):
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
+    :ivar failures: where mistakes of ours are told.
     """
 
     noisy = False
@@ -77,6 +82,7 @@ class Site(ServerFactory):
         self._most_of_one = max(max_connections // 2, 1)
         self._networks: WeakValueDictionary[str, Crowd] = WeakValueDictionary()
         self.now = 0.0
+        self.failures = LimitedLog(_log, lambda: self.now)
         self.head = b""  # what every answer's begins with
         self._note = note
         self._sweep: IDelayedCall | None = None

@@ -29,6 +29,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from sos.errors import ConfigError
+from sos.regular_files import read_regular
 from sos.watched_file import read
 
 #: Makes what checks the certificate of a host, and shows ours.
@@ -161,8 +162,7 @@ def _authorities(path: str) -> Any:
 
 def _certificates(path: str) -> list[x509.Certificate]:
     try:
-        with open(path, "rb") as file:
-            return x509.load_pem_x509_certificates(file.read())
+        return x509.load_pem_x509_certificates(read_regular(path, named=True))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:

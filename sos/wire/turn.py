@@ -22,6 +22,7 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 
 from sos.internals import is_buffering
+from sos.limited_log import LimitedLog
 
 # Most bytes that wait for the rest of the turn, of one connection and in one
 # direction: to handle what is larger costs more than what is saved here.
@@ -43,6 +44,7 @@ class Turn:
         self._queue: deque[tuple[_Do, _Do]] = deque()
         self._to_send: list[Sender] = []
         self._is_set = False
+        self._failures = LimitedLog(_log, lambda: self._reactor.seconds())
 
     def add(self, do: _Do, abort: _Do) -> None:
         """Have *do* called when all has been read, behind what was added before.
@@ -67,23 +69,22 @@ class Turn:
         queue = self._queue
         left = MOST_IN_A_TURN
         while queue and left:  # which may become more
-            _attempt(*queue.popleft())
+            self._attempt(*queue.popleft())
             left -= 1
         self._is_set = False
         to_send, self._to_send = self._to_send, []
         for sender in to_send:
-            _attempt(sender.flush, sender.transport.abortConnection)
+            self._attempt(sender.flush, sender.transport.abortConnection)
         if queue and not self._is_set:
             self._set()
 
-
-def _attempt(do: _Do, abort: _Do) -> None:
-    """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
-    try:
-        do()
-    except BaseException:  # as the reactor has it
-        _log.failure("a connection is broken off")
-        abort()
+    def _attempt(self, do: _Do, abort: _Do) -> None:
+        """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
+        try:
+            do()
+        except BaseException:  # as the reactor has it
+            self._failures.failure("a connection is broken off")
+            abort()
 
 
 #: Returns the turn of a reactor: there is one in a process; tests have their own.

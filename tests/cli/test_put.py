@@ -64,24 +64,18 @@ TREE = {
 
 @pytest.fixture
 def tree(place):
-    """A directory with all sorts of files, and links."""
+    """A directory with all sorts of files."""
     top = place.directory / "tree"
     for path, body in TREE.items():
         (top / path).parent.mkdir(parents=True, exist_ok=True)
         (top / path).write_bytes(body)
     (top / "nothing").mkdir()
-    os.mkfifo(top / "pipe")
-    (place.directory / "outside").mkdir()
-    (place.directory / "outside/file").write_bytes(b"not below")
-    (top / "link to a directory").symlink_to("../outside")
-    (top / "link to a file").symlink_to("../outside/file")
     return top
 
 
-def expected(**more):
-    bodies = {**TREE, "link to a file": b"not below", **more}
-    paths = sorted(f"tree/{path}".encode() for path in bodies)
-    return [content_id(bodies[path.decode()[5:]]).encode() + b"  " + path for path in paths]
+def expected():
+    paths = sorted(f"tree/{path}".encode() for path in TREE)
+    return [content_id(TREE[path.decode()[5:]]).encode() + b"  " + path for path in paths]
 
 
 def test_a_file_that_is_there_is_not_sent_again(place, api):
@@ -170,7 +164,7 @@ def test_odd_names_are_a_line_each(place, api, tree):
         (tree / os.fsdecode(name)).write_bytes(name)
     done = place.sos("put -r tree")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert len(done.stdout.splitlines()) == len(TREE) + 5
+    assert len(done.stdout.splitlines()) == len(TREE) + 4
     checked = place.run(["sha1sum"], "--check --strict", input=done.stdout)
     assert checked.returncode == 0, checked.stderr
 
@@ -203,18 +197,28 @@ def _read(terminal):
 
 def test_what_cannot_be_read_is_told(place, api, tree):
     """A line for each on standard error; the others are stored; exit status 1."""
-    (tree / "dangling").symlink_to("nowhere")
-    (tree / "loop").symlink_to("loop")
-    (tree / "unreadable").symlink_to("/proc/self/mem")
+    (place.directory / "outside").mkdir()
+    (place.directory / "outside/file").write_bytes(b"not below")
+    for name, target in (
+        ("dangling", "nowhere"),
+        ("loop", "loop"),
+        ("directory", "../outside"),
+        ("file", "../outside/file"),
+        ("memory", "/proc/self/mem"),
+    ):
+        (tree / name).symlink_to(target)
+    os.mkfifo(tree / "pipe")
     done = place.sos("put -r tree missing")
     assert done.returncode == 1
     assert done.stdout.splitlines() == expected()
     told = sorted(done.stderr.decode().splitlines())
     assert told == [
         "Error: missing: No such file or directory",
-        "Error: tree/dangling: No such file or directory",
-        "Error: tree/loop: Too many levels of symbolic links",
-        "Error: tree/unreadable: Input/output error",
+        *(
+            f"Error: tree/{name}: it is a symbolic link, and no regular file"
+            for name in ("dangling", "directory", "file", "loop", "memory")
+        ),
+        "Error: tree/pipe: it is a pipe, and no regular file",
     ]
     # What is not even looked at counts as well.
     assert place.sos("put -r tree/a missing").returncode == 1
@@ -242,8 +246,40 @@ def test_without_r_a_directory_is_an_error(place, api, tree):
     """The files beside it are stored."""
     done = place.sos("put tree tree/top")
     assert done.returncode == 1
-    assert done.stderr == b"Error: tree: Is a directory\n"
+    assert done.stderr == b"Error: tree: it is a directory, and no regular file\n"
     assert done.stdout == f"{content_id(b'abc')}  tree/top\n".encode()
+
+
+def test_a_file_that_is_named_can_be_a_link(place, api):
+    """To a file: of a pipe nobody knows when somebody writes to it."""
+    (place.directory / "file").write_bytes(b"abc")
+    (place.directory / "link").symlink_to("file")
+    os.mkfifo(place.directory / "pipe")
+    (place.directory / "other").symlink_to("pipe")
+    for command in ("put link pipe other", "put -r link pipe other"):
+        done = place.sos(command)
+        assert done.returncode == 1
+        assert done.stdout == f"{content_id(b'abc')}  link\n".encode()
+        assert done.stderr.decode().splitlines() == [
+            "Error: pipe: it is a pipe, and no regular file",
+            "Error: other: it is a pipe, and no regular file",
+        ]
+
+
+def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, tree):
+    """The file at its end is too far away to be named, and the others are stored."""
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(tree)
+    for _ in range(2100):
+        os.mkdir("d")
+        os.chdir("d")
+    os.fchdir(before)
+    os.close(before)
+    done = place.sos("put -r tree")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == expected()
+    assert done.stderr.endswith(b": File name too long\n")
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["put -r tree -", "put -r tree --parallel 0", "put -r"])

@@ -207,3 +207,21 @@ def test_a_disk_that_takes_nothing_stops_nobody(clock):
         log.note("line", 0.0)
         clock.advance(1)
     log.close()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, clock):
+    """It is refused; one whose reader is slow loses lines, and holds nobody up."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    log = AccessLog(str(path), log_lines.combined, clock)
+    with pytest.raises(OSError, match="No such device"):
+        log.open()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log.open()
+    talk = Conversation(handler(BlobServer(MemoryStore()).app), log.note)
+    for _ in range(2000):
+        talk.ask("GET", "/alive")
+        clock.advance(1)
+    log.close()
+    assert b'"GET /alive HTTP/1.1" 200' in os.read(reader, 1 << 20)
+    os.close(reader)

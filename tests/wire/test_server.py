@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from klein import Klein
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from sos.errors import Incomplete, TooSlow
 from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
 from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
 from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS
-from tests.support.conversation import Conversation, parse_answers
+from tests.support.conversation import Conversation, Transport, parse_answers, request
 
 
 class Echo:
@@ -458,3 +459,20 @@ class TestPersistence:
         """RFC 9112, 2.2: some clients send one too many."""
         (answer,) = talk.answers(b"\r\n\r\n" + post(body=b"x"))
         assert answer.body == b"x"
+
+
+def test_the_same_mistake_on_many_connections_is_logged_once():
+    """Each of them is broken; the log does not grow with them."""
+
+    def broken(request):
+        raise ValueError("a mistake")
+
+    talk = Conversation(broken)
+    with capturedLogs() as logged:
+        for _ in range(20):
+            channel, transport = talk.site.buildProtocol(None), Transport()
+            transport.protocol = channel
+            channel.makeConnection(transport)
+            channel.dataReceived(request("GET", "/"))
+            assert transport.aborted
+    assert len(logged) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -98,3 +100,15 @@ def test_options_that_are_right(home):
     assert options["tls-certificate"] == str(home / "both.pem")
     (home / ".sos.conf").write_text("http://a:1\n[sos]\ntls-ca = ~/ca.pem\n")
     assert parsed(api)["tls-ca"] == str(home / "ca.pem")
+
+
+def test_a_pipe_is_not_waited_for(home):
+    """Whichever of the files it is in the place of."""
+    os.mkfifo(home / "pipe", 0o600)
+    for files in (
+        ("pipe", None, None),
+        ("mine.pem", "pipe", None),
+        ("mine.pem", "mine.key", "pipe"),
+    ):
+        with pytest.raises(ConfigError, match="pipe cannot be read: it is a pipe"):
+            server_tls(*files)

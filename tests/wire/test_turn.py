@@ -151,6 +151,19 @@ class TestATurn:
         clock.advance(0)
         assert events[3:] == [b"took 3", b"sent 3"]
 
+    def test_tells_of_the_same_mistake_once(self, clock, events):
+        """For whoever can cause one can cause thousands."""
+
+        def take(data):
+            raise ValueError("a mistake")
+
+        with capturedLogs() as logged:
+            for _ in range(20):
+                Receiver(Socket(clock, events), take, lambda: events.append("broken")).receive(b"1")
+                clock.advance(0)
+        assert events == ["broken"] * 20
+        assert len(logged) == 1
+
     def test_takes_what_comes_of_what_has_come(self, clock, events):
         """One connection can be the cause of another's having something."""
         other = echoing(clock, events)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import TimeoutError, ensureDeferred
 from twisted.logger import Logger
 
+from sos.limited_log import LimitedLog
 from sos.stores.cache.line import ILine, Refused
 from sos.stores.lane import shielded
 from sos.stores.peers import rest_seconds
@@ -26,6 +27,7 @@ MOST_REQUESTS = 64
 KEPT_SECONDS = 24 * 60 * 60
 
 _log = Logger()
+_mistakes = LimitedLog(_log)
 
 
 class SharedCache:
@@ -84,7 +86,7 @@ class SharedCache:
             if isinstance(error, self._errors) or is_network_failure(error):
                 self._failed(error)
             else:
-                _log.failure("{name} could not be asked", name=self._name)
+                _mistakes.failure("{name} could not be asked", name=self._name)
                 self._hang_up()
             return None
         finally:

@@ -24,6 +24,7 @@ from attrs import define, evolve, field, frozen
 
 from sos.digest import BodyDigest
 from sos.errors import SOSError, StoreUnusable
+from sos.regular_files import open_regular, read_regular
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.disk_errors import SyncFailed
@@ -36,7 +37,7 @@ from sos.stores.local.body_file import (
     write_trailer,
 )
 from sos.stores.local.check import examine_index
-from sos.stores.local.disk import BACKUP_MARKER, MARKER, STAGING, Layout
+from sos.stores.local.disk import BACKUP_MARKER, MARKER, STAGING, Layout, open_lock
 from sos.stores.local.index import MAP_SIZE, Index
 from sos.stores.local.progress import Progress, Reached
 from sos.stores.local.reading import verify_body, verify_file
@@ -118,10 +119,10 @@ def backup(
         unfinished.
     """
     source = Layout(root, durable=True)
-    id = _identity(source)
-    _check_apart(root, target)
     layout = Layout(target, durable=True)
     try:
+        id = _identity(source)
+        _check_apart(root, target)
         _make(layout)
         with _locked(layout) as lock:
             mark = _Mark(layout, id)
@@ -164,6 +165,11 @@ def _make(layout: Layout) -> None:
     if not layout.root.exists():
         layout.make()
     names = set(os.listdir(layout.root)) - {"lost+found"}
+    for name in sorted(names):
+        if (layout.root / name).is_symlink():  # what is below is written, and removed
+            raise StoreUnusable(
+                f"{layout.root / name} is a symbolic link, and no part of a backup; remove it"
+            )
     if BACKUP_MARKER not in names and not names <= {"lock", f"{BACKUP_MARKER}.new"}:
         raise StoreUnusable(
             f"{layout.root} is no backup and not empty, it holds {min(names)}; name a new directory"
@@ -184,7 +190,7 @@ def _opened(source: Layout) -> Iterator[_Live]:
     """Open the index of the store beside the daemon, to read from it."""
     descriptor = None
     if (source.root / "lock").exists():
-        descriptor = os.open(source.root / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_lock(source.root, os.O_RDONLY)
     try:
         extent, reasons = examine_index(source, descriptor)
     finally:
@@ -236,11 +242,11 @@ class _Mark:
     def check(self) -> None:
         """Raise StoreUnusable when the directory may not become a backup of the store."""
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(read_regular(self._path))
             of, self._ends = found["of"], [int(each) for each in found["ends"]]
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise StoreUnusable(f"{self._path} is damaged; name a new directory") from error
         if of != self.of:
             raise StoreUnusable(
@@ -469,7 +475,7 @@ def _holds(target: Path, record: Record, path: Path) -> bool:
 
 
 def _clone(path: Path, target: Path) -> None:
-    with path.open("rb", buffering=0) as source, target.open("xb", buffering=0) as clone:
+    with open_regular(path) as source, target.open("xb", buffering=0) as clone:
         fcntl.ioctl(clone.fileno(), _FICLONE, source.fileno())
 
 

@@ -22,6 +22,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 
 from sos import ids
 from sos.errors import InvalidId
+from sos.regular_files import open_regular
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors, is_of_process
 from sos.stores.received import write_at
@@ -126,7 +127,7 @@ def open_body(path: Path, record: Record) -> tuple[BinaryIO, Blocks | None]:
     it now.
     """
     with reading():
-        file = path.open("rb", buffering=0)
+        file = open_regular(path)
         try:
             size = os.fstat(file.fileno()).st_size
             if size < record.size:
@@ -150,7 +151,7 @@ def complete(path: Path, body: BinaryIO, record: Record, hashes: bytes) -> None:
 
     It need not last: what is torn by a crash is written again.
     """
-    with suppress(OSError), path.open("r+b", buffering=0) as file:
+    with suppress(OSError), open_regular(path, os.O_RDWR) as file:
         if os.path.sameopenfile(file.fileno(), body.fileno()):  # else another has its place
             write_trailer(file, record, hashes)
 

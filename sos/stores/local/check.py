@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from sos import ids
 from sos.digest import PartitionDigest
 from sos.errors import InvalidId, StoreUnusable, Unavailable
+from sos.regular_files import NotRegular
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.local.body_file import Unreadable, open_body
@@ -289,6 +290,10 @@ class _Check:
 def examine_index(layout: Layout, lock: int | None) -> tuple[Extent | None, list[str]]:
     """Return what the index says of itself, None if it cannot be opened, and what is wrong."""
     file = layout.index / "data.mdb"
+    try:
+        layout.check_index()
+    except NotRegular as error:
+        return None, [f"{error.filename}: {error.strerror}"]
     if not file.exists():
         return None, ["it is missing"]
     size = file.stat().st_size

@@ -15,6 +15,7 @@ from typing import Any
 
 from sos import ids
 from sos.errors import NoSpace, StoreUnusable
+from sos.regular_files import below, check_regular, open_regular, read_regular
 from sos.stores.disk_errors import SyncFailed, is_full
 from sos.stores.received import write_at
 
@@ -80,14 +81,18 @@ class Layout:
         """Whether the directory has the marker of a store."""
         return self._marker.exists()
 
+    def marker(self) -> bytes:
+        """Return what the marker says.  Raises OSError."""
+        return read_regular(self._marker)
+
     def identity(self) -> str | None:
         """Return the id of the store, a UUID; None if it is from before stores had one.
 
         Raises :exc:`~sos.errors.StoreUnusable` if its marker is of another format.
         """
         try:
-            marker = json.loads(self._marker.read_bytes())
-        except ValueError:
+            marker = json.loads(self.marker())
+        except (ValueError, RecursionError):
             marker = None
         id = marker.pop("id", None) if isinstance(marker, dict) else None
         if marker != _MARKER or not (id is None or is_uuid(id)):
@@ -96,6 +101,11 @@ class Layout:
             )
         return id
 
+    def check_index(self) -> None:
+        """Raise OSError when LMDB would open something else than files."""
+        for name in ("data.mdb", "lock.mdb"):
+            check_regular(self.index / name, named=True)  # which may be links to another disk
+
     def begin_new(self, id: str) -> None:
         """Make the directories of a new store, up to its index.
 
@@ -103,7 +113,7 @@ class Layout:
         that was in use: then it raises :exc:`~sos.errors.StoreUnusable`.
         """
         data = self.index / "data.mdb"
-        if any(path.is_file() for path in self.bodies.rglob("*")) or (
+        if next(self.files(), None) is not None or (
             data.exists() and not self._new_marker.exists()
         ):
             raise StoreUnusable(
@@ -173,7 +183,7 @@ class Layout:
         """
         try:
             flags = os.O_RDWR | os.O_CREAT if create and not self.readonly else os.O_RDONLY
-            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o644)
+            descriptor = open_lock(self.root, flags)
         except OSError as error:
             raise self.unusable(error) from error
         try:
@@ -217,10 +227,8 @@ class Layout:
         """Give everything below ``bodies/`` that is no directory."""
         if not self.bodies.exists():
             return
-        for directory, names, files in os.walk(self.bodies, onerror=_raise):
-            names.sort()
-            for name in sorted(files):
-                yield Path(directory, name)
+        for entry in below(self.bodies, _raise):
+            yield Path(entry.path)
 
     def body(self, id: str) -> Path:
         """Return where the body of *id* is, if it has a file of its own."""
@@ -281,7 +289,7 @@ class Layout:
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write the whole file *path*; its directory's entry is the caller's to sync."""
-        with open(path, "wb", buffering=0) as file:
+        with open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             write_at(file, data, 0)
             self.sync_file(file.fileno())
 
@@ -309,6 +317,12 @@ class Layout:
             self.sync_file(descriptor)
         finally:
             os.close(descriptor)
+
+
+def open_lock(root: Path, flags: int) -> int:
+    """Open the file that locks the directory *root*, and return its descriptor."""
+    with open_regular(root / "lock", flags) as file:
+        return os.dup(file.fileno())
 
 
 def _is_known(path: Path) -> bool:

@@ -60,6 +60,7 @@ def _create(layout: Layout, lock: int) -> Index:
 
 def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     data = layout.index / "data.mdb"
+    layout.check_index()
     if not data.exists():
         raise _lost(layout, "is missing")
     reached = noted(lock)  # first, for another worker of the daemon may be writing

@@ -22,6 +22,7 @@ from attrs import define, evolve, field, frozen
 from sos import digest, ids
 from sos.errors import InvalidId, SOSError, StoreUnusable
 from sos.manifest import MARK
+from sos.regular_files import NotRegular, open_regular
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.disk_errors import SyncFailed, disk_errors
@@ -208,8 +209,8 @@ class _Rebuild:
             return self._layout.identity() if self._layout.is_store else None
         except StoreUnusable:
             try:
-                marker = json.loads((self._layout.root / MARKER).read_bytes())
-            except ValueError:
+                marker = json.loads(self._layout.marker())
+            except (ValueError, RecursionError):
                 return None
             if isinstance(marker, dict) and marker.get("version") not in (None, 1):
                 raise
@@ -292,7 +293,7 @@ class _Rebuild:
         :raises Damaged: when that is not what was stored.
         :raises Unreadable: when the disk does not give it.
         """
-        with reading(), path.open("rb", buffering=0) as file:
+        with reading(), open_regular(path) as file:
             found = read_trailer(file)
         written = _checked(found[0]) if found is not None and found[0].id == id else None
         failure: Damaged | None = None
@@ -457,11 +458,11 @@ class _Rebuild:
 
 def _id_of_file(path: Path) -> str | None:
     """Return the id of the body in a file, by what stands behind it, or by its name."""
-    if path.is_symlink() or not path.is_file():
-        return None
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             found = read_trailer(file)
+    except NotRegular:
+        return None
     except OSError:
         found = None
     try:
@@ -485,7 +486,7 @@ def _is_content(path: Path, id: str) -> bool:
     if ids.algorithm(id) is None:
         return False
     digested = digest.BodyDigest(id)
-    with reading(), path.open("rb", buffering=0) as file:
+    with reading(), open_regular(path) as file:
         while piece := file.read(1 << 20):
             digested.update(piece)
     return digested.value().hex() == id

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 
 from sos import ids
+from sos.errors import InvalidId
+from sos.regular_files import NotRegular, open_regular
 from sos.stores.local.body_file import read_trailer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
@@ -39,7 +41,7 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
         if owner is None or leftover.name.split(".")[1:2] == [str(owner)]
     ]
     for leftover in leftovers:
-        if leftover.stat().st_nlink > 1:
+        if leftover.lstat().st_nlink > 1:
             for id in _possible_ids(leftover):
                 # In a write transaction, or another process could store the
                 # blob between the look at the index and the removal.
@@ -55,8 +57,15 @@ def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> i
 def _possible_ids(leftover: Path) -> list[str]:
     name = leftover.name.partition(".")[0]
     if name != UNNAMED:
-        return [name]
-    with open(leftover, "rb", buffering=0) as file:
+        try:
+            return [ids.check(name)]
+        except InvalidId:  # which no upload had
+            return []
+    try:
+        file = open_regular(leftover)
+    except NotRegular:  # of which no body was made
+        return []
+    with file:
         if described := read_trailer(file):
             return [described[0].id]
         # From before a file told its id.

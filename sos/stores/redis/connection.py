@@ -6,7 +6,6 @@ To import this is to import the global reactor, which txredisapi does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -18,6 +17,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from txredisapi import ConnectionError, ResponseError  # type: ignore[import-untyped]
 
 from sos.errors import SOSError, StoreUnusable, Unavailable
+from sos.regular_files import read_regular
 from sos.stores.cache.redis import BoundedRedis
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.refusals import ELSEWHERE, code_of, refusal
@@ -179,6 +179,6 @@ def _password(address: StoreAddress) -> str | None:
 
 def _read(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path, named=True)
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from None

@@ -83,7 +83,7 @@ class Leasing:
         try:
             told = json.loads(found)
             return Lease(str(told["token"]), float(told["until"])), now
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             raise Unavailable(f"{self._bucket.client.name}: {key} is no lease") from None
 
 

@@ -43,7 +43,7 @@ _ELSEWHERE = "sos-at"
 _HASH = "sos-sha256"
 
 _MARKER = re.compile(
-    r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/(\d{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
+    r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
 )
 
@@ -58,7 +58,10 @@ def id_in(document: bytes) -> str | None:
 
     Raises ValueError for what is no document, or one of another format.
     """
-    found = json.loads(document)
+    try:
+        found = json.loads(document)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict) or {name: found.get(name) for name in _STORE} != _STORE:
         raise ValueError("it is of another format")
     id = found.get("id")

@@ -1,0 +1,76 @@
+"""Log lines that strangers can cause at will: of each kind one in a while, and a count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+#: Least seconds between two lines of a kind.
+SECONDS = 60.0
+# Kinds that are remembered: those of which a line was written last.
+_MOST_KINDS = 256
+
+
+class LimitedLog:
+    """Writes one line of a kind in so many *seconds*; the next tells how many were left out.
+
+    What differs between the lines of a kind is lost with those that are left out: what has to
+    be told in any case goes into *log* itself.
+
+    :param clock: tells seconds that pass.
+    """
+
+    def __init__(
+        self,
+        log: Logger,
+        clock: Callable[[], float] = time.monotonic,
+        seconds: float = SECONDS,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._seconds = seconds
+        # By kind, when a line of it was written, and how many were left out since; oldest first.
+        self._written: dict[Hashable, tuple[float, int]] = {}
+
+    def tell(self, level: LogLevel, format: str, kind: Hashable = None, **fields: Any) -> None:
+        """Write a line; its kind is its *format*, and *kind*."""
+        others = self._admit((format, kind))
+        if others is not None:
+            self._log.emit(level, format + "{others}", others=others, **fields)
+
+    def failure(self, format: str, failure: Failure | None = None, **fields: Any) -> None:
+        """Write a line with a traceback, by default of the exception that is being handled.
+
+        Its kind is its *format*, and what :func:`kind_of` returns.
+        """
+        failure = failure or Failure()
+        others = self._admit((format, kind_of(failure)))
+        if others is not None:
+            self._log.failure(format + "{others}", failure, others=others, **fields)
+
+    def _admit(self, kind: Hashable) -> str | None:
+        """Return what the line tells of others before it; None when it is left out."""
+        now = self._clock()
+        written, left_out = self._written.get(kind, (None, 0))
+        if written is not None and now - written < self._seconds:
+            self._written[kind] = written, left_out + 1
+            return None
+        self._written.pop(kind, None)
+        if len(self._written) == _MOST_KINDS:
+            del self._written[next(iter(self._written))]
+        self._written[kind] = now, 0
+        return f" (and {left_out} others since the last line)" if left_out else ""
+
+
+def kind_of(failure: Failure) -> Hashable:
+    """Return the type of an exception, and the file and line where it was raised."""
+    traceback = failure.getTracebackObject()
+    if traceback is None:
+        return failure.type, None
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return failure.type, traceback.tb_frame.f_code.co_filename, traceback.tb_lineno

@@ -1,0 +1,121 @@
+"""Regular files in directories that somebody else has filled.
+
+A path can also lead to a pipe, which would be waited for without end, to a device, of which
+already the opening can do something, or by a link to a file that was never meant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from io import FileIO
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+#: Most bytes of a file that is read as a whole.
+MOST_BYTES = 16 * 1024 * 1024
+
+_MODES = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}
+
+_Path = str | os.PathLike[str]
+
+
+class NotRegular(OSError):
+    """What a path leads to is no regular file; says what it is."""
+
+    def __init__(self, path: _Path, kind: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {kind}, and no regular file", os.fspath(path))
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def open_regular(path: _Path, flags: int = os.O_RDONLY, named: bool = False) -> FileIO:
+    """Open the regular file *path*, without a buffer, and without waiting for anybody.
+
+    :param flags: as :func:`os.open` takes them; with ``O_TRUNC`` nothing but a regular file is
+        truncated.
+    :param named: whether a person has named the file: then links are followed, and
+        ``/dev/null`` is an empty file.
+    :raises OSError: when it cannot be opened, :exc:`NotRegular` when it is something else.
+    """
+    wanted = flags & ~os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, wanted if named else wanted | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # ENXIO of sockets, and pipes
+            check_regular(path, named)
+        raise
+    try:
+        _check(path, os.fstat(descriptor), named)
+        if flags & os.O_TRUNC:
+            os.ftruncate(descriptor, 0)
+        return FileIO(descriptor, _MODES[flags & os.O_ACCMODE])
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: _Path, most: int = MOST_BYTES, named: bool = False) -> bytes:
+    """Return what is in a regular file, see :func:`open_regular`.
+
+    :param most: bytes that it may have; of a longer one it raises OSError.
+    """
+    with open_regular(path, named=named) as file:
+        data = b""
+        while len(data) <= most and (piece := file.read(most + 1 - len(data))):
+            data += piece
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is longer than {most} bytes", os.fspath(path))
+    return data
+
+
+def check_regular(path: _Path, named: bool = False) -> None:
+    """Raise :exc:`NotRegular` when *path* leads to something else; nothing if there is nothing."""
+    try:
+        status = os.stat(path, follow_symlinks=named)
+    except FileNotFoundError:
+        return
+    _check(path, status, named)
+
+
+def _check(path: _Path, status: os.stat_result, named: bool) -> None:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return
+    if named and stat.S_ISCHR(mode) and status.st_rdev == os.stat(os.devnull).st_rdev:
+        return
+    raise NotRegular(path, next((kind for is_one, kind in _KINDS if is_one(mode)), "special"))
+
+
+def below(
+    directory: _Path, failed: Callable[[OSError], object], stopped: Callable[[], bool] = bool
+) -> Iterator[os.DirEntry[str]]:
+    """Give all that is below *directory* and no directory, in order; links are not followed.
+
+    However deep it is: :func:`os.walk` calls itself for each level.
+
+    :param failed: called with the error of a directory that cannot be read.
+    :param stopped: tells whether no more is wanted.
+    """
+    waiting = [os.fspath(directory)]
+    while waiting and not stopped():
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            failed(error)
+            continue
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry
+        waiting += [entry.path for entry in reversed(found) if entry.is_dir(follow_symlinks=False)]
