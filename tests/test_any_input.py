@@ -17,7 +17,7 @@ from sos.signature import Key, Keys, Verifier, parse_keys
 from sos.stores.s3 import records
 from sos.stores.s3.client import seconds_of
 from sos.web import integrity
-from sos.wire.heads import Refused, body_length, gather, origin_form
+from sos.wire.heads import Refused, body_length, gather, split_host, split_target
 
 ID = "a" * 40
 KEYS = Keys((Key(b"k" * 32),))
@@ -75,7 +75,8 @@ def length(fields):
 PARSERS = {
     "id": (ids.check, texts, InvalidRequest),
     "partition": (ids.check_partition, texts, InvalidRequest),
-    "target": (partial(origin_form, b"GET"), values, Refused),
+    "target": (partial(split_target, b"GET"), values, Refused),
+    "host": (split_host, values, ()),
     "length": (length, heads, Refused),
     "claims": (integrity.claims, heads, InvalidRequest),
     "wanted digest": (lambda value: integrity.answer(value, "0" * 64), values, ()),
