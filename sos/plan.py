@@ -165,19 +165,25 @@ def _step(
     holders = placing.holders(alike, asked)
     able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
-    told = tuple(
-        name for name in holders if versions.get(name, "") not in ("", first) and name in able
-    )
-    leaving = tuple(
-        (name, copy)
+    all_copies = placing.copies == ALL
+    enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
+    leaving = {
+        name: copy
         for name, copy in sorted(copies.items())
         if copy is not None and name in placing.movable and name not in holders
+    }
+    if not (enough and holders):
+        leaving.clear()
+    # Also a copy that stays where it does not belong, for it can be the one that is read.
+    staying = (name for name in placing.order if name in alike and name not in leaving)
+    told = tuple(
+        name
+        for name in dict.fromkeys([*holders, *staying])
+        if versions.get(name, "") not in ("", first) and name in able
     )
     spares = tuple(
         name for name in placing.order if name in able and name not in {*holders, *alike}
     )
-    all_copies = placing.copies == ALL
-    enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
     surplus = 0 if all_copies else len(alike - {*holders} - placing.drained)
     sources = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
     size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
@@ -187,7 +193,7 @@ def _step(
         tuple(sources),
         targets,
         told,
-        leaving if enough and holders else (),
+        tuple(leaving.items()),
         holders,
         spares if targets else (),
         surplus,
