@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from sos.errors import ConfigError
 from sos.signature import Keys, Signer, Verifier, parse_keys
@@ -46,8 +45,17 @@ def check_tokens(options: DaemonOptions) -> None:
 
 
 def keys_in(path: str) -> WatchedFile[Keys]:
-    """Return the keys in the file *path*, which is read again when it has changed."""
+    """Return the keys in the file *path*, which is read again when it has changed.
+
+    When it is removed they hold: without them no server could speak to any other.  Who is to
+    be shut out does not know the keys in another file.
+    """
     return WatchedFile(path, parse_keys)
+
+
+def secret_files(options: DaemonOptions) -> list[WatchedFile[Keys]]:
+    """Return the secret file of *options*, if there is one."""
+    return [] if options["secret-file"] is None else [keys_in(options["secret-file"])]
 
 
 def signer(path: str | None) -> Signer | None:
@@ -83,11 +91,11 @@ class ClientGuards:
 
     def __init__(self, options: DaemonOptions) -> None:
         self._reach = options["reach"]
-        self._tokens: Callable[[], Tokens] | None = None
+        self._tokens: WatchedFile[Tokens] | None = None
         self.uploads: Guard | None = None
         self.fetches: Guard | None = None
         if options["token-file"] is not None:
-            self._tokens = WatchedFile(options["token-file"], parse_tokens)
+            self._tokens = WatchedFile(options["token-file"], parse_tokens, without=Tokens())
             self.uploads = Bearers(self._tokens, "upload", time.time, time.monotonic)
         if options["private-reads"]:
             secret = options["secret-file"]
@@ -98,6 +106,11 @@ class ClientGuards:
                 time.monotonic,
                 link_keys=None if secret is None else keys_in(secret),
             )
+
+    @property
+    def files(self) -> list[WatchedFile[Tokens]]:
+        """The token file, if there is one; without it nobody is let in whom it did let in."""
+        return [] if self._tokens is None else [self._tokens]
 
     def admin(self, endpoint: str) -> Guard:
         """Return what those have to pass who look after the server, at *endpoint*."""
