@@ -16,6 +16,7 @@ from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, NotFound, SOSError
+from sos.permissions import withhold
 from sos.stores.local import LocalStore
 from sos.transfer import transfer
 
@@ -60,6 +61,8 @@ def import_(directory: Path, store: Path) -> None:
 
         sos import /srv/sos/data1 --store /var/lib/sos/data1
     """
+
+    withhold()
 
     async def work(reactor: Any) -> _Outcome:
         opened = LocalStore(store.absolute(), reactor)

@@ -173,7 +173,7 @@ class Layout:
         """
         try:
             flags = os.O_RDWR | os.O_CREAT if create and not self.readonly else os.O_RDONLY
-            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.root / "lock", flags | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise self.unusable(error) from error
         try:
