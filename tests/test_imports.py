@@ -39,6 +39,7 @@ LAYERS = (
         "histogram",
         "internals",
         "pace",
+        "permissions",
         "repeating",
         "running",
         "sightings",
