@@ -64,6 +64,7 @@ _FORBIDDEN = re.compile("[\r\n\0]")
 # How it stands in the canonical form.
 _SET_AT = b'"%s":"' % SET_AT.encode("ascii")
 _TIME = re.compile("[0-9]{1,15}")
+_TIME_ALONE = re.compile(rb'\{%b([0-9]{1,15})"\}' % re.escape(_SET_AT))
 #: A time behind all that can be said.
 NEVER = 10**15
 # Times that are less were told in milliseconds: in ticks they were in 2001 or before.
@@ -114,6 +115,8 @@ def check(metadata: Metadata) -> dict[str, str]:
     The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
     CR, LF or NUL.  Those that are :data:`INTERNAL` come on top of what the limits leave.
     """
+    if _is_time_alone(metadata):
+        return dict(metadata)
     fields = len(metadata.keys() - INTERNAL)
     if fields > MAX_FIELDS:
         raise InvalidMetadata(f"{fields} X-* headers, at most {MAX_FIELDS} are kept")
@@ -134,6 +137,11 @@ def check(metadata: Metadata) -> dict[str, str]:
     if not _TIME.fullmatch(metadata.get(SET_AT, "0")):
         raise InvalidMetadata(f"{SET_AT} is not a time: up to 15 digits")
     return dict(metadata)
+
+
+def _is_time_alone(metadata: Metadata) -> bool:
+    """Tell whether there is a time and no more, as of most objects: these are to cost little."""
+    return len(metadata) == 1 and _TIME.fullmatch(metadata.get(SET_AT, "")) is not None
 
 
 def canonical_name(name: str) -> str:
@@ -157,6 +165,8 @@ def encode(metadata: Metadata) -> bytes:
     """Write *metadata* in its one canonical form: compact JSON, sorted names."""
     if not metadata:
         return b"{}"
+    if _is_time_alone(metadata):
+        return b'{%b%b"}' % (_SET_AT, metadata[SET_AT].encode("ascii"))
     return _ENCODER.encode(dict(metadata)).encode("ascii")
 
 
@@ -269,6 +279,9 @@ def decode(data: bytes) -> dict[str, str]:
     """Read what :func:`encode` wrote; raises InvalidMetadata for anything else."""
     if data == b"{}":
         return {}
+    alone = _TIME_ALONE.fullmatch(data)
+    if alone is not None:
+        return {SET_AT: alone[1].decode("ascii")}
     try:
         found = json.loads(data)
     except ValueError as error:

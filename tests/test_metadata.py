@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,3 +205,19 @@ def test_a_time_is_given_once():
     assert metadata.timed({"X-A": "1"}, 5) == {"X-A": "1", metadata.SET_AT: "5"}
     given = {"X-A": "1", metadata.SET_AT: "4"}
     assert metadata.timed(given, 5) == given
+
+
+@given(st.from_regex(r"\A[0-9]{0,16}\Z", fullmatch=True) | st.text(max_size=3))
+def test_a_time_alone_is_like_any_other_metadata(value):
+    """It goes by another way, which is a short one."""
+    found = {metadata.SET_AT: value}
+    plain = json.dumps(found, separators=(",", ":")).encode()
+    if re.fullmatch("[0-9]{1,15}", value, re.ASCII):
+        assert metadata.check(found) == found
+        assert metadata.encode(found) == plain
+        assert metadata.decode(plain) == found
+        assert metadata.untimed(plain) == b"{}"
+    else:
+        for refused in (lambda: metadata.check(found), lambda: metadata.decode(plain)):
+            with pytest.raises(InvalidMetadata):
+                refused()
