@@ -57,15 +57,18 @@ async def store_body(
 
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
-    :param kept: see :func:`sos.metadata.from_headers`.  Of metadata from servers, for whom
-        something is kept, it is noted when it was set, unless that came with it; of what a
-        client says the store notes it when it has all of it.
+    :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it; of
+        what servers send, for whom something is kept, only if that did not come with it.
     """
     request.blob = id
     body = _body(request, max_size)
-    metadata: Metadata = metadata_format.from_headers(request.received_headers, kept)
+    found = metadata_format.from_headers(request.received_headers, kept)
+    now = time.time()
+    metadata: Metadata
     if kept:
-        metadata = metadata_format.timed(metadata, metadata_format.ticks(time.time()))
+        metadata = metadata_format.timed(found, metadata_format.ticks(now))
+    else:
+        metadata = metadata_format.stamped(found, now)
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from attrs import evolve
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from sos.errors import Unavailable
+from sos.metadata import ticks
 from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
@@ -138,6 +141,15 @@ def test_a_client_neither_sets_nor_sees_when_metadata_was_set():
         answer = download.ask("GET", f"/fetch/{id}", None, *asked)
         assert answer.headers[b"x-name"] == b"n"
         assert b"x-sos-set-at" not in answer.headers
+
+
+@pytest.mark.parametrize("said", [(), (b"X-Name: n",)])
+def test_a_store_of_the_servers_own_is_told_a_time_as_well(upload, store, said):
+    """Its directory can be that of a blob server tomorrow."""
+    before = ticks(time.time())
+    id = upload.ask("POST", "/upload", b"x", *_CLAIMS, *said).json["id"]
+    assert before <= int(store.blobs[id].info.metadata["X-Sos-Set-At"]) <= ticks(time.time())
+    assert len(store.blobs[id].info.metadata) == 1 + len(said)
 
 
 def test_nothing_in_a_trailer_is_metadata():
