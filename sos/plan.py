@@ -181,6 +181,16 @@ def _step(
         for name in dict.fromkeys([*holders, *staying])
         if versions.get(name, "") not in ("", first) and name in able
     )
+    # And one of the other kind, whose version differs anyhow, if that was set later.
+    if best is not None:
+        told += tuple(
+            name
+            for name in placing.order
+            if name not in (*holders, *alike, *leaving)
+            and (copy := copies.get(name)) is not None
+            and copy.order[1] > best.order[1]
+            and name in able
+        )
     spares = tuple(
         name for name in placing.order if name in able and name not in {*holders, *alike}
     )
