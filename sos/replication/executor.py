@@ -175,7 +175,7 @@ class Executor:
     # Metadata.
 
     async def _settle(self, step: Step, name: str) -> bool:
-        source = step.sources[0]
+        source = step.sayer or step.sources[0]
         try:
             info = await self._within(0, self.stores[source].stat(step.id))
             # What was set before this was noted is told to be.
