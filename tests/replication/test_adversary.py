@@ -306,20 +306,3 @@ async def test_a_copy_that_has_to_stay_where_it_does_not_belong_is_told(size, fi
         await cluster.check()
     finally:
         cluster.stop()
-
-
-@ensureDeferred
-async def test_a_manifest_leaves_once_the_object_says_what_it_does():
-    """What was said first can be with the copy that is to be dropped, and with no other."""
-    body, said = body_of(2500), {"X-Name": "report.pdf"}
-    cluster = Cluster(body, said, clusters(4))
-    try:
-        await cluster.upload(0, said)
-        having = [n for n, each in enumerate(cluster.servers) if cluster.told(each) == said]
-        await cluster.lose(having[0])
-        await cluster.besiege(1, GROUND[0])
-        await cluster.rest()
-        assert said in [cluster.told(each) for each in cluster.servers]
-        await cluster.check()
-    finally:
-        cluster.stop()
