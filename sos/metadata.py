@@ -19,9 +19,12 @@ from sos.manifest import MARK
 
 Metadata = Mapping[str, str]
 
-#: When the rest was set, in milliseconds since the epoch: of several, those that were set first
-#: stay.  What has none is from before there was this, and comes before what has one.
+#: When the rest was set, see :func:`ticks`: of several, those that were set first stay.  What has
+#: none is from before there was this, and comes before what has one.
 SET_AT = "X-Sos-Set-At"
+#: Ticks in a second.  An upload that begins once another was acknowledged is set later by more
+#: than one, so that no hash decides between the two.
+TICKS = 100_000
 #: Names that servers keep for each other, and clients neither set nor see.
 INTERNAL = frozenset((MARK, SET_AT))
 
@@ -56,12 +59,16 @@ MAX_FIELDS = 90
 MAX_BYTES = 4096
 
 _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _FORBIDDEN = re.compile("[\r\n\0]")
 # How it stands in the canonical form.
 _SET_AT = b'"%s":"' % SET_AT.encode("ascii")
-_MILLISECONDS = re.compile("[0-9]{1,15}")
-#: Milliseconds, behind all that can be said.
+_TIME = re.compile("[0-9]{1,15}")
+_TIME_ALONE = re.compile(rb'\{%b([0-9]{1,15})"\}' % re.escape(_SET_AT))
+#: A time behind all that can be said.
 NEVER = 10**15
+# Times that are less were told in milliseconds: in ticks they were in 2001 or before.
+_LEAST_IN_TICKS = 10**14
 
 
 def from_headers(
@@ -72,6 +79,9 @@ def from_headers(
     A header sent twice is joined by a comma (RFC 9110, 5.3).  Raises
     :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
 
+    What a client sends counts as excluded also with an underscore in the place of a hyphen,
+    for there are programs that take the two for the same.
+
     :param kept: names that are kept although they are excluded elsewhere:
         servers tell each other more than a client may tell them.
     """
@@ -80,7 +90,7 @@ def from_headers(
         if raw_name[:2] not in (b"X-", b"x-"):
             continue
         name, excluded = _judge(raw_name)
-        if excluded and name not in kept:
+        if excluded and (name not in kept if is_excluded(name) else not kept):
             continue
         value = raw_value.decode("utf-8", "surrogateescape")
         found[name] = f"{found[name]}, {value}" if name in found else value
@@ -105,6 +115,8 @@ def check(metadata: Metadata) -> dict[str, str]:
     The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
     CR, LF or NUL.  Those that are :data:`INTERNAL` come on top of what the limits leave.
     """
+    if _is_time_alone(metadata):
+        return dict(metadata)
     fields = len(metadata.keys() - INTERNAL)
     if fields > MAX_FIELDS:
         raise InvalidMetadata(f"{fields} X-* headers, at most {MAX_FIELDS} are kept")
@@ -122,9 +134,14 @@ def check(metadata: Metadata) -> dict[str, str]:
             total += len(name) + size
     if total > MAX_BYTES:
         raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
-    if not _MILLISECONDS.fullmatch(metadata.get(SET_AT, "0")):
-        raise InvalidMetadata(f"{SET_AT} is not a number of milliseconds")
+    if not _TIME.fullmatch(metadata.get(SET_AT, "0")):
+        raise InvalidMetadata(f"{SET_AT} is not a time: up to 15 digits")
     return dict(metadata)
+
+
+def _is_time_alone(metadata: Metadata) -> bool:
+    """Tell whether there is a time and no more, as of most objects: these are to cost little."""
+    return len(metadata) == 1 and _TIME.fullmatch(metadata.get(SET_AT, "")) is not None
 
 
 def canonical_name(name: str) -> str:
@@ -134,9 +151,9 @@ def canonical_name(name: str) -> str:
 
 @lru_cache(maxsize=256)  # a server sees the same few names in all requests
 def _judge(raw_name: bytes) -> tuple[str, bool]:
-    """Return a header's name as it is kept, and whether it is not."""
+    """Return a header's name as it is kept, and whether it is not when a client sends it."""
     name = canonical_name(raw_name.decode("latin-1"))
-    return name, is_excluded(name)
+    return name, is_excluded(canonical_name(name.replace("_", "-")))
 
 
 def is_excluded(name: str) -> bool:
@@ -148,22 +165,41 @@ def encode(metadata: Metadata) -> bytes:
     """Write *metadata* in its one canonical form: compact JSON, sorted names."""
     if not metadata:
         return b"{}"
-    return json.dumps(dict(metadata), sort_keys=True, separators=(",", ":")).encode("ascii")
+    if _is_time_alone(metadata):
+        return b'{%b%b"}' % (_SET_AT, metadata[SET_AT].encode("ascii"))
+    return _ENCODER.encode(dict(metadata)).encode("ascii")
 
 
-def timed(metadata: Metadata, milliseconds: int) -> Metadata:
-    """Return *metadata*, set then unless it says when; of none there is nothing to say."""
+def ticks(seconds: float) -> int:
+    """Return a time, in *seconds* since the epoch, as it is told with metadata."""
+    return int(seconds * TICKS)
+
+
+def stamped(metadata: Metadata, seconds: float) -> Metadata:
+    """Return the *metadata* of an object, set then: that it has none is said then as well."""
+    return {**metadata, SET_AT: str(ticks(seconds))}
+
+
+def timed(metadata: Metadata, ticks: int) -> Metadata:
+    """Return *metadata*, set then unless it says when; of none there is nothing to say.
+
+    It is for what servers tell each other, as the chunks of objects, of which nobody has said
+    anything: so that these never take the place of what was said.
+    """
     if SET_AT in metadata or is_empty(metadata):
         return metadata
-    return {**metadata, SET_AT: str(milliseconds)}
+    return {**metadata, SET_AT: str(ticks)}
 
 
 def set_at(metadata: Metadata) -> int:
-    """Return the milliseconds since the epoch at which *metadata* was set.
+    """Return when *metadata* was set, as it says.
 
-    0 if it does not say, and :data:`NEVER` if there is none.
+    If it does not say, that is 0, and :data:`NEVER` if there is none.
     """
-    return NEVER if is_empty(metadata) else int(metadata.get(SET_AT, "0"))
+    told = metadata.get(SET_AT)
+    if told is None:
+        return NEVER if is_empty(metadata) else 0
+    return int(told)
 
 
 def is_empty(metadata: Metadata) -> bool:
@@ -205,8 +241,21 @@ def order(version: str, set_at: int) -> tuple[str, int, str]:
 
     An object comes before its manifest, and what was set first before what was set later, or
     never.  Where nothing else tells the hash does, so that all who compare agree.
+
+    :param set_at: in ticks or, as earlier versions tell it, in milliseconds.
     """
-    return version[:1], set_at, version[1:]
+    return version[:1], in_ticks(set_at), version[1:]
+
+
+def in_ticks(set_at: int) -> int:
+    """Return a time in ticks that may be told in milliseconds."""
+    return set_at if set_at >= _LEAST_IN_TICKS else set_at * (TICKS // 1000)
+
+
+def first_said(told: Iterable[Metadata]) -> Metadata | None:
+    """Return what of all that is *told* of an object was said first; None where nothing was."""
+    said = [each for each in told if set_at(each) < NEVER]
+    return min(said, key=lambda each: order(version(each), set_at(each))[1:], default=None)
 
 
 def precedes(told: Metadata, stored: Metadata) -> bool:
@@ -220,10 +269,19 @@ def precedes(told: Metadata, stored: Metadata) -> bool:
     return order(version(told), set_at(told)) < order(version(stored), set_at(stored))
 
 
+def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:
+    """Return *metadata* as that of an object or of its manifest, whichever *other* is."""
+    said = {name: value for name, value in metadata.items() if name != MARK}
+    return {**said, MARK: other[MARK]} if MARK in other else said
+
+
 def decode(data: bytes) -> dict[str, str]:
     """Read what :func:`encode` wrote; raises InvalidMetadata for anything else."""
     if data == b"{}":
         return {}
+    alone = _TIME_ALONE.fullmatch(data)
+    if alone is not None:
+        return {SET_AT: alone[1].decode("ascii")}
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -40,6 +40,7 @@ class Step:
     :param spares: servers that can take the place of a target which fails, in order.
     :param surplus: copies beside those of the holders: so many targets can fail, and
         there are enough copies.
+    :param sayer: the server whose metadata is told, if that is not the first source's.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Step:
     holders: tuple[str, ...]
     spares: tuple[str, ...] = ()
     surplus: int = 0
+    sayer: str = ""
 
 
 @frozen
@@ -165,19 +167,46 @@ def _step(
     holders = placing.holders(alike, asked)
     able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
-    told = tuple(
-        name for name in holders if versions.get(name, "") not in ("", first) and name in able
-    )
-    leaving = tuple(
-        (name, copy)
+    # What was said first can be with a manifest, while the object itself is to be had.
+    sayer = _sayer(copies, best)
+    all_copies = placing.copies == ALL
+    enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
+    leaving = {
+        name: copy
         for name, copy in sorted(copies.items())
         if copy is not None and name in placing.movable and name not in holders
+    }
+    if not (enough and holders) or sayer:  # which leaves once others say the same
+        leaving.clear()
+    # Also a copy that stays where it does not belong, for it can be the one that is read.
+    staying = (name for name in placing.order if name in alike and name not in leaving)
+    told = tuple(
+        name
+        for name in dict.fromkeys([*holders, *staying])
+        if versions.get(name, "") not in ("", first) and name in able
     )
+    # And one of the other kind, whose version differs anyhow, if it was set later.
+    first_said = copies[sayer] if sayer else best
+    if sayer and first_said is not None:
+        told = tuple(
+            name
+            for name in placing.order
+            if (copy := copies.get(name)) is not None
+            and copy.order[1] > first_said.order[1]
+            and name in able
+        )
+    elif best is not None:
+        told += tuple(
+            name
+            for name in placing.order
+            if name not in (*holders, *alike, *leaving)
+            and (copy := copies.get(name)) is not None
+            and copy.order[1] > best.order[1]
+            and name in able
+        )
     spares = tuple(
         name for name in placing.order if name in able and name not in {*holders, *alike}
     )
-    all_copies = placing.copies == ALL
-    enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
     surplus = 0 if all_copies else len(alike - {*holders} - placing.drained)
     sources = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
     size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
@@ -187,11 +216,26 @@ def _step(
         tuple(sources),
         targets,
         told,
-        leaving if enough and holders else (),
+        tuple(leaving.items()),
         holders,
         spares if targets else (),
         surplus,
+        sayer,
     )
+
+
+def _sayer(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> str:
+    """Return whose metadata was set before that of *best*, of the other kind; empty for nobody."""
+    if best is None:
+        return ""
+    earlier = [
+        (copy.order[1], name)
+        for name, copy in copies.items()
+        if copy is not None
+        and copy.version[:1] != best.version[:1]
+        and copy.order[1] < best.order[1]
+    ]
+    return min(earlier)[1] if earlier else ""
 
 
 def _order(copy: BlobDigest | None) -> tuple[bool, tuple[str, int, str]]:

@@ -40,6 +40,7 @@ LAYERS = (
         "internals",
         "limited_log",
         "pace",
+        "permissions",
         "regular_files",
         "repeating",
         "running",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +41,12 @@ def test_a_header_sent_twice_is_joined():
         b"X-Content-Type-Options",
         b"X-Frame-Options",
         b"X-Sos-Nonce",
+        b"X-Sos-Set-At",
+        b"x-SOS-set-at",
+        b"X-Sos_Set_At",
+        b"X-sos_Manifest",
+        b"X-Forwarded_For",
+        b"X-Real_IP",
         b"X-Sos-Manifest",
         b"X-HTTP-Method-Override",
     ],
@@ -110,7 +119,7 @@ def told(draw):
     found, time = draw(_said), draw(_times)
     if draw(st.booleans()):
         found[MARK] = "10"
-    if time is not None and not metadata.is_empty(found):
+    if time is not None:
         found[metadata.SET_AT] = str(time)
     return found
 
@@ -125,12 +134,40 @@ def shown(found):
 
 @given(st.lists(told(), min_size=1))
 def test_all_who_compare_copies_agree(copies):
-    """What comes first depends on no order of comparing; nothing said gives way to none."""
+    """What comes first depends on no order of comparing; what nobody has said gives way."""
     first = min(copies, key=order_of)
     assert shown(min(reversed(copies), key=order_of)) == shown(first)
     alike = [each for each in copies if (MARK in each) == (MARK in first)]
-    assert not metadata.is_empty(first) or all(map(metadata.is_empty, alike))
+    assert metadata.set_at(first) < metadata.NEVER or all(map(metadata.is_empty, alike))
     assert metadata.set_at(first) == min(map(metadata.set_at, alike))
+
+
+def test_what_servers_keep_under_an_odd_name_stays():
+    """An underscore is none of a server's business: it was stored by an earlier version."""
+    odd = [(b"X-Sos_Set_At", b"1"), (b"X-Sos-Nonce", b"1")]
+    assert metadata.from_headers(odd, kept=metadata.INTERNAL) == {"X-Sos_set_at": "1"}
+
+
+def test_times_in_milliseconds_and_in_ticks_are_compared():
+    """Of an earlier version, which tells milliseconds, and of this one."""
+    seconds = 1_790_000_000
+    version = metadata.version({"X-A": "1"})
+    told = [seconds * 1000 - 1, metadata.ticks(seconds), seconds * 1000 + 1]
+    assert sorted(told, key=lambda each: metadata.order(version, each)) == told
+    first = metadata.stamped({"X-A": "z"}, seconds)
+    for n in range(100):
+        assert metadata.precedes(first, metadata.stamped({"X-A": str(n)}, seconds + 2e-5))
+
+
+def test_what_was_said_first_of_an_object():
+    """Nobody has said anything of a chunk; who said that there is nothing to say, has."""
+    first, later = metadata.stamped({}, 1), metadata.stamped({"X-A": "1"}, 2)
+    assert metadata.first_said([{}, later, first, {MARK: "10"}]) == first
+    assert metadata.first_said([{}, later, {**first, MARK: "10"}]) == {**first, MARK: "10"}
+    assert metadata.first_said([later, {"X-A": "before times were kept"}]) != later
+    assert metadata.first_said([{}, {MARK: "10"}]) is None
+    assert metadata.with_kind_of(later, {MARK: "3"}) == {**later, MARK: "3"}
+    assert metadata.with_kind_of({**later, MARK: "3"}, {}) == later
 
 
 @given(told(), told())
@@ -160,9 +197,27 @@ def test_a_time_is_cut_out_of_the_canonical_form(value, names):
 
 
 def test_a_time_is_given_once():
-    """And to nothing that has nothing to say."""
+    """And to nothing that has nothing to say, but of an object that is said, too."""
+    assert metadata.stamped({}, 5) == {metadata.SET_AT: "500000"}
+    assert metadata.set_at(metadata.stamped({}, 5)) == 500_000
     assert metadata.timed({}, 5) == {}
     assert metadata.timed({MARK: "1"}, 5) == {MARK: "1"}
     assert metadata.timed({"X-A": "1"}, 5) == {"X-A": "1", metadata.SET_AT: "5"}
     given = {"X-A": "1", metadata.SET_AT: "4"}
     assert metadata.timed(given, 5) == given
+
+
+@given(st.from_regex(r"\A[0-9]{0,16}\Z", fullmatch=True) | st.text(max_size=3))
+def test_a_time_alone_is_like_any_other_metadata(value):
+    """It goes by another way, which is a short one."""
+    found = {metadata.SET_AT: value}
+    plain = json.dumps(found, separators=(",", ":")).encode()
+    if re.fullmatch("[0-9]{1,15}", value, re.ASCII):
+        assert metadata.check(found) == found
+        assert metadata.encode(found) == plain
+        assert metadata.decode(plain) == found
+        assert metadata.untimed(plain) == b"{}"
+    else:
+        for refused in (lambda: metadata.check(found), lambda: metadata.decode(plain)):
+            with pytest.raises(InvalidMetadata):
+                refused()

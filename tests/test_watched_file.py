@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from sos.errors import ConfigError
-from sos.watched_file import WatchedFile, read
+from sos.watched_file import GONE_SECONDS, WatchedFile, read
 
 
 def number(text: str) -> int:
@@ -20,12 +22,12 @@ def number(text: str) -> int:
 class File:
     """A watched file, and a clock to turn."""
 
-    def __init__(self, path):
+    def __init__(self, path, without=None):
         self.path = path
         self.now = 0.0
         self.parsed = 0
         self.write("1")
-        self.watched = WatchedFile(str(path), self._parse, lambda: self.now)
+        self.watched = WatchedFile(str(path), self._parse, lambda: self.now, without)
 
     def _parse(self, text):
         self.parsed += 1
@@ -73,8 +75,99 @@ def test_a_file_that_has_become_unusable_changes_nothing(file, trouble):
     (line,) = map(formatEvent, logged)
     assert str(file.path) in line
     assert "what it said before holds" in line
+    assert file.watched.trouble() == line
     file.write("3")
     assert file.after(1) == 3
+    assert file.watched.trouble() is None
+
+
+@pytest.fixture
+def revocable(tmp_path):
+    """A file whose absence means 0."""
+    return File(tmp_path / "file", without=0)
+
+
+def test_a_file_that_is_gone_holds_no_more_where_that_is_meant(revocable):
+    """After some seconds, of which the log and the status tell; and again once it is back."""
+    revocable.path.unlink()
+    with capturedLogs() as logged:
+        assert [revocable.after(1) for _ in range(5)] == [1] * 5
+        assert revocable.watched.trouble() is None
+        assert not logged
+        assert [revocable.after(1) for _ in range(3)] == [0] * 3
+    (line,) = map(formatEvent, logged)
+    assert line == f"{revocable.path} is gone, and what it said holds no more"
+    assert revocable.watched.trouble() == line
+    revocable.write("3")
+    assert revocable.after(1) == 3
+    assert revocable.watched.trouble() is None
+
+
+@pytest.mark.parametrize("aside", ["removed", "moved away"])
+def test_a_file_that_an_editor_replaces_holds_all_the_time(revocable, aside):
+    """However often, and though it is away for a moment each time."""
+    for n in range(2, 9):
+        if aside == "removed":
+            revocable.path.unlink()
+        else:
+            revocable.path.rename(revocable.path.with_suffix(".old"))
+        assert revocable.after(2) == n - 1
+        assert revocable.after(2) == n - 1
+        revocable.write(str(n))
+        assert revocable.after(1) in (n - 1, n)  # it can be taken for one that is being written
+        assert revocable.after(1) == n
+    revocable.path.rename(revocable.path.with_suffix(".old"))
+    revocable.after(2)
+    revocable.path.with_suffix(".old").rename(revocable.path)
+    assert [revocable.after(2) for _ in range(4)] == [8] * 4
+
+
+def test_a_file_that_was_gone_before_anybody_looked_is_gone_at_once(revocable):
+    """Who comes seldom is not let in once more each time."""
+    revocable.path.unlink()
+    ago = time.time() - GONE_SECONDS - 1
+    os.utime(revocable.path.parent, (ago, ago))
+    assert revocable.after(3600) == 0
+
+
+def test_a_file_comes_back_broken(revocable):
+    """What is no file any more is not believed again because of that."""
+    revocable.path.unlink()
+    for _ in range(7):
+        revocable.after(1)
+    revocable.write("x")
+    assert revocable.after(1) == 0
+    assert "what it said before holds" in revocable.watched.trouble()
+
+
+def test_a_file_that_cannot_be_reached_is_not_gone(revocable, monkeypatch):
+    """Rights, or a disk that fails: that says nothing of the file."""
+    stat = os.stat
+
+    def failing(path, **more):
+        if path == str(revocable.path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", failing)
+    revocable.path.write_text("x")
+    assert [revocable.after(2) for _ in range(6)] == [1] * 6
+    assert "what it said before holds" in revocable.watched.trouble()
+
+
+@pytest.mark.parametrize("half", ["", "2"])
+def test_a_file_that_is_being_written_is_not_read_yet(file, half):
+    """In its place, or empty at first: what it says by then can be all, or be half of it."""
+    if half:
+        file.path.write_text(half)
+    else:
+        file.write("")
+    with capturedLogs() as logged:
+        assert file.after(1) == 1
+        file.path.write_text("23")
+        assert file.after(1) == 1
+        assert file.after(1) == 23
+    assert [each["log_level"].name for each in logged] == ["info"]
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o644, 0o620, 0o666])

@@ -10,6 +10,7 @@ from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import refused
 from sos.cli.stores import store_option
+from sos.permissions import withhold
 from sos.stores.local.backup import backup as back_up
 
 
@@ -35,6 +36,7 @@ def backup(store: Path, target: Path) -> None:
 
         sos backup --store /var/lib/sos/data1 --to /mnt/backup/data1
     """
+    withhold()
     with progress.of_things() as bar:
         task = bar.add_task("bodies in files", total=None)
 

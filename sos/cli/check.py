@@ -10,6 +10,7 @@ from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import refused
 from sos.cli.stores import store_option
+from sos.permissions import withhold
 from sos.stores.local.check import Finding, Report
 from sos.stores.local.check import check as check_store
 
@@ -27,6 +28,7 @@ def check(store: Path) -> None:
 
         sos check --store /var/lib/sos/data1
     """
+    withhold()
     with progress.of_things() as bar:
         task = bar.add_task("checking", total=None)
 

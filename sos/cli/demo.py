@@ -19,6 +19,8 @@ from pathlib import Path
 import click
 from attrs import frozen
 
+from sos.permissions import withhold
+
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 _SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
 _HOST = "127.0.0.1"
@@ -47,6 +49,7 @@ def demo(file: Path | None, directory: Path | None, keep: bool) -> None:
 
         sos demo --keep holiday.jpg
     """
+    withhold()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
     with _workplace(directory) as place, contextlib.ExitStack() as servers:
         cluster = _start(place, servers)

@@ -18,6 +18,7 @@ from sos.cli.names import printable
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, Mismatch, NotFound, SOSError, Unavailable
+from sos.permissions import withhold
 from sos.regular_files import open_regular, read_regular
 from sos.stores.local import LocalStore
 from sos.transfer import are_same, transfer
@@ -66,6 +67,8 @@ def import_(directory: Path, store: Path) -> None:
 
         sos import /srv/sos/data1 --store /var/lib/sos/data1
     """
+
+    withhold()
 
     async def work(reactor: Any) -> _Outcome:
         opened = LocalStore(store.absolute(), reactor)

@@ -9,6 +9,7 @@ import click
 
 from sos.cli.reactor import run
 from sos.errors import StoreUnusable
+from sos.permissions import withhold
 from sos.stores.local import LocalStore
 from sos.stores.local.disk import MARKER
 
@@ -31,6 +32,8 @@ def init(store: Path) -> None:
 
         sos init --store /var/lib/sos/disk1
     """
+
+    withhold()
 
     async def make(reactor: Any) -> None:
         directory = store.absolute()

@@ -14,6 +14,7 @@ from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.stores import store_option
+from sos.permissions import withhold
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore
@@ -36,6 +37,8 @@ def scrub(store: Path, rate: int | None) -> None:
 
         sos scrub --store /var/lib/sos/data1
     """
+
+    withhold()
 
     async def one_pass(reactor: Any) -> Report:
         opened = LocalStore(store.absolute(), reactor, require=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -16,7 +17,7 @@ from attrs import define, field
 from sos.digest import BlobDigest
 from sos.errors import SOSError
 from sos.interfaces import Groups, IReplicaStore
-from sos.metadata import timed
+from sos.metadata import timed, with_kind_of
 from sos.replication.inventory import Inventory
 from sos.replication.memory import Memory
 from sos.replication.objects import TURN_PARTITIONS
@@ -87,13 +88,20 @@ class AcrossGroups:
         )
         return sorted(partition for partition, count in counts.items() if count > 1)
 
+    def _unfit(
+        self, stock: Mapping[str, Inventory], partition: str, name: str
+    ) -> tuple[bool, bool, int]:
+        """Order the servers of a group: one that can be told, and that has most of *partition*."""
+        each = stock[name]
+        return not each.drops, name not in self.writable, -each.count(partition)
+
     async def _compare(self, partition: str) -> None:
         copies: defaultdict[str, dict[str, BlobDigest]] = defaultdict(dict)
         for stock in self.stock.values():
             holding = [name for name, each in stock.items() if partition in each.digests]
             if not holding:
                 continue
-            name = min(holding, key=lambda name: (not stock[name].drops, name not in self.writable))
+            name = min(holding, key=partial(self._unfit, stock, partition))
             try:
                 held = await within(_LISTING_SECONDS, stock[name].held(partition), self.clock)
             except SOSError as error:
@@ -107,13 +115,17 @@ class AcrossGroups:
                 await self._agree(id, told)
 
     async def _agree(self, id: str, told: Mapping[str, BlobDigest]) -> None:
-        source = min(told, key=lambda name: told[name].order)
+        source = min(told, key=lambda name: told[name].order[1:])
         first = told[source]
         for name, digest in told.items():
-            # An object is one kind, its manifest the other; other bytes are other objects.
-            alike = digest.version[:1] == first.version[:1]
-            same = (digest.size, digest.hash) == (first.size, first.hash)
-            if alike and same and digest.version != first.version and name in self.writable:
+            # Other bytes are other objects; but an object is one kind, its manifest the other,
+            # whose versions differ though they say the same at the same time.
+            if digest.version[:1] == first.version[:1]:
+                same = (digest.size, digest.hash) == (first.size, first.hash)
+                differs = same and digest.version != first.version
+            else:
+                differs = first.order[1] < digest.order[1]
+            if differs and name in self.writable:
                 await self._tell(id, source, name)
 
     async def _tell(self, id: str, source: str, target: str) -> None:
@@ -122,7 +134,9 @@ class AcrossGroups:
             return
         try:
             info = await within(_BLOB_SECONDS, self._stores[source].stat(id), self.clock)
-            settled = self._stores[target].settle(id, timed(info.metadata, 0))
+            before = await within(_BLOB_SECONDS, self._stores[target].stat(id), self.clock)
+            told = with_kind_of(timed(info.metadata, 0), before.metadata)
+            settled = self._stores[target].settle(id, told)
             await within(_BLOB_SECONDS, settled, self.clock)
         except SOSError as error:
             self._warn(f"{id} metadata from {source} to {target}", error)

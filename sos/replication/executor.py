@@ -17,7 +17,7 @@ from sos.digest import BlobDigest
 from sos.errors import Conflict, NoSpace, ReadOnly, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
 from sos.manifest import MARK
-from sos.metadata import timed
+from sos.metadata import timed, with_kind_of
 from sos.pace import Pace
 from sos.plan import Step
 from sos.replication.batches import Batches
@@ -189,12 +189,17 @@ class Executor:
     # Metadata.
 
     async def _settle(self, step: Step, name: str) -> bool:
-        source = step.sources[0]
+        source = step.sayer or step.sources[0]
         try:
             info = await self._within(0, self.stores[source].stat(step.id))
             # What was set before this was noted is told to be.
             metadata = timed(info.metadata, 0)
-            await self._within(0, self.stores[name].settle(step.id, metadata))
+            try:
+                await self._within(0, self.stores[name].settle(step.id, metadata))
+            except Conflict:  # for one is the object, and one its manifest
+                before = await self._within(0, self.stores[name].stat(step.id))
+                metadata = with_kind_of(metadata, before.metadata)
+                await self._within(0, self.stores[name].settle(step.id, metadata))
         except SOSError as error:
             self._warn(step, f"metadata from {source} to {name}", error)
             self.summary.failed += 1

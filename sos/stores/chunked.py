@@ -7,6 +7,8 @@ a manifest, see :mod:`sos.manifest`, which is stored when every chunk is.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Awaitable, Callable
 
 from attrs import evolve
@@ -28,7 +30,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
-from sos.metadata import EMPTY, Metadata
+from sos.metadata import EMPTY, Metadata, stamped
 from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread
 from sos.stores.manifest_cache import ManifestCache
@@ -52,9 +54,13 @@ class ChunkedStore:
     An opaque name is stored in one piece, for a manifest says what bytes have
     a content id, and nothing of those that have a name.
 
+    With an object it is noted when its metadata was set, see :data:`sos.metadata.SET_AT`:
+    once all of it has come, for else who is slow would be the first.
+
     :param chunk_size: most bytes of a chunk, and of an object that is not cut;
         0 cuts none, and what is in chunks can be read all the same.
     :param algorithm: the hash of new content ids.
+    :param now: tells the seconds since the epoch.
     """
 
     def __init__(
@@ -63,12 +69,14 @@ class ChunkedStore:
         chunk_size: int,
         run_in_thread: RunInThread,
         algorithm: str = ids.DEFAULT_ALGORITHM,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.name = store.name
         self._store = store
-        self._chunk_size = chunk_size
+        self._chunk_size = chunk_size or sys.maxsize
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
+        self._now = now
         self._manifests = ManifestCache()
 
     async def stat(self, id: str) -> BlobInfo:
@@ -154,8 +162,8 @@ class ChunkedStore:
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         algorithm = self._algorithm if id is None else ids.algorithm(id)
-        if algorithm is None or not self._chunk_size:
-            return self._store.writer(id, metadata, size)
+        if algorithm is None:
+            return self._store.writer(id, stamped(metadata, self._now()), size)
         if size is not None and size > self._chunk_size * MAX_CHUNKS:
             raise _too_large(self._chunk_size)
         whole = BodyDigest(id, algorithm, size)
@@ -167,6 +175,7 @@ class ChunkedStore:
             whole,
             metadata,
             self._manifest,
+            self._now,
         )
 
     async def listing(
@@ -195,8 +204,10 @@ class _ChunkedWriter:
         whole: BodyDigest,
         metadata: Metadata,
         read_manifest: Callable[[Blob], Awaitable[Manifest]],
+        now: Callable[[], float],
     ) -> None:
         self._read_manifest = read_manifest
+        self._now = now
         self._store = store
         self._chunk_size = chunk_size
         self._run_in_thread = run_in_thread
@@ -241,7 +252,8 @@ class _ChunkedWriter:
             id = self._whole.verified_id()
             if not self._chunks:
                 self._handed_over = True
-                info = await self._store.place(self._spool.spooled(id, self._metadata))
+                metadata = stamped(self._metadata, self._now())
+                info = await self._store.place(self._spool.spooled(id, metadata))
             else:
                 await self._place_chunk()
                 await self._placing.finish()
@@ -253,7 +265,7 @@ class _ChunkedWriter:
     async def _place_manifest(self, id: str) -> BlobInfo:
         ours = Manifest(id, self._whole.size, tuple(self._chunks))
         body = await self._run_in_thread(manifest.encode, ours)
-        metadata = {**self._metadata, MARK: str(ours.size)}
+        metadata = {**stamped(self._metadata, self._now()), MARK: str(ours.size)}
         info = await self._store.place(Spooled(id, len(body), metadata, lambda: body, _nothing))
         # What was there before stays, and its chunks can be others than ours.  The
         # copy that is read here is the one that others would read.

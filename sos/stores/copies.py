@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from itertools import chain
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,6 +15,7 @@ from sos.digest import other_body
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
 from sos.limited_log import LimitedLog
+from sos.metadata import Metadata
 from sos.running import Running, run
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
@@ -39,6 +40,8 @@ class Copies:
         try them, the blob's own group first.
     :param enough: copies that are acknowledged.
     :param wanted: copies that its own group should have.
+    :param belonging: those that should have it.
+    :param said: returns, for another to which it goes, the metadata that it is to have.
     :param may_linger: asked, once there are enough, whether those that are
         being made may be finished.
     :param deadlines: to be told who takes too long.
@@ -56,6 +59,8 @@ class Copies:
         groups: Iterable[Sequence[Peer]],
         enough: int,
         wanted: int,
+        belonging: Collection[Peer],
+        said: Callable[[Peer], Awaitable[Metadata]],
         may_linger: Callable[[], bool],
         deadlines: Deadlines,
     ) -> None:
@@ -66,6 +71,8 @@ class Copies:
         self._others = chain.from_iterable(groups)
         self._enough = enough
         self._wanted = max(enough, wanted)
+        self._belonging = belonging
+        self._said = said
         self._may_linger = may_linger
         self._deadlines = deadlines
         self._sending: list[Peer] = []
@@ -137,7 +144,10 @@ class Copies:
     async def _send_to(self, peer: Peer) -> None:
         self._sending.append(peer)
         try:
-            info = await peer.attempt(self._send(peer))
+            metadata = self._whole.metadata
+            if peer not in self._belonging:
+                metadata = await self._said(peer)
+            info = await peer.attempt(self._send(peer, metadata))
         except Conflict as error:
             # Who has taken it before had none, and now the servers hold different bodies.
             names = ", ".join(each.name for each in self.made) or "no other server"
@@ -183,9 +193,9 @@ class Copies:
             made = BlobInfo(info.id, info.size, info.metadata, info.stored_at, self._enough)
             self.acknowledged.callback(made)
 
-    async def _send(self, peer: Peer) -> BlobInfo:
+    async def _send(self, peer: Peer, metadata: Metadata) -> BlobInfo:
         whole = self._whole
-        writer = peer.store.writer(whole.id, whole.metadata, whole.size)
+        writer = peer.store.writer(whole.id, metadata, whole.size)
         return await transfer(whole.body(), writer)
 
     def _one_ended(self, outcome: Failure | None) -> None:

@@ -115,6 +115,11 @@ class Members:
         groups = self._placement.groups(id)
         return self.holders(groups[0], id)[:copies] if groups else []
 
+    def fellows(self, id: str, peer: Peer) -> list[Peer]:
+        """Return all of the group of *peer*, and of the one that *id* belongs to."""
+        groups = dict.fromkeys([*self._placement.groups(id)[:1], peer.group])
+        return [each for group in groups for each in self._all(group, id, ())]
+
     # How they are doing.
 
     async def survey(self, others: Sequence[Mapping[str, Account]]) -> dict[str, list[Standing]]:

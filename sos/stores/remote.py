@@ -137,6 +137,8 @@ class RemoteStore:
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
+        # What does not say when it was set was set before that was noted; it is not set now.
+        metadata = metadata_format.timed(metadata, 0)
         if id is None:
             digest = body_digest(None, metadata, self._algorithm, size)
             return SpooledWriter(digest, metadata, self._place, self._run_in_thread)

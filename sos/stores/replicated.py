@@ -25,7 +25,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.limited_log import LimitedLog
-from sos.metadata import EMPTY, Metadata
+from sos.metadata import EMPTY, NEVER, Metadata, first_said, set_at, timed, with_kind_of
 from sos.running import unwanted
 from sos.stores.background import Background
 from sos.stores.copies import Copies
@@ -33,16 +33,20 @@ from sos.stores.lane import RunInThread
 from sos.stores.locations import Locations
 from sos.stores.members import Members
 from sos.stores.patience import Patience
-from sos.stores.peers import Peer
+from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.survey import Account, Standing
+from sos.together import together, within
 from sos.transfer import copy, one_piece
 from sos.wire.client import HeldUp
 
 T = TypeVar("T")
 
+# Seconds that a server has to tell what was said of an object, before another has to be kept
+# from being slow with its copy.
+_SAID_SECONDS = SLOW_SECONDS / 2
 # How much later than it could be another server is asked.
 _TICK_SECONDS = 0.01
 
@@ -237,25 +241,51 @@ class ReplicatedStore:
 
     async def place(self, whole: Spooled) -> BlobInfo:
         """Store *whole*, which is closed when nothing is made of it any more."""
+        belonging = self._members.belonging(whole.id, self._copying.wanted)
         copies = Copies(
             whole,
             self._members.writers(whole.id),
             self._copying.acknowledged,
             self._copying.wanted,
+            belonging,
+            partial(self._said, whole),
             lambda: self._background.admits(whole.size),
             self._deadlines,
         )
-        copies.ended.addCallback(lambda _: self._placed(whole, copies.made))
+        copies.ended.addCallback(lambda _: self._placed(whole, belonging, copies.made))
         info = await copies.acknowledged
         if not copies.ended.called:
             self._background.add(whole.size, copies.ended, copies.stop)
-        if copies.made[0] not in self._members.belonging(whole.id, self._copying.wanted):
+        if copies.made[0] not in belonging:
             self._locations.remember(whole.id, copies.made[0].name)
         return info
 
-    def _placed(self, whole: Spooled, made: Sequence[Peer]) -> None:
+    async def _said(self, whole: Spooled, target: Peer) -> Metadata:
+        """Return the metadata that *whole* is to have on *target*, which stands in for another.
+
+        What was said of it first stays.  So those are asked that could have it: a stand-in
+        has never heard of it, and may be read from before anybody compares what it has.
+        """
+        if set_at(whole.metadata) == NEVER:  # a chunk, which says nothing that could stay
+            return whole.metadata
+
+        async def ask(peer: Peer) -> Metadata:
+            try:
+                asked = peer.attempt(peer.store.stat(whole.id))
+                return (await within(_SAID_SECONDS, asked, self._clock)).metadata
+            except SOSError:
+                return EMPTY
+
+        told = await together(
+            ask(peer)
+            for peer in self._members.fellows(whole.id, target)
+            if peer is not target and peer.error is None
+        )
+        first = first_said(told)
+        return whole.metadata if first is None else with_kind_of(timed(first, 0), whole.metadata)
+
+    def _placed(self, whole: Spooled, belonging: Sequence[Peer], made: Sequence[Peer]) -> None:
         whole.close()
-        belonging = self._members.belonging(whole.id, self._copying.wanted)
         if not set(belonging) <= set(made):
             groups = {peer.group for peer in made}
             self._hints.update((group, ids.partition(whole.id)) for group in groups)

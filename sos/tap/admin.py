@@ -9,6 +9,16 @@ from sos.tap.services import check_endpoint, tcp
 _HOST = "127.0.0.1"
 
 
+def _withheld(endpoint: str) -> str:
+    """Return *endpoint*, with a mode if it is a Unix socket and has none: others have no access.
+
+    Twisted gives it one by itself, which lets everybody in.
+    """
+    if endpoint.startswith("unix:") and ":mode=" not in endpoint.replace("\\:", ""):
+        return f"{endpoint}:mode=660"
+    return endpoint
+
+
 class AdminOptions(DaemonOptions):
     """Options of a daemon that tells, on a port of its own, how it is doing.
 
@@ -22,7 +32,7 @@ class AdminOptions(DaemonOptions):
     def opt_listen_admin(self, endpoint: str) -> None:
         """Twisted endpoint for /status and /metrics instead of --admin-port; repeatable."""
         check_endpoint("--listen-admin", endpoint)
-        self["listen-admin"].append(endpoint)
+        self["listen-admin"].append(_withheld(endpoint))
 
     def settle_admins(self) -> None:
         """Keep as ``admins`` the endpoints that were asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 from sos.errors import ConfigError
 from sos.interfaces import IReplicaStore
@@ -48,8 +48,17 @@ def check_tokens(options: DaemonOptions) -> None:
 
 
 def keys_in(path: str) -> WatchedFile[Keys]:
-    """Return the keys in the file *path*, which is read again when it has changed."""
+    """Return the keys in the file *path*, which is read again when it has changed.
+
+    When it is removed they hold: without them no server could speak to any other.  Who is to
+    be shut out does not know the keys in another file.
+    """
     return WatchedFile(path, parse_keys)
+
+
+def secret_files(options: DaemonOptions) -> list[WatchedFile[Keys]]:
+    """Return the secret file of *options*, if there is one."""
+    return [] if options["secret-file"] is None else [keys_in(options["secret-file"])]
 
 
 def signer(path: str | None) -> Signer | None:
@@ -95,11 +104,11 @@ class ClientGuards:
 
     def __init__(self, options: DaemonOptions) -> None:
         self._options = options
-        self._tokens: Callable[[], Tokens] | None = None
+        self._tokens: WatchedFile[Tokens] | None = None
         self._upload: Guard | None = None
         self._fetch: Guard | None = None
         if options["token-file"] is not None:
-            self._tokens = WatchedFile(options["token-file"], parse_tokens)
+            self._tokens = WatchedFile(options["token-file"], parse_tokens, without=Tokens())
             self._upload = Bearers(self._tokens, "upload", time.time, time.monotonic)
         if options["private-reads"]:
             secret = options["secret-file"]
@@ -110,6 +119,11 @@ class ClientGuards:
                 time.monotonic,
                 link_keys=None if secret is None else keys_in(secret),
             )
+
+    @property
+    def files(self) -> list[WatchedFile[Tokens]]:
+        """The token file, if there is one; without it nobody is let in whom it did let in."""
+        return [] if self._tokens is None else [self._tokens]
 
     def uploads(self, endpoint: str) -> Guard:
         """Return the guard of uploads at *endpoint*."""

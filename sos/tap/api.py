@@ -48,6 +48,7 @@ from sos.tap.services import Daemon, check_endpoint, complete, listening, listen
 from sos.tap.supervisor import supervised
 from sos.tap.watch import Watch
 from sos.tap.worker import Worker
+from sos.watched_file import WatchedFile
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
@@ -228,6 +229,7 @@ class Options(AdminOptions):
         if self["store"] is None and not found.groups:
             raise UsageError(_NO_SERVERS)
         self["cluster"] = found
+        self["config-files"] = cluster.present()
         if self["store"] is None:
             cluster.check_copies(found, self["write-copies"])
         # Paths mean what they meant when they were typed, wherever twistd goes.
@@ -298,8 +300,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         told = _CLUSTER_SETTINGS
     settings.update({name: options[name] for name in told})
     tally = Tally()
-    overview = Overview(part, settings, worker, reactor, tally)
     guards = admission.ClientGuards(options)
+    files: list[WatchedFile[Any]] = [*guards.files, *admission.secret_files(options)]
+    overview = Overview(part, settings, worker, reactor, tally, files=files)
     endpoint = worker.endpoint if worker else serverFromString
     context = tls.server_tls_of(options)
     uploads = UploadServer(store, options["max-size"])
@@ -418,7 +421,8 @@ class _ClusterService(MultiService):
         )
 
     def _reload(self) -> str:
-        found = cluster.load(self._options["config"], self._options["blob-server"])
+        named = self._options["config"], self._options["blob-server"]
+        found = cluster.load(*named, self._options["config-files"])
         if not found.groups:
             raise ConfigError("it lists no servers")
         cluster.check_copies(found, self._options["write-copies"])

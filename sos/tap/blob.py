@@ -139,7 +139,8 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     settings = {"max-size": options["max-size"]}
     tally = Tally()
     sightings = Sightings(reactor.seconds)
-    overview = Overview(part, settings, worker, reactor, tally, sightings)
+    files = admission.secret_files(options)
+    overview = Overview(part, settings, worker, reactor, tally, sightings, files)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()

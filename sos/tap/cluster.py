@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from secrets import token_hex
 from socket import gethostname
@@ -29,28 +29,36 @@ _LEAVE_SECONDS = 1.0
 CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
 
 
-def load(file: str | None, blob_servers: str | None) -> Config:
+def present() -> list[str]:
+    """Return those of :data:`CONFIG_FILES` that there are."""
+    return [path for path in CONFIG_FILES if os.path.exists(os.path.expanduser(path))]
+
+
+def load(file: str | None, blob_servers: str | None, needed: Collection[str] = ()) -> Config:
     """Return the configuration.
 
     :param file: read this file, and none of :data:`CONFIG_FILES`.
+    :param needed: those of :data:`CONFIG_FILES` that have to be there: what one that is gone
+        has listed would else be forgotten, and what its servers hold with it.
     :param blob_servers: URLs, separated by commas, instead of the servers that
         the files list.
     :raises ConfigError: naming the file and the line, or the option.
     """
-    found = _read([file], missing_ok=False) if file else _read(CONFIG_FILES, missing_ok=True)
+    found = _read([file], [file]) if file else _read(CONFIG_FILES, needed)
     if blob_servers is not None:
         servers = config.from_urls(blob_servers, "--blob-server")
         return Config(groups=servers.groups, settings=found.settings)
     return found
 
 
-def _read(paths: Sequence[str], missing_ok: bool) -> Config:
+def _read(paths: Sequence[str], needed: Collection[str]) -> Config:
     found = Config()
-    for path in map(os.path.expanduser, paths):
+    for name in paths:
+        path = os.path.expanduser(name)
         try:
             text = read_regular(path, named=True).decode("utf-8")
         except FileNotFoundError:
-            if missing_ok:
+            if name not in needed:
                 continue
             raise ConfigError(f"{path}: there is no such file") from None
         except OSError as error:

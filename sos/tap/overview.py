@@ -17,6 +17,7 @@ from sos.tally import Tally, together
 from sos.tap.commits import Commits
 from sos.tap.siblings import Siblings
 from sos.tap.worker import Worker
+from sos.watched_file import WatchedFile
 from sos.web import metrics
 from sos.web.metrics.workers import Processes, process
 
@@ -44,6 +45,7 @@ class Overview:
     :param worker: the process that this is, if the daemon has several.
     :param tally: of the requests that this process answers.
     :param sightings: of API servers, where it is told of these.
+    :param files: of which it is told when they do not hold as they are.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Overview:
         reactor: Any,
         tally: Tally | None = None,
         sightings: Sightings | None = None,
+        files: Sequence[WatchedFile[Any]] = (),
     ) -> None:
+        self._files = files
         self._sightings = sightings
         self._part = part
         self._settings = dict(settings)
@@ -84,6 +88,7 @@ class Overview:
             "part": self._part.own(),
             "requests": self._tally.told(),
             "process": process(),
+            "troubles": [trouble for each in self._files if (trouble := each.trouble())],
             "sightings": None if self._sightings is None else self._sightings.told(),
         }
 
@@ -103,6 +108,8 @@ class Overview:
             "requests": together(each["requests"] for each in processes.values()),
             **await self._part.together([each["part"] for each in others.values()]),
         }
+        troubles = [trouble for each in processes.values() for trouble in each["troubles"]]
+        document["errors"] = list(dict.fromkeys([*document.get("errors", []), *troubles]))
         if self._sightings is not None:
             heard = [each["sightings"] for each in processes.values()]
             document["members"] = sightings.together(heard)

@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from sos.permissions import withhold
 from sos.tally import Tally
 from sos.tap.notify import Notification
 from sos.tap.options import DaemonOptions
@@ -45,8 +46,13 @@ _log = Logger()
 class Daemon(MultiService):
     """A daemon's parts, which stop one after the other, the last one first.
 
-    So what is under way at an HTTP face can still use the store behind it.
+    So what is under way at an HTTP face can still use the store behind it.  What they make is
+    for the daemon's user and group: see :func:`sos.permissions.withhold`.
     """
+
+    def privilegedStartService(self) -> None:
+        withhold()  # now, for twistd has set the umask that it was told
+        super().privilegedStartService()
 
     def startService(self) -> None:
         super().startService()

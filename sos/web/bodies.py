@@ -15,6 +15,7 @@ from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_ra
 from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
 from sos.interfaces import BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
+from sos.metadata import Metadata
 from sos.transfer import transfer
 from sos.web import integrity
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
@@ -56,13 +57,18 @@ async def store_body(
 
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
-    :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it,
-        unless that came with it.
+    :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it; of
+        what servers send, for whom something is kept, only if that did not come with it.
     """
     request.blob = id
     body = _body(request, max_size)
     found = metadata_format.from_headers(request.received_headers, kept)
-    metadata = metadata_format.timed(found, round(time.time() * 1000))
+    now = time.time()
+    metadata: Metadata
+    if kept:
+        metadata = metadata_format.timed(found, metadata_format.ticks(now))
+    else:
+        metadata = metadata_format.stamped(found, now)
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 

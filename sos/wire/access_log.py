@@ -43,7 +43,7 @@ class AccessLog:
     def open(self) -> None:
         """Open the file.  Raises OSError."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        file = os.open(self._path, flags, 0o644)
+        file = os.open(self._path, flags, 0o640)
         if self._file is not None:
             os.close(self._file)
         self._file = file

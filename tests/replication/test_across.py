@@ -6,6 +6,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.interfaces import Member
+from sos.manifest import MARK
 from sos.metadata import SET_AT
 from sos.replication.memory import Memory
 from sos.stores.memory import MemoryStore
@@ -64,19 +65,33 @@ async def test_a_group_that_is_only_read_from_keeps_what_it_has():
 
 
 @ensureDeferred
-async def test_other_bytes_and_other_kinds_are_left_alone():
-    """A name can stand for other bytes in another group; a manifest is not its object."""
+async def test_other_bytes_are_left_alone():
+    """A name can stand for other bytes in another group."""
     a, b = stores("a", "b")
     await put(a, b"x", "name", FIRST)
     await put(b, b"y", "name", LATER)
-    id, text, metadata = manifest_of(body_of(5000), 1000)
-    await put(a, text, id, {**metadata, **FIRST})
-    await put(b, body_of(5000), id, LATER)
-    for each in (body_of(5000)[start : start + 1000] for start in range(0, 5000, 1000)):
-        await put(a, each)
     summary = await run({"one": group(a), "two": group(b)}, 1)
     assert (summary.ok, summary.settled) == (True, 0)
-    assert (said(b, "name"), said(b, id)) == (LATER, LATER)
+    assert said(b, "name") == LATER
+
+
+@pytest.mark.parametrize("first", ["manifest", "object"])
+@ensureDeferred
+async def test_an_object_and_its_manifest_come_to_say_the_same(first):
+    """What was said first, of whichever; and each stays what it is."""
+    a, b = stores("a", "b")
+    id, text, marked = manifest_of(body_of(5000), 1000)
+    mark = {MARK: marked[MARK]}
+    told = (FIRST, LATER) if first == "manifest" else (LATER, FIRST)
+    await put(a, text, id, {**mark, **told[0]})
+    await put(b, body_of(5000), id, told[1])
+    for each in (body_of(5000)[start : start + 1000] for start in range(0, 5000, 1000)):
+        await put(a, each)
+    groups = {"one": group(a), "two": group(b)}
+    summary = await run(groups, 1)
+    assert (summary.ok, summary.settled) == (True, 1)
+    assert (said(a, id), said(b, id)) == ({**mark, **FIRST}, FIRST)
+    assert (await run(groups, 1)).idle
 
 
 @ensureDeferred

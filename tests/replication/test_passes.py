@@ -439,6 +439,7 @@ class TestMoves:
 
     @ensureDeferred
     async def test_the_object_is_enough_in_place_of_a_manifest(self):
+        """Once it says what the manifest does, of which that was said before."""
         servers = stores("a", "b", "c")
         body = next(
             body
@@ -449,8 +450,12 @@ class TestMoves:
         await put(servers[0], text, id, metadata)
         for store in servers[1:]:
             await put(store, body, id)
+        summary = await run(servers, 2)
+        assert (summary.settled, summary.moved) == (2, 0)
         assert (await run(servers, 2)).moved == 1
         assert id not in servers[0].blobs
+        for store in servers[1:]:
+            assert store.blobs[id].info.metadata["X-Name"] == metadata["X-Name"]
 
     @ensureDeferred
     async def test_one_pass_at_a_time_drops(self):

@@ -316,3 +316,33 @@ def test_private_reads_want_a_token_or_a_link(place):
     secret = (place.directory / "secret").read_text()
     for text in (secret, *server.tokens.values()):
         assert text not in logs
+
+
+def test_without_its_file_no_token_is_good(place):
+    """After some seconds; the log and the status say so; and then they are good again."""
+    (local,) = free_ports(1)
+    server = Private(place, f"--listen-admin tcp:{local}:interface=127.0.0.1")
+
+    def errors():
+        return fetch_json(f"http://127.0.0.1:{local}/status")["errors"]
+
+    assert may_upload(server, server.tokens["up"])
+    assert errors() == []
+    path, aside = place.directory / "tokens", place.directory / "aside"
+    path.rename(aside)
+    assert wait_until(lambda: not may_upload(server, server.tokens["up"]))
+    told = f"{path} is gone, and what it said holds no more"
+    assert told in server.daemon.log
+    assert errors() == [told]
+    assert refusal(f"{server.admin}/status", headers=bearer(server.tokens["root"])) == 401
+    aside.rename(path)
+    assert wait_until(lambda: may_upload(server, server.tokens["up"]))
+    assert errors() == []
+    path.write_text("{")
+    told = f"{path}: line 1 is no token: it is not JSON; what it said before holds"
+    assert wait_until(lambda: errors() == [told])
+    assert may_upload(server, server.tokens["up"])
+
+
+def fetch_json(url):
+    return json.loads(fetch(url))

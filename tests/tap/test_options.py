@@ -9,7 +9,8 @@ from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import getPlugins
 
 from sos import __version__
-from sos.tap import api, blob
+from sos.errors import ConfigError
+from sos.tap import api, blob, cluster
 from tests.support.options import parsed, refusal
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -76,6 +77,20 @@ def test_servers_come_from_both_files_or_from_one(home):
         "http://e:1",
     ]
     assert options["min-copies"] == 3
+
+
+def test_a_file_that_was_there_has_to_be_there_when_it_is_read_again(home):
+    """What it listed would else be forgotten; one that comes is read."""
+    (home / "sos.conf").write_text("http://a:1\n")
+    (home / ".sos.conf").write_text("http://b:1\n")
+    options = parsed(api)
+    (home / ".sos.conf").rename(home / "aside")
+    with pytest.raises(ConfigError, match=r"\.sos\.conf: there is no such file"):
+        cluster.load(None, None, options["config-files"])
+    options = parsed(api)
+    (home / "aside").rename(home / ".sos.conf")
+    found = cluster.load(None, None, options["config-files"])
+    assert [server.url for server in found.groups["default"]] == ["http://a:1", "http://b:1"]
 
 
 def test_an_option_wins_over_a_setting_and_that_over_the_default(home):

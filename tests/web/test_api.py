@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from attrs import evolve
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
 
 from sos.errors import Unavailable
+from sos.metadata import ticks
 from sos.stores.chunked import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.api import DownloadServer, UploadServer
@@ -111,15 +115,84 @@ def test_a_client_cannot_mark_a_manifest(upload, store):
     assert shown(store.blobs[content_id(text)].info.metadata) == {"X-Name": "n"}
 
 
-def test_a_client_neither_sets_nor_sees_when_metadata_was_set(upload, store):
+# Claims of a client to have been the first, in any spelling.
+_CLAIMS = (
+    b"X-Sos-Set-At: 1",
+    b"X-Sos-Set-At: 1",
+    b"x-sos-set-at: 0",
+    b"X-SOS-SET-AT: 0",
+    b"X-Sos_Set_At: 1",
+    b"X-sos-set_at: 1",
+    b"X_Sos_Set_At: 1",
+    b"X_Sos-Set-At: 1",
+    b"Set-At: 1",
+)
+
+
+def test_a_client_neither_sets_nor_sees_when_metadata_was_set():
     """That is said by the server."""
-    id = upload.ask("POST", "/upload", b"x", b"X-Sos-Set-At: 1", b"X-Name: n").json["id"]
-    assert int(store.blobs[id].info.metadata["X-Sos-Set-At"]) > 10**12
+    kept = PlacingStore()
+    store = ChunkedStore(kept, 1000, maybeDeferred, now=lambda: 1.8e9)
+    upload = Conversation(handler(UploadServer(store).app))
+    id = upload.ask("POST", "/upload", b"x", *_CLAIMS, b"X-Name: n").json["id"]
+    assert kept.blobs[id].info.metadata == {"X-Name": "n", "X-Sos-Set-At": "180000000000000"}
     download = Conversation(handler(DownloadServer(store).app))
     for asked in ([], [b"Range: bytes=0-0"]):
         answer = download.ask("GET", f"/fetch/{id}", None, *asked)
         assert answer.headers[b"x-name"] == b"n"
         assert b"x-sos-set-at" not in answer.headers
+
+
+@pytest.mark.parametrize("said", [(), (b"X-Name: n",)])
+def test_a_store_of_the_servers_own_is_told_a_time_as_well(upload, store, said):
+    """Its directory can be that of a blob server tomorrow."""
+    before = ticks(time.time())
+    id = upload.ask("POST", "/upload", b"x", *_CLAIMS, *said).json["id"]
+    assert before <= int(store.blobs[id].info.metadata["X-Sos-Set-At"]) <= ticks(time.time())
+    assert len(store.blobs[id].info.metadata) == 1 + len(said)
+
+
+def test_nothing_in_a_trailer_is_metadata():
+    """Not ours, and not the client's."""
+    kept = PlacingStore()
+    store = ChunkedStore(kept, 1000, maybeDeferred, now=lambda: 1.8e9)
+    upload = Conversation(handler(UploadServer(store).app))
+    upload.send(
+        b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        b"Trailer: X-Sos-Set-At, X-Name\r\nX-A: 1\r\n\r\n"
+        b"1\r\nx\r\n0\r\nX-Sos-Set-At: 1\r\nX-Name: n\r\n\r\n"
+    )
+    assert kept.blobs[content_id(b"x")].info.metadata == {
+        "X-A": "1",
+        "X-Sos-Set-At": "180000000000000",
+    }
+
+
+@pytest.mark.parametrize("size", [2, 5000])
+def test_an_object_is_first_when_it_is_whole(size):
+    """Who begins early, and sends the last byte late, comes after who was done before."""
+    clock, kept = Clock(), PlacingStore()
+    store = ChunkedStore(kept, 1000, maybeDeferred, now=clock.seconds)
+    upload = Conversation(handler(UploadServer(store).app))
+    body = body_of(size)
+    whole = request("POST", "/upload", body, b"X-A: 1")
+    clock.advance(10)
+    upload.send(whole[:-1])
+    clock.advance(10)
+    upload.send(whole[-1:])
+    assert kept.blobs[content_id(body)].info.metadata["X-Sos-Set-At"] == "2000000"
+
+
+def test_that_nothing_is_said_of_an_object_is_said_as_well():
+    """It has a time, and its chunks have none: nobody has said anything of them."""
+    kept = PlacingStore()
+    upload = Conversation(handler(UploadServer(ChunkedStore(kept, 1000, maybeDeferred)).app))
+    for size in (0, 10, 5000):
+        body = body_of(size)
+        assert upload.ask("POST", "/upload", body).status == 200
+        assert "X-Sos-Set-At" in kept.blobs[content_id(body)].info.metadata
+    chunks = [each for each in kept.blobs.values() if len(each.body) == 1000]
+    assert [each.info.metadata for each in chunks] == [{}] * 5
 
 
 def test_an_object_in_chunks_looks_like_any_other():

@@ -17,7 +17,7 @@ from sos import batch
 from sos.digest import BlobDigest
 from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.ids import partition
-from sos.metadata import version
+from sos.metadata import ticks, version
 from sos.stores.memory import MemoryStore
 from sos.web.blob import MAX_PAGE, BlobServer
 from sos.web.routes import handler
@@ -441,12 +441,12 @@ def test_metadata_is_settled(ask, store):
 
 def test_it_is_noted_when_metadata_was_set(ask, store):
     """Unless the server that sends it says when; of none there is nothing to note."""
-    before = time.time() * 1000
+    before = ticks(time.time())
     ask("POST", "/blob/a", b"", b"X-A: 1")
     ask("POST", "/blob/b", b"", b"X-A: 1", b"X-Sos-Set-At: 7")
     ask("POST", "/blob/c", b"")
     noted = int(store.blobs["a"].info.metadata["X-Sos-Set-At"])
-    assert before - 1 <= noted <= time.time() * 1000 + 1
+    assert before <= noted <= ticks(time.time())
     assert store.blobs["b"].info.metadata == {"X-A": "1", "X-Sos-Set-At": "7"}
     assert store.blobs["c"].info.metadata == {}
     assert ask("GET", "/blob/b").headers[b"x-sos-set-at"] == b"7"

@@ -202,6 +202,7 @@ def _opened(source: Layout) -> Iterator[_Live]:
         str(source.index),
         readonly=True,
         create=False,
+        mode=0o640,
         max_dbs=rows.MOST_DATABASES,
         map_size=MAP_SIZE,
     )

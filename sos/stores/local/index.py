@@ -95,7 +95,9 @@ class Index:
         self._open(map_size=map_size, sync=durable, metasync=durable, **options)
 
     def _open(self, **options: Any) -> None:
-        self._environment = lmdb.open(self.directory, max_dbs=len(_DATABASES), **options)
+        self._environment = lmdb.open(
+            self.directory, mode=0o640, max_dbs=len(_DATABASES), **options
+        )
         self._pad()
         # What a process that was killed was reading would keep its pages from
         # being used again for as long as another has the index open.
