@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -266,8 +267,9 @@ def test_a_file_that_is_named_can_be_a_link(place, api):
         ]
 
 
-def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, tree):
-    """The file at its end is too far away to be named, and the others are stored."""
+@pytest.fixture
+def deep(tree):
+    """A directory that is deeper than Python calls itself; pytest could not remove it."""
     before = os.open(".", os.O_RDONLY)
     os.chdir(tree)
     for _ in range(2100):
@@ -275,6 +277,12 @@ def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, tree):
         os.chdir("d")
     os.fchdir(before)
     os.close(before)
+    yield tree
+    subprocess.run(["rm", "-r", tree / "d"], check=True)
+
+
+def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, deep):
+    """The file at its end is too far away to be named, and the others are stored."""
     done = place.sos("put -r tree")
     assert done.returncode == 1
     assert done.stdout.splitlines() == expected()
