@@ -22,7 +22,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import Unavailable
-from sos.wire.connection import BadAnswer
+from sos.wire.connection import BadAnswer, TakenBack
 from sos.wire.tls import TLS_ERRORS, tls_cause
 
 #: Seconds that the answer to a question may take to begin.
@@ -108,7 +108,7 @@ class ResponseBody(Protocol):
         if self._pieces:
             pieces, self._pieces, self._waiting = self._pieces, [], 0
             if self._paused_at is not None:
-                self._was_slow |= self._clock.seconds() - self._paused_at > SLOW_SECONDS
+                self._was_slow = self._is_slow()
                 self._paused_at = None
                 self._producer().resumeProducing()
             return b"".join(pieces)
@@ -133,10 +133,16 @@ class ResponseBody(Protocol):
         if isinstance(reason.value, ResponseDone):
             self._complete = True
         else:
-            # What happened in a pause is seen after it.
-            kind = HeldUp if self._paused_at is not None or self._was_slow else Unavailable
+            held = reason.check(TakenBack) or self._is_slow()
+            kind = HeldUp if held else Unavailable
             self._error = kind(f"the body broke off: {cause(reason.value)}")
         self._wake()
+
+    def _is_slow(self) -> bool:
+        """Tell whether the server has been held up for long; what it did then is seen later."""
+        if self._paused_at is None:
+            return self._was_slow
+        return self._was_slow or self._clock.seconds() - self._paused_at > SLOW_SECONDS
 
     def _producer(self) -> Any:
         return self.transport

@@ -35,6 +35,10 @@ _BODILESS = frozenset({204, 304})
 _DONE = Failure(ResponseDone())
 
 
+class TakenBack(ConnectionAborted):
+    """Somebody else needed the connection, and what came over it was not read."""
+
+
 class BadAnswer(Exception):
     """What came is no HTTP answer, or too much of one."""
 
@@ -301,7 +305,7 @@ class Connection(Protocol):
 
     def take_back(self) -> None:
         """Break the connection off under who reads nothing of the answer."""
-        self._fail(ConnectionAborted())
+        self._fail(TakenBack())
 
     def close(self) -> None:
         """Close an idle connection."""

@@ -9,11 +9,12 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import Logger, capturedLogs
 
 from sos.batch import store_in
 from sos.errors import Conflict, NotFound
 from sos.interfaces import Blob, BlobInfo
+from sos.limited_log import LimitedLog
 from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
 from tests.stores.chunks import over
@@ -68,6 +69,12 @@ async def test_of_two_that_come_in_another_order_to_each_server_one_is_acknowled
         await uploads[0]
     assert await content(await store.read(ID)) == SECOND
     assert where(one, other) == {one.name: SECOND, other.name: SECOND}
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged(monkeypatch):
+    """Of a kind one line is logged in a while, in all tests together."""
+    monkeypatch.setattr("sos.stores.copies._log", LimitedLog(Logger()))
 
 
 @pytest.mark.parametrize("acknowledged", [1, 2])

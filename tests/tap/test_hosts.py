@@ -37,9 +37,11 @@ def answers(kind, endpoint, *options):
     admin = AdminServer(store, told, counted, uploads, downloads)
     if kind == "blob's admin":
         found = parsed(blob, "--no-auth", "--listen-admin", endpoint, *options)
+        (endpoint,) = found["admins"]
         return handler(admin.app, ServerGuards(found, store).admin(endpoint))
     name = {"upload": "upload", "download": "download", "admin": "admin"}[kind]
     found = parsed(api, "--store", "x", f"--listen-{name}", endpoint, *options)
+    (endpoint,) = found[f"{name}s"]
     guards = ClientGuards(found)
     return {
         "upload": lambda: handler(uploads.app, guards.uploads(endpoint)),

@@ -56,7 +56,7 @@ def test_the_status_is_told_on_this_machine_alone(home):
     listen = ["--listen-admin", "tcp:1", "--listen-admin", "unix:sock"]
     assert parsed(api, "--store", "x", *listen, "--admin-port", "2")["admins"] == [
         "tcp:1",
-        "unix:sock",
+        "unix:sock:mode=660",
     ]
     (home / ".sos.conf").write_text("[sos]\nadmin-port = 7\n")
     assert parsed(api, "--store", "x")["admins"] == ["tcp:7:interface=127.0.0.1:backlog=1024"]

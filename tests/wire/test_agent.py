@@ -14,7 +14,7 @@ from pytest_twisted import ensureDeferred
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
@@ -27,7 +27,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sos.wire.agent import HELD_SECONDS, KEPT_SECONDS, Agent
-from sos.wire.connection import MAX_HEAD_BYTES
+from sos.wire.connection import MAX_HEAD_BYTES, TakenBack
 from sos.wire.site import Site
 
 URL = b"http+unix://%2Frun%2Fsos.sock"
@@ -314,7 +314,7 @@ class TestConnectionsAreKept:
         if reads_on:
             held.transport.resumeProducing()
         peer.reactor.pump([HELD_SECONDS / 2, HELD_SECONDS / 2])
-        assert held.reason is (None if reads_on else ConnectionAborted)
+        assert held.reason is (None if reads_on else TakenBack)
         assert peer.connecting == (2 if reads_on else 3)
         if not reads_on:
             peer.accept().protocol.dataReceived(OK)
