@@ -111,7 +111,7 @@ class Exchange:
         self._base = parts.path
         self._server = agent.server(f"{parts.scheme}://{parts.netloc}".encode("ascii"))
         self._version = f" HTTP/1.1\r\nHost: {self._server.host.decode('ascii')}\r\n"
-        self._http = HTTPClient(agent)
+        self._http = HTTPClient(self._server)
         self._deadlines = Deadlines(clock, _TICK_SECONDS)
 
     async def request(
@@ -214,7 +214,7 @@ class Exchange:
             headers.addRawHeader(b"Authorization", value)
         sent = self._http.request(
             method,
-            self.url + path,
+            f"http://server{self._base}{path}",  # treq takes no address of IPv6
             headers=headers,
             allow_redirects=False,
             unbuffered=True,

@@ -75,26 +75,12 @@ class Agent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[Any]:
-        """Send a request; the Deferred fires with an IResponse when its head is in.
-
-        A request that went out on a kept connection, which its server had
-        closed meanwhile, is sent once more on a new one, if it has no body or
-        one with a ``replay()`` method that returns True.
-        """
-        origin, path = _split(uri)
+        """Send a request to the server that *uri* names, see :meth:`Server.request`."""
         try:
-            server = self.server(origin)
+            server = self.server(_split(uri)[0])
         except ValueError as error:
             return fail(SchemeNotSupported(str(error)))
-        fields = [] if headers is None else list(_pairs(headers))
-        if not any(name.lower() == b"host" for name, _ in fields):
-            fields.insert(0, (b"Host", server.host))
-        head = b"%s %s HTTP/1.1\r\n" % (method, path)
-        head += b"".join([b"%s: %s\r\n" % each for each in fields])
-        body: bytes | IBodyProducer | None = bodyProducer
-        if body is None and method in (b"POST", b"PUT"):
-            body = b""
-        return server.send(Call(head, body, method == b"HEAD"))
+        return server.request(method, uri, headers, bodyProducer)
 
     def server(self, origin: bytes) -> Server:
         """Return the connections to the server at *origin*: a URL without a path.
@@ -114,8 +100,11 @@ class Agent:
             server.close_idle()
 
 
+@implementer(IAgent)
 class Server:
     """The connections to one server.
+
+    It is an agent itself, which sends everything there.
 
     :ivar host: what goes into the Host header.
     """
@@ -134,6 +123,31 @@ class Server:
         # Those whose readers take nothing, and since when, the longest first.
         self._held_up: dict[Connection, float] = {}
         self._search: IDelayedCall | None = None
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[Any]:
+        """Send a request; the Deferred fires with an IResponse when its head is in.
+
+        A request that went out on a kept connection, which its server had
+        closed meanwhile, is sent once more on a new one, if it has no body or
+        one with a ``replay()`` method that returns True.
+
+        :param uri: of which the path and the query count.
+        """
+        fields = [] if headers is None else list(_pairs(headers))
+        if not any(name.lower() == b"host" for name, _ in fields):
+            fields.insert(0, (b"Host", self.host))
+        head = b"%s %s HTTP/1.1\r\n" % (method, _split(uri)[1])
+        head += b"".join([b"%s: %s\r\n" % each for each in fields])
+        body: bytes | IBodyProducer | None = bodyProducer
+        if body is None and method in (b"POST", b"PUT"):
+            body = b""
+        return self.send(Call(head, body, method == b"HEAD"))
 
     def send(self, call: Call) -> Deferred[Response]:
         """Send a request; see :attr:`~sos.wire.call.Call.answered` for what is returned."""

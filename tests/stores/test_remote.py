@@ -123,6 +123,16 @@ async def answers(reactor, ask, **script):
 
 
 @ensureDeferred
+async def test_a_server_at_an_address_of_ipv6(reactor):
+    """Everything can be asked there, what goes through treq, too."""
+    async with serving(handler(BlobServer(MemoryStore()).app), reactor, host="::1") as store:
+        id = (await put(store, b"x")).id
+        assert await store.listing() == [id]
+        assert (await store.status()).blobs == 1
+        assert set(await store.digests()) == {id[:3]}
+
+
+@ensureDeferred
 async def test_nothing_listens(reactor):
     """A server that cannot be reached is unavailable, which is not missing."""
     store = remote_store("http://127.0.0.1:1", reactor)

@@ -12,12 +12,13 @@ from sos.wire.site import Site
 
 
 @asynccontextmanager
-async def serving(handler, reactor, agent=None):
+async def serving(handler, reactor, agent=None, host="127.0.0.1"):
     """Serve what *handler* answers while the block runs; gives a store that speaks to it."""
     agent = agent or Agent(reactor)
-    port = reactor.listenTCP(0, Site(handler, reactor=reactor), interface="127.0.0.1")
+    port = reactor.listenTCP(0, Site(handler, reactor=reactor), interface=host)
+    name = f"[{host}]" if ":" in host else host
     try:
-        yield remote_store(f"http://127.0.0.1:{port.getHost().port}", reactor, agent)
+        yield remote_store(f"http://{name}:{port.getHost().port}", reactor, agent)
     finally:
         await agent.close()
         await port.stopListening()
