@@ -6,7 +6,7 @@ import re
 
 from psycopg import Error, errors
 
-from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable, printable
 
 #: What goes away by itself when the transaction is run again.
 AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
@@ -47,4 +47,4 @@ def refusal(error: Error, name: str) -> SOSError:
 
 def _text(error: Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return printable(lines[0][:500]) if lines else type(error).__name__
