@@ -45,6 +45,11 @@ def refusal(error: Error, name: str) -> SOSError:
     return Unavailable(f"{name}: {_text(error)}")
 
 
+def primary(error: Error) -> str:
+    """Return what the server says of *error* in short, as logs may tell it."""
+    return printable((error.diag.message_primary or "")[:500])
+
+
 def _text(error: Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return printable(lines[0][:500]) if lines else type(error).__name__
