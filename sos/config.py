@@ -264,7 +264,7 @@ def _name(text: str) -> str:
 def _weight(text: str) -> float:
     weight = _number(text)
     if not _LEAST_WEIGHT <= weight <= 1 / _LEAST_WEIGHT:
-        raise ValueError(f"weight={_shown(text)} is not a number above zero, and below 1e18")
+        raise ValueError(f"{_shown('weight=' + text)} is not a number above zero, and below 1e18")
     return weight
 
 
