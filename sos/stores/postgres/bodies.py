@@ -96,8 +96,8 @@ class Bodies:
 
     def is_same_piece(self, session: Session, one: int, other: int, number: int) -> bool | None:
         """Tell whether a piece of two bodies is the same; None when one of them is not there."""
-        row = session.execute(self.tables.sql(_SAME), (one, other, number)).fetchone()
-        return None if row is None else row[0]
+        rows = session.rows(self.tables.sql(_SAME), (one, other, number), bool)
+        return rows[0][0] if rows else None
 
     def doom(self, session: Session, body: int) -> None:
         """Let nothing become of *body* any more, if it is loose."""

@@ -122,6 +122,7 @@ ASK = {
     "digests": BLOBS.digests.all,
     "total": BLOBS.digests.total,
     "piece": lambda session: BODIES.piece(session, 1, 0, 5),
+    "same": lambda session: BODIES.is_same_piece(session, 1, 2, 0),
     "abandoned": BODIES.abandoned,
     "lease": lambda session: CHANGES.lease(session, 10, None),
     "identity": TABLES.identity,
