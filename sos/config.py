@@ -31,7 +31,7 @@ _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(^|\s)#.*")
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 # RFC 1123, 2.1; any other could never be connected to.
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
@@ -39,7 +39,16 @@ _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
 # label of digits is part of an address.
 _OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_-]{1,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Characters of the name of a group, and of what is quoted of a line.
+_LONGEST_GROUP = 200
+_LONGEST_SHOWN = 100
+_LONGEST_URL = 2000
+# What is beyond is a mistake, and arithmetic with it would fail later.
+_MOST_COPIES = 1000
+_MOST_SECONDS = 1e9
+_LEAST_WEIGHT = 1e-18
 
 
 @frozen
@@ -99,22 +108,15 @@ def parse(text: str, source: str, onto: Config | None = None) -> Config:
     :param onto: an earlier file's configuration, which this one adds to.
     :raises ConfigError: naming *source* and the line.
     """
-    config = onto or Config()
-    section = DEFAULT_GROUP
-    for number, raw_line in enumerate(text.splitlines(), 1):
+    reader = _Reader(onto or Config())
+    # Not splitlines(), which also ends lines where no editor does, as at U+2028.
+    for number, raw_line in enumerate(text.split("\n"), 1):
         line = _COMMENT.sub("", raw_line).strip()
         try:
-            if not line:
-                continue
-            if line.startswith("["):
-                section = _section(line)
-            elif section == _SETTINGS_SECTION:
-                config = _with_setting(config, line)
-            else:
-                config = _with_server(config, section, line)
+            reader.read(line)
         except ValueError as error:
             raise ConfigError(f"{source}, line {number}: {error}") from None
-    return config
+    return reader.config
 
 
 def from_urls(text: str, source: str) -> Config:
@@ -122,53 +124,81 @@ def from_urls(text: str, source: str) -> Config:
 
     :raises ConfigError: naming *source*.
     """
-    config = Config()
+    reader = _Reader(Config())
     for url in text.split(","):
         try:
-            config = _with_server(config, DEFAULT_GROUP, url.strip())
+            reader.add(_server(url.strip()))
         except ValueError as error:
             raise ConfigError(f"{source}: {error}") from None
-    return config
+    return reader.config
+
+
+class _Reader:
+    """Adds lines to *config*."""
+
+    def __init__(self, config: Config) -> None:
+        self._section = DEFAULT_GROUP
+        self._groups = {name: list(servers) for name, servers in config.groups.items()}
+        self._settings = dict(config.settings)
+        servers = [server for members in self._groups.values() for server in members]
+        self._urls = {server.url for server in servers}
+        self._names = {server.name: server for server in servers}
+
+    @property
+    def config(self) -> Config:
+        """What has been read."""
+        groups = {name: tuple(servers) for name, servers in self._groups.items()}
+        return Config(groups, self._settings)
+
+    def read(self, line: str) -> None:
+        """Add a *line* without its comment; raises ValueError."""
+        if line.startswith("["):
+            self._section = _section(line)
+        elif line and self._section == _SETTINGS_SECTION:
+            self._set(line)
+        elif line:
+            self.add(_server(line))
+
+    def _set(self, line: str) -> None:
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise ValueError(f"{_shown(line)} is not a setting: name = value")
+        if name not in SETTINGS:
+            raise ValueError(f"there is no setting {_shown(name)}; there are {', '.join(SETTINGS)}")
+        if name in self._settings:
+            raise ValueError(f"{name} is set a second time")
+        try:
+            self._settings[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def add(self, server: Server) -> None:
+        """Add a *server* to the group that the lines are in; raises ValueError."""
+        if server.url in self._urls:
+            raise ValueError(f"the server {server.url} is listed a second time")
+        if server.name in self._names:
+            url = self._names[server.name].url
+            raise ValueError(f"the name {server.name} is that of {url} already")
+        self._urls.add(server.url)
+        self._names[server.name] = server
+        self._groups.setdefault(self._section, []).append(server)
 
 
 def _section(line: str) -> str:
     match = _SECTION.fullmatch(line)
-    if match is None or not match[1].strip():
-        raise ValueError(f"{line!r} is not a section: [name]")
-    return match[1].strip()
-
-
-def _with_setting(config: Config, line: str) -> Config:
-    name, equals, value = (part.strip() for part in line.partition("="))
-    if not equals:
-        raise ValueError(f"{_shown(line)} is not a setting: name = value")
-    if name not in SETTINGS:
-        raise ValueError(f"there is no setting {name!r}; there are {', '.join(SETTINGS)}")
-    if name in config.settings:
-        raise ValueError(f"{name} is set a second time")
-    try:
-        converted = SETTINGS[name](value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    return evolve(config, settings={**config.settings, name: converted})
-
-
-def _with_server(config: Config, group: str, line: str) -> Config:
-    server = _server(line)
-    for members in config.groups.values():
-        for member in members:
-            if member.url == server.url:
-                raise ValueError(f"the server {server.url} is listed a second time")
-            if member.name == server.name:
-                raise ValueError(f"the name {server.name} is that of {member.url} already")
-    members = (*config.groups.get(group, ()), server)
-    return evolve(config, groups={**config.groups, group: members})
+    name = "" if match is None else match[1].strip()
+    # Logs, terminals and metrics tell it.
+    if not name or not name.isprintable() or len(name) > _LONGEST_GROUP:
+        raise ValueError(f"{_shown(line)} is not a section: [name]")
+    return name
 
 
 def _server(line: str) -> Server:
     words = line.removeprefix("-:").split()
     if not words:
         raise ValueError("a server's URL is missing")
+    if any("@" in word for word in words[1:]):  # of which any can be a part of a password
+        raise ValueError("the URL of a server cannot hold a user or a password, nor a blank")
     server = Server(url=server_url(words[0]))
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -190,6 +220,8 @@ def _server(line: str) -> Server:
 
 def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
+    if len(text) > _LONGEST_URL:
+        raise ValueError(f"{_shown(text)} is longer than the URL of a server can be")
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -200,9 +232,9 @@ def server_url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL of a server cannot hold a user or a password")
     if parts.query or parts.fragment:
-        raise ValueError(f"{text!r} has a query or a fragment, a server's URL has none")
+        raise ValueError(f"{_shown(text)} has a query or a fragment, a server's URL has none")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} has characters that a URL cannot have")
+        raise ValueError(f"{_shown(text)} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if host == parts.hostname and not _HOST.fullmatch(host):
         raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
@@ -212,8 +244,9 @@ def server_url(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Quote *text* without the password that there may be in a URL."""
-    return repr(re.sub(r"//\S*@", "//...@", text))
+    """Quote the beginning of *text*, without the password that there may be in a URL."""
+    _, at, behind = text.rpartition("@")
+    return repr((f"...@{behind}" if at else behind)[:_LONGEST_SHOWN])
 
 
 def _name(text: str) -> str:
@@ -230,8 +263,8 @@ def _name(text: str) -> str:
 
 def _weight(text: str) -> float:
     weight = _number(text)
-    if not weight > 0:
-        raise ValueError(f"weight={text} is not a number above zero")
+    if not _LEAST_WEIGHT <= weight <= 1 / _LEAST_WEIGHT:
+        raise ValueError(f"{_shown('weight=' + text)} is not a number above zero, and below 1e18")
     return weight
 
 
@@ -249,8 +282,8 @@ def port(text: str) -> int:
 def copies(text: str) -> int:
     """How many servers should hold a blob, 1 or more."""
     number = _integer(text)
-    if number < 1:
-        raise ValueError(f"{text} is not a number of copies: 1 or more")
+    if not 1 <= number <= _MOST_COPIES:
+        raise ValueError(f"{text} is not a number of copies: 1 to {_MOST_COPIES}")
     return number
 
 
@@ -265,8 +298,8 @@ def processes(text: str) -> int:
 def seconds(text: str) -> float:
     """A time span in seconds, 0 or more."""
     number = _number(text)
-    if not number >= 0:
-        raise ValueError(f"{text} is not a number of seconds: 0 or more")
+    if not 0 <= number <= _MOST_SECONDS:
+        raise ValueError(f"{_shown(text)} is not a number of seconds: 0 to {_MOST_SECONDS:.0f}")
     return number
 
 
@@ -274,7 +307,7 @@ def duration(text: str) -> int:
     """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not int(match[1]):
-        raise ValueError(f"{text!r} is not a time span: 90s, 15m, 12h, 30d")
+        raise ValueError(f"{_shown(text)} is not a time span: 90s, 15m, 12h, 30d")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
@@ -282,9 +315,11 @@ def size(text: str) -> int:
     """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a size: 4096, 64K, 8M, 5G, 1T")
-    exponent = " KMGT".index(match[2].upper() or " ")
-    return int(match[1]) * 1024**exponent
+        raise ValueError(f"{_shown(text)} is not a size: 4096, 64K, 8M, 5G, 1T")
+    number = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    if number >= 1 << 63:
+        raise ValueError(f"{text} is more than any disk has: below 8388608T")
+    return number
 
 
 @frozen
@@ -313,7 +348,7 @@ def reserve(text: str) -> Reserve:
         return Reserve(bytes=size(text))
     percent = _number(number)
     if not 0 <= percent < 100:
-        raise ValueError(f"{text!r} is not a reserve: 10G, or 0% to 99%")
+        raise ValueError(f"{_shown(text)} is not a reserve: 10G, or 0% to 99%")
     return Reserve(percent=percent)
 
 
@@ -336,7 +371,7 @@ def chunk_size(text: str) -> int:
 def algorithm(text: str) -> str:
     """The hash that names new content: ``sha1`` or ``sha256``."""
     if text not in ids.ALGORITHMS:
-        raise ValueError(f"{text!r} is not one of {', '.join(ids.ALGORITHMS)}")
+        raise ValueError(f"{_shown(text)} is not one of {', '.join(ids.ALGORITHMS)}")
     return text
 
 
@@ -368,20 +403,30 @@ def _own_name(text: str) -> str:
 
 def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
-    if not text.startswith(("/", "~/")):
-        raise ValueError(f"{text!r} is not the path of a file that begins with / or ~/")
+    if not text.startswith(("/", "~/")) or _CONTROL.search(text):
+        # What stands there instead of the path may be the secret that belongs into the file.
+        raise ValueError("it is not the path of a file: one that begins with / or ~/")
+    return text
+
+
+def host(text: str) -> str:
+    """The name or the address of an interface to listen on."""
+    if not text.isprintable() or len(text) > 254:
+        raise ValueError(f"{_shown(text)} is no name or address of a host")
     return text
 
 
 def yes(text: str) -> bool:
     """``yes`` or ``no``."""
     if text not in ("yes", "no"):
-        raise ValueError(f"{text!r} is neither yes nor no")
+        raise ValueError(f"{_shown(text)} is neither yes nor no")
     return text == "yes"
 
 
 def _number(text: str) -> float:
     """Return the number that *text* is, which is finite, or else NaN."""
+    if not text.isascii():  # digits of other scripts are numbers to Python
+        return math.nan
     try:
         number = float(text)
     except ValueError:
@@ -390,14 +435,14 @@ def _number(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a whole number")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{_shown(text)} is not a whole number, or too large a one")
     return int(text)
 
 
 #: What ``[sos]`` may set, each as the option of ``sos-api`` of the same name.
 SETTINGS: Mapping[str, Callable[[str], object]] = {
-    "api-host": str,
+    "api-host": host,
     "hosts": hosts,
     "upload-port": port,
     "download-port": port,

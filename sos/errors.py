@@ -8,6 +8,14 @@ what happened, to what, and where possible what to do.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return *text*, which somebody else has said, as it can stand in an error.
+
+    From there it comes to logs and terminals, to which control characters are commands.
+    """
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 class SOSError(Exception):
     """The base of every error this project raises on purpose."""
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 from attrs import Factory, field, frozen
-from attrs.validators import instance_of, optional
+from attrs.validators import optional
 from zope.interface import Attribute, Interface
 
 from sos import ids
@@ -26,6 +26,8 @@ from sos.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
 SMALL_BODY = 64 * 1024
+# In seconds since the epoch; no date behind it can be told.
+_YEAR_10000 = 253_402_300_800
 
 
 class Pieces(Protocol):
@@ -90,12 +92,23 @@ class Blob:
     body: bytes | Pieces
 
 
-def _is_count(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (value is None or (type(value) is int and value >= 0)):
+def is_size(value: object) -> bool:
+    """Tell whether *value* can be a number of bytes, or of blobs: a whole one below 2**63."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def parse_size(text: bytes | str) -> int | None:
+    """Return the size that a header tells, None for what :func:`is_size` would say no to."""
+    size = int(text) if text.isdigit() and text.isascii() and len(text) < 20 else -1
+    return size if is_size(size) else None
+
+
+def _is_count(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not is_size(value):
         raise TypeError(f"a number as {attribute.name}")
 
 
-def _is_text(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
+def _is_text(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (value is None or isinstance(value, str)):
         raise TypeError(f"a text as {attribute.name}")
 
@@ -115,23 +128,34 @@ def _are_ids(status: StoreStatus, attribute: attrs.Attribute[Any], value: object
         ids.check(id)
 
 
-_maybe_seconds = optional(instance_of((int, float)))
+def _is_time(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (isinstance(value, (int, float)) and 0 <= value < _YEAR_10000):
+        raise TypeError(f"a time as {attribute.name}")
+
+
+def _is_position(status: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    ids.check(value)
+
+
+def _is_yes_or_no(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"yes or no as {attribute.name}")
 
 
 @frozen
 class ScrubStatus:
     """How far the scrub of a store is, and what it found: see :class:`sos.scrub.Report`.
 
-    :raises TypeError: when one of them is of another type.
+    :raises TypeError: when one of them is of another type, InvalidId for a position.
     """
 
-    position: str | None = field(validator=optional(instance_of(str)))
-    started_at: float | None = field(validator=_maybe_seconds)
-    finished_at: float | None = field(validator=_maybe_seconds)
-    checked: int = field(validator=instance_of(int))
-    bytes: int = field(validator=instance_of(int))
-    damaged: int = field(validator=instance_of(int))
-    unreadable: int = field(validator=instance_of(int))
+    position: str | None = field(validator=optional(_is_position))
+    started_at: float | None = field(validator=optional(_is_time))
+    finished_at: float | None = field(validator=optional(_is_time))
+    checked: int = field(validator=_is_count)
+    bytes: int = field(validator=_is_count)
+    damaged: int = field(validator=_is_count)
+    unreadable: int = field(validator=_is_count)
 
 
 @frozen
@@ -154,14 +178,14 @@ class StoreStatus:
     :raises TypeError: when one of them is of another type.
     """
 
-    writable: bool
+    writable: bool = field(validator=_is_yes_or_no)
     reason: str | None = field(default=None, validator=_is_text)
-    blobs: int | None = field(default=None, validator=_is_count)
-    size: int | None = field(default=None, validator=_is_count)
-    capacity: int | None = field(default=None, validator=_is_count)
-    free: int | None = field(default=None, validator=_is_count)
+    blobs: int | None = field(default=None, validator=optional(_is_count))
+    size: int | None = field(default=None, validator=optional(_is_count))
+    capacity: int | None = field(default=None, validator=optional(_is_count))
+    free: int | None = field(default=None, validator=optional(_is_count))
     scrub: ScrubStatus | None = None
-    lost: int | None = field(default=None, validator=_is_count)
+    lost: int | None = field(default=None, validator=optional(_is_count))
     lost_ids: tuple[str, ...] = field(default=(), converter=_tuple, validator=_are_ids)
     id: str | None = field(default=None, validator=_is_id)
     others: tuple[View, ...] | None = None

@@ -72,6 +72,9 @@ def parse(body: bytes, id: str, mark: str) -> Manifest:
     """
     if len(body) > MAX_BYTES:
         raise Mismatch(f"a manifest of {len(body)} bytes; at most {MAX_BYTES} are read")
+    # What is no manifest could take hundreds of megabytes when it is parsed.
+    if body.count(b"[") > MAX_CHUNKS + 1 or body.count(b"{") > 1:
+        raise _refusal(id, f"has over {MAX_CHUNKS} chunks, or is not written as one")
     try:
         manifest = _read(json.loads(body))
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Protocol
 
 from attrs import define, frozen
@@ -25,6 +26,8 @@ MEMBERS = "X-Sos-Members"
 MOST_BYTES = 64 * 1024
 #: Seconds after which who has not been heard of is not there any more.
 ALIVE_SECONDS = 180.0
+# Characters that are told of a difference.
+_LONGEST_DIFFERENCE = 2000
 
 _SPEAKER = re.compile(r"[!-~]{1,120}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
@@ -76,6 +79,11 @@ class Membership:
         return sha256(self.encoded).hexdigest()[:32]
 
     @property
+    def all_names(self) -> Iterator[str]:
+        """The names of all groups and servers."""
+        return chain(self.groups, *self.groups.values())
+
+    @property
     def names(self) -> frozenset[str]:
         """The names of all servers."""
         return frozenset(name for members in self.groups.values() for name in members)
@@ -88,12 +96,12 @@ def parse(document: Any) -> Membership:
         known = Membership(
             copies,
             {
-                group: {name: float(weight) for name, weight in members.items()}
+                group: {name: _weight(weight) for name, weight in members.items()}
                 for group, members in groups.items()
             },
         )
-        weights = [weight for members in known.groups.values() for weight in members.values()]
-        if type(copies) is int and copies > 0 and all(map(_is_weight, weights)):
+        # Logs and terminals tell the names.
+        if type(copies) is int and copies > 0 and all(map(str.isprintable, known.all_names)):
             return known
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
@@ -108,8 +116,10 @@ def decode(text: bytes) -> Membership:
         raise InvalidRequest("that is not JSON") from None
 
 
-def _is_weight(weight: float) -> bool:
-    return weight >= 0 and math.isfinite(weight)
+def _weight(told: Any) -> float:
+    if type(told) not in (int, float) or not 0 <= (weight := float(told)) < math.inf:
+        raise ValueError
+    return weight
 
 
 @frozen
@@ -179,6 +189,8 @@ def parse_views(documents: Any, own: Membership | None) -> tuple[View, ...]:
                 raise InvalidRequest(f"{fingerprint} is not the fingerprint of what it stands for")
             unknown = tuple(sorted(theirs.names - own.names)) if own is not None else None
             said = "; ".join(_differences(own or Membership(0, {}), theirs))
+            if len(said) > _LONGEST_DIFFERENCE:
+                said = f"{said[:_LONGEST_DIFFERENCE]}..."
             view = View(fingerprint, speakers, said, unknown)
         views.append(view)
     return tuple(views)

@@ -94,6 +94,31 @@ def test_a_second_file_adds_to_the_first():
         ("http://a:1 name=" + 65 * "x", "not a name"),
         ("http://a:1 name=http://me:hush@a:1", "user or a password"),
         ("http://a:1 name=http://b:1/", "name http://b:1 is that of http://b:1 already"),
+        ("me:hush@a:1", "not a URL"),
+        ("http:/me:hush@a:1", "not a URL"),
+        ("http://m e:hush@a:1", "user or a password"),
+        ("http://a?me:hush@b", "query"),
+        ("http://\u00e9/me:hush@b", "characters"),
+        ("[http://me:hush@a", "not a section"),
+        ("[sos]\nhttp://me:hush@a/?a=b", "no setting"),
+        ("[sos]\nsecret-file = hush", "path of a file"),
+        ("[sos]\nsecret-file = /a\0b", "path of a file"),
+        ("[sos]\napi-host = a\x1b[2J", "no name or address"),
+        ("[sos]\nmin-copies = 1" + 400 * "0", "too large"),
+        ("[sos]\nmin-copies = 1001", "1 to 1000"),
+        ("[sos]\nmax-size = 1" + 5000 * "0", "not a size"),
+        ("[sos]\nmax-size = 8388608T", "more than any disk"),
+        ("[sos]\nmax-size = \u0663", "not a size"),
+        ("[sos]\nreplicate-every = 1e300", "0 to 1000000000"),
+        ("http://a:1 weight=1e300", "below 1e18"),
+        ("http://a:1 weight=\u0663", "above zero"),
+        ("http://a:1 weight=\x1b[2J", "above zero"),
+        ("http://a:1 \x1b[2J", "unknown word"),
+        ("[\x1b[2J]", "not a section"),
+        ("[\u2028]", "not a section"),
+        ("[" + 201 * "g" + "]", "not a section"),
+        ("[" + 100_000 * "g" + "]", "not a section"),
+        ("http://a/" + 2000 * "x", "longer than"),
         ("http://a:1 name=x\n[other]\n-: http://c:1 name=x", "name x is that of http://a:1"),
     ],
 )
@@ -104,6 +129,13 @@ def test_a_wrong_line_is_named(line, complaint):
         parse(f"# servers\nhttp://b:1\n{line}\n", "/etc/sos.conf")
     assert str(caught.value).startswith(f"/etc/sos.conf, line {last}: ")
     assert "hush" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+def test_lines_end_where_an_editor_ends_them():
+    """What Unicode has besides would let a comment hide a server, and numbers be wrong."""
+    assert not parse("# a\u2028http://b:1\x0chttp://c:1\x85http://d:1", "x").groups
 
 
 def test_urls_of_an_option():

@@ -146,3 +146,19 @@ def test_there_is_a_limit():
         parse(encode(more), ID, str(more.size))
     with pytest.raises(Mismatch, match="bytes"):
         parse(b" " * (MAX_BYTES + 1), ID, "3")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"%s","size":1,"chunks":[%s["",1]]}' % (ID.encode(), b'["",1],' * MAX_CHUNKS),
+        b"[%s1]" % (b"{}," * 1000),
+        b"[" * 100_000,
+    ],
+    ids=["chunks", "objects", "lists"],
+)
+def test_what_holds_too_much_is_not_even_parsed(body, monkeypatch):
+    """Eight megabytes of lists would take some hundred of memory, and seconds."""
+    monkeypatch.setattr(manifest.json, "loads", lambda text: pytest.fail("it was parsed"))
+    with pytest.raises(Mismatch, match="over 90000 chunks"):
+        parse(body, ID, "1")

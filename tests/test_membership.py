@@ -80,6 +80,12 @@ def test_it_comes_through():
         b'{"copies": 2, "groups": {"g": {"a": NaN}}}',
         b'{"copies": 2, "groups": {"g": {"a": "x"}}}',
         b'{"copies": 2, "groups": {"g": {"a": null}}}',
+        b'{"copies": 2, "groups": {"g": {"a": true}}}',
+        b'{"copies": 2, "groups": {"g": {"a": "1"}}}',
+        b'{"copies": 2, "groups": {"g": {"a": 1%s}}}' % (b"0" * 400),
+        b'{"copies": 2, "groups": {"g\\u001b[2J": {"a": 1}}}',
+        b'{"copies": 2, "groups": {"g": {"a\\n": 1}}}',
+        b'{"copies": 2, "groups": {"g": {"\\ud800": 1}}}',
     ],
 )
 def test_what_is_none_is_refused(text):

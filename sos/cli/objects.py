@@ -19,6 +19,7 @@ from sos.cli import progress
 from sos.cli.access import tls_options, token_options
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
+from sos.cli.names import shown
 from sos.cli.output import json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
@@ -145,7 +146,7 @@ def stat(id: str, download_url: str, credentials: Credentials | None, tls: Clien
             for name, value in sorted(info.metadata.items())
         }
         lines = [f"id: {info.id}", f"size: {'unknown' if info.size is None else info.size}"]
-        lines += [f"{name}: {value}" for name, value in metadata.items()]
+        lines += [f"{name}: {shown(value)}" for name, value in metadata.items()]
         document = {"id": info.id, "size": info.size, "metadata": metadata}
         tell(document, "\n".join(lines))
 

@@ -108,11 +108,22 @@ async def _told(
     exchange = Exchange(url, Agent(reactor, tls=tls), reactor, credentials)
     document = await exchange.document("GET", "/status", _MOST_OF_A_STATUS)
     try:
-        _warnings(_groups(document), document)
+        groups = _groups(document)
+        _warnings(groups, document)
         list(_lines(document))
+        for server in (each for servers in groups.values() for each in servers):
+            _cells(server), _counts(server)
         if not all(isinstance(each, str) for each in document.get("errors", [])):
             raise Unavailable("errors that are no texts")
-    except (AttributeError, KeyError, TypeError, ValueError, SOSError) as error:
+    except (
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+        SOSError,
+    ) as error:
         why = f": {error}" if isinstance(error, SOSError) else ""  # else it is Python's
         raise Unavailable(
             f"{url}/status is not that of an API server (see its --admin-port){why}"

@@ -37,8 +37,9 @@ from sos.errors import (
     SOSError,
     TooLarge,
     Unavailable,
+    printable,
 )
-from sos.interfaces import BlobInfo, IBlobWriter, Span
+from sos.interfaces import BlobInfo, IBlobWriter, Span, is_size
 from sos.manifest import MARK
 from sos.metadata import EMPTY, Metadata
 from sos.running import unwanted
@@ -316,7 +317,7 @@ class Exchange:
             store = found.get("store")
             if (
                 found["status"] == "OK"
-                and isinstance(found["size"], int)
+                and is_size(found["size"])
                 and (store is None or ids.is_store_id(store))
             ):
                 self.store = store or self.store
@@ -465,5 +466,5 @@ def _told(document: bytes) -> str:
         told = str(json.loads(document)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):
         told = document.decode("latin-1")
-    shown = "".join(each if each.isprintable() else "?" for each in told[:200])
+    shown = printable(told[:200])
     return f": {shown}" if shown else ""

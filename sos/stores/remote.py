@@ -21,7 +21,7 @@ from zope.interface import implementer
 from sos import batch, ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest, body_digest
-from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable
+from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable, printable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -32,6 +32,8 @@ from sos.interfaces import (
     ScrubStatus,
     Span,
     StoreStatus,
+    is_size,
+    parse_size,
 )
 from sos.lease import LEASE
 from sos.membership import MEMBERS, Membership, Speaker, parse_views
@@ -53,10 +55,16 @@ _MOST_OF_A_BATCH = 64 * 1024
 _MOST_OF_PARTITION = 64 * 1024 * 1024
 # Of a server of the original system, which lists all that it has: twelve million blobs.
 _MOST_OF_A_LISTING = 512 * 1024 * 1024
+# In one: shorter ids take more memory than they are long.
+_MOST_IDS = 16_000_000
+# Lost blobs that are asked for one by one, and characters of why a server takes none.
+_MOST_LOST = 1000
+_MOST_OF_A_REASON = 500
 
 _VERSION = re.compile("[01][0-9a-f]{64}")
 _HASH = re.compile("[0-9a-f]{0,64}")
 _TOKEN = re.compile("[0-9A-Za-z]{1,100}")
+_SUM = re.compile("[0-9a-f]{1,32}")
 
 
 @implementer(IBatchStore)
@@ -165,6 +173,8 @@ class RemoteStore:
             async for part in parts:
                 found = map(ids.sort_key, self._ids(part))
                 keys += [key for key in found if key > start and key.startswith(partition or "")]
+                if len(keys) > _MOST_IDS:
+                    raise Unavailable(f"{self.name} lists over {_MOST_IDS} blobs at once")
                 if limit is not None:
                     keys = sorted(keys)[:limit]
         return await self._run_in_thread(_in_order, keys)
@@ -184,12 +194,11 @@ class RemoteStore:
             return known
         try:
             digests = {
-                ids.check_partition(name): PartitionDigest(int(count), int(size), int(sum, 16))
-                for name, (count, size, sum) in found.items()
+                ids.check_partition(name): _partition_digest(*told) for name, told in found.items()
             }
             self._digests = etag, digests
             return digests
-        except (AttributeError, TypeError, ValueError, OverflowError, InvalidRequest) as error:
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
@@ -273,8 +282,8 @@ class RemoteStore:
                 response = await self._exchange.answered(sent)
                 found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
             status = StoreStatus(
-                writable=bool(found["writable"]),
-                reason=found["reason"],
+                writable=found["writable"],
+                reason=_reason(found["reason"]),
                 blobs=found["blobs"],
                 size=found["size"],
                 capacity=found["capacity"],
@@ -282,7 +291,7 @@ class RemoteStore:
                 scrub=_scrub(found.get("scrub")),
                 id=found.get("id"),
                 lost=found.get("lost"),
-                lost_ids=found.get("lost_ids", ()),
+                lost_ids=found.get("lost_ids", ())[:_MOST_LOST],
                 others=parse_views(found["members"], self._membership)
                 if "members" in found
                 else None,
@@ -332,6 +341,17 @@ def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:
     return ScrubStatus(**{each.name: told[each.name] for each in attrs.fields(ScrubStatus)})
 
 
+def _reason(told: Any) -> Any:
+    """Return what a server says of itself, as logs and terminals may tell it."""
+    return printable(told[:_MOST_OF_A_REASON]) if isinstance(told, str) else told
+
+
+def _partition_digest(count: int, size: int, sum: str) -> PartitionDigest:
+    if not (is_size(count) and is_size(size) and _SUM.fullmatch(sum)):
+        raise ValueError(f"{count!r:.80}, {size!r:.80} and {sum!r:.80}")
+    return PartitionDigest(count, size, int(sum, 16))
+
+
 def _in(partition: str, id: str) -> str:
     if ids.partition(ids.check(id)) != partition:
         raise ValueError(f"{id} is of another partition")
@@ -342,8 +362,7 @@ def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = N
     known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
     if set_at is None:
         set_at = metadata_format.assumed(version)
-    numbers = size, set_at
-    if not known or any(type(each) is not int or each < 0 for each in numbers):
+    if not (known and is_size(size) and is_size(set_at)):
         raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")
     return BlobDigest(size, version, hash, set_at)
 
@@ -394,11 +413,9 @@ def _whole_size(response: Response) -> int | None:
     if response.code == 200:
         return _content_length(response)
     whole = response.headers.getRawHeaders(b"content-range", [b""])[0].rpartition(b"/")[2]
-    return int(whole) if whole.isdigit() and len(whole) < 20 else None
+    return parse_size(whole)
 
 
 def _content_length(response: Response) -> int | None:
     # Of the answer to a HEAD; the length that is parsed is that of no body.
-    values = response.headers.getRawHeaders(b"content-length")
-    plausible = values and values[0].isdigit() and len(values[0]) < 20
-    return int(values[0]) if plausible else None
+    return parse_size(response.headers.getRawHeaders(b"content-length", [b""])[0])

@@ -27,6 +27,8 @@ _LEAVE_SECONDS = 1.0
 
 #: Read one after the other, each adding to what came before.
 CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
+# Bytes of one of them: of ten thousand servers.
+_LONGEST_FILE = 1024 * 1024
 
 
 def present() -> list[str]:
@@ -56,7 +58,7 @@ def _read(paths: Sequence[str], needed: Collection[str]) -> Config:
     for name in paths:
         path = os.path.expanduser(name)
         try:
-            text = read_regular(path, named=True).decode("utf-8")
+            text = read_regular(path, _LONGEST_FILE, named=True).decode("utf-8")
         except FileNotFoundError:
             if name not in needed:
                 continue

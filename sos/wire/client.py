@@ -30,6 +30,9 @@ PROMPT_SECONDS = 10.0
 #: Seconds that the answer to an upload, or the next piece of a body, may take:
 #: a disk that is busy takes its time to sync.
 ANSWER_SECONDS = 60.0
+#: Bytes of a body that have to come for each second that is waited for it, over those: what a
+#: server takes of a client's.
+LEAST_RATE = 512
 #: Seconds after which who takes nothing of a body is slow: servers do not wait for ever.
 SLOW_SECONDS = 10.0
 
@@ -80,7 +83,8 @@ class ResponseBody(Protocol):
     """The pieces of a response's body: ``async for piece in body``.
 
     Iterating raises :exc:`~sos.errors.Unavailable` when the body does not come
-    to its end, or nothing of it comes for :data:`ANSWER_SECONDS`; :exc:`HeldUp` when
+    to its end, when nothing of it comes for :data:`ANSWER_SECONDS`, and when it
+    trickles: less than :data:`LEAST_RATE` of it for longer than that; :exc:`HeldUp` when
     it broke off under a reader that was slow.
     """
 
@@ -90,6 +94,8 @@ class ResponseBody(Protocol):
         self._waiting = 0
         self._paused_at: float | None = None
         self._was_slow = False
+        # Seconds for which more can be waited for.
+        self._patience = ANSWER_SECONDS
         self._complete = False
         self._error: Exception | None = None
         self._reader: Deferred[None] | None = None
@@ -100,12 +106,10 @@ class ResponseBody(Protocol):
 
     async def __anext__(self) -> bytes:
         if not (self._pieces or self._complete or self._error):
-            self._reader = Deferred()
-            try:
-                await self._reader.addTimeout(ANSWER_SECONDS, self._clock)
-            except TimeoutError:
-                raise Unavailable(f"nothing of the body came for {ANSWER_SECONDS:.0f} s") from None
+            await self._wait()
         if self._pieces:
+            earned = self._waiting / LEAST_RATE
+            self._patience = min(ANSWER_SECONDS, self._patience + earned)
             pieces, self._pieces, self._waiting = self._pieces, [], 0
             if self._paused_at is not None:
                 self._was_slow = self._is_slow()
@@ -115,6 +119,17 @@ class ResponseBody(Protocol):
         if self._error is not None:
             raise self._error
         raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        self._reader = Deferred()
+        begun = self._clock.seconds()
+        try:
+            await self._reader.addTimeout(max(self._patience, 0.0), self._clock)
+        except TimeoutError:
+            raise Unavailable(
+                f"the body trickles: under {LEAST_RATE} bytes a second for {ANSWER_SECONDS:.0f} s"
+            ) from None
+        self._patience -= self._clock.seconds() - begun
 
     async def aclose(self) -> None:
         """Break the connection, if the body has not come to its end."""

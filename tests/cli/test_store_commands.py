@@ -19,9 +19,8 @@ def original(place):
     for n, size in enumerate((0, 10, 65_536, 65_537, 1_000_000)):
         body = body_of(size, seed=n)
         (directory / content_id(body)).write_bytes(body)
-    (directory / f"{content_id(body)}.json").write_text(
-        json.dumps({"X-Mime-Type": "image/png", "X-File-Name": "caf\u00e9.png", "X-Real-Ip": "::1"})
-    )
+    kept = {"X-Mime-Type": "image/png", "X-File-Name": "caf\u00e9.png", "X-Note": "\u009b2Jred"}
+    (directory / f"{content_id(body)}.json").write_text(json.dumps(kept | {"X-Real-Ip": "::1"}))
     (directory / "named").write_bytes(b"by name")
     return directory
 
@@ -44,6 +43,7 @@ def test_a_directory_is_taken_over(place, original):
     shown = place.sos(f"stat {id} --from http://127.0.0.1:{down}").stdout.decode()
     assert "X-Mime-Type: image/png\n" in shown
     assert "X-File-Name: caf\u00e9.png\n" in shown
+    assert "X-Note: \\x9b2Jred\n" in shown  # and no terminal obeys it
     assert "X-Real-Ip" not in shown
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 
 import attrs
 import pytest
@@ -16,6 +17,7 @@ from twisted.logger import capturedLogs
 from sos import batch
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.interfaces import Blob, BlobInfo, Member
+from sos.stores import remote
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
@@ -217,6 +219,8 @@ async def test_a_large_manifest_is_verified_on_another_thread(reactor):
         b'{"id":"abc","size":1,"status":"no"}',
         b'{"id":"abd","size":1,"status":"OK"}',
         b'{"id":"abc","size":2,"status":"OK"}',
+        b'{"id":"abc","size":true,"status":"OK"}',
+        b'{"id":"abc","size":1.0,"status":"OK"}',
     ],
 )
 @ensureDeferred
@@ -277,6 +281,13 @@ async def test_json_that_is_a_trap(reactor, body):
         b'{"abc": [1, 2, "x"]}',
         b'{"abc": [Infinity, 2, "0"]}',
         b'{"abc": [1, NaN, "0"]}',
+        b'{"abc": [true, 2, "0"]}',
+        b'{"abc": ["1", 2, "0"]}',
+        b'{"abc": [1.5, 2, "0"]}',
+        b'{"abc": [1, -2, "0"]}',
+        b'{"abc": [9223372036854775808, 2, "0"]}',
+        b'{"abc": [1, 2, "-1"]}',
+        b'{"abc": [1, 2, "%s"]}' % (b"f" * 33),
     ],
 )
 @ensureDeferred
@@ -288,7 +299,19 @@ async def test_digests_that_are_none(reactor, body):
 
 @pytest.mark.parametrize(
     "change",
-    [{"blobs": "3"}, {"free": -1}, {"size": True}, {"capacity": [1]}, {"reason": 5}, None],
+    [
+        {"blobs": "3"},
+        {"free": -1},
+        {"size": True},
+        {"capacity": [1]},
+        {"capacity": 1 << 63},
+        {"capacity": 10**400},
+        {"reason": 5},
+        {"writable": "no"},
+        {"lost": 1, "lost_ids": {"a": 1}},
+        {"lost": 1, "lost_ids": ["../x"]},
+        None,
+    ],
 )
 @ensureDeferred
 async def test_a_status_that_is_none(reactor, change):
@@ -309,6 +332,74 @@ SCRUB = {
     "damaged": 1,
     "unreadable": 0,
 }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"position": "\x1b[2J"},
+        {"started_at": math.nan},
+        {"finished_at": math.inf},
+        {"finished_at": 1e300},
+        {"started_at": -1},
+        {"checked": True},
+        {"bytes": -1},
+        {"damaged": 1 << 63},
+        {"unreadable": None},
+    ],
+    ids=repr,
+)
+@ensureDeferred
+async def test_a_scrub_that_is_none(reactor, change):
+    """Neither dates that nobody can write nor numbers that can be none."""
+    scrub = {"position": None, "started_at": None, "finished_at": None}
+    scrub |= dict.fromkeys(("checked", "bytes", "damaged", "unreadable"), 0)
+    status = {"writable": True, **dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))}
+    body = _json(status | {"scrub": scrub})
+    assert (await answers(reactor, lambda store: store.status(), body=body)).scrub is not None
+    body = _json(status | {"scrub": scrub | change})
+    with pytest.raises(Unavailable, match="sent a status without"):
+        await answers(reactor, lambda store: store.status(), body=body)
+
+
+@ensureDeferred
+async def test_why_it_takes_no_blobs_is_told_so_that_it_can_be_shown(reactor):
+    """To a terminal, or in a log: whatever the server says, and how much."""
+    status = dict.fromkeys(("blobs", "size", "capacity", "free"))
+    status |= {"writable": False, "reason": "full\x1b[2J\n" + 100_000 * "x"}
+    found = await answers(reactor, lambda store: store.status(), body=_json(status))
+    assert found.reason.startswith("full?[2J?x")
+    assert found.reason.isprintable()
+    assert len(found.reason) == 500
+
+
+@ensureDeferred
+async def test_of_what_is_lost_some_is_told(reactor):
+    """Each is looked for on all servers: a million could never be."""
+    status = dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))
+    status |= {"writable": True, "lost": 10_000, "lost_ids": [f"a{n}" for n in range(10_000)]}
+    found = await answers(reactor, lambda store: store.status(), body=_json(status))
+    assert (found.lost, len(found.lost_ids)) == (10_000, 1000)
+
+
+@pytest.mark.parametrize("etag", [b"\xff\xfe", b'"\xc3\xa9"'])
+@ensureDeferred
+async def test_an_etag_of_any_bytes(reactor, etag):
+    """What could not be sent back is not kept."""
+    headers = [(b"ETag", etag)]
+    async with serving(Scripted(body=b"{}", headers=headers), reactor) as store:
+        assert await store.digests() == {}
+        assert await store.digests() == {}
+
+
+@ensureDeferred
+async def test_a_listing_of_more_than_can_be_held(reactor, monkeypatch):
+    """Short ids take more memory than they are long."""
+    monkeypatch.setattr(remote, "_MOST_IDS", 100)
+    listed = [f"a{n}" for n in range(101)]
+    assert await answers(reactor, lambda store: store.listing(), body=_json(listed[:100]))
+    with pytest.raises(Unavailable, match="lists over 100 blobs"):
+        await answers(reactor, lambda store: store.listing(), body=_json(listed))
 
 
 @ensureDeferred

@@ -63,6 +63,17 @@ def test_what_is_counted(method, path, counted):
     assert talk.counted() == {counted: 1}
 
 
+def test_a_stranger_makes_up_neither_routes_nor_methods():
+    """What is counted apart is limited: a name that is none is counted as none."""
+    counted = set()
+    for n in range(20):
+        for method, path in ((f"M{n}", "/blobs"), ("GET", f"/{n}"), (f'"{n}}} 1', "/blobs")):
+            talk = Talk(BlobServer(MemoryStore()))
+            talk.send(request(method, path))
+            counted |= talk.counted().keys()
+    assert counted == {("other", "none", "400"), ("other", "GET", "404")}
+
+
 def test_a_file_extension_makes_no_other_route():
     """Nor does a route that is found by name find another."""
     talk = Talk(DownloadServer(MemoryStore()))

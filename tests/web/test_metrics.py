@@ -128,11 +128,11 @@ def test_a_scrub(report, progress):
     assert found.get(("sos_scrub_last_finish_timestamp_seconds",)) == report.finished_at
 
 
-def cluster(replication=None):
+def cluster(replication=None, group="default"):
     account = Account(10, 3, (0.002,), ("gone", 1.0), failure="gone", asked_again=4.0)
     status = StoreStatus(True, None, 5, 500, 1000, 400)
     groups = {
-        "default": [
+        group: [
             attrs.asdict(standing("http://a", Account(20, 0, (0.001, 0.004)), status)),
             attrs.asdict(standing("http://b", account, status)),
         ]
@@ -146,6 +146,14 @@ def cluster(replication=None):
         document(groups=groups, background=background, replication=replication),
         alone(accounts=accounts),
     )
+
+
+def test_a_name_breaks_no_line():
+    """Whatever a group is called in sos.conf, it is one label, and there are no other lines."""
+    name = 'a"} 1\\ sos_server_up{group="\\n\n'
+    found = cluster(group=name)
+    assert found["sos_server_up", ("group", name), ("server", "http://a")] == 1
+    assert len(found) == len(cluster())
 
 
 def test_servers():

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from txredisapi import (  # type: ignore[import-untyped]
     BaseRedisProtocol,
+    InvalidResponse,
     RedisError,
     ResponseError,
 )
@@ -30,7 +31,17 @@ class BoundedRedis(Bounded, BaseRedisProtocol):
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
 
+    def lineReceived(self, line: str) -> Any:
+        if line[:1] == "*" and self.multi_bulk.pending:
+            # Four bytes of such an answer take hundreds of memory.
+            raise Refused("it answers with a list in a list")
+        if line[:1] == "$" and len(line) > len(str(self.longest_answer)) + 1:
+            raise Refused("it announces more than any answer is")
+        return super().lineReceived(line)
+
     def replyReceived(self, reply: Any) -> None:
+        if isinstance(reply, InvalidResponse):
+            raise Refused("it answers with what is no answer")
         if not self.replyQueue.waiting:
             raise Refused("it answers what nobody asked")
         super().replyReceived(reply)

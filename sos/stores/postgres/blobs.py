@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from attrs import evolve, frozen
 from psycopg.rows import TupleRow
@@ -10,11 +11,11 @@ from psycopg.rows import TupleRow
 from sos import ids
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest, blob_digest
-from sos.errors import InvalidMetadata, NotFound, Unavailable
+from sos.errors import InvalidId, InvalidMetadata, NotFound, Unavailable
 from sos.stores.postgres.digests import ADD, Digests
 from sos.stores.postgres.record import Record
 from sos.stores.postgres.schema import Tables
-from sos.stores.postgres.session import Session, transaction
+from sos.stores.postgres.session import Session, one, transaction
 
 _GET = """
 SELECT size, hash, metadata, {body}, pieces, checksum,
@@ -70,6 +71,10 @@ RETURNING extract(epoch FROM stored_at)::float8
 """
 
 
+# The kinds of the columns of _GET.
+_RECORD = (int, bytes, str, bytes | None, int | None, int, float, str)
+
+
 @frozen
 class Blobs:
     """The blobs of a store."""
@@ -90,11 +95,11 @@ class Blobs:
         return self._get(session, _READ, id)
 
     def _get(self, session: Session, asked: str, id: str) -> Record:
-        cursor = session.cursor(binary=True)
-        found = cursor.execute(self.tables.sql(asked), (ids.sort_key(id),)).fetchone()
-        if found is None:
+        asked_for = self.tables.sql(asked), (ids.sort_key(id),)
+        found = session.rows(*asked_for, *_RECORD, binary=True)
+        if not found:
             raise NotFound(f"there is no blob {id}")
-        return _record(id, found)
+        return _record(id, one(found))
 
     def page(
         self, session: Session, after: str | None, limit: int, partition: str | None
@@ -106,17 +111,19 @@ class Blobs:
         )
         start = "" if after is None else ids.sort_key(after)
         part = partition or ""
-        rows = session.execute(self.tables.sql(asked), (start, part, part + "~", limit))
-        return [key[3:] for (key,) in rows]
+        rows = session.rows(self.tables.sql(asked), (start, part, part + "~", limit), str)
+        return [_listed(key) for (key,) in rows]
 
     def told(self, session: Session, partition: str) -> dict[str, BlobDigest]:
         """Tell of each blob of a partition."""
         asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
-        rows = session.execute(self.tables.sql(asked), (partition, partition + "~"))
+        values = partition, partition + "~"
+        rows = session.rows(self.tables.sql(asked), values, str, int, str, bytes)
         try:
             return {
-                key[3:]: blob_digest(key[3:], size, metadata_format.decode(metadata.encode()), hash)
+                id: blob_digest(id, size, metadata_format.decode(metadata.encode()), hash)
                 for key, size, metadata, hash in rows
+                if (id := _listed(key))
             }
         except InvalidMetadata as error:
             raise Unavailable(
@@ -139,7 +146,7 @@ class Blobs:
             "body": [each.body for each in new],
             "pieces": [each.pieces for each in new],
         }
-        rows = session.execute(self.tables.sql(_ADD), values)
+        rows = session.rows(self.tables.sql(_ADD), values, str, float)
         return {key[3:]: stored_at for key, stored_at in rows}
 
     def replace(self, session: Session, held: Record, new: Record) -> Record | None:
@@ -159,8 +166,8 @@ class Blobs:
                 taken = session.execute(self.tables.sql(_TAKE), values)
                 if not taken.rowcount:
                     raise Unavailable(f"of the body of {new.id} a part was lost; send it again")
-            stored = session.execute(self.tables.sql(_REPLACE), values).fetchone()
-            if stored is None:
+            stored = session.rows(self.tables.sql(_REPLACE), values, float)
+            if not stored:
                 if new.pieces is not None:
                     self.let_go(session, new.pieces)
                 return None
@@ -168,11 +175,19 @@ class Blobs:
                 self.let_go(session, held.pieces)
             change = PartitionDigest().with_blob(new.size, new.sum)
             self.digests.change(session, new.id, change.without_blob(held.size, held.sum))
-        return evolve(new, stored_at=stored[0])
+        return evolve(new, stored_at=one(stored)[0])
 
     def let_go(self, session: Session, pieces: int) -> None:
         """Let the body *pieces* be no blob's; who reads it can do so to its end."""
         session.execute(self.tables.sql("INSERT INTO {loose} (body) VALUES (%s)"), (pieces,))
+
+
+def _listed(key: str) -> str:
+    """Return the id of which *key* is the place in the table; raises Unavailable."""
+    with suppress(InvalidId):
+        if ids.sort_key(id := ids.check(key[3:])) == key:
+            return id
+    raise Unavailable(f"the table of blobs lists what is no id: {key!a:.100}")
 
 
 def _record(id: str, row: TupleRow) -> Record:

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from sos.errors import Unavailable
 from sos.stores.postgres.schema import PIECE_SIZE, Tables
-from sos.stores.postgres.session import Session
+from sos.stores.postgres.session import Session, one
 
 # Seconds after which a body that nobody has claimed to use is cleared away.
 _ABANDONED_SECONDS = 900
@@ -91,14 +91,13 @@ class Bodies:
         number, first = divmod(start, PIECE_SIZE)
         size = min(stop - start, PIECE_SIZE - first)
         asked = self.tables.sql(_PIECE)
-        cursor = session.cursor(binary=True)
-        row = cursor.execute(asked, (first + 1, size, body, number)).fetchone()
-        return b"" if row is None else row[0]
+        rows = session.rows(asked, (first + 1, size, body, number), bytes, binary=True)
+        return one(rows)[0] if rows else b""
 
     def is_same_piece(self, session: Session, one: int, other: int, number: int) -> bool | None:
         """Tell whether a piece of two bodies is the same; None when one of them is not there."""
-        row = session.execute(self.tables.sql(_SAME), (one, other, number)).fetchone()
-        return None if row is None else row[0]
+        rows = session.rows(self.tables.sql(_SAME), (one, other, number), bool)
+        return rows[0][0] if rows else None
 
     def doom(self, session: Session, body: int) -> None:
         """Let nothing become of *body* any more, if it is loose."""
@@ -106,8 +105,9 @@ class Bodies:
 
     def abandoned(self, session: Session) -> int | None:
         """Doom a body that has been loose for long, and return it; None if there is none."""
-        row = session.execute(self.tables.sql(_ABANDONED), {"age": _ABANDONED_SECONDS}).fetchone()
-        return None if row is None else row[0]
+        values = {"age": _ABANDONED_SECONDS}
+        rows = session.rows(self.tables.sql(_ABANDONED), values, int)
+        return rows[0][0] if rows else None
 
     def clear(self, session: Session, body: int) -> bool:
         """Remove some of a body that is doomed; tell whether there may be more of it."""

@@ -13,7 +13,7 @@ from sos.manifest import MARK
 from sos.metadata import Metadata
 from sos.stores.postgres.blobs import Blobs
 from sos.stores.postgres.record import Record, checksum
-from sos.stores.postgres.session import Session, transaction
+from sos.stores.postgres.session import Session, one, transaction
 
 _LEASE = """
 SELECT lease, extract(epoch FROM lease_until)::float8, extract(epoch FROM clock_timestamp())::float8
@@ -97,7 +97,6 @@ class Changes:
 
     def _lease(self, session: Session, lock: str) -> tuple[Lease | None, float]:
         """Return what lease is given, and the time by the server's clock."""
-        row = session.execute(self.blobs.tables.sql(_LEASE + lock)).fetchone()
-        assert row is not None
-        token, until, now = row
+        asked = self.blobs.tables.sql(_LEASE + lock)
+        token, until, now = one(session.rows(asked, None, str | None, float | None, float))
         return None if token is None or until is None else Lease(token, until), now

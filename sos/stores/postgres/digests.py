@@ -15,8 +15,9 @@ from attrs import field, frozen
 
 from sos import ids
 from sos.digest import PartitionDigest, record_sum
+from sos.errors import InvalidId, Unavailable
 from sos.stores.postgres.schema import Tables
-from sos.stores.postgres.session import Session
+from sos.stores.postgres.session import Session, one
 
 # Rows of a partition.
 _WRITERS = 8
@@ -53,20 +54,22 @@ class Digests:
 
     def all(self, session: Session) -> dict[str, PartitionDigest]:
         """Return the digest of each partition that holds anything."""
-        rows = session.execute(self.tables.sql(_SUMS)).fetchall()
-        return {
-            partition: PartitionDigest(count, bytes, int(sum))
-            for partition, count, bytes, sum in rows
-        }
+        rows = session.rows(self.tables.sql(_SUMS), None, str, int, int, str)
+        try:
+            return {
+                ids.check_partition(partition): PartitionDigest(count, bytes, int(sum))
+                for partition, count, bytes, sum in rows
+            }
+        except (ValueError, InvalidId) as error:
+            raise Unavailable("the table of digests holds what is none") from error
 
     def total(self, session: Session) -> tuple[int, int]:
         """Return how many blobs there are, and the bytes of their bodies."""
         asked = self.tables.sql(
             "SELECT coalesce(sum(count), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM {digests}"
         )
-        row = session.execute(asked).fetchone()
-        assert row is not None
-        return row[0], row[1]
+        count, bytes = one(session.rows(asked, None, int, int))
+        return count, bytes
 
     def change(self, session: Session, id: str, by: PartitionDigest) -> None:
         """Add *by* to the digest of the partition of *id*."""
@@ -92,8 +95,8 @@ class Digests:
         partition = ids.partition(id)
         found = PartitionDigest()
         asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
-        for key, size, metadata, hash in session.execute(
-            self.tables.sql(asked), (partition, partition + "~")
+        for key, size, metadata, hash in session.rows(
+            self.tables.sql(asked), (partition, partition + "~"), str, int, str, bytes
         ):
             found = found.with_blob(size, record_sum(key[3:], metadata.encode(), hash))
         gone = self.tables.sql("DELETE FROM {digests} WHERE partition = %s")

@@ -6,7 +6,7 @@ import re
 
 from psycopg import Error, errors
 
-from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable, printable
 
 #: What goes away by itself when the transaction is run again.
 AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
@@ -45,6 +45,11 @@ def refusal(error: Error, name: str) -> SOSError:
     return Unavailable(f"{name}: {_text(error)}")
 
 
+def primary(error: Error) -> str:
+    """Return what the server says of *error* in short, as logs may tell it."""
+    return printable((error.diag.message_primary or "")[:500])
+
+
 def _text(error: Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return printable(lines[0][:500]) if lines else type(error).__name__

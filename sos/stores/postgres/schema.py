@@ -19,8 +19,9 @@ from attrs import frozen
 from psycopg import errors
 from twisted.logger import Logger
 
-from sos.errors import StoreUnusable, Unavailable
-from sos.stores.postgres.session import Session, transaction
+from sos.errors import StoreUnusable, Unavailable, printable
+from sos.stores.postgres.failures import primary
+from sos.stores.postgres.session import Session, one, transaction
 
 _VERSION = 1
 #: Bytes of each piece of a body, but for the last. It is a part of the format.
@@ -117,9 +118,7 @@ class Tables:
         except errors.ReadOnlySqlTransaction as error:
             raise Unavailable("it is read-only, and has no tables of a store yet") from error
         except (errors.DuplicateTable, errors.InsufficientPrivilege) as error:
-            raise StoreUnusable(
-                f"the tables cannot be made: {error.diag.message_primary}"
-            ) from error
+            raise StoreUnusable(f"the tables cannot be made: {primary(error)}") from error
         if held is None:
             _log.info("created a new store in {store}, id={id}", store=name, id=id)
             return id
@@ -142,10 +141,11 @@ class Tables:
 
     def _create(self, session: Session, require: bool) -> str:
         state = f"{self.table}_state"
-        elsewhere = session.execute(_ELSEWHERE, (state,)).fetchone()
-        if elsewhere is not None:
+        elsewhere = session.rows(_ELSEWHERE, (state,), str)
+        if elsewhere:
+            schema = printable(elsewhere[0][0])
             raise StoreUnusable(
-                f"the tables {self.table} are in the schema {elsewhere[0]}, which is not in the "
+                f"the tables {self.table} are in the schema {schema}, which is not in the "
                 "search_path, or may not be used: mend that, or name other tables by ?table="
             )
         if require:
@@ -164,7 +164,7 @@ class Tables:
                 self._lock(session)
                 session.execute(self.sql(_ADOPT % uuid4()))
         except (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
-            reason = error.diag.message_primary
+            reason = primary(error)
             _log.warn("{store} has no id yet: {reason}", store=name, reason=reason)
             return None
         id = self.identity(session)
@@ -173,23 +173,28 @@ class Tables:
 
     def _held(self, session: Session) -> tuple[int, str | None] | None:
         """Return the version of the tables and the id of the store; None for no tables."""
-        there = session.execute(
-            "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
-            (f"{self.table}_state", self.table),
-        ).fetchone()
+        there = one(
+            session.rows(
+                "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
+                (f"{self.table}_state", self.table),
+                bool,
+                bool,
+            )
+        )
         if there == (False, False):
             return None
         if there != (True, True):
             raise StoreUnusable(f"there is a table {self.table} that is not of a store")
         try:
-            row = session.execute(self.sql(_STATE)).fetchone()
+            rows = session.rows(self.sql(_STATE), None, int, str | None)
         except (errors.UndefinedColumn, errors.InsufficientPrivilege) as error:
             raise StoreUnusable(
-                f"the table {self.table}_state cannot be read: {error.diag.message_primary}"
+                f"the table {self.table}_state cannot be read: {primary(error)}"
             ) from error
-        if row is None:
+        if not rows:
             raise StoreUnusable(f"the table {self.table}_state is empty")
-        return row[0], row[1]
+        version, id = one(rows)
+        return version, None if id is None else printable(id[:100])
 
 
 @cache  # there are a few dozen

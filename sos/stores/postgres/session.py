@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
-from psycopg import Connection, Error, OperationalError
-from psycopg.abc import PQGen
+from psycopg import Connection, DataError, Error, OperationalError
+from psycopg.abc import Params, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready, Wait
@@ -62,6 +62,22 @@ class Session(Connection[TupleRow]):
                 wanted = gen.send(_ready(ready[0][1], wanted))
         except StopIteration as end:
             return end.value
+
+    def rows(
+        self, asked: str | bytes, values: Params | None, *kinds: Any, binary: bool = False
+    ) -> list[TupleRow]:
+        """Return the rows that answer *asked*, the values of each of these *kinds*.
+
+        Any other raise :exc:`psycopg.DataError`: behind the address there may be anything.
+        """
+        try:
+            found = self.cursor(binary=binary).execute(asked, values).fetchall()
+        except (ValueError, OverflowError) as error:  # what a value could not be made of
+            raise DataError("it answers with values that are none") from error
+        for row in found:
+            if len(row) != len(kinds) or not all(map(isinstance, row, kinds)):
+                raise DataError("it answers with rows of another form")
+        return found
 
     def is_usable(self) -> bool:
         """Tell whether it can be given the next thing to do; what it is told unasked is its end."""
@@ -117,10 +133,16 @@ def weakness(session: Session) -> str | None:
     """Return why what is committed may be lost or torn by a crash, None when it is safe."""
     names = ("fsync", "full_page_writes", "synchronous_commit")
     asked = ", ".join(f"current_setting('{name}')" for name in names)
-    settings = session.execute(f"SELECT {asked}").fetchone()
-    assert settings is not None
+    settings = one(session.rows(f"SELECT {asked}", None, str, str, str))
     off = [name for name, value in zip(names, settings, strict=True) if value == "off"]
     return f"the server runs with {', '.join(f'{name} = off' for name in off)}" if off else None
+
+
+def one(rows: list[TupleRow]) -> TupleRow:
+    """Return the one of *rows* that there is, where there is always one."""
+    if len(rows) != 1:
+        raise DataError(f"it answers with {len(rows)} rows instead of one")
+    return rows[0]
 
 
 def _ready(events: int, wanted: Wait) -> Ready:

@@ -25,7 +25,7 @@ from sos.stores.postgres.probe import probe
 from sos.stores.postgres.reading import Reading
 from sos.stores.postgres.record import Damaged
 from sos.stores.postgres.schema import Tables
-from sos.stores.postgres.session import Session, weakness
+from sos.stores.postgres.session import Session, one, weakness
 from sos.stores.postgres.upkeep import Upkeep
 from sos.stores.postgres.writer import PostgresWriter
 from sos.stores.underway import Underway
@@ -165,7 +165,8 @@ class PostgresStore:
 
     def _status(self, session: Session) -> StoreStatus:
         blobs, size = self._digests.total(session)
-        read_only = session.execute("SELECT current_setting('transaction_read_only')").fetchone()
+        asked = "SELECT current_setting('transaction_read_only')"
+        read_only = one(session.rows(asked, None, str))
         reason = None if self._address.relaxed else weakness(session)
         if read_only == ("on",):
             reason = "the server is read-only, or a standby"

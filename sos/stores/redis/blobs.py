@@ -19,6 +19,7 @@ from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
 from sos.manifest import MARK
 from sos.metadata import Metadata
 from sos.stores.record import Damaged, Record
+from sos.stores.redis import replies
 from sos.stores.redis.pool import Pool
 from sos.stores.redis.record import Held, decode, encode_head, pieces_of
 from sos.stores.redis.record import told as told_of
@@ -29,6 +30,8 @@ from sos.stores.redis.trust import Mark
 UPLOAD_SECONDS = 60 * 60
 #: Seconds for which a body that was dropped can still be read by who has begun to.
 GRACE_SECONDS = 60
+# Times that something else may be held than a moment ago.
+_TRIES = 100
 
 _log = Logger()
 
@@ -64,11 +67,12 @@ class Blobs:
 
     async def _held(self, id: str) -> Held | None:
         """Return what is held of *id*; raises SetAside when that is not all there."""
-        found = await self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
-        if found[0] is not None:
-            return Held(*found)
+        asked = self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
+        head, body, key = replies.texts_or_none(await asked, 3)
+        if head is not None:
+            return Held(head, body, key)
         listed = await self.pool.ask("ZSCORE", self.key("ids"), ids.sort_key(id))
-        if listed is not None:
+        if replies.text_or_none(listed) is not None:
             damage = "its record is missing"
             await self.set_aside(id, b"", damage)
             raise SetAside(id, damage)
@@ -109,7 +113,9 @@ class Blobs:
         :param body: the whole of it, or the key of its pieces.
         :raises Conflict: when other bytes are stored under the id.
         """
-        while not await self._change(new.id, b"", new, body):
+        for _ in range(_TRIES):
+            if await self._change(new.id, b"", new, body):
+                return new
             held = await self.find(new.id)
             if held is None:
                 continue
@@ -131,11 +137,11 @@ class Blobs:
             object = evolve(new, metadata=metadata.encode(kept))
             if await self._change(new.id, held.head, object, body):
                 return object
-        return new
+        raise _restless(new.id)
 
     async def settle(self, id: str, told: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
-        while True:
+        for _ in range(_TRIES):
             held, record = await self.record(id)
             stored = metadata.decode(record.metadata)
             if stored.get(MARK) != told.get(MARK):
@@ -145,10 +151,11 @@ class Blobs:
             settled = evolve(record, metadata=metadata.encode(told))
             if await self._change(id, held.head, settled):
                 return
+        raise _restless(id)
 
     async def drop(self, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
-        while True:
+        for _ in range(_TRIES):
             held = await self.find(id)
             head, how = b"", "drop"
             if held is not None:
@@ -160,6 +167,7 @@ class Blobs:
                     how = "aside"  # its weight is not known
             if await self._apply(id, head, how, token=token):
                 return
+        raise _restless(id)
 
     async def set_aside(self, id: str, head: bytes, reason: str) -> None:
         """Keep a damaged blob under another key; it is missing from then on.
@@ -174,12 +182,12 @@ class Blobs:
 
     async def piece(self, key: str, number: int) -> bytes | None:
         """Return a piece of the body at *key*, None when it is not there."""
-        return await self.pool.ask("HGET", self.places[1] + key, number)
+        return replies.text_or_none(await self.pool.ask("HGET", self.places[1] + key, number))
 
     async def add_piece(self, key: str, number: int, piece: bytes) -> None:
         """Store the next *piece* of a body that is on its way."""
         arguments = (number, piece, UPLOAD_SECONDS)
-        if not await self.pool.run(PIECE, (self.places[1] + key,), arguments):
+        if not replies.number(await self.pool.run(PIECE, (self.places[1] + key,), arguments)):
             raise Unavailable("the Redis has lost what came before of this body; send it again")
 
     async def forget_pieces(self, key: str) -> None:
@@ -188,7 +196,7 @@ class Blobs:
 
     async def has_pieces(self, key: str, size: int) -> bool:
         """Tell whether the body at *key* is of as many pieces as one of *size* bytes."""
-        return await self.pool.ask("HLEN", self.places[1] + key) == pieces_of(size)
+        return replies.number(await self.pool.ask("HLEN", self.places[1] + key)) == pieces_of(size)
 
     async def _is_same(self, record: Record, held: Held, new: Record, body: bytes | str) -> bool:
         """Verify the stored body of *record*, and tell whether it is that of *new*.
@@ -236,13 +244,15 @@ class Blobs:
         keys = [key, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
         arguments: tuple[Any, ...] = (there, token, expected, how, head, body, pieces_of(size))
         arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason)
-        answer = await self.pool.run(CHANGE, keys, arguments)
+        answer = replies.text(await self.pool.run(CHANGE, keys, arguments))
         if answer == b"gone":
             raise self.gone()
         if answer == b"lease":
             raise Conflict("this lease is not valid, or not any more")
         if answer == b"lost":
             raise _lost()
+        if answer not in (b"done", b"held"):
+            raise Unavailable("the Redis does not tell what has become of a change")
         return answer == b"done"
 
     def gone(self) -> Unavailable:
@@ -250,6 +260,10 @@ class Blobs:
         return Unavailable(
             f"{self.name} does not hold the store any more: it was emptied, or holds another"
         )
+
+
+def _restless(id: str) -> Unavailable:
+    return Unavailable(f"what the Redis holds of {id} changes all the time")
 
 
 def missing(id: str) -> NotFound:

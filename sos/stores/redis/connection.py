@@ -26,7 +26,8 @@ from sos.wire.client import is_network_failure
 
 
 class _Protocol(BoundedRedis):
-    longest_answer = 1 << 30
+    # What is told of a partition: half a million blobs.
+    longest_answer = 128 * 1024 * 1024
     end: Any = None
 
     def connectionMade(self) -> None:

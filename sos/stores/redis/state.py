@@ -20,4 +20,4 @@ def room(info: bytes) -> tuple[int | None, int | None]:
 
 def _number(fields: dict[bytes, bytes], name: bytes) -> int | None:
     text = fields.get(name, b"")
-    return int(text) if text.isdigit() and int(text) > 0 else None
+    return int(text) or None if text.isdigit() and len(text) < 20 else None

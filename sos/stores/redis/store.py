@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from twisted.logger import Logger
@@ -14,6 +15,7 @@ from sos import ids
 from sos.digest import BlobDigest, PartitionDigest, body_digest
 from sos.errors import (
     Conflict,
+    InvalidId,
     NoSpace,
     ReadOnly,
     SetAside,
@@ -25,6 +27,7 @@ from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobWriter, IEngineStore
 from sos.lease import MAX_SECONDS
 from sos.metadata import EMPTY, Metadata
 from sos.stores.record import Damaged
+from sos.stores.redis import replies
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.blobs import Blobs
 from sos.stores.redis.connection import Line, connect
@@ -157,25 +160,33 @@ class RedisStore:
             begin = f"({ids.sort_key(after)}"
         end = b"+" if partition is None else b"(" + partition.encode("ascii") + b"\xff"
         found: list[str] = []
+        last = b"" if after is None else ids.sort_key(after).encode("ascii")
         while limit is None or len(found) < limit:
             count = _PAGE if limit is None else min(_PAGE, limit - len(found))
             command = ("ZRANGEBYLEX", self._blobs.key("ids"), begin, end, "LIMIT", 0, count)
-            page = [member.decode("ascii") for member in await self._pool.ask(*command)]
-            found += [member[3:] for member in page]
+            page = replies.texts(await self._pool.ask(*command))
+            found += map(_listed, page)
+            # None is checked against its neighbours elsewhere, and the last says where to go on.
+            if any(key <= before for before, key in pairwise([last, *page])):
+                raise Unavailable(f"{self.name} sent a listing that is out of order")
             if len(page) < count:
                 break
-            begin = f"({page[-1]}"
+            last = page[-1]
+            begin = f"({last.decode('ascii')}"
         if not found:
             await self._blobs.check_there()
         return found
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
-        row = await self._pool.ask("HGETALL", self._blobs.key("digests"))
+        row = replies.pairs(await self._pool.ask("HGETALL", self._blobs.key("digests")))
         if not row:
             await self._blobs.check_there()
-        fields = dict(zip(row[::2], row[1::2], strict=True))
+        fields = dict(row)
         if fields != self._digests[0]:
-            self._digests = fields, _digests(fields)
+            try:
+                self._digests = fields, _digests(fields)
+            except (ValueError, KeyError, InvalidId):
+                raise Unavailable(f"{self.name} sent digests that are none") from None
         return self._digests[1]
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
@@ -185,9 +196,10 @@ class RedisStore:
         if answer == b"gone":
             raise self._blobs.gone()
         found = {}
-        for id, head in zip(answer[::2], answer[1::2], strict=True):
+        for name, head in replies.pairs(answer):
+            id = _listed(partition.encode("ascii") + name)
             try:
-                found[id.decode("ascii")] = told(id.decode("ascii"), head)
+                found[id] = told(id, head)
             except Damaged:
                 continue  # which reading it sets aside
         return found
@@ -207,7 +219,8 @@ class RedisStore:
         if answer == b"lease":
             raise Conflict("this lease is not valid, or not any more")
         if answer != b"done":
-            raise Conflict(f"another has the lease, for at most {answer / 1000:.0f} s")
+            left = replies.number(answer) / 1000
+            raise Conflict(f"another has the lease, for at most {left:.0f} s")
         return token
 
     async def release(self, token: str) -> None:
@@ -223,7 +236,7 @@ class RedisStore:
         except StoreUnusable as error:
             self._pool.hang_up()  # nothing is stored before its settings are as they were
             raise Unavailable(str(error)) from error
-        capacity, free = room(await self._pool.ask("INFO", "memory"))
+        capacity, free = room(replies.text(await self._pool.ask("INFO", "memory")))
         blobs, size = sum(each.count for each in digests), sum(each.bytes for each in digests)
         reason = await self._refusal()
         return StoreStatus(reason is None, reason, blobs, size, capacity, free)
@@ -239,12 +252,26 @@ class RedisStore:
         return None
 
 
+def _listed(member: bytes) -> str:
+    """Return the id of which *member* is the place in listings; raises Unavailable."""
+    try:
+        id = ids.check(member[3:].decode("ascii"))
+        if ids.sort_key(id).encode("ascii") == member:
+            return id
+    except (UnicodeDecodeError, InvalidId):
+        pass
+    raise Unavailable(f"the Redis lists what is no id: {member!r:.100}")
+
+
 def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:
     found = {}
     for name in fields:
         partition, _, kind = name.partition(b":")
         if kind == b"count":
             count, bytes = int(fields[name]), int(fields[partition + b":bytes"])
-            sum = int.from_bytes(fields[partition + b":sum"], "big")
-            found[partition.decode("ascii")] = PartitionDigest(count, bytes, sum)
+            sum = fields[partition + b":sum"]
+            if min(count, bytes) < 0 or len(sum) > 16:
+                raise ValueError
+            known = ids.check_partition(partition.decode("ascii"))
+            found[known] = PartitionDigest(count, bytes, int.from_bytes(sum, "big"))
     return found

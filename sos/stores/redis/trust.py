@@ -8,7 +8,8 @@ from uuid import uuid4
 from attrs import frozen
 from twisted.logger import Logger
 
-from sos.errors import NoSpace, ReadOnly, StoreUnusable, Unavailable
+from sos.errors import NoSpace, ReadOnly, StoreUnusable, Unavailable, printable
+from sos.stores.redis import replies
 from sos.stores.redis.address import StoreAddress
 from sos.stores.redis.connection import Line, granted
 from sos.stores.redis.scripts import OPEN
@@ -30,7 +31,7 @@ _log = Logger()
 
 async def check_settings(line: Line, address: StoreAddress) -> None:
     """Raise StoreUnusable unless the Redis is set to keep what it acknowledges."""
-    told = await granted(line, f"{address} does not allow INFO", "INFO", "memory")
+    told = replies.text(await granted(line, f"{address} does not allow INFO", "INFO", "memory"))
     policy = _field(told, b"maxmemory_policy")
     if policy != "noeviction":
         raise _untrusted(address, "maxmemory-policy", policy, "noeviction", "or it forgets blobs")
@@ -41,8 +42,8 @@ async def check_settings(line: Line, address: StoreAddress) -> None:
         "for them with durability=relaxed"
     )
     for name, wanted, why in _WANTED:
-        answer = await granted(line, refused, "CONFIG", "GET", name)
-        value = answer[1].decode("utf-8", "replace") if len(answer or ()) == 2 else "not there"
+        answer = replies.texts(await granted(line, refused, "CONFIG", "GET", name))
+        value = _shown(answer[1]) if len(answer) == 2 else "not there"
         if value != wanted:
             raise _untrusted(address, name, value, wanted, why)
 
@@ -91,7 +92,7 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
         )
     if held == b"format":
         raise StoreUnusable(f"{address} holds something else than a store of format {_FORMAT!r}")
-    if _ID.fullmatch(held) is None:
+    if _ID.fullmatch(replies.text(held)) is None:
         raise StoreUnusable(f"{address} holds under {id} what is no id of a store")
     return Mark(id, held)
 
@@ -108,8 +109,14 @@ async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
 def _field(told: bytes, name: bytes) -> str:
     for each in told.splitlines():
         if each.startswith(name + b":"):
-            return each.partition(b":")[2].decode("utf-8", "replace")
+            return _shown(each.partition(b":")[2])
     return "not told"
+
+
+def _shown(value: bytes) -> str:
+    """Return a setting as the log may tell it."""
+    text = value[:100].decode("utf-8", "replace")
+    return printable(text)
 
 
 def _untrusted(

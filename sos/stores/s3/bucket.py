@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
 
 from sos.errors import Unavailable
-from sos.interfaces import Span
+from sos.interfaces import Span, parse_size
 from sos.stores.s3.client import Answer, Client, Denied, seconds_of, unusable
 from sos.stores.s3.signing import DEFAULT_REGION
 from sos.wire.client import ResponseBody
 
 #: Keys that are listed by one request at most: as many as S3 allows.
 PAGE = 1000
+
+# Keys of one blob, or of leases, at most.
+_MOST_KEYS = 10 * PAGE
+# Those that there can be; of others an URL could lead elsewhere.
+_KEY = re.compile(r"[0-9a-z/-]+")
 
 _META = "x-amz-meta-"
 #: The condition that there is nothing yet (RFC 9110, 13.1.2).
@@ -210,8 +217,14 @@ class Bucket:
         return told == "true"
 
     async def keys(self, prefix: str) -> list[str]:
-        """Return all the keys that begin with *prefix*."""
-        return [key async for page in self.pages(prefix) for key in page]
+        """Return the keys that begin with *prefix* and can be of a store; there are few."""
+        found: list[str] = []
+        async with aclosing(self.pages(prefix)) as pages:
+            async for page in pages:
+                found += filter(_KEY.fullmatch, page)
+                if len(found) > _MOST_KEYS:
+                    raise Unavailable(f"{self.client.name} lists keys without end")
+        return found
 
     async def delete_all(self, keys: list[str]) -> None:
         """Remove what is kept under *keys*."""
@@ -230,11 +243,12 @@ def server_time(answer: Answer) -> float | None:
 
 def _entry(answer: Answer) -> Entry:
     fields = answer.fields
-    size = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
-    if not size.isdigit() or len(size) > 19:
-        raise Unavailable(f"the server does not tell a size: {size!r:.40}")
+    told = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
+    size = parse_size(told)
+    if size is None:
+        raise Unavailable(f"the server does not tell a size: {told!r:.40}")
     return Entry(
-        int(size),
+        size,
         fields.get("etag", ""),
         {
             name.removeprefix(_META): value

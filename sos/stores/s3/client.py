@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
-from sos.errors import NoSpace, SOSError, StoreUnusable, Unavailable
+from sos.errors import NoSpace, SOSError, StoreUnusable, Unavailable, printable
 from sos.stores.exchange import gather
 from sos.stores.lane import RunInThread
 from sos.stores.s3.address import S3Address
@@ -42,6 +42,8 @@ _SKEW_SECONDS = 240.0
 
 # Most bytes of an answer that is no blob: a page of a listing, of 1000 keys, is the longest.
 _MOST_OF_A_DOCUMENT = 8 * 1024 * 1024
+# Most tags of one, of which each key of a page has some twenty: each takes a hundred bytes.
+_MOST_TAGS = 100_000
 # A body over this many bytes is hashed on another thread.
 _MUCH_TO_HASH = 256 * 1024
 
@@ -193,8 +195,10 @@ class Client:
 
     def parsed(self, answer: Answer, root: str) -> Any:
         """Return the XML of *answer*; raises as :meth:`document` does."""
+        if answer.body.count(b"<") > _MOST_TAGS:
+            raise Unavailable(f"{self.name} sent XML of over {_MOST_TAGS} tags")
         try:
-            found = ElementTree.fromstring(answer.body)
+            found = ElementTree.fromstring(answer.body, ElementTree.XMLParser(target=_Elements()))
         except (ElementTree.ParseError, ValueError, LookupError):  # of its encoding
             raise Unavailable(f"{self.name} sent what is no XML: {answer.body[:80]!r}") from None
         for each in found.iter():
@@ -281,7 +285,7 @@ class Client:
         told = _text_of(answer.body, "Message")
         text = f"{self.name} answered {answer.status}"
         text += "".join(f" {each}" for each in (answer.code, told and f"({told})") if each)
-        text = "".join(each if each.isprintable() else "?" for each in text[:300])
+        text = text[:300]
         if answer.status == 507 or answer.code in _FULL_CODES:
             return NoSpace(text)
         ahead = answer.ahead
@@ -293,6 +297,17 @@ class Client:
         if answer.status in (301, 302, 307, 308):
             return Unavailable(f"{text}: the bucket is elsewhere; check endpoint and region")
         return Unavailable(f"{text} {to}")
+
+
+class _Elements(ElementTree.TreeBuilder):
+    """What builds the elements of a document without a DTD, which S3 never sends.
+
+    The entities of one can make gigabytes of a small document.
+    """
+
+    def doctype(self, *_: object) -> None:
+        """The parser calls it before it has read what is in the DTD."""
+        raise ValueError("a DTD")
 
 
 class _Silent(Unavailable):
@@ -315,9 +330,13 @@ def _passes(answer: Answer) -> bool:
 
 
 def _text_of(body: bytes, name: str) -> str:
-    """Return the text of the first element *name* of an error, whose form is not certain."""
+    """Return the text of the first element *name* of an error, whose form is not certain.
+
+    It is fit for a log.
+    """
     start, stop = f"<{name}>".encode(), f"</{name}>".encode()
-    return body.partition(start)[2].partition(stop)[0][:200].decode("utf-8", "replace")
+    text = body.partition(start)[2].partition(stop)[0][:200].decode("utf-8", "replace")
+    return printable(text)
 
 
 def _skew(ahead: float | None) -> str:

@@ -9,6 +9,7 @@ it is read again, so never are two tokens valid.
 from __future__ import annotations
 
 import json
+import math
 import re
 
 from sos import lease as leases
@@ -82,8 +83,11 @@ class Leasing:
             return None, now
         try:
             told = json.loads(found)
-            return Lease(str(told["token"]), float(told["until"])), now
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            token, until = str(told["token"]), float(told["until"])
+            if not math.isfinite(until):
+                raise ValueError
+            return Lease(token, until), now
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise Unavailable(f"{self._bucket.client.name}: {key} is no lease") from None
 
 

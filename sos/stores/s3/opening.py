@@ -40,7 +40,7 @@ async def look(bucket: Bucket) -> bytes | None:
     if found is not None:
         try:
             records.id_in(found)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreUnusable(
                 f"{bucket.client.name} holds what is no store, or one of another format: its "
                 f"{records.STORE_KEY} cannot be used: {error}"

@@ -46,6 +46,8 @@ _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
 )
+_SHA256 = re.compile("[0-9a-f]{64}")
+_VERSION = re.compile("[01][0-9a-f]{64}")
 
 
 def document(id: str) -> bytes:
@@ -166,13 +168,22 @@ def to_fields(metadata: Metadata, hash: str | None) -> tuple[dict[str, str], byt
 
 
 def hash_in(fields: Mapping[str, str]) -> str | None:
-    """Return the hash that :func:`to_fields` was given."""
-    return fields.get(_HASH)
+    """Return the hash that :func:`to_fields` was given; raises Unavailable for what is none."""
+    return _checked(_SHA256, fields.get(_HASH))
 
 
 def sidecar_in(fields: Mapping[str, str]) -> str | None:
-    """Return the version of the metadata that is in a sidecar; None when none is."""
-    return fields.get(_ELSEWHERE)
+    """Return the version of the metadata that is in a sidecar; None when none is.
+
+    Raises Unavailable for what is none: it becomes part of an URL.
+    """
+    return _checked(_VERSION, fields.get(_ELSEWHERE))
+
+
+def _checked(form: re.Pattern[str], told: str | None) -> str | None:
+    if told is not None and form.fullmatch(told) is None:
+        raise Unavailable(f"an object has {told!a:.80} for a hash")
+    return told
 
 
 def metadata_in(id: str, fields: Mapping[str, str], sidecar: bytes | None = None) -> Metadata:

@@ -13,7 +13,7 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
 
-from sos.errors import Conflict, NoSpace, NotFound, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, StoreUnusable, Unavailable
 from sos.stores.s3.client import TRIES, Answer, Client, Denied
 from sos.stores.s3.multipart import abort_forgotten
 from sos.stores.s3.records import document
@@ -161,6 +161,10 @@ async def test_an_error_behind_a_status_of_200_is_an_error(scripted, reactor):
         b"<ListBucketResult>",
         b"junk",
         b"<Other/>",
+        b'<!DOCTYPE x SYSTEM "file:///etc/passwd">' + _listed(""),
+        b'<!DOCTYPE x [<!ENTITY e "false">]>' + _listed("", truncated="&e;"),
+        '<!DOCTYPE x [<!ENTITY e "false">]>'.encode("utf-16")
+        + _listed("").decode().encode("utf-16"),
     ],
 )
 @ensureDeferred
@@ -171,6 +175,125 @@ async def test_a_listing_that_makes_no_sense_is_never_taken_for_one(scripted, re
     scripted.answers += [_answer(200, page)] * TRIES
     with pytest.raises(Unavailable):
         await store.listing()
+    await store.close()
+
+
+@ensureDeferred
+async def test_what_entities_stand_for_is_never_made(scripted):
+    """A document of some megabytes would become one of gigabytes, in one step."""
+    made = f"<ListBucketResult>{1000 * '&e;'}</ListBucketResult>"
+    bomb = f'<!DOCTYPE x [<!ENTITY e "{1000 * "x"}">]>{made}'.encode()
+    scripted.answers.append(_answer(200, bomb))
+    with pytest.raises(Unavailable, match="sent what is no XML"):
+        await scripted.client.document("GET", "", "ListBucketResult")
+
+
+@pytest.mark.parametrize("tags", [b"<a>" * 100_001, b"<a/>" * 100_001])
+@ensureDeferred
+async def test_a_document_of_too_many_tags_is_not_parsed(scripted, tags):
+    """Of eight megabytes it would take five hundred of memory, and seconds of everybody."""
+    scripted.answers.append(_answer(200, b"<x>" + tags + b"</x>"))
+    with pytest.raises(Unavailable, match="over 100000 tags"):
+        await scripted.client.document("GET", "", "x")
+
+
+@ensureDeferred
+async def test_keys_without_end(scripted, reactor):
+    """Of one blob there are a few: who lists ever more is given up."""
+    bucket = store_at(scripted.url, reactor)._bucket
+    await let_in(bucket.client)
+    for page in range(20):
+        keys = "".join(
+            f"<Contents><Key>x/index/{page:02}{n:04}</Key></Contents>" for n in range(1000)
+        )
+        scripted.answers.append(_answer(200, _listed(keys, truncated="true")))
+    with pytest.raises(Unavailable, match="without end"):
+        await bucket.keys("index/")
+    await bucket.client.close()
+
+
+@pytest.mark.parametrize("key", ["../../other/x", "a b", "a?x=y", "a#b", "&#233;", "&#10;"])
+@ensureDeferred
+async def test_a_key_that_leads_elsewhere_is_left_alone(scripted, reactor, key):
+    """We would sign the removal of what the server makes of it: a key of another bucket."""
+    store = store_at(scripted.url, reactor)
+    await let_in(store._bucket.client)
+    key = f"<Contents><Key>x/index/86f/a/{key}</Key></Contents>"
+    scripted.answers += [_answer(200, _listed(key)), _error(404, "NoSuchKey")]
+    await store._blobs._unmark("a")
+    assert [request.split(b" ")[0] for request in scripted.requests] == [b"GET"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["sos-at: ../../../other?x=y", "sos-at: \xe9", "sos-sha256: zz", "sos-sha256: " + 64 * "G"],
+)
+@ensureDeferred
+async def test_a_hash_that_is_none_leads_nowhere(scripted, reactor, field):
+    """One is part of a path, and both of keys."""
+    store = store_at(scripted.url, reactor)
+    await let_in(store._bucket.client)
+    scripted.answers.append(_answer(200, b"", f"x-amz-meta-{field}"))
+    with pytest.raises(Unavailable, match="for a hash"):
+        assert (await store._blobs.held("a")).marker
+    assert len(scripted.requests) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("size", [1 << 63, 10**19])
+@ensureDeferred
+async def test_a_size_that_is_none(scripted, reactor, size):
+    """No number of bytes passes 2**63."""
+    bucket = store_at(scripted.url, reactor)._bucket
+    await let_in(bucket.client)
+    scripted.answers += [f"HTTP/1.1 200 Text\r\nContent-Length: {size}\r\n\r\n".encode()] * TRIES
+    with pytest.raises(Unavailable, match="does not tell a size"):
+        await bucket.entry("a")
+    await bucket.client.close()
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        b"[" * 100_000,
+        b'{"token": "a", "until": NaN}',
+        b'{"token": "a", "until": Infinity}',
+        b'{"token": "a", "until": 1%s}' % (400 * b"0"),
+        b'{"token": "a"}',
+        b"[]",
+    ],
+    ids=lambda lease: repr(lease[:30]),
+)
+@ensureDeferred
+async def test_a_lease_that_is_none_is_no_free_one(scripted, reactor, lease):
+    """Who believed that would drop what another does, too."""
+    store = store_at(scripted.url, reactor)
+    await let_in(store._bucket.client)
+    store._bucket.conditional = True
+    held = _listed("<Contents><Key>x/lease/0000000000000001</Key></Contents>")
+    scripted.answers += [_answer(200, held), _answer(200, lease)]
+    with pytest.raises(Unavailable, match="is no lease"):
+        await store.lease(10)
+    await store.close()
+
+
+@ensureDeferred
+async def test_an_error_is_told_so_that_it_can_be_shown(scripted):
+    """To a terminal, or in a log."""
+    scripted.answers.append(_error(400, "\x1b[2J", "\n<script>"))
+    with pytest.raises(Unavailable) as told:
+        await scripted.client.ask("GET")
+    assert str(told.value).isprintable()
+
+
+@ensureDeferred
+async def test_a_store_document_that_is_a_trap(scripted, reactor):
+    """It is none, whatever Python thinks of it."""
+    store = store_at(scripted.url, reactor)
+    scripted.answers.append(_answer(200, b"[" * 100_000))
+    with pytest.raises(StoreUnusable, match="cannot be used"):
+        await store.open()
     await store.close()
 
 

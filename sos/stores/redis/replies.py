@@ -1,0 +1,63 @@
+"""The forms of what a Redis answers: behind its address there may be anything.
+
+Each function returns a *reply* that is of its form, and raises
+:exc:`~sos.errors.Unavailable` for any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sos.errors import Unavailable
+
+
+def text(reply: Any) -> bytes:
+    """Return a text."""
+    if not isinstance(reply, bytes):
+        raise _unexpected(reply, "a text")
+    return reply
+
+
+def text_or_none(reply: Any) -> bytes | None:
+    """Return a text, or None where there is none."""
+    return None if reply is None else text(reply)
+
+
+def number(reply: Any) -> int:
+    """Return a whole number, of 0 or more."""
+    if type(reply) is not int or reply < 0:
+        raise _unexpected(reply, "a number")
+    return reply
+
+
+def texts(reply: Any) -> list[bytes]:
+    """Return a list of texts."""
+    return [text(each) for each in _list(reply)]
+
+
+def texts_or_none(reply: Any, count: int) -> list[bytes | None]:
+    """Return a list of *count* texts, each of which may be missing."""
+    if len(_list(reply)) != count:
+        raise _unexpected(reply, f"a list of {count}")
+    return [text_or_none(each) for each in reply]
+
+
+def pairs(reply: Any) -> list[tuple[bytes, bytes]]:
+    """Return the pairs that a list of texts is made of."""
+    found = texts(reply)
+    if len(found) % 2:
+        raise _unexpected(reply, "a list of pairs")
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _list(reply: Any) -> list[Any]:
+    if not isinstance(reply, list):
+        raise _unexpected(reply, "a list")
+    return reply
+
+
+def _unexpected(reply: Any, wanted: str) -> Unavailable:
+    # What it is and not what it says: there could be anything in it.
+    return Unavailable(
+        f"the Redis answers with {type(reply).__name__} where {wanted} was asked for"
+    )
