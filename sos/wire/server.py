@@ -109,6 +109,8 @@ class Channel(Protocol):
         """The client sends no more, but may be waiting for answers."""
         self._receiver.pass_on()
         self._ended = self._retired = True
+        if self._is_shut:  # it was waited for, to have our answer
+            self.transport.loseConnection()
         self._advance()
 
     def writeConnectionLost(self) -> None:

@@ -191,6 +191,16 @@ class TestTheDaemonStops:
         assert not talk.clock.getDelayedCalls()
 
 
+def test_a_client_that_has_its_refusal_and_goes_is_not_waited_for(talk):
+    """Its connection would be one of those that there may be, for seconds."""
+    talk.send(b"no request\r\n\r\n")
+    assert talk.transport.half_closed
+    assert talk.transport.connected
+    talk.channel.readConnectionLost()
+    assert not talk.transport.connected
+    assert not talk.site.channels
+
+
 class TestThereAreTooMany:
     @pytest.fixture
     def talk(self, later):
