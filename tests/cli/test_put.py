@@ -7,6 +7,7 @@ import pty
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -268,22 +269,23 @@ def test_a_file_that_is_named_can_be_a_link(place, api):
 
 
 @pytest.fixture
-def deep(tree):
+def deep():
     """A directory that is deeper than Python calls itself; pytest could not remove it."""
+    directory = tempfile.mkdtemp()
     before = os.open(".", os.O_RDONLY)
-    os.chdir(tree)
+    os.chdir(directory)
     for _ in range(2100):
         os.mkdir("d")
         os.chdir("d")
     os.fchdir(before)
     os.close(before)
-    yield tree
-    subprocess.run(["rm", "-r", tree / "d"], check=True)
+    yield directory
+    subprocess.run(["rm", "-r", directory], check=True)
 
 
-def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, deep):
+def test_a_directory_that_is_deeper_than_python_calls_itself(place, api, tree, deep):
     """The file at its end is too far away to be named, and the others are stored."""
-    done = place.sos("put -r tree")
+    done = place.sos(f"put -r tree {deep}")
     assert done.returncode == 1
     assert done.stdout.splitlines() == expected()
     assert done.stderr.endswith(b": File name too long\n")
