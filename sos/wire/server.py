@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos.errors import TooSlow
+from sos.internals import close_now
 from sos.wire.body import RequestBody
 from sos.wire.heads import Refused, format_head
 from sos.wire.input import Input
@@ -266,6 +268,12 @@ class Channel(Protocol):
             self._answer_refusal(self.crowds[0].refusal, linger=False)
         else:
             self._close(linger=False)
+        # Now: the other's place is this one's, and a client that reads nothing, or does not
+        # answer the close alert of TLS, could hold it for as long as it liked.
+        over_tls = ISSLTransport.providedBy(self.transport)
+        bare = self.transport.transport if over_tls else self.transport
+        if isinstance(bare, Connection):
+            close_now(bare)
         return True
 
     def retire(self) -> None:
