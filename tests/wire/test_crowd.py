@@ -11,11 +11,13 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 
+from sos.wire.server import LINGER_SECONDS, SEND_SECONDS
 from sos.wire.site import Site
 from sos.wire.tls import Secured, server_tls
 from tests.support.certificates import Authority
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+LAST = b"GET / HTTP/1.0\r\n\r\n"
 # Connections from one address.
 MOST = 2
 # More than the system takes for a client that reads nothing, and less than is waited for.
@@ -61,9 +63,9 @@ class Crowd:
         self._clients.append(client)
         return client
 
-    async def ask(self, client):
+    async def ask(self, client, request=GET):
         """Have *client* send a request, and see the answer begin."""
-        await deferToThread(client.sendall, GET)
+        await deferToThread(client.sendall, request)
         assert (await deferToThread(client.recv, 4)) == b"HTTP"
 
     def close(self):
@@ -113,3 +115,29 @@ async def test_those_past_the_ones_that_are_told_are_closed(crowd):
     for each in many[32:]:
         with suppress(ConnectionResetError):
             assert await deferToThread(each.recv, 1) == b""
+
+
+@ensureDeferred
+async def test_who_has_the_last_answer_and_does_not_close_is_not_waited_for_long(crowd):
+    """Over TLS it would have to send its close alert: as long as others may linger, it can."""
+    client = await crowd.connect()
+    await crowd.ask(client, LAST)
+    for channel in list(crowd.site.channels):
+        channel.expire(crowd.site.now + LINGER_SECONDS + 2)
+    below = socket.socket(fileno=client.detach())
+    below.settimeout(60)
+    with below.makefile("rb") as rest:
+        await deferToThread(rest.read)
+
+
+@ensureDeferred
+async def test_who_is_still_reading_the_last_answer_is_waited_for(crowd):
+    """As long as who reads any other."""
+    crowd.size = UNREAD
+    client = await crowd.connect()
+    await crowd.ask(client, LAST)
+    for channel in crowd.site.channels:
+        channel.expire(crowd.site.now + SEND_SECONDS - 2)
+    with client.makefile("rb") as rest:
+        answer = await deferToThread(rest.read)
+    assert len(answer.partition(b"\r\n\r\n")[2]) == UNREAD

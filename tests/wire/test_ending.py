@@ -128,14 +128,18 @@ class TestABodyHasToComeInTime:
 class TestAConnectionOverTLS:
     def test_is_read_from_until_the_client_has_closed_it(self, talk, later):
         """Until its close alert is read, however slowly it took the answer."""
-        directlyProvides(talk.transport, ISSLTransport)
-        talk.transport.room = 10
-        talk.send(b"GET / HTTP/1.0\r\n\r\n")
+        transport = Transport()
+        transport.transport = None
+        directlyProvides(transport, ISSLTransport)
+        transport.protocol = talk.site.buildProtocol(None)
+        transport.protocol.makeConnection(transport)
+        transport.room = 10
+        transport.protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
         later.answer()
-        assert talk.transport.producerState == "paused"
-        talk.transport.take()
-        assert talk.transport.producerState == "producing"
-        assert talk.closed
+        assert transport.producerState == "paused"
+        transport.take()
+        assert transport.producerState == "producing"
+        assert not transport.connected
 
 
 class TestTheDaemonStops:
