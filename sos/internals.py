@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet._resolver import GAIResolver
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.logger import FileLogObserver
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 if TYPE_CHECKING:
@@ -35,6 +37,20 @@ def call_when_writable(transport: tcp.Connection) -> None:
     """
     transport.producerPaused = True
     transport.startWriting()
+
+
+def close_now(transport: tcp.Connection) -> None:
+    """Close a socket in this turn, whatever its other side does.
+
+    What was written is offered to the system once more; what that takes is delivered.
+    ``loseConnection`` waits for a client that reads nothing, ``abortConnection`` discards what
+    the system has taken.
+    """
+    transport.doWrite()
+    transport.stopReading()
+    transport.stopWriting()
+    reactor: Any = transport.reactor
+    reactor.callLater(0, transport.connectionLost, Failure(ConnectionDone()))
 
 
 def reserve_descriptor() -> None:

@@ -52,6 +52,9 @@ _EXCLUDED = frozenset(
         "X-Xss-Protection",
     )
 )
+# The same, for proxies that were not thought of at first: blobs may have some of these, which
+# servers tell each other, sign, and copy as all others.
+_STEERING = ("X-Envoy-", "X-Lighttpd-", "X-Litespeed-", "X-Reproxy-", "X-Rewrite-")
 
 #: Most X-* headers that one blob can carry.
 MAX_FIELDS = 90
@@ -100,12 +103,13 @@ def from_headers(
 def to_headers(metadata: Metadata, kept: Container[str] = INTERNAL) -> list[tuple[bytes, bytes]]:
     """Spell *metadata* as header pairs, sorted by name.
 
-    :param kept: those of :data:`INTERNAL` that are not left out.
+    :param kept: those of :data:`INTERNAL` that are not left out; if none is, it is for a
+        client, who does not see what :func:`is_withheld` tells of either.
     """
     return [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
         for name, value in sorted(metadata.items())
-        if name not in INTERNAL or name in kept
+        if (name in kept if name in INTERNAL else kept or not name.startswith(_STEERING))
     ]
 
 
@@ -153,12 +157,17 @@ def canonical_name(name: str) -> str:
 def _judge(raw_name: bytes) -> tuple[str, bool]:
     """Return a header's name as it is kept, and whether it is not when a client sends it."""
     name = canonical_name(raw_name.decode("latin-1"))
-    return name, is_excluded(canonical_name(name.replace("_", "-")))
+    return name, is_withheld(canonical_name(name.replace("_", "-")))
 
 
 def is_excluded(name: str) -> bool:
     """Tell whether *name*, in canonical spelling, is never stored with a blob."""
     return name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES)
+
+
+def is_withheld(name: str) -> bool:
+    """Tell whether clients neither set nor see *name*, in canonical spelling."""
+    return is_excluded(name) or name.startswith(_STEERING)
 
 
 def encode(metadata: Metadata) -> bytes:

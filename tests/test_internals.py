@@ -62,6 +62,24 @@ async def test_a_transport_buffers_what_the_socket_does_not_take(connection):
 
 
 @ensureDeferred
+async def test_a_transport_is_closed_whatever_the_other_side_does(connection):
+    """Before that reads: what the system had taken it can read then, and no more."""
+    transport, client = connection
+    lost = Deferred()
+    transport.protocol.connectionLost = lambda reason: lost.callback(None)
+    size = 10_000_000
+    transport.write(bytes(size))
+    internals.close_now(transport)
+    await lost
+
+    def receive():
+        with client.makefile("rb") as received:
+            return len(received.read())
+
+    assert 0 < await deferToThread(receive) < size
+
+
+@ensureDeferred
 async def test_names_are_looked_up_on_the_threads_that_are_given(reactor):
     """By what is given to do it, which is called as getaddrinfo() is."""
     pool = ThreadPool(0, 1, "names")

@@ -56,6 +56,30 @@ def test_what_proxies_add_and_what_could_steer_them_is_never_kept(name):
     assert metadata.from_headers([(name, b"value")]) == {}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X-Envoy-Immediate-Health-Check-Fail",
+        b"x-envoy-overloaded",
+        b"X-Envoy_Overloaded",
+        b"X-LiteSpeed-Location",
+        b"X-LiteSpeed-Purge",
+        b"X-LIGHTTPD-send-tempfile",
+        b"X-REPROXY-URL",
+        b"X-Rewrite-URI",
+    ],
+)
+def test_what_steers_other_proxies_clients_neither_set_nor_see(name):
+    """Servers tell each other what was stored of it before, so that copies stay the same."""
+    headers = [(name, b"value")]
+    assert metadata.from_headers(headers) == {}
+    kept = metadata.from_headers(headers, metadata.INTERNAL)
+    assert list(kept.values()) == ["value"]
+    if b"_" not in name:
+        assert metadata.to_headers(kept, ()) == []
+    assert metadata.from_headers(metadata.to_headers(kept), metadata.INTERNAL) == kept
+
+
 @given(st.dictionaries(st.from_regex(rb"\AX-[A-Za-z]{1,8}\Z"), st.binary(max_size=20), max_size=5))
 def test_any_bytes_come_back(headers):
     """Through the canonical form and back to headers, but for what no header can hold."""

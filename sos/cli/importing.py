@@ -149,7 +149,7 @@ def _metadata(path: Path) -> dict[str, str]:
     return {
         name: value
         for name, value in ((metadata.canonical_name(n), v) for n, v in found.items())
-        if not metadata.is_excluded(name)
+        if not metadata.is_withheld(name)
     }
 
 

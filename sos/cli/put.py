@@ -40,7 +40,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
         name, colon, text = value.partition(":")
         if not (colon and name.lower().startswith("x-")):
             raise ValueError(f"{value!r} is not a header to keep: 'X-Name: value'")
-        if metadata_format.is_excluded(metadata_format.canonical_name(name)):
+        if metadata_format.is_withheld(metadata_format.canonical_name(name)):
             raise ValueError(f"{name} is never kept: it is for proxies, browsers or credentials")
         headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
     return metadata_format.from_headers(headers)

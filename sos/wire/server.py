@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos.errors import TooSlow
+from sos.internals import close_now, is_buffering
 from sos.wire.body import RequestBody
 from sos.wire.heads import Refused, format_head
 from sos.wire.input import Input
@@ -64,6 +66,8 @@ class Channel(Protocol):
     site: Site
     output: Output
     _receiver: Receiver
+    _socket: Connection | None
+    _over_tls: bool
     transport: Any  # ITransport says nothing of producers and half-closing
 
     def __init__(self, site: Site, crowds: Sequence[Crowd], refusal: Refused | None = None) -> None:
@@ -88,6 +92,9 @@ class Channel(Protocol):
 
     def connectionMade(self) -> None:
         self.peer = self.transport.getPeer()
+        self._over_tls = ISSLTransport.providedBy(self.transport)
+        bare = self.transport.transport if self._over_tls else self.transport
+        self._socket = bare if isinstance(bare, Connection) else None
         self.site.made(self)
         self.output = Output(self.transport, self._output_changed)
         self._receiver = Receiver(self.transport, self._take, self.abort)
@@ -266,6 +273,10 @@ class Channel(Protocol):
             self._answer_refusal(self.crowds[0].refusal, linger=False)
         else:
             self._close(linger=False)
+        # Now: the other's place is this one's, and a client that reads nothing, or does not
+        # answer the close alert of TLS, could hold it for as long as it liked.
+        if self._socket is not None:
+            close_now(self._socket)
         return True
 
     def retire(self) -> None:
@@ -296,10 +307,9 @@ class Channel(Protocol):
         # A transport with a producer does not close, but asks that for more.
         self.transport.unregisterProducer()
         self.since = self.site.now
-        over_tls = ISSLTransport.providedBy(self.transport)
-        if self._ended or over_tls:
+        if self._ended or self._over_tls:
             self._lingers = False
-        if self._paused and (self._lingers or over_tls):
+        if self._paused and (self._lingers or self._over_tls):
             # What the client sends last is still to be read: over TLS its close alert,
             # without which the connection stays open.
             self._paused = False
@@ -343,6 +353,8 @@ class Channel(Protocol):
         if self.output.full or (self._closing and not self._lingers):
             if waited > SEND_SECONDS:
                 self.abort()
+            elif waited > LINGER_SECONDS:
+                self._wait_for_no_alert()
         elif self._closing:
             if waited > LINGER_SECONDS:
                 self.abort()
@@ -354,6 +366,12 @@ class Channel(Protocol):
                 self._advance()
         elif waited > IDLE_SECONDS:
             self._close(linger=False)
+
+    def _wait_for_no_alert(self) -> None:
+        """Close when all has been sent, and only the client's close alert of TLS is to come."""
+        bare = self._socket
+        if self._over_tls and self._is_shut and bare is not None and not is_buffering(bare):
+            close_now(bare)
 
     def _expire_body(self, body: RequestBody, now: float) -> None:
         if body.awaited and now - self.since < BODY_SECONDS:

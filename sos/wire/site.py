@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
@@ -45,6 +45,19 @@ _FROM_ONE = Refused(503, "too many connections from this address, try again")
 _MOST_REFUSED = 32
 
 _log = Logger()
+
+
+class _ClosedAtOnce(Protocol):
+    """A connection that is closed without a word.
+
+    A factory could return no protocol, but Twisted's TLS takes it for one, and leaves the
+    connection open for as long as its client likes.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -89,7 +102,7 @@ class Site(ServerFactory):
         self._stopped = False
         self._empty: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         crowds = self._crowds(addr)
         for crowd in crowds:
             if not crowd.has_room():
@@ -108,9 +121,9 @@ class Site(ServerFactory):
             of_one = self._networks[network] = Crowd(self._most_of_one, _FROM_ONE)
         return of_one, self._all
 
-    def _turn_away(self, refusal: Refused) -> Channel | None:
+    def _turn_away(self, refusal: Refused) -> Protocol:
         if len(self._turned_away) >= _MOST_REFUSED:
-            return None
+            return _ClosedAtOnce()
         channel = Channel(self, (), refusal)
         self._turned_away.add(channel)
         return channel

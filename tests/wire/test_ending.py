@@ -61,8 +61,7 @@ def another(talk, host: str | None = None) -> Transport:
     address = None if host is None else IPv4Address("TCP", host, 1)
     transport = Transport(peerAddress=address)
     transport.protocol = talk.site.buildProtocol(address)
-    if transport.protocol is not None:
-        transport.protocol.makeConnection(transport)
+    transport.protocol.makeConnection(transport)
     return transport
 
 
@@ -129,14 +128,18 @@ class TestABodyHasToComeInTime:
 class TestAConnectionOverTLS:
     def test_is_read_from_until_the_client_has_closed_it(self, talk, later):
         """Until its close alert is read, however slowly it took the answer."""
-        directlyProvides(talk.transport, ISSLTransport)
-        talk.transport.room = 10
-        talk.send(b"GET / HTTP/1.0\r\n\r\n")
+        transport = Transport()
+        transport.transport = None
+        directlyProvides(transport, ISSLTransport)
+        transport.protocol = talk.site.buildProtocol(None)
+        transport.protocol.makeConnection(transport)
+        transport.room = 10
+        transport.protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
         later.answer()
-        assert talk.transport.producerState == "paused"
-        talk.transport.take()
-        assert talk.transport.producerState == "producing"
-        assert talk.closed
+        assert transport.producerState == "paused"
+        transport.take()
+        assert transport.producerState == "producing"
+        assert not transport.connected
 
 
 class TestTheDaemonStops:
@@ -237,7 +240,7 @@ class TestThereAreTooMany:
         """Each refusal holds a descriptor for a while."""
         for transport in [another(talk) for _ in range(2)]:
             transport.protocol.dataReceived(GET)
-        assert [another(talk).protocol is None for _ in range(40)].count(True) == 8
+        assert [another(talk).connected for _ in range(40)].count(False) == 8
 
     def test_one_that_has_rested_since_gives_way_after_one_that_rests_for_longer(self, talk, later):
         """A connection that has been answered is the youngest of those that are idle."""
@@ -343,7 +346,7 @@ class TestThereAreTooManyFromOneAddress:
         for _ in range(4):
             another(talk, "192.0.2.1").protocol.dataReceived(GET)
         attack = [another(talk, "192.0.2.1") for _ in range(96)]
-        assert [each.protocol is None for each in attack].count(True) == 96 - 32
+        assert [each.connected for each in attack].count(False) == 96 - 32
         assert not another(talk, "192.0.2.2").half_closed
 
     @pytest.mark.parametrize(

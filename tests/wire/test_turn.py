@@ -42,6 +42,18 @@ class Socket(Connection):
     def write(self, data):
         self._tempDataBuffer.append(data)
 
+    def doWrite(self):
+        """Nothing waits."""
+
+    def stopReading(self):
+        """Nothing comes."""
+
+    def stopWriting(self):
+        """Nothing waits."""
+
+    def connectionLost(self, reason):
+        self.closed = True
+
     def registerProducer(self, producer, streaming):
         self.producer = producer
 
