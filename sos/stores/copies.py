@@ -149,15 +149,16 @@ class Copies:
                 metadata = await self._said(peer)
             info = await peer.attempt(self._send(peer, metadata))
         except Conflict as error:
-            # Who has taken it before had none, and now the servers hold different bodies.
-            names = ", ".join(each.name for each in self.made) or "no other server"
+            # Who has taken it before had none, and now the servers hold different bodies: each
+            # of these is told.  Of the others anybody can make any number.
+            names = ", ".join(each.name for each in self.made)
             _log.tell(
                 LogLevel.warn,
                 "another body with its id is stored: {id} refused by {peer}, taken by {names}",
-                self._whole.id,
+                names and self._whole.id,
                 id=self._whole.id,
                 peer=peer.name,
-                names=names,
+                names=names or "no other server",
             )
             raise other_body(self._whole.id) from error
         except SOSError as error:
