@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 
@@ -28,11 +29,13 @@ class Crowd:
     """A site in a process that has room for MOST connections, and clients of it.
 
     :ivar size: of its answers; None for it to give none.
+    :ivar asked: fires when it has been asked.
     """
 
     def __init__(self, reactor, context):
         self.site = Site(self._handle, 2 * MOST, reactor)
         self.size: int | None = 4
+        self.asked: Deferred[None] = Deferred()
         self.port = 0
         self._context = context
         self._clients: list[socket.socket] = []
@@ -40,6 +43,8 @@ class Crowd:
     def _handle(self, request):
         for channel in self.site.channels:
             channel.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        asked, self.asked = self.asked, Deferred()
+        asked.callback(None)
         if self.size is not None:
             request.finish(bytes(self.size))
 
@@ -110,7 +115,10 @@ async def test_those_past_the_ones_that_are_told_are_closed(crowd):
     """At once, and nothing of them stays: however many come."""
     crowd.size = None
     for _ in range(MOST):
-        await deferToThread((await crowd.connect()).sendall, GET)
+        client, asked = await crowd.connect(), crowd.asked
+        await deferToThread(client.sendall, GET)
+        # One whose request has not come gives way.
+        await asked
     many = [crowd.plain() for _ in range(40)]
     for each in many[32:]:
         with suppress(ConnectionResetError):

@@ -12,10 +12,13 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
-from psycopg import Connection, DataError, Error, OperationalError
+from psycopg import Connection, DataError, Error, OperationalError, adapters
 from psycopg.abc import Params, PQGen
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
+from psycopg.types import array, none, numeric, string
+from psycopg.types import bool as boolean
 from psycopg.waiting import Ready, Wait
 
 from sos.stores.postgres.address import Address
@@ -32,6 +35,14 @@ _EVENTS = {
     Wait.W: select.POLLOUT,
     Wait.RW: select.POLLIN | select.POLLOUT,
 }
+
+
+# The kinds of values that we send and read. What is of another is read as it comes: some
+# of psycopg's own loaders, such as that of times, end the process at a value that only a
+# server that lies sends.
+_KINDS = AdaptersMap(types=adapters.types)
+for _kind in (string, numeric, boolean, none, array):
+    _kind.register_default_adapters(_KINDS)
 
 
 class NoAnswer(OperationalError):
@@ -107,7 +118,7 @@ def connect(address: Address) -> Session:
 
     Raises :exc:`psycopg.Error`.
     """
-    session = Session.connect(address.conninfo, autocommit=True)
+    session = Session.connect(address.conninfo, autocommit=True, context=_KINDS)
     session.deadline = monotonic() + _STATEMENT_SECONDS
     try:
         session.execute(
