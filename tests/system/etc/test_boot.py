@@ -55,12 +55,15 @@ def machine(tmp_path_factory):
 
 
 def upload(machine, text):
-    """Return the id of *text*, once it was taken: a server that starts is asked again."""
+    """Return the id of *text*, once it was taken: a server that starts is asked again.
+
+    It is the SHA-256, as the guide has it.
+    """
 
     def stored():
         return machine.ask(f"printf '{text}' > /tmp/file; sos put /tmp/file")
 
-    assert wait_until(lambda: re.match("[0-9a-f]{40} ", stored())), stored()
+    assert wait_until(lambda: re.match("[0-9a-f]{64} ", stored())), stored()
     return stored().split()[0]
 
 
