@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Answers without a body (RFC 9110, 6.4.1).
 _BODILESS = frozenset({204, 304})
+# A cache may keep a 404, and other answers, that say nothing of it (RFC 9111, 4.2.2).
+_UNCACHED = b"Cache-Control: no-store\r\n"
 
 
 class Work(Protocol):
@@ -106,7 +108,7 @@ class Request:
         self.startedWriting = False
         self.sentLength = 0
         self._answer_headers: dict[bytes, bytes] = {}
-        self._fixed = b""
+        self._fixed = _UNCACHED
         self._chunked = False
         self._bodiless = False
         self.persistent = False
@@ -145,13 +147,16 @@ class Request:
         self._answer_headers[name] = value
 
     def setFixedHeaders(self, lines: bytes) -> None:
-        """Answer with these header fields, which are written already, each on its line."""
+        """Answer with these header fields, which are written already, each on its line.
+
+        One of them is ``Cache-Control``: they replace the ``no-store`` of other answers.
+        """
         self._fixed = lines
 
     def clearHeaders(self) -> None:
         """Answer with none of the header fields that have been set so far."""
         self._answer_headers.clear()
-        self._fixed = b""
+        self._fixed = _UNCACHED
 
     def write(self, data: bytes) -> None:
         """Send more of the answer's body, and its head before the first of it.

@@ -257,6 +257,7 @@ class Channel(Protocol):
         headers = {
             b"Content-Type": b"application/json",
             b"Content-Length": b"%d" % len(document),
+            b"Cache-Control": b"no-store",
             b"Connection": b"close",
         }
         if status == 503:

@@ -240,5 +240,6 @@ def test_a_body_that_fails_at_once_is_answered_as_an_error(range):
     fetch = request("GET", f"/fetch/{content_id(body_of(100_000))}", None, *range)
     failed, missing = talk.answers(fetch + request("GET", "/fetch/abc"))
     assert (failed.status, failed.json["error"]) == (503, "broke off")
-    assert not {b"cache-control", b"etag", b"content-range"} & failed.headers.keys()
+    assert not {b"etag", b"content-range"} & failed.headers.keys()
+    assert failed.headers[b"cache-control"] == b"no-store"
     assert missing.status == 404
