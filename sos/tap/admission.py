@@ -16,11 +16,11 @@ from sos.watched_file import WatchedFile, read
 from sos.web.guards import AdminGuard, Bearers, Guard, SignedRequests
 from sos.web.hosts import HostGuard, Unlisted
 
-#: What a monitor may ask of a blob server: the original's health check.
-ALIVE = b"/alive"
+#: What a load balancer may ask of any port: the original's health check, and ``OPTIONS *``.
+ALIVE = (b"/alive", b"*")
 #: What everybody may ask of an admin port: what a load balancer does, and the page
 #: by which people see the rest, which tells nothing by itself.
-PROBES = (b"/healthz", b"/readyz", b"/")
+PROBES = (*ALIVE, b"/healthz", b"/readyz", b"/")
 
 SECRET_FILE = parameter(
     "secret-file", None, None, "File of the key that API and blob servers share."
@@ -82,7 +82,7 @@ class ServerGuards:
 
     def blobs(self, endpoint: str) -> Guard:
         """Return the guard of the blobs at *endpoint*: it wants the secret, if there is one."""
-        signed = self._signed((ALIVE,))
+        signed = self._signed(ALIVE)
         return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.PROGRAMS, signed)
 
     def admin(self, endpoint: str) -> Guard:
@@ -109,7 +109,7 @@ class ClientGuards:
         self._fetch: Guard | None = None
         if options["token-file"] is not None:
             self._tokens = WatchedFile(options["token-file"], parse_tokens, without=Tokens())
-            self._upload = Bearers(self._tokens, "upload", time.time, time.monotonic)
+            self._upload = Bearers(self._tokens, "upload", time.time, time.monotonic, ALIVE)
         if options["private-reads"]:
             secret = options["secret-file"]
             self._fetch = Bearers(
@@ -117,6 +117,7 @@ class ClientGuards:
                 "read",
                 time.time,
                 time.monotonic,
+                ALIVE,
                 link_keys=None if secret is None else keys_in(secret),
             )
 

@@ -15,7 +15,7 @@ from sos.tally import Tally
 from sos.web import openapi
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.dashboard import PAGE, PAGE_HEADERS
-from sos.web.errors import answer_json
+from sos.web.errors import answer_json, answer_text
 from sos.web.metrics import CONTENT_TYPE
 from sos.wire.request import Request
 from sos.wire.site import Note, count
@@ -84,10 +84,11 @@ class AdminServer:
         request.setHeader(b"Content-Type", CONTENT_TYPE)
         return text
 
-    @app.route("/healthz", methods=["GET"])
+    @app.route("/alive", methods=["GET"])
+    @app.route("/healthz", methods=["GET"], endpoint="healthz")
     def alive(self, request: Request) -> bytes:
         """Say that the server runs."""
-        return _answer_text(request, b"alive")
+        return answer_text(request, b"alive")
 
     @app.route("/readyz", methods=["GET"])
     async def ready(self, request: Request) -> bytes:
@@ -97,7 +98,7 @@ class AdminServer:
             reason = self._obstacle()
         if reason is not None:
             raise Unavailable(reason)
-        return _answer_text(request, b"ready")
+        return answer_text(request, b"ready")
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
@@ -150,8 +151,3 @@ def _there(face: _Face | None) -> _Face:
     if face is None:
         raise RouteNotFound
     return face
-
-
-def _answer_text(request: Request, text: bytes) -> bytes:
-    request.setHeader(b"Content-Type", b"text/plain")
-    return text

@@ -7,6 +7,7 @@ from klein import Klein
 from sos import ids
 from sos.interfaces import IBlobStore
 from sos.web.bodies import answer_blob, answer_stored, store_body
+from sos.web.errors import answer_text
 from sos.wire.request import Request
 
 
@@ -21,6 +22,11 @@ class UploadServer:
     def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
         self._store = store
         self._max_size = max_size
+
+    @app.route("/alive", methods=["GET"])
+    def alive(self, request: Request) -> bytes:
+        """Say that the server runs."""
+        return answer_text(request, b"alive")
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
@@ -39,6 +45,11 @@ class DownloadServer:
 
     def __init__(self, store: IBlobStore) -> None:
         self._store = store
+
+    @app.route("/alive", methods=["GET"])
+    def alive(self, request: Request) -> bytes:
+        """Say that the server runs."""
+        return answer_text(request, b"alive")
 
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:

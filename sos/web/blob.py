@@ -21,7 +21,7 @@ from sos.metadata import INTERNAL, assumed
 from sos.sightings import Sightings
 from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
-from sos.web.errors import answer_json, encode_json
+from sos.web.errors import answer_json, answer_text, encode_json
 from sos.wire.request import Request
 
 _MEMBERS = MEMBERS.lower().encode("ascii")
@@ -60,8 +60,7 @@ class BlobServer:
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
         """Say that the server runs."""
-        request.setHeader(b"Content-Type", b"text/plain")
-        return b"alive"
+        return answer_text(request, b"alive")
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
     async def store(self, request: Request, id: str) -> bytes:

@@ -110,6 +110,12 @@ def answer_json(request: Request, document: object) -> bytes:
     return body
 
 
+def answer_text(request: Request, text: bytes) -> bytes:
+    """Return *text* as the body of an answer, whose headers it sets."""
+    request.setHeader(b"Content-Type", b"text/plain")
+    return text
+
+
 def encode_json(document: object) -> bytes:
     """Write *document* as compact JSON."""
     return _encode(document).encode("ascii")

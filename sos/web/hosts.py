@@ -26,7 +26,7 @@ from sos.wire.request import Request
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 # Health checks, which tell nothing about what is stored, are answered under any name.
-_PROBES = frozenset({b"/alive", b"/healthz", b"/readyz"})
+_PROBES = frozenset({b"/alive", b"*", b"/healthz", b"/readyz"})
 # A GET with this header changes what a blob server knows about API servers.
 _MEMBERS = MEMBERS.lower().encode("ascii")
 # Values of Sec-Fetch-Site (Fetch Metadata, 2.1) that a page of another site never has.

@@ -54,6 +54,9 @@ class _Dispatcher:
         self._named: dict[tuple[bytes, str], tuple[_Function, str, str]] = {}
         for rule in app.url_map.iter_rules():
             self._add(rule)
+        methods = {b"OPTIONS", *(method for method, _ in (*self._fixed, *self._named))}
+        self._allow = b", ".join(sorted(methods))
+        self._fixed[b"OPTIONS", "*"] = self._tell_methods, "*"
 
     def _add(self, rule: Rule) -> None:
         function = self._functions[rule.endpoint]
@@ -101,6 +104,11 @@ class _Dispatcher:
         rule, arguments = self._all.match(path, request.method.decode("ascii"), return_rule=True)
         request.route = rule.rule
         return self._functions[rule.endpoint], arguments
+
+    def _tell_methods(self, request: Request) -> None:
+        """Answer ``OPTIONS *``, which is about the server as a whole (RFC 9110, 9.3.7)."""
+        request.setResponseCode(204)
+        request.setHeader(b"Allow", self._allow)
 
     def _answer(self, request: Request, result: bytes | Failure | None) -> None:
         if not isinstance(result, Failure):

@@ -95,7 +95,7 @@ def test_nothing_else_is_there(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/status", "/metrics", "/healthz", "/readyz", "/openapi.json"]
+    "path", ["/", "/status", "/metrics", "/alive", "/healthz", "/readyz", "/openapi.json"]
 )
 def test_nothing_can_be_changed(path):
     """405, in JSON, with what is allowed."""

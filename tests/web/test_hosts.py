@@ -376,6 +376,11 @@ def faces():
         ("admin", "GET /healthz/../status", 421),
         ("admin", "GET /nothing", 421),
         ("up", "GET /healthz", 404),
+        ("up", "GET /alive", 200),
+        ("down", "GET /alive", 200),
+        ("admin", "GET /alive", 200),
+        ("up", "OPTIONS *", 204),
+        ("up", "OPTIONS /upload", 421),
     ],
 )
 def test_what_an_unknown_name_is_told(face, first, status):
