@@ -164,6 +164,7 @@ def test_urls_have_one_spelling():
     """The same server is the same text."""
     assert config.server_url("HTTP://LocalHost:4001/") == "http://localhost:4001"
     assert config.server_url("http://[::1]:4001") == "http://[::1]:4001"
+    assert config.server_url("http://[FE80::1%25eth0]:1") == "http://[fe80::1%25eth0]:1"
     assert config.server_url("https://a/blobs/") == "https://a/blobs"
     assert config.server_url("http://a:80") == "http://a"
     assert config.server_url("https://a:443/") == "https://a"

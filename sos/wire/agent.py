@@ -307,8 +307,11 @@ def _endpoint(reactor: Any, origin: bytes, tls: ClientTLS) -> tuple[bytes, IStre
     if not authority.endswith("]") and ":" in authority:
         host, _, given = authority.rpartition(":")
         port = int(given)
-    host = host.strip("[]")
-    return authority.encode("ascii"), wrap(_tcp(reactor, host, port), host)
+    host, percent, zone = host.strip("[]").partition("%")
+    # The zone is for this machine alone: no server knows it, no certificate has it (RFC 6874, 3).
+    named = authority.replace(percent + zone, "")
+    address = f"{host}%{unquote(zone.removeprefix('25'))}" if zone else host
+    return named.encode("ascii"), wrap(_tcp(reactor, address, port), host)
 
 
 def _tcp(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:

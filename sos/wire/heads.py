@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 
-# RFC 3986, 3.2.2 and 3.2.3, without the comma, by which lists are told.
+# RFC 3986, 3.2.2 and 3.2.3, without the comma, by which lists are told; RFC 6874, 2.
+_ZONE = rb"%25(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,64}"
 _HOST = re.compile(
-    rb"(\[[0-9A-Fa-f:.]+\]|([A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2}){0,255})(:[0-9]{0,5})?"
+    rb"(\[[0-9A-Fa-f:.]+(?:%b)?\]|([A-Za-z0-9._~!$&'()*+;=-]|%%[0-9A-Fa-f]{2}){0,255})"
+    rb"(:[0-9]{0,5})?" % _ZONE
 )
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
@@ -73,12 +75,16 @@ def split_host(text: bytes) -> tuple[bytes, bytes] | None:
     """Split the value of a Host header into a name or address, and a port.
 
     The name is in lower case and without a trailing dot, an IPv6 address stands in
-    brackets.  Either part can be empty.  Returns None for what is not one host.
+    brackets, without its zone: that means something to the client alone (RFC 6874, 1).
+    Either part can be empty.  Returns None for what is not one host.
     """
     found = _HOST.fullmatch(text)
     if found is None:
         return None
-    return found[1].lower().removesuffix(b"."), (found[3] or b"")[1:]
+    name = found[1].lower().removesuffix(b".")
+    if name[:1] == b"[" and b"%" in name:
+        name = name.partition(b"%")[0] + b"]"
+    return name, (found[3] or b"")[1:]
 
 
 def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:

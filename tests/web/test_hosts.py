@@ -67,6 +67,9 @@ NO_NAMES = [
     "[::1]:4001",
     "[2001:DB8::1]",
     "[::ffff:127.0.0.1]",
+    "[fe80::1%25eth0]",
+    "[FE80::1%25eth0.5]:4001",
+    "[fe80::1%25a%2Fb]",
     "localhost",
     "localhost:",
     "LocalHost:4001",
@@ -101,8 +104,13 @@ OTHER_NAMES = [
 ]
 #: What no host can be.
 MALFORMED = [
-    "[::1%25eth0]",
     "[fe80::1%eth0]",
+    "[fe80::1%25]",
+    "[fe80::1%25eth0",
+    "[fe80::1%25eth0]x",
+    "[fe80::1%25eth0@evil.example]",
+    "[%25eth0]",
+    "evil.example%25eth0]",
     "::1",
     "evil.example@localhost",
     "localhost@evil.example",

@@ -608,6 +608,18 @@ class TestGivingUp:
         factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
         assert asked.error is ConnectionRefusedError
 
+    @pytest.mark.parametrize("zone", [b"%25eth0", b"%eth0", b"%25e%74h0"])
+    def test_a_zone_is_for_this_machine_alone(self, peer, zone):
+        """It says through which interface to connect; the server does not hear of it."""
+        asked = Asked(peer.agent.request(b"GET", b"http://[fe80::1%b]:4001/x" % zone))
+        address, port, factory, *_ = peer.reactor.tcpClients[0]
+        assert (address, port) == ("fe80::1%eth0", 4001)
+        transport = Transport()
+        transport.protocol = factory.buildProtocol(None)
+        transport.protocol.makeConnection(transport)
+        assert b"Host: [fe80::1]:4001\r\n" in transport.value()
+        asked.deferred.cancel()
+
     @ensureDeferred
     async def test_a_scheme_that_is_not_spoken(self, peer):
         """A failure like others."""

@@ -611,6 +611,7 @@ HOSTS = [
             ("address", b" 127.0.0.1:80"),
             ("address-in-brackets", b" [::1]:80"),
             ("address-in-brackets-without-port", b" [2001:db8::1]"),
+            ("address-with-a-zone", b" [fe80::1%25eth0]:80"),
             ("upper-case", b" X.EXAMPLE"),
             ("dot-at-the-end", b" x.example."),
             ("dot-alone", b" ."),
