@@ -303,6 +303,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def timeout(text: str) -> float:
+    """A time span of 1 second or more."""
+    number = seconds(text)
+    if number < 1:
+        raise ValueError(f"{_shown(text)} is not a timeout: 1 second or more")
+    return number
+
+
 def duration(text: str) -> int:
     """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
     match = _DURATION.fullmatch(text.strip())

@@ -317,6 +317,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         tally,
         note,
         reactor,
+        options["idle-timeout"],
         tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))

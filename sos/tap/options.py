@@ -47,6 +47,9 @@ class DaemonOptions(usage.Options):
     optParameters = [
         parameter("hosts", None, None, "Names to answer as, beside localhost.", config.hosts),
         parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
+        parameter(
+            "idle-timeout", None, 75, "Seconds that idle connections stay open.", config.timeout
+        ),
         parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]
 

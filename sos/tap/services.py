@@ -133,6 +133,7 @@ def listening(
     tally: Tally,
     note: Note | None,
     reactor: Any,
+    idle_seconds: float,
     endpoint: Callable[[Any, str], Any] = serverFromString,
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
@@ -142,6 +143,7 @@ def listening(
         is done for it.
     :param tally: where the requests are counted.
     :param note: where they are logged.
+    :param idle_seconds: see :class:`~sos.wire.site.Site`.
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
@@ -152,7 +154,8 @@ def listening(
     most = max(_file_limit() - _FILES_BESIDE, 0) // files // len(sites)
     whole = MultiService()
     for endpoint, answer in sites:
-        site = Site(answer, max(most, _LEAST_CONNECTIONS), reactor, tally, note)
+        most_here = max(most, _LEAST_CONNECTIONS)
+        site = Site(answer, most_here, reactor, tally, note, idle_seconds=idle_seconds)
         ListeningService(endpoint, site).setServiceParent(whole)
     return whole
 
@@ -174,7 +177,8 @@ def listening_beside(
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
-        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note)
+        idle_seconds = options["idle-timeout"]
+        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note, idle_seconds=idle_seconds)
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )

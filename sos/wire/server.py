@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from sos.wire.crowd import Crowd
     from sos.wire.site import Site
 
-#: Seconds that a connection may be open and idle between requests.
-IDLE_SECONDS = 60.0
+#: Seconds that a connection may be open and idle between requests: longer than the minute for
+#: which proxies keep theirs, so that no request meets a connection that is being closed.
+IDLE_SECONDS = 75.0
 #: Seconds from the first byte of a request to the last of its headers.
 HEAD_SECONDS = 20.0
 #: Seconds in which a body whose reader waits has to bring BODY_BYTES.
@@ -365,7 +366,7 @@ class Channel(Protocol):
             if waited > HEAD_SECONDS:
                 self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
                 self._advance()
-        elif waited > IDLE_SECONDS:
+        elif waited > self.site.idle_seconds:
             self._close(linger=False)
 
     def _wait_for_no_alert(self) -> None:

@@ -21,7 +21,7 @@ from sos.wire.crowd import Crowd
 from sos.wire.heads import Refused
 from sos.wire.networks import network_of
 from sos.wire.request import Request
-from sos.wire.server import Channel
+from sos.wire.server import IDLE_SECONDS, Channel
 from sos.wire.turn import turn_of
 
 #: Answers a request, now or later, by its :meth:`~Request.finish`.
@@ -67,6 +67,7 @@ class Site(ServerFactory):
     :param tally: where requests are counted.
     :param note: where they are logged.
     :param timer: tells the seconds that requests are measured by.
+    :param idle_seconds: for which a connection may be idle between requests.
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
@@ -83,7 +84,9 @@ class Site(ServerFactory):
         tally: Tally | None = None,
         note: Note | None = None,
         timer: Callable[[], float] = perf_counter,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
+        self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler
         self.tally = tally or Tally()

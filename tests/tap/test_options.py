@@ -11,6 +11,7 @@ from twisted.plugin import getPlugins
 from sos import __version__
 from sos.errors import ConfigError
 from sos.tap import api, blob, cluster
+from sos.tap.services import ListeningService
 from tests.support.options import parsed, refusal
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -251,3 +252,28 @@ def test_a_store_of_its_own_and_servers_in_a_file(capsys, home):
     assert "some.conf lists servers" in told
     (home / "some.conf").write_text("[sos]\nhash = sha256\n")
     assert parsed(api, "--store", "x", "--config", "some.conf")["hash"] == "sha256"
+
+
+def sites(service):
+    """Return the sites of all listeners in *service*."""
+    if isinstance(service, ListeningService):
+        return [service.factory]
+    return [site for part in getattr(service, "services", ()) for site in sites(part)]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "ports"),
+    [(blob, ["--admin-port=1"], 2), (api, ["--store=x"], 3)],
+    ids=["blob", "api"],
+)
+def test_how_long_connections_may_be_idle(module, arguments, ports):
+    """On each port."""
+    for options, seconds in (([], 75), (["--idle-timeout=300"], 300)):
+        found = sites(module.makeService(parsed(module, *arguments, *options)))
+        assert [site.idle_seconds for site in found] == [seconds] * ports
+
+
+@pytest.mark.parametrize("value", ["0", "0.5", "-1", "x", "nan"])
+def test_connections_may_be_idle_for_a_second(capsys, value):
+    """Less would close them before their clients send the next request."""
+    assert "--idle-timeout" in refusal(capsys, blob, f"--idle-timeout={value}")

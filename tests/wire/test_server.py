@@ -374,9 +374,19 @@ class TestAClientThatDoesNotRead:
 
 class TestPatience:
     def test_an_idle_connection_is_closed(self, talk):
-        """Between requests a client may be silent for a minute."""
+        """Between requests a client may be silent, for longer than proxies keep connections."""
+        assert IDLE_SECONDS > 60
         talk.send(post(body=b"x"))
         talk.wait(IDLE_SECONDS - 2)
+        assert talk.transport.connected
+        talk.wait(4)
+        assert not talk.transport.connected
+
+    def test_how_long_it_may_be_idle_can_be_set(self, talk):
+        """For proxies that keep theirs for longer."""
+        talk.site.idle_seconds = 2 * IDLE_SECONDS
+        talk.send(post(body=b"x"))
+        talk.wait(2 * IDLE_SECONDS - 2)
         assert talk.transport.connected
         talk.wait(4)
         assert not talk.transport.connected
