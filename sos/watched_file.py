@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from twisted.logger import Logger
@@ -103,6 +103,64 @@ class WatchedFile(Generic[T]):
     def _tell(self, trouble: str) -> None:
         self._trouble = trouble
         _log.error("{trouble}", trouble=trouble)
+
+
+class WatchedFiles(Generic[T]):
+    """What several files mean together, as of a second ago at most.
+
+    As with :class:`WatchedFile`, files that cannot be used any more change nothing.
+
+    :param make: returns what the files mean; raises ConfigError.
+    :param clock: tells seconds that pass.
+    :raises ConfigError: when they cannot be used at first.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        make: Callable[[], T],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._paths = paths
+        self._make = make
+        self._clock = clock
+        self._looked = clock()
+        self._versions = self._seen = self._look_at()
+        self._trouble: str | None = None
+        self._value = make()
+
+    def __call__(self) -> T:
+        """Return what the files mean."""
+        now = self._clock()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look()
+        return self._value
+
+    def trouble(self) -> str | None:
+        """Say why the files as they are do not hold, None if they do."""
+        self()
+        return self._trouble
+
+    def _look_at(self) -> list[_Version | None]:
+        return [_version(path) for path in self._paths]
+
+    def _look(self) -> None:
+        seen, self._seen = self._seen, self._look_at()
+        if self._seen == self._versions or any(
+            now != before and _is_being_written(now, before, then)
+            for now, before, then in zip(self._seen, seen, self._versions, strict=True)
+        ):
+            return
+        self._versions = self._seen
+        try:
+            self._value = self._make()
+        except ConfigError as error:
+            self._trouble = f"{error}; the files as they were before hold"
+            _log.error("{trouble}", trouble=self._trouble)
+        else:
+            self._trouble = None
+            _log.info("{paths} were read again", paths=", ".join(self._paths))
 
 
 def read(path: str, parse: Callable[[str], T]) -> T:

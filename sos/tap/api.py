@@ -48,7 +48,7 @@ from sos.tap.services import Daemon, check_endpoint, complete, listening, listen
 from sos.tap.supervisor import supervised
 from sos.tap.watch import Watch
 from sos.tap.worker import Worker
-from sos.watched_file import WatchedFile
+from sos.watched_file import WatchedFile, WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
@@ -301,10 +301,14 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     settings.update({name: options[name] for name in told})
     tally = Tally()
     guards = admission.ClientGuards(options)
-    files: list[WatchedFile[Any]] = [*guards.files, *admission.secret_files(options)]
+    context = tls.server_tls_of(options)
+    files: list[WatchedFile[Any] | WatchedFiles[Any]] = [
+        *guards.files,
+        *admission.secret_files(options),
+        *([context] if context else []),
+    ]
     overview = Overview(part, settings, worker, reactor, tally, files=files)
     endpoint = worker.endpoint if worker else serverFromString
-    context = tls.server_tls_of(options)
     uploads = UploadServer(store, options["max-size"])
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)

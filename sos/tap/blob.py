@@ -34,6 +34,7 @@ from sos.tap.services import (
 )
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
+from sos.watched_file import WatchedFile, WatchedFiles
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
 
@@ -139,7 +140,11 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     settings = {"max-size": options["max-size"]}
     tally = Tally()
     sightings = Sightings(reactor.seconds)
-    files = admission.secret_files(options)
+    context = tls.server_tls_of(options)
+    files: list[WatchedFile[Any] | WatchedFiles[Any]] = [
+        *admission.secret_files(options),
+        *([context] if context else []),
+    ]
     overview = Overview(part, settings, worker, reactor, tally, sightings, files)
 
     async def status() -> dict[str, Any]:
@@ -148,7 +153,6 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
 
     face = BlobServer(store, options["max-size"], status, sightings)
     endpoint = worker.endpoint if worker else serverFromString
-    context = tls.server_tls_of(options)
     guards = admission.ServerGuards(options, store)
     note = access.add_log(whole, options, reactor)
     listening(

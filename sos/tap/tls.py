@@ -11,7 +11,8 @@ from twisted.internet.ssl import CertificateOptions
 from sos.errors import ConfigError
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.reach import UNIX
-from sos.wire.tls import ClientTLS, Secured, client_tls, server_tls
+from sos.watched_file import WatchedFiles
+from sos.wire.tls import ClientTLS, Renewable, Secured, client_tls, server_tls
 
 #: Makes an endpoint, given a reactor and a string of Twisted's.
 Endpoint = Callable[[Any, str], Any]
@@ -59,11 +60,15 @@ def _make_absolute(options: DaemonOptions, parameters: Sequence[Sequence[Any]]) 
             options[name] = absolute(options[name])
 
 
-def server_tls_of(options: DaemonOptions) -> CertificateOptions | None:
-    """Return the context that *options* describe, None where TLS is not spoken."""
+def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | None:
+    """Return the context that *options* describe, None where TLS is not spoken.
+
+    It is made again when its files have changed; connections that are open keep theirs.
+    """
+    files = [options[name] for name, *_ in SERVER_TLS]
     if options["tls-certificate"] is None:
         return None
-    return server_tls(options["tls-certificate"], options["tls-key"], options["tls-client-ca"])
+    return WatchedFiles([each for each in files if each is not None], lambda: server_tls(*files))
 
 
 def client_tls_of(settings: Mapping[str, Any]) -> ClientTLS:
@@ -78,7 +83,7 @@ def client_tls_of(settings: Mapping[str, Any]) -> ClientTLS:
 def secured(
     endpoint: Endpoint,
     options: DaemonOptions,
-    context: CertificateOptions | None,
+    context: WatchedFiles[CertificateOptions] | None,
     plain: Container[str] = (UNIX,),
 ) -> Endpoint:
     """Return what makes endpoints that speak TLS, of what makes them without.
@@ -92,6 +97,6 @@ def secured(
 
     def make(reactor: Any, description: str) -> Any:
         made = endpoint(reactor, description)
-        return made if options["reach"][description] in plain else Secured(made, context)
+        return made if options["reach"][description] in plain else Secured(made, Renewable(context))
 
     return make

@@ -13,9 +13,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509, PKey
+from OpenSSL.SSL import Connection
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IStreamServerEndpoint,
+)
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
@@ -110,13 +115,25 @@ def tls_cause(error: BaseException | None) -> str | None:
     return None
 
 
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class Renewable:
+    """The context of a server, which is asked for anew for each connection."""
+
+    _context: Callable[[], CertificateOptions]
+
+    def serverConnectionForTLS(self, protocol: Any) -> Connection:
+        """Return a connection, see IOpenSSLServerConnectionCreator."""
+        return self._context().serverConnectionForTLS(protocol)
+
+
 @implementer(IStreamServerEndpoint)
 @frozen
 class Secured:
     """An endpoint that speaks TLS, by *context*, on another."""
 
     _endpoint: Any
-    _context: CertificateOptions
+    _context: CertificateOptions | Renewable
 
     def listen(self, factory: Any) -> Any:
         """Listen, see IStreamServerEndpoint."""
