@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 class Crowd:
     """Connections of which there may be so many: all of a site's, or those from one network.
 
-    Those with no request under way are kept in order, the longest first: a look at all
-    for each new one would hold up those that were let in.
+    Those that are idle are kept in order, the longest first, and those whose request is
+    coming as well: a look at all for each new one would hold up those that were let in.
+    One that has a request to answer stays among the idle until its place comes, for
+    requests come far more often than connections.
 
     :param most: how many there may be.
     :param refusal: the answer to one more.
@@ -35,23 +37,21 @@ class Crowd:
     def remove(self, channel: Channel) -> None:
         """Forget *channel*, which is no more."""
         self._count -= 1
-        self.works(channel)
-
-    def rests(self, channel: Channel, in_head: bool) -> None:
-        """Take note that *channel* has nothing to do, or has heard of its client.
-
-        :param in_head: whether a request has begun to come; it is as old as its beginning.
-        """
         self._idle.pop(channel, None)
-        if in_head:
-            self._in_head.setdefault(channel)
-        else:
-            self._in_head.pop(channel, None)
-            self._idle[channel] = None
+        self._in_head.pop(channel, None)
 
-    def works(self, channel: Channel) -> None:
-        """Take note that *channel* has a request to answer."""
+    def idle(self, channel: Channel) -> None:
+        """Take note that *channel* has nothing to do, and has just heard of its client."""
+        self._idle[channel] = None
+        self._idle.move_to_end(channel)
+
+    def in_head(self, channel: Channel) -> None:
+        """Take note that a request has begun to come; it is as old as its beginning."""
+        self._in_head.setdefault(channel)
         self._idle.pop(channel, None)
+
+    def has_head(self, channel: Channel) -> None:
+        """Take note that a request has come."""
         self._in_head.pop(channel, None)
 
     def has_room(self) -> bool:
@@ -67,5 +67,5 @@ class Crowd:
                 channel, _ = channels.popitem(last=False)
                 if channel.give_way():
                     return True
-                # Else a request has come: it will rest again.
+                # Else it has a request to answer, and will be idle again.
         return False

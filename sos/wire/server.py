@@ -159,6 +159,8 @@ class Channel(Protocol):
             self._parse()
             if self._current is not None:
                 self._current.body.wake()
+                if self._current is None:  # and what follows it can be looked at
+                    self._parse()
             # A client that does not read what it has asked for waits for more.
             if self._current is None and not self._closing and not self.output.full:
                 self._begin_next()
@@ -171,15 +173,15 @@ class Channel(Protocol):
     def _parse(self) -> None:
         if self._closing or self._refusal is not None:
             return
-        try:
-            self._input.go_on()
-        except Refused as refusal:
-            self._refuse(refusal)
+        if self._input.waits:
+            try:
+                self._input.go_on()
+            except Refused as refusal:
+                self._refuse(refusal)
         if self._ended and not self._input.waits:
             self._input.fail("the connection was ended before the body")
 
     def _begin_next(self) -> None:
-        self._parse()
         request, self._next = self._next, None
         if request is not None:
             self._handle(request)
@@ -196,9 +198,12 @@ class Channel(Protocol):
                 self.site.turn.add(self._take_turn, self.abort)
         elif self._retired:
             self._close(linger=False)
+        elif self._input.in_head:
+            for crowd in self.crowds:
+                crowd.in_head(self)
         else:
             for crowd in self.crowds:
-                crowd.rests(self, self._input.in_head)
+                crowd.idle(self)
 
     def _take_turn(self) -> None:
         self._in_line = False
@@ -207,7 +212,7 @@ class Channel(Protocol):
     def _handle(self, request: Request) -> None:
         self._current = request
         for crowd in self.crowds:
-            crowd.works(self)
+            crowd.has_head(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         request.begun = self.site.timer()
@@ -266,8 +271,8 @@ class Channel(Protocol):
         self._close(linger)
 
     def give_way(self) -> bool:
-        """Close for another that wants to come; return False when a request has come just now."""
-        if self._receiver.waits or self._in_line:
+        """Close for another that wants to come; return False while there is a request to answer."""
+        if self.occupied or self._receiver.waits or self._in_line or self.output.full:
             return False
         if self._input.in_head:
             self._answer_refusal(self.crowds[0].refusal, linger=False)
