@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class Crowd:
     """Connections of which there may be so many: all of a site's, or those from one network.
 
-    Those that are idle are kept in order, the longest first, and those whose request is
-    coming as well: a look at all for each new one would hold up those that were let in.
-    One that has a request to answer stays among the idle until its place comes, for
-    requests come far more often than connections.
+    Requests come far more often than connections, so a request changes nothing here: a
+    connection keeps its place among the idle, with the time when it took it.  One whose
+    place comes and that has been active since goes to the end.  So a new connection looks
+    at no more of the others than have had a request for it.
 
     :param most: how many there may be.
     :param refusal: the answer to one more.
@@ -27,7 +27,7 @@ class Crowd:
         self.refusal = refusal
         self._most = most
         self._count = 0
-        self._idle: OrderedDict[Channel, None] = OrderedDict()
+        self._idle: OrderedDict[Channel, float] = OrderedDict()
         self._in_head: OrderedDict[Channel, None] = OrderedDict()
 
     def add(self) -> None:
@@ -41,18 +41,16 @@ class Crowd:
         self._in_head.pop(channel, None)
 
     def idle(self, channel: Channel) -> None:
-        """Take note that *channel* has nothing to do, and has just heard of its client."""
-        self._idle[channel] = None
+        """Take note that *channel* has nothing to do."""
+        self._in_head.pop(channel, None)
+        self._idle[channel] = channel.active_at
         self._idle.move_to_end(channel)
 
     def in_head(self, channel: Channel) -> None:
-        """Take note that a request has begun to come; it is as old as its beginning."""
-        self._in_head.setdefault(channel)
+        """Take note that a request of *channel* has begun to come, and no more of it."""
         self._idle.pop(channel, None)
-
-    def has_head(self, channel: Channel) -> None:
-        """Take note that a request has come."""
-        self._in_head.pop(channel, None)
+        self._in_head[channel] = None
+        self._in_head.move_to_end(channel)
 
     def has_room(self) -> bool:
         """Tell whether there is room for one more.
@@ -62,10 +60,14 @@ class Crowd:
         """
         if self._count < self._most:
             return True
-        for channels in (self._idle, self._in_head):
-            while channels:
-                channel, _ = channels.popitem(last=False)
-                if channel.give_way():
-                    return True
-                # Else it has a request to answer, and will be idle again.
+        while self._idle:
+            channel, noted = self._idle.popitem(last=False)
+            if channel.active_at > noted and not channel.occupied:
+                self._idle[channel] = channel.active_at
+            elif channel.give_way():
+                return True
+        while self._in_head:
+            channel, _ = self._in_head.popitem(last=False)
+            if channel.give_way():
+                return True
         return False

@@ -61,6 +61,8 @@ class Channel(Protocol):
     :param refusal: the answer to whatever it asks.
     :ivar output: what is answered goes there.
     :ivar since: when what it waits for now began, by the site's clock.
+    :ivar occupied: whether there is a request that has not been answered.
+    :ivar active_at: when its last request came, or it was opened, by the site's timer.
     """
 
     site: Site
@@ -75,12 +77,16 @@ class Channel(Protocol):
         self.site = self.factory = site
         self.peer: IAddress | None = None
         self.since = site.now
+        self.active_at = site.timer()
+        self.occupied = False
         self._input = Input(self)
         self._next: Request | None = None
         self._current: Request | None = None
         self._refusal = refusal
         self._advancing = False
         self._in_line = False
+        self._counts_as_idle = False
+        self._counts_as_in_head = False
         self._closing = False
         self._retired = False
         self._ended = False
@@ -135,11 +141,6 @@ class Channel(Protocol):
 
     # What the way in calls.
 
-    @property
-    def occupied(self) -> bool:
-        """Whether there is a request that has not been answered."""
-        return self._current is not None or self._next is not None
-
     def begun(self) -> None:
         """A request has begun to come."""
         if not self.output.full:
@@ -148,6 +149,7 @@ class Channel(Protocol):
     def received(self, request: Request) -> None:
         """The head of *request* is in."""
         self._next = request
+        self.occupied = True
 
     # One request after the other.
 
@@ -163,7 +165,11 @@ class Channel(Protocol):
                     self._parse()
             # A client that does not read what it has asked for waits for more.
             if self._current is None and not self._closing and not self.output.full:
-                self._begin_next()
+                request, self._next = self._next, None
+                if request is not None:
+                    self._handle(request)
+                elif self._refusal is not None:
+                    self._answer_refusal(self._refusal)
         finally:
             self._advancing = False
         if self._current is None and not self._closing:
@@ -181,13 +187,6 @@ class Channel(Protocol):
         if self._ended and not self._input.waits:
             self._input.fail("the connection was ended before the body")
 
-    def _begin_next(self) -> None:
-        request, self._next = self._next, None
-        if request is not None:
-            self._handle(request)
-        elif self._refusal is not None:
-            self._answer_refusal(self._refusal)
-
     def _rest(self) -> None:
         """There is nothing to do, or it is the turn of others."""
         if self.output.full:
@@ -199,9 +198,13 @@ class Channel(Protocol):
         elif self._retired:
             self._close(linger=False)
         elif self._input.in_head:
-            for crowd in self.crowds:
-                crowd.in_head(self)
-        else:
+            if not self._counts_as_in_head:
+                self._counts_as_in_head = True
+                self._counts_as_idle = False
+                for crowd in self.crowds:
+                    crowd.in_head(self)
+        elif not self._counts_as_idle:
+            self._counts_as_idle = True
             for crowd in self.crowds:
                 crowd.idle(self)
 
@@ -211,11 +214,10 @@ class Channel(Protocol):
 
     def _handle(self, request: Request) -> None:
         self._current = request
-        for crowd in self.crowds:
-            crowd.has_head(self)
+        self._counts_as_in_head = False
         self.since = self.site.now
         self._input.body_bytes = 0
-        request.begun = self.site.timer()
+        self.active_at = request.begun = self.site.timer()
         context = CURRENT.set(request.id)
         try:
             self.site.handler(request)
@@ -228,6 +230,7 @@ class Channel(Protocol):
     def done(self, request: Request) -> None:
         """Called by a request when its answer has been written."""
         self._current = None
+        self.occupied = self._next is not None
         self.since = self.site.now
         if self._closing:
             return
@@ -273,6 +276,7 @@ class Channel(Protocol):
     def give_way(self) -> bool:
         """Close for another that wants to come; return False while there is a request to answer."""
         if self.occupied or self._receiver.waits or self._in_line or self.output.full:
+            self._counts_as_idle = False
             return False
         if self._input.in_head:
             self._answer_refusal(self.crowds[0].refusal, linger=False)
