@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 class Crowd:
     """Connections of which there may be so many: all of a site's, or those from one network.
 
-    Those with no request under way are kept in order, the longest first: a look at all
-    for each new one would hold up those that were let in.
+    Requests come far more often than connections, so a request changes nothing here: a
+    connection keeps its place among the idle, with the time when it took it.  One whose
+    place comes and that has been active since goes to the end.  So a new connection looks
+    at no more of the others than have had a request for it.
 
     :param most: how many there may be.
     :param refusal: the answer to one more.
@@ -25,7 +27,7 @@ class Crowd:
         self.refusal = refusal
         self._most = most
         self._count = 0
-        self._idle: OrderedDict[Channel, None] = OrderedDict()
+        self._idle: OrderedDict[Channel, float] = OrderedDict()
         self._in_head: OrderedDict[Channel, None] = OrderedDict()
 
     def add(self) -> None:
@@ -35,24 +37,20 @@ class Crowd:
     def remove(self, channel: Channel) -> None:
         """Forget *channel*, which is no more."""
         self._count -= 1
-        self.works(channel)
-
-    def rests(self, channel: Channel, in_head: bool) -> None:
-        """Take note that *channel* has nothing to do, or has heard of its client.
-
-        :param in_head: whether a request has begun to come; it is as old as its beginning.
-        """
-        self._idle.pop(channel, None)
-        if in_head:
-            self._in_head.setdefault(channel)
-        else:
-            self._in_head.pop(channel, None)
-            self._idle[channel] = None
-
-    def works(self, channel: Channel) -> None:
-        """Take note that *channel* has a request to answer."""
         self._idle.pop(channel, None)
         self._in_head.pop(channel, None)
+
+    def idle(self, channel: Channel) -> None:
+        """Take note that *channel* has nothing to do."""
+        self._in_head.pop(channel, None)
+        self._idle[channel] = channel.active_at
+        self._idle.move_to_end(channel)
+
+    def in_head(self, channel: Channel) -> None:
+        """Take note that a request of *channel* has begun to come, and no more of it."""
+        self._idle.pop(channel, None)
+        self._in_head[channel] = None
+        self._in_head.move_to_end(channel)
 
     def has_room(self) -> bool:
         """Tell whether there is room for one more.
@@ -62,10 +60,14 @@ class Crowd:
         """
         if self._count < self._most:
             return True
-        for channels in (self._idle, self._in_head):
-            while channels:
-                channel, _ = channels.popitem(last=False)
-                if channel.give_way():
-                    return True
-                # Else a request has come: it will rest again.
+        while self._idle:
+            channel, noted = self._idle.popitem(last=False)
+            if channel.active_at > noted and not channel.occupied:
+                self._idle[channel] = channel.active_at
+            elif channel.give_way():
+                return True
+        while self._in_head:
+            channel, _ = self._in_head.popitem(last=False)
+            if channel.give_way():
+                return True
         return False

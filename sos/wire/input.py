@@ -34,12 +34,14 @@ class Input:
     :ivar in_head: whether the head of a request has begun, and not ended.
     :ivar body: what is being received, None between bodies.
     :ivar body_bytes: of bodies, since it was set to zero.
+    :ivar waits: whether something has come that has not been looked at.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.in_head = False
         self.body: RequestBody | None = None
         self.body_bytes = 0
+        self.waits = False
         self._channel = channel
         # What has come, and where in it that begins which has not been looked at.
         self._data = b""
@@ -62,11 +64,7 @@ class Input:
         """Take what came, which :meth:`go_on` makes requests of."""
         self._data = self._data[self._start :] + data if self.waits else data
         self._start = 0
-
-    @property
-    def waits(self) -> bool:
-        """Whether something has come that has not been looked at."""
-        return self._start < len(self._data)
+        self.waits = bool(self._data)
 
     def go_on(self) -> None:
         """Make a request of what came, and look at no more while the channel has one.
@@ -74,15 +72,17 @@ class Input:
         Raises :exc:`~sos.wire.heads.Refused` when it is none.
         """
         data = self._data
-        while self._start < len(data) and (self.body is not None or not self._channel.occupied):
-            start = self._start
-            if self._left:
-                self._start = min(start + self._left, len(data))
-                self._left -= self._start - start
-                self._parse(data[start : self._start])
+        size = len(data)
+        while self.waits and (self.body is not None or not self._channel.occupied):
+            start, left = self._start, self._left
+            end = min(start + left, size) if left else self._judged_at_once()
+            self._start = end
+            self.waits = end < size
+            piece = data[start:end]
+            if left:
+                self._left = left - len(piece)
+                self._parse(piece)
             else:
-                self._start = self._judged_at_once()
-                piece = data[start : self._start]
                 self._unfinished += len(piece)
                 self._parse(piece)
                 if self._left is None:

@@ -62,6 +62,8 @@ class Channel(Protocol):
     :param refusal: the answer to whatever it asks.
     :ivar output: what is answered goes there.
     :ivar since: when what it waits for now began, by the site's clock.
+    :ivar occupied: whether there is a request that has not been answered.
+    :ivar active_at: when its last request came, or it was opened, by the site's timer.
     """
 
     site: Site
@@ -76,12 +78,16 @@ class Channel(Protocol):
         self.site = self.factory = site
         self.peer: IAddress | None = None
         self.since = site.now
+        self.active_at = site.timer()
+        self.occupied = False
         self._input = Input(self)
         self._next: Request | None = None
         self._current: Request | None = None
         self._refusal = refusal
         self._advancing = False
         self._in_line = False
+        self._counts_as_idle = False
+        self._counts_as_in_head = False
         self._closing = False
         self._retired = False
         self._ended = False
@@ -136,11 +142,6 @@ class Channel(Protocol):
 
     # What the way in calls.
 
-    @property
-    def occupied(self) -> bool:
-        """Whether there is a request that has not been answered."""
-        return self._current is not None or self._next is not None
-
     def begun(self) -> None:
         """A request has begun to come."""
         if not self.output.full:
@@ -149,6 +150,7 @@ class Channel(Protocol):
     def received(self, request: Request) -> None:
         """The head of *request* is in."""
         self._next = request
+        self.occupied = True
 
     # One request after the other.
 
@@ -160,9 +162,15 @@ class Channel(Protocol):
             self._parse()
             if self._current is not None:
                 self._current.body.wake()
+                if self._current is None:  # and what follows it can be looked at
+                    self._parse()
             # A client that does not read what it has asked for waits for more.
             if self._current is None and not self._closing and not self.output.full:
-                self._begin_next()
+                request, self._next = self._next, None
+                if request is not None:
+                    self._handle(request)
+                elif self._refusal is not None:
+                    self._answer_refusal(self._refusal)
         finally:
             self._advancing = False
         if self._current is None and not self._closing:
@@ -172,20 +180,13 @@ class Channel(Protocol):
     def _parse(self) -> None:
         if self._closing or self._refusal is not None:
             return
-        try:
-            self._input.go_on()
-        except Refused as refusal:
-            self._refuse(refusal)
+        if self._input.waits:
+            try:
+                self._input.go_on()
+            except Refused as refusal:
+                self._refuse(refusal)
         if self._ended and not self._input.waits:
             self._input.fail("the connection was ended before the body")
-
-    def _begin_next(self) -> None:
-        self._parse()
-        request, self._next = self._next, None
-        if request is not None:
-            self._handle(request)
-        elif self._refusal is not None:
-            self._answer_refusal(self._refusal)
 
     def _rest(self) -> None:
         """There is nothing to do, or it is the turn of others."""
@@ -197,9 +198,16 @@ class Channel(Protocol):
                 self.site.turn.add(self._take_turn, self.abort)
         elif self._retired:
             self._close(linger=False)
-        else:
+        elif self._input.in_head:
+            if not self._counts_as_in_head:
+                self._counts_as_in_head = True
+                self._counts_as_idle = False
+                for crowd in self.crowds:
+                    crowd.in_head(self)
+        elif not self._counts_as_idle:
+            self._counts_as_idle = True
             for crowd in self.crowds:
-                crowd.rests(self, self._input.in_head)
+                crowd.idle(self)
 
     def _take_turn(self) -> None:
         self._in_line = False
@@ -207,11 +215,10 @@ class Channel(Protocol):
 
     def _handle(self, request: Request) -> None:
         self._current = request
-        for crowd in self.crowds:
-            crowd.works(self)
+        self._counts_as_in_head = False
         self.since = self.site.now
         self._input.body_bytes = 0
-        request.begun = self.site.timer()
+        self.active_at = request.begun = self.site.timer()
         context = CURRENT.set(request.id)
         try:
             self.site.handler(request)
@@ -224,6 +231,7 @@ class Channel(Protocol):
     def done(self, request: Request) -> None:
         """Called by a request when its answer has been written."""
         self._current = None
+        self.occupied = self._next is not None
         self.since = self.site.now
         if self._closing:
             return
@@ -268,8 +276,9 @@ class Channel(Protocol):
         self._close(linger)
 
     def give_way(self) -> bool:
-        """Close for another that wants to come; return False when a request has come just now."""
-        if self._receiver.waits or self._in_line:
+        """Close for another that wants to come; return False while there is a request to answer."""
+        if self.occupied or self._receiver.waits or self._in_line or self.output.full:
+            self._counts_as_idle = False
             return False
         if self._input.in_head:
             self._answer_refusal(self.crowds[0].refusal, linger=False)
