@@ -6,6 +6,8 @@ import os
 import socket
 import ssl
 from contextlib import ExitStack
+from functools import partial
+from operator import add
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -109,7 +111,7 @@ def test_a_daemon_watches_all_its_files(home):
     )
     for name in ("mine.pem", "mine.key", "ca.pem"):
         watched = server_tls_of(options)
-        watched._clock = lambda: watched._looked + 1  # the next look is due
+        watched._clock = partial(add, watched._looked, 1)  # the next look is due
         (home / name).rename(home / "away")
         assert name in watched.trouble()
         (home / "away").rename(home / name)
