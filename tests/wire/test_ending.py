@@ -296,14 +296,17 @@ class TestThereAreTooMany:
 
             def count(frame, event, argument):
                 nonlocal counted
-                counted += 1
+                # The garbage collector, which may run meanwhile, calls some of others.
+                counted += frame.f_globals["__name__"].startswith("sos.")
 
             sys.setprofile(count)
             talk.site.buildProtocol(None)
             sys.setprofile(None)
             return counted
 
-        assert calls(1000) == calls(10)
+        few = calls(10)
+        assert few > 0
+        assert calls(1000) == few
 
 
 class TestThereAreTooManyFromOneAddress:
