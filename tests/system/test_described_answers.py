@@ -271,7 +271,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         assert full_client.ask("POST", "/upload", body=bytes(9 << 20)).status == 507
         for each in (Client(described, down), client):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
-        for path in ("/", "/status", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+        for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)
         crowd(client, ADMIN_CONNECTIONS)
@@ -285,9 +285,9 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     other = place.sos("token --token-file tokens add reader --scope read").stdout
     api(blob, ports, f"--token-file tokens --private-reads {reached(ports[2])}")
     guarded = Client(described, ports[2])
-    ask_unknown(guarded, {"/", "/healthz", "/readyz"})
+    ask_unknown(guarded, {"/", "/alive", "/healthz", "/readyz"})
     for method, path, target in targets(described):
-        if path not in ("/", "/healthz", "/readyz"):
+        if path not in ("/", "/alive", "/healthz", "/readyz"):
             bearer = (other if path == "/upload" else token).decode().strip()
             answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
             assert answer.status == 403
