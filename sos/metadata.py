@@ -103,8 +103,8 @@ def from_headers(
 def to_headers(metadata: Metadata, kept: Container[str] = INTERNAL) -> list[tuple[bytes, bytes]]:
     """Spell *metadata* as header pairs, sorted by name.
 
-    :param kept: those of :data:`INTERNAL` that are not left out; if none is, it is for a
-        client, who does not see what :func:`is_withheld` tells of either.
+    :param kept: those of :data:`INTERNAL` that are not left out; empty for an
+        answer to a client, which leaves out what :func:`is_withheld` names as well.
     """
     return [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
@@ -166,7 +166,7 @@ def is_excluded(name: str) -> bool:
 
 
 def is_withheld(name: str) -> bool:
-    """Tell whether clients neither set nor see *name*, in canonical spelling."""
+    """Tell whether clients can neither send nor receive the header *name*, spelled canonically."""
     return is_excluded(name) or name.startswith(_STEERING)
 
 

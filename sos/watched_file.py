@@ -1,4 +1,4 @@
-"""Files with secrets in them: read, and read again when they have changed."""
+"""Files with secrets and certificates: read, and read again when they have changed."""
 
 from __future__ import annotations
 
@@ -27,91 +27,16 @@ _MOST_BYTES = 1024 * 1024
 _log = Logger()
 
 
-class WatchedFile(Generic[T]):
-    """What a file says, as of a second ago at most.
-
-    A file that cannot be used any more, when it has changed, changes nothing: what it said
-    before holds, and :meth:`trouble` and the log tell why.  One that is being written, for
-    which it is taken when it was changed in place or is empty, is read once it has been the
-    same for a second.
-
-    :param parse: makes of the text what it means; raises ValueError, whose text
-        must tell nothing of what is secret.
-    :param clock: tells seconds that pass.
-    :param without: what holds when there is no such file any more, for
-        :data:`GONE_SECONDS`; None for what it said before.
-    :raises ConfigError: when it cannot be used at first, naming it.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        parse: Callable[[str], T],
-        clock: Callable[[], float] = time.monotonic,
-        without: T | None = None,
-    ) -> None:
-        self._path = path
-        self._parse = parse
-        self._clock = clock
-        self._without = without
-        self._looked = clock()
-        self._version = self._seen = _version(path)
-        self._gone_since: float | None = None
-        self._trouble: str | None = None
-        self._value = read(path, parse)
-
-    def __call__(self) -> T:
-        """Return what the file says."""
-        now = self._clock()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            self._look(now)
-        return self._value
-
-    def trouble(self) -> str | None:
-        """Say why the file as it is does not hold, None if it does."""
-        self()
-        return self._trouble
-
-    def _look(self, now: float) -> None:
-        seen, self._seen = self._seen, _version(self._path)
-        if self._seen is None and self._without is not None:
-            self._miss(now, self._without)
-            return
-        self._gone_since = None
-        if self._seen == self._version or (
-            self._seen != seen and _is_being_written(self._seen, seen, self._version)
-        ):
-            return
-        self._version = self._seen
-        try:
-            self._value = read(self._path, self._parse)
-        except ConfigError as error:
-            self._tell(f"{error}; what it said before holds")
-        else:
-            self._trouble = None
-            _log.info("{path} was read again", path=self._path)
-
-    def _miss(self, now: float, without: T) -> None:
-        if self._gone_since is None:
-            self._gone_since = now - _still_seconds(os.path.dirname(self._path))
-        if self._version is not None and now - self._gone_since >= GONE_SECONDS:
-            self._version = None
-            self._value = without
-            self._tell(f"{self._path} is gone, and what it said holds no more")
-
-    def _tell(self, trouble: str) -> None:
-        self._trouble = trouble
-        _log.error("{trouble}", trouble=trouble)
-
-
 class WatchedFiles(Generic[T]):
     """What several files mean together, as of a second ago at most.
 
-    As with :class:`WatchedFile`, files that cannot be used any more change nothing.
+    Files that cannot be used any more, when they have changed, change nothing: what they
+    meant before holds, and :meth:`trouble` and the log tell why.  A file that is being
+    written, for which it is taken when it was changed in place or is empty, is read once it
+    has been the same for a second.
 
     :param make: returns what the files mean; raises ConfigError.
-    :param clock: tells seconds that pass.
+    :param clock: returns a time in seconds.
     :raises ConfigError: when they cannot be used at first.
     """
 
@@ -134,7 +59,8 @@ class WatchedFiles(Generic[T]):
         now = self._clock()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._look()
+            before, self._seen = self._seen, self._look_at()
+            self._judge(before)
         return self._value
 
     def trouble(self) -> str | None:
@@ -145,22 +71,66 @@ class WatchedFiles(Generic[T]):
     def _look_at(self) -> list[_Version | None]:
         return [_version(path) for path in self._paths]
 
-    def _look(self) -> None:
-        seen, self._seen = self._seen, self._look_at()
+    def _judge(self, before: list[_Version | None]) -> None:
+        """Take what is there now for what holds, unless it is as it was, or is being written.
+
+        :param before: what was there a second ago.
+        """
         if self._seen == self._versions or any(
-            now != before and _is_being_written(now, before, then)
-            for now, before, then in zip(self._seen, seen, self._versions, strict=True)
+            now != earlier and _is_being_written(now, earlier, then)
+            for now, earlier, then in zip(self._seen, before, self._versions, strict=True)
         ):
             return
         self._versions = self._seen
         try:
             self._value = self._make()
         except ConfigError as error:
-            self._trouble = f"{error}; the files as they were before hold"
-            _log.error("{trouble}", trouble=self._trouble)
+            self._tell(f"{error}; what it said before holds")
         else:
             self._trouble = None
-            _log.info("{paths} were read again", paths=", ".join(self._paths))
+            for path in self._paths:
+                _log.info("{path} was read again", path=path)
+
+    def _tell(self, trouble: str) -> None:
+        self._trouble = trouble
+        _log.error("{trouble}", trouble=trouble)
+
+
+class WatchedFile(WatchedFiles[T]):
+    """What one file with a secret says, which can cease to hold when the file is removed.
+
+    :param parse: makes of the text what it means; raises ValueError, whose text
+        must tell nothing of what is secret.
+    :param without: what holds when there is no such file any more, for
+        :data:`GONE_SECONDS`; None for what it said before.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        parse: Callable[[str], T],
+        clock: Callable[[], float] = time.monotonic,
+        without: T | None = None,
+    ) -> None:
+        super().__init__([path], lambda: read(path, parse), clock)
+        self._path = path
+        self._without = without
+        self._gone_since: float | None = None
+
+    def _judge(self, before: list[_Version | None]) -> None:
+        if self._without is not None and self._seen == [None]:
+            self._miss(self._looked, self._without)
+        else:
+            self._gone_since = None
+            super()._judge(before)
+
+    def _miss(self, now: float, without: T) -> None:
+        if self._gone_since is None:
+            self._gone_since = now - _still_seconds(os.path.dirname(self._path))
+        if self._versions != [None] and now - self._gone_since >= GONE_SECONDS:
+            self._versions = [None]
+            self._value = without
+            self._tell(f"{self._path} is gone, and what it said holds no more")
 
 
 def read(path: str, parse: Callable[[str], T]) -> T:

@@ -149,8 +149,8 @@ class Copies:
                 metadata = await self._said(peer)
             info = await peer.attempt(self._send(peer, metadata))
         except Conflict as error:
-            # Who has taken it before had none, and now the servers hold different bodies: each
-            # of these is told.  Of the others anybody can make any number.
+            # A server that has stored it had no body before, and now servers hold different
+            # bodies: each such conflict is logged.  Clients can cause any number of the others.
             names = ", ".join(each.name for each in self.made)
             _log.tell(
                 LogLevel.warn,

@@ -48,7 +48,7 @@ from sos.tap.services import Daemon, check_endpoint, complete, listening, listen
 from sos.tap.supervisor import supervised
 from sos.tap.watch import Watch
 from sos.tap.worker import Worker
-from sos.watched_file import WatchedFile, WatchedFiles
+from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
@@ -302,7 +302,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     tally = Tally()
     guards = admission.ClientGuards(options)
     context = tls.server_tls_of(options)
-    files: list[WatchedFile[Any] | WatchedFiles[Any]] = [
+    files: list[WatchedFiles[Any]] = [
         *guards.files,
         *admission.secret_files(options),
         *([context] if context else []),

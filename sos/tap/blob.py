@@ -34,7 +34,7 @@ from sos.tap.services import (
 )
 from sos.tap.supervisor import supervised
 from sos.tap.worker import Worker
-from sos.watched_file import WatchedFile, WatchedFiles
+from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
 
@@ -141,7 +141,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     tally = Tally()
     sightings = Sightings(reactor.seconds)
     context = tls.server_tls_of(options)
-    files: list[WatchedFile[Any] | WatchedFiles[Any]] = [
+    files: list[WatchedFiles[Any]] = [
         *admission.secret_files(options),
         *([context] if context else []),
     ]

@@ -13,6 +13,7 @@ from sos.errors import ConfigError
 from sos.tap import confinement, logs
 from sos.tap.confinement import Shedding
 from sos.tap.log_pipe import unhindered
+from sos.wire.server import IDLE_SECONDS
 
 
 def parameter(
@@ -48,7 +49,11 @@ class DaemonOptions(usage.Options):
         parameter("hosts", None, None, "Names to answer as, beside localhost.", config.hosts),
         parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
         parameter(
-            "idle-timeout", None, 75, "Seconds that idle connections stay open.", config.timeout
+            "idle-timeout",
+            None,
+            IDLE_SECONDS,
+            "Seconds that idle connections stay open.",
+            config.timeout,
         ),
         parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]

@@ -17,7 +17,7 @@ from sos.tally import Tally, together
 from sos.tap.commits import Commits
 from sos.tap.siblings import Siblings
 from sos.tap.worker import Worker
-from sos.watched_file import WatchedFile, WatchedFiles
+from sos.watched_file import WatchedFiles
 from sos.web import metrics
 from sos.web.metrics.workers import Processes, process
 
@@ -56,7 +56,7 @@ class Overview:
         reactor: Any,
         tally: Tally | None = None,
         sightings: Sightings | None = None,
-        files: Sequence[WatchedFile[Any] | WatchedFiles[Any]] = (),
+        files: Sequence[WatchedFiles[Any]] = (),
     ) -> None:
         self._files = files
         self._sightings = sightings

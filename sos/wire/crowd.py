@@ -42,15 +42,17 @@ class Crowd:
 
     def idle(self, channel: Channel) -> None:
         """Take note that *channel* has nothing to do."""
-        self._in_head.pop(channel, None)
         self._idle[channel] = channel.active_at
         self._idle.move_to_end(channel)
 
     def in_head(self, channel: Channel) -> None:
-        """Take note that a request of *channel* has begun to come, and no more of it."""
+        """Take note that a request of *channel* has begun to come; it is as old as its start."""
         self._idle.pop(channel, None)
-        self._in_head[channel] = None
-        self._in_head.move_to_end(channel)
+        self._in_head.setdefault(channel)
+
+    def has_head(self, channel: Channel) -> None:
+        """Take note that the head of that request is complete."""
+        self._in_head.pop(channel, None)
 
     def has_room(self) -> bool:
         """Tell whether there is room for one more.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 
-# RFC 3986, 3.2.2 and 3.2.3, without the comma, by which lists are told; RFC 6874, 2.
+# RFC 3986, 3.2.2 and 3.2.3, without the comma, which separates lists; RFC 6874, 2.
 _ZONE = rb"%25(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,64}"
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]+(?:%b)?\]|([A-Za-z0-9._~!$&'()*+;=-]|%%[0-9A-Fa-f]{2}){0,255})"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a connection may be open and idle between requests: longer than the minute for
 #: which proxies keep theirs, so that no request meets a connection that is being closed.
-IDLE_SECONDS = 75.0
+IDLE_SECONDS: float = 75
 #: Seconds from the first byte of a request to the last of its headers.
 HEAD_SECONDS = 20.0
 #: Seconds in which a body whose reader waits has to bring BODY_BYTES.
@@ -215,7 +215,10 @@ class Channel(Protocol):
 
     def _handle(self, request: Request) -> None:
         self._current = request
-        self._counts_as_in_head = False
+        if self._counts_as_in_head:
+            self._counts_as_in_head = False
+            for crowd in self.crowds:
+                crowd.has_head(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         self.active_at = request.begun = self.site.timer()
@@ -278,7 +281,8 @@ class Channel(Protocol):
     def give_way(self) -> bool:
         """Close for another that wants to come; return False while there is a request to answer."""
         if self.occupied or self._receiver.waits or self._in_line or self.output.full:
-            self._counts_as_idle = False
+            # It has lost its place, and takes one again when it rests.
+            self._counts_as_idle = self._counts_as_in_head = False
             return False
         if self._input.in_head:
             self._answer_refusal(self.crowds[0].refusal, linger=False)

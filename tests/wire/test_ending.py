@@ -13,6 +13,7 @@ from zope.interface import directlyProvides
 from sos.errors import Incomplete, TooSlow
 from sos.wire.server import BODY_BYTES, BODY_SECONDS
 from sos.wire.site import Site
+from sos.wire.turn import Receiver
 from tests.support.conversation import Conversation, Transport, parse_answers
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -265,6 +266,21 @@ class TestThereAreTooMany:
         third.protocol.dataReceived(GET[:-2])
         assert another(talk).connected
         assert not third.connected
+
+    def test_one_that_sends_more_of_its_head_meanwhile_gives_way_the_next_time(
+        self, talk, monkeypatch
+    ):
+        """It is passed over once, for the request may be complete."""
+        first, second = another(talk), another(talk)
+        for each in (first, second):
+            each.protocol.dataReceived(GET[:5])
+        with monkeypatch.context() as waiting:
+            waiting.setattr(Receiver, "waits", True)
+            assert another(talk).half_closed
+        for each in (first, second):
+            each.protocol.dataReceived(GET[5:6])
+        third = another(talk)
+        assert (first.connected, second.connected, third.connected) == (False, True, True)
 
     def test_one_that_was_answered_can_give_way(self, talk, later):
         """But one whose client does not read its answer does so only when that is read."""

@@ -62,7 +62,7 @@ def test_files_that_have_not_changed_are_not_read(files):
 
 
 def test_a_key_that_does_not_belong_changes_nothing(files):
-    """Until it comes, the former pair holds, and that is told."""
+    """The former pair stays in use until the key comes, and the log and the status say so."""
     first = files.watched()
     files.renew("pem")
     with capturedLogs() as events:

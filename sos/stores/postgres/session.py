@@ -37,9 +37,9 @@ _EVENTS = {
 }
 
 
-# The kinds of values that we send and read. What is of another is read as it comes: some
-# of psycopg's own loaders, such as that of times, end the process at a value that only a
-# server that lies sends.
+# Dumpers and loaders for the types that SOS uses. A value of any other type is read as text
+# or bytes, and rejected: in psycopg 3.3.4 and older the loader of timestamptz crashes the
+# process on a malformed value, which a hostile server can send.
 _KINDS = AdaptersMap(types=adapters.types)
 for _kind in (string, numeric, boolean, none, array):
     _kind.register_default_adapters(_KINDS)
