@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Container
+from collections.abc import AsyncGenerator, Container, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from urllib.parse import quote
@@ -35,9 +35,12 @@ _GUARDS = (
     b"Content-Security-Policy: sandbox; default-src 'none'\r\n"
     b"Accept-Ranges: bytes\r\n"
 )
-# An id means the same bytes for ever.
-_CACHE_CONTROL = b"Cache-Control: public, max-age=31536000, immutable\r\n"
-_PRIVATE_CACHE_CONTROL = b"Cache-Control: private, max-age=31536000, immutable\r\n"
+# An id means the same bytes for ever.  By whether the answer is private.
+_CACHE_CONTROL = {
+    False: b"Cache-Control: public, max-age=31536000, immutable\r\n",
+    True: b"Cache-Control: private, max-age=31536000, immutable\r\n",
+}
+_GUARDS_AND_CACHE_CONTROL = {private: _GUARDS + line for private, line in _CACHE_CONTROL.items()}
 # What makes the answer depend on more than the blob's id; the first by whether it is there.
 _STATES = frozenset({b"if-none-match", b"if-modified-since"})
 _CONDITIONS = _STATES | {b"range"}
@@ -127,8 +130,7 @@ def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
     filename = info.metadata.get("X-Orig-Filename")
     if filename:
         request.setHeader(b"Content-Disposition", _disposition(filename))
-    _describe_version(request, info)
-    request.setFixedHeaders(_GUARDS + _cache_control(request))
+    _describe_version(request, info, _GUARDS_AND_CACHE_CONTROL)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
     if WANT_REPR_DIGEST in request.headers:
@@ -151,16 +153,14 @@ def _disposition(filename: str) -> bytes:
     return dump_options_header("inline", names).encode("ascii")
 
 
-def _describe_version(request: Request, info: BlobInfo) -> None:
+def _describe_version(
+    request: Request, info: BlobInfo, fixed: Mapping[bool, bytes] = _CACHE_CONTROL
+) -> None:
     # Its id is its validator, too.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
-    request.setFixedHeaders(_cache_control(request))
+    request.setFixedHeaders(fixed[request.private])
     if info.stored_at is not None:
         request.setHeader(b"Last-Modified", _http_date(int(info.stored_at)))
-
-
-def _cache_control(request: Request) -> bytes:
-    return _PRIVATE_CACHE_CONTROL if request.private else _CACHE_CONTROL
 
 
 @lru_cache(maxsize=1024)

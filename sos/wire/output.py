@@ -35,13 +35,10 @@ class Output:
         #: Gives the transport now what is sent in this turn: it is to be closed.
         self.flush = self._sender.flush
         self._changed = changed
+        self.full = False
         self._drained: Deferred[None] | None = None
         self._aborted = False
         transport.registerProducer(self, True)
-
-    @property
-    def full(self) -> bool:
-        return self._drained is not None
 
     @property
     def sends_files(self) -> bool:
@@ -103,6 +100,7 @@ class Output:
         self._let_go_on()
 
     def _let_go_on(self) -> None:
+        self.full = False
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -111,7 +109,8 @@ class Output:
 
     def pauseProducing(self) -> None:
         """The transport has enough to send for now."""
-        if self._drained is None:
+        if not self.full:
+            self.full = True
             self._drained = Deferred()
             self._changed()
 
