@@ -25,8 +25,6 @@ from sos.cache_address import cache_address
 from sos.errors import ConfigError
 
 DEFAULT_GROUP = "default"
-#: Processes of one daemon; past the number of processors more are of no use.
-MOST_PROCESSES = 64
 _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
@@ -284,14 +282,6 @@ def copies(text: str) -> int:
     number = _integer(text)
     if not 1 <= number <= _MOST_COPIES:
         raise ValueError(f"{text} is not a number of copies: 1 to {_MOST_COPIES}")
-    return number
-
-
-def processes(text: str) -> int:
-    """How many processes serve, from 1 to :data:`MOST_PROCESSES`."""
-    number = _integer(text)
-    if not 1 <= number <= MOST_PROCESSES:
-        raise ValueError(f"{text} is not a number of processes: 1 to {MOST_PROCESSES}")
     return number
 
 

@@ -62,14 +62,6 @@ def reserve_descriptor() -> None:
     tcp._reservedFD.reserve()
 
 
-def keep_socket_usable(port: tcp.Port) -> None:
-    """Have *port* only close its descriptor when it stops listening.
-
-    By default it shuts the socket down, also for other processes that accept from it.
-    """
-    port._shouldShutdown = False
-
-
 def log_observer(options: Mapping[str, Any]) -> FileLogObserver:
     """Return the observer that twistd would log by.
 

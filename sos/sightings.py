@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sos.membership import ALIVE_SECONDS, Membership, heard
@@ -50,38 +50,23 @@ class Sightings:
         if len(self._speakers) > _MOST_SPEAKERS:
             del self._speakers[next(iter(self._speakers))]
 
-    def told(self) -> dict[str, Any]:
-        """Return what this process has heard, as JSON can hold it."""
+    def told(self) -> list[dict[str, Any]]:
+        """Return what was heard of late, by fingerprint, as JSON can hold it."""
         now = self._clock()
-        return {
-            "speakers": {
-                name: [fingerprint, now - at]
-                for name, (fingerprint, at) in self._speakers.items()
-                if now - at < ALIVE_SECONDS
-            },
-            "members": {name: json.loads(each.encoded) for name, each in self._memberships.items()},
-        }
+        found: dict[str, list[tuple[float, str]]] = {}
+        for speaker, (fingerprint, at) in self._speakers.items():
+            if fingerprint is not None and now - at < ALIVE_SECONDS:
+                found.setdefault(fingerprint, []).append((now - at, speaker))
+        return [
+            {
+                "fingerprint": fingerprint,
+                "seconds_ago": round(min(found[fingerprint])[0], 3),
+                "speakers": [name for _, name in sorted(found[fingerprint])[:_MOST_TOLD]],
+                "members": self._members(fingerprint),
+            }
+            for fingerprint in sorted(found)
+        ]
 
-
-def together(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what all processes have heard, see :meth:`Sightings.told`, by fingerprint."""
-    speakers: dict[str, tuple[str | None, float]] = {}
-    members: dict[str, Any] = {}
-    for each in told:
-        members.update(each["members"])
-        for name, (fingerprint, ago) in each["speakers"].items():
-            if name not in speakers or ago < speakers[name][1]:
-                speakers[name] = fingerprint, ago
-    found: dict[str, list[tuple[float, str]]] = {}
-    for name, (fingerprint, ago) in speakers.items():
-        if fingerprint is not None:
-            found.setdefault(fingerprint, []).append((ago, name))
-    return [
-        {
-            "fingerprint": fingerprint,
-            "seconds_ago": round(min(found[fingerprint])[0], 3),
-            "speakers": [name for _, name in sorted(found[fingerprint])[:_MOST_TOLD]],
-            "members": members.get(fingerprint),
-        }
-        for fingerprint in sorted(found)
-    ]
+    def _members(self, fingerprint: str) -> Any:
+        known = self._memberships.get(fingerprint)
+        return None if known is None else json.loads(known.encoded)

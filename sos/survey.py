@@ -45,28 +45,6 @@ class Account:
     asked_again: float | None = None
 
 
-def combined(accounts: Iterable[Account]) -> Account:
-    """Return what several processes have noted together: the worst of what they think now."""
-    every = list(accounts)
-    worst = max(
-        every,
-        key=lambda each: (
-            each.failure is not None,
-            each.refusal is not None,
-            each.asked_again or 0.0,
-        ),
-        default=Account(),
-    )
-    errors = [each.last_error for each in every if each.last_error is not None]
-    return evolve(
-        worst,
-        requests=sum(each.requests for each in every),
-        errors=sum(each.errors for each in every),
-        latencies=tuple(seconds for each in every for seconds in each.latencies),
-        last_error=min(errors, key=lambda error: error[1], default=None),
-    )
-
-
 def percentile(values: Iterable[float], share: float) -> float | None:
     """Return the value that a *share* of *values* are below, None if there are none."""
     ordered = sorted(values)

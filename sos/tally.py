@@ -1,10 +1,9 @@
-"""What a daemon counts of the requests that it answers: each process for itself, told together."""
+"""What a daemon counts of the requests that it answers."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections import deque
 from typing import Any
 
 from sos.histogram import Histogram
@@ -81,46 +80,30 @@ class Tally:
                     "bytes_in": line.bytes_in,
                     "bytes_out": line.bytes_out,
                     "seconds": line.seconds.told(),
-                    "recent": [round(seconds, 6) for seconds in line.recent],
                 }
                 for (route, method), line in sorted(self._lines.items())
             ],
         }
 
-
-def together(tallies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return in short what several processes have told, added up.
-
-    See the section on ``/status`` in README for what it holds.
-    """
-    every = list(tallies)
-    lines: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for tally in every:
-        for line in tally["routes"]:
-            lines.setdefault((line["route"], line["method"]), []).append(line)
-    return {
-        "connections": sum(tally["connections"] for tally in every),
-        "routes": [
-            {"route": route, "method": method, **_added_up(found)}
-            for (route, method), found in sorted(lines.items())
-        ],
-    }
-
-
-def _added_up(lines: list[Mapping[str, Any]]) -> dict[str, Any]:
-    statuses: Counter[str] = Counter()
-    for line in lines:
-        statuses.update(line["statuses"])
-    recent = [seconds for line in lines for seconds in line["recent"]]
-    return {
-        "count": statuses.total(),
-        "statuses": dict(sorted(statuses.items())),
-        "bytes_in": sum(line["bytes_in"] for line in lines),
-        "bytes_out": sum(line["bytes_out"] for line in lines),
-        "seconds": round(sum(line["seconds"]["sum"] for line in lines), 6),
-        "p50_ms": _milliseconds(percentile(recent, 0.5)),
-        "p99_ms": _milliseconds(percentile(recent, 0.99)),
-    }
+    def summary(self) -> dict[str, Any]:
+        """Return it in short, as ``/status`` has it."""
+        return {
+            "connections": self.connections,
+            "routes": [
+                {
+                    "route": route,
+                    "method": method.decode("latin-1"),
+                    "count": sum(line.statuses.values()),
+                    "statuses": {str(code): count for code, count in sorted(line.statuses.items())},
+                    "bytes_in": line.bytes_in,
+                    "bytes_out": line.bytes_out,
+                    "seconds": round(line.seconds.sum, 6),
+                    "p50_ms": _milliseconds(percentile(line.recent, 0.5)),
+                    "p99_ms": _milliseconds(percentile(line.recent, 0.99)),
+                }
+                for (route, method), line in sorted(self._lines.items())
+            ],
+        }
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -177,7 +177,7 @@ def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     copies = document["settings"].get("min-copies")
     warnings = config.too_small(groups, copies) if isinstance(copies, int) else []
     last = (document.get("replication") or {}).get("last") or {}
-    if not last and "workers" in document:
+    if not last and "uptime" in document:
         warnings.append(
             "the API server has not compared copies yet, or is told not to (--replicate-every 0): "
             "sos status without --url does that"
@@ -207,7 +207,7 @@ def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:
         table = Table(
             title=title, title_justify="left", box=SIMPLE_HEAD if console.is_terminal else None
         )
-        counted = "workers" in document
+        counted = "uptime" in document
         for name in (*_COLUMNS, *(_COUNTED if counted else ())):
             table.add_column(name, justify="left" if name in _COLUMNS[:2] else "right")
         for server in servers:
@@ -253,14 +253,10 @@ def _number(value: float | None) -> Text:
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     """Tell what an API server says beside of how the servers are doing."""
-    if "workers" not in document:
+    if "uptime" not in document:
         return
-    count, silent = document["workers"]["count"], document["workers"]["silent"]
     uptime = timedelta(seconds=round(document["uptime"]))
-    processes = "1 process" if count == 1 else f"{count:d} processes"
-    yield f"sos-api {shown(document['version'])}, up {uptime}, {processes}"
-    for number in silent:
-        yield f"worker {number:d} did not answer: what it knows is missing here"
+    yield f"sos-api {shown(document['version'])}, up {uptime}"
     replication = document.get("replication")
     if replication is not None and replication["last"] is not None:
         last = replication["last"]

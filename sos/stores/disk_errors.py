@@ -30,14 +30,13 @@ class SyncFailed(Exception):
 def disk_errors() -> Iterator[None]:
     """Turn what the disk refuses into the store's own errors.
 
-    A full map passes, for the index grows it, and one that another process
-    has grown.
+    A full map passes, for the index grows it.
     """
     try:
         yield
     except OSError as error:
         raise _refusal(error) from error
-    except (lmdb.MapFullError, lmdb.MapResizedError):
+    except lmdb.MapFullError:
         raise
     except lmdb.Error as error:
         if _is_one_of(error, _FULL):

@@ -12,11 +12,9 @@ from sos.membership import View
 from sos.placement import Placement
 from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.survey import (
-    Account,
     Answer,
     Standing,
     ask,
-    combined,
     described_twins,
     standings,
     twins,
@@ -122,22 +120,10 @@ class Members:
 
     # How they are doing.
 
-    async def survey(self, others: Sequence[Mapping[str, Account]]) -> dict[str, list[Standing]]:
-        """Tell by group how each is doing, which they are asked at the same time.
-
-        :param others: the :meth:`accounts` of other processes, to be combined with ours.
-        """
-        ours = self.accounts()
-        answers = await self.answers()
-        accounts = {
-            name: combined([own, *(each[name] for each in others if name in each)])
-            for name, own in ours.items()
-        }
-        return standings(self._groups, accounts, answers)
-
-    def accounts(self) -> dict[str, Account]:
-        """Tell what has been noted of each, by its name."""
-        return {name: peer.account() for name, peer in self.peers.items()}
+    async def survey(self) -> dict[str, list[Standing]]:
+        """Tell by group how each is doing, which they are asked at the same time."""
+        accounts = {name: peer.account() for name, peer in self.peers.items()}
+        return standings(self._groups, accounts, await self.answers())
 
     async def answers(self) -> dict[str, Answer]:
         """Ask all at once for their status; return what each says, by its name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,7 +37,7 @@ from sos.stores.peers import SLOW_SECONDS, Peer
 from sos.stores.remote_body import RemoteBody
 from sos.stores.search import Found, Search
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
-from sos.survey import Account, Standing
+from sos.survey import Standing
 from sos.together import together, within
 from sos.transfer import copy, one_piece
 from sos.wire.client import HeldUp
@@ -321,18 +321,9 @@ class ReplicatedStore:
         told = f"{len(taking)} of {len(names)} servers take blobs, and an upload waits for {needed}"
         return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
 
-    async def survey(
-        self, others: Sequence[Mapping[str, Account]] = ()
-    ) -> dict[str, list[Standing]]:
-        """Tell by group how each server is doing, which they are asked at the same time.
-
-        :param others: the :meth:`accounts` of other processes, to be combined with ours.
-        """
-        return await self._members.survey(others)
-
-    def accounts(self) -> dict[str, Account]:
-        """Tell what has been noted of each server, by its name."""
-        return self._members.accounts()
+    async def survey(self) -> dict[str, list[Standing]]:
+        """Tell by group how each server is doing, which they are asked at the same time."""
+        return await self._members.survey()
 
     async def look(self) -> list[str]:
         """Ask all servers how they are doing; say what is wrong with which there are."""

@@ -38,16 +38,14 @@ from sos.tap import access, admission, cluster, local, stores, tls
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
-from sos.tap.hints import PassingOn, take_from
 from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
 from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
-from sos.tap.supervisor import supervised
+from sos.tap.shared_ports import sharing_ports
 from sos.tap.watch import Watch
-from sos.tap.worker import Worker
 from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
@@ -180,6 +178,7 @@ class Options(AdminOptions):
     )
     optFlags = [
         ["dump", None, "Print the servers by group, and end."],
+        ["reuse-port", None, "Share the ports with other API servers of this machine."],
         ["verbose", "v", "Write each request to the log."],
         admission.PRIVATE_READS,
         *local.FLAGS,
@@ -261,13 +260,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
-    whole: MultiService
-    if options["workers"] > 1:
-        claim = None if options["store"] is None else stores.claim(options, reactor)
-        endpoints = [*options["uploads"], *options["downloads"], *options["admins"]]
-        whole = supervised(__name__, options, endpoints, claim, reactor)
-    else:
-        whole = serve(options, None, reactor)
+    whole = _serve(options, reactor)
     lines = [
         f"takes uploads on {' '.join(options['uploads'])}",
         f"serves fetches on {' '.join(options['downloads'])}",
@@ -278,15 +271,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     return whole
 
 
-def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
-    """Return the service that serves, in the process *worker* if there are several."""
+def _serve(options: Options, reactor: Any) -> MultiService:
     whole = Daemon()
     Names(reactor).setServiceParent(whole)
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
     if options["store"] is not None:
-        kept, part = stores.add_store(whole, options, reactor, options["hash"], worker)
+        kept, part = stores.add_store(whole, options, reactor, options["hash"])
         # A directory takes bodies of any size as they are.
         store = kept
         if is_engine(options["store"]):
@@ -294,7 +286,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         settings["store"] = kept.name  # without the password that a URL can have
         told = _STORE_SETTINGS
     else:
-        servers = _ClusterService(options, worker, reactor)
+        servers = _ClusterService(options, reactor)
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
@@ -307,8 +299,8 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         *admission.secret_files(options),
         *([context] if context else []),
     ]
-    overview = Overview(part, settings, worker, reactor, tally, files=files)
-    endpoint = worker.endpoint if worker else serverFromString
+    overview = Overview(part, settings, reactor, tally, files=files)
+    public = sharing_ports if options["reuse-port"] else serverFromString
     uploads = UploadServer(store, options["max-size"])
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
@@ -322,9 +314,9 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         note,
         reactor,
         options["idle-timeout"],
-        tls.secured(endpoint, options, context),
+        tls.secured(public, options, context),
     ).setServiceParent(whole)
-    beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
+    beside = tls.secured(serverFromString, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(
         store, overview.document, overview.metrics, uploads, downloads, spool.refusal
     )
@@ -370,20 +362,17 @@ def _warn_of_small_groups(options: Options, found: Config) -> None:
 class _ClusterService(MultiService):
     """The configured servers, as one store.
 
-    :param worker: the process that this is, if there are several; the first one
-        replicates, and is told what the others notice.
     :ivar store: that.
     :ivar part: how they are doing.
     """
 
-    def __init__(self, options: Options, worker: Worker | None, reactor: Any) -> None:
+    def __init__(self, options: Options, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
         self._agent = Agent(reactor, tls=tls.client_tls_of(options))
         self._credentials = admission.signer(options["secret-file"])
-        daemon = "" if worker is None else f"{os.getppid()}/{worker.started_at:.0f}"
-        self._name = cluster.speaker_name(daemon)
+        self._name = cluster.speaker_name()
         groups = self._groups_now = self._groups(options["cluster"])
         copying = Copying(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
@@ -396,11 +385,7 @@ class _ClusterService(MultiService):
         small = cached(self._members, cache, options["secret-file"])
         self.store = ChunkedStore(small, options["chunk-size"], threads, options["hash"])
         self._replication: ReplicationService | None = None
-        if options["replicate-every"] and worker is not None and not worker.first:
-            PassingOn(hints, worker.siblings, reactor).setServiceParent(self)
-        elif options["replicate-every"]:
-            if worker is not None:
-                take_from(worker.siblings, hints)
+        if options["replicate-every"]:
             self._replication = ReplicationService(
                 groups,
                 Policy(options["min-copies"], options["replicate-rate"] or 0),

@@ -32,8 +32,6 @@ from sos.tap.services import (
     listening_beside,
     tcp,
 )
-from sos.tap.supervisor import supervised
-from sos.tap.worker import Worker
 from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
@@ -115,14 +113,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Return the service that *options* describe."""
     if reactor is None:
         from twisted.internet import reactor
-    whole: MultiService
-    if options["workers"] > 1:
-        claim = stores.claim(options, reactor)
-        whole = supervised(
-            __name__, options, [*options["endpoints"], *options["admins"]], claim, reactor
-        )
-    else:
-        whole = serve(options, None, reactor)
+    whole = _serve(options, reactor)
     lines = [
         f"listens on {' '.join(options['endpoints'])}",
         *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
@@ -132,11 +123,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     return whole
 
 
-def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService:
-    """Return the service that serves, in the process *worker* if there are several."""
+def _serve(options: Options, reactor: Any) -> MultiService:
     whole = Daemon()
     Names(reactor).setServiceParent(whole)
-    store, part = stores.add_store(whole, options, reactor, worker=worker)
+    store, part = stores.add_store(whole, options, reactor)
     settings = {"max-size": options["max-size"]}
     tally = Tally()
     sightings = Sightings(reactor.seconds)
@@ -145,14 +135,13 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         *admission.secret_files(options),
         *([context] if context else []),
     ]
-    overview = Overview(part, settings, worker, reactor, tally, sightings, files)
+    overview = Overview(part, settings, reactor, tally, sightings, files)
 
     async def status() -> dict[str, Any]:
         told = await overview.document()
         return {**told.pop("store"), **told}
 
     face = BlobServer(store, options["max-size"], status, sightings)
-    endpoint = worker.endpoint if worker else serverFromString
     guards = admission.ServerGuards(options, store)
     note = access.add_log(whole, options, reactor)
     listening(
@@ -162,7 +151,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         note,
         reactor,
         options["idle-timeout"],
-        tls.secured(endpoint, options, context),
+        tls.secured(serverFromString, options, context),
     ).setServiceParent(whole)
     beside = AdminServer(store, status, overview.metrics)
     listening_beside(
@@ -170,7 +159,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         options["admins"],
         options,
         reactor,
-        tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
+        tls.secured(serverFromString, options, context, plain=(UNIX, LOOPBACK)),
         guards.admin,
     ).setServiceParent(whole)
     return whole

@@ -106,14 +106,10 @@ def _describe_server(server: Server) -> str:
     return " ".join(words)
 
 
-def speaker_name(daemon: str = "") -> str:
-    """Return what tells this process from all others: host, process, and a number by chance.
-
-    :param daemon: what tells it from others if it is one process of several, which all read
-        the same configuration, at nearly the same time.
-    """
+def speaker_name() -> str:
+    """Return what tells this process from all others: host, process, and a number by chance."""
     host = re.sub("[^!-~]", "?", gethostname())[:64]
-    return f"{host}/{daemon or f'{os.getpid()}/{token_hex(4)}'}"
+    return f"{host}/{os.getpid()}/{token_hex(4)}"
 
 
 async def leave(groups: Groups, clock: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -21,7 +19,6 @@ from sos.tap.options import DaemonOptions
 from sos.tap.overview import StorePart
 from sos.tap.reload import Reloading
 from sos.tap.services import shut_down
-from sos.tap.worker import Worker
 
 # Seconds after which an engine that was not there is tried again.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
@@ -34,21 +31,14 @@ class EngineService(Service):
 
     Until then the daemon runs, and answers 503.
 
-    :param unusable: called with the reason when the engine cannot be used, and
-        that will not mend by itself: ends this process.
+    An engine that cannot be used, where that will not mend by itself, ends the daemon.
+
     :param require: whether the store has to be there; else a new one is made.
     """
 
-    def __init__(
-        self,
-        store: IEngineStore,
-        unusable: Callable[[Exception], None],
-        reactor: Any,
-        require: bool = False,
-    ) -> None:
+    def __init__(self, store: IEngineStore, reactor: Any, require: bool = False) -> None:
         self._store = store
         self._require = require
-        self._unusable = unusable
         self._reactor = reactor
         self._opening: Deferred[None] | None = None
 
@@ -68,11 +58,11 @@ class EngineService(Service):
             except CancelledError:
                 raise
             except StoreUnusable as error:
-                self._unusable(error)
+                shut_down(error, self._reactor)
                 return
             except Exception as error:  # a mistake of ours must not leave half a daemon
                 _log.failure("{store} could not be opened", store=self._store.name)
-                self._unusable(error)
+                shut_down(error, self._reactor)
                 return
             else:
                 _log.info("{store} is open", store=self._store.name)
@@ -109,25 +99,15 @@ def make(place: str, algorithm: str, reactor: Any) -> IEngineStore:
 
 
 def add_store(
-    whole: MultiService,
-    options: DaemonOptions,
-    reactor: Any,
-    algorithm: str,
-    worker: Worker | None,
+    whole: MultiService, options: DaemonOptions, reactor: Any, algorithm: str
 ) -> tuple[IEngineStore, StorePart]:
-    """Add the store, and its scrub if there is to be one, to the service *whole*.
-
-    :param worker: the process that this is, if there are several; the first
-        one scrubs.
-    """
+    """Add the store, and its scrub if there is to be one, to the service *whole*."""
     store = make(options["store"], algorithm, reactor)
-    unusable = partial(shut_down, reactor=reactor) if worker is None else worker.tell_unusable
-    require = bool(options["require-store"])
-    EngineService(store, unusable, reactor, require).setServiceParent(whole)
+    EngineService(store, reactor, bool(options["require-store"])).setServiceParent(whole)
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     every = options["scrub-every"]
-    if not every or (worker is not None and not worker.first):
+    if not every:
         return store, StorePart(store, None)
     scrub = ScrubService(lambda: store, None, options["scrub-rate"], every, reactor, time.time)
     scrub.setServiceParent(whole)

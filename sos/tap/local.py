@@ -19,7 +19,6 @@ from sos.tap.options import DaemonOptions, parameter
 from sos.tap.overview import StorePart
 from sos.tap.reload import Reloading
 from sos.tap.services import give_up
-from sos.tap.worker import Worker
 
 PARAMETERS = [
     parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),
@@ -42,13 +41,12 @@ FLAGS = [
 class StoreService(Service):
     """Keeps a local store open while the daemon runs."""
 
-    def __init__(self, store: LocalStore, lock: int | None) -> None:
+    def __init__(self, store: LocalStore) -> None:
         self._store = store
-        self._lock = lock
 
     def startService(self) -> None:
         try:
-            self._store.open(self._lock)
+            self._store.open()
         except StoreUnusable as error:
             give_up(error)
         super().startService()
@@ -59,55 +57,36 @@ class StoreService(Service):
 
 
 def add_store(
-    whole: MultiService,
-    options: DaemonOptions,
-    reactor: Any,
-    algorithm: str,
-    worker: Worker | None,
+    whole: MultiService, options: DaemonOptions, reactor: Any, algorithm: str
 ) -> tuple[LocalStore, StorePart]:
     """Add the store that *options* describe, and its scrub, to the service *whole*.
 
     Returns it, and how it is doing.
-
-    :param worker: the process that this is, if others share the store; the
-        first one scrubs.
     """
-    shared: dict[str, Any] = {}
-    if worker is not None:
-        shared = {"owner": worker.number, "failed": worker.tell_failure}
     directory = Path(options["store"])
-    durable = not options["no-fsync"]
     commits = Commits()
-    shared["committed"] = commits.observe
-    shared["require"] = bool(options["require-store"])
-    store = LocalStore(directory, reactor, algorithm, durable, options["reserve"], **shared)
-    if worker is not None:
-        worker.on_failure = store.turn_read_only
-    StoreService(store, None if worker is None else worker.lock).setServiceParent(whole)
+    store = LocalStore(
+        directory,
+        reactor,
+        algorithm,
+        durable=not options["no-fsync"],
+        reserve=options["reserve"],
+        committed=commits.observe,
+        require=bool(options["require-store"]),
+    )
+    StoreService(store).setServiceParent(whole)
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
-    if worker is not None and not worker.first:
-        return store, StorePart(store, None, lambda: store.failure, commits)
     path, every = directory / "scrub.json", _scrub_every(options)
     scrub = ScrubService(store.by_place, path, options["scrub-rate"], every, reactor, time.time)
     if every:
         scrub.setServiceParent(whole)
-    return store, StorePart(store, scrub.report, lambda: store.failure, commits)
+    return store, StorePart(store, scrub.report, commits)
 
 
 def _scrub_every(options: DaemonOptions) -> float:
     every: float | None = options["scrub-every"]
     return _SCRUB_EVERY if every is None else every
-
-
-def claim_store(options: DaemonOptions, reactor: Any) -> int:
-    """Lock the store that *options* describe, for workers; see :meth:`LocalStore.claim`."""
-    return LocalStore(
-        Path(options["store"]),
-        reactor,
-        durable=not options["no-fsync"],
-        require=bool(options["require-store"]),
-    ).claim()
 
 
 def describe(options: DaemonOptions) -> list[str]:

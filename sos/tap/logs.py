@@ -1,4 +1,4 @@
-"""The daemon's log as JSON, and what its workers have for it: an entry is an object.
+"""The daemon's log as JSON: an entry is an object.
 
 ========== ===================================================================
 time       when, as RFC 3339 has it
@@ -7,7 +7,6 @@ logger     the part of the program that tells it
 text       what it tells
 failure    a traceback, if there is one
 request_id that of the request that it is about, if it is about one
-worker     the number of the worker that tells it, if there are several
 ========== ===================================================================
 """
 
@@ -26,9 +25,6 @@ from sos.wire.request_ids import CURRENT
 #: An entry; there is nothing in it that is not there.
 Entry = dict[str, Any]
 
-#: Where an event has the entry that a worker sent: see :mod:`sos.tap.workers`.
-WORKERS_ENTRY = "workers_entry"
-
 # Characters of a text or of a traceback.
 _LONGEST = 32 * 1024
 
@@ -41,9 +37,6 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def entry(event: LogEvent) -> Entry | None:
     """Return the entry for *event*, None if it has nothing to tell."""
-    if WORKERS_ENTRY in event:
-        told: Entry = event[WORKERS_ENTRY]
-        return told
     text = eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
     failure = event.get("log_failure")
     if not text and failure is None:
@@ -64,11 +57,6 @@ def entry(event: LogEvent) -> Entry | None:
     if request is not None:
         found["request_id"] = request
     return found
-
-
-def as_text(told: Entry) -> str:
-    """Return what an entry tells, with its traceback."""
-    return "\n".join(filter(None, (told["text"], told.get("failure", "").rstrip())))
 
 
 def log_format(text: str) -> str:

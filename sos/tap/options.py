@@ -47,7 +47,6 @@ class DaemonOptions(usage.Options):
 
     optParameters = [
         parameter("hosts", None, None, "Names to answer as, beside localhost.", config.hosts),
-        parameter("workers", "w", 1, "Processes that serve, on the same ports.", config.processes),
         parameter(
             "idle-timeout",
             None,
@@ -82,6 +81,15 @@ class DaemonOptions(usage.Options):
         """Display the version and exit."""
         sys.stdout.write(f"{self.program} {__version__}\n")
         raise SystemExit(0)
+
+    def opt_workers(self, number: str) -> NoReturn:
+        """Gone: see --reuse-port of sos-api; a blob server for each disk."""
+        raise usage.UsageError(
+            "--workers is gone: run several API servers on one port, each with --reuse-port and "
+            "an --admin-port of its own, or a blob server for each disk"
+        )
+
+    opt_w = opt_workers
 
     def parseArgs(self, *rest: str) -> None:
         if rest:

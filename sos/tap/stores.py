@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -16,7 +14,6 @@ from sos.stores.factories import scheme_of
 from sos.tap import engine, local
 from sos.tap.options import DaemonOptions
 from sos.tap.overview import Part
-from sos.tap.worker import Worker
 
 
 def check(options: DaemonOptions) -> None:
@@ -27,19 +24,10 @@ def check(options: DaemonOptions) -> None:
         # Paths mean what they meant when they were typed, wherever twistd goes.
         options["store"] = os.path.abspath(place.removeprefix("file:"))
         return
-    if scheme == "memory" and options["workers"] > 1:
-        raise UsageError("--store memory: is the memory of one process, and has no --workers")
     try:
         engine.check(place)
     except ValueError as error:
         raise UsageError(f"--store: {error}") from None
-
-
-def claim(options: DaemonOptions, reactor: Any) -> Callable[[], int] | None:
-    """Return what locks the store for workers; None where that needs no lock."""
-    if engine.is_engine(options["store"]):
-        return None
-    return partial(local.claim_store, options, reactor)
 
 
 def add_store(
@@ -47,14 +35,10 @@ def add_store(
     options: DaemonOptions,
     reactor: Any,
     algorithm: str = ids.DEFAULT_ALGORITHM,
-    worker: Worker | None = None,
 ) -> tuple[IReplicaStore, Part]:
-    """Add the store of *options* to the service *whole*; return it, and how it is doing.
-
-    :param worker: the process that this is, if others share the store.
-    """
+    """Add the store of *options* to the service *whole*; return it, and how it is doing."""
     add = engine.add_store if engine.is_engine(options["store"]) else local.add_store
-    return add(whole, options, reactor, algorithm, worker)
+    return add(whole, options, reactor, algorithm)
 
 
 def describe(options: DaemonOptions) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import islice
 import attrs
 from klein import Klein
 
-from sos import batch, ids, membership, sightings
+from sos import batch, ids, membership
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import InvalidRequest, TooLarge
@@ -224,7 +224,7 @@ class BlobServer:
 
     async def _own_status(self) -> Mapping[str, object]:
         told = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
-        return {**told, "members": sightings.together([self._sightings.told()])}
+        return {**told, "members": self._sightings.told()}
 
 
 def _speaker(request: Request) -> str:

@@ -44,7 +44,6 @@ class Committer:
 
     After a failed sync it takes no more, and :attr:`failure` says why.
 
-    :param failed: called with that, on the thread that finds it.
     :param committed: called, on the writer thread, with how many changes have
         been made durable together, and the seconds that this took.
     """
@@ -53,11 +52,9 @@ class Committer:
         self,
         index: Index,
         reactor: Any,
-        failed: Callable[[str], None] = lambda reason: None,
         committed: Callable[[int, float], None] = lambda changes, seconds: None,
     ) -> None:
         self._index = index
-        self._failed = failed
         self._committed = committed
         self._reactor = reactor
         self._gathered: list[_Job] = []
@@ -111,12 +108,6 @@ class Committer:
         if self.failure is None:
             self.failure = f"read-only since {reason}"
             _log.critical("{failure}", failure=self.failure)
-            self._failed(self.failure)
-
-    def refuse(self, reason: str) -> None:
-        """Take no more; the *reason* is the failure of another process."""
-        if self.failure is None:
-            self.failure = reason
 
     def _run(self) -> None:
         while not self._stopping:
@@ -157,11 +148,7 @@ class Committer:
                 with disk_errors():
                     return self._transaction(jobs)
             except lmdb.MapFullError:
-                refusal = self._remap(self._index.grow)
-                if refusal is not None:
-                    return [refusal] * len(jobs)
-            except lmdb.MapResizedError:
-                refusal = self._remap(self._index.follow)
+                refusal = self._grow()
                 if refusal is not None:
                     return [refusal] * len(jobs)
             except SyncFailed as error:
@@ -178,10 +165,10 @@ class Committer:
             except Exception:
                 return [Failure()] * len(jobs)
 
-    def _remap(self, change: Callable[[], None]) -> Failure | None:
+    def _grow(self) -> Failure | None:
         try:
             # No transaction may be open meanwhile, and it is the reactor that reads.
-            blockingCallFromThread(self._reactor, change)
+            blockingCallFromThread(self._reactor, self._index.grow)
         except Exception as error:
             return Failure(NoSpace(f"the index cannot grow: {error}"))
         return None

@@ -63,7 +63,7 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     layout.check_index()
     if not data.exists():
         raise _lost(layout, "is missing")
-    reached = noted(lock)  # first, for another worker of the daemon may be writing
+    reached = noted(lock)
     size = data.stat().st_size
     if size == 0:
         raise _lost(layout, "is empty")

@@ -27,15 +27,11 @@ _log = Logger()
 
 @frozen
 class Parting:
-    """Removes the files of bodies that are no blobs any more.
-
-    :param owner: tells this process from the others that share the store.
-    """
+    """Removes the files of bodies that are no blobs any more."""
 
     layout: Layout
     committer: Committer
     run_in_thread: RunInThread
-    owner: int
 
     async def part(self, id: str, step: Callable[[Transaction, Path], T]) -> T:
         """Commit ``step(transaction, leaving)``, and remove the file of *id* that lost its record.
@@ -44,7 +40,7 @@ class Parting:
         *leaving* before, see :meth:`~sos.stores.local.disk.Layout.hold`.
         """
         token = secrets.token_hex(8)
-        leaving = self.layout.incoming / incoming_name(id, self.owner, token)
+        leaving = self.layout.incoming / incoming_name(id, token)
         try:
             result = await self.committer.submit(partial(_with, step, leaving))
         except ReadOnly:

@@ -17,37 +17,25 @@ from sos.stores.record import has_file
 UNNAMED = "NEW"
 
 
-def incoming_name(id: str | None, owner: int, token: str) -> str:
-    """Name the file of an upload; recovery looks for its blob by that name.
-
-    :param owner: tells the processes of one store apart.
-    """
-    return f"{id or UNNAMED}.{owner}.{token}"
+def incoming_name(id: str | None, token: str) -> str:
+    """Name the file of an upload; recovery looks for its blob by that name."""
+    return f"{id or UNNAMED}.{token}"
 
 
-def settle_incoming(layout: Layout, index: Index, owner: int | None = None) -> int:
+def settle_incoming(layout: Layout, index: Index) -> int:
     """Remove every file that no one will finish, and return how many there were.
-
-    :param owner: look at the files of this one alone, for others are at work.
 
     None of them was acknowledged, for the incoming name goes last.  A file
     that has its place in ``bodies/`` already keeps it only if a record in the
     index has its body there.  The time this takes depends on what was under way, not on what is
     stored.
     """
-    leftovers = [
-        leftover
-        for leftover in layout.incoming.iterdir()
-        if owner is None or leftover.name.split(".")[1:2] == [str(owner)]
-    ]
+    leftovers = list(layout.incoming.iterdir())
     for leftover in leftovers:
         if leftover.lstat().st_nlink > 1:
             for id in _possible_ids(leftover):
-                # In a write transaction, or another process could store the
-                # blob between the look at the index and the removal.
-                with index.begin() as transaction:
-                    if not has_file(id, transaction.get(id)):
-                        layout.withdraw(leftover, id)
+                if not has_file(id, index.get(id)):
+                    layout.withdraw(leftover, id)
         leftover.unlink()
     if leftovers:
         layout.sync_directory(layout.incoming)

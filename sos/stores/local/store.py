@@ -59,9 +59,6 @@ class LocalStore:
     :param durable: False acknowledges blobs that a power cut would lose.
     :param reserve: what is to stay free on the disk.
     :param now: tells the time in seconds since the epoch.
-    :param owner: tells this process from the others that share the store.
-    :param failed: called with the reason, on any thread, when the store turns
-        read-only because something could not be made durable.
     :param committed: see :class:`~sos.stores.local.committer.Committer`.
     :ivar identity: the id of the store, a UUID, once it is open.
     :param require: whether the directory has to be a store already; else a new one is
@@ -76,8 +73,6 @@ class LocalStore:
         durable: bool = True,
         reserve: Reserve = NO_RESERVE,
         now: Callable[[], float] = time.time,
-        owner: int = 0,
-        failed: Callable[[str], None] = lambda reason: None,
         committed: Callable[[int, float], None] = lambda changes, seconds: None,
         require: bool = False,
     ) -> None:
@@ -86,63 +81,43 @@ class LocalStore:
         self._reactor = reactor
         self._algorithm = algorithm
         self._now = now
-        self._owner = owner
-        self._failed = failed
         self._committed = committed
         self._require = require
         self._layout = Layout(directory, durable)
         self._space = Space(directory, reserve, lambda: self._index.reusable())
 
-    def claim(self) -> int:
-        """Lock the directory and settle what a crash left, for processes that are to share it.
-
-        Returns the lock's descriptor.  The directory stays locked until it is
-        closed here and in every process that has inherited it.  Raises
-        :exc:`~sos.errors.StoreUnusable`.
-        """
-        lock = self._layout.lock(not self._require)
-        self._prepare(lock, None)
-        self._index.close()
-        return lock
-
-    def open(self, lock: int | None = None) -> None:
+    def open(self) -> None:
         """Lock the directory, settle what a crash left, and be ready.
 
-        :param lock: inherited from a process that has made its :meth:`claim`;
-            then only what this *owner* left is settled.
         :raises StoreUnusable: when it is locked, or no store.
         """
-        if lock is None:
-            self._lock = self._layout.lock(not self._require)
-            self._prepare(self._lock, None)
-        else:
-            self._lock = lock
-            self._prepare(self._lock, self._owner)
+        self._lock = self._layout.lock(not self._require)
+        self._prepare()
         self._pool = ThreadPool(0, _MOST_THREADS, "sos-store")
         self._pool.start()
-        self._committer = Committer(self._index, self._reactor, self._failed, self._committed)
+        self._committer = Committer(self._index, self._reactor, self._committed)
         self._committer.start()
         self._index.damaged = self._committer.give_up
         if (obstacle := self._layout.obstacle) is not None:
             self._committer.give_up(obstacle)
-        parting = Parting(self._layout, self._committer, self._run_in_thread, self._owner)
+        parting = Parting(self._layout, self._committer, self._run_in_thread)
         self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
         self._replicas = Replicas(self._layout, self._committer, parting)
 
-    def _prepare(self, lock: int, owner: int | None) -> None:
+    def _prepare(self) -> None:
         try:
-            self._index = open_index(self._layout, lock)
+            self._index = open_index(self._layout, self._lock)
             self.identity = self._index.identity
-            settled = 0 if self._layout.readonly else self._settle(owner)
+            settled = 0 if self._layout.readonly else self._settle()
         except BaseException:
-            os.close(lock)
+            os.close(self._lock)
             raise
         if settled:
             _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
 
-    def _settle(self, owner: int | None) -> int:
+    def _settle(self) -> int:
         try:
-            return settle_incoming(self._layout, self._index, owner)
+            return settle_incoming(self._layout, self._index)
         except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
             self._index.close()
             raise StoreUnusable(f"{self.name} cannot be put in order: {error}") from error
@@ -154,10 +129,6 @@ class LocalStore:
         self._pool.stop()
         self._index.close()
         os.close(self._lock)
-
-    def turn_read_only(self, reason: str) -> None:
-        """Take no more blobs: another process of this store could not make one durable."""
-        self._committer.refuse(reason)
 
     @property
     def failure(self) -> str | None:
@@ -221,9 +192,7 @@ class LocalStore:
         if self.failure is not None:
             raise ReadOnly(self.failure)
         digest = body_digest(id, metadata, self._algorithm, size)
-        return LocalWriter(
-            self._changes, self._space, id, metadata, size, digest, self._now, self._owner
-        )
+        return LocalWriter(self._changes, self._space, id, metadata, size, digest, self._now)
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None

@@ -49,7 +49,6 @@ class LocalWriter:
         size: int | None,
         digest: BodyDigest,
         now: Callable[[], float],
-        owner: int,
     ) -> None:
         space.take_blob(size)
         self._changes = changes
@@ -59,7 +58,7 @@ class LocalWriter:
         self._metadata = metadata
         self._now = now
         self._lane = Lane(changes.run_in_thread)
-        create = partial(_create, changes.layout.incoming, id, owner)
+        create = partial(_create, changes.layout.incoming, id)
         self._blocks = BlockHashes()
         self._received = ReceivedBody(digest, create, self._lane, self._blocks.update)
         self._committing = False
@@ -135,5 +134,5 @@ class LocalWriter:
         self._incoming().unlink(missing_ok=True)
 
 
-def _create(incoming: Path, id: str | None, owner: int) -> IO[bytes]:
-    return open(incoming / incoming_name(id, owner, secrets.token_hex(8)), "xb", buffering=0)
+def _create(incoming: Path, id: str | None) -> IO[bytes]:
+    return open(incoming / incoming_name(id, secrets.token_hex(8)), "xb", buffering=0)

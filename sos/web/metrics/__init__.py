@@ -1,8 +1,4 @@
-"""What ``GET /metrics`` tells: the document of ``/status``, in the words of Prometheus.
-
-Counters are told worker by worker.  Their sum would fall when one is started
-anew; Prometheus takes that for a start of all, and counts everything again.
-"""
+"""``GET /metrics``: what ``/status`` tells, and more that is counted, as Prometheus reads it."""
 
 from __future__ import annotations
 
@@ -13,36 +9,43 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from sos.web.metrics import cluster, store, workers
-from sos.web.metrics.workers import Processes
+from sos.web.metrics import cluster, process, store
 
 #: What the text is.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(document: Mapping[str, Any], processes: Processes) -> bytes:
-    """Return in Prometheus' text format what *document* and each of *processes* tell."""
-    return generate_latest(_Told(document, processes))
+def text(
+    document: Mapping[str, Any], requests: Mapping[str, Any], commits: Mapping[str, Any] | None
+) -> bytes:
+    """Return the metrics of a daemon in Prometheus' text format.
+
+    :param document: of ``/status``.
+    :param requests: of :meth:`sos.tally.Tally.told`.
+    :param commits: of :meth:`sos.tap.commits.Commits.told`, None without a directory.
+    """
+    return generate_latest(_Daemon(document, requests, commits))
 
 
-class _Told(Collector):
-    """What has been told, where Prometheus' client looks for what is to be told."""
+class _Daemon(Collector):
+    """What the client library of Prometheus collects metrics from."""
 
-    def __init__(self, document: Mapping[str, Any], processes: Processes) -> None:
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        requests: Mapping[str, Any],
+        commits: Mapping[str, Any] | None,
+    ) -> None:
         self._document = document
-        self._processes = processes
+        self._requests = requests
+        self._commits = commits
 
     def collect(self) -> Iterator[Metric]:
         version = GaugeMetricFamily("sos_build_info", "What runs.", labels=["version"])
         version.add_metric([self._document["version"]], 1)
         yield version
-        serving = self._document["workers"]
-        yield GaugeMetricFamily("sos_workers", "Processes that serve.", serving["count"])
-        yield GaugeMetricFamily(
-            "sos_workers_silent", "Those that did not answer.", len(serving["silent"])
-        )
-        yield from workers.families(self._processes)
+        yield from process.families(self._requests)
         if "store" in self._document:
-            yield from store.families(self._document, self._processes)
+            yield from store.families(self._document, self._commits)
         if "groups" in self._document:
-            yield from cluster.families(self._document, self._processes)
+            yield from cluster.families(self._document)

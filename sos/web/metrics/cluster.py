@@ -8,7 +8,6 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sos.survey import LEFT_ALONE, TAKES_NO_BLOBS, UNREACHABLE, UP
-from sos.web.metrics.workers import Processes
 
 _STATES = (UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)
 _SERVER = ["group", "server"]
@@ -22,10 +21,9 @@ _GAUGES = {
 _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95"}
 
 
-def families(document: Mapping[str, Any], processes: Processes) -> Iterator[Metric]:
+def families(document: Mapping[str, Any]) -> Iterator[Metric]:
     """Give the metrics of the cluster that *document* tells of."""
     yield from _standings(document["groups"])
-    yield from _accounts(processes)
     background = document["background"]
     yield GaugeMetricFamily(
         "sos_background_copies", "Copies under way that no upload waits for.", background["copies"]
@@ -50,6 +48,8 @@ def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
         "Time that its recent answers took at most, by the share of them.",
         labels=[*_SERVER, "quantile"],
     )
+    requests = CounterMetricFamily("sos_server_requests", "Requests it was sent.", labels=_SERVER)
+    errors = CounterMetricFamily("sos_server_errors", "Times that it failed.", labels=_SERVER)
     gauges = {
         key: GaugeMetricFamily(name, text, labels=_SERVER) for key, (name, text) in _GAUGES.items()
     }
@@ -60,24 +60,15 @@ def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
             for name in _STATES:
                 state.add_metric([*labels, name], each["state"] == name)
             retry.add_metric(labels, each["asked_again"] or 0)
+            requests.add_metric(labels, each["requests"])
+            errors.add_metric(labels, each["errors"])
             for key, quantile in _QUANTILES.items():
                 if each[key] is not None:
                     latency.add_metric([*labels, quantile], each[key] / 1000)
             for key, family in gauges.items():
                 if each[key] is not None:
                     family.add_metric(labels, each[key])
-    yield from (up, state, retry, latency, *gauges.values())
-
-
-def _accounts(processes: Processes) -> Iterator[Metric]:
-    labels = ["server", "worker"]
-    requests = CounterMetricFamily("sos_server_requests", "Requests it was sent.", labels=labels)
-    errors = CounterMetricFamily("sos_server_errors", "Times that it failed.", labels=labels)
-    for number, told in processes.items():
-        for server, account in told["part"]["accounts"].items():
-            requests.add_metric([server, str(number)], account["requests"])
-            errors.add_metric([server, str(number)], account["errors"])
-    yield from (requests, errors)
+    yield from (up, state, retry, latency, requests, errors, *gauges.values())
 
 
 def _replication(told: Mapping[str, Any]) -> Iterator[Metric]:

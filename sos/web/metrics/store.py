@@ -9,11 +9,10 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from sos import ids
 from sos.web.metrics import histograms
-from sos.web.metrics.workers import Processes
 
 
-def families(document: Mapping[str, Any], processes: Processes) -> Iterator[Metric]:
-    """Give the metrics of the store that *document* tells of."""
+def families(document: Mapping[str, Any], commits: Mapping[str, Any] | None) -> Iterator[Metric]:
+    """Give the metrics of the store that *document* tells of, and of its *commits*."""
     store = document["store"]
     yield GaugeMetricFamily("sos_store_writable", "Whether it takes blobs.", store["writable"])
     yield GaugeMetricFamily("sos_store_blobs", "Blobs that it holds.", store["blobs"])
@@ -23,24 +22,20 @@ def families(document: Mapping[str, Any], processes: Processes) -> Iterator[Metr
     yield GaugeMetricFamily("sos_store_free_bytes", "Of that, free.", free)
     fill = 1 - free / capacity if capacity and free is not None else None
     yield GaugeMetricFamily("sos_store_fill_ratio", "Share of its disk in use.", fill)
-    yield from _commits(processes)
+    if commits is not None:
+        yield from _commits(commits)
     if document["scrub"] is not None:
         yield from _scrub(document["scrub"])
 
 
-def _commits(processes: Processes) -> Iterator[Metric]:
-    batch = HistogramMetricFamily(
-        "sos_commit_changes", "Changes that were made durable together.", labels=["worker"]
-    )
-    seconds = HistogramMetricFamily(
-        "sos_commit_seconds", "Time that it took to make them durable.", labels=["worker"]
-    )
-    for number, told in processes.items():
-        commits = told["part"]["commits"]
-        if commits is not None:
-            histograms.add(batch, [str(number)], commits["changes"])
-            histograms.add(seconds, [str(number)], commits["seconds"])
-    yield from (batch, seconds)
+def _commits(commits: Mapping[str, Any]) -> Iterator[Metric]:
+    for name, documentation, told in (
+        ("changes", "Changes that were made durable together.", commits["changes"]),
+        ("seconds", "Time that it took to make them durable.", commits["seconds"]),
+    ):
+        family = HistogramMetricFamily(f"sos_commit_{name}", documentation)
+        histograms.add(family, [], told)
+        yield family
 
 
 def _scrub(report: Mapping[str, Any]) -> Iterator[Metric]:
