@@ -145,19 +145,6 @@ def test_the_descriptor_in_reserve_is_opened_at_once():
     assert os.devnull in opened
 
 
-@ensureDeferred
-async def test_a_socket_is_usable_when_its_port_listens_no_more(reactor):
-    """By whoever else has its descriptor, such as another process."""
-    port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-    address = ("127.0.0.1", port.getHost().port)
-    with socket.fromfd(port.fileno(), socket.AF_INET, socket.SOCK_STREAM) as shared:
-        internals.keep_socket_usable(port)
-        await port.stopListening()
-        shared.setblocking(True)
-        with socket.create_connection(address), shared.accept()[0] as accepted:
-            assert accepted.getsockname() == address
-
-
 @pytest.mark.parametrize("nodaemon", [True, False])
 def test_twistd_logs_by_an_observer_that_formats_as_it_is_told(tmp_path, nodaemon, monkeypatch):
     """To the file that twistd was told to log to, which a signal may rotate."""

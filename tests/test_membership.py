@@ -16,7 +16,7 @@ from sos.membership import (
     heard,
     parse_views,
 )
-from sos.sightings import Sightings, together
+from sos.sightings import Sightings
 
 ONE = Membership.of(parse("http://a:1\nhttp://b:1 weight=2", "x").groups, 2)
 OTHER = Membership.of(parse("http://b:1 readonly\nhttp://c:1", "x").groups, 3)
@@ -103,19 +103,18 @@ def test_a_header_that_is_none_is_refused(header):
 
 
 class Told:
-    """A blob server's processes, and the time."""
+    """A blob server, and the time."""
 
-    def __init__(self, processes=1):
+    def __init__(self):
         self.now = 0.0
-        self.processes = [Sightings(lambda: self.now) for _ in range(processes)]
+        self.sightings = Sightings(lambda: self.now)
 
-    def hear(self, name, members, process=0, whole=True):
+    def hear(self, name, members, whole=True):
         speaker = Speaker(name, members)
-        self.processes[process].hear(speaker.header, members if whole else None)
+        self.sightings.hear(speaker.header, members if whole else None)
 
     def views(self, own=ONE):
-        told = [json.loads(json.dumps(each.told())) for each in self.processes]
-        return parse_views(together(told), own)
+        return parse_views(json.loads(json.dumps(self.sightings.told())), own)
 
 
 def test_others_are_told_and_in_what_they_differ():
@@ -145,25 +144,25 @@ def test_who_is_not_heard_of_any_more_is_forgotten():
 
 
 def test_who_reads_its_configuration_again_goes_by_one_thing():
-    """Whichever process of a blob server it speaks to; and so who leaves."""
-    told = Told(processes=2)
-    told.hear("y/1/b", OTHER, process=0)
+    """And so who leaves."""
+    told = Told()
+    told.hear("y/1/b", OTHER)
     assert len(told.views()) == 1
     told.now += 1
-    told.hear("y/1/b", ONE, process=1)
+    told.hear("y/1/b", ONE)
     assert told.views() == ()
     told.now += 1
-    told.hear("y/1/b", OTHER, process=0, whole=False)
+    told.hear("y/1/b", OTHER, whole=False)
     assert len(told.views()) == 1
     told.now += 1
-    told.processes[1].leave(Speaker("y/1/b", OTHER).header)
+    told.sightings.leave(Speaker("y/1/b", OTHER).header)
     assert told.views() == ()
 
 
 def test_what_a_fingerprint_stands_for_need_not_be_known_yet():
     """Then nothing is taken for granted; a membership does not stand for another's."""
     told = Told()
-    told.processes[0].hear(Speaker("y/1/b", OTHER).header, ONE)
+    told.sightings.hear(Speaker("y/1/b", OTHER).header, ONE)
     (view,) = told.views()
     assert view.unknown
     told.hear("y/1/b", OTHER)
@@ -174,9 +173,9 @@ def test_memory_is_bounded():
     told = Told()
     for n in range(1000):
         told.hear(f"y/{n}/b", membership(f"http://{n}:1"))
-    document = told.processes[0].told()
-    assert (len(document["speakers"]), len(document["members"])) == (256, 16)
-    assert "y/999/b" in document["speakers"]
+    rows = told.sightings.told()
+    assert (len(rows), sum(row["members"] is not None for row in rows)) == (256, 16)
+    assert ["y/999/b"] in [row["speakers"] for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,7 @@ def test_memory_is_bounded():
 def test_what_a_blob_server_tells_is_checked(change):
     told = Told()
     told.hear("y/1/b", OTHER)
-    (document,) = together([told.processes[0].told()])
+    (document,) = told.sightings.told()
     assert parse_views([document], ONE)
     with pytest.raises((InvalidRequest, TypeError)):
         parse_views([document | change], ONE)

@@ -35,7 +35,6 @@ SERVER = {
 DOCUMENT = {
     "version": "0",
     "uptime": 1,
-    "workers": {"count": 1, "silent": []},
     "settings": {"min-copies": 1},
     "groups": {"g": [SERVER]},
 }
@@ -55,7 +54,6 @@ async def told(reactor, document):
         {"groups": []},
         DOCUMENT | {"uptime": 1e300},
         DOCUMENT | {"uptime": math.nan},
-        DOCUMENT | {"workers": {"count": "x", "silent": []}},
         DOCUMENT | {"groups": {"g": [SERVER | {"size": 10**400}]}},
         DOCUMENT | {"groups": {"g": [SERVER | {"free": 10**400}]}},
         DOCUMENT | {"groups": {"g": [SERVER | {"asked_again": 10**400}]}},

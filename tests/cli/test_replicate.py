@@ -155,16 +155,3 @@ def test_a_wiped_server_is_whole_after_one_pass(place, servers):
     for id, body in ids.items():
         assert fetch(f"{servers.urls[1]}/blob/{id}") == body
     assert b"0 copies missing, 0 made, 0 failed" in place.sos("replicate --min-copies 3").stdout
-
-
-@pytest.mark.system
-def test_the_workers_of_a_store_share_its_lease(place):
-    """One of them gives it, and all of them heed it."""
-    (port,) = free_ports(1)
-    place.twistd(f"sos-blob --port {port} --store data --workers 3", port)
-    url = f"http://localhost:{port}"
-    token = json.loads(fetch(f"{url}/lease?seconds=300", b""))["lease"]
-    for _ in range(20):  # each on a connection of its own, to any of them
-        fetch(f"{url}/blob/name", b"x")
-        fetch(f"{url}/blob/name", None, {"X-Sos-Lease": token}, method="DELETE")
-        assert json.loads(fetch(f"{url}/blobs")) == []

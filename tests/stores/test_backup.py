@@ -206,7 +206,7 @@ class TestATarget:
         store = LocalStore(target, reactor)
         store.open()
         assert "in use" in refusal(directory, target)
-        store.turn_read_only("test")
+        store._committer.give_up("test")
 
     @pytest.mark.parametrize("path", [".", "inside", "..", "bodies/.."])
     def test_that_is_the_store_or_in_it(self, directory, path):
@@ -395,13 +395,12 @@ def test_a_disk_that_is_full(directory, target, monkeypatch):
     assert check(target).findings == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @ensureDeferred
-async def test_of_a_store_in_use(place, reactor, workers):
+async def test_of_a_store_in_use(place, reactor):
     """All that was acknowledged before is in it, and what came meanwhile is whole or not there."""
     (port,) = free_ports(1)
     store, target = place.directory / "data", place.directory / "backup"
-    place.twistd(f"sos-blob --port {port} --store data --workers {workers}", port)
+    place.twistd(f"sos-blob --port {port} --store data", port)
     url = f"http://127.0.0.1:{port}"
     stop, stored = Event(), []
 

@@ -90,7 +90,7 @@ def test_a_store_in_use_is_refused(directory, reactor):
     store.open()
     with pytest.raises(StoreUnusable, match="in use by another process"):
         check(directory)
-    store.turn_read_only("test")
+    store._committer.give_up("test")
 
 
 def test_what_is_no_store_is_refused(tmp_path):

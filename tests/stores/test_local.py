@@ -14,7 +14,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.errors import Mismatch, NotFound, ReadOnly, SetAside, StoreUnusable, Unavailable
+from sos.errors import Mismatch, NotFound, SetAside, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
 from sos.stores.local.changes import _whole
@@ -413,40 +413,3 @@ async def test_a_manifest_that_is_damaged_is_set_aside(local_store, tmp_path):
     assert await local_store.listing() == []
     await put(local_store, text, id, metadata)
     assert await content(await local_store.read(id)) == text
-
-
-@ensureDeferred
-async def test_one_of_several_settles_what_it_left_itself(tmp_path, reactor):
-    """The others are at work, in a directory that is locked for all of them."""
-    claimed = LocalStore(tmp_path / "store", reactor).claim()
-    incoming = tmp_path / "store/incoming"
-    for name in ("NEW.1.aa", "NEW.2.aa", "NEW.12.aa"):
-        (incoming / name).write_bytes(b"half")
-    store = LocalStore(tmp_path / "store", reactor, owner=1)
-    store.open(os.dup(claimed))
-    assert files(tmp_path, "store/incoming") == ["NEW.12.aa", "NEW.2.aa"]
-    writer = store.writer(size=100_000)
-    await writer.write(body_of(70_000))
-    await writer.write(body_of(1000))
-    assert any(name.startswith("NEW.1.") for name in files(tmp_path, "store/incoming"))
-    writer.abort()
-    await store.close()
-    with pytest.raises(StoreUnusable, match="in use"):  # for the one that made the claim has it
-        LocalStore(tmp_path / "store", reactor).open()
-    os.close(claimed)
-    store = LocalStore(tmp_path / "store", reactor)
-    store.open()
-    assert files(tmp_path, "store/incoming") == []
-    await store.close()
-
-
-@ensureDeferred
-async def test_the_failure_of_another_process_is_heeded(local_store):
-    """What is stored can be read on."""
-    blob = await put(local_store, body_of(10))
-    local_store.turn_read_only("another could not make it durable")
-    with pytest.raises(ReadOnly, match="another could not"):
-        local_store.writer()
-    status = await local_store.status()
-    assert (status.writable, status.reason) == (False, "another could not make it durable")
-    assert await content(await local_store.read(blob.id)) == body_of(10)

@@ -298,7 +298,7 @@ def test_what_is_refused(directory, tmp_path, reactor):
     store = LocalStore(directory, reactor)
     store.open()
     assert "in use" in refusal(directory)
-    store.turn_read_only("test")
+    store._committer.give_up("test")
     (tmp_path / "empty").mkdir()
     assert "is no store" in refusal(tmp_path / "empty")
 

@@ -252,7 +252,7 @@ async def test_it_can_be_dropped(local_store, take):
 async def test_where_it_cannot_be_marked_nothing_is_said_of_the_whole(local_store, take):
     """Or it would go on counting as a copy."""
     await put(local_store, BODY)
-    local_store.turn_read_only("the disk is mounted read-only")
+    local_store._committer.give_up("the disk is mounted read-only")
     take(path_of(local_store))
     with pytest.raises(Unavailable):
         await local_store.read(ID)
@@ -363,7 +363,7 @@ async def test_one_that_is_marked_already_raises_no_doubt(local_store, ask):
     gone(path_of(local_store))
     with pytest.raises(Unavailable):
         await local_store.read(ID)
-    local_store.turn_read_only("read-only")
+    local_store._committer.give_up("read-only")
     with capturedLogs() as logged, pytest.raises(Unavailable):
         await ask(local_store, ID)
     assert logged == []
@@ -378,7 +378,7 @@ async def test_it_is_read_where_the_mark_cannot_be_taken_away(local_store):
     with pytest.raises(Unavailable):
         await local_store.read(ID)
     restore(path_of(local_store))
-    local_store.turn_read_only("read-only")
+    local_store._committer.give_up("read-only")
     for _ in range(2):
         assert await content(await local_store.read(ID)) == BODY
 

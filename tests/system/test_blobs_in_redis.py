@@ -20,13 +20,12 @@ def engine(tmp_path):
     engine.kill()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_blob_server_over_redis_outlives_it(place, engine, workers):
+def test_a_blob_server_over_redis_outlives_it(place, engine):
     """It starts before its Redis is there, and answers 503 whenever that is not."""
     (port,) = free_ports(1)
     (place.directory / "password").write_text("open-sesame\n")
     url = f"redis://127.0.0.1:{engine.port}?password-file=password"
-    daemon = place.twistd(f"sos-blob --port {port} --store {url} --workers {workers}", port)
+    daemon = place.twistd(f"sos-blob --port {port} --store {url}", port)
     blobs = f"http://127.0.0.1:{port}"
     assert ask(f"{blobs}/blobs").status == 503
     assert fetch(f"{blobs}/alive") == b"alive"

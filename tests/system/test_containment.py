@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,19 +18,6 @@ from tests.support.waiting import eventually, wait_until
 
 NOBODY = pwd.getpwnam("nobody")
 DROP = "--uid nobody --gid nogroup --umask 027"
-
-
-def _runs_python() -> bool:
-    """Whether a user without privileges can run this Python, as workers have to."""
-    program = [sys.executable, "-c", "import sos.tap.worker"]
-    try:
-        done = subprocess.run(program, user=NOBODY.pw_uid, capture_output=True)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-WORKERS = [1, 2] if os.geteuid() == 0 and _runs_python() else [1]
 
 
 @pytest.fixture
@@ -95,14 +81,11 @@ def assert_serves(url: str) -> None:
         assert fetch(f"{url}/blob/{content_id(body)}") == body
 
 
-@pytest.mark.parametrize("workers", WORKERS)
-def test_a_blob_server_drops_its_privileges(place, workers):
+def test_a_blob_server_drops_its_privileges(place):
     """The port is root's, the process and what it writes are the user's, and the umask holds."""
     port = low_port()
     store = owned(place.directory / "data")
-    daemon = place.twistd(
-        f"{DROP} sos-blob --port {port} --store {store} --workers {workers}", port
-    )
+    daemon = place.twistd(f"{DROP} sos-blob --port {port} --store {store}", port)
     assert_nobody(daemon.process.pid)
     assert_serves(f"http://127.0.0.1:{port}")
     assert_theirs(store)

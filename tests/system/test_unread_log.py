@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 
-import pytest
-
 from tests.support.http import connect
 from tests.support.ports import free_ports
 from tests.support.processes import TWISTD
@@ -16,11 +14,10 @@ from tests.support.waiting import listens, wait_until
 _REQUESTS = 2_000
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_log_that_is_read_late_holds_no_request_up(place, workers):
-    """And all of it is there in the end, by as many processes as there are."""
+def test_a_log_that_is_read_late_holds_no_request_up(place):
+    """And all of it is there in the end."""
     (port,) = free_ports(1)
-    command = f"-n sos-blob --port {port} --store data --verbose --workers {workers}"
+    command = f"-n sos-blob --port {port} --store data --verbose"
     with subprocess.Popen(
         [*TWISTD, *command.split()],
         cwd=place.directory,

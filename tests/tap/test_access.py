@@ -8,8 +8,6 @@ import signal
 import socket
 import time
 
-import pytest
-
 from sos.signature import make_secret, parse_keys
 from sos.signed_url import signed_path
 from sos.tokens import format_tokens, make_token
@@ -158,17 +156,6 @@ def test_a_body_is_asked_for_only_when_the_sender_is_known(place):
         answer = client.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"100 Continue" not in answer
-
-
-@pytest.mark.system
-def test_workers_know_the_secret(place):
-    """Each of them asks for it, and each signs."""
-    cluster = Cluster(place, "--workers 2", "--workers 2")
-    for number in range(20):
-        cluster.upload(body_of(number))
-        assert ask(f"{cluster.servers[0]}/blobs").status == 401
-    assert place.sos("status").returncode == 0
-    assert cluster.secret not in cluster.logs
 
 
 def test_a_hang_up_keeps_the_secret(place):

@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import signal
 import socket
-
-import pytest
 
 from tests.support.blobs import body_of
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
-from tests.support.processes import Place
 from tests.support.waiting import eventually, wait_until
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    for daemon in place.running:
-        if not daemon.ended:
-            resume(daemon)
-    place.stop()
-
-
-def workers(daemon) -> dict[int, int]:
-    """Tell which process each worker is now, by their numbers."""
-    found = re.findall(r"worker (\d) serves, process (\d+)", daemon.log)
-    return {int(number): int(process) for number, process in found}
-
-
-def resume(daemon):
-    for process in workers(daemon).values():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGCONT)
 
 
 class Api:
@@ -101,73 +72,23 @@ def states(api):
     return [each["state"] for each in api.servers()]
 
 
-@pytest.mark.system
-def test_workers_tell_together(place):
-    """Whichever is asked; one that does not answer is named."""
-    _, urls = blob_servers(place, 2)
-    api = Api(place, f"--blob-server {urls} --workers 2 --replicate-every 1")
-    assert wait_until(lambda: len(workers(api.daemon)) == 2)
-    for seed in range(12):
-        fetch(api.up, body_of(1000, seed))
-
-    def told():
-        return [api.status() for _ in range(6)]
-
-    def agree(documents):
-        totals = {
-            sum(server["requests"] for server in each["groups"]["default"]) for each in documents
-        }
-        replicates = [each["replication"] for each in documents]
-        return len(totals) == 1 and min(totals) >= 12 and all(each["last"] for each in replicates)
-
-    documents = eventually(
-        told, lambda found: not any(each["workers"]["silent"] for each in found) and agree(found)
-    )
-    assert {each["workers"]["count"] for each in documents} == {2}
-    frozen = workers(api.daemon)[2]
-    os.kill(frozen, signal.SIGSTOP)
-    assert wait_until(lambda: api.status()["workers"]["silent"] == [2])
-    resume(api.daemon)
-    assert wait_until(lambda: api.status()["workers"]["silent"] == [])
-    os.kill(frozen, signal.SIGKILL)
-    assert wait_until(lambda: workers(api.daemon)[2] != frozen)
-    assert wait_until(lambda: api.status()["workers"]["silent"] == [])
-
-
-@pytest.mark.parametrize("options", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
-def test_a_store_of_its_own(place, options):
-    """Its status, and the scrub's report, whichever worker is asked."""
-    api = Api(place, f"--store data {options}")
+def test_a_store_of_its_own(place):
+    """Its status, and the scrub's report."""
+    api = Api(place, "--store data")
     fetch(api.up, body_of(1000))
-    for _ in range(6):
-        told = eventually(api.status, lambda found: not found["workers"]["silent"])
-        assert (told["store"]["writable"], told["store"]["blobs"]) == (True, 1)
-        assert told["scrub"]["checked"] == 0
-        assert told["settings"]["store"] == str(place.directory / "data")
+    told = api.status()
+    assert (told["store"]["writable"], told["store"]["blobs"]) == (True, 1)
+    assert told["scrub"]["checked"] == 0
+    assert told["settings"]["store"] == str(place.directory / "data")
     assert fetch(f"{api.admin}/readyz") == b"ready"
 
 
-@pytest.mark.system
-def test_workers_of_a_blob_server_tell_of_the_scrub(place):
-    """The first one makes it, and each tells of it."""
-    (port,) = free_ports(1)
-    daemon = place.twistd(f"sos-blob --port {port} --store data --workers 2", port)
-    assert wait_until(lambda: len(workers(daemon)) == 2)
-
-    def told():
-        found = [json.loads(fetch(f"http://127.0.0.1:{port}/status")) for _ in range(6)]
-        return [each["workers"]["silent"] or each["scrub"]["checked"] for each in found]
-
-    assert wait_until(lambda: told() == [0] * 6)
-
-
-@pytest.mark.parametrize("options", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
-def test_the_port_is_taken(place, options):
+def test_the_port_is_taken(place):
     """The error names what to do about it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = f"--upload-port 0 --download-port 0 --admin-port {port}"
-        ended = place.run_twistd(f"-n sos-api --store data {ports} {options}")
+        ended = place.run_twistd(f"-n sos-api --store data {ports}")
     output = ended.stdout.decode() + ended.stderr.decode()
     assert ended.returncode == 1
     (line,) = [line for line in output.splitlines() if "cannot start" in line]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -157,38 +154,19 @@ def test_third_parties_can_add_a_kind(acme):
     )
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.system)])
 @pytest.mark.parametrize(
     ("fault", "reason"), [("no lid", "the box has no lid"), ("no key", "the key does not fit")]
 )
-def test_an_engine_that_is_of_no_use_ends_the_daemon(acme, workers, fault, reason):
-    """At once, with the reason and a status; with workers it is told once, and none comes again."""
+def test_an_engine_that_is_of_no_use_ends_the_daemon(acme, fault, reason):
+    """At once, with the reason and a status."""
     (acme.directory / fault).touch()
-    ended = acme.run_twistd(f"-n sos-blob --port 0 --store acme:box --workers {workers}")
+    ended = acme.run_twistd("-n sos-blob --port 0 --store acme:box")
     log = ended.stdout.decode()
     assert ended.returncode == 1, log
     (line,) = [line for line in log.splitlines() if reason in line]
     assert line.endswith(f"cannot start: {reason}")
-    for noise in ("Traceback", "Unhandled", "started again"):
+    for noise in ("Traceback", "Unhandled"):
         assert noise not in log
-
-
-@pytest.mark.system
-def test_a_worker_that_comes_later_does_not_end_the_daemon(acme):
-    """The others have the store open, and it may be mended meanwhile."""
-    (port,) = free_ports(1)
-    daemon = acme.twistd(f"sos-blob --port {port} --store acme:box --workers 2", port)
-    assert wait_until(lambda: daemon.log.count("the ACME box is open") == 2)
-    fault = acme.directory / "no key"
-    fault.touch()
-    (first,) = re.findall(r"worker 1 serves, process (\d+)", daemon.log)
-    os.kill(int(first), signal.SIGKILL)
-    assert wait_until(lambda: "worker 1: the key does not fit" in daemon.log)
-    fetch(f"http://127.0.0.1:{port}/alive")
-    fault.unlink()
-    assert wait_until(lambda: daemon.log.count("the ACME box is open") == 3)
-    assert not daemon.ended
-    assert "cannot start" not in daemon.log
 
 
 def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 from twisted.scripts._twistd_unix import ServerOptions
 
 from sos.tap import logs
-from sos.tap.workers import Place
 from sos.wire.request_ids import CURRENT
 
 
@@ -68,33 +67,9 @@ def test_what_twisted_logs_in_its_old_way(entries):
 
 
 def test_an_entry_is_not_endless(entries):
-    """The supervisor of a worker reads whole lines."""
+    """What collects logs reads whole lines."""
     Logger().info("{text}", text="x" * 1_000_000)
     assert len(json.dumps(entries)) < 64 * 1024
-
-
-def place():
-    return Place(7, *(6 * [None]), reactor=None)
-
-
-def test_what_a_worker_logs_is_an_entry_of_the_daemon(entries):
-    """As it was, and with the worker's number; in a text that stands before it."""
-    events = []
-    globalLogPublisher.addObserver(events.append)
-    sent = {
-        "time": "2026-11-25T20:04:28.123Z",
-        "level": "error",
-        "logger": "sos.there",
-        "text": "it {broke}",
-        "failure": "Traceback",
-        "request_id": "mine",
-    }
-    place()._on_message({"log": sent})
-    globalLogPublisher.removeObserver(events.append)
-    assert entries == [{**sent, "worker": 7}]
-    (event,) = events
-    assert (event["log_level"], event["log_namespace"]) == (LogLevel.error, "sos.there")
-    assert event["log_format"].format(**event) == "worker 7: it {broke}\nTraceback"
 
 
 @pytest.mark.parametrize("command", ["sos-blob", "sos-api --store data"])

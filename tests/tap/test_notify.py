@@ -100,12 +100,10 @@ def test_a_manager_that_does_not_read(manager):
     assert len(told(manager)) < 1000
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.system)])
-def test_a_daemon_is_ready_when_it_answers(place, manager, workers):
-    """With all its workers, which do not speak for it."""
+def test_a_daemon_is_ready_when_it_answers(place, manager):
     (port,) = free_ports(1)
     place.environment.update(NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="200000")
-    daemon = place.twistd(f"sos-blob --port {port} --store data --workers {workers}")
+    daemon = place.twistd(f"sos-blob --port {port} --store data")
     process = daemon.process.pid
     assert manager.recv(1000).decode() == f"READY=1\nMAINPID={process}"
     with socket.create_connection(("127.0.0.1", port), 60) as client:

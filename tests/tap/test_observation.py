@@ -101,28 +101,6 @@ def test_metrics_of_a_cluster(place):
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
-@pytest.mark.system
-def test_workers_tell_of_all(place):
-    """Whichever answers: each of them by its own number, and none twice."""
-    cluster = Cluster(place, "--workers 2", "--workers 2")
-    ids = [cluster.put(seed) for seed in range(12)]
-    for id in ids:
-        fetch(f"{cluster.down}/fetch/{id}")
-
-    def told():
-        # Each is a connection of its own, which any worker may take.
-        return [total(cluster.admin, "sos_requests_total", status="200") for _ in range(8)]
-
-    assert eventually(told, lambda found: set(found) == {24})
-    workers = {each.labels.get("worker") for each in samples(cluster.admin)}
-    assert {"1", "2"} <= workers
-    for port in cluster.blob_admins:
-        told = {"route": "/blob/<id>", "method": "POST", "status": "200"}
-        assert total(port, "sos_requests_total", **told) == 12
-        assert total(port, "sos_commit_changes_sum") == 12
-        assert total(port, "sos_store_blobs") == 12
-
-
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -176,12 +154,11 @@ def test_what_the_page_uploads_and_fetches_is_told_as_well(place):
     assert asked.count("up") == 2
 
 
-@pytest.mark.parametrize("workers", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
 @pytest.mark.parametrize("hang_up", [True, False])
-def test_an_access_log_is_rotated(place, workers, hang_up):
+def test_an_access_log_is_rotated(place, hang_up):
     """With a signal, as logrotate sends it, or without; no line is lost, or in two halves."""
     (port,) = free_ports(1)
-    daemon = place.twistd(f"sos-blob --port {port} --store data --access-log log {workers}", port)
+    daemon = place.twistd(f"sos-blob --port {port} --store data --access-log log", port)
     assert wait_until(lambda: "SOS blob server" in daemon.log)
     path, old = place.directory / "log", place.directory / "log.1"
     count = 8
@@ -217,15 +194,14 @@ def test_an_access_log_is_rotated(place, workers, hang_up):
 
 
 @pytest.mark.parametrize("where", ["--logfile=-", "--logfile=own.log"])
-@pytest.mark.parametrize("workers", ["", pytest.param("--workers 2", marks=pytest.mark.system)])
-def test_a_log_of_json(place, where, workers):
-    """To wherever twistd logs; entries of workers are entries, and nothing else is written."""
+def test_a_log_of_json(place, where):
+    """To wherever twistd logs, and nothing else is written."""
     ports = free_ports(3)
     place.directory.joinpath("data").mkdir()
     command = (
         f"{where} --pidfile= sos-api --api-host 127.0.0.1 --upload-port {ports[0]} "
         f"--download-port {ports[1]} --blob-server http://127.0.0.1:{ports[2]} "
-        f"--replicate-every 0 --log-format json {workers}"
+        f"--replicate-every 0 --log-format json"
     )
     daemon = place.twistd(command, *ports[:2])
     request = f"http://127.0.0.1:{ports[1]}/fetch/abc"
@@ -237,7 +213,6 @@ def test_a_log_of_json(place, where, workers):
     (failed,) = [each for each in entries if each["logger"] == "sos.web.errors"]
     assert (failed["level"], failed["text"][:17]) == ("warn", "GET /fetch/abc: 1")
     assert failed["request_id"] in failed["text"]
-    assert failed.get("worker") in ((1, 2) if workers else (None,))
     assert any(each["text"].startswith("SOS API server") for each in entries)
 
 
@@ -269,7 +244,7 @@ def alert_queries():
 @pytest.mark.system
 def test_what_is_drawn_and_alerted_of_is_told(place):
     """Each metric of the dashboard and the alerts is there, has the labels, and these values."""
-    cluster = Cluster(place, "--workers 2")
+    cluster = Cluster(place)
     id = cluster.put(0)
     fetch(f"{cluster.down}/fetch/{id}")
     assert wait_until(lambda: total(cluster.admin, "sos_replication_passes_total") >= 1)
@@ -281,7 +256,7 @@ def test_what_is_drawn_and_alerted_of_is_told(place):
             found.setdefault(each.name, []).append(each.labels)
     drawn, shown = dashboard_queries()
     alerts = alert_queries()
-    assert (len(alerts), len(drawn) > 30) == (15, True)
+    assert (len(alerts), len(drawn) > 30) == (14, True)
     used = set()
     for query in [*drawn, *alerts]:
         labels_there = set(_OF_TARGETS)
@@ -301,7 +276,7 @@ def test_what_is_drawn_and_alerted_of_is_told(place):
             assert {each.strip() for each in group.split(",")} <= labels_there, query
     for legend, query in zip(shown, drawn, strict=True):
         for label in re.findall(r"{{(\w+)}}", legend):
-            assert label in query or label in _OF_TARGETS | {"worker", "outcome"}, (legend, query)
+            assert label in query or label in _OF_TARGETS | {"outcome"}, (legend, query)
     assert {"sos_server_up", "sos_store_writable", "sos_replication_lag_seconds"} <= used
 
 

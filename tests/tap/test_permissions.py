@@ -49,15 +49,14 @@ def check(directory, umask):
 
 
 @pytest.mark.parametrize("umask", UMASKS)
-@pytest.mark.parametrize("workers", ["", "--workers 2"])
-def test_what_a_daemon_makes(place, umask, workers):
+def test_what_a_daemon_makes(place, umask):
     """The store with all in it, also what was set aside, and the access log, and the next."""
     (port,) = free_ports(1)
     home = place.directory / "kept"
     home.mkdir()
     home.chmod(0o750 & ~int(umask, 8))
     daemon = place.twistd(
-        f"sos-blob --port {port} --store kept/data --access-log kept/log {workers}",
+        f"sos-blob --port {port} --store kept/data --access-log kept/log",
         port,
         within=under(umask),
     )

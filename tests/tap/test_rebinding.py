@@ -6,8 +6,6 @@ import json
 import socket
 import ssl
 
-import pytest
-
 from tests.support.certificates import Authority
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
@@ -73,15 +71,6 @@ def test_rebinding_to_daemons(place):
     id = json.loads(fetch(f"{daemons.up}/upload", b"abc"))["id"]
     proxied = {"Host": "objects.example.org"}
     assert fetch(f"{daemons.down}/fetch/{id}", headers=proxied) == b"abc"
-
-
-@pytest.mark.system
-def test_listed_names_of_daemons_with_workers(place):
-    """Each worker goes by them."""
-    daemons = Daemons(place, more="--hosts sos.example --workers 2")
-    for _ in range(8):
-        assert daemons.by_name("sos.example") == [200, 405, 404, 200]
-        assert daemons.by_name() == [421] * 4
 
 
 def test_daemons_at_an_ipv6_address(place):

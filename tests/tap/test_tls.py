@@ -36,15 +36,14 @@ def certificates(place):
 class Cluster:
     """Blob servers and an API server that know each other by certificates."""
 
-    def __init__(self, place, api=CLIENT, blob=SERVER, workers=1):
+    def __init__(self, place, api=CLIENT, blob=SERVER):
         self.place = place
         self.ports = free_ports(4)
         urls = [f"https://127.0.0.1:{port}" for port in self.ports[:2]]
         self.blob_servers = ",".join(urls)
         self.blobs = [
             place.twistd(
-                f"sos-blob --port {port} --store data{port} --secret-file secret {blob} "
-                f"--workers {workers}",
+                f"sos-blob --port {port} --store data{port} --secret-file secret {blob}",
                 port,
             )
             for port in self.ports[:2]
@@ -54,7 +53,7 @@ class Cluster:
         self.api = place.twistd(
             f"sos-api --blob-server {self.blob_servers} --api-host 127.0.0.1 --upload-port {up} "
             f"--download-port {down} --min-copies 1 --replicate-every 0 --secret-file secret "
-            f"--tls-certificate server.pem --tls-key server.key --workers {workers} {api}",
+            f"--tls-certificate server.pem --tls-key server.key {api}",
             up,
             down,
         )
@@ -85,10 +84,9 @@ class Cluster:
         return b""
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.system)])
-def test_a_cluster_that_speaks_tls(place, certificates, workers):
+def test_a_cluster_that_speaks_tls(place, certificates):
     """Uploads and fetches of all sizes, replication, status; with certificates on both sides."""
-    cluster = Cluster(place, workers=workers)
+    cluster = Cluster(place)
     for body in (b"", b"small", LARGE):
         id = cluster.upload(body)
         assert cluster.fetch(id) == body

@@ -28,7 +28,7 @@ async def told():
 
 
 async def counted():
-    return b"sos_workers 1.0\n"
+    return b"sos_connections 1.0\n"
 
 
 def ask(method, path, store=None, status=told):
@@ -50,7 +50,7 @@ def test_the_status_is_a_document():
 def test_the_metrics_are_a_text():
     """Of the format's version that Prometheus asks for by default."""
     answer = ask("GET", "/metrics")
-    assert (answer.status, answer.body) == (200, b"sos_workers 1.0\n")
+    assert (answer.status, answer.body) == (200, b"sos_connections 1.0\n")
     assert answer.headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
 
 

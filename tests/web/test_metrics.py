@@ -12,7 +12,6 @@ from sos.survey import LEFT_ALONE, UP, Account, standing
 from sos.tally import Tally
 from sos.tap.commits import Commits
 from sos.web import metrics
-from sos.web.metrics.workers import process
 
 
 def tally(*statuses):
@@ -23,12 +22,12 @@ def tally(*statuses):
 
 
 def document(**parts):
-    return {"version": "1.2", "workers": {"count": 2, "silent": []}, **parts}
+    return {"version": "1.2", **parts}
 
 
-def told(document, processes):
+def told(document, requests=None, commits=None):
     """Return the value of each sample by its name and labels."""
-    text = metrics.text(document, processes).decode()
+    text = metrics.text(document, requests or tally(), commits).decode()
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -36,30 +35,22 @@ def told(document, processes):
     }
 
 
-def test_counters_are_told_worker_by_worker():
-    """Their sums would fall when one is started anew; each of them begins again then."""
-    processes = {
-        number: {"requests": tally(*statuses), "process": {"process_open_fds": 9.0 + number}}
-        for number, statuses in ((1, (200, 200)), (2, (200, 503)))
-    }
-    found = told(document(), processes)
+def test_requests_and_the_process():
+    """By route, method and status; and what the system says of the process."""
+    found = told(document(), tally(200, 200, 503))
     labels = ("method", "POST"), ("route", "/upload")
-    by_worker = [
-        found["sos_requests_total", *labels, ("status", "200"), ("worker", worker)]
-        for worker in "12"
-    ]
-    assert by_worker == [2, 1]
-    assert found["sos_requests_total", *labels, ("status", "503"), ("worker", "2")] == 1
-    assert found["sos_request_bytes_total", *labels, ("worker", "1")] == 20
-    assert found["sos_response_bytes_total", *labels, ("worker", "2")] == 160
+    assert found["sos_requests_total", *labels, ("status", "200")] == 2
+    assert found["sos_requests_total", *labels, ("status", "503")] == 1
+    assert found["sos_request_bytes_total", *labels] == 30
+    assert found["sos_response_bytes_total", *labels] == 240
+    assert found["sos_connections",] == 0
     assert found["sos_build_info", ("version", "1.2")] == 1
-    assert found["sos_workers",] == 2
-    assert found["process_open_fds", ("worker", "2")] == 11
+    assert found["process_open_fds",] > 0
 
 
 def test_a_histogram_is_one_of_prometheus():
     """Each bucket has what the lower ones have, and the last one all."""
-    found = told(document(), {1: {"requests": tally(200, 200), "process": {}}})
+    found = told(document(), tally(200, 200))
     buckets = {
         dict(labels)["le"]: value
         for (name, *labels), value in found.items()
@@ -67,13 +58,9 @@ def test_a_histogram_is_one_of_prometheus():
     }
     assert (buckets["0.001"], buckets["0.0025"]) == (0, 0)
     assert (buckets["0.005"], buckets["60.0"], buckets["+Inf"]) == (2, 2, 2)
-    labels = ("method", "POST"), ("route", "/upload"), ("worker", "1")
+    labels = ("method", "POST"), ("route", "/upload")
     assert found["sos_request_seconds_count", *labels] == 2
     assert found["sos_request_seconds_sum", *labels] == pytest.approx(0.006)
-
-
-def alone(**part):
-    return {1: {"requests": tally(), "process": {}, "part": part}}
 
 
 STORE = {
@@ -90,20 +77,20 @@ def test_a_store():
     """How full it is, and whether it takes more."""
     commits = Commits()
     commits.observe(3, 0.0004)
-    found = told(document(store=STORE, scrub=None), alone(commits=commits.told()))
+    found = told(document(store=STORE, scrub=None), commits=commits.told())
     assert found["sos_store_writable",] == 1
     assert (found["sos_store_blobs",], found["sos_store_bytes",]) == (7, 700)
     assert (found["sos_store_capacity_bytes",], found["sos_store_free_bytes",]) == (1000, 250)
     assert found["sos_store_fill_ratio",] == 0.75
-    assert found["sos_commit_changes_sum", ("worker", "1")] == 3
-    assert found["sos_commit_seconds_count", ("worker", "1")] == 1
+    assert found["sos_commit_changes_sum",] == 3
+    assert found["sos_commit_seconds_count",] == 1
     assert not any(name.startswith("sos_scrub") for name, *_ in found)
 
 
 def test_what_an_engine_does_not_tell_is_not_told():
     """No value is better than a wrong one."""
     unknown = {**STORE, "writable": False, "blobs": None, "capacity": None, "free": None}
-    found = told(document(store=unknown, scrub=None), alone(commits=None))
+    found = told(document(store=unknown, scrub=None))
     assert found["sos_store_writable",] == 0
     assert not {("sos_store_blobs",), ("sos_store_free_bytes",), ("sos_store_fill_ratio",)} & set(
         found
@@ -122,7 +109,7 @@ def test_a_scrub(report, progress):
     """How far it is, which the id that it is at tells, and what it has found."""
     report.damaged, report.checked = 2, 9
     scrub = attrs.asdict(report)
-    found = told(document(store=STORE, scrub=scrub), alone(commits=None))
+    found = told(document(store=STORE, scrub=scrub))
     assert found["sos_scrub_progress_ratio",] == progress
     assert (found["sos_scrub_damaged",], found["sos_scrub_blobs",]) == (2, 9)
     assert found.get(("sos_scrub_last_finish_timestamp_seconds",)) == report.finished_at
@@ -137,15 +124,8 @@ def cluster(replication=None, group="default"):
             attrs.asdict(standing("http://b", account, status)),
         ]
     }
-    accounts = {
-        "http://a": {"requests": 20, "errors": 0},
-        "http://b": {"requests": 10, "errors": 3},
-    }
     background = {"copies": 2, "bytes": 99}
-    return told(
-        document(groups=groups, background=background, replication=replication),
-        alone(accounts=accounts),
-    )
+    return told(document(groups=groups, background=background, replication=replication))
 
 
 def test_a_name_breaks_no_line():
@@ -167,8 +147,8 @@ def test_servers():
     assert found["sos_server_retry_seconds", group, b] == 4
     assert found["sos_server_latency_seconds", group, ("quantile", "0.95"), a] == 0.004
     assert found["sos_server_free_bytes", group, a] == 400
-    assert found["sos_server_errors_total", b, ("worker", "1")] == 3
-    assert found["sos_server_requests_total", a, ("worker", "1")] == 20
+    assert found["sos_server_errors_total", group, b] == 3
+    assert found["sos_server_requests_total", group, a] == 20
     assert (found["sos_background_copies",], found["sos_background_bytes",]) == (2, 99)
 
 
@@ -203,7 +183,7 @@ def test_replication():
 
 def test_a_process_tells_what_it_takes():
     """As other programs that Prometheus looks after do."""
-    own = process()
-    assert own["process_resident_memory_bytes"] > 1e6
-    assert own["process_cpu_seconds_total"] > 0
-    assert 0 < own["process_open_fds"] < own["process_max_fds"]
+    found = told(document())
+    assert found["process_resident_memory_bytes",] > 1e6
+    assert found["process_cpu_seconds_total",] > 0
+    assert 0 < found["process_open_fds",] < found["process_max_fds",]

@@ -56,18 +56,6 @@ def test_a_daemon_waits_for_its_server(place, engine, port):
 
 
 @pytest.mark.system
-def test_workers_share_a_store(place, engine, port):
-    """With more than one process there is more than one client."""
-    place.twistd(f"sos-blob --workers 2 --port {port} --store {engine.url}", port)
-    url = f"http://127.0.0.1:{port}"
-    eventually(lambda: ask(f"{url}/status").status, holds(200))
-    for n in range(40):
-        body = b"%d" % n
-        eventually(lambda body=body: ask(f"{url}/blob/{content_id(body)}", body).status, holds(200))
-    assert json.loads(fetch(f"{url}/status"))["blobs"] == 40
-
-
-@pytest.mark.system
 def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
     """In bounded time."""
     daemon = place.twistd(f"sos-blob --port {port} --store {engine.url}", port)

@@ -88,8 +88,7 @@ def test_the_user_is_made_as_systemd_wants_it(tmp_path):
     assert (tmp_path / "etc/passwd").read_text().startswith("sos:x:")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_blob_server_on_a_socket_that_systemd_opened(place, workers):
+def test_a_blob_server_on_a_socket_that_systemd_opened(place):
     """It is started by the first connection, and answers it; the socket's name is in the unit."""
     (port,) = free_ports(1)
     (listening,) = re.findall("--listen (.*)$", (UNITS / "sos-blob@.socket").read_text(), re.M)[:1]
@@ -100,9 +99,7 @@ def test_a_blob_server_on_a_socket_that_systemd_opened(place, workers):
         "--fdname=blob",
         *(f"--setenv={name}" for name in place.environment),
     )
-    daemon = place.twistd(
-        f"sos-blob --listen {listening} --store data --workers {workers}", within=activate
-    )
+    daemon = place.twistd(f"sos-blob --listen {listening} --store data", within=activate)
     assert wait_until(lambda: f"Listening on 127.0.0.1:{port}" in daemon.log)
     assert "SOS blob server" not in daemon.log
     body = body_of(100_000)
