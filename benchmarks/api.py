@@ -21,21 +21,21 @@ def api(bench: Bench, large_too: bool, output: Path | None, picture: Path | None
     """Rates, latencies, CPU and memory of an API server over two blob servers.
 
     With one copy of each upload, as many as the original system makes before it
-    answers, and with two, which is the default; with one process of the API server,
-    and with two workers.
+    answers, and with two, which is the default; with one API server, and with two that
+    share their ports.
     """
     yardstick = nginx(bench.place / "nginx", bench.stack)
     usual = cluster(bench.place / "usual", bench.stack)
     one_copy = cluster(bench.place / "one-copy", bench.stack, "--min-copies", "1")
-    workers = cluster(bench.place / "workers", bench.stack, "--workers", "2")
+    two = cluster(bench.place / "two", bench.stack, api_servers=2)
     body = bytes(BODY)
     rows = [
         Row(YARDSTICK, yardstick, yardstick.keep(body)),
         Row("API fetch", usual, usual.keep(body)),
-        Row("API fetch, 2 workers", workers, workers.keep(body)),
+        Row("2 API servers, fetch", two, two.keep(body)),
         Row("API upload, 1 copy", one_copy, one_copy.upload, uploads=True),
         Row("API upload", usual, usual.upload, uploads=True),
-        Row("API upload, 2 workers", workers, workers.upload, uploads=True),
+        Row("2 API servers, upload", two, two.upload, uploads=True),
     ]
     results: dict[str, Any] = bench.results()
     results["rates"] = bench.rates(rows, _CONNECTIONS)

@@ -111,8 +111,10 @@ def blob_server(place: Path, stack: contextlib.ExitStack) -> Service:
     return blobs(url, start_blob_server("blob", place, url, stack))
 
 
-def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
-    """Start an API server with *options* over two blob servers, the same way."""
+def cluster(
+    place: Path, stack: contextlib.ExitStack, *options: str, api_servers: int = 1
+) -> Service:
+    """Start API servers with *options*, on the same ports, over two blob servers, the same way."""
     first, second, upload, download = free_urls(4)
     behind = [
         start_blob_server("blob1", place / "blob1", first, stack),
@@ -128,12 +130,15 @@ def cluster(place: Path, stack: contextlib.ExitStack, *options: str) -> Service:
         ports[0],
         "--download-port",
         ports[1],
-        "--admin-port",
-        "0",
+        *(["--reuse-port"] if api_servers > 1 else []),
         *options,
     ]
-    api = stack.enter_context(started("api", command, place, _environment(place), upload, download))
-    return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (api, *behind))
+    front = []
+    for number, admin in enumerate(free_urls(api_servers)):  # by which it is seen to be ready
+        each = [*command, "--admin-port", str(urlsplit(admin).port)]
+        environment = _environment(place)
+        front.append(stack.enter_context(started(f"api{number}", each, place, environment, admin)))
+    return Service("POST", f"{upload}/upload", False, f"{download}/fetch/", (*front, *behind))
 
 
 def start_blob_server(name: str, place: Path, url: str, stack: contextlib.ExitStack) -> Process:

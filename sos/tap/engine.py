@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -31,14 +33,21 @@ class EngineService(Service):
 
     Until then the daemon runs, and answers 503.
 
-    An engine that cannot be used, where that will not mend by itself, ends the daemon.
-
+    :param unusable: called with the reason when the engine cannot be used, and
+        that will not mend by itself: ends the daemon.
     :param require: whether the store has to be there; else a new one is made.
     """
 
-    def __init__(self, store: IEngineStore, reactor: Any, require: bool = False) -> None:
+    def __init__(
+        self,
+        store: IEngineStore,
+        unusable: Callable[[Exception], None],
+        reactor: Any,
+        require: bool = False,
+    ) -> None:
         self._store = store
         self._require = require
+        self._unusable = unusable
         self._reactor = reactor
         self._opening: Deferred[None] | None = None
 
@@ -58,11 +67,11 @@ class EngineService(Service):
             except CancelledError:
                 raise
             except StoreUnusable as error:
-                shut_down(error, self._reactor)
+                self._unusable(error)
                 return
             except Exception as error:  # a mistake of ours must not leave half a daemon
                 _log.failure("{store} could not be opened", store=self._store.name)
-                shut_down(error, self._reactor)
+                self._unusable(error)
                 return
             else:
                 _log.info("{store} is open", store=self._store.name)
@@ -103,7 +112,9 @@ def add_store(
 ) -> tuple[IEngineStore, StorePart]:
     """Add the store, and its scrub if there is to be one, to the service *whole*."""
     store = make(options["store"], algorithm, reactor)
-    EngineService(store, reactor, bool(options["require-store"])).setServiceParent(whole)
+    unusable = partial(shut_down, reactor=reactor)
+    require = bool(options["require-store"])
+    EngineService(store, unusable, reactor, require).setServiceParent(whole)
     # Which would end the process, as who sends it to every daemon does not mean.
     Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
     every = options["scrub-every"]

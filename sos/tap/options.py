@@ -16,6 +16,14 @@ from sos.tap.log_pipe import unhindered
 from sos.wire.server import IDLE_SECONDS
 
 
+# What is said of options that the release before had.
+_GONE = dict.fromkeys(
+    ("option --workers not recognized", "option -w not recognized"),
+    "--workers is gone: run several API servers on the same ports, each with --reuse-port and an "
+    "--admin-port of its own, or a blob server for each disk",
+)
+
+
 def parameter(
     name: str,
     short: str | None,
@@ -67,6 +75,7 @@ class DaemonOptions(usage.Options):
                 logs.settle(self.parent)
         except (usage.UsageError, ConfigError) as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
+            text = _GONE.get(text, text)
             sys.stderr.write(f"{self.program}: {text}\n")
             raise SystemExit(2) from None
         twistd = self.parent
@@ -81,15 +90,6 @@ class DaemonOptions(usage.Options):
         """Display the version and exit."""
         sys.stdout.write(f"{self.program} {__version__}\n")
         raise SystemExit(0)
-
-    def opt_workers(self, number: str) -> NoReturn:
-        """Gone: see --reuse-port of sos-api; a blob server for each disk."""
-        raise usage.UsageError(
-            "--workers is gone: run several API servers on one port, each with --reuse-port and "
-            "an --admin-port of its own, or a blob server for each disk"
-        )
-
-    opt_w = opt_workers
 
     def parseArgs(self, *rest: str) -> None:
         if rest:
