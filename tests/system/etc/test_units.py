@@ -48,7 +48,7 @@ def test_systemd_understands_them(units):
     """Without a word of complaint."""
     command = [tool("systemd-analyze"), "verify", "--man=no", "--recursive-errors=one"]
     paths = [units / name for name in (*names("service"), *names("socket"))]
-    assert len(paths) == 6
+    assert len(paths) == 7
     done = subprocess.run([*command, *paths], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
