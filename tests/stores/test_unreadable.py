@@ -267,7 +267,7 @@ async def test_a_damaged_one_that_stays_is_no_copy_either(local_store):
     """It cannot be set aside in a store that is read-only."""
     await put(local_store, BODY)
     os.truncate(path_of(local_store), 10)
-    local_store._committer.refuse("read-only")
+    local_store._committer.give_up("read-only")
     with pytest.raises(Unavailable):
         await local_store.read(ID)
     with pytest.raises(Unavailable, match=ID):

@@ -149,5 +149,5 @@ async def test_a_lookup_is_not_waited_for_when_the_daemon_stops(reactor, answers
 def test_each_daemon_looks_names_up_so(reactor, module, arguments, tmp_path, monkeypatch):
     """Until all else has stopped: parts stop the last one first."""
     monkeypatch.chdir(tmp_path)
-    whole = module.serve(parsed(module, *arguments), None, reactor)
+    whole = module.makeService(parsed(module, *arguments), reactor)
     assert isinstance(next(iter(whole)), Names)
