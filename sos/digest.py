@@ -129,15 +129,6 @@ def hash_of(id: str, body: bytes) -> bytes:
     return _HASHES[ids.algorithm(id)](body).digest()
 
 
-def other_body(id: str) -> Conflict:
-    """Return what refuses a body because another one is stored under its *id*."""
-    algorithm = ids.algorithm(id)
-    if algorithm is None:
-        return Conflict(f"the name {id} is taken by other bytes")
-    hash = algorithm.upper().replace("SHA", "SHA-")
-    return Conflict(f"another body with the id {id} is stored: both have this {hash}")
-
-
 def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
     """Return the 128-bit number that one blob adds to its partition's sum.
 

@@ -24,6 +24,7 @@ LAYERS = (
         "lease",
         "manifest",
         "membership",
+        "merge",
         "metadata",
         "placement",
         "plan",

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos import ids, manifest
-from sos.digest import BodyDigest, other_body
+from sos.digest import BodyDigest
 from sos.errors import Mismatch, TooLarge, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
@@ -30,6 +30,7 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
+from sos.merge import other_body
 from sos.metadata import EMPTY, Metadata, stamped
 from sos.stores.assembled import AssembledBody, close, gather, parts
 from sos.stores.lane import RunInThread

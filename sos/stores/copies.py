@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 
 from sos import ids
 from sos.deadlines import Deadlines
-from sos.digest import other_body
 from sos.errors import Conflict, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
 from sos.limited_log import LimitedLog
+from sos.merge import other_body
 from sos.metadata import Metadata
 from sos.running import Running, run
 from sos.stores.peers import SLOW_SECONDS, Peer

@@ -18,10 +18,9 @@ from sos.digest import (
     blob_digest,
     body_digest,
     check_held,
-    other_body,
     record_sum,
 )
-from sos.errors import Conflict, NotFound, StoreUnusable
+from sos.errors import NotFound, StoreUnusable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -31,8 +30,8 @@ from sos.interfaces import (
     Span,
     StoreStatus,
 )
-from sos.manifest import MARK
-from sos.metadata import EMPTY, Metadata, encode, precedes
+from sos.merge import replaces_body, replaces_metadata
+from sos.metadata import EMPTY, Metadata, encode
 
 
 @frozen
@@ -117,9 +116,7 @@ class MemoryStore:
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         stored = self._stored(id)
-        if stored.info.metadata.get(MARK) != metadata.get(MARK):
-            raise Conflict(f"of {id} one is the object, and one its manifest")
-        if precedes(metadata, stored.info.metadata):
+        if replaces_metadata(id, stored.info.metadata, metadata):
             self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
@@ -176,12 +173,9 @@ class _MemoryWriter:
         held = self._store.blobs.setdefault(id, new)
         if held.body == new.body:
             return evolve(held.info, store=self._store.identity)
-        kinds = MARK in self._metadata, MARK in held.info.metadata
-        if ids.algorithm(id) is None or not any(kinds):
-            raise other_body(id)
-        if MARK in self._metadata:  # which the object itself, or another manifest, stands for
+        kept = replaces_body(id, held.info.metadata, self._metadata)
+        if kept is None:
             return evolve(held.info, size=info.size, store=self._store.identity)
-        kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
         self._store.blobs[id] = evolve(new, info=evolve(info, metadata=kept))
         return evolve(self._store.blobs[id].info, store=self._store.identity)
 

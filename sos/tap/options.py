@@ -15,7 +15,6 @@ from sos.tap.confinement import Shedding
 from sos.tap.log_pipe import unhindered
 from sos.wire.server import IDLE_SECONDS
 
-
 # What is said of options that the release before had.
 _GONE = dict.fromkeys(
     ("option --workers not recognized", "option -w not recognized"),

@@ -14,9 +14,9 @@ from typing import TypeVar
 from attrs import evolve, field, frozen
 
 from sos import ids, metadata
-from sos.digest import other_body
 from sos.errors import ReadOnly
 from sos.manifest import MARK
+from sos.merge import other_body, replaces_body
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.lane import RunInThread
@@ -82,13 +82,12 @@ class Changes:
                 continue
             if same:
                 return record
-            is_manifest = MARK in metadata.decode(new.metadata)
-            kinds = is_manifest, MARK in metadata.decode(record.metadata)
-            if ids.algorithm(new.id) is None or not any(kinds):
-                raise other_body(new.id)
-            if is_manifest:
+            stored, received = metadata.decode(record.metadata), metadata.decode(new.metadata)
+            kept = replaces_body(new.id, stored, received)
+            if kept is None:
                 return evolve(record, size=new.size)
-            replaced = await self._replace(record, held, new, incoming)
+            object = evolve(new, metadata=metadata.encode(kept))
+            replaced = await self._replace(record, held, object, incoming)
             if replaced is not None:
                 return replaced
 
@@ -147,9 +146,6 @@ class Changes:
             inline = evolve(manifest, body=body)
             step = partial(self._bring_inline, inline, held)
             held = await self.parting.part(manifest.id, step)
-        kept = metadata.decode(manifest.metadata)
-        kept.pop(MARK, None)
-        new = evolve(new, metadata=metadata.encode(kept))
         succeed = partial(self._succeed, held, new, incoming)
         return new if await self._placed(succeed, new.id, incoming) else None
 

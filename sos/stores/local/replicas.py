@@ -13,7 +13,7 @@ from sos import metadata as metadata_format
 from sos.digest import BlobDigest, check_held
 from sos.errors import Conflict, NotFound
 from sos.lease import Lease
-from sos.manifest import MARK
+from sos.merge import replaces_metadata
 from sos.metadata import Metadata
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
@@ -84,9 +84,7 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
         stored = record.info().metadata
     except records.Damaged as damage:
         return damage  # raised here it would undo what others have done
-    if stored.get(MARK) != metadata.get(MARK):
-        raise Conflict(f"of {id} one is the object, and one its manifest")
-    if metadata_format.precedes(metadata, stored):
+    if replaces_metadata(id, stored, metadata):
         transaction.replace(evolve(record, metadata=metadata_format.encode(metadata)))
     return None
 

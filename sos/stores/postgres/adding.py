@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from sos import ids, metadata
-from sos.digest import other_body
+from sos import metadata
 from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import BlobInfo
-from sos.manifest import MARK
+from sos.merge import replaces_body
 from sos.stores.postgres.blobs import Blobs
 from sos.stores.postgres.bodies import Bodies
 from sos.stores.postgres.committer import Committer
@@ -55,12 +54,11 @@ class Adding:
                 continue
             if same:
                 return held.info(), False
-            is_manifest = MARK in metadata.decode(new.metadata.encode())
-            if ids.algorithm(new.id) is None or not (is_manifest or MARK in held.info().metadata):
-                raise other_body(new.id)
-            if is_manifest:
+            received = metadata.decode(new.metadata.encode())
+            kept = replaces_body(new.id, held.info().metadata, received)
+            if kept is None:
                 return evolve(held.info(), size=new.size), False
-            replaced = await self._replace(held, new)
+            replaced = await self._replace(held, new, kept)
             if replaced is not None:
                 return replaced.info(), True
         raise Unavailable(f"{new.id}: a part of the body was lost on the way; send it again")
@@ -82,10 +80,11 @@ class Adding:
                 return same
         return True
 
-    async def _replace(self, manifest: Record, new: Record) -> Record | None:
-        """Store the object *new* in the place of its *manifest*; None when another is held now."""
-        kept = metadata.decode(manifest.metadata.encode())
-        kept.pop(MARK, None)
+    async def _replace(self, manifest: Record, new: Record, kept: dict[str, str]) -> Record | None:
+        """Store the object *new* in the place of its *manifest*; None when another is held now.
+
+        :param kept: its metadata.
+        """
         text = metadata.encode(kept).decode()
         new = evolve(new, metadata=text, checksum=checksum(new.id, new.size, new.hash, text))
         return await self.connections.change(self.blobs.replace, manifest, new)

@@ -7,9 +7,9 @@ from attrs import evolve, frozen
 from sos import lease as leases
 from sos import metadata as metadata_format
 from sos.digest import BlobDigest, PartitionDigest, blob_digest, check_held
-from sos.errors import Conflict, NotFound
+from sos.errors import NotFound
 from sos.lease import Lease
-from sos.manifest import MARK
+from sos.merge import replaces_metadata
 from sos.metadata import Metadata
 from sos.stores.postgres.blobs import Blobs
 from sos.stores.postgres.record import Record, checksum
@@ -41,10 +41,7 @@ class Changes:
         """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
         with transaction(session):
             held = self.blobs.lock(session, id)
-            stored = held.info().metadata
-            if stored.get(MARK) != metadata.get(MARK):
-                raise Conflict(f"of {id} one is the object, and one its manifest")
-            if not metadata_format.precedes(metadata, stored):
+            if not replaces_metadata(id, held.info().metadata, metadata):
                 return
             text = metadata_format.encode(metadata).decode()
             new = evolve(held, metadata=text, checksum=checksum(id, held.size, held.hash, text))

@@ -14,9 +14,9 @@ from attrs import define, evolve
 from twisted.logger import Logger
 
 from sos import ids, metadata
-from sos.digest import BlobDigest, BodyDigest, check_held, other_body
+from sos.digest import BlobDigest, BodyDigest, check_held
 from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
-from sos.manifest import MARK
+from sos.merge import replaces_body, replaces_metadata
 from sos.metadata import Metadata
 from sos.stores.record import Damaged, Record
 from sos.stores.redis import replies
@@ -127,13 +127,10 @@ class Blobs:
                 continue
             if same:
                 return record
-            is_manifest = MARK in metadata.decode(new.metadata)
-            kept = metadata.decode(record.metadata)
-            if ids.algorithm(new.id) is None or not (is_manifest or MARK in kept):
-                raise other_body(new.id)
-            if is_manifest:
+            stored, received = metadata.decode(record.metadata), metadata.decode(new.metadata)
+            kept = replaces_body(new.id, stored, received)
+            if kept is None:
                 return evolve(record, size=new.size)
-            kept.pop(MARK)
             object = evolve(new, metadata=metadata.encode(kept))
             if await self._change(new.id, held.head, object, body):
                 return object
@@ -144,9 +141,7 @@ class Blobs:
         for _ in range(_TRIES):
             held, record = await self.record(id)
             stored = metadata.decode(record.metadata)
-            if stored.get(MARK) != told.get(MARK):
-                raise Conflict(f"of {id} one is the object, and one its manifest")
-            if not metadata.precedes(told, stored):
+            if not replaces_metadata(id, stored, told):
                 return
             settled = evolve(record, metadata=metadata.encode(told))
             if await self._change(id, held.head, settled):

@@ -16,11 +16,12 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from sos import ids
-from sos.digest import BlobDigest, check_held, other_body
-from sos.errors import Conflict, Mismatch, NotFound, Unavailable
+from sos.digest import BlobDigest, check_held
+from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import SMALL_BODY, BlobInfo, Pieces
 from sos.manifest import MARK
-from sos.metadata import Metadata, precedes, version
+from sos.merge import other_body, replaces_metadata
+from sos.metadata import Metadata, version
 from sos.stores.s3 import records
 from sos.stores.s3.accounts import Accounts
 from sos.stores.s3.bucket import Bucket, Entry
@@ -219,9 +220,7 @@ class Blobs:
             held = await self.held(id)
             if held is None:
                 raise NotFound(f"there is no blob {id}")
-            if held.info.metadata.get(MARK) != metadata.get(MARK):
-                raise Conflict(f"of {id} one is the object, and one its manifest")
-            if precedes(metadata, held.info.metadata):
+            if replaces_metadata(id, held.info.metadata, metadata):
                 fields = await self._fields(id, metadata, records.hash_in(held.entry.fields))
                 key = records.body_key(id)
                 if not await self._bucket.copy(key, key, fields, held.entry.etag):

@@ -67,7 +67,8 @@ def test_their_command_is_one_of_ours(units, name):
     """What twistd is given it takes: the options are parsed as the daemon would."""
     text = (units / name).read_text()
     (line,) = re.findall("^ExecStart=(.*)$", text, re.MULTILINE)
-    _, *arguments = line.replace("%i", "9993" if "sos-api" in name else "disk1").replace("$OPTIONS", "").split()
+    instance = "9993" if "sos-api" in name else "disk1"
+    _, *arguments = line.replace("%i", instance).replace("$OPTIONS", "").split()
     (units / "home").mkdir()
     place = Place(units / "home")
     more = ["--blob-server", "http://127.0.0.1:1", "--dump"] if "sos-api" in name else ["--version"]
