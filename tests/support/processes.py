@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: How ``sos`` is run in an interpreter of its own.
 SOS = [sys.executable, "-c", "from sos.cli import main; main()"]
-# Seconds for a process to end; the machine may be busy.
-_END_SECONDS = 60
+# That a daemon may take to stop.
+_STOP_SECONDS = 60
 
 
 class Place:
@@ -30,6 +30,7 @@ class Place:
 
     :ivar forked: whether they are forked, see :mod:`tests.support.forking`, or each has an
         interpreter of its own.
+    :ivar end_seconds: that a process may take to end; the machine may be busy.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -42,6 +43,7 @@ class Place:
             "PYTHONPATH": str(ROOT),
         }
         self.forked = True
+        self.end_seconds = 60
         self.running: list[Daemon] = []
 
     def twistd(
@@ -64,7 +66,7 @@ class Place:
             cwd=self.directory,
             env=self.environment,
             capture_output=True,
-            timeout=_END_SECONDS,
+            timeout=self.end_seconds,
             **options,
         )
 
@@ -90,7 +92,7 @@ class Place:
                 name, shlex.split(command), self.directory, self.environment, names
             )
             try:
-                status = process.wait(_END_SECONDS)
+                status = process.wait(self.end_seconds)
             finally:
                 process.kill()
             output, errors = (Path(name).read_bytes() for name in names[1:])
@@ -182,4 +184,4 @@ class Daemon:
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop it, and wait until it has ended."""
         self.send(number)
-        self.process.wait(_END_SECONDS)
+        self.process.wait(_STOP_SECONDS)
