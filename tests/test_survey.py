@@ -15,7 +15,6 @@ from sos.survey import (
     UNREACHABLE,
     UP,
     Account,
-    combined,
     parse_standings,
     percentile,
     standing,
@@ -56,29 +55,6 @@ def test_what_a_server_says_is_told_with_what_was_noted():
     found = standing("http://a:1", Account(), Unavailable("gone"))
     assert (found.blobs, found.size, found.capacity, found.free) == (None, None, None, None)
     assert (found.last_error, found.p50_ms, found.p95_ms) == (None, None, None)
-
-
-def test_accounts_of_several_processes_add_up():
-    """Times are those of all, and the last error is the one that is least long ago."""
-    found = combined(
-        [
-            Account(1, 0, (0.1,)),
-            Account(2, 1, (0.2, 0.3), ("old", 60.0)),
-            Account(4, 3, (), ("new", 5.0)),
-        ]
-    )
-    assert found == Account(7, 4, (0.1, 0.2, 0.3), ("new", 5.0))
-    assert combined([]) == Account()
-
-
-def test_the_state_is_the_worst_that_any_process_knows():
-    """To be left alone is worse than to refuse blobs, and longer is worse."""
-    left = Account(failure="down", asked_again=1.0)
-    longer = Account(failure="down still", asked_again=8.0)
-    refusing = Account(refusal="full", asked_again=60.0)
-    assert combined([Account(), refusing]) == refusing
-    for order in ([left, refusing, longer], [longer, left, refusing]):
-        assert combined(order) == longer
 
 
 def test_percentiles():

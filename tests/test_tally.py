@@ -1,11 +1,11 @@
-"""What is counted of requests, and told together."""
+"""What is counted of requests."""
 
 from __future__ import annotations
 
 import json
 
 from sos.histogram import Histogram
-from sos.tally import Tally, together
+from sos.tally import Tally
 
 
 def test_a_histogram_counts_by_bounds():
@@ -38,51 +38,39 @@ def test_requests_are_told_by_route_and_method():
     )
     assert (uploads["bytes_in"], uploads["bytes_out"]) == (1010, 100)
     assert uploads["statuses"] == {"200": 1, "503": 1}
-    assert uploads["recent"] == [0.002, 0.004]
     assert sum(uploads["seconds"]["counts"]) == 2
 
 
-def test_what_processes_counted_is_added_up():
-    """And half of the recent requests took no longer than is told, wherever they were answered."""
-    first = counted(*(("/upload", b"POST", 200, 0.001, 1, 2) for _ in range(3)))
-    second = counted(("/upload", b"POST", 500, 0.1, 1, 2), ("other", b"GET", 404, 0.0, 0, 9))
-    first["connections"], second["connections"] = 4, 5
-    assert together([first, second]) == {
-        "connections": 9,
+def test_the_summary_is_short():
+    """Totals, and what half of the recent requests took at most."""
+    tally = Tally()
+    for seconds in (0.001, 0.001, 0.1):
+        tally.count("/upload", b"POST", 500 if seconds > 0.01 else 200, seconds, 1, 2)
+    tally.connections = 4
+    assert json.loads(json.dumps(tally.summary())) == {
+        "connections": 4,
         "routes": [
             {
                 "route": "/upload",
                 "method": "POST",
-                "count": 4,
-                "statuses": {"200": 3, "500": 1},
-                "bytes_in": 4,
-                "bytes_out": 8,
-                "seconds": 0.103,
+                "count": 3,
+                "statuses": {"200": 2, "500": 1},
+                "bytes_in": 3,
+                "bytes_out": 6,
+                "seconds": 0.102,
                 "p50_ms": 1.0,
                 "p99_ms": 100.0,
             },
-            {
-                "route": "other",
-                "method": "GET",
-                "count": 1,
-                "statuses": {"404": 1},
-                "bytes_in": 0,
-                "bytes_out": 9,
-                "seconds": 0.0,
-                "p50_ms": 0.0,
-                "p99_ms": 0.0,
-            },
         ],
     }
-    assert together([]) == {"connections": 0, "routes": []}
+    assert Tally().summary() == {"connections": 0, "routes": []}
 
 
 def test_memory_is_bounded():
-    """Of the times one by one the last alone are kept; the counts are of all."""
+    """The times of the last requests alone are kept one by one; the counts are of all."""
     tally = Tally()
     for number in range(1000):
         tally.count("/upload", b"POST", 200, float(number), 0, 0)
-    (line,) = tally.told()["routes"]
-    assert len(line["recent"]) == 256
-    assert line["recent"][-1] == 999.0
+    (line,) = tally.summary()["routes"]
+    assert line["p50_ms"] == 1000 * (1000 - 256 / 2)  # the median of the last 256
     assert line["statuses"] == {"200": 1000}

@@ -98,7 +98,7 @@ def test_bytes_and_seconds():
     (answer,) = talk.answers(whole[-2:])
     line = talk.line()
     assert (line["bytes_in"], line["bytes_out"]) == (5, len(answer.body))
-    assert line["recent"] == [0.25]
+    assert line["seconds"]["sum"] == 0.25
     chunked = (
         b"POST /blob/%s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % ID.encode()
     )
