@@ -1,4 +1,4 @@
-"""A thing that is done again and again, for as long as a daemon runs."""
+"""Periodic work of a daemon."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from abc import ABC, abstractmethod
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 _log = Logger()
 
 
-class RepeatingService(Service, ABC):
-    """Does its :meth:`work` each time that :meth:`delay` has passed.
+class PeriodicService(Service, ABC):
+    """Runs :meth:`work` periodically, in a :class:`~twisted.internet.task.LoopingCall`.
 
-    Work that fails is logged and done again later.  When the service stops,
-    work under way is cancelled.
+    The period is measured from the end of one run to the start of the next, so runs never
+    overlap.  A run that fails is logged, and the next one comes as usual.  Stopping the
+    service cancels the run in progress, and waits for its end.
 
     :param title: what to call the work in the log.
     """
@@ -24,38 +26,48 @@ class RepeatingService(Service, ABC):
     def __init__(self, title: str, clock: IReactorTime) -> None:
         self.clock = clock
         self._title = title
-        self._next: IDelayedCall | None = None
-        self._working: Deferred[None] = succeed(None)
+        self._loop = LoopingCall(self._run)
+        self._loop.clock = clock
+        self._work: Deferred[None] = succeed(None)
         self._busy = False
 
     @abstractmethod
     def delay(self) -> float:
-        """Return the seconds until the work is to be done."""
+        """Return the seconds until the next run."""
 
     @abstractmethod
     async def work(self) -> None:
-        """Do it once."""
+        """Do the work once."""
 
     def startService(self) -> None:
         super().startService()
-        if not self._busy:  # else its end does that
-            self._schedule()
+        if not self._busy:  # else the loop starts again when the run has ended
+            self._start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._working.cancel()
-        return self._working
+        if self._loop.running:
+            self._loop.stop()
+        self._work.cancel()
+        return self._work
 
-    def _schedule(self) -> None:
-        self._next = self.clock.callLater(self.delay(), self._begin)
+    def restart(self) -> None:
+        """Begin anew with :meth:`delay`, after the run in progress if there is one."""
+        if self._loop.running:
+            self._loop.stop()
 
-    def _begin(self) -> None:
-        self._working = ensureDeferred(self._once())
+    def _start(self) -> None:
+        self._loop.start(self.delay(), now=False).addCallback(self._stopped)
 
-    async def _once(self) -> None:
-        # Whatever happens this time, there will be a next time.
+    def _stopped(self, loop: object) -> None:
+        if self.running:
+            self._start()
+
+    def _run(self) -> Deferred[None]:
+        self._work = ensureDeferred(self._attempt())
+        return self._work
+
+    async def _attempt(self) -> None:
         self._busy = True
         try:
             await self.work()
@@ -65,5 +77,5 @@ class RepeatingService(Service, ABC):
             _log.failure("{title} failed; it will be tried again", title=self._title)
         finally:
             self._busy = False
-            if self.running:
-                self._schedule()
+        self._loop.interval = self.delay()
+        self._loop.starttime = self.clock.seconds()

@@ -20,7 +20,7 @@ from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
 from sos.interfaces import Blob
 from sos.pace import Pace
 from sos.regular_files import open_regular, read_regular
-from sos.repeating import RepeatingService
+from sos.repeating import PeriodicService
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
 #: than its body.
@@ -168,7 +168,7 @@ def _take_over(source: Report, target: Report) -> None:
         setattr(target, name, value)
 
 
-class ScrubService(RepeatingService):
+class ScrubService(PeriodicService):
     """Makes a pass now and then, and goes on with one that was broken off.
 
     :param source: returns what is to be read, at the beginning of a pass.

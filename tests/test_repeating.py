@@ -7,11 +7,11 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from sos.repeating import RepeatingService
+from sos.repeating import PeriodicService
 from sos.stores.lane import shielded
 
 
-class Work(RepeatingService):
+class Work(PeriodicService):
     """Takes until it is let end, whether or not it is cancelled.
 
     :ivar most: that were under way at once.

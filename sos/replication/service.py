@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sos.interfaces import Groups
-from sos.repeating import RepeatingService
+from sos.repeating import PeriodicService
 from sos.replication.group_pass import Policy
 from sos.replication.memory import AWAY_SECONDS, Hints, Memory
 from sos.replication.passes import replicate
@@ -36,7 +36,7 @@ class Pass:
     error: str | None = None
 
 
-class ReplicationService(RepeatingService):
+class ReplicationService(PeriodicService):
     """Makes a pass every now and then.
 
     :param interval: seconds from the end of a pass to the next, give or take a

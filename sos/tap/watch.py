@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sos.repeating import RepeatingService
+from sos.repeating import PeriodicService
 from sos.stores.replicated import ReplicatedStore
 
 #: Seconds from one look to the next.
@@ -14,7 +14,7 @@ LOOK_SECONDS = 30.0
 _log = Logger()
 
 
-class Watch(RepeatingService):
+class Watch(PeriodicService):
     """Asks the servers behind *members* how they are doing, and logs what is wrong with them."""
 
     def __init__(self, members: ReplicatedStore, clock: IReactorTime) -> None:
@@ -29,8 +29,7 @@ class Watch(RepeatingService):
     def look_now(self) -> None:
         """Look at once: there are other servers than before, which others are to be told."""
         self._delay = 0.0
-        if self._next is not None and self._next.active():
-            self._next.reset(0.0)
+        self.restart()
 
     async def work(self) -> None:
         self._delay = LOOK_SECONDS

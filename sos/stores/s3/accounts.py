@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from sos import ids
 from sos.digest import PartitionDigest
 from sos.errors import SOSError, Unavailable
-from sos.repeating import RepeatingService
+from sos.repeating import PeriodicService
 from sos.stores.s3.bucket import Bucket
 from sos.stores.s3.records import INDEX, Marker, read_marker
 
@@ -172,7 +172,7 @@ async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, Non
         yield last
 
 
-class Count(RepeatingService):
+class Count(PeriodicService):
     """Counts at once, and then again and again."""
 
     def __init__(self, accounts: Accounts, name: str, clock: IReactorTime) -> None:
