@@ -25,7 +25,7 @@ from tests.stores.chunks import over
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.certificates import Authority
 from tests.support.cutting import Cut, Server, cutting
-from tests.support.replicas import replicated
+from tests.support.replicas import accounts_of, replicated
 
 CHUNK = 100_000
 SMALL, LARGE = body_of(5000), body_of(300_000)
@@ -204,7 +204,7 @@ async def test_it_is_counted_against_its_server(reached, id, span):
         group = replicated(reached.reactor, [reached.store()])
         with pytest.raises(Unavailable):
             await read(group, id, span)
-        (account,) = group.accounts().values()
+        (account,) = accounts_of(group).values()
         assert (account.errors, account.failure is None) == (1, False), cut
         group.stop()
 
@@ -218,7 +218,7 @@ async def test_another_server_gives_the_rest(reached, kept):
         assert await read(group, SMALL_ID) == SMALL
         if cut.framing == "length":
             assert await read(group, LARGE_ID) == LARGE
-        account = group.accounts()[remote.name]
+        account = accounts_of(group)[remote.name]
         assert account.errors >= 1
         group.stop()
 
@@ -239,7 +239,7 @@ async def test_an_object_in_chunks(reached, kept):
             for span in (None, (0, 2 * CHUNK)):
                 with pytest.raises(Unavailable):
                     await read(store, LARGE_ID, span)
-            (account,) = group.accounts().values()
+            (account,) = accounts_of(group).values()
             assert account.errors >= 2, cut
             group.stop()
 
@@ -287,6 +287,6 @@ async def test_an_upload_is_not_acknowledged(reached, kept):
         group = replicated(reached.reactor, [reached.store()])
         with pytest.raises(SOSError):
             await transfer(b"new", group.writer(None, {}, 3))
-        (account,) = group.accounts().values()
+        (account,) = accounts_of(group).values()
         assert account.errors == 1
         group.stop()

@@ -34,6 +34,7 @@ from sos.wire.connection import BadAnswer
 from tests.stores.s3.stores import client_of
 from tests.support.blobs import content, content_id, put
 from tests.support.doubles import FailingStore
+from tests.support.replicas import accounts_of
 from tests.support.servers import remote_store
 
 MISTAKES = [
@@ -132,7 +133,7 @@ async def test_nobody_is_left_alone_for_a_mistake():
     store = ReplicatedStore({"default": (Member(failing(TypeError("ours"), clock)),)}, None, clock)
     with pytest.raises(TypeError):
         await store.read(content_id(b"x"))
-    (told,) = store.accounts().values()
+    (told,) = accounts_of(store).values()
     assert (told.errors, told.failure, told.last_error) == (0, None, None)
     store.stop()
 

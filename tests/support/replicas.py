@@ -32,6 +32,11 @@ def replicated(reactor, *groups, acknowledged=1, wanted=1, clock=None, hints=Non
     )
 
 
+def accounts_of(store: ReplicatedStore):
+    """Return what *store* has noted of each of its servers, by their names."""
+    return {name: peer.account() for name, peer in store._members.peers.items()}
+
+
 class Gate(MemoryStore):
     """Holds whoever asks for something until it is opened; counts who asks."""
 
