@@ -336,6 +336,7 @@ class Upload:
 
     :param path: what to POST to.
     :param id: the id that the answer has to name, or None for any.
+    :param fields: the headers, which tell the metadata.
     :param size: of the body in bytes, None to send it chunked.
     """
 
@@ -344,13 +345,13 @@ class Upload:
         exchange: Exchange,
         path: str,
         id: str | None,
-        metadata: Metadata,
+        fields: Metadata,
         size: int | None,
     ) -> None:
         self._exchange = exchange
         self._path = path
         self._id = id
-        self._metadata = metadata
+        self._fields = fields
         self._size = size
         self._streamed: _Streamed | None = None
         self._held = b""
@@ -361,7 +362,7 @@ class Upload:
         held, self._held = self._held, piece
         if held:
             if self._streamed is None:
-                self._streamed = _Streamed(self._exchange, self._path, self._metadata, self._size)
+                self._streamed = _Streamed(self._exchange, self._path, self._fields, self._size)
             await self._streamed.write(held)
 
     async def commit(self) -> BlobInfo:
@@ -369,7 +370,7 @@ class Upload:
             self.abort()
             raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
         if self._streamed is None:
-            info = await self._exchange.post(self._path, self._metadata, self._held)
+            info = await self._exchange.post(self._path, self._fields, self._held)
         else:
             await self._streamed.write(self._held)
             info = await self._streamed.finish()
@@ -388,10 +389,10 @@ class Upload:
 class _Streamed:
     """An upload whose body is sent in pieces."""
 
-    def __init__(self, exchange: Exchange, path: str, metadata: Metadata, size: int | None) -> None:
+    def __init__(self, exchange: Exchange, path: str, fields: Metadata, size: int | None) -> None:
         self._exchange = exchange
         self._body = StreamedBody(size, exchange.clock)
-        request = exchange.send("POST", path, metadata, self._body)
+        request = exchange.send("POST", path, fields, self._body)
         self._sent: Deferred[Response] = Deferred(lambda _: request.cancel())
         request.addBoth(self._ended)
 
