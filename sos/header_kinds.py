@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from sos import metadata
 
@@ -64,8 +65,8 @@ _PAIRS = frozenset(
 _OWNERS: dict[str, str] = {
     # nginx.org: ngx_http_proxy_module, proxy_ignore_headers; its wiki's "X-Accel"; ingress-nginx:
     # the template nginx.tmpl and "External Authentication".
-    "nginx": "accel-* real-port real-scheme original-url original-uri original-method original-host "
-    "sent-from scheme ingress-*",
+    "nginx": "accel-* real-port real-scheme original-url original-uri original-method "
+    "original-host sent-from scheme ingress-*",
     # HAProxy's Configuration Manual: option originalto, unique-id-header, http-check send-state.
     "HAProxy": "haproxy-* original-to unique-id",
     # Varnish's Users Guide and builtin.vcl; ban-friendly headers; vmod_xkey.
@@ -99,8 +100,8 @@ _OWNERS: dict[str, str] = {
     "IIS": "aspnet-* aspnetmvc-* aspnetcore-* iis-* sourcefiles powered-by powered-by-*",
     # Other edges: Squid, Heroku, Imperva, Sucuri, F5, Citrix, Vercel, Netlify, Kong, Pomerium,
     # authentik, Istio, and what measures behind them.
-    "others": "squid-* heroku-* request-start queue-start iinfo cdn sucuri-* f5-* citrix-* vercel-* "
-    "matched-path nf-* kong-* consumer-* anonymous-consumer pomerium-* authentik-* istio-* "
+    "others": "squid-* heroku-* request-start queue-start iinfo cdn sucuri-* f5-* citrix-* "
+    "vercel-* matched-path nf-* kong-* consumer-* anonymous-consumer pomerium-* authentik-* istio-* "
     "kubernetes-* k8s-* newrelic-* instana-* dynatrace dynatrace-* sentry-* backend backend-* "
     "upstream upstream-* bluecoat-*",
     # Rack, Rails and its Sendfile; Rack::MethodOverride.
@@ -145,5 +146,5 @@ def is_foreign(name: str) -> bool:
         plain in _NAMES
         or plain.startswith(_PREFIXES)
         or any(map(_WORD.fullmatch, words))
-        or not _PAIRS.isdisjoint(zip(words, words[1:], strict=False))
+        or not _PAIRS.isdisjoint(pairwise(words))
     )

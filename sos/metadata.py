@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
+from json.encoder import encode_basestring
 from types import MappingProxyType
 
 from sos.content_coding import parse_codings
@@ -73,8 +74,6 @@ MAX_BYTES = 4096
 
 _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
-# One byte of a value takes one or two bytes then, and not up to six, for heads have a limit.
-_HEADER_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _HEADER = HEADER.encode("ascii")
 _EMPTY_HEADER = [(_HEADER, b"{}")]
 _FORBIDDEN = re.compile("[\r\n\0]")
@@ -134,12 +133,17 @@ def from_header(value: bytes) -> dict[str, str]:
 def to_header(metadata: Metadata) -> bytes:
     """Write *metadata* as the value of :data:`HEADER`.
 
-    It is the JSON of :func:`encode`, but for bytes that are not ASCII: these stand for themselves.
+    It is the JSON of :func:`encode`, but for bytes that are not ASCII: these stand for
+    themselves, for one takes at most two bytes then, and not six, and heads have a limit.
     """
     if not metadata or (len(metadata) == 1 and SET_AT in metadata):
         return encode(metadata)
-    said = {name: value for name, value in metadata.items() if _is_metadata(name)}
-    return _HEADER_ENCODER.encode(said).encode("utf-8", "surrogateescape")
+    said = [
+        f'"{name}":{encode_basestring(value)}'  # no name has anything to escape
+        for name, value in sorted(metadata.items())
+        if name in INTERNAL or not (name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES))
+    ]
+    return b"{%b}" % ",".join(said).encode("utf-8", "surrogateescape")
 
 
 def for_server(metadata: Metadata) -> Metadata:

@@ -39,7 +39,12 @@ from sos.header_kinds import is_foreign
 def test_what_others_add_or_obey_is_foreign(names):
     """However it is spelled: HTTP/2 has no capitals, and CGI no hyphens."""
     for name in names.split():
-        for spelled in (name, name.lower(), name.upper(), name.replace("-", "_").replace("_", "-", 1)):
+        for spelled in (
+            name,
+            name.lower(),
+            name.upper(),
+            name.replace("-", "_").replace("_", "-", 1),
+        ):
             assert is_foreign(spelled), spelled
 
 

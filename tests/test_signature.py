@@ -155,7 +155,9 @@ def test_a_header_that_has_no_effect_does_not_count(method, target):
     assert sides.refuses((*request, {**fields, b"x-sos-lease": b"2"}))
 
 
-@pytest.mark.parametrize("told", [{}, {"X-Name": "n"}, {SET_AT: "5"}, {"X-A": '\udce9"', SET_AT: "5"}])
+@pytest.mark.parametrize(
+    "told", [{}, {"X-Name": "n"}, {SET_AT: "5"}, {"X-A": '\udce9"', SET_AT: "5"}]
+)
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH"])
 def test_a_proxy_changes_nothing_of_metadata(method, told):
     """It can add, replace and remove the plain headers: what counts is told in one, and signed."""

@@ -88,7 +88,9 @@ class KeptHeaders:
                     add(content, TYPE, raw_value)
                 elif lower == b"content-encoding":
                     add(content, ENCODING, raw_value)
-        return Said(_with_content(check(found), content) if content else check(found), tuple(ignored))
+        return Said(
+            _with_content(check(found), content) if content else check(found), tuple(ignored)
+        )
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests

@@ -602,7 +602,10 @@ class TestWhatABrowserIsTold:
             # As requests, fetch and Java send it.
             ([b"X-Orig-Filename: r\xe9sum\xe9.pdf"], b"r%C3%A9sum%C3%A9.pdf"),
             ([b"X-Orig-Filename: \xc3\xa9 and \xe9"], b"%C3%83%C2%A9%20and%20%C3%A9"),
-            ([b"X-Orig-Filename*: UTF-8''na%C3%AFve%20%e2%82%ac.txt"], b"na%C3%AFve%20%E2%82%AC.txt"),
+            (
+                [b"X-Orig-Filename*: UTF-8''na%C3%AFve%20%e2%82%ac.txt"],
+                b"na%C3%AFve%20%E2%82%AC.txt",
+            ),
             ([b"x-orig-filename*: utf-8'de'%C3%A4"], b"%C3%A4"),
             ([b"X-Orig-Filename*: iso-8859-1''%E4"], b"%C3%A4"),
             ([b"X-Orig-Filename: UTF-8''%C3%A4.txt"], b"%C3%A4.txt"),

@@ -92,7 +92,12 @@ def test_a_list_of_what_is_kept():
         (b"X-Accel_Redirect", b"/"),
     ]
     said = read(*headers, patterns=patterns)
-    assert list(said.metadata) == ["X-Meta-A", "X-Orig-Filename", "X-Orig-Filename*", "X-Shop-Token"]
+    assert list(said.metadata) == [
+        "X-Meta-A",
+        "X-Orig-Filename",
+        "X-Orig-Filename*",
+        "X-Shop-Token",
+    ]
     assert said.ignored == ("X-Name", "X-Metal", "X-Api-Key", "X-Accel_redirect")
 
 
@@ -168,12 +173,15 @@ def test_a_body_in_a_coding_is_served_in_it(upload, download, coding, served):
         answer = download.ask(method, FETCH, None)
         assert answer.headers.get(b"content-encoding") == served
     assert download.ask("GET", FETCH).body == BODY
-    assert download.ask("GET", FETCH, None, Range="bytes=1-").headers.get(
-        b"content-encoding"
-    ) == served
+    assert (
+        download.ask("GET", FETCH, None, Range="bytes=1-").headers.get(b"content-encoding")
+        == served
+    )
 
 
-@pytest.mark.parametrize("coding", ["compress", "aws-chunked", "gzip, exi", "gzip;q=1", "dcb", "\xe9"])
+@pytest.mark.parametrize(
+    "coding", ["compress", "aws-chunked", "gzip, exi", "gzip;q=1", "dcb", "\xe9"]
+)
 def test_a_body_in_another_coding_is_refused(upload, download, coding):
     """415, with what is understood (RFC 9110, 15.5.16); nothing is stored."""
     answer = upload.ask("POST", "/upload", BODY, Content_Encoding=coding)
