@@ -125,6 +125,22 @@ def test_a_gzip_body_in_a_browser_and_in_other_clients(server, place, browser, l
     assert (part.status, part.body, part.headers["Content-Encoding"]) == (206, body[2:10], "gzip")
 
 
+def test_a_list_of_what_is_kept(place):
+    """From sos.conf; the answer says what was left out."""
+    up, down = free_ports(2)
+    (place.home / ".sos.conf").write_text(
+        "[sos]\nkept-headers = X-Meta-*, X-Orig-Filename, X-Mime-Type\n"
+    )
+    command = "sos-api --store data --api-host 127.0.0.1"
+    place.twistd(f"{command} --upload-port {up} --download-port {down}", up, down)
+    headers = {"X-Meta-Token": "1", "X-Name": "2", "X-Orig-Filename": "a", "X-XSRF-TOKEN": "3"}
+    answer = requests.post(f"http://127.0.0.1:{up}/upload", b"x", headers=headers).json()
+    assert answer["ignored"] == ["X-Name", "X-Xsrf-Token"]
+    kept = requests.get(f"http://127.0.0.1:{down}/fetch/{answer['id']}").headers
+    assert (kept["X-Meta-Token"], kept["X-Orig-Filename"]) == ("1", "a")
+    assert not {"X-Name", "X-XSRF-TOKEN"} & {*kept}
+
+
 def test_a_coding_that_no_client_takes_off_is_refused(server):
     """curl says so of what was compressed by compress(1)."""
     upload, fetch = server
