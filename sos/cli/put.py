@@ -28,7 +28,7 @@ from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.header_kinds import is_foreign
 from sos.stores.exchange import Credentials, Exchange
-from sos.stores.lane import threads_of
+from sos.stores.lane import RunInThread, threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 from sos.wire.tls import ClientTLS
 
@@ -133,6 +133,13 @@ def put(
         threads = threads_of(reactor)
         exchange = Exchange(upload_url, agent, reactor, credentials)
         uploader = Uploader(exchange, threads, metadata, stored, timeout)
+        try:
+            return await put_files(uploader, threads)
+        finally:
+            if left_out := sorted(metadata.keys() & exchange.ignored):
+                click.echo(f"{upload_url} does not keep {', '.join(left_out)}", err=True)
+
+    async def put_files(uploader: Uploader, threads: RunInThread) -> bool:
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)

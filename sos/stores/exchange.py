@@ -97,6 +97,7 @@ class Exchange:
     :param agent: blobs go over its connections directly, and what need not be
         fast through treq.
     :param credentials: who we are; None not to say it.
+    :ivar ignored: names of the X-* headers of uploads that it did not keep.
     :ivar store: the id of its store, once it has told that.  Requests are signed for it,
         until one is refused: there may be another by now.
     """
@@ -106,6 +107,7 @@ class Exchange:
     ) -> None:
         self.url = url
         self.clock = clock
+        self.ignored: set[str] = set()
         self.store: str | None = None
         self._credentials = credentials
         parts = urlsplit(url)
@@ -321,6 +323,8 @@ class Exchange:
                 and (store is None or ids.is_store_id(store))
             ):
                 self.store = store or self.store
+                if "ignored" in found:
+                    self.ignored.update(found["ignored"])
                 id = ids.check(found["id"])
                 return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
         except (AttributeError, KeyError, TypeError, InvalidId):
