@@ -115,7 +115,7 @@ def add(found: dict[str, str], name: str, raw_value: bytes) -> None:
 
 
 def from_header(value: bytes) -> dict[str, str]:
-    """Read the value of :data:`HEADER`; raises InvalidMetadata unless :func:`to_header` wrote it."""
+    """Read what :func:`to_header` wrote; raises InvalidMetadata for anything else."""
     if value == b"{}":
         return {}
     alone = _TIME_ALONE.fullmatch(value)

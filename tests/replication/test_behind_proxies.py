@@ -7,10 +7,11 @@ import time
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.metadata import SET_AT, encode
+from sos.metadata import MAX_BYTES, SET_AT, encode
 from sos.signature import Key, Keys, Signer, Verifier
 from sos.stores.exchange import Exchange
 from sos.stores.lane import threads_of
+from sos.stores.memory import MemoryStore
 from sos.stores.remote import RemoteStore
 from sos.web.blob import BlobServer
 from sos.web.guards import SignedRequests
@@ -74,3 +75,18 @@ async def test_replication_converges_behind_proxies(reactor, signed):
         assert (await run({"default": group(*far)}, 2)).ok
         assert (await run({"default": group(*far)}, 2)).idle
         assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [SAID] * 4
+
+
+@pytest.mark.parametrize("value", ['"', "\udce9", "\u00e9", " "])
+@ensureDeferred
+async def test_the_most_metadata_that_there_can_be_is_told(reactor, value):
+    """Its head is of up to 14 KiB then, which has to be taken on both sides."""
+    one = MemoryStore()
+    size = (MAX_BYTES - len("X-A")) // len(value.encode("utf-8", "surrogateescape"))
+    said = {"X-A": value * size, SET_AT: "5"}
+    async with serving(server(one, behind_proxy(1)), reactor) as far:
+        id = (await put(far, b"x", metadata=said)).id
+        assert one.blobs[id].info.metadata == said
+        assert (await far.stat(id)).metadata == said
+        await far.settle(id, {**said, SET_AT: "4"})
+        assert one.blobs[id].info.metadata[SET_AT] == "4"

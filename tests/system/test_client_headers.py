@@ -104,6 +104,23 @@ def test_a_file_name_that_is_not_ascii(server, place, client):
     assert kept["Content-Disposition"] == headers["Content-Disposition"]
 
 
+@pytest.mark.parametrize("name", [b"r\xe9sum\xe9.txt", b'a "b"; c.txt', b"plain.txt"])
+def test_the_page_shows_the_name_that_a_browser_would_save(place, browser, name):
+    """In whatever encoding it was sent."""
+    up, down, admin = free_ports(3)
+    place.twistd(
+        f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+        f"--admin-port {admin}",
+        *(up, down, admin),
+    )
+    headers = {"X-Orig-Filename": name, "Content-Type": "text/plain"}
+    id = requests.post(f"http://127.0.0.1:{up}/upload", b"text", headers=headers).json()["id"]
+    with window(browser, f"http://127.0.0.1:{admin}/") as opened:
+        opened.page.fill("#id", id)
+        opened.page.press("#id", "Enter")
+        opened.see("#found", name.decode("latin-1"))
+
+
 @pytest.mark.parametrize("lines", [100, 100_000])
 def test_a_gzip_body_in_a_browser_and_in_other_clients(server, place, browser, lines):
     """Who knows the coding sees the text, and who checks the id the bytes that were uploaded."""
