@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.errors import InvalidRequest, SOSError
+from sos.errors import InvalidMetadata, InvalidRequest, SOSError
 from sos.interfaces import Blob, BlobInfo, IBlobStore
-from sos.metadata import INTERNAL
 from sos.together import together
 from sos.transfer import copy
 
@@ -76,11 +75,10 @@ def _blob(id: str, told: Any) -> Blob:
 
 
 def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:
-    for name, value in found.items():
-        plain = isinstance(value, str) and name == metadata_format.canonical_name(name)
-        if not plain or (metadata_format.is_excluded(name) and name not in INTERNAL):
-            raise InvalidRequest(f"{name[:80]!a} of {id} in a batch is no metadata")
-    return metadata_format.check(found)
+    try:
+        return metadata_format.received(found)
+    except InvalidMetadata as error:
+        raise InvalidMetadata(f"{id} in a batch: {error}") from None
 
 
 async def read_from(store: IBlobStore, ids: Iterable[str]) -> list[Blob]:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from attrs import Factory, evolve, frozen
 
-from sos import ids
+from sos import ids, metadata
 from sos.cache_address import cache_address
 from sos.errors import ConfigError
 
@@ -36,6 +36,7 @@ _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
 # As names that a proxy or a container platform gives can be, underscores included; a last
 # label of digits is part of an address.
 _OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_-]{1,63}")
+_HEADER_PATTERN = re.compile(r"[Xx]-(?:[!#$%&'+.^_`|~0-9A-Za-z-]+\*?|\*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -389,6 +390,17 @@ def hosts(text: str) -> str:
     return ",".join(dict.fromkeys(_own_name(each.strip()) for each in text.split(",")))
 
 
+def header_patterns(text: str) -> str:
+    """Names of X-* headers, or beginnings of names with a ``*``, separated by commas."""
+    patterns = list(dict.fromkeys(each.strip() for each in text.split(",")))
+    for each in patterns:
+        if _HEADER_PATTERN.fullmatch(each) is None:
+            raise ValueError(f"{_shown(each)} is not an X-* header: X-Mime-Type, X-Meta-*")
+        if metadata.is_withheld(metadata.canonical_name(each)):
+            raise ValueError(f"{each} is never kept: it is for proxies, browsers or credentials")
+    return ", ".join(patterns)
+
+
 def _own_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if _OWN_NAME.fullmatch(name) is None:
@@ -451,6 +463,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "replicate-rate": limit,
     "hash": algorithm,
     "max-size": limit,
+    "kept-headers": header_patterns,
     "chunk-size": chunk_size,
     "cache": cache_address,
     "secret-file": path,

@@ -7,6 +7,8 @@ what happened, to what, and where possible what to do.
 
 from __future__ import annotations
 
+from sos.content_coding import KNOWN
+
 
 def printable(text: str) -> str:
     """Return *text*, which somebody else has said, as it can stand in an error.
@@ -66,6 +68,16 @@ class TooSlow(SOSError):
 
 class TooLarge(SOSError):
     """A body passes the configured limit; nothing was stored."""
+
+
+class UnsupportedCoding(SOSError):
+    """A body in a content coding in which it could not be served; nothing was stored."""
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(
+            f"a body in the coding {coding[:80]!a} cannot be served as one: send it in "
+            f"{', '.join(KNOWN)} or in none, without Content-Encoding"
+        )
 
 
 class Unsatisfiable(SOSError):

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
+from json.encoder import encode_basestring
 from types import MappingProxyType
 
+from sos.content_coding import parse_codings
 from sos.errors import InvalidMetadata
 from sos.manifest import MARK
 
@@ -27,12 +30,19 @@ SET_AT = "X-Sos-Set-At"
 TICKS = 100_000
 #: Names that servers keep for each other, and clients neither set nor see.
 INTERNAL = frozenset((MARK, SET_AT))
+#: The header by which servers tell each other metadata, in the form of :func:`to_header`: other
+#: X-* headers beside it may have been added on the way, by a proxy.
+HEADER = "X-Sos-Metadata"
+#: A client's name for the media type of an object, which is its ``Content-Type`` when served.
+TYPE = "X-Mime-Type"
+#: The codings that the bytes of an object are in, its ``Content-Encoding`` when served.
+ENCODING = "X-Mime-Encoding"
 
 #: No metadata at all.
 EMPTY: Metadata = MappingProxyType({})
 
-#: Names that never describe a blob: what proxies add, credentials, and headers
-#: by which a stored value could steer a proxy or a browser when it is served.
+# Names that are never metadata between servers, and that no signature counts: servers of all
+# versions have to agree on these.  What clients may set is less, see :mod:`sos.header_kinds`.
 _EXCLUDED_PREFIXES = ("X-Forwarded-", "X-Auth-", "X-Accel-", "X-Sendfile", "X-Sos-")
 _EXCLUDED = frozenset(
     (
@@ -52,9 +62,10 @@ _EXCLUDED = frozenset(
         "X-Xss-Protection",
     )
 )
-# The same, for proxies that were not thought of at first: blobs may have some of these, which
-# servers tell each other, sign, and copy as all others.
+# Not served to clients either; but blobs may have some of these from before, which servers tell
+# each other, sign, and copy as all others.
 _STEERING = ("X-Envoy-", "X-Lighttpd-", "X-Litespeed-", "X-Reproxy-", "X-Rewrite-")
+_WITHHELD_PREFIXES = _EXCLUDED_PREFIXES + _STEERING
 
 #: Most X-* headers that one blob can carry.
 MAX_FIELDS = 90
@@ -63,9 +74,12 @@ MAX_BYTES = 4096
 
 _TOKEN = re.compile(r"X-[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_HEADER = HEADER.encode("ascii")
+_EMPTY_HEADER = [(_HEADER, b"{}")]
 _FORBIDDEN = re.compile("[\r\n\0]")
 # How it stands in the canonical form.
-_SET_AT = b'"%s":"' % SET_AT.encode("ascii")
+_SET_AT_NAME = SET_AT.encode("ascii")
+_SET_AT = b'"%s":"' % _SET_AT_NAME
 _TIME = re.compile("[0-9]{1,15}")
 _TIME_ALONE = re.compile(rb'\{%b([0-9]{1,15})"\}' % re.escape(_SET_AT))
 #: A time behind all that can be said.
@@ -74,43 +88,119 @@ NEVER = 10**15
 _LEAST_IN_TICKS = 10**14
 
 
-def from_headers(
-    headers: Iterable[tuple[bytes, bytes]], kept: Container[str] = ()
-) -> dict[str, str]:
-    """Collect the metadata among *headers*, pairs of name and value.
+def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the metadata that another server tells in *headers*, pairs of name and value.
 
-    A header sent twice is joined by a comma (RFC 9110, 5.3).  Raises
-    :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
-
-    What a client sends counts as excluded also with an underscore in the place of a hyphen,
-    for there are programs that take the two for the same.
-
-    :param kept: names that are kept although they are excluded elsewhere:
-        servers tell each other more than a client may tell them.
+    That is what :data:`HEADER` says.  Servers that do not send it, those of earlier versions and
+    of the original system, mean the plain X-* headers; one sent twice is joined by a comma
+    (RFC 9110, 5.3).  Raises :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
     """
     found: dict[str, str] = {}
+    told: bytes | None = None
     for raw_name, raw_value in headers:
         if raw_name[:2] not in (b"X-", b"x-"):
             continue
-        name, excluded = _judge(raw_name)
-        if excluded and (name not in kept if is_excluded(name) else not kept):
-            continue
-        value = raw_value.decode("utf-8", "surrogateescape")
-        found[name] = f"{found[name]}, {value}" if name in found else value
+        name, is_metadata = _judge(raw_name)
+        if is_metadata:
+            add(found, name, raw_value)
+        elif name == HEADER:
+            told = raw_value if told is None else told + b", " + raw_value
+    return check(found) if told is None else from_header(told)
+
+
+def add(found: dict[str, str], name: str, raw_value: bytes) -> None:
+    """Add a header's value to what was *found*, behind one of the same *name*."""
+    value = raw_value.decode("utf-8", "surrogateescape")
+    found[name] = f"{found[name]}, {value}" if name in found else value
+
+
+def from_header(value: bytes) -> dict[str, str]:
+    """Read what :func:`to_header` wrote; raises InvalidMetadata for anything else."""
+    if value == b"{}":
+        return {}
+    alone = _TIME_ALONE.fullmatch(value)
+    if alone is not None:
+        return {SET_AT: alone[1].decode("ascii")}
+    try:
+        found = received(json.loads(value.decode("utf-8", "surrogateescape")))
+    except (ValueError, RecursionError):
+        raise InvalidMetadata(f"{HEADER} is not JSON") from None
+    if to_header(found) != value:
+        raise InvalidMetadata(f"{HEADER} is not in its canonical form")
+    return found
+
+
+def to_header(metadata: Metadata) -> bytes:
+    """Write *metadata* as the value of :data:`HEADER`.
+
+    It is the JSON of :func:`encode`, but for bytes that are not ASCII: these stand for
+    themselves, for one takes at most two bytes then, and not six, and heads have a limit.
+    """
+    if not metadata or (len(metadata) == 1 and SET_AT in metadata):
+        return encode(metadata)
+    said = [
+        f'"{name}":{encode_basestring(value)}'  # no name has anything to escape
+        for name, value in sorted(metadata.items())
+        if name in INTERNAL or not (name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES))
+    ]
+    return b"{%b}" % ",".join(said).encode("utf-8", "surrogateescape")
+
+
+def for_server(metadata: Metadata) -> Metadata:
+    """Return the headers that tell a server of any version the *metadata* of a blob."""
+    return {**metadata, HEADER: to_header(metadata).decode("utf-8", "surrogateescape")}
+
+
+def received(found: object) -> dict[str, str]:
+    """Return the metadata that another server sent as JSON, once it is parsed and *found* sound.
+
+    Raises InvalidMetadata, also for names that servers do not tell each other.
+    """
+    if not isinstance(found, dict):
+        raise InvalidMetadata("metadata that is no object of strings")
+    for name, value in found.items():
+        if not (isinstance(value, str) and name == canonical_name(name) and _is_metadata(name)):
+            raise InvalidMetadata(f"{name[:80]!a} is no metadata")
     return check(found)
 
 
-def to_headers(metadata: Metadata, kept: Container[str] = INTERNAL) -> list[tuple[bytes, bytes]]:
-    """Spell *metadata* as header pairs, sorted by name.
-
-    :param kept: those of :data:`INTERNAL` that are not left out; empty for an
-        answer to a client, which leaves out what :func:`is_withheld` names as well.
-    """
+def to_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Spell *metadata* as header pairs, sorted by name."""
     return [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
         for name, value in sorted(metadata.items())
-        if (name in kept if name in INTERNAL else kept or not name.startswith(_STEERING))
     ]
+
+
+def to_client(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Spell *metadata* as :func:`to_headers`, without what :func:`is_withheld` names.
+
+    ``Content-Encoding`` is among them, where one is known.  Between servers bodies are bytes, and
+    nobody on the way is to decode them.
+    """
+    if len(metadata) == 1 and SET_AT in metadata:  # most objects have no other
+        return []
+    headers = [
+        (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
+        for name, value in sorted(metadata.items())
+        if not (name in _EXCLUDED or name.startswith(_WITHHELD_PREFIXES))
+    ]
+    if ENCODING in metadata:
+        with suppress(ValueError):  # a client can have said anything
+            codings = parse_codings(metadata[ENCODING])
+            if codings:
+                headers.append((b"Content-Encoding", codings.encode("ascii")))
+    return headers
+
+
+def to_server(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Spell *metadata* as header pairs for servers of any version: :data:`HEADER` and the plain."""
+    if not metadata:
+        return _EMPTY_HEADER
+    if len(metadata) == 1 and SET_AT in metadata:  # most objects have no other
+        time = metadata[SET_AT].encode("ascii")
+        return [(_HEADER, b'{%b%b"}' % (_SET_AT, time)), (_SET_AT_NAME, time)]
+    return [(_HEADER, to_header(metadata)), *to_headers(metadata)]
 
 
 def check(metadata: Metadata) -> dict[str, str]:
@@ -155,19 +245,23 @@ def canonical_name(name: str) -> str:
 
 @lru_cache(maxsize=256)  # a server sees the same few names in all requests
 def _judge(raw_name: bytes) -> tuple[str, bool]:
-    """Return a header's name as it is kept, and whether it is not when a client sends it."""
+    """Return a header's name in its canonical spelling, and whether servers mean metadata by it."""
     name = canonical_name(raw_name.decode("latin-1"))
-    return name, is_withheld(canonical_name(name.replace("_", "-")))
+    return name, _is_metadata(name)
 
 
 def is_excluded(name: str) -> bool:
-    """Tell whether *name*, in canonical spelling, is never stored with a blob."""
+    """Tell whether *name*, in canonical spelling, is not metadata between servers."""
     return name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES)
 
 
+def _is_metadata(name: str) -> bool:
+    return name in INTERNAL or not is_excluded(name)
+
+
 def is_withheld(name: str) -> bool:
-    """Tell whether clients can neither send nor receive the header *name*, spelled canonically."""
-    return is_excluded(name) or name.startswith(_STEERING)
+    """Tell whether *name*, in canonical spelling, is never kept, nor served to clients."""
+    return name in _EXCLUDED or name.startswith(_WITHHELD_PREFIXES)
 
 
 def encode(metadata: Metadata) -> bytes:

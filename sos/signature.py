@@ -16,7 +16,9 @@ kept, and ``X-Sos-*``, which servers tell each other), ``Range``, and the digest
 a body (``Content-Digest``, ``Repr-Digest``, ``Content-MD5``): a line
 ``name:value`` each, sorted, the name in lower case, the value without blanks around
 it, the values of one name joined by ``", "``.  What proxies add does not count, so it
-breaks nothing.
+breaks nothing: metadata has an effect only with what stores a blob, and where it comes in
+``X-Sos-Metadata`` the plain ``X-*`` are taken to be what that says, whatever a proxy has made
+of them.
 
 The body itself is not in it, for it would have to be read before anything is
 known of who sends it.  What is stored under a content id has to hash to that,
@@ -48,7 +50,7 @@ from itertools import count
 from attrs import frozen
 
 from sos import metadata
-from sos.errors import Unauthorized
+from sos.errors import InvalidMetadata, Unauthorized
 from sos.replays import Replays
 
 #: Name of the scheme, and version of the canonical form.
@@ -70,6 +72,8 @@ _VALUE = re.compile(
 )
 
 _STORE = STORE.lower().encode("ascii")
+_METADATA = metadata.HEADER.lower().encode("ascii")
+_STORING = frozenset((b"POST", b"PUT", b"PATCH"))
 _COUNTED = frozenset((b"range", b"content-digest", b"repr-digest", b"content-md5"))
 _NO_HEADERS = sha256().hexdigest().encode("ascii")
 
@@ -153,12 +157,12 @@ def canonical(
     :param headers: its fields, by their names in lower case.
     """
     body = b"chunked" if length is None else b"%d" % length
-    digest = _digest(headers)
+    digest = _digest(headers, method in _STORING and b"/blob/" in target)
     return b"SOS1\n%s\n%s\n%s\n%s\n%s\n%s\n" % (method, target, date, nonce, body, digest)
 
 
-def _digest(headers: Mapping[bytes, bytes]) -> bytes:
-    counted = [name for name in headers if _counts(name)]
+def _digest(headers: Mapping[bytes, bytes], is_storing: bool) -> bytes:
+    counted = [name for name in headers if _counts(name, is_storing)]
     if not counted:
         return _NO_HEADERS
     lines = [b"%s:%s\n" % (name, headers[name].strip(b" \t")) for name in sorted(counted)]
@@ -166,12 +170,27 @@ def _digest(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 @lru_cache(maxsize=512)  # requests have the same few names
-def _counts(name: bytes) -> bool:
+def _counts(name: bytes, is_storing: bool) -> bool:
     """Tell whether a header, by its name in lower case, has an effect on what a request does."""
+    if name.startswith(b"x-sos-"):
+        return True
     if not name.startswith(b"x-"):
         return name in _COUNTED
-    known = metadata.canonical_name(name.decode("latin-1"))
-    return known.startswith("X-Sos-") or not metadata.is_excluded(known)
+    return is_storing and not metadata.is_excluded(metadata.canonical_name(name.decode("latin-1")))
+
+
+def _as_sent(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """Return *headers* with those plain X-* that their sender made of the metadata in them."""
+    try:
+        told = metadata.to_headers(metadata.from_header(headers[_METADATA]))
+    except InvalidMetadata:
+        return headers
+    others = {
+        name: value
+        for name, value in headers.items()
+        if not name.startswith(b"x-") or name.startswith(b"x-sos-")
+    }
+    return others | {name.lower(): value for name, value in told}
 
 
 class Signer:
@@ -243,7 +262,8 @@ class Verifier:
         key = _named(id, self._keys().all)
         if key is None:
             raise _refused("the request is signed by a key that is not known here")
-        text = canonical(method, target, date, client + number, length, headers)
+        sent = _as_sent(headers) if _METADATA in headers else headers
+        text = canonical(method, target, date, client + number, length, sent)
         if not hmac.compare_digest(key.sign(text).encode("ascii"), signature):
             raise _refused("the signature is not that of this request")
         # From here on it is somebody who has the key.

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sos import metadata
 from sos.errors import Unauthorized
+from sos.metadata import SET_AT, to_server
 from sos.signature import (
     SKEW_SECONDS,
     Key,
@@ -23,15 +25,17 @@ from sos.signature import (
 
 OLD, NEW = Key(b"o" * 32), Key(b"n" * 32)
 NOW = 1_800_000_000
+HEADER = metadata.HEADER.lower().encode()
 
 METHODS = st.sampled_from((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
-TARGETS = st.from_regex(rb"/[!-~]{0,60}", fullmatch=True)
+TARGETS = st.from_regex(rb"(/[!-~]{0,20})?/(blob/)?[!-~]{0,60}", fullmatch=True)
 LENGTHS = st.none() | st.integers(0, 2**50)
 # No header that is sent begins or ends with blanks, or has the end of a line in it.
 VALUES = st.from_regex(rb"([!-~\x80-\xff]([ -~\x80-\xff]{0,20}[!-~\x80-\xff])?)?", fullmatch=True)
 NAMES = st.sampled_from(
     (b"X-Mime-Type", b"x-a", b"X-Sos-Lease", b"Range", b"Content-Digest", b"X-Orig-Filename")
 )
+METADATA = (b"X-Mime-Type", b"x-a", b"X-Orig-Filename")
 HEADERS = st.dictionaries(NAMES, VALUES)
 
 
@@ -76,8 +80,13 @@ def test_what_is_signed_is_accepted(method, target, length, headers):
 
 @given(METHODS, TARGETS, LENGTHS, HEADERS, st.data())
 def test_what_is_changed_on_the_way_is_refused(method, target, length, headers, data):
-    """Method, path, query, length, or a header that counts: changed, added or removed."""
+    """Method, path, query, length, or a header that counts: changed, added or removed.
+
+    Metadata counts where it is stored.
+    """
     sides = Sides()
+    stores = method in (b"POST", b"PUT", b"PATCH") and b"/blob/" in target
+    names = NAMES.filter(lambda name: stores or name not in METADATA)
     request = sides.signed(method, target, length, headers)
     fields = request[3]
     part = data.draw(st.integers(0, 3))
@@ -89,7 +98,7 @@ def test_what_is_changed_on_the_way_is_refused(method, target, length, headers, 
         other = data.draw(LENGTHS.filter(lambda each: each != length))
         changed = (method, target, other, fields)
     else:
-        name = data.draw(NAMES).lower()
+        name = data.draw(names).lower()
         value = data.draw((st.none() | VALUES).filter(lambda each: each != fields.get(name)))
         others = {known: each for known, each in fields.items() if known != name}
         if value is not None:
@@ -131,6 +140,38 @@ def test_what_proxies_add_does_not_count():
     method, target, length, fields = sides.signed()
     fields = {**fields, b"x-forwarded-for": b"::1", b"x-request-id": b"1", b"via": b"1.1 a"}
     sides.accepts((method, target, length, fields))
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [(b"GET", b"/blob/a"), (b"HEAD", b"/blob/a"), (b"DELETE", b"/blob/a"), (b"POST", b"/batch")],
+)
+def test_a_header_that_has_no_effect_does_not_count(method, target):
+    """Whatever it is called: a proxy before the server can add any."""
+    sides = Sides()
+    *request, fields = sides.signed(method, target, 0, {b"X-Sos-Lease": b"1"})
+    sides.accepts((*request, {**fields, b"x-served-by": b"proxy"}))
+    *request, fields = sides.signed(method, target)
+    assert sides.refuses((*request, {**fields, b"x-sos-lease": b"2"}))
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"X-Name": "n"}, {SET_AT: "5"}, {"X-A": '\udce9"', SET_AT: "5"}]
+)
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH"])
+def test_a_proxy_changes_nothing_of_metadata(method, told):
+    """It can add, replace and remove the plain headers: what counts is told in one, and signed."""
+    sides = Sides()
+    signed = lambda: sides.signed(method, b"/blob/a", 1, to_server(told))  # noqa: E731
+    *request, fields = signed()
+    sides.accepts((*request, {**fields, b"x-real-thing": b"1", b"x-name": b"other"}))
+    *request, fields = signed()
+    rest = {name: fields[name] for name in fields if name in (b"authorization", HEADER)}
+    sides.accepts((*request, rest))
+    for changed in (b'{"X-A":"2"}', b"no JSON", None):
+        *request, fields = signed()
+        others = {name: value for name, value in fields.items() if name != HEADER}
+        assert sides.refuses((*request, others if changed is None else {**others, HEADER: changed}))
 
 
 def test_a_request_is_good_for_once():

@@ -26,8 +26,9 @@ from sos.cli.reactor import run
 from sos.cli.servers import download_option, fetches, upload_option
 from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
+from sos.header_kinds import is_foreign
 from sos.stores.exchange import Credentials, Exchange
-from sos.stores.lane import threads_of
+from sos.stores.lane import RunInThread, threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 from sos.wire.tls import ClientTLS
 
@@ -40,8 +41,8 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
         name, colon, text = value.partition(":")
         if not (colon and name.lower().startswith("x-")):
             raise ValueError(f"{value!r} is not a header to keep: 'X-Name: value'")
-        if metadata_format.is_withheld(metadata_format.canonical_name(name)):
-            raise ValueError(f"{name} is never kept: it is for proxies, browsers or credentials")
+        if is_foreign(name):
+            raise ValueError(f"{name} is not kept: it is for proxies, browsers or credentials")
         headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
     return metadata_format.from_headers(headers)
 
@@ -132,6 +133,13 @@ def put(
         threads = threads_of(reactor)
         exchange = Exchange(upload_url, agent, reactor, credentials)
         uploader = Uploader(exchange, threads, metadata, stored, timeout)
+        try:
+            return await put_files(uploader, threads)
+        finally:
+            if left_out := sorted(metadata.keys() & exchange.ignored):
+                click.echo(f"{upload_url} does not keep {', '.join(left_out)}", err=True)
+
+    async def put_files(uploader: Uploader, threads: RunInThread) -> bool:
         with progress.of_bytes() as bar:
             if not recursive:
                 return await _put_each(files, uploader, bar)

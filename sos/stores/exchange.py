@@ -97,6 +97,7 @@ class Exchange:
     :param agent: blobs go over its connections directly, and what need not be
         fast through treq.
     :param credentials: who we are; None not to say it.
+    :ivar ignored: names of the X-* headers of uploads that it did not keep.
     :ivar store: the id of its store, once it has told that.  Requests are signed for it,
         until one is refused: there may be another by now.
     """
@@ -106,6 +107,7 @@ class Exchange:
     ) -> None:
         self.url = url
         self.clock = clock
+        self.ignored: set[str] = set()
         self.store: str | None = None
         self._credentials = credentials
         parts = urlsplit(url)
@@ -321,6 +323,8 @@ class Exchange:
                 and (store is None or ids.is_store_id(store))
             ):
                 self.store = store or self.store
+                if "ignored" in found:
+                    self.ignored.update(found["ignored"])
                 id = ids.check(found["id"])
                 return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
         except (AttributeError, KeyError, TypeError, InvalidId):
@@ -336,6 +340,7 @@ class Upload:
 
     :param path: what to POST to.
     :param id: the id that the answer has to name, or None for any.
+    :param fields: the headers, which tell the metadata.
     :param size: of the body in bytes, None to send it chunked.
     """
 
@@ -344,13 +349,13 @@ class Upload:
         exchange: Exchange,
         path: str,
         id: str | None,
-        metadata: Metadata,
+        fields: Metadata,
         size: int | None,
     ) -> None:
         self._exchange = exchange
         self._path = path
         self._id = id
-        self._metadata = metadata
+        self._fields = fields
         self._size = size
         self._streamed: _Streamed | None = None
         self._held = b""
@@ -361,7 +366,7 @@ class Upload:
         held, self._held = self._held, piece
         if held:
             if self._streamed is None:
-                self._streamed = _Streamed(self._exchange, self._path, self._metadata, self._size)
+                self._streamed = _Streamed(self._exchange, self._path, self._fields, self._size)
             await self._streamed.write(held)
 
     async def commit(self) -> BlobInfo:
@@ -369,7 +374,7 @@ class Upload:
             self.abort()
             raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
         if self._streamed is None:
-            info = await self._exchange.post(self._path, self._metadata, self._held)
+            info = await self._exchange.post(self._path, self._fields, self._held)
         else:
             await self._streamed.write(self._held)
             info = await self._streamed.finish()
@@ -388,10 +393,10 @@ class Upload:
 class _Streamed:
     """An upload whose body is sent in pieces."""
 
-    def __init__(self, exchange: Exchange, path: str, metadata: Metadata, size: int | None) -> None:
+    def __init__(self, exchange: Exchange, path: str, fields: Metadata, size: int | None) -> None:
         self._exchange = exchange
         self._body = StreamedBody(size, exchange.clock)
-        request = exchange.send("POST", path, metadata, self._body)
+        request = exchange.send("POST", path, fields, self._body)
         self._sent: Deferred[Response] = Deferred(lambda _: request.cancel())
         request.addBoth(self._ended)
 

@@ -37,7 +37,7 @@ from sos.interfaces import (
 )
 from sos.lease import LEASE
 from sos.membership import MEMBERS, Membership, Speaker, parse_views
-from sos.metadata import EMPTY, INTERNAL, Metadata
+from sos.metadata import EMPTY, Metadata
 from sos.stores.exchange import Exchange, Response, Upload, beginning, gather
 from sos.stores.lane import RunInThread
 from sos.stores.remote_body import RemoteBody
@@ -150,7 +150,8 @@ class RemoteStore:
         if id is None:
             digest = body_digest(None, metadata, self._algorithm, size)
             return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
-        return Upload(self._exchange, self._path + id, id, metadata, size)
+        fields = metadata_format.for_server(metadata)
+        return Upload(self._exchange, self._path + id, id, fields, size)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
         try:
@@ -236,7 +237,8 @@ class RemoteStore:
             raise Unavailable(f"{self.name} answered a batch with {found!r:.100}") from error
 
     async def settle(self, id: str, metadata: Metadata) -> None:
-        await self._done(self._exchange.send("PATCH", self._path + id, metadata, b""))
+        fields = metadata_format.for_server(metadata)
+        await self._done(self._exchange.send("PATCH", self._path + id, fields, b""))
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         fields = EMPTY if token is None else {LEASE: token}
@@ -312,7 +314,7 @@ class RemoteStore:
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
-            metadata = metadata_format.from_headers(response.fields, kept=INTERNAL)
+            metadata = metadata_format.from_headers(response.fields)
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)

@@ -49,6 +49,7 @@ from sos.tap.watch import Watch
 from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
+from sos.web.client_headers import KeptHeaders
 from sos.wire.agent import Agent
 
 #: What holds where neither an option nor the section [sos] says otherwise.
@@ -64,6 +65,7 @@ DEFAULTS: dict[str, object] = {
     "replicate-rate": None,
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
+    "kept-headers": None,
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
     "secret-file": None,
@@ -153,6 +155,13 @@ class Options(AdminOptions):
             config.chunk_size,
         ),
         parameter("max-size", None, None, "Refuse larger objects (64K, 8M, 5G).", config.limit),
+        parameter(
+            "kept-headers",
+            None,
+            None,
+            "X-* headers of uploads to keep, no others: X-Meta-*, X-Mime-Type.",
+            config.header_patterns,
+        ),
         parameter(
             "cache",
             None,
@@ -301,7 +310,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     ]
     overview = Overview(part, settings, reactor, tally, files=files)
     public = sharing_ports if options["reuse-port"] else serverFromString
-    uploads = UploadServer(store, options["max-size"])
+    uploads = UploadServer(store, options["max-size"], KeptHeaders(options["kept-headers"]))
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
     listening(

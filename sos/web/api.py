@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from klein import Klein
 
 from sos import ids
 from sos.interfaces import IBlobStore
+from sos.metadata import stamped, to_client
 from sos.web.bodies import answer_blob, answer_stored, store_body
-from sos.web.errors import answer_text
+from sos.web.client_headers import KeptHeaders
+from sos.web.errors import answer_text, encode_json
 from sos.wire.request import Request
 
 
@@ -15,13 +19,20 @@ class UploadServer:
     """Takes objects in, and tells the ids by which they can be fetched.
 
     :param max_size: most bytes of an object, None for any.
+    :param kept_headers: which X-* headers are kept; by default those that are not foreign.
     """
 
     app = Klein()
 
-    def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
+    def __init__(
+        self,
+        store: IBlobStore,
+        max_size: int | None = None,
+        kept_headers: KeptHeaders | None = None,
+    ) -> None:
         self._store = store
         self._max_size = max_size
+        self._kept_headers = kept_headers or KeptHeaders()
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -30,12 +41,17 @@ class UploadServer:
 
     @app.route("/upload", methods=["POST"])
     async def upload(self, request: Request) -> bytes:
-        """Keep the body, whatever its Content-Type, with the X-* headers; tell the copies made.
+        """Keep the body as it stands, with its type, coding and X-* headers; tell the copies made.
 
-        Those that servers set among themselves are not for clients to set.
+        X-* headers that were not meant for that are not kept, and named in the answer.
         """
-        info = await store_body(request, self._store, None, self._max_size)
-        return answer_stored(request, info, b',"copies":%d' % info.copies)
+        said = self._kept_headers.read(request.received_headers)
+        metadata = stamped(said.metadata, time.time())
+        info = await store_body(request, self._store, None, self._max_size, metadata)
+        more = b',"copies":%d' % info.copies
+        if said.ignored:
+            more += b',"ignored":' + encode_json(said.ignored)
+        return answer_stored(request, info, more)
 
 
 class DownloadServer:
@@ -55,4 +71,4 @@ class DownloadServer:
     async def fetch(self, request: Request, name: str) -> bytes | None:
         """Send the object *name*: an id, and any file extension behind it."""
         id, _, _ = name.partition(".")
-        return await answer_blob(request, self._store, ids.check(id))
+        return await answer_blob(request, self._store, ids.check(id), to_client)

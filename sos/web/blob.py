@@ -17,7 +17,7 @@ from sos.errors import InvalidRequest, TooLarge
 from sos.interfaces import IReplicaStore
 from sos.lease import LEASE, MAX_SECONDS
 from sos.membership import MEMBERS
-from sos.metadata import INTERNAL, assumed
+from sos.metadata import assumed, to_server
 from sos.sightings import Sightings
 from sos.web import openapi
 from sos.web.bodies import answer_blob, answer_stored, is_known, store_body, whole_body
@@ -64,11 +64,14 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
     async def store(self, request: Request, id: str) -> bytes:
-        """Keep the body under *id*, with the X-* headers.
+        """Keep the body under *id*, with the metadata that the headers tell.
 
-        One that is marked as a manifest has to be the manifest of *id*.
+        One that is marked as a manifest has to be the manifest of *id*.  Metadata that does not
+        say when it was set is set now.
         """
-        info = await store_body(request, self._store, ids.check(id), self._max_size, INTERNAL)
+        told = metadata_format.from_headers(request.received_headers)
+        metadata = metadata_format.timed(told, metadata_format.ticks(time.time()))
+        info = await store_body(request, self._store, ids.check(id), self._max_size, metadata)
         return answer_stored(request, info, self._named())
 
     def _named(self) -> bytes:
@@ -79,7 +82,7 @@ class BlobServer:
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:
         """Give the blob *id* back."""
-        return await answer_blob(request, self._store, ids.check(id), INTERNAL)
+        return await answer_blob(request, self._store, ids.check(id), to_server)
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
@@ -167,8 +170,8 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:
-        """Take the X-* headers for those of *id*, when they come before what is stored."""
-        metadata = metadata_format.from_headers(request.received_headers, INTERNAL)
+        """Take the metadata for that of *id*, when they come before what is stored."""
+        metadata = metadata_format.from_headers(request.received_headers)
         await self._store.settle(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 

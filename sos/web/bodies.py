@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import AsyncGenerator, Container, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import lru_cache
-from urllib.parse import quote
 
 from twisted.web.http import datetimeToString
-from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_range_header
+from werkzeug.http import parse_date, parse_etags, parse_range_header
 
-from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
 from sos.interfaces import BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
 from sos.metadata import Metadata
 from sos.transfer import transfer
 from sos.web import integrity
+from sos.web.filenames import EXTENDED_NAME, NAME, disposition
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
 from sos.wire.request import Request
+
+#: Spells metadata as headers.
+Spelling = Callable[[Metadata], list[tuple[bytes, bytes]]]
 
 _DEFAULT_TYPE = b"application/octet-stream"
 # RFC 9110, 8.3.1 and 5.6.6.
@@ -47,31 +48,18 @@ _CONDITIONS = _STATES | {b"range"}
 
 
 async def store_body(
-    request: Request,
-    store: IBlobStore,
-    id: str | None,
-    max_size: int | None,
-    kept: Container[str] = (),
+    request: Request, store: IBlobStore, id: str | None, max_size: int | None, metadata: Metadata
 ) -> BlobInfo:
-    """Store the request's body and its X-* headers.
+    """Store the request's body with *metadata*.
 
     A body that comes with a digest is checked against it: see
     :mod:`sos.web.integrity`.
 
     :param id: to store it under, or None for its content id.
     :param max_size: most bytes that the body may have, None for any.
-    :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it; of
-        what servers send, for whom something is kept, only if that did not come with it.
     """
     request.blob = id
     body = _body(request, max_size)
-    found = metadata_format.from_headers(request.received_headers, kept)
-    now = time.time()
-    metadata: Metadata
-    if kept:
-        metadata = metadata_format.timed(found, metadata_format.ticks(now))
-    else:
-        metadata = metadata_format.stamped(found, now)
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 
@@ -117,19 +105,21 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
+def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
     """Set the headers of an answer that is, or would be, the blob *info*.
 
-    :param kept: see :func:`sos.metadata.to_headers`.
+    :param to_headers: spells its metadata: :func:`sos.metadata.to_server`, or
+        :func:`sos.metadata.to_client`.
     """
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
-    for name, value in metadata_format.to_headers(info.metadata, kept):
+    for name, value in to_headers(info.metadata):
         request.setHeader(name, value)
-        if name == b"X-Mime-Type" and _is_media_type(value):
+        if name == b"X-Mime-Type" and is_media_type(value):
             request.setHeader(b"Content-Type", value)
-    filename = info.metadata.get("X-Orig-Filename")
-    if filename:
-        request.setHeader(b"Content-Disposition", _disposition(filename))
+    if NAME in info.metadata or EXTENDED_NAME in info.metadata:
+        named = disposition(info.metadata)
+        if named is not None:
+            request.setHeader(b"Content-Disposition", named)
     _describe_version(request, info, _GUARDS_AND_CACHE_CONTROL)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
@@ -140,17 +130,9 @@ def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
-def _is_media_type(value: bytes) -> bool:
+def is_media_type(value: bytes) -> bool:
+    """Tell whether *value* can be that of ``Content-Type`` (RFC 9110, 8.3.1)."""
     return _MEDIA_TYPE.fullmatch(value) is not None
-
-
-def _disposition(filename: str) -> bytes:
-    """Suggest *filename*, without any directories, to who saves the blob (RFC 6266)."""
-    last = filename.replace("\\", "/").rpartition("/")[2]
-    names = {"filename": last.encode("ascii", "replace").decode("ascii")}
-    if not last.isascii():
-        names["filename*"] = f"UTF-8''{quote(last, safe='', errors='replace')}"
-    return dump_options_header("inline", names).encode("ascii")
 
 
 def _describe_version(
@@ -169,11 +151,11 @@ def _http_date(seconds: int) -> bytes:
 
 
 async def answer_blob(
-    request: Request, store: IBlobStore, id: str, kept: Container[str] = ()
+    request: Request, store: IBlobStore, id: str, to_headers: Spelling
 ) -> bytes | None:
     """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14).
 
-    :param kept: see :func:`sos.metadata.to_headers`.
+    :param to_headers: see :func:`describe`.
     """
     request.blob = id
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
@@ -183,13 +165,13 @@ async def answer_blob(
             _describe_version(request, info)
             return None
         if request.method == b"HEAD":
-            describe(request, info, kept)
+            describe(request, info, to_headers)
             return None
         span = _span(request, info)
         if span is not None:
-            return await _send_part(request, store, info, span, kept)
+            return await _send_part(request, store, info, span, to_headers)
     blob = await store.read(id)
-    describe(request, blob.info, kept)
+    describe(request, blob.info, to_headers)
     return await _send(request, blob.body)
 
 
@@ -249,12 +231,12 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
 
 
 async def _send_part(
-    request: Request, store: IBlobStore, info: BlobInfo, span: Span, kept: Container[str]
+    request: Request, store: IBlobStore, info: BlobInfo, span: Span, to_headers: Spelling
 ) -> bytes | None:
     start, stop = span
     blob = await store.read(info.id, span)
     request.setResponseCode(206)
-    describe(request, info, kept)
+    describe(request, info, to_headers)
     request.setHeader(b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, info.size or 0))
     request.setHeader(b"Content-Length", b"%d" % (stop - start))
     return await _send(request, blob.body)

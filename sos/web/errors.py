@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
+from sos.content_coding import KNOWN
 from sos.errors import (
     Conflict,
     Forbidden,
@@ -24,6 +25,7 @@ from sos.errors import (
     Unauthorized,
     Unavailable,
     Unsatisfiable,
+    UnsupportedCoding,
 )
 from sos.limited_log import LimitedLog, kind_of
 from sos.wire.log_lines import without_secrets
@@ -38,6 +40,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooSlow: 408,
     Conflict: 409,
     TooLarge: 413,
+    UnsupportedCoding: 415,
     Unsatisfiable: 416,
     Misdirected: 421,
     Mismatch: 422,
@@ -79,6 +82,8 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
         request.setHeader(b"WWW-Authenticate", error.challenge.encode("ascii"))
     if isinstance(error, Unsatisfiable):
         request.setHeader(b"Content-Range", b"bytes */%d" % error.size)
+    if isinstance(error, UnsupportedCoding):
+        request.setHeader(b"Accept-Encoding", ", ".join(KNOWN).encode("ascii"))  # RFC 9110, 12.5.3
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:
@@ -128,6 +133,8 @@ def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
     shown = request.path[:200].decode("latin-1")
     if isinstance(error, RouteNotFound):
         return 404, f"there is nothing at {shown}"
+    if isinstance(error, UnsupportedCoding):
+        request.setHeader(b"Accept-Encoding", ", ".join(KNOWN).encode("ascii"))  # RFC 9110, 12.5.3
     if isinstance(error, MethodNotAllowed):
         return 405, f"{request.method.decode('latin-1')} is not for {shown}"
     if isinstance(error, HTTPException) and error.code is not None:

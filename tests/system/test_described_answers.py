@@ -258,6 +258,8 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
             assert each.ask("POST", "/upload", body=b"abc", X_Mime_Type="text/plain").status == 200
             wrong = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
             assert each.ask("POST", "/upload", body=b"abc", Repr_Digest=wrong).status == 400
+            assert each.ask("POST", "/upload", body=b"abc", Content_Encoding="exi").status == 415
+            assert each.ask("POST", "/upload", body=b"d", X_Csrftoken="t").status == 200
         for body, status in zip(colliding(), (200, 409), strict=True):
             assert client.ask("POST", "/upload", body=body).status == status
         assert (

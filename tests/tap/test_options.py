@@ -219,6 +219,8 @@ class TestWhatIsRefused:
             ["--store", "x", "--upload-port", "http"],
             ["--store", "x", "--admin-port", "70000"],
             ["--store", "x", "--listen-admin", "bogus"],
+            ["--store", "x", "--kept-headers", "Content-Type"],
+            ["--store", "x", "--kept-headers", "X-Api-Key"],
         ],
     )
     def test_a_wrong_option_of_the_api_server(self, capsys, arguments):

@@ -203,7 +203,13 @@ def test_an_object_in_chunks_looks_like_any_other():
     download = Conversation(handler(DownloadServer(store).app))
     body = body_of(100_000)
     answer = upload.ask("POST", "/upload", body, b"X-Sos-Manifest: 7", b"X-Name: n")
-    assert answer.json == {"id": content_id(body), "size": 100_000, "status": "OK", "copies": 1}
+    assert answer.json == {
+        "id": content_id(body),
+        "size": 100_000,
+        "status": "OK",
+        "copies": 1,
+        "ignored": ["X-Sos-Manifest"],
+    }
     stored = kept.blobs[content_id(body)].info.metadata
     assert shown(stored) == {"X-Sos-Manifest": "100000", "X-Name": "n"}
     path = f"/fetch/{content_id(body)}"

@@ -596,6 +596,64 @@ class TestWhatABrowserIsTold:
         told = self.get(ask).headers[b"content-disposition"]
         assert b"filename*=UTF-8''r%C3%A9sum%C3%A9.pdf" in told
 
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            # As requests, fetch and Java send it.
+            ([b"X-Orig-Filename: r\xe9sum\xe9.pdf"], b"r%C3%A9sum%C3%A9.pdf"),
+            ([b"X-Orig-Filename: \xc3\xa9 and \xe9"], b"%C3%83%C2%A9%20and%20%C3%A9"),
+            (
+                [b"X-Orig-Filename*: UTF-8''na%C3%AFve%20%e2%82%ac.txt"],
+                b"na%C3%AFve%20%E2%82%AC.txt",
+            ),
+            ([b"x-orig-filename*: utf-8'de'%C3%A4"], b"%C3%A4"),
+            ([b"X-Orig-Filename*: iso-8859-1''%E4"], b"%C3%A4"),
+            ([b"X-Orig-Filename: UTF-8''%C3%A4.txt"], b"%C3%A4.txt"),
+            ([b"X-Orig-Filename: a", b"X-Orig-Filename*: UTF-8''%C3%A4"], b"%C3%A4"),
+            ([b"X-Orig-Filename*: UTF-8''%2Fetc%2F%C3%A4%5C%C3%B6"], b"%C3%B6"),
+            ([b"X-Orig-Filename*: UTF-8''%C3%A4%0D%0AX:%20y"], None),
+            ([b"X-Orig-Filename*: UTF-8''%C3%A4%0D%0A%00%C2%85y"], b"%C3%A4____y"),
+        ],
+    )
+    def test_a_name_in_the_encodings_of_clients(self, ask, lines, told):
+        """Latin-1 where it is no UTF-8, and the extended form of RFC 8187."""
+        ask("POST", "/blob/abc", b"x", *lines)
+        headers = self.get(ask).headers
+        if told is None:
+            assert b"content-disposition" not in headers
+        else:
+            value = headers[b"content-disposition"]
+            assert value.endswith(b"filename*=UTF-8''" + told), value
+            assert b'filename=""' not in value
+
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            ([b"X-Orig-Filename: photos/"], b"inline; filename=photos"),
+            ([b"X-Orig-Filename: a/b//\\"], b"inline; filename=b"),
+            ([b"X-Orig-Filename: /"], None),
+            ([b"X-Orig-Filename:"], None),
+            ([b"X-Orig-Filename: a/.."], None),
+            ([b"X-Orig-Filename: ./"], None),
+            ([b"X-Orig-Filename*: UTF-8''"], None),
+            ([b"X-Orig-Filename*: UTF-8''%2F%20%2f"], None),
+            # What is not of that form says nothing; the plain name does.
+            ([b"X-Orig-Filename*: UTF-8''%ff", b"X-Orig-Filename: a"], b"inline; filename=a"),
+            ([b"X-Orig-Filename*: KOI8-R''%C1", b"X-Orig-Filename: a"], b"inline; filename=a"),
+            ([b"X-Orig-Filename*: %41", b"X-Orig-Filename: a"], b"inline; filename=a"),
+            ([b"X-Orig-Filename: 100%25.txt"], b"inline; filename=100%25.txt"),
+        ],
+    )
+    def test_there_is_no_empty_name(self, ask, lines, told):
+        """The last part of it that names a file, or none at all."""
+        ask("POST", "/blob/abc", b"x", *lines)
+        assert self.get(ask).headers.get(b"content-disposition") == told
+
+    def test_a_name_comes_back_in_the_bytes_that_it_was_sent_in(self, ask):
+        """Whatever is made of it for browsers."""
+        ask("POST", "/blob/abc", b"x", b"X-Orig-Filename: \xe9")
+        assert self.get(ask).headers[b"x-orig-filename"] == b"\xe9"
+
     def test_when_it_was_stored(self, ask):
         """And nothing again if that is what the client has."""
         ask("POST", "/blob/abc", b"x")

@@ -1,0 +1,92 @@
+"""Blob servers behind proxies that add headers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from sos.metadata import MAX_BYTES, SET_AT, encode
+from sos.signature import Key, Keys, Signer, Verifier
+from sos.stores.exchange import Exchange
+from sos.stores.lane import threads_of
+from sos.stores.memory import MemoryStore
+from sos.stores.remote import RemoteStore
+from sos.web.blob import BlobServer
+from sos.web.guards import SignedRequests
+from sos.web.routes import handler
+from sos.wire.agent import Agent
+from tests.replication.groups import group, run, stores
+from tests.support.blobs import put
+from tests.support.servers import serving
+
+KEYS = Keys((Key(b"k" * 32),))
+SAID = {"X-Name": "n\udce9 \u20ac", "X-Mime-Type": "text/plain", SET_AT: "5"}
+
+
+def server(store, change, signed=False):
+    """Return what answers as the server of *store*, once *change* was made to a request."""
+    verifier = Verifier(lambda: KEYS, time.time)
+    guard = SignedRequests(verifier, (), time.monotonic) if signed else None
+    answer = handler(BlobServer(store).app, guard)
+
+    def handle(request):
+        change(request)
+        answer(request)
+
+    return handle
+
+
+def behind_proxy(number):
+    """Add to a request and its answer what a proxy adds, another one for each server."""
+
+    def change(request):
+        for name, value in ((b"X-Real-Thing", b"%d" % number), (b"X-Name", b"of the proxy")):
+            request.received_headers.append((name, value))
+            request.headers[name.lower()] = value
+        request.setHeader(b"X-Served-By", b"proxy %d" % number)
+
+    return change
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@ensureDeferred
+async def test_replication_converges_behind_proxies(reactor, signed):
+    """What a proxy adds is not stored, not read, and breaks no signature."""
+    kept = one, two = stores("a", "b")
+    signer = Signer(lambda: KEYS, time.time) if signed else None
+    for said in (SAID, {}, {SET_AT: "7"}):
+        await put(one, encode(said), metadata=said)
+        await put(one, encode(said) + b"x" * 100_000, metadata=said)
+    before = {id: blob.info.metadata for id, blob in one.blobs.items()}
+    async with (
+        serving(server(one, behind_proxy(1), signed), reactor) as first,
+        serving(server(two, behind_proxy(2), signed), reactor) as second,
+    ):
+        far = [
+            RemoteStore(Exchange(each.name, Agent(reactor), reactor, signer), threads_of(reactor))
+            for each in (first, second)
+        ]
+        assert (await run({"default": group(*far)}, 2)).ok
+        assert {id: blob.info.metadata for id, blob in two.blobs.items()} == before
+        later = (await put(far[1], b"later", metadata={**SAID, SET_AT: "9"})).id
+        await far[1].settle(later, SAID)
+        assert (await run({"default": group(*far)}, 2)).ok
+        assert (await run({"default": group(*far)}, 2)).idle
+        assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [SAID] * 4
+
+
+@pytest.mark.parametrize("value", ['"', "\udce9", "\u00e9", " "])
+@ensureDeferred
+async def test_the_most_metadata_that_there_can_be_is_told(reactor, value):
+    """Its head is of up to 14 KiB then, which has to be taken on both sides."""
+    one = MemoryStore()
+    size = (MAX_BYTES - len("X-A")) // len(value.encode("utf-8", "surrogateescape"))
+    said = {"X-A": value * size, SET_AT: "5"}
+    async with serving(server(one, behind_proxy(1)), reactor) as far:
+        id = (await put(far, b"x", metadata=said)).id
+        assert one.blobs[id].info.metadata == said
+        assert (await far.stat(id)).metadata == said
+        await far.settle(id, {**said, SET_AT: "4"})
+        assert one.blobs[id].info.metadata[SET_AT] == "4"
