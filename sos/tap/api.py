@@ -42,6 +42,7 @@ from sos.tap.hints import PassingOn, take_from
 from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
+from sos.tap.proxies import proxied
 from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
@@ -52,11 +53,14 @@ from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
+from sos.wire.server import IDLE_SECONDS
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
     "api-host": "0.0.0.0",
     "hosts": None,
+    "idle-timeout": IDLE_SECONDS,
+    "trusted-proxies": None,
     "upload-port": 9991,
     "download-port": 9992,
     "admin-port": 9993,
@@ -308,7 +312,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         *([context] if context else []),
     ]
     overview = Overview(part, settings, worker, reactor, tally, files=files)
-    endpoint = worker.endpoint if worker else serverFromString
+    endpoint = proxied(worker.endpoint if worker else serverFromString, options)
     uploads = UploadServer(store, options["max-size"])
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
@@ -321,7 +325,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         tally,
         note,
         reactor,
-        options["idle-timeout"],
+        options,
         tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))

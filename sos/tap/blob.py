@@ -23,6 +23,7 @@ from sos.tap.admin import AdminOptions
 from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import Overview
+from sos.tap.proxies import proxied
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
 from sos.tap.services import (
     Daemon,
@@ -37,6 +38,7 @@ from sos.tap.worker import Worker
 from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
+from sos.wire.server import IDLE_SECONDS
 
 _UNGUARDED = (
     "other machines could read and write everything here. Let in those alone who share a secret, "
@@ -96,6 +98,8 @@ class Options(AdminOptions):
 
     def postOptions(self) -> None:
         stores.check(self)
+        if self["idle-timeout"] is None:
+            self["idle-timeout"] = IDLE_SECONDS
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
@@ -152,7 +156,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         return {**told.pop("store"), **told}
 
     face = BlobServer(store, options["max-size"], status, sightings)
-    endpoint = worker.endpoint if worker else serverFromString
+    endpoint = proxied(worker.endpoint if worker else serverFromString, options)
     guards = admission.ServerGuards(options, store)
     note = access.add_log(whole, options, reactor)
     listening(
@@ -161,7 +165,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         tally,
         note,
         reactor,
-        options["idle-timeout"],
+        options,
         tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = AdminServer(store, status, overview.metrics)
