@@ -19,7 +19,7 @@ from attrs import define
 from sos.wire.server import IDLE_SECONDS
 from tests.support.blobs import body_of, content_id
 from tests.support.certificates import Authority
-from tests.support.http import ask
+from tests.support.http import ask, connect
 from tests.support.ports import free_ports
 from tests.support.processes import ROOT, Place
 from tests.support.relay import Relay
@@ -355,6 +355,23 @@ def test_a_fetch_that_meets_a_closing_connection_is_repeated(front):
             assert (answer.status, answer.body) == (206, b"again"[: number + 1])
     finally:
         front.down.cut = False
+
+
+def test_uploads_meet_no_closing_connection(front):
+    """HAProxy, which closes idle ones at no certain time, uses none again for uploads."""
+    front.up.cut = front.name == "haproxy"
+    context = ssl.create_default_context(cafile=front.directory / "ca.pem")
+    connection = connect(f"https://127.0.0.1:{front.port}", context)
+    headers = {"Host": UPLOAD, "Authorization": f"Bearer {front.token}"}
+    try:
+        for _ in range(2):
+            connection.request("POST", "/upload", b"one after the other", headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+    finally:
+        front.up.cut = False
+        connection.close()
 
 
 @pytest.mark.parametrize("kind", ["upload", "fetch"])
