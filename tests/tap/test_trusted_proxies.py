@@ -19,9 +19,15 @@ NAMED = "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\n"
 CLAIM = "X-Forwarded-For: 1.2.3.4, 198.51.100.8\r\n"
 
 
-def ask(port, before="", header="", context=None):
-    """Send *before* in clear, then a request; return the answer."""
-    with socket.create_connection(("127.0.0.1", port), 60) as client:
+def ask(address, before="", header="", context=None):
+    """Send *before* in clear, then a request; return the answer.
+
+    :param address: a port of this machine, or the path of a Unix socket.
+    """
+    is_port = isinstance(address, int)
+    with socket.socket(socket.AF_INET if is_port else socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(("127.0.0.1", address) if is_port else str(address))
         client.sendall(before.encode())
         if context is not None:
             client = context.wrap_socket(client, server_hostname="127.0.0.1")
@@ -71,6 +77,23 @@ def test_by_default_nobody_is_believed(place):
     assert ask(port, header=CLAIM).endswith(b"alive")
     log = place.directory / "log"
     assert eventually(log.read_text, bool).startswith("127.0.0.1 - - ")
+
+
+def test_proxies_that_come_by_a_unix_socket(place):
+    """Are believed where ``unix`` is listed."""
+    (port,) = free_ports(1)
+    place.twistd(
+        f"sos-blob --listen unix:socket --listen tcp:{port}:interface=127.0.0.1 --store data "
+        "--trusted-proxies unix --access-log log",
+        port,
+    )
+    path = place.directory / "socket"
+    for address, begins in ((path, b"HTTP/1.1 200 "), (port, b"HTTP/1.1 400 ")):
+        assert ask(address, NAMED).startswith(begins)
+        assert ask(address, header=CLAIM).endswith(b"alive")
+    log = place.directory / "log"
+    lines = eventually(lambda: log.read_text().splitlines(), lambda lines: len(lines) == 3)
+    assert [line.split()[0] for line in lines] == ["198.51.100.7", "198.51.100.8", "127.0.0.1"]
 
 
 @pytest.mark.parametrize(
