@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 from attrs import define
@@ -158,6 +158,26 @@ class Answer:
     body: bytes
 
 
+def curl(directory, port, host, path, *arguments):
+    """Have curl ask what listens at *port*, by the name *host*, from the address CLIENT."""
+    head, body = directory / "head", directory / "body"
+    body.unlink(missing_ok=True)
+    done = subprocess.run(
+        [
+            *(program("curl"), "-sS", "--max-time", "100", "-D", head, "-o", body),
+            *("--resolve", f"{host}:{port}:127.0.0.1", "--interface", CLIENT),
+            *("--cacert", directory / "ca.pem", "-w", "%{http_code}"),
+            *(f"https://{host}:{port}{path}", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = head.read_text("latin-1").strip().rpartition("\n\n")[2].splitlines()[1:]
+    headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+    return Answer(int(done.stdout), headers, body.read_bytes() if body.exists() else b"")
+
+
 @define
 class Front:
     """A proxy, and an API server behind it.
@@ -175,23 +195,8 @@ class Front:
     token: str
 
     def curl(self, host, path, *arguments):
-        """Have curl ask, and return the answer."""
-        head, body = self.directory / "head", self.directory / "body"
-        body.unlink(missing_ok=True)
-        done = subprocess.run(
-            [
-                *(program("curl"), "-sS", "--max-time", "100", "-D", head, "-o", body),
-                *("--resolve", f"{host}:{self.port}:127.0.0.1", "--interface", CLIENT),
-                *("--cacert", self.directory / "ca.pem", "-w", "%{http_code}"),
-                *(f"https://{host}:{self.port}{path}", *arguments),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        lines = head.read_text("latin-1").strip().rpartition("\n\n")[2].splitlines()[1:]
-        headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
-        return Answer(int(done.stdout), headers, body.read_bytes() if body.exists() else b"")
+        """Have curl ask for a *path* of *host*, and return the answer."""
+        return curl(self.directory, self.port, host, path, *arguments)
 
     def upload(self, *arguments):
         authorization = ("-H", f"Authorization: Bearer {self.token}")
@@ -224,30 +229,27 @@ PROXIES = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
 def front(request, tmp_path_factory):
     """One of the proxies, which runs."""
     directory = tmp_path_factory.mktemp(request.param)
-    authority = Authority(directory, "ca")
-    authority.issue("front", names=(UPLOAD, OBJECTS))
-    if os.geteuid() == 0:
-        directory.chmod(0o755)
+    Authority(directory, "ca").issue("front", names=(UPLOAD, OBJECTS))
+    up, down, between_up, between_down, port = free_ports(5)
+    command = PROXIES[request.param](directory, port, between_up, between_down)
     place = Place(directory)
     (directory / "tokens").touch(0o600)
     token = place.sos("token --token-file tokens add test --scope upload").stdout.decode().strip()
-    up, down, between_up, between_down, port = free_ports(5)
-    place.twistd(
-        f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
-        f"--hosts {UPLOAD},{OBJECTS} --trusted-proxies 127.0.0.1 --token-file tokens "
-        f"--max-size {MAX_SIZE} --idle-timeout {SERVER_SECONDS / SCALE} "
-        "--access-log log --access-log-format json",
-        *(up, down),
-    )
-    relays = Relay(between_up, up), Relay(between_down, down)
-    command = PROXIES[request.param](directory, port, between_up, between_down)
-    with running(command, directory, port):
-        yield Front(
-            request.param, directory, port, *relays, f"http://127.0.0.1:{down}/fetch", token
+    with ExitStack() as ends:
+        ends.callback(place.stop)
+        place.twistd(
+            f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+            f"--hosts {UPLOAD},{OBJECTS} --trusted-proxies 127.0.0.1 --token-file tokens "
+            f"--max-size {MAX_SIZE} --idle-timeout {SERVER_SECONDS / SCALE} "
+            "--access-log log --access-log-format json",
+            *(up, down),
         )
-    for relay in relays:
-        relay.stop()
-    place.stop()
+        relays = [Relay(between_up, up), Relay(between_down, down)]
+        for relay in relays:
+            ends.callback(relay.stop)
+        ends.enter_context(running(command, directory, port))
+        direct = f"http://127.0.0.1:{down}/fetch"
+        yield Front(request.param, directory, port, *relays, direct, token)
 
 
 def test_a_large_file(front):
@@ -400,59 +402,56 @@ def test_the_proxy_closes_idle_connections_first(front, kind):
 
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
-def test_tls_that_haproxy_passes_on(tmp_path, version):
+def test_tls_that_haproxy_passes_on(place, version):
     """As its configuration says at the end: both versions of the PROXY protocol, and checks."""
     text = (ROOT / "etc/haproxy/haproxy.cfg").read_text()
     (advised,) = re.findall(r"^#     server api1 (.*)$", text, re.MULTILINE)
     port, up, down = free_ports(3)
-    authority = Authority(tmp_path, "ca")
-    authority.issue("server", names=[OBJECTS])
+    server = replaced(
+        advised, ("127.0.0.1:9992", f"127.0.0.1:{down}"), (" send-proxy-v2", f" {version}")
+    )
     command = _haproxy(
-        tmp_path,
+        place.directory,
         "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
         f"frontend https\n bind 127.0.0.1:{port}\n default_backend sos\n"
-        f"backend sos\n server api1 {advised}\n".replace(
-            "127.0.0.1:9992", f"127.0.0.1:{down}"
-        ).replace("send-proxy-v2", version, 1),
+        f"backend sos\n server api1 {server}\n",
     )
-    place = Place(tmp_path)
+    Authority(place.directory, "ca").issue("server", names=[OBJECTS])
     daemon = place.twistd(
         f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
         "--tls-certificate server.pem --tls-key server.key --trusted-proxies 127.0.0.1 "
         f"--hosts {OBJECTS} --access-log log",
         *(up, down),
     )
-    between = Relay(free_ports(1)[0], down)
-    with running(command, tmp_path, port):
-        front = Front(version, tmp_path, port, between, between, "", "")
+    with running(command, place.directory, port):
         for path, status in (("/alive", 200), ("/fetch/" + "0" * 40, 404)):
-            assert front.curl(OBJECTS, path, "-H", "X-Forwarded-For: 1.2.3.4").status == status
-        log = eventually((tmp_path / "log").read_text, lambda text: text.count("\n") == 2)
-    between.stop()
-    place.stop()
-    assert {line.split()[0] for line in log.splitlines()} == {CLIENT}
+            forged = ("-H", "X-Forwarded-For: 1.2.3.4")
+            assert curl(place.directory, port, OBJECTS, path, *forged).status == status
+        log = place.directory / "log"
+        lines = eventually(lambda: log.read_text().splitlines(), lambda lines: len(lines) == 2)
+    assert [line.split()[0] for line in lines] == [CLIENT] * 2
     assert "refused" not in daemon.log
 
 
-def test_varnish_keeps_no_404(tmp_path):
+def test_varnish_keeps_no_404(place):
     """What sos put asks for before it sends an object is not missing when that is stored."""
+    varnish, directory = program("varnishd"), place.directory
     port, up, down = free_ports(3)
-    place = Place(tmp_path)
     place.twistd(
         f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down}",
         up,
         down,
     )
-    (tmp_path / "sos.vcl").write_text(
+    (directory / "sos.vcl").write_text(
         f'vcl 4.1; backend default {{ .host = "127.0.0.1"; .port = "{down}"; }}'
         # How often it was answered from the cache.
         "sub vcl_deliver { set resp.http.Cache-Status = obj.hits; }"
     )
-    (tmp_path / "file").write_bytes(b"not there yet")
+    (directory / "file").write_bytes(b"not there yet")
     url = f"http://127.0.0.1:{port}/fetch/{content_id(b'not there yet')}"
-    command = [program("varnishd"), "-F", "-n", tmp_path / "varnish", "-s", "malloc,16m"]
-    command += ["-a", f"127.0.0.1:{port}", "-f", tmp_path / "sos.vcl", "-j", "none"]
-    with running(command, tmp_path, port):
+    command = [varnish, "-F", "-n", directory / "varnish", "-s", "malloc,16m", "-j", "none"]
+    command += ["-a", f"127.0.0.1:{port}", "-f", directory / "sos.vcl"]
+    with running(command, directory, port):
         assert [ask(url, method=method).status for method in ("HEAD", "GET")] == [404, 404]
         servers = f"--to http://127.0.0.1:{up} --from http://127.0.0.1:{port}"
         for _ in range(2):
@@ -462,4 +461,3 @@ def test_varnish_keeps_no_404(tmp_path):
         answer = ask(url)
         assert answer.body == b"not there yet"
         assert int(answer.headers["Cache-Status"]) > 0
-    place.stop()
