@@ -309,6 +309,8 @@ def test_a_refusal_while_the_body_is_sent(front, version):
     sent = ("-X", "POST", "-T", file, "-H", "Expect:", version)
     if version == "--http1.1":  # or the length is told, and refused at once
         sent += ("-H", "Transfer-Encoding: chunked")
+    else:  # curl 7.88 can lose the body of an answer that ends a stream on which it sends
+        sent += ("--ignore-content-length",)
     assert front.upload(*sent).status == 413
     assert front.curl(UPLOAD, "/upload", *sent).status == 401
     file.unlink()
