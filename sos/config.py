@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,6 +25,8 @@ from sos.cache_address import cache_address
 from sos.errors import ConfigError
 
 DEFAULT_GROUP = "default"
+#: Who comes over a Unix socket, among trusted proxies.
+UNIX_PEERS = "unix"
 _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
@@ -411,6 +413,33 @@ def _own_name(text: str) -> str:
     return name
 
 
+def proxies(text: str) -> str:
+    """Addresses and networks of proxies, and ``unix``, by commas; returns their normal forms."""
+    return ",".join(dict.fromkeys(_proxy(each.strip()) for each in text.split(",")))
+
+
+def _proxy(text: str) -> str:
+    if text == UNIX_PEERS:
+        return text
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            better = ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"{_shown(text)} is neither an address, nor a network like 10.0.0.0/8, nor unix"
+            ) from None
+        raise ValueError(f"{text} is an address in a network, which is {better}") from None
+    if "%" in text:
+        raise ValueError(f"{_shown(text)} has a zone, which no address that is seen has")
+    if not network.prefixlen:
+        raise ValueError(f"{text} is everybody, and clients would be believed: list the proxies")
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text} is an address of IPv4: write it as one")
+    return network.compressed.removesuffix(f"/{network.max_prefixlen}")
+
+
 def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
@@ -454,6 +483,8 @@ def _integer(text: str) -> int:
 SETTINGS: Mapping[str, Callable[[str], object]] = {
     "api-host": host,
     "hosts": hosts,
+    "idle-timeout": timeout,
+    "trusted-proxies": proxies,
     "upload-port": port,
     "download-port": port,
     "admin-port": port,

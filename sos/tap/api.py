@@ -41,6 +41,7 @@ from sos.tap.engine import is_engine
 from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import ClusterPart, Overview, Part
+from sos.tap.proxies import proxied
 from sos.tap.reach import LOOPBACK, UNIX, reach
 from sos.tap.reload import Reloading
 from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
@@ -51,11 +52,14 @@ from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.web.client_headers import KeptHeaders
 from sos.wire.agent import Agent
+from sos.wire.server import IDLE_SECONDS
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
     "api-host": "0.0.0.0",
     "hosts": None,
+    "idle-timeout": IDLE_SECONDS,
+    "trusted-proxies": None,
     "upload-port": 9991,
     "download-port": 9992,
     "admin-port": 9993,
@@ -309,7 +313,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *([context] if context else []),
     ]
     overview = Overview(part, settings, reactor, tally, files=files)
-    public = sharing_ports if options["reuse-port"] else serverFromString
+    public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     uploads = UploadServer(store, options["max-size"], KeptHeaders(options["kept-headers"]))
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
@@ -322,10 +326,11 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         tally,
         note,
         reactor,
-        options["idle-timeout"],
+        options,
         tls.secured(public, options, context),
     ).setServiceParent(whole)
-    beside = tls.secured(serverFromString, options, context, plain=(UNIX, LOOPBACK))
+    endpoint = proxied(serverFromString, options)
+    beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(
         store, overview.document, overview.metrics, uploads, downloads, spool.refusal
     )

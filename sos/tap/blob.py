@@ -23,6 +23,7 @@ from sos.tap.admin import AdminOptions
 from sos.tap.names import Names
 from sos.tap.options import parameter
 from sos.tap.overview import Overview
+from sos.tap.proxies import proxied
 from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
 from sos.tap.services import (
     Daemon,
@@ -35,6 +36,7 @@ from sos.tap.services import (
 from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer
 from sos.web.blob import BlobServer
+from sos.wire.server import IDLE_SECONDS
 
 _UNGUARDED = (
     "other machines could read and write everything here. Let in those alone who share a secret, "
@@ -94,6 +96,8 @@ class Options(AdminOptions):
 
     def postOptions(self) -> None:
         stores.check(self)
+        if self["idle-timeout"] is None:
+            self["idle-timeout"] = IDLE_SECONDS
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
@@ -142,6 +146,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         return {**told.pop("store"), **told}
 
     face = BlobServer(store, options["max-size"], status, sightings)
+    endpoint = proxied(serverFromString, options)
     guards = admission.ServerGuards(options, store)
     note = access.add_log(whole, options, reactor)
     listening(
@@ -150,8 +155,8 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         tally,
         note,
         reactor,
-        options["idle-timeout"],
-        tls.secured(serverFromString, options, context),
+        options,
+        tls.secured(endpoint, options, context),
     ).setServiceParent(whole)
     beside = AdminServer(store, status, overview.metrics)
     listening_beside(
@@ -159,7 +164,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         options["admins"],
         options,
         reactor,
-        tls.secured(serverFromString, options, context, plain=(UNIX, LOOPBACK)),
+        tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
         guards.admin,
     ).setServiceParent(whole)
     return whole

@@ -57,9 +57,16 @@ class DaemonOptions(usage.Options):
         parameter(
             "idle-timeout",
             None,
-            IDLE_SECONDS,
-            "Seconds that idle connections stay open.",
+            None,
+            f"Seconds that idle connections stay open. [default: {IDLE_SECONDS:.0f}]",
             config.timeout,
+        ),
+        parameter(
+            "trusted-proxies",
+            None,
+            None,
+            "Proxies to believe who asks: addresses, networks, unix.",
+            config.proxies,
         ),
         parameter("log-format", None, "text", "Of the daemon's log: text, json.", logs.log_format),
     ]

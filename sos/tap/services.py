@@ -22,9 +22,10 @@ from sos.permissions import withhold
 from sos.tally import Tally
 from sos.tap.notify import Notification
 from sos.tap.options import DaemonOptions
+from sos.tap.proxies import proxies_of
 from sos.web.guards import Guard
 from sos.web.routes import handler
-from sos.wire.site import Note, Site
+from sos.wire.site import Handler, Note, Site
 
 #: Seconds that requests which are under way have when a daemon is stopped.
 STOP_SECONDS = 10.0
@@ -133,7 +134,7 @@ def listening(
     tally: Tally,
     note: Note | None,
     reactor: Any,
-    idle_seconds: float,
+    options: DaemonOptions,
     endpoint: Callable[[Any, str], Any] = serverFromString,
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
@@ -143,7 +144,7 @@ def listening(
         is done for it.
     :param tally: where the requests are counted.
     :param note: where they are logged.
-    :param idle_seconds: see :class:`~sos.wire.site.Site`.
+    :param options: say how long connections may be idle, and which proxies are believed.
     :param endpoint: makes an endpoint of such a string.
     """
     sites = [
@@ -155,7 +156,7 @@ def listening(
     whole = MultiService()
     for endpoint, answer in sites:
         most_here = max(most, _LEAST_CONNECTIONS)
-        site = Site(answer, most_here, reactor, tally, note, idle_seconds=idle_seconds)
+        site = _site(answer, most_here, options, reactor, note, tally)
         ListeningService(endpoint, site).setServiceParent(whole)
     return whole
 
@@ -177,13 +178,24 @@ def listening_beside(
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
-        idle_seconds = options["idle-timeout"]
-        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note, idle_seconds=idle_seconds)
+        site = _site(answer, _CONNECTIONS_BESIDE, options, reactor, note)
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )
         service.setServiceParent(whole)
     return whole
+
+
+def _site(
+    answer: Handler,
+    most: int,
+    options: DaemonOptions,
+    reactor: Any,
+    note: Note | None,
+    tally: Tally | None = None,
+) -> Site:
+    idle_seconds, proxies = options["idle-timeout"], proxies_of(options)
+    return Site(answer, most, reactor, tally, note, idle_seconds=idle_seconds, proxies=proxies)
 
 
 def _file_limit() -> int:

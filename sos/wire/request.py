@@ -124,8 +124,12 @@ class Request:
         return self.headers.get(name)
 
     def getClientAddress(self) -> IAddress | None:
-        """Return where the request came from."""
-        return None if self._channel is None else self._channel.peer
+        """Return where the request came from, as a trusted proxy says it; None if none is known."""
+        channel = self._channel
+        if channel is None:
+            return None
+        proxies = channel.site.proxies
+        return channel.peer if proxies is None else proxies.client(channel.peer, self.headers)
 
     def getHost(self) -> IAddress | None:
         """Return the address of this server that the request came to."""

@@ -58,6 +58,7 @@ _TURNED_AWAY = (401, 403, 421)
 class Channel(Protocol):
     """One connection of a client.
 
+    :param peer: the address that it comes from; None if that is not told.
     :param crowds: what it counts in.
     :param refusal: the answer to whatever it asks.
     :ivar output: what is answered goes there.
@@ -73,10 +74,16 @@ class Channel(Protocol):
     _over_tls: bool
     transport: Any  # ITransport says nothing of producers and half-closing
 
-    def __init__(self, site: Site, crowds: Sequence[Crowd], refusal: Refused | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        peer: IAddress | None,
+        crowds: Sequence[Crowd],
+        refusal: Refused | None = None,
+    ) -> None:
+        self.peer = peer
         self.crowds = crowds
         self.site = self.factory = site
-        self.peer: IAddress | None = None
         self.since = site.now
         self.active_at = site.timer()
         self.occupied = False
@@ -98,7 +105,6 @@ class Channel(Protocol):
     # The transport.
 
     def connectionMade(self) -> None:
-        self.peer = self.transport.getPeer()
         self._over_tls = ISSLTransport.providedBy(self.transport)
         bare = self.transport.transport if self._over_tls else self.transport
         self._socket = bare if isinstance(bare, Connection) else None

@@ -20,6 +20,7 @@ from sos.tally import OTHER, Tally
 from sos.wire.crowd import Crowd
 from sos.wire.heads import Refused
 from sos.wire.networks import network_of
+from sos.wire.proxies import Proxies
 from sos.wire.request import Request
 from sos.wire.server import IDLE_SECONDS, Channel
 from sos.wire.turn import turn_of
@@ -68,6 +69,7 @@ class Site(ServerFactory):
     :param note: where they are logged.
     :param timer: tells the seconds that requests are measured by.
     :param idle_seconds: for which a connection may be idle between requests.
+    :param proxies: those that are believed when they say whose requests they pass on.
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
@@ -85,7 +87,9 @@ class Site(ServerFactory):
         note: Note | None = None,
         timer: Callable[[], float] = perf_counter,
         idle_seconds: float = IDLE_SECONDS,
+        proxies: Proxies | None = None,
     ) -> None:
+        self.proxies = proxies
         self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler
@@ -109,25 +113,26 @@ class Site(ServerFactory):
         crowds = self._crowds(addr)
         for crowd in crowds:
             if not crowd.has_room():
-                return self._turn_away(crowd.refusal)
+                return self._turn_away(addr, crowd.refusal)
         for crowd in crowds:
             crowd.add()
-        return Channel(self, crowds)
+        return Channel(self, addr, crowds)
 
     def _crowds(self, address: IAddress | None) -> Sequence[Crowd]:
         """Return what a connection from *address* has to find room in."""
         network = network_of(address)
-        if network is None:
+        # One proxy can be all clients.
+        if network is None or (self.proxies is not None and address in self.proxies):
             return (self._all,)
         of_one = self._networks.get(network)
         if of_one is None:
             of_one = self._networks[network] = Crowd(self._most_of_one, _FROM_ONE)
         return of_one, self._all
 
-    def _turn_away(self, refusal: Refused) -> Protocol:
+    def _turn_away(self, address: IAddress | None, refusal: Refused) -> Protocol:
         if len(self._turned_away) >= _MOST_REFUSED:
             return _ClosedAtOnce()
-        channel = Channel(self, (), refusal)
+        channel = Channel(self, address, (), refusal)
         self._turned_away.add(channel)
         return channel
 

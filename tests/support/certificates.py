@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -36,17 +37,19 @@ class Authority:
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(_pem(certificate))
 
-    def issue(self, name: str, address: str = "127.0.0.1", days: int = 2) -> None:
+    def issue(
+        self, name: str, address: str = "127.0.0.1", days: int = 2, names: Sequence[str] = ()
+    ) -> None:
         """Write a certificate into ``NAME.pem``, and its key into ``NAME.key``."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key, address=address, days=days)
+        certificate = self._sign(subject, key, address=address, days=days, names=names)
         (self._directory / f"{name}.pem").write_bytes(_pem(certificate))
         path = self._directory / f"{name}.key"
         path.write_bytes(private_pem(key))
         path.chmod(0o600)
 
-    def _sign(self, subject, key, authority=False, address=None, days=2):
+    def _sign(self, subject, key, authority=False, address=None, days=2, names=()):
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder()
@@ -69,8 +72,8 @@ class Authority:
         if authority:
             builder = builder.add_extension(_SIGNS, critical=True)
         if address is not None:
-            names = [x509.IPAddress(ip_address(address))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            own = [x509.IPAddress(ip_address(address)), *map(x509.DNSName, names)]
+            builder = builder.add_extension(x509.SubjectAlternativeName(own), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 

@@ -81,8 +81,8 @@ class Conversation:
         self._connect()
 
     def _connect(self) -> None:
-        self.channel = self.site.buildProtocol(None)
         self.transport = Transport()
+        self.channel = self.site.buildProtocol(self.transport.getPeer())
         self.transport.protocol = self.channel
         self.channel.makeConnection(self.transport)
 
