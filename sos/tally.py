@@ -42,10 +42,12 @@ class Tally:
     """Counts requests by route, which is a rule and never a path: there are few.
 
     :ivar connections: that are open.
+    :ivar failed_handshakes: of TLS, by the port or the socket that they came to.
     """
 
     def __init__(self) -> None:
         self.connections = 0
+        self.failed_handshakes: Counter[str] = Counter()
         self._lines: dict[tuple[str, bytes], _Line] = {}
 
     def count(
@@ -73,6 +75,7 @@ class Tally:
         """Return all of it, as JSON can hold it."""
         return {
             "connections": self.connections,
+            "failed_handshakes": dict(self.failed_handshakes),
             "routes": [
                 {
                     "route": route,

@@ -335,6 +335,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         reactor,
         beside,
         guards.admin,
+        tally.failed_handshakes,
         transfers_alone(tally, note),
     ).setServiceParent(whole)
     return whole

@@ -172,5 +172,6 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         reactor,
         tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
         guards.admin,
+        tally.failed_handshakes,
     ).setServiceParent(whole)
     return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -167,18 +168,27 @@ def listening_beside(
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
     guard: Callable[[str], Guard],
+    failed_handshakes: Counter[str],
     note: Note | None = None,
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.
 
     :param guard: what they have to pass at an endpoint.
+    :param failed_handshakes: where those of TLS are counted.
     :param note: is told of what they ask; it counts nowhere else.
     """
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
         idle_seconds = options["idle-timeout"]
-        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note, idle_seconds=idle_seconds)
+        site = Site(
+            answer,
+            _CONNECTIONS_BESIDE,
+            reactor,
+            note=note,
+            idle_seconds=idle_seconds,
+            failed_handshakes=failed_handshakes,
+        )
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )

@@ -57,6 +57,16 @@ def test_counters_are_told_worker_by_worker():
     assert found["process_open_fds", ("worker", "2")] == 11
 
 
+def test_failed_handshakes_are_told_by_port():
+    """Of each worker, and of no port where there were none."""
+    counted = Tally()
+    counted.failed_handshakes["9991"] += 2
+    found = told(document(), {3: {"requests": counted.told(), "process": {}}})
+    failed = {key: value for key, value in found.items() if "handshake" in key[0]}
+    labels = ("port", "9991"), ("worker", "3")
+    assert failed == {("sos_tls_handshake_failures_total", *labels): 2}
+
+
 def test_a_histogram_is_one_of_prometheus():
     """Each bucket has what the lower ones have, and the last one all."""
     found = told(document(), {1: {"requests": tally(200, 200), "process": {}}})

@@ -47,9 +47,14 @@ def _requests(processes: Processes) -> Iterator[Metric]:
     )
     sent = CounterMetricFamily("sos_response_bytes", "Bytes of the answers' bodies.", labels=labels)
     connections = GaugeMetricFamily("sos_connections", "Connections open.", labels=["worker"])
+    handshakes = CounterMetricFamily(
+        "sos_tls_handshake_failures", "TLS handshakes that failed.", labels=["port", "worker"]
+    )
     for number, told in processes.items():
         worker = str(number)
         connections.add_metric([worker], told["requests"]["connections"])
+        for port, failed in told["requests"]["failed_handshakes"].items():
+            handshakes.add_metric([port, worker], failed)
         for line in told["requests"]["routes"]:
             route, method = line["route"], line["method"]
             for status, value in line["statuses"].items():
@@ -57,7 +62,7 @@ def _requests(processes: Processes) -> Iterator[Metric]:
             histograms.add(seconds, [route, method, worker], line["seconds"])
             received.add_metric([route, method, worker], line["bytes_in"])
             sent.add_metric([route, method, worker], line["bytes_out"])
-    yield from (count, seconds, received, sent, connections)
+    yield from (count, seconds, received, sent, connections, handshakes)
 
 
 def _system(processes: Processes) -> Iterator[Metric]:
