@@ -95,7 +95,8 @@ def _daemon(kind: type[DaemonOptions], description: str) -> str:
         "Signals",
         *_prose(
             "SIGTERM ends it when what is under way is finished, or after ten seconds. "
-            "SIGHUP has it read sos.conf again, where it has one, and goes on to its workers."
+            "SIGHUP has it read certificates, keys and tokens again, and sos.conf, where it has one, "
+            "and goes on to its workers."
         ),
     )
     lines += _section("Exit status")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -52,6 +53,7 @@ from sos.watched_file import WatchedFiles
 from sos.web.admin import AdminServer, transfers_alone
 from sos.web.api import DownloadServer, UploadServer
 from sos.wire.agent import Agent
+from sos.wire.tls import RenewableClient
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
@@ -285,6 +287,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
+    client_files: list[WatchedFiles[Any]] = []
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"], worker)
         # A directory takes bodies of any size as they are.
@@ -298,6 +301,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
+        client_files = [servers.tls_files]
     settings.update({name: options[name] for name in told})
     tally = Tally()
     guards = admission.ClientGuards(options)
@@ -306,6 +310,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         *guards.files,
         *admission.secret_files(options),
         *([context] if context else []),
+        *client_files,
     ]
     overview = Overview(part, settings, worker, reactor, tally, files=files)
     endpoint = worker.endpoint if worker else serverFromString
@@ -375,13 +380,15 @@ class _ClusterService(MultiService):
         replicates, and is told what the others notice.
     :ivar store: that.
     :ivar part: how they are doing.
+    :ivar tls_files: by which https servers are spoken to.
     """
 
     def __init__(self, options: Options, worker: Worker | None, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
-        self._agent = Agent(reactor, tls=tls.client_tls_of(options))
+        self.tls_files = tls.client_tls_files(options)
+        self._agent = Agent(reactor, tls=partial(RenewableClient, self.tls_files))
         self._credentials = admission.signer(options["secret-file"])
         daemon = "" if worker is None else f"{os.getppid()}/{worker.started_at:.0f}"
         self._name = cluster.speaker_name(daemon)

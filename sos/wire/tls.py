@@ -148,6 +148,27 @@ class Renewable:
         return self._context().serverConnectionForTLS(protocol)
 
 
+@implementer(IOpenSSLClientConnectionCreator)
+class RenewableClient:
+    """The context of a client for *host*, which is made anew when *context* returns another.
+
+    :raises ValueError: when *host* can be the name of none.
+    """
+
+    def __init__(self, context: Callable[[], ClientTLS], host: str) -> None:
+        self._context = context
+        self._host = host
+        self._made_by = context()
+        self._made = self._made_by(host)
+
+    def clientConnectionForTLS(self, protocol: Any) -> Connection:
+        """Return a connection, see IOpenSSLClientConnectionCreator."""
+        now = self._context()
+        if now is not self._made_by:
+            self._made_by, self._made = now, now(self._host)
+        return self._made.clientConnectionForTLS(protocol)
+
+
 @implementer(IStreamServerEndpoint)
 @frozen
 class Secured:
