@@ -95,7 +95,7 @@ def _daemon(kind: type[DaemonOptions], description: str) -> str:
         "Signals",
         *_prose(
             "SIGTERM ends it when what is under way is finished, or after ten seconds. "
-            "SIGHUP has it read certificates, keys and tokens again, and sos.conf, where it has one, "
+            "SIGHUP has it read certificates, keys, tokens and, where it has one, sos.conf again, "
             "and goes on to its workers."
         ),
     )

@@ -99,12 +99,16 @@ class Exchange:
     :param credentials: who we are; None not to say it.
     :ivar store: the id of its store, once it has told that.  Requests are signed for it,
         until one is refused: there may be another by now.
+    :ivar expects: whether uploads wait for a ``100 Continue`` before they send a body in pieces.
     """
+
+    expects = False
 
     def __init__(
         self, url: str, agent: Agent, clock: Any, credentials: Credentials | None = None
     ) -> None:
         self.url = url
+        self._agent = agent
         self.clock = clock
         self.store: str | None = None
         self._credentials = credentials
@@ -227,7 +231,8 @@ class Exchange:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
+            shown = "a page of HTML" if _is_markup(text) else repr(text[:100])
+            raise Unavailable(f"{self.url} sent what is not JSON: {shown}") from None
 
     def send(
         self,
@@ -299,7 +304,7 @@ class Exchange:
         if response.code == 401:
             self.store = None
         text = await gather(ResponseBody(response, self.clock), 4096)
-        reason = f"{self.url} answered {response.code}{_told(text) or _phrase(response.code)}"
+        reason = f"{self.url} answered {response.code}{_told(response, text)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
@@ -390,7 +395,7 @@ class _Streamed:
 
     def __init__(self, exchange: Exchange, path: str, metadata: Metadata, size: int | None) -> None:
         self._exchange = exchange
-        self._body = StreamedBody(size, exchange.clock)
+        self._body = StreamedBody(size, exchange.clock, exchange.expects)
         request = exchange.send("POST", path, metadata, self._body)
         self._sent: Deferred[Response] = Deferred(lambda _: request.cancel())
         request.addBoth(self._ended)
@@ -460,11 +465,21 @@ def _phrase(status: int) -> str:
     return f" {responses[status]}" if status in responses else ""
 
 
-def _told(document: bytes) -> str:
-    """Return what a server says of an error, to go behind its status."""
+def _told(response: Response, document: bytes) -> str:
+    """Return what a server says of an error, to go behind its status.
+
+    That is one line; of a page of a proxy's it is what the status is called.
+    """
     try:
         told = str(json.loads(document)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        told = document.decode("latin-1")
+        type = response.headers.getRawHeaders(b"content-type", [b""])[0].partition(b";")[0]
+        is_text = type.strip().lower() in (b"", b"text/plain") and not _is_markup(document)
+        lines = document.decode("latin-1").split("\n") if is_text else []
+        told = next(filter(None, map(str.strip, lines)), "")
     shown = printable(told[:200])
-    return f": {shown}" if shown else ""
+    return f": {shown}" if shown else _phrase(response.code)
+
+
+def _is_markup(document: bytes) -> bool:
+    return document.lstrip()[:1] == b"<"
