@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from hashlib import sha256
 from http.client import responses
 from typing import Any
@@ -79,6 +79,9 @@ _STORE = STORE.encode("ascii")
 
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
+
+# Most bytes of the body of an error.
+_MOST_OF_AN_ERROR = 4096
 
 # What is sent back as it came (RFC 9110, 8.8.3).
 _ETAG = re.compile(rb'(W/)?"[!#-~]*"')
@@ -303,7 +306,7 @@ class Exchange:
             return response
         if response.code == 401:
             self.store = None
-        text = await gather(ResponseBody(response, self.clock), 4096)
+        text = await _excerpt(ResponseBody(response, self.clock))
         reason = f"{self.url} answered {response.code}{_told(response, text)}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
@@ -436,6 +439,21 @@ async def gather(body: ResponseBody, most: int) -> bytes:
     """Return the whole body, or its beginning once that is over *most* bytes, and close it."""
     async with aclosing(body):
         return await beginning(body, most)
+
+
+async def _excerpt(body: ResponseBody) -> bytes:
+    """Return the beginning of an error's body, or what has come of it when it breaks off.
+
+    One without a length ends where its connection does: so do those of HTTP/1.0.
+    """
+    text = b""
+    async with aclosing(body):
+        with suppress(Unavailable):
+            async for piece in body:
+                text += piece
+                if len(text) > _MOST_OF_AN_ERROR:
+                    break
+    return text
 
 
 async def beginning(body: ResponseBody, most: int) -> bytes:
