@@ -100,12 +100,16 @@ def table(request):
     """What each client was seen to do, which is shown at the end."""
     rows: dict[str, set[str]] = {}
     yield rows
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line("")
-    for name, seen in rows.items():
-        cells = " ".join(f"{'yes' if case in seen else '-':{len(case)}}" for case in CASES)
-        reporter.write_line(f"{name:24} {cells}")
-    reporter.write_line(f"{'':24} {' '.join(CASES)}")
+    plugins = request.config.pluginmanager
+    reporter = plugins.get_plugin("terminalreporter")
+    if reporter is None:  # in one of several processes
+        return
+    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        reporter.write_line("")
+        reporter.write_line(f"{'':24} {' '.join(CASES)}")
+        for name, seen in rows.items():
+            cells = " ".join(f"{'yes' if case in seen else '-':{len(case)}}" for case in CASES)
+            reporter.write_line(f"{name:24} {cells}")
 
 
 @pytest.fixture(scope="module", params=NAMES)

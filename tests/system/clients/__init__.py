@@ -134,7 +134,7 @@ class Program:
 
 
 class _Wget(Program):
-    """It tells the head of the answer among its errors, and ends with 8 for an error, 6 for a 401."""
+    """It tells the head of the answer among its errors, and ends with 6 or 8 for an error."""
 
     def understand(self, told: str, errors: str, ended: int) -> tuple[int, str]:
         statuses = re.findall(r"^  HTTP/1.1 (\d+)", errors, re.MULTILINE)
@@ -302,10 +302,13 @@ class Chromium:
 
     def told(self, question: Question) -> dict[str, object]:
         """Return what the page is told of *question*."""
-        body = None
-        if question.body is not None:
+        body, zeros = None, 0
+        if question.body is not None and question.body.stat().st_blocks:
             body = base64.b64encode(question.body.read_bytes()).decode()
+        elif question.body is not None:  # a file that is nothing but a hole need not be sent there
+            zeros = question.body.stat().st_size
         return {
+            "zeros": zeros,
             "method": question.method,
             "url": question.url,
             "span": question.span,
@@ -313,8 +316,10 @@ class Chromium:
         }
 
 
-_ASK = """async ({method, url, span, body}) => {
+_ASK = """async ({method, url, span, body, zeros}) => {
   const headers = span ? {Range: `bytes=${span}`} : {};
+  if (zeros) body = new Blob([new Uint8Array(zeros)]);
+  else
   if (body !== null) body = await (await fetch("data:;base64," + body)).blob();
   const answer = await fetch(url, {method, headers, body});
   const bytes = new Uint8Array(await answer.arrayBuffer());
