@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.web.iweb import IBodyProducer
 
 from sos import config
-from sos.errors import Unavailable, printable
+from sos.errors import Unavailable
 from sos.metadata import EMPTY, Metadata
-from sos.stores.exchange import Credentials, Exchange, Response
+from sos.stores.exchange import Credentials, Exchange, Response, shown_url
 from sos.wire.agent import Agent
 from sos.wire.client import ResponseBody, StreamedBody
 
@@ -24,8 +24,9 @@ MOST_HOPS = 5
 # a GET, which is what a client makes of them.
 _KEEPING = (307, 308)
 _REDIRECTS = (301, 302, 303, *_KEEPING)
+# The answer of a server that cannot say whether it takes a body.
+_NOT_EXPECTED = 417
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
-_LONGEST_SHOWN = 200
 
 
 class Redirected(Unavailable):
@@ -81,6 +82,10 @@ class FollowingExchange(Exchange):
         url = self._moved.get(path, self.url + path)
         for _ in range(MOST_HOPS + 1):
             response = await self._send_to(url, path, method, fields, body, seconds)
+            if response.code == _NOT_EXPECTED and isinstance(body, StreamedBody) and body.replay():
+                await ResponseBody(response, self.clock).aclose()
+                body.expects = False  # as RFC 9110, 10.1.1, has it
+                continue
             if response.code not in _REDIRECTS:
                 return response
             location = response.headers.getRawHeaders(b"location", [b""])[0]
@@ -89,10 +94,12 @@ class FollowingExchange(Exchange):
             if isinstance(body, StreamedBody) and not body.replay():
                 self._moved[path] = url
                 raise SentInPart(
-                    f"{self.url} redirects to {_shown(url)}, and part of what cannot be read "
+                    f"{self.url} redirects to {shown_url(url)}, and part of what cannot be read "
                     f"twice has been sent: {self._advice(url, path)}"
                 )
-        raise Redirected(f"{self.url} redirects more than {MOST_HOPS} times, last to {_shown(url)}")
+        raise Redirected(
+            f"{self.url} redirects more than {MOST_HOPS} times, last to {shown_url(url)}"
+        )
 
     def _send_to(
         self,
@@ -116,11 +123,11 @@ class FollowingExchange(Exchange):
         :raises Redirected: when that is not followed; it says what to do.
         """
         if not location:
-            raise Redirected(f"{_shown(url)} answered {code}, a redirect that leads nowhere")
+            raise Redirected(f"{shown_url(url)} answered {code}, a redirect that leads nowhere")
         target = location.decode("latin-1").partition("#")[0]
         with suppress(ValueError):
             target = urljoin(url, target)
-        found = f"{_shown(url)} answered {code}, a redirect to {_shown(target)}"
+        found = f"{shown_url(url)} answered {code}, a redirect to {shown_url(target)}"
         advice = self._advice(target, path)
         try:
             here, there = urlsplit(url), urlsplit(target)
@@ -147,7 +154,7 @@ class FollowingExchange(Exchange):
         return f"{normal}{there.path or '/'}{'?' + there.query if there.query else ''}"
 
     def _advice(self, target: str, path: str) -> str:
-        base = _shown(target)
+        base = shown_url(target)
         return f"name that server by {self._option} {base.removesuffix(path)}"
 
 
@@ -164,11 +171,3 @@ def _is_same_origin(here: SplitResult, there: SplitResult) -> bool:
     if here.scheme == there.scheme:
         return ports[0] == ports[1]
     return ports == [_PORTS[url.scheme] for url in (here, there)] or ports[0] == ports[1]
-
-
-def _shown(url: str) -> str:
-    """Return *url* for an error: without a query or a password, which can be secret."""
-    parts = url.partition("?")[0].partition("://")
-    authority, slash, path = parts[2].partition("/")
-    shown = f"{parts[0]}{parts[1]}{authority.rpartition('@')[2]}{slash}{path}"
-    return printable(shown[:_LONGEST_SHOWN])

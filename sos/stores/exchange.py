@@ -80,6 +80,9 @@ _STORE = STORE.encode("ascii")
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
 
+# Most characters of a URL in an error.
+_MOST_OF_A_URL = 200
+
 # Most bytes of the body of an error.
 _MOST_OF_AN_ERROR = 4096
 
@@ -307,7 +310,11 @@ class Exchange:
         if response.code == 401:
             self.store = None
         text = await _excerpt(ResponseBody(response, self.clock))
-        reason = f"{self.url} answered {response.code}{_told(response, text)}"
+        location = response.headers.getRawHeaders(b"location", [b""])[0]
+        told = _told(response, text)
+        if location and response.code // 100 == 3:
+            told = f", a redirect to {shown_url(location.decode('latin-1'))}"
+        reason = f"{self.url} answered {response.code}{told}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
@@ -497,6 +504,14 @@ def _told(response: Response, document: bytes) -> str:
         told = next(filter(None, map(str.strip, lines)), "")
     shown = printable(told[:200])
     return f": {shown}" if shown else _phrase(response.code)
+
+
+def shown_url(url: str) -> str:
+    """Return *url* as it can stand in an error: without its query or password, which are secret."""
+    scheme, separator, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    return printable(shown[:_MOST_OF_A_URL])
 
 
 def _is_markup(document: bytes) -> bool:

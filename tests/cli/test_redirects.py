@@ -34,16 +34,20 @@ class Front:
     """What stands before a server: redirects what comes to *location*.
 
     :ivar late: whether it takes the body first.
+    :ivar otherwise: what answers requests that expect nothing.
     """
 
     def __init__(self):
         self.code, self.location, self.late = 307, "", False
         self.headers, self.page = {"Content-Type": "text/html"}, PAGE
+        self.otherwise = None
         self.asked = []
 
     def __call__(self, request):
         self.asked.append((request.method, request.path))
-        if self.late:
+        if self.otherwise is not None and b"expect" not in request.headers:
+            self.otherwise(request)
+        elif self.late:
             request.work = Deferred.fromCoroutine(self._read(request))
         else:
             self._answer(request)
@@ -118,6 +122,16 @@ async def test_an_upload_is_sent_where_it_is_redirected(site, tmp_path, body, co
     assert id == content_id(body)
     assert (await site.store.stat(id)).size == len(body)
     assert sum(advanced) == len(body)
+
+
+@ensureDeferred
+async def test_a_server_that_cannot_be_asked_is_sent_the_body(site):
+    """It refuses the question by 417, and nothing has been sent by then."""
+    site.front.code, site.front.location = 417, ""
+    site.front.otherwise = handler(UploadServer(site.store).app)
+    with os.fdopen(pipe_of(LARGE), "rb") as pipe:
+        assert await site.uploader().stream(pipe, ignore) == content_id(LARGE)
+    assert site.front.asked == [(b"POST", b"/upload")] * 2
 
 
 @ensureDeferred
@@ -267,5 +281,5 @@ async def test_servers_follow_no_redirects_of_one_another(site, reactor):
     """They sign requests for one server; what the redirect is called is told."""
     plain = Exchange(site.here, Agent(reactor), reactor)
     told = await refusal(plain.post("/upload", EMPTY, SMALL))
-    assert told == f"{site.here} answered 307 Temporary Redirect"
+    assert told == f"{site.here} answered 307, a redirect to {site.there}/upload"
     assert site.asked == []
