@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from sos.histogram import Histogram
@@ -41,10 +41,12 @@ class Tally:
     """Counts requests by route, which is a rule and never a path: there are few.
 
     :ivar connections: that are open.
+    :ivar failed_handshakes: of TLS, by the port or the socket that they came to.
     """
 
     def __init__(self) -> None:
         self.connections = 0
+        self.failed_handshakes: Counter[str] = Counter()
         self._lines: dict[tuple[str, bytes], _Line] = {}
 
     def count(
@@ -72,6 +74,7 @@ class Tally:
         """Return all of it, as JSON can hold it."""
         return {
             "connections": self.connections,
+            "failed_handshakes": dict(self.failed_handshakes),
             "routes": [
                 {
                     "route": route,

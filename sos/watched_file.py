@@ -6,7 +6,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from twisted.logger import Logger
 
@@ -25,6 +26,9 @@ _FORBIDDEN = stat.S_IRWXO | stat.S_IWGRP
 _MOST_BYTES = 1024 * 1024
 
 _log = Logger()
+
+# All that there are in this process, to which a signal goes as a whole.
+_watched: WeakSet[WatchedFiles[Any]] = WeakSet()
 
 
 class WatchedFiles(Generic[T]):
@@ -53,6 +57,7 @@ class WatchedFiles(Generic[T]):
         self._versions = self._seen = self._look_at()
         self._trouble: str | None = None
         self._value = make()
+        _watched.add(self)
 
     def __call__(self) -> T:
         """Return what the files mean."""
@@ -68,17 +73,27 @@ class WatchedFiles(Generic[T]):
         self()
         return self._trouble
 
+    def read_again(self) -> None:
+        """Read the files now: whoever asks for it has written them to their ends."""
+        self._looked = self._clock()
+        before, self._seen = self._seen, self._look_at()
+        self._judge(before, asked=True)
+
     def _look_at(self) -> list[_Version | None]:
         return [_version(path) for path in self._paths]
 
-    def _judge(self, before: list[_Version | None]) -> None:
+    def _judge(self, before: list[_Version | None], asked: bool = False) -> None:
         """Take what is there now for what holds, unless it is as it was, or is being written.
 
         :param before: what was there a second ago.
+        :param asked: whether it is taken in any case.
         """
-        if self._seen == self._versions or any(
-            now != earlier and _is_being_written(now, earlier, then)
-            for now, earlier, then in zip(self._seen, before, self._versions, strict=True)
+        if not asked and (
+            self._seen == self._versions
+            or any(
+                now != earlier and _is_being_written(now, earlier, then)
+                for now, earlier, then in zip(self._seen, before, self._versions, strict=True)
+            )
         ):
             return
         self._versions = self._seen
@@ -117,12 +132,12 @@ class WatchedFile(WatchedFiles[T]):
         self._without = without
         self._gone_since: float | None = None
 
-    def _judge(self, before: list[_Version | None]) -> None:
+    def _judge(self, before: list[_Version | None], asked: bool = False) -> None:
         if self._without is not None and self._seen == [None]:
             self._miss(self._looked, self._without)
         else:
             self._gone_since = None
-            super()._judge(before)
+            super()._judge(before, asked)
 
     def _miss(self, now: float, without: T) -> None:
         if self._gone_since is None:
@@ -131,6 +146,12 @@ class WatchedFile(WatchedFiles[T]):
             self._versions = [None]
             self._value = without
             self._tell(f"{self._path} is gone, and what it said holds no more")
+
+
+def read_all_again() -> None:
+    """Read all files that are watched in this process again, as at SIGHUP."""
+    for each in list(_watched):
+        each.read_again()
 
 
 def read(path: str, parse: Callable[[str], T]) -> T:

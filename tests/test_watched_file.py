@@ -10,7 +10,7 @@ import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from sos.errors import ConfigError
-from sos.watched_file import GONE_SECONDS, WatchedFile, read
+from sos.watched_file import GONE_SECONDS, WatchedFile, read, read_all_again
 
 
 def number(text: str) -> int:
@@ -200,3 +200,41 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"{name} .*{told}"):
             read(str(tmp_path / name), number)
+
+
+def test_whoever_asks_has_a_file_read_at_once(file):
+    """At SIGHUP: within the second, and also one that was changed in place."""
+    file.path.write_text("2")
+    file.watched.read_again()
+    assert file.after(0) == 2
+
+
+def test_whoever_asks_for_a_file_that_is_wrong_learns_of_it(file):
+    """Each time; what it said before holds, and afterwards a right one is taken."""
+    file.write("wrong")
+    for _ in range(2):
+        with capturedLogs() as events:
+            file.watched.read_again()
+        assert "it is no number; what it said before holds" in formatEvent(events[-1])
+        assert file.after(0) == 1
+    file.write("3")
+    file.watched.read_again()
+    assert (file.after(0), file.watched.trouble()) == (3, None)
+
+
+def test_a_file_that_is_gone_when_it_is_asked_for(tmp_path):
+    """It ceases to hold as late as ever, and not later."""
+    file = File(tmp_path / "file", without=0)
+    file.path.unlink()
+    file.watched.read_again()
+    assert file.after(GONE_SECONDS - 1) == 1
+    assert file.after(GONE_SECONDS) == 0
+
+
+def test_all_that_are_watched_are_read(tmp_path):
+    """Whoever watches them; those that nobody has any more are forgotten."""
+    files = [File(tmp_path / name) for name in ("one", "other")]
+    for each in files:
+        each.write("2")
+    read_all_again()
+    assert [each.after(0) for each in files] == [2, 2]

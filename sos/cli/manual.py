@@ -95,7 +95,7 @@ def _daemon(kind: type[DaemonOptions], description: str) -> str:
         "Signals",
         *_prose(
             "SIGTERM ends it when what is under way is finished, or after ten seconds. "
-            "SIGHUP has it read sos.conf again, where it has one."
+            "SIGHUP has it read certificates, keys, tokens and, where it has one, sos.conf again."
         ),
     )
     lines += _section("Exit status")

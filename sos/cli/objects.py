@@ -17,14 +17,15 @@ import click
 from sos import ids
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
+from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.names import shown
 from sos.cli.output import json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import download_option, fetches
-from sos.stores.exchange import Credentials, Exchange
+from sos.cli.servers import download_option, exchange_with, fetches
+from sos.stores.exchange import Credentials
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 from sos.wire.tls import ClientTLS
 
@@ -57,7 +58,7 @@ def get(
     id: str,
     output: str | None,
     parallel: int,
-    download_url: str,
+    download_url: Address,
     credentials: Credentials | None,
     tls: ClientTLS,
 ) -> None:
@@ -71,7 +72,9 @@ def get(
     """
 
     async def download(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
+        exchange = exchange_with(
+            "--from", download_url, Agent(reactor, tls=tls), reactor, credentials
+        )
         downloader = Downloader(exchange, reactor, parallel)
         with progress.of_bytes() as bar:
             task = bar.add_task(output or id[:12], total=None)
@@ -130,7 +133,7 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 @_download
 @token_options
 @tls_options
-def stat(id: str, download_url: str, credentials: Credentials | None, tls: ClientTLS) -> None:
+def stat(id: str, download_url: Address, credentials: Credentials | None, tls: ClientTLS) -> None:
     """Tell the size and the metadata of the object ID.
 
     Ends with 1 when there is no such object, or when that cannot be told. Example:
@@ -139,7 +142,9 @@ def stat(id: str, download_url: str, credentials: Credentials | None, tls: Clien
     """
 
     async def describe(reactor: Any) -> None:
-        exchange = Exchange(download_url, Agent(reactor, tls=tls), reactor, credentials)
+        exchange = exchange_with(
+            "--from", download_url, Agent(reactor, tls=tls), reactor, credentials
+        )
         info = await fetches(exchange, reactor).stat(id)
         metadata = {
             name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -17,17 +17,18 @@ from sos import config
 from sos import metadata as metadata_format
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
+from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.output import as_json, json_lines_option, tell_line
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import download_option, fetches, upload_option
+from sos.cli.servers import download_option, exchange_with, fetches, upload_option
 from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.header_kinds import is_foreign
-from sos.stores.exchange import Credentials, Exchange
+from sos.stores.exchange import Credentials
 from sos.stores.lane import RunInThread, threads_of
 from sos.wire.agent import MOST_CONNECTIONS, Agent
 from sos.wire.tls import ClientTLS
@@ -104,8 +105,8 @@ def put(
     parallel: int,
     metadata: dict[str, str],
     timeout: float,
-    upload_url: str,
-    download_url: str,
+    upload_url: Address,
+    download_url: Address,
     credentials: Credentials | None,
     tls: ClientTLS,
 ) -> None:
@@ -129,9 +130,10 @@ def put(
         agent = Agent(reactor, tls=tls)
         stored = None
         if _is_of_the_same_servers(context):
-            stored = fetches(Exchange(download_url, agent, reactor, credentials), reactor)
+            asked = exchange_with("--from", download_url, agent, reactor, credentials)
+            stored = fetches(asked, reactor)
         threads = threads_of(reactor)
-        exchange = Exchange(upload_url, agent, reactor, credentials)
+        exchange = exchange_with("--to", upload_url, agent, reactor, credentials)
         uploader = Uploader(exchange, threads, metadata, stored, timeout)
         try:
             return await put_files(uploader, threads)

@@ -8,15 +8,18 @@ from typing import Any
 import click
 from attrs import evolve
 
-from sos import config, ids
+from sos import ids
+from sos.cli import address
 from sos.cli.access import access_options
+from sos.cli.address import Address, credentials_for
 from sos.cli.completion import FILE
 from sos.cli.program import converted
+from sos.cli.redirects import FollowingExchange
 from sos.config import Config
 from sos.errors import ConfigError
 from sos.interfaces import Groups, IBlobStore
 from sos.membership import Membership, Speaker
-from sos.stores.exchange import Exchange
+from sos.stores.exchange import Credentials, Exchange
 from sos.stores.lane import threads_of
 from sos.stores.remote import RemoteStore
 from sos.tap import admission, cluster, tls
@@ -51,9 +54,20 @@ def _option(flag: str, name: str, default: str, variable: str, help: str) -> Opt
         envvar=variable,
         show_default=True,
         show_envvar=True,
-        callback=converted(config.server_url),
+        callback=converted(address.parse),
         help=help,
     )
+
+
+def exchange_with(
+    option: str, server: Address, agent: Agent, reactor: Any, token: Credentials | None
+) -> Exchange:
+    """Return what speaks to the API server that the *option* of a command names.
+
+    :param token: see :func:`~sos.cli.address.credentials_for`.
+    """
+    credentials = credentials_for(server, token)
+    return FollowingExchange(option, server.url, agent, reactor, credentials)
 
 
 def cluster_options(blob_server_help: str) -> Option:

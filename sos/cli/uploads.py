@@ -11,6 +11,7 @@ from typing import IO, BinaryIO
 from sos import ids
 from sos.cli.files import Hashed, hashed, version_of
 from sos.cli.patience import Moved, patiently
+from sos.cli.redirects import SentInPart
 from sos.digest import BodyDigest
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.interfaces import BlobInfo, IBlobStore
@@ -138,9 +139,8 @@ class Uploader:
     async def _send(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
         # An upload's metadata are headers of its request; this one is not kept.
         headers = {**self._metadata, "Repr-Digest": file_hash.repr_digest}
-        upload = Upload(self._exchange, "/upload", None, headers, file_hash.size)
         try:
-            info = await self._transferred(file, (), advance, upload)
+            info, _ = await self._transferred(file, (), advance, headers, file_hash.size)
         except SOSError as error:
             if version_of(file.fileno()) != file_hash.version:
                 raise Mismatch("it was changed while it was uploaded") from error
@@ -149,16 +149,39 @@ class Uploader:
 
     async def stream(self, file: IO[bytes], advance: Advance) -> str:
         """Store what can be read from *file*, once, and return its id."""
-        digests = [BodyDigest(None, algorithm) for algorithm in ids.ALGORITHMS]
-        upload = Upload(self._exchange, "/upload", None, self._metadata, _rest_of(file))
-        info = await self._transferred(file, digests, advance, upload)
+        info, digests = await self._transferred(
+            file, tuple(ids.ALGORITHMS), advance, self._metadata, _rest_of(file)
+        )
         return self._checked(info.id, [digest.verified_id() for digest in digests])
 
     async def _transferred(
-        self, file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, upload: Upload
-    ) -> BlobInfo:
-        async def work(moved: Moved) -> BlobInfo:
-            return await transfer(_pieces(file, digests, advance, moved), upload)
+        self,
+        file: IO[bytes],
+        algorithms: Sequence[str],
+        advance: Advance,
+        headers: Metadata,
+        size: int | None,
+    ) -> tuple[BlobInfo, Sequence[BodyDigest]]:
+        """Send what can be read from *file*; return what was stored, and digests of what was sent.
+
+        It is sent once more where it can be read again, when it was redirected after it was begun.
+        """
+        start = file.tell() if file.seekable() else None
+
+        async def once(moved: Moved) -> tuple[BlobInfo, Sequence[BodyDigest]]:
+            digests = [BodyDigest(None, algorithm) for algorithm in algorithms]
+            upload = Upload(self._exchange, "/upload", None, headers, size)
+            return await transfer(_pieces(file, digests, advance, moved), upload), digests
+
+        async def work(moved: Moved) -> tuple[BlobInfo, Sequence[BodyDigest]]:
+            try:
+                return await once(moved)
+            except SentInPart:
+                if start is None:
+                    raise
+                advance(start - file.tell())
+                file.seek(start)
+                return await once(moved)
 
         return await patiently(work, self._seconds, self._clock, self._exchange.url)
 

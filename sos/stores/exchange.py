@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from hashlib import sha256
 from http.client import responses
 from typing import Any
@@ -80,6 +80,12 @@ _STORE = STORE.encode("ascii")
 # Most bytes of an answer that is no blob and no listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
 
+# Most characters of a URL in an error.
+_MOST_OF_A_URL = 200
+
+# Most bytes of the body of an error.
+_MOST_OF_AN_ERROR = 4096
+
 # What is sent back as it came (RFC 9110, 8.8.3).
 _ETAG = re.compile(rb'(W/)?"[!#-~]*"')
 
@@ -100,12 +106,16 @@ class Exchange:
     :ivar ignored: names of the X-* headers of uploads that it did not keep.
     :ivar store: the id of its store, once it has told that.  Requests are signed for it,
         until one is refused: there may be another by now.
+    :ivar expects: whether uploads wait for a ``100 Continue`` before they send a body in pieces.
     """
+
+    expects = False
 
     def __init__(
         self, url: str, agent: Agent, clock: Any, credentials: Credentials | None = None
     ) -> None:
         self.url = url
+        self._agent = agent
         self.clock = clock
         self.ignored: set[str] = set()
         self.store: str | None = None
@@ -229,7 +239,8 @@ class Exchange:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise Unavailable(f"{self.url} sent what is not JSON: {text[:100]!r}") from None
+            shown = "a page of HTML" if _is_markup(text) else repr(text[:100])
+            raise Unavailable(f"{self.url} sent what is not JSON: {shown}") from None
 
     def send(
         self,
@@ -300,8 +311,12 @@ class Exchange:
             return response
         if response.code == 401:
             self.store = None
-        text = await gather(ResponseBody(response, self.clock), 4096)
-        reason = f"{self.url} answered {response.code}{_told(text) or _phrase(response.code)}"
+        text = await _excerpt(ResponseBody(response, self.clock))
+        location = response.headers.getRawHeaders(b"location", [b""])[0]
+        told = _told(response, text)
+        if location and response.code // 100 == 3:
+            told = f", a redirect to {shown_url(location.decode('latin-1'))}"
+        reason = f"{self.url} answered {response.code}{told}"
         raise _ERRORS.get(response.code, Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
@@ -395,7 +410,7 @@ class _Streamed:
 
     def __init__(self, exchange: Exchange, path: str, fields: Metadata, size: int | None) -> None:
         self._exchange = exchange
-        self._body = StreamedBody(size, exchange.clock)
+        self._body = StreamedBody(size, exchange.clock, exchange.expects)
         request = exchange.send("POST", path, fields, self._body)
         self._sent: Deferred[Response] = Deferred(lambda _: request.cancel())
         request.addBoth(self._ended)
@@ -438,6 +453,21 @@ async def gather(body: ResponseBody, most: int) -> bytes:
         return await beginning(body, most)
 
 
+async def _excerpt(body: ResponseBody) -> bytes:
+    """Return the beginning of an error's body, or what has come of it when it breaks off.
+
+    One without a length ends where its connection does: so do those of HTTP/1.0.
+    """
+    text = b""
+    async with aclosing(body):
+        with suppress(Unavailable):
+            async for piece in body:
+                text += piece
+                if len(text) > _MOST_OF_AN_ERROR:
+                    break
+    return text
+
+
 async def beginning(body: ResponseBody, most: int) -> bytes:
     """Return the whole body, or its beginning once that is over *most* bytes."""
     pieces = []
@@ -465,11 +495,29 @@ def _phrase(status: int) -> str:
     return f" {responses[status]}" if status in responses else ""
 
 
-def _told(document: bytes) -> str:
-    """Return what a server says of an error, to go behind its status."""
+def _told(response: Response, document: bytes) -> str:
+    """Return what a server says of an error, to go behind its status.
+
+    That is one line; of a page of a proxy's it is what the status is called.
+    """
     try:
         told = str(json.loads(document)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        told = document.decode("latin-1")
+        type = response.headers.getRawHeaders(b"content-type", [b""])[0].partition(b";")[0]
+        is_text = type.strip().lower() in (b"", b"text/plain") and not _is_markup(document)
+        lines = document.decode("latin-1").split("\n") if is_text else []
+        told = next(filter(None, map(str.strip, lines)), "")
     shown = printable(told[:200])
-    return f": {shown}" if shown else ""
+    return f": {shown}" if shown else _phrase(response.code)
+
+
+def shown_url(url: str) -> str:
+    """Return *url* as it can stand in an error: without its query or password, which are secret."""
+    scheme, separator, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    return printable(shown[:_MOST_OF_A_URL])
+
+
+def _is_markup(document: bytes) -> bool:
+    return document.lstrip()[:1] == b"<"

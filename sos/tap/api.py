@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -53,6 +54,7 @@ from sos.web.api import DownloadServer, UploadServer
 from sos.web.client_headers import KeptHeaders
 from sos.wire.agent import Agent
 from sos.wire.server import IDLE_SECONDS
+from sos.wire.tls import RenewableClient
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {
@@ -290,6 +292,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
+    client_files: list[WatchedFiles[Any]] = []
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"])
         # A directory takes bodies of any size as they are.
@@ -303,6 +306,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
         told = _CLUSTER_SETTINGS
+        client_files = [servers.tls_files]
     settings.update({name: options[name] for name in told})
     tally = Tally()
     guards = admission.ClientGuards(options)
@@ -311,6 +315,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *guards.files,
         *admission.secret_files(options),
         *([context] if context else []),
+        *client_files,
     ]
     overview = Overview(part, settings, reactor, tally, files=files)
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
@@ -341,6 +346,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         reactor,
         beside,
         guards.admin,
+        tally.failed_handshakes,
         transfers_alone(tally, note),
     ).setServiceParent(whole)
     return whole
@@ -378,13 +384,15 @@ class _ClusterService(MultiService):
 
     :ivar store: that.
     :ivar part: how they are doing.
+    :ivar tls_files: by which https servers are spoken to.
     """
 
     def __init__(self, options: Options, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
-        self._agent = Agent(reactor, tls=tls.client_tls_of(options))
+        self.tls_files = tls.client_tls_files(options)
+        self._agent = Agent(reactor, tls=partial(RenewableClient, self.tls_files))
         self._credentials = admission.signer(options["secret-file"])
         self._name = cluster.speaker_name()
         groups = self._groups_now = self._groups(options["cluster"])

@@ -166,5 +166,6 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         reactor,
         tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
         guards.admin,
+        tally.failed_handshakes,
     ).setServiceParent(whole)
     return whole

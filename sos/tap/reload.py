@@ -1,4 +1,4 @@
-"""What a daemon does when it is told, by SIGHUP, to read its configuration again."""
+"""What a daemon does when it is told, by SIGHUP, to read its files again."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from sos.errors import ConfigError
+from sos.watched_file import read_all_again
 
 _log = Logger()
 
 
 class Reloading(Service):
-    """Calls *reload* at each SIGHUP; what was there before stays when that fails.
+    """Reads certificates, keys, tokens and the configuration again at each SIGHUP.
 
-    :param reload: raises :exc:`~sos.errors.ConfigError` before it changes
-        anything; returns a line for the log.
+    What cannot be used leaves what was there before.
+
+    :param reload: reads the configuration: raises :exc:`~sos.errors.ConfigError` before it
+        changes anything; returns a line for the log.
     """
 
     def __init__(self, reload: Callable[[], str], reactor: Any) -> None:
@@ -35,6 +38,7 @@ class Reloading(Service):
 
     def _signalled(self, *_: object) -> None:
         # A signal can come in the middle of anything.
+        self._reactor.callFromThread(read_all_again)
         self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -168,17 +169,26 @@ def listening_beside(
     reactor: Any,
     endpoint: Callable[[Any, str], Any],
     guard: Callable[[str], Guard],
+    failed_handshakes: Counter[str],
     note: Note | None = None,
 ) -> MultiService:
     """Return a service that serves *app* to the few who look after the daemon.
 
     :param guard: what they have to pass at an endpoint.
+    :param failed_handshakes: where those of TLS are counted.
     :param note: is told of what they ask; it counts nowhere else.
     """
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
-        site = _site(answer, _CONNECTIONS_BESIDE, options, reactor, note)
+        site = _site(
+            answer,
+            _CONNECTIONS_BESIDE,
+            options,
+            reactor,
+            note,
+            failed_handshakes=failed_handshakes,
+        )
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )
@@ -193,9 +203,18 @@ def _site(
     reactor: Any,
     note: Note | None,
     tally: Tally | None = None,
+    failed_handshakes: Counter[str] | None = None,
 ) -> Site:
-    idle_seconds, proxies = options["idle-timeout"], proxies_of(options)
-    return Site(answer, most, reactor, tally, note, idle_seconds=idle_seconds, proxies=proxies)
+    return Site(
+        answer,
+        most,
+        reactor,
+        tally,
+        note,
+        idle_seconds=options["idle-timeout"],
+        proxies=proxies_of(options),
+        failed_handshakes=failed_handshakes,
+    )
 
 
 def _file_limit() -> int:

@@ -71,10 +71,15 @@ def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | 
     return WatchedFiles([each for each in files if each is not None], lambda: server_tls(*files))
 
 
+def client_tls_files(options: DaemonOptions) -> WatchedFiles[ClientTLS]:
+    """Return how https servers are spoken to by *options*, made again when files have changed."""
+    files = [options[name] for name, *_ in CLIENT_TLS if options[name] is not None]
+    return WatchedFiles(files, lambda: client_tls_of(options))
+
+
 def client_tls_of(settings: Mapping[str, Any]) -> ClientTLS:
     """Return how https servers are spoken to, by *settings* or options of their names."""
-    names = ("tls-ca", "tls-client-certificate", "tls-client-key")
-    files = [settings.get(name) for name in names]
+    files = [settings.get(name) for name, *_ in CLIENT_TLS]
     if files[1] is None and files[2] is not None:
         raise ConfigError("--tls-client-key is of no use without --tls-client-certificate")
     return client_tls(*(None if each is None else absolute(each) for each in files))

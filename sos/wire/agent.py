@@ -220,6 +220,11 @@ class Server:
         else:
             call.end(failure)
 
+    def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Have something called after so many *seconds*."""
+        timer: IDelayedCall = self._reactor.callLater(seconds, call)
+        return timer
+
     def held_up(self, connection: Connection) -> None:
         """Who reads what comes over *connection* takes nothing for now."""
         self._held_up.setdefault(connection, self._reactor.seconds())

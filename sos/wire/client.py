@@ -173,9 +173,12 @@ class StreamedBody:
     """A request's body whose pieces are written as they come.
 
     :param length: in bytes, or None to send it chunked.
+    :ivar expects: whether nothing is to be sent of it before the server says that it takes it,
+        or has said nothing for a while (RFC 9110, 10.1.1).
     """
 
-    def __init__(self, length: int | None, clock: IReactorTime) -> None:
+    def __init__(self, length: int | None, clock: IReactorTime, expects: bool = False) -> None:
+        self.expects = expects
         self.length = UNKNOWN_LENGTH if length is None else length
         self._clock = clock
         self._consumer: IConsumer | None = None
@@ -201,6 +204,10 @@ class StreamedBody:
             return False
         self._consumer.write(piece)
         return True
+
+    def replay(self) -> bool:
+        """Tell whether it can be sent with another request: nothing has been sent of it."""
+        return self._consumer is None and not self._stopped
 
     def finish(self) -> None:
         """The body is whole."""

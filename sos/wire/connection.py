@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -27,6 +27,8 @@ from sos.wire.turn import Receiver, Sender
 if TYPE_CHECKING:
     from sos.wire.agent import Server
 
+#: Seconds to wait for a server to say that it takes a body, before that is sent all the same.
+CONTINUE_SECONDS = 1.0
 #: Most bytes of the head of an answer, and of what announces a chunk.
 MAX_HEAD_BYTES = 64 * 1024
 
@@ -63,6 +65,8 @@ class Connection(Protocol):
         self._call: Call | None = None
         self._bodiless = False
         self._body: IBodyProducer | None = None
+        # Until the server has said that it takes the body, which has not begun.
+        self._holding: IDelayedCall | None = None
         self._chunked = False
         self._unsent: int | None = None
         self._paused = False
@@ -77,6 +81,7 @@ class Connection(Protocol):
         self._silent_bytes = 0
         self._complete = False
         self._keep = False
+        self._may_go_on = False
 
     # The request.
 
@@ -109,10 +114,37 @@ class Connection(Protocol):
                 if self._chunked
                 else b"Content-Length: %d\r\n\r\n" % body.length
             )
+            expects = getattr(body, "expects", False)
+            if expects:
+                head += b"Expect: 100-continue\r\n"
             self._sender.send(head + framing)
             self._body = body
             self._unsent = None if self._chunked else int(body.length)
-            body.startProducing(self).addCallbacks(self._sent, self._unsendable)
+            if expects:
+                self._holding = self._server.later(CONTINUE_SECONDS, self._produce)
+            else:
+                self._produce()
+
+    def _produce(self) -> None:
+        """Let the request's body be sent."""
+        holding, self._holding = self._holding, None
+        if holding is not None and holding.active():
+            holding.cancel()
+        if self._body is not None:
+            self._body.startProducing(self).addCallbacks(self._sent, self._unsendable)
+
+    def _drop_body(self) -> bool:
+        """Send no more of the request's body, if there is one left; return whether there was.
+
+        One of which nothing has been sent is not stopped: it can go with another request.
+        """
+        body, self._body = self._body, None
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.cancel()
+        elif body is not None:
+            body.stopProducing()
+        return body is not None
 
     def write(self, data: bytes) -> None:
         """Send the next piece of the request's body."""
@@ -151,12 +183,12 @@ class Connection(Protocol):
 
     def pauseProducing(self) -> None:
         """The transport has enough to send for now."""
-        if self._body is not None:
+        if self._body is not None and self._holding is None:
             self._body.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        if self._body is not None:
+        if self._body is not None and self._holding is None:
             self._body.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -189,6 +221,8 @@ class Connection(Protocol):
         """Go on with what has come of the answer."""
         response = self._response
         if response is None:
+            if self._may_go_on and self._holding is not None:
+                self._produce()
             return
         call, self._call = self._call, None
         if self._complete:
@@ -213,6 +247,7 @@ class Connection(Protocol):
         code = self._parser.get_status_code()
         phrase, self._phrase = self._phrase, b""
         if code < 200:
+            self._may_go_on = code == 100
             return  # to be followed by the answer
         self._silent_bytes = 0
         response = self._response = Response(self, code, phrase, fields)
@@ -238,16 +273,14 @@ class Connection(Protocol):
         if self._bodiless:  # the parser has not come to the end
             keep = response.keeps and self._parser.get_http_version() == "1.1"
         keep = keep and not self._lost
-        body, self._body = self._body, None
-        if body is not None:  # of which the server does not want the rest
-            body.stopProducing()
-            keep = False
+        unsent = self._drop_body()  # of which the server does not want the rest
+        keep = keep and not unsent
         self._response = response.connection = None
         self.transport.bufferSize = SMALL_READ
         if keep:
             self.resume()
             self._server.freed(self)
-        elif body is not None:
+        elif unsent:
             self.abort()  # or what is left to be sent would wait to be taken
         else:
             self.close()
@@ -270,11 +303,9 @@ class Connection(Protocol):
 
     def _break(self, unanswered: Exception, unfinished: Exception) -> None:
         """Tell who waits for the answer, or for the rest of it, what went wrong."""
-        body, self._body = self._body, None
+        self._drop_body()
         call, self._call = self._call, None
         response, self._response = self._response, None
-        if body is not None:
-            body.stopProducing()
         if call is not None:
             self._server.unanswered(call, Failure(unanswered), self.kept)
         elif response is not None:

@@ -14,7 +14,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    ISSLTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
@@ -28,6 +33,7 @@ from sos.wire.input import Input
 from sos.wire.output import Output
 from sos.wire.request import Request
 from sos.wire.request_ids import CURRENT
+from sos.wire.tls import handshake_failure
 from sos.wire.turn import Receiver
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ RETRY_SECONDS = 5
 _TURNED_AWAY = (401, 403, 421)
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class Channel(Protocol):
     """One connection of a client.
 
@@ -72,6 +78,7 @@ class Channel(Protocol):
     _receiver: Receiver
     _socket: Connection | None
     _over_tls: bool
+    _local: IAddress | None
     transport: Any  # ITransport says nothing of producers and half-closing
 
     def __init__(
@@ -101,12 +108,15 @@ class Channel(Protocol):
         self._lingers = False
         self._is_shut = False
         self._paused = False
+        self._is_secured = False
 
     # The transport.
 
     def connectionMade(self) -> None:
         self._over_tls = ISSLTransport.providedBy(self.transport)
         bare = self.transport.transport if self._over_tls else self.transport
+        # Once the connection is lost it is not known any more.
+        self._local = self.transport.getHost() if self._over_tls else None
         self._socket = bare if isinstance(bare, Connection) else None
         self.site.made(self)
         self.output = Output(self.transport, self._output_changed)
@@ -136,7 +146,15 @@ class Channel(Protocol):
     def writeConnectionLost(self) -> None:
         """Our side is closed: so we have asked."""
 
+    def handshakeCompleted(self) -> None:
+        """TLS is spoken from here on, see IHandshakeListener."""
+        self._is_secured = True
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._over_tls and not self._is_secured:
+            why = handshake_failure(reason.value, self.transport.getHandle(), self._closing)
+            if why is not None:
+                self.site.handshake_failed(self._local, self.peer, why)
         self._closing = True
         self._next = None
         current, self._current = self._current, None

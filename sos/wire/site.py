@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -10,7 +11,7 @@ from weakref import WeakValueDictionary
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
@@ -70,6 +71,7 @@ class Site(ServerFactory):
     :param timer: tells the seconds that requests are measured by.
     :param idle_seconds: for which a connection may be idle between requests.
     :param proxies: those that are believed when they say whose requests they pass on.
+    :param failed_handshakes: where those of TLS are counted by port, in *tally* by default.
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
@@ -88,12 +90,16 @@ class Site(ServerFactory):
         timer: Callable[[], float] = perf_counter,
         idle_seconds: float = IDLE_SECONDS,
         proxies: Proxies | None = None,
+        failed_handshakes: Counter[str] | None = None,
     ) -> None:
         self.proxies = proxies
         self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler
         self.tally = tally or Tally()
+        if failed_handshakes is None:
+            failed_handshakes = self.tally.failed_handshakes
+        self._failed_handshakes = failed_handshakes
         self.timer = timer
         self.turn = turn_of(reactor)
         self.channels: set[Channel] = set()
@@ -158,6 +164,23 @@ class Site(ServerFactory):
             empty, self._empty = self._empty, None
             if empty is not None:
                 empty.callback(None)
+
+    def handshake_failed(self, local: Any, peer: IAddress | None, why: str) -> None:
+        """Called by a channel whose TLS never came about.
+
+        :param local: the address that the client connected to.
+        :param why: see :func:`~sos.wire.tls.handshake_failure`.
+        """
+        port = str(getattr(local, "port", "unix"))
+        self._failed_handshakes[port] += 1
+        self.failures.tell(
+            LogLevel.debug,
+            "TLS handshake failed: port={port} peer={peer} reason={why}",
+            (port, why),
+            port=port,
+            peer=getattr(peer, "host", "unix"),
+            why=why,
+        )
 
     def startFactory(self) -> None:
         self._stopped = False

@@ -115,6 +115,27 @@ def tls_cause(error: BaseException | None) -> str | None:
     return None
 
 
+def handshake_failure(
+    error: BaseException | None, handle: Connection | None, given_up: bool
+) -> str | None:
+    """Say why a server's handshake with a client failed; None if the client began none.
+
+    Load balancers see by a connection that they close whether a port is open.
+
+    :param error: by which the connection was lost.
+    :param handle: of OpenSSL; None if the connection had never one.
+    :param given_up: whether the server closed the connection.
+    """
+    if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
+        reasons = [reason for *_, reason in error.args[0]]
+        if "http request" in reasons:
+            return "the client speaks HTTP without TLS"
+        return ", ".join(reasons) or "it was broken off"
+    if handle is None or handle.client_random() is None:
+        return None
+    return "it was not complete in time" if given_up else "the client closed the connection"
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 @frozen
 class Renewable:
@@ -125,6 +146,27 @@ class Renewable:
     def serverConnectionForTLS(self, protocol: Any) -> Connection:
         """Return a connection, see IOpenSSLServerConnectionCreator."""
         return self._context().serverConnectionForTLS(protocol)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class RenewableClient:
+    """The context of a client for *host*, which is made anew when *context* returns another.
+
+    :raises ValueError: when *host* can be the name of none.
+    """
+
+    def __init__(self, context: Callable[[], ClientTLS], host: str) -> None:
+        self._context = context
+        self._host = host
+        self._made_by = context()
+        self._made = self._made_by(host)
+
+    def clientConnectionForTLS(self, protocol: Any) -> Connection:
+        """Return a connection, see IOpenSSLClientConnectionCreator."""
+        now = self._context()
+        if now is not self._made_by:
+            self._made_by, self._made = now, now(self._host)
+        return self._made.clientConnectionForTLS(protocol)
 
 
 @implementer(IStreamServerEndpoint)

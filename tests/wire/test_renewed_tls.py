@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from operator import add
 
@@ -17,10 +18,11 @@ from twisted.logger import capturedLogs, formatEvent
 
 from sos.errors import ConfigError
 from sos.tap import blob
-from sos.tap.tls import server_tls_of
+from sos.tap.tls import client_tls_files, server_tls_of
 from sos.watched_file import WatchedFiles
+from sos.wire.agent import Agent
 from sos.wire.site import Site
-from sos.wire.tls import Renewable, Secured, server_tls
+from sos.wire.tls import Renewable, RenewableClient, Secured, server_tls
 from tests.support.certificates import Authority
 from tests.support.options import parsed
 
@@ -151,3 +153,55 @@ async def test_new_connections_have_the_new_certificate(files, reactor):
             assert (answer, same) == (b"HTTP/1.1 200", old)
     finally:
         await listening.stopListening()
+
+
+@ensureDeferred
+async def test_a_client_shows_its_new_certificate(tmp_path, reactor):
+    """And trusts the new authority: connections made from then on are by the new files."""
+    old, new = Authority(tmp_path, "old-ca"), Authority(tmp_path, "new-ca")
+    for authority, name in ((old, "old"), (new, "new")):
+        authority.issue(name)
+    live = {"ca": "pem", "client": "pem", "key": "key"}
+    paths = {name: tmp_path / f"live-{name}.{kind}" for name, kind in live.items()}
+
+    def install(name):
+        for path, source in zip(
+            paths.values(), (f"{name}-ca.pem", f"{name}.pem", f"{name}.key"), strict=True
+        ):
+            shutil.copy(tmp_path / source, path)
+
+    @asynccontextmanager
+    async def serving(name):
+        files = [str(tmp_path / f"{name}{kind}") for kind in (".pem", ".key", "-ca.pem")]
+        plain = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        site = Site(lambda request: request.finish(b"page"), reactor=reactor)
+        listening = await Secured(plain, server_tls(*files)).listen(site)
+        yield f"https://127.0.0.1:{listening.getHost().port}"
+        await listening.stopListening()
+
+    install("old")
+    names = ("tls-ca", "tls-client-certificate", "tls-client-key")
+    watched = client_tls_files(dict(zip(names, map(str, paths.values()), strict=True)))
+    agent = Agent(reactor, tls=partial(RenewableClient, watched))
+
+    async def ask(url):
+        response = await agent.request(b"GET", url.encode())
+        return response.code
+
+    async with serving("old") as first, serving("new") as second:
+        assert await ask(first) == 200
+        with pytest.raises(Exception, match=r"certificate|alert"):
+            await ask(second)
+        install("new")
+        watched.read_again()
+        assert await ask(second) == 200
+        assert await ask(first) == 200  # over the connection that it has
+        await agent.close()
+        with pytest.raises(Exception, match=r"certificate|alert"):
+            await ask(first)
+        os.remove(paths["key"])
+        watched.read_again()
+        await agent.close()
+        assert await ask(second) == 200
+        assert "live-key.key cannot be read" in watched.trouble()
+        await agent.close()

@@ -35,5 +35,11 @@ def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
         received.add_metric(key, line["bytes_in"])
         sent.add_metric(key, line["bytes_out"])
     yield from (count, seconds, received, sent)
+    handshakes = CounterMetricFamily(
+        "sos_tls_handshake_failures", "TLS handshakes that failed.", labels=["port"]
+    )
+    for port, failed in requests["failed_handshakes"].items():
+        handshakes.add_metric([port], failed)
     yield GaugeMetricFamily("sos_connections", "Connections open.", requests["connections"])
+    yield handshakes
     yield from ProcessCollector(registry=None).collect()

@@ -1,0 +1,173 @@
+"""Which redirects of a server are followed, and what is said of the others (RFC 9110, 15.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.web.iweb import IBodyProducer
+
+from sos import config
+from sos.errors import Unavailable
+from sos.metadata import EMPTY, Metadata
+from sos.stores.exchange import Credentials, Exchange, Response, shown_url
+from sos.wire.agent import Agent
+from sos.wire.client import ResponseBody, StreamedBody
+
+#: Redirects of one request that are followed.
+MOST_HOPS = 5
+
+# Those after which the method and the body stay what they are; the others turn an upload into
+# a GET, which is what a client makes of them.
+_KEEPING = (307, 308)
+_REDIRECTS = (301, 302, 303, *_KEEPING)
+# The answer of a server that cannot say whether it takes a body.
+_NOT_EXPECTED = 417
+_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+class Redirected(Unavailable):
+    """A request was redirected, and is not sent where that leads."""
+
+
+class SentInPart(Redirected):
+    """The upload was redirected when part of its body had been sent.
+
+    The same upload, begun anew, goes where it leads.
+    """
+
+
+class FollowingExchange(Exchange):
+    """Speaks to an API server, and follows its redirects to the same host.
+
+    :param option: of the command, that names the server.
+    """
+
+    expects = True
+
+    def __init__(
+        self,
+        option: str,
+        url: str,
+        agent: Agent,
+        clock: Any,
+        credentials: Credentials | None = None,
+    ) -> None:
+        super().__init__(url, agent, clock, credentials)
+        self._option = option
+        # Where uploads lead that were redirected too late to be sent there, by their paths.
+        self._moved: dict[str, str] = {}
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        fields: Metadata = EMPTY,
+        body: bytes | IBodyProducer | None = None,
+        seconds: float | None = None,
+    ) -> Deferred[Response]:
+        return ensureDeferred(self._follow(method, path, fields, body, seconds))
+
+    async def _follow(
+        self,
+        method: str,
+        path: str,
+        fields: Metadata,
+        body: bytes | IBodyProducer | None,
+        seconds: float | None,
+    ) -> Response:
+        url = self._moved.get(path, self.url + path)
+        for _ in range(MOST_HOPS + 1):
+            response = await self._send_to(url, path, method, fields, body, seconds)
+            if response.code == _NOT_EXPECTED and isinstance(body, StreamedBody) and body.replay():
+                await ResponseBody(response, self.clock).aclose()
+                body.expects = False  # as RFC 9110, 10.1.1, has it
+                continue
+            if response.code not in _REDIRECTS:
+                return response
+            location = response.headers.getRawHeaders(b"location", [b""])[0]
+            await ResponseBody(response, self.clock).aclose()
+            url = self._destination(url, path, method, response.code, location)
+            if isinstance(body, StreamedBody) and not body.replay():
+                self._moved[path] = url
+                raise SentInPart(
+                    f"{self.url} redirects to {shown_url(url)}, and part of what cannot be read "
+                    f"twice has been sent: {self._advice(url, path)}"
+                )
+        raise Redirected(
+            f"{self.url} redirects more than {MOST_HOPS} times, last to {shown_url(url)}"
+        )
+
+    def _send_to(
+        self,
+        url: str,
+        path: str,
+        method: str,
+        fields: Metadata,
+        body: bytes | IBodyProducer | None,
+        seconds: float | None,
+    ) -> Deferred[Response]:
+        if url == self.url + path:
+            return super().send(method, path, fields, body, seconds)
+        origin, slash, rest = url.partition("://")[2].partition("/")
+        scheme = url.partition("://")[0]
+        there = Exchange(f"{scheme}://{origin}", self._agent, self.clock, self._credentials)
+        return there.send(method, slash + rest, fields, body, seconds)
+
+    def _destination(self, url: str, path: str, method: str, code: int, location: bytes) -> str:
+        """Return where to send a request for *path* again, which *url* answered with *code*.
+
+        :raises Redirected: when that is not followed; it says what to do.
+        """
+        if not location:
+            raise Redirected(f"{shown_url(url)} answered {code}, a redirect that leads nowhere")
+        target = location.decode("latin-1").partition("#")[0]
+        with suppress(ValueError):
+            target = urljoin(url, target)
+        found = f"{shown_url(url)} answered {code}, a redirect to {shown_url(target)}"
+        advice = self._advice(target, path)
+        try:
+            here, there = urlsplit(url), urlsplit(target)
+            if there.username is not None or there.scheme not in _PORTS:
+                raise ValueError
+            normal = config.server_url(f"{there.scheme}://{there.netloc}")
+            if not target.isascii() or not target.isprintable() or " " in target:
+                raise ValueError
+        except ValueError:
+            raise Redirected(f"{found}, which is no URL of a server") from None
+        if method == "POST" and code not in _KEEPING:
+            raise Redirected(
+                f"{found}, and that is not for uploads, which are sent again for 307 and 308 "
+                f"alone: {advice}"
+            )
+        if _name(here) != _name(there):
+            raise Redirected(f"{found}, which is another host: {advice}, if you trust it")
+        if (here.scheme, there.scheme) == ("https", "http"):
+            raise Redirected(f"{found}, where nothing is encrypted; it is not followed")
+        if self._credentials is not None and not _is_same_origin(here, there):
+            raise Redirected(
+                f"{found}, which is another port and is sent no password or token: {advice}"
+            )
+        return f"{normal}{there.path or '/'}{'?' + there.query if there.query else ''}"
+
+    def _advice(self, target: str, path: str) -> str:
+        base = shown_url(target)
+        return f"name that server by {self._option} {base.removesuffix(path)}"
+
+
+def _name(url: SplitResult) -> str:
+    return (url.hostname or "").rstrip(".")
+
+
+def _is_same_origin(here: SplitResult, there: SplitResult) -> bool:
+    """Tell whether what is secret can go with a request to the same host: RFC 6454, 4.
+
+    From http to https it can as well, if the ports are those of the schemes, or the same.
+    """
+    ports = [url.port or _PORTS[url.scheme] for url in (here, there)]
+    if here.scheme == there.scheme:
+        return ports[0] == ports[1]
+    return ports == [_PORTS[url.scheme] for url in (here, there)] or ports[0] == ports[1]
