@@ -19,6 +19,7 @@ from sos.metadata import Metadata
 from sos.transfer import transfer
 from sos.web import integrity
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
+from sos.web.policies import policy
 from sos.wire.request import Request
 
 _DEFAULT_TYPE = b"application/octet-stream"
@@ -28,19 +29,23 @@ _QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _MEDIA_TYPE = re.compile(
     rb"%b/%b(?:[ \t]*+;[ \t]*+(?:%b=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _TOKEN, _TOKEN, _QUOTED)
 )
-# It can be anything, a page with scripts as well: a browser is told to take it
-# for what it is declared to be, and to let it do nothing.
 _GUARDS = (
-    b"X-Content-Type-Options: nosniff\r\n"
-    b"Content-Security-Policy: sandbox; default-src 'none'\r\n"
-    b"Accept-Ranges: bytes\r\n"
+    b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: %b\r\nAccept-Ranges: bytes\r\n"
 )
 # An id means the same bytes for ever.  By whether the answer is private.
 _CACHE_CONTROL = {
     False: b"Cache-Control: public, max-age=31536000, immutable\r\n",
     True: b"Cache-Control: private, max-age=31536000, immutable\r\n",
 }
-_GUARDS_AND_CACHE_CONTROL = {private: _GUARDS + line for private, line in _CACHE_CONTROL.items()}
+
+
+def _lines(media_type: bytes) -> Mapping[bool, bytes]:
+    """Return the fixed lines of answers of this type, by whether the answer is private."""
+    guards = _GUARDS % policy(media_type)
+    return {private: guards + line for private, line in _CACHE_CONTROL.items()}
+
+
+_OF_DEFAULT_TYPE = _lines(_DEFAULT_TYPE)
 # What makes the answer depend on more than the blob's id; the first by whether it is there.
 _STATES = frozenset({b"if-none-match", b"if-modified-since"})
 _CONDITIONS = _STATES | {b"range"}
@@ -123,14 +128,18 @@ def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
     :param kept: see :func:`sos.metadata.to_headers`.
     """
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
+    fixed = _OF_DEFAULT_TYPE
     for name, value in metadata_format.to_headers(info.metadata, kept):
         request.setHeader(name, value)
-        if name == b"X-Mime-Type" and _is_media_type(value):
-            request.setHeader(b"Content-Type", value)
+        if name == b"X-Mime-Type":
+            of_type = _of_type(value)
+            if of_type is not None:
+                request.setHeader(b"Content-Type", value)
+                fixed = of_type
     filename = info.metadata.get("X-Orig-Filename")
     if filename:
         request.setHeader(b"Content-Disposition", _disposition(filename))
-    _describe_version(request, info, _GUARDS_AND_CACHE_CONTROL)
+    _describe_version(request, info, fixed)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
     if WANT_REPR_DIGEST in request.headers:
@@ -140,8 +149,9 @@ def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
-def _is_media_type(value: bytes) -> bool:
-    return _MEDIA_TYPE.fullmatch(value) is not None
+def _of_type(value: bytes) -> Mapping[bool, bytes] | None:
+    """Return the :func:`_lines` of the type *value*, None where it is no media type."""
+    return None if _MEDIA_TYPE.fullmatch(value) is None else _lines(value)
 
 
 def _disposition(filename: str) -> bytes:
