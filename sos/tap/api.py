@@ -66,6 +66,7 @@ DEFAULTS: dict[str, object] = {
     "replicate-rate": None,
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
+    "cors-origins": None,
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
     "secret-file": None,
@@ -161,6 +162,13 @@ class Options(AdminOptions):
             None,
             "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
             cache_address,
+        ),
+        parameter(
+            "cors-origins",
+            None,
+            None,
+            "Origins whose pages may upload and fetch, or * to fetch (https://app.example).",
+            config.origins,
         ),
         *access.PARAMETERS,
         admission.SECRET_FILE,
@@ -323,6 +331,7 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
         reactor,
         options["idle-timeout"],
         tls.secured(endpoint, options, context),
+        guards.origins,
     ).setServiceParent(whole)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))
     face = AdminServer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -135,6 +135,7 @@ def listening(
     reactor: Any,
     idle_seconds: float,
     endpoint: Callable[[Any, str], Any] = serverFromString,
+    origins: Collection[bytes] = (),
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
@@ -145,9 +146,10 @@ def listening(
     :param note: where they are logged.
     :param idle_seconds: see :class:`~sos.wire.site.Site`.
     :param endpoint: makes an endpoint of such a string.
+    :param origins: whose pages may read the answers.
     """
     sites = [
-        (endpoint(reactor, description), handler(app, guard(description)))
+        (endpoint(reactor, description), handler(app, guard(description), origins=origins))
         for app, guard, endpoints in faces
         for description in endpoints
     ]
