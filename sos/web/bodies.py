@@ -15,7 +15,7 @@ from werkzeug.http import dump_options_header, parse_date, parse_etags, parse_ra
 from sos import metadata as metadata_format
 from sos.errors import TooLarge, Unsatisfiable
 from sos.interfaces import BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
-from sos.metadata import Metadata
+from sos.metadata import EMPTY, Metadata
 from sos.transfer import transfer
 from sos.web import integrity
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
@@ -57,6 +57,7 @@ async def store_body(
     id: str | None,
     max_size: int | None,
     kept: Container[str] = (),
+    said: Metadata = EMPTY,
 ) -> BlobInfo:
     """Store the request's body and its X-* headers.
 
@@ -67,25 +68,32 @@ async def store_body(
     :param max_size: most bytes that the body may have, None for any.
     :param kept: see :func:`sos.metadata.from_headers`.  When it was set is noted with it; of
         what servers send, for whom something is kept, only if that did not come with it.
+    :param said: what the request says otherwise, see :func:`metadata_of`.
     """
     request.blob = id
-    body = _body(request, max_size)
+    body = received_body(request, max_size)
     found = metadata_format.from_headers(request.received_headers, kept)
     now = time.time()
     metadata: Metadata
     if kept:
         metadata = metadata_format.timed(found, metadata_format.ticks(now))
     else:
-        metadata = metadata_format.stamped(found, now)
+        metadata = metadata_format.stamped(with_said(found, said) if said else found, now)
     return await transfer(body, store.writer(id, metadata, request.body.length))
+
+
+def with_said(found: Metadata, said: Metadata) -> Metadata:
+    """Return what the X-* headers say, *found*, and what is *said* in another way and not there."""
+    return metadata_format.check({**said, **found})
 
 
 async def whole_body(request: Request, max_size: int) -> bytes:
     """Return the request's body, of up to *max_size* bytes, checked as by :func:`store_body`."""
-    return b"".join([piece async for piece in _body(request, max_size)])
+    return b"".join([piece async for piece in received_body(request, max_size)])
 
 
-def _body(request: Request, max_size: int | None) -> Pieces:
+def received_body(request: Request, max_size: int | None = None) -> Pieces:
+    """Return the body of *request*, of up to *max_size* bytes, checked against its digests."""
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
@@ -151,7 +159,12 @@ def describe(request: Request, info: BlobInfo, kept: Container[str]) -> None:
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
 def _of_type(value: bytes) -> Mapping[bool, bytes] | None:
     """Return the :func:`_lines` of the type *value*, None where it is no media type."""
-    return None if _MEDIA_TYPE.fullmatch(value) is None else _lines(value)
+    return _lines(value) if is_media_type(value) else None
+
+
+def is_media_type(value: bytes) -> bool:
+    """Tell whether *value* can be a Content-Type."""
+    return _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def _disposition(filename: str) -> bytes:
