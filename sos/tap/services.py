@@ -179,8 +179,14 @@ def listening_beside(
     whole = MultiService()
     for description in endpoints:
         answer = handler(app, guard(description))
-        idle_seconds = options["idle-timeout"]
-        site = Site(answer, _CONNECTIONS_BESIDE, reactor, note=note, idle_seconds=idle_seconds)
+        site = Site(
+            answer,
+            _CONNECTIONS_BESIDE,
+            reactor,
+            note=note,
+            idle_seconds=options["idle-timeout"],
+            is_patient=False,  # few may transfer at once: who pauses would keep others out
+        )
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
         )

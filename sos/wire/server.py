@@ -380,7 +380,9 @@ class Channel(Protocol):
         if self._is_sending:
             if waited > LINGER_SECONDS:
                 self._wait_for_no_alert()
-            if waited > STALL_SECONDS and not self._counts_as_stalled:
+            if waited > STALL_SECONDS and not self.site.is_patient:
+                self.abort()
+            elif waited > STALL_SECONDS and not self._counts_as_stalled:
                 self._counts_as_stalled = True
                 for crowd in self.crowds:
                     crowd.stalled(self)

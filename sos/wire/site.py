@@ -68,6 +68,8 @@ class Site(ServerFactory):
     :param note: where they are logged.
     :param timer: tells the seconds that requests are measured by.
     :param idle_seconds: for which a connection may be idle between requests.
+    :param is_patient: whether a client that takes nothing of an answer is waited for while there
+        is room; else it is given up after :data:`~sos.wire.server.STALL_SECONDS`.
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
@@ -85,7 +87,9 @@ class Site(ServerFactory):
         note: Note | None = None,
         timer: Callable[[], float] = perf_counter,
         idle_seconds: float = IDLE_SECONDS,
+        is_patient: bool = True,
     ) -> None:
+        self.is_patient = is_patient
         self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler

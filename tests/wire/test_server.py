@@ -13,7 +13,7 @@ from sos.errors import Incomplete, TooSlow
 from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
 from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
-from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS
+from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS
 from tests.support.conversation import Conversation, Transport, parse_answers, request
 
 #: Pieces of a film.
@@ -393,6 +393,18 @@ class TestAClientThatDoesNotRead:
         talk.transport.take()
         film = parse_answers(talk.transport.value())[0]
         assert film.body == bytes(1000) * FILM
+
+    def test_where_few_can_be_served_it_is_given_up(self, talk):
+        """More requests do not put that off."""
+        talk.site.is_patient = False
+        talk.transport.room = 1000
+        talk.send(post(b"/echo", bytes(2000)))
+        for _ in range(int(STALL_SECONDS)):
+            talk.wait(1)
+            assert talk.transport.connected
+            talk.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        talk.wait(2)
+        assert talk.transport.aborted
 
 
 class TestPatience:
