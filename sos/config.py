@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -41,6 +41,9 @@ _OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_
 _HEADER_PATTERN = re.compile(r"[Xx]-(?:[!#$%&'+.^_`|~0-9A-Za-z-]+\*?|\*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+# Pages of extensions and of applications have schemes of their own.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,30})://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Characters of the name of a group, and of what is quoted of a line.
 _LONGEST_GROUP = 200
@@ -239,7 +242,7 @@ def server_url(text: str) -> str:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if host == parts.hostname and not _HOST.fullmatch(host):
         raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
-    if port not in (None, {"http": 80, "https": 443}[parts.scheme]):
+    if port not in (None, _DEFAULT_PORTS[parts.scheme]):
         host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
@@ -440,6 +443,36 @@ def _proxy(text: str) -> str:
     return network.compressed.removesuffix(f"/{network.max_prefixlen}")
 
 
+def origins(text: str) -> str:
+    """Origins of pages, separated by commas, or ``*``; returns them as browsers send them."""
+    return ",".join(dict.fromkeys(_origin(each.strip()) for each in text.split(",")))
+
+
+def _origin(text: str) -> str:
+    """Return the serialization of an origin (RFC 6454, 6.2), which has no default port."""
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text.lower())
+    try:
+        if found is None:
+            raise ValueError
+        scheme, host, port = found.groups()
+        if host.startswith("["):
+            host = f"[{IPv6Address(host[1:-1])}]"
+        elif not _HOST.fullmatch(host):
+            raise ValueError
+        if port is None or int(port) == _DEFAULT_PORTS.get(scheme):
+            return f"{scheme}://{host}"
+        if not 0 < int(port) < 65536:
+            raise ValueError
+        return f"{scheme}://{host}:{int(port)}"
+    except ValueError:
+        raise ValueError(
+            f"{_shown(text)} is not the origin of a page: scheme://host or scheme://host:port, "
+            "without a path, or *"
+        ) from None
+
+
 def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
@@ -495,6 +528,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "hash": algorithm,
     "max-size": limit,
     "kept-headers": header_patterns,
+    "cors-origins": origins,
     "chunk-size": chunk_size,
     "cache": cache_address,
     "secret-file": path,

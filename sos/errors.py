@@ -7,8 +7,6 @@ what happened, to what, and where possible what to do.
 
 from __future__ import annotations
 
-from sos.content_coding import KNOWN
-
 
 def printable(text: str) -> str:
     """Return *text*, which somebody else has said, as it can stand in an error.
@@ -71,13 +69,14 @@ class TooLarge(SOSError):
 
 
 class UnsupportedCoding(SOSError):
-    """A body in a content coding in which it could not be served; nothing was stored."""
+    """A body in a content coding that is not taken; nothing was stored.
 
-    def __init__(self, coding: str) -> None:
-        super().__init__(
-            f"a body in the coding {coding[:80]!a} cannot be served as one: send it in "
-            f"{', '.join(KNOWN)} or in none, without Content-Encoding"
-        )
+    :ivar accepted: the codings that are.
+    """
+
+    def __init__(self, text: str, accepted: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.accepted = accepted
 
 
 class Unsatisfiable(SOSError):

@@ -13,6 +13,7 @@ from sos.tap.reach import OTHERS
 from sos.tap.tls import absolute
 from sos.tokens import Tokens, parse_tokens
 from sos.watched_file import WatchedFile, read
+from sos.web import cross_origin
 from sos.web.guards import AdminGuard, Bearers, Guard, SignedRequests
 from sos.web.hosts import HostGuard, Unlisted
 
@@ -100,10 +101,14 @@ class ServerGuards:
 
 
 class ClientGuards:
-    """What requests of an API server's clients have to pass."""
+    """What requests of an API server's clients have to pass.
+
+    :ivar origins: whose pages are such clients, too, see :mod:`sos.web.cross_origin`.
+    """
 
     def __init__(self, options: DaemonOptions) -> None:
         self._options = options
+        self.origins = _listed(options["cors-origins"])
         self._tokens: WatchedFile[Tokens] | None = None
         self._upload: Guard | None = None
         self._fetch: Guard | None = None
@@ -136,7 +141,14 @@ class ClientGuards:
 
     def _transfers(self, endpoint: str, inner: Guard | None) -> Guard:
         # Reverse proxies on the same machine pass on the names that their clients use.
-        return host_guard(self._options, endpoint, Unlisted.PROXIED, Unlisted.ANSWERED, inner)
+        return host_guard(
+            self._options,
+            endpoint,
+            Unlisted.PROXIED,
+            Unlisted.ANSWERED,
+            inner,
+            cross_origin.named(self.origins),
+        )
 
     def admin(self, endpoint: str) -> Guard:
         """Return the guard of the admin port at *endpoint*."""
@@ -148,7 +160,12 @@ class ClientGuards:
 
 
 def host_guard(
-    options: DaemonOptions, endpoint: str, local: Unlisted, others: Unlisted, inner: Guard | None
+    options: DaemonOptions,
+    endpoint: str,
+    local: Unlisted,
+    others: Unlisted,
+    inner: Guard | None,
+    origins: Container[bytes] = (),
 ) -> HostGuard:
     """Return the guard that checks the host of requests at *endpoint*, before *inner*.
 
@@ -156,7 +173,14 @@ def host_guard(
         reaches the endpoint.
     :param others: the same when other machines do.  With ``--hosts`` it refuses them at all
         endpoints.
+    :param origins: those of other sites whose pages may make changes there.
     """
-    names = frozenset((options["hosts"] or "").encode("ascii").split(b",")) - {b""}
+    names = _listed(options["hosts"])
     reached = others if options["reach"][endpoint] == OTHERS else local
-    return HostGuard(names, Unlisted.REFUSED if names else reached, time.monotonic, inner)
+    unlisted = Unlisted.REFUSED if names else reached
+    return HostGuard(names, unlisted, time.monotonic, inner, origins)
+
+
+def _listed(value: str | None) -> frozenset[bytes]:
+    """Return what an option lists, separated by commas."""
+    return frozenset((value or "").encode("ascii").split(b",")) - {b""}

@@ -72,6 +72,7 @@ DEFAULTS: dict[str, object] = {
     "hash": ids.DEFAULT_ALGORITHM,
     "max-size": None,
     "kept-headers": None,
+    "cors-origins": None,
     "chunk-size": 8 * 1024 * 1024,
     "cache": None,
     "secret-file": None,
@@ -174,6 +175,13 @@ class Options(AdminOptions):
             None,
             "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
             cache_address,
+        ),
+        parameter(
+            "cors-origins",
+            None,
+            None,
+            "Origins whose pages may upload and fetch, or * to fetch (https://app.example).",
+            config.origins,
         ),
         *access.PARAMETERS,
         admission.SECRET_FILE,
@@ -333,6 +341,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         reactor,
         options,
         tls.secured(public, options, context),
+        guards.origins,
     ).setServiceParent(whole)
     endpoint = proxied(serverFromString, options)
     beside = tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK))

@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -137,6 +137,7 @@ def listening(
     reactor: Any,
     options: DaemonOptions,
     endpoint: Callable[[Any, str], Any] = serverFromString,
+    origins: Collection[bytes] = (),
 ) -> MultiService:
     """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
 
@@ -147,9 +148,10 @@ def listening(
     :param note: where they are logged.
     :param options: say how long connections may be idle, and which proxies are believed.
     :param endpoint: makes an endpoint of such a string.
+    :param origins: whose pages may read the answers.
     """
     sites = [
-        (endpoint(reactor, description), handler(app, guard(description)))
+        (endpoint(reactor, description), handler(app, guard(description), origins=origins))
         for app, guard, endpoints in faces
         for description in endpoints
     ]
@@ -188,6 +190,7 @@ def listening_beside(
             reactor,
             note,
             failed_handshakes=failed_handshakes,
+            is_patient=False,  # few may transfer at once: who pauses would keep others out
         )
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
@@ -204,6 +207,7 @@ def _site(
     note: Note | None,
     tally: Tally | None = None,
     failed_handshakes: Counter[str] | None = None,
+    is_patient: bool = True,
 ) -> Site:
     return Site(
         answer,
@@ -214,6 +218,7 @@ def _site(
         idle_seconds=options["idle-timeout"],
         proxies=proxies_of(options),
         failed_handshakes=failed_handshakes,
+        is_patient=is_patient,
     )
 
 

@@ -100,12 +100,26 @@ class AdminServer:
             raise Unavailable(reason)
         return answer_text(request, b"ready")
 
-    @app.route("/upload", methods=["POST"])
+    @app.route("/upload", methods=["POST", "PUT"])
     async def upload(self, request: Request) -> bytes:
         """Take an upload as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
         with self._one_of_few():
             return await uploads.upload(request)
+
+    @app.route("/upload/<name>", methods=["PUT"])
+    async def upload_file(self, request: Request, name: str) -> bytes:
+        """Take a file as :class:`UploadServer` does."""
+        uploads = _there(self._uploads)
+        with self._one_of_few():
+            return await uploads.upload_file(request, name)
+
+    @app.route("/form", methods=["POST"])
+    async def form(self, request: Request) -> bytes:
+        """Take a form as :class:`UploadServer` does."""
+        uploads = _there(self._uploads)
+        with self._one_of_few():
+            return await uploads.form(request)
 
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:
@@ -139,7 +153,7 @@ def transfers_alone(tally: Tally, note: Note | None) -> Note:
     """
 
     def tell(request: Request, seconds: float) -> None:
-        if request.route.startswith(("/upload", "/fetch")):
+        if request.route.startswith(("/upload", "/form", "/fetch")):
             count(tally, request, seconds)
             if note is not None:
                 note(request, seconds)

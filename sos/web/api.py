@@ -7,12 +7,24 @@ import time
 from klein import Klein
 
 from sos import ids
-from sos.interfaces import IBlobStore
+from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import stamped, to_client
 from sos.web.bodies import answer_blob, answer_stored, store_body
-from sos.web.client_headers import KeptHeaders
+from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_text, encode_json
+from sos.web.filenames import NAME
+from sos.web.forms import is_form, store_files
 from sos.wire.request import Request
+
+# The end of the answer to a form that is kept as it stands.
+_HINT = b',"hint":"this is a form, and was stored as it stands: POST /form stores the files in it"}'
+
+
+def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes:
+    more = b',"copies":%d' % info.copies
+    if ignored:
+        more += b',"ignored":' + encode_json(ignored)
+    return answer_stored(request, info, more)
 
 
 class UploadServer:
@@ -39,19 +51,31 @@ class UploadServer:
         """Say that the server runs."""
         return answer_text(request, b"alive")
 
-    @app.route("/upload", methods=["POST"])
-    async def upload(self, request: Request) -> bytes:
+    @app.route("/upload", methods=["POST", "PUT"])
+    async def upload(self, request: Request, name: str | None = None) -> bytes:
         """Keep the body as it stands, with its type, coding and X-* headers; tell the copies made.
 
         X-* headers that were not meant for that are not kept, and named in the answer.
         """
         said = self._kept_headers.read(request.received_headers)
-        metadata = stamped(said.metadata, time.time())
+        found = said.metadata if name is None else with_defaults(said.metadata, {NAME: name})
+        metadata = stamped(found, time.time())
         info = await store_body(request, self._store, None, self._max_size, metadata)
-        more = b',"copies":%d' % info.copies
-        if said.ignored:
-            more += b',"ignored":' + encode_json(said.ignored)
-        return answer_stored(request, info, more)
+        answer = _answer(request, info, said.ignored)
+        return answer[:-1] + _HINT if is_form(request.headers) else answer
+
+    @app.route("/upload/<name>", methods=["PUT"])
+    async def upload_file(self, request: Request, name: str) -> bytes:
+        """Keep the body as ``/upload`` does, as a file of this *name*."""
+        return await self.upload(request, name)
+
+    @app.route("/form", methods=["POST"])
+    async def form(self, request: Request) -> bytes:
+        """Keep the files in a form; tell of the only one as of an upload, of several in a list."""
+        said = self._kept_headers.read(request.received_headers, of_body=False)
+        stored = await store_files(request, self._store, self._max_size, said.metadata)
+        answers = [_answer(request, info, said.ignored) for info in stored]
+        return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
 
 
 class DownloadServer:

@@ -17,6 +17,7 @@ from sos.transfer import transfer
 from sos.web import integrity
 from sos.web.filenames import EXTENDED_NAME, NAME, disposition
 from sos.web.integrity import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
+from sos.web.policies import policy
 from sos.wire.request import Request
 
 #: Spells metadata as headers.
@@ -29,19 +30,23 @@ _QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _MEDIA_TYPE = re.compile(
     rb"%b/%b(?:[ \t]*+;[ \t]*+(?:%b=(?:%b|%b))?)*+" % (_TOKEN, _TOKEN, _TOKEN, _TOKEN, _QUOTED)
 )
-# It can be anything, a page with scripts as well: a browser is told to take it
-# for what it is declared to be, and to let it do nothing.
 _GUARDS = (
-    b"X-Content-Type-Options: nosniff\r\n"
-    b"Content-Security-Policy: sandbox; default-src 'none'\r\n"
-    b"Accept-Ranges: bytes\r\n"
+    b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: %b\r\nAccept-Ranges: bytes\r\n"
 )
 # An id means the same bytes for ever.  By whether the answer is private.
 _CACHE_CONTROL = {
     False: b"Cache-Control: public, max-age=31536000, immutable\r\n",
     True: b"Cache-Control: private, max-age=31536000, immutable\r\n",
 }
-_GUARDS_AND_CACHE_CONTROL = {private: _GUARDS + line for private, line in _CACHE_CONTROL.items()}
+
+
+def _lines(media_type: bytes) -> Mapping[bool, bytes]:
+    """Return the fixed lines of answers of this type, by whether the answer is private."""
+    guards = _GUARDS % policy(media_type)
+    return {private: guards + line for private, line in _CACHE_CONTROL.items()}
+
+
+_OF_DEFAULT_TYPE = _lines(_DEFAULT_TYPE)
 # What makes the answer depend on more than the blob's id; the first by whether it is there.
 _STATES = frozenset({b"if-none-match", b"if-modified-since"})
 _CONDITIONS = _STATES | {b"range"}
@@ -59,16 +64,17 @@ async def store_body(
     :param max_size: most bytes that the body may have, None for any.
     """
     request.blob = id
-    body = _body(request, max_size)
+    body = received_body(request, max_size)
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 
 async def whole_body(request: Request, max_size: int) -> bytes:
     """Return the request's body, of up to *max_size* bytes, checked as by :func:`store_body`."""
-    return b"".join([piece async for piece in _body(request, max_size)])
+    return b"".join([piece async for piece in received_body(request, max_size)])
 
 
-def _body(request: Request, max_size: int | None) -> Pieces:
+def received_body(request: Request, max_size: int | None = None) -> Pieces:
+    """Return the body of *request*, of up to *max_size* bytes, checked against its digests."""
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
@@ -112,15 +118,19 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
         :func:`sos.metadata.to_client`.
     """
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
+    fixed = _OF_DEFAULT_TYPE
     for name, value in to_headers(info.metadata):
         request.setHeader(name, value)
-        if name == b"X-Mime-Type" and is_media_type(value):
-            request.setHeader(b"Content-Type", value)
+        if name == b"X-Mime-Type":
+            of_type = _of_type(value)
+            if of_type is not None:
+                request.setHeader(b"Content-Type", value)
+                fixed = of_type
     if NAME in info.metadata or EXTENDED_NAME in info.metadata:
         named = disposition(info.metadata)
         if named is not None:
             request.setHeader(b"Content-Disposition", named)
-    _describe_version(request, info, _GUARDS_AND_CACHE_CONTROL)
+    _describe_version(request, info, fixed)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
     if WANT_REPR_DIGEST in request.headers:
@@ -130,6 +140,11 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
+def _of_type(value: bytes) -> Mapping[bool, bytes] | None:
+    """Return the :func:`_lines` of the type *value*, None where it is no media type."""
+    return _lines(value) if is_media_type(value) else None
+
+
 def is_media_type(value: bytes) -> bool:
     """Tell whether *value* can be that of ``Content-Type`` (RFC 9110, 8.3.1)."""
     return _MEDIA_TYPE.fullmatch(value) is not None

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from attrs import frozen
 
-from sos.content_coding import parse_codings
+from sos.content_coding import KNOWN, parse_codings
 from sos.errors import InvalidMetadata, UnsupportedCoding
 from sos.header_kinds import is_foreign
-from sos.metadata import ENCODING, TYPE, add, canonical_name, check, is_withheld
+from sos.metadata import ENCODING, TYPE, Metadata, add, canonical_name, check, is_withheld
 from sos.web.bodies import is_media_type
 
 # Types that clients declare when they know none.
@@ -62,13 +62,15 @@ class KeptHeaders:
         is_listed = name.removesuffix("*") in self._names or name.startswith(self._prefixes)
         return name, is_listed and not is_withheld(canonical_name(name.replace("_", "-")))
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> Said:
+    def read(self, headers: Iterable[tuple[bytes, bytes]], of_body: bool = True) -> Said:
         """Return what the *headers* of an upload, or of a part of a form, say of the object.
 
         ``Content-Type`` is its type, unless ``X-Mime-Type`` is; ``Content-Encoding`` the coding
         that it was sent in, and is kept and served in.
 
         :param headers: pairs of name and value, as they came.
+        :param of_body: whether the body is the object, so that what they say of the body holds
+            for that; a form has it in each part.
         :raises InvalidMetadata: see :func:`sos.metadata.check`.
         :raises UnsupportedCoding: of a coding that could not be served.
         """
@@ -82,7 +84,7 @@ class KeptHeaders:
                     add(found, name, raw_value)
                 elif name not in ignored:
                     ignored.append(name)
-            elif len(raw_name) in _CONTENT:  # most are told apart by that already
+            elif of_body and len(raw_name) in _CONTENT:  # most are told apart by that already
                 lower = raw_name.lower()
                 if lower == b"content-type" and _is_type(raw_value):
                     add(content, TYPE, raw_value)
@@ -91,6 +93,11 @@ class KeptHeaders:
         return Said(
             _with_content(check(found), content) if content else check(found), tuple(ignored)
         )
+
+
+def with_defaults(found: Metadata, defaults: Metadata) -> dict[str, str]:
+    """Return the metadata that was *found*, and of the *defaults* what is not among it."""
+    return check({**defaults, **found})
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
@@ -107,7 +114,11 @@ def _with_content(found: dict[str, str], content: dict[str, str]) -> dict[str, s
     try:
         encoding = parse_codings(content.get(ENCODING, ""))
     except ValueError as error:
-        raise UnsupportedCoding(str(error)) from None
+        raise UnsupportedCoding(
+            f"a body in the coding {str(error)[:80]!a} cannot be served as one: send it in "
+            f"{', '.join(KNOWN)} or in none, without Content-Encoding",
+            KNOWN,
+        ) from None
     if encoding and ENCODING not in found:
         found = check({**found, ENCODING: encoding})
     if TYPE in content and TYPE not in found:

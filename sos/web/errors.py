@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from sos.content_coding import KNOWN
 from sos.errors import (
     Conflict,
     Forbidden,
@@ -83,7 +82,8 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     if isinstance(error, Unsatisfiable):
         request.setHeader(b"Content-Range", b"bytes */%d" % error.size)
     if isinstance(error, UnsupportedCoding):
-        request.setHeader(b"Accept-Encoding", ", ".join(KNOWN).encode("ascii"))  # RFC 9110, 12.5.3
+        accepted = ", ".join(error.accepted) or "identity"
+        request.setHeader(b"Accept-Encoding", accepted.encode("ascii"))  # RFC 9110, 12.5.3
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:
@@ -133,8 +133,6 @@ def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
     shown = request.path[:200].decode("latin-1")
     if isinstance(error, RouteNotFound):
         return 404, f"there is nothing at {shown}"
-    if isinstance(error, UnsupportedCoding):
-        request.setHeader(b"Accept-Encoding", ", ".join(KNOWN).encode("ascii"))  # RFC 9110, 12.5.3
     if isinstance(error, MethodNotAllowed):
         return 405, f"{request.method.decode('latin-1')} is not for {shown}"
     if isinstance(error, HTTPException) and error.code is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,6 +17,7 @@ from werkzeug.routing import Rule
 from sos.errors import InvalidRequest
 from sos.internals import route_functions
 from sos.running import run
+from sos.web.cross_origin import CrossOrigin
 from sos.web.errors import answer_error, errors_log
 from sos.web.guards import Guard
 from sos.wire.request import Request
@@ -27,19 +28,27 @@ _NONE: Mapping[str, str] = {}
 
 
 def handler(
-    app: Klein, guard: Guard | None = None, clock: Callable[[], float] = time.monotonic
+    app: Klein,
+    guard: Guard | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    origins: Collection[bytes] = (),
 ) -> Callable[[Request], None]:
     """Return what answers requests by the routes of *app*.
 
     :param guard: what each request has to pass first, before any of its body
         is read; None to let everybody in.
     :param clock: tells seconds that pass.
+    :param origins: whose pages may read the answers, see :class:`CrossOrigin`.
 
     A route's function returns the answer's body, or has written it; or it is a
     coroutine that does.  Every error is answered in JSON.
     """
     app.url_map.merge_slashes = False  # a path is taken as it stands
-    return _Dispatcher(app, guard, clock)
+    answer = _Dispatcher(app, guard, clock)
+    if not origins:
+        return answer
+    methods = {method for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+    return CrossOrigin(answer, origins, methods)
 
 
 class _Dispatcher:

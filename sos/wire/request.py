@@ -43,6 +43,8 @@ class Request:
     :ivar begun: when it was first handled, by the site's timer.
     :ivar route: the rule that it goes by.
     :ivar persistent: whether another may follow the answer on its connection.
+    :ivar sharing: header lines of the answer, whatever it is, that tell which pages of other
+        origins may read it.
     :ivar private: whether the answer is for those alone who may ask for it, and
         not for caches that others share.
     :ivar target: its path and query.
@@ -72,6 +74,7 @@ class Request:
         "received_headers",
         "route",
         "sentLength",
+        "sharing",
         "startedWriting",
         "target",
         "uri",
@@ -109,6 +112,7 @@ class Request:
         self.sentLength = 0
         self._answer_headers: dict[bytes, bytes] = {}
         self._fixed = _UNCACHED
+        self.sharing = b""
         self._chunked = False
         self._bodiless = False
         self.persistent = False
@@ -228,7 +232,8 @@ class Request:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":
             headers[b"Connection"] = b"keep-alive"
-        fixed = b"%s%sX-Request-Id: %s\r\n" % (self._channel.site.head, self._fixed, self.id)
+        head = self._channel.site.head
+        fixed = b"%s%s%sX-Request-Id: %s\r\n" % (head, self._fixed, self.sharing, self.id)
         return format_head(self.code, fixed, headers)
 
     async def drained(self) -> None:

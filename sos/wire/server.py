@@ -49,8 +49,11 @@ HEAD_SECONDS = 20.0
 BODY_SECONDS = 20.0
 #: Least bytes of a body in BODY_SECONDS: 512 a second.
 BODY_BYTES = 10 * 1024
-#: Seconds that a client may take nothing of what waits to be sent.
-SEND_SECONDS = 120.0
+#: Seconds after which a client that takes nothing of what waits to be sent is the first to give
+#: way.  It can be a video player that was paused: while there is room it is waited for, until
+#: TCP gives it up because its side is gone (RFC 9293, 3.8.6.1; on Linux after 15 minutes or so,
+#: ``tcp_retries2``).
+STALL_SECONDS = 120.0
 #: Seconds to let a client notice an answer that came before it had sent all.
 LINGER_SECONDS = 5.0
 #: Seconds after which a client that was refused for want of room may try again.
@@ -102,6 +105,7 @@ class Channel(Protocol):
         self._in_line = False
         self._counts_as_idle = False
         self._counts_as_in_head = False
+        self._counts_as_stalled = False
         self._closing = False
         self._retired = False
         self._ended = False
@@ -318,6 +322,14 @@ class Channel(Protocol):
             close_now(self._socket)
         return True
 
+    def give_up_stalled(self) -> bool:
+        """Break off for another that wants to come; return False if the client takes something."""
+        self._counts_as_stalled = False  # it has lost its place
+        if not self._is_sending or self.site.now - self.since <= STALL_SECONDS:
+            return False
+        self.abort()
+        return True
+
     def retire(self) -> None:
         """Answer what has come, then close."""
         self._receiver.pass_on()
@@ -389,11 +401,15 @@ class Channel(Protocol):
         if self._receiver.waits or self._in_line:
             return  # for its turn, which comes
         waited = now - self.since
-        if self.output.full or (self._closing and not self._lingers):
-            if waited > SEND_SECONDS:
-                self.abort()
-            elif waited > LINGER_SECONDS:
+        if self._is_sending:
+            if waited > LINGER_SECONDS:
                 self._wait_for_no_alert()
+            if waited > STALL_SECONDS and not self.site.is_patient:
+                self.abort()
+            elif waited > STALL_SECONDS and not self._counts_as_stalled:
+                self._counts_as_stalled = True
+                for crowd in self.crowds:
+                    crowd.stalled(self)
         elif self._closing:
             if waited > LINGER_SECONDS:
                 self.abort()
@@ -405,6 +421,11 @@ class Channel(Protocol):
                 self._advance()
         elif waited > self.site.idle_seconds:
             self._close(linger=False)
+
+    @property
+    def _is_sending(self) -> bool:
+        """Whether it waits for the client to take what was written."""
+        return self.output.full or (self._closing and not self._lingers)
 
     def _wait_for_no_alert(self) -> None:
         """Close when all has been sent, and only the client's close alert of TLS is to come."""

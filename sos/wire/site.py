@@ -72,6 +72,8 @@ class Site(ServerFactory):
     :param idle_seconds: for which a connection may be idle between requests.
     :param proxies: those that are believed when they say whose requests they pass on.
     :param failed_handshakes: where those of TLS are counted by port, in *tally* by default.
+    :param is_patient: whether a client that takes nothing of an answer is waited for while there
+        is room; else it is given up after :data:`~sos.wire.server.STALL_SECONDS`.
     :param max_connections: most of them at once, of which one network can have half.
         Over that, one that has nothing to do gives way to a new one, see
         :class:`~sos.wire.crowd.Crowd`, or the new one is answered 503.
@@ -91,8 +93,10 @@ class Site(ServerFactory):
         idle_seconds: float = IDLE_SECONDS,
         proxies: Proxies | None = None,
         failed_handshakes: Counter[str] | None = None,
+        is_patient: bool = True,
     ) -> None:
         self.proxies = proxies
+        self.is_patient = is_patient
         self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler

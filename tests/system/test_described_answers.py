@@ -133,7 +133,8 @@ def trickled(client, *operations):
         begun = []
         for method, _, target in operations:
             other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
-            rest = b"Host: localhost\r\nContent-Length: 9\r\n\r\nabc"
+            form = b"Content-Type: multipart/form-data; boundary=x\r\n"
+            rest = b"Host: localhost\r\n%sContent-Length: 9\r\n\r\nabc" % form
             begun.append(client.begin(held.enter_context(other), method, target, rest))
         yield
         for (method, path, _), other in zip(operations, begun, strict=True):
@@ -150,6 +151,41 @@ def read_in_every_way(client, path, target):
         assert client.ask(method, path, missing).status == 404
     assert client.ask("GET", path, target, Range="bytes=1-").body == b"bc"
     assert client.ask("GET", path, target, Range="bytes=3-").status == 416
+
+
+#: What stores an object at an API server.
+UPLOADS = [
+    ("POST", "/upload"),
+    ("PUT", "/upload"),
+    ("PUT", "/upload/{name}"),
+    ("POST", "/form"),
+]
+
+
+def sent_to(path, body, **headers):
+    """Return what to ask with to have *body* stored: it is in a form where *path* takes these."""
+    if path == "/form":
+        head = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        body = b"--x\r\n%s%s\r\n--x--" % (head, body)
+        headers["Content_Type"] = "multipart/form-data; boundary=x"
+    return {"body": body, **headers}
+
+
+def upload_in_every_way(uploads, client, full, method, path):
+    """Upload, at either port, what can be stored and what cannot, also where there is no room."""
+    for each in (uploads, client):
+        assert each.ask(method, path, **sent_to(path, b"abc", X_Name="n")).status == 200
+        wrong = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+        assert each.ask(method, path, **sent_to(path, b"abc", Repr_Digest=wrong)).status == 400
+        encoded = sent_to(path, b"abc", Content_Encoding="exi")
+        assert each.ask(method, path, **encoded).status == 415
+        assert each.ask(method, path, **sent_to(path, b"d", X_Csrftoken="t")).status == 200
+    for body, status in zip(colliding(), (200, 409), strict=True):
+        assert client.ask(method, path, **sent_to(path, body)).status == status
+    large = sent_to(path, bytes(16 * MOST + 1))
+    assert uploads.ask(method, path, **large).status == 413
+    assert client.ask(method, path, Sec_Fetch_Site="cross-site").status == 403
+    assert full.ask(method, path, **sent_to(path, bytes(9 << 20))).status == 507
 
 
 def ask_unknown(client, free):
@@ -253,24 +289,10 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     api(blob, (up, down, admin))
     api(full, more)
     client, uploads = Client(described, admin), Client(described, up)
-    with trickled(uploads, ("POST", "/upload", "/upload")):
-        for each in (uploads, client):
-            assert each.ask("POST", "/upload", body=b"abc", X_Mime_Type="text/plain").status == 200
-            wrong = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
-            assert each.ask("POST", "/upload", body=b"abc", Repr_Digest=wrong).status == 400
-            assert each.ask("POST", "/upload", body=b"abc", Content_Encoding="exi").status == 415
-            assert each.ask("POST", "/upload", body=b"d", X_Csrftoken="t").status == 200
-        for body, status in zip(colliding(), (200, 409), strict=True):
-            assert client.ask("POST", "/upload", body=body).status == status
-        assert (
-            uploads.send(
-                "POST", "/upload", "/upload", b"Host: localhost\r\nContent-Length: 99000000\r\n\r\n"
-            ).status
-            == 413
-        )
-        assert client.ask("POST", "/upload", Sec_Fetch_Site="cross-site").status == 403
-        full_client = Client(described, more[0])
-        assert full_client.ask("POST", "/upload", body=bytes(9 << 20)).status == 507
+    full_client = Client(described, more[0])
+    with trickled(uploads, *[(*each, each[1]) for each in UPLOADS]):
+        for method, path in UPLOADS:
+            upload_in_every_way(uploads, client, full_client, method, path)
         for each in (Client(described, down), client):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
         for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
@@ -279,7 +301,9 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         crowd(client, ADMIN_CONNECTIONS)
         server.stop()
         assert client.ask("GET", "/readyz").status == 503
-        assert client.ask("POST", "/upload", body=b"x").status == 503
+        for method, path in UPLOADS:
+            sent = sent_to(path, b"x")
+            assert client.ask(method, path, **sent).status == 503
         assert client.ask("GET", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
         assert client.ask("HEAD", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
     ports = free_ports(3)
@@ -290,7 +314,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     ask_unknown(guarded, {"/", "/alive", "/healthz", "/readyz"})
     for method, path, target in targets(described):
         if path not in ("/", "/alive", "/healthz", "/readyz"):
-            bearer = (other if path == "/upload" else token).decode().strip()
+            bearer = (other if (method, path) in UPLOADS else token).decode().strip()
             answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
             assert answer.status == 403
     assert missing_of(described) == set()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from playwright.sync_api import Error
 
 from tests.support.browser import browser
 from tests.support.http import fetch
@@ -17,6 +19,18 @@ __all__ = ["browser"]  # a fixture
 #: Asks for something, and returns the status, or None where the answer is not to be seen.
 ASK = """async ([url, method, body, mode]) => {
     try { return (await fetch(url, {method, body, mode})).status || null; } catch { return null; }
+}"""
+
+#: Uploads with a header and a token, fetches, and returns what the page was let read.
+SHARE = """async ([upload, download, headers]) => {
+    const stored = await fetch(upload, {method: "POST", body: "abc", headers});
+    const answer = await stored.json();
+    const fetched = await fetch(`${download}/${answer.id}`, {headers: {"X-Any": "1"}});
+    const missing = await fetch(`${download}/missing`);
+    const of = name => fetched.headers.get(name);
+    const told = ["etag", "x-meta", "content-disposition", "x-request-id"].map(of);
+    return [stored.status, await fetched.text(), ...told.slice(0, 3), !!told[3], missing.status,
+        (await missing.json()).status];
 }"""
 
 
@@ -100,3 +114,26 @@ def test_a_page_that_comes_by_rebinding(browser, servers, number):
         assert page.evaluate(ASK, [path, "POST", "x", "same-origin"]) == 421
     context.close()
     assert stored(servers) == ([], 0)
+
+
+def test_a_page_of_a_listed_origin_uploads_and_fetches(browser, site, place):
+    """And reads headers and errors; a page of the same site, on another name, sees nothing."""
+    ports = free_ports(2)
+    app = site.replace("evil", "app")
+    place.twistd(
+        f"sos-api --api-host 127.0.0.1 --upload-port {ports[0]} --download-port {ports[1]} "
+        f"--store own --cors-origins http://{app}",
+        *ports,
+    )
+    upload, download = f"http://127.0.0.1:{ports[0]}/upload", f"http://127.0.0.1:{ports[1]}/fetch"
+    headers = {"X-Meta": "m", "X-Orig-Filename": "a.txt", "Authorization": "Bearer none"}
+    page = browser.new_page()
+    page.goto(f"http://{app}/")
+    told = page.evaluate(SHARE, [upload, download, headers])
+    name = "inline; filename=a.txt"
+    assert told == [200, "abc", f'"{sha1(b"abc").hexdigest()}"', "m", name, True, 404, 404]
+    page.goto(f"http://{site}/")
+    for headers in ({}, {"X-Meta": "m"}):
+        with pytest.raises(Error, match="Failed to fetch"):
+            page.evaluate(SHARE, [upload, download, headers])
+    page.close()

@@ -149,6 +149,8 @@ def test_a_few_transfers_at_once():
     ("method", "path", "found"),
     [
         ("POST", "/upload", ("/upload", "POST", {"200": 1})),
+        ("PUT", "/upload/a", ("/upload/<name>", "PUT", {"200": 1})),
+        ("POST", "/form", ("/form", "POST", {"400": 1})),
         ("GET", "/fetch/abc.txt", ("/fetch/<name>", "GET", {"404": 1})),
         ("GET", "/%66etch/abc", ("/fetch/<name>", "GET", {"404": 1})),
         *(("GET", path, None) for path in ("/", "/status", "/metrics", "/readyz", "/nothing")),
@@ -162,7 +164,7 @@ def test_transfers_alone_are_counted_and_logged(method, path, found):
     face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
     note = transfers_alone(tally, lambda request, seconds: noted.append(request.uri.decode()))
     talk = Conversation(handler(face.app), note)
-    talk.send(request(method, path, b"abc" if method == "POST" else None))
+    talk.send(request(method, path, None if method == "GET" else b"abc"))
     lines = [(each["route"], each["method"], each["statuses"]) for each in tally.told()["routes"]]
     assert lines == ([found] if found else [])
     assert noted == ([path] if found else [])

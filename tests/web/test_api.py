@@ -84,7 +84,7 @@ def test_uploads_and_fetches_have_ports_of_their_own(upload, download):
     assert upload.ask("GET", "/fetch/abc").status == 404
     assert download.ask("POST", "/upload", b"x").status == 404
     answer = upload.ask("GET", "/upload")
-    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
+    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST, PUT")
     assert download.ask("POST", "/fetch/abc", b"").status == 405
 
 

@@ -78,12 +78,57 @@ def test_metadata_comes_back_as_headers(ask):
     assert b"x-real-ip" not in answer.headers
 
 
-def test_a_stored_page_can_do_nothing_in_a_browser(ask):
-    """It is not sniffed, and runs in a sandbox."""
-    ask("POST", "/blob/a", b"<script>", b"X-Mime-Type: text/html")
-    answer = ask("GET", "/blob/a")
+SANDBOX = b"sandbox; default-src 'none'"
+#: Types, and what the policy of a stored object has to say for a browser to show it.
+SHOWN = {
+    "video/webm": b"media-src 'self'",
+    'Video/MP4 ; codecs="avc1.4d401e, mp4a.40.2"': b"media-src 'self'",
+    "audio/mpeg": b"media-src 'self'",
+    "IMAGE/PNG": b"style-src 'unsafe-inline'",
+    "image/svg+xml;charset=utf-8": b"sandbox; default-src 'none'; img-src data:",
+    "application/pdf": b"object-src 'self'",
+    "text/plain; charset=utf-8": SANDBOX,
+}
+#: What can run script, is no media type, or begins or ends like something that is inert.
+NOT_SHOWN = [
+    "text/html",
+    "application/xhtml+xml",
+    "text/xml",
+    "application/xml",
+    "text/javascript",
+    "multipart/x-mixed-replace; boundary=x",
+    "application/octet-stream",
+    "video/x-unheard-of",
+    "image/png+xml",
+    "ximage/png",
+    "text/html; x=image/png",
+    'text/html; x="image/png"',
+    "image/png, text/html",
+    "image/png text/html",
+    "nonsense",
+]
+
+
+@pytest.mark.parametrize("type", [*SHOWN, *NOT_SHOWN])
+@pytest.mark.parametrize("part", [(), (b"Range: bytes=0-1",)], ids=["whole", "part"])
+def test_a_browser_may_do_with_an_object_what_its_type_needs(ask, type, part):
+    """It is not sniffed, loads nothing from elsewhere, and is in a sandbox if it is not inert."""
+    ask("POST", "/blob/a", b"<script>", f"X-Mime-Type: {type}".encode())
+    answer = ask("GET", "/blob/a", None, *part)
+    policy = answer.headers[b"content-security-policy"]
     assert answer.headers[b"x-content-type-options"] == b"nosniff"
-    assert answer.headers[b"content-security-policy"].startswith(b"sandbox")
+    assert b"default-src 'none'" in policy
+    assert b"script-src" not in policy
+    if type in SHOWN:
+        assert SHOWN[type] in policy
+    else:
+        assert policy == SANDBOX
+
+
+def test_what_has_no_type_is_in_a_sandbox(ask):
+    """A browser may guess what it is."""
+    ask("POST", "/blob/a", b"<script>")
+    assert ask("GET", "/blob/a").headers[b"content-security-policy"] == SANDBOX
 
 
 def test_a_stored_body_is_not_interpreted(ask, store):

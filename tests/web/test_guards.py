@@ -287,6 +287,14 @@ class TestAnAdminPort:
         assert self.asked("POST", path, True, False, False) == (["uploads"], 200)
         assert self.asked("POST", path, False, True, True) == (["rest"], 200)
 
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [("PUT", "/upload", 200), ("PUT", "/upload/a.txt", 200), ("POST", "/form", 400)],
+    )
+    def test_whatever_uploads_needs_that(self, method, path, status):
+        """A file that is put, and a form, as any body."""
+        assert self.asked(method, path, True, True, True) == (["uploads"], status)
+
     @pytest.mark.parametrize("path", ["/fetch/abc", "/%66etch/abc", "/fetch%2Fabc"])
     def test_fetches_need_what_they_need_elsewhere(self, path):
         """The same."""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 
-from sos.wire.server import LINGER_SECONDS, SEND_SECONDS
+from sos.wire.server import LINGER_SECONDS, STALL_SECONDS
 from sos.wire.site import Site
 from sos.wire.tls import Secured, server_tls
 from tests.support.certificates import Authority
@@ -111,6 +111,18 @@ async def test_who_gives_way_is_gone(crowd, size):
 
 
 @ensureDeferred
+async def test_who_takes_nothing_for_long_gives_way(crowd):
+    """At once, though it has asked for much: its place is free when the next one comes."""
+    crowd.size = 1 << 20
+    for _ in range(3 * MOST):
+        await crowd.ask(await crowd.connect())
+        assert len(crowd.site.channels) <= MOST
+        for channel in crowd.site.channels:
+            channel.since -= STALL_SECONDS + 2
+            channel.expire(crowd.site.now)
+
+
+@ensureDeferred
 async def test_those_past_the_ones_that_are_told_are_closed(crowd):
     """At once, and nothing of them stays: however many come."""
     crowd.size = None
@@ -145,7 +157,7 @@ async def test_who_is_still_reading_the_last_answer_is_waited_for(crowd):
     client = await crowd.connect()
     await crowd.ask(client, LAST)
     for channel in crowd.site.channels:
-        channel.expire(crowd.site.now + SEND_SECONDS - 2)
+        channel.expire(crowd.site.now + 10 * STALL_SECONDS)
     with client.makefile("rb") as rest:
         answer = await deferToThread(rest.read)
     assert len(answer.partition(b"\r\n\r\n")[2]) == UNREAD

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ISSLTransport
 from zope.interface import directlyProvides
 
 from sos.errors import Incomplete, TooSlow
-from sos.wire.server import BODY_BYTES, BODY_SECONDS
+from sos.wire.server import BODY_BYTES, BODY_SECONDS, STALL_SECONDS
 from sos.wire.site import Site
 from sos.wire.turn import Receiver
 from tests.support.conversation import Conversation, Transport, parse_answers
@@ -297,6 +297,51 @@ class TestThereAreTooMany:
         fourth = another(talk)
         assert (second.connected, third.connected, fourth.connected) == (False, True, True)
 
+    @pytest.mark.parametrize("data", [GET, b"GET / HTTP/1.0\r\n\r\n"], ids=["kept", "last"])
+    def test_one_whose_client_takes_nothing_gives_way_first(self, talk, later, data):
+        """When that is so for a while; until then it is in the middle of its answer."""
+        stalled, idle = another(talk), another(talk)
+        stalled.room = 0
+        stalled.protocol.dataReceived(data)
+        later.answer()
+        talk.wait(STALL_SECONDS - 2)
+        idle.drop()
+        busy = another(talk)
+        busy.protocol.dataReceived(GET)
+        assert another(talk).half_closed
+        later.answer()
+        talk.wait(4)
+        new = another(talk)
+        assert (stalled.aborted, busy.connected, new.connected) == (True, True, True)
+        assert len(talk.site.channels) == 3  # with the one that is being refused
+
+    def test_one_whose_client_has_gone_on_does_not_give_way(self, talk, later):
+        """It is as any other; and gives way the next time that its client takes nothing."""
+        paused, busy = another(talk), another(talk)
+        for _ in range(2):
+            paused.room = 0
+            paused.protocol.dataReceived(GET)
+            later.answer()
+            talk.wait(STALL_SECONDS + 2)
+            busy.drop()
+            busy = another(talk)
+            busy.protocol.dataReceived(GET)
+            paused.take()
+            paused.room = None
+            paused.protocol.dataReceived(GET)
+            refused = another(talk)
+            assert refused.half_closed
+            refused.drop()
+            later.answer()
+            later.answer()
+        paused.room = 0
+        paused.protocol.dataReceived(GET)
+        later.answer()
+        talk.wait(STALL_SECONDS + 2)
+        another(talk)
+        assert another(talk).connected
+        assert paused.aborted
+
     @pytest.mark.parametrize("data", [GET, GET[:-2]], ids=["in a request", "in a head"])
     def test_to_refuse_one_costs_the_same_however_many_there_are(self, later, data):
         """Counted in calls; a crowd would hold up the requests of those that were let in."""
@@ -343,6 +388,19 @@ class TestThereAreTooManyFromOneAddress:
         (answer,) = parse_answers(attack[-1].value())
         assert (answer.status, "this address" in answer.json["error"]) == (503, True)
         assert not another(talk, "192.0.2.2").half_closed
+
+    def test_one_whose_client_takes_nothing_gives_way_to_another_from_there(self, talk, later):
+        """And does not for one from elsewhere, for which there is room."""
+        stalled = [another(talk, "192.0.2.1") for _ in range(4)]
+        for each in stalled:
+            each.room = 0
+            each.protocol.dataReceived(GET)
+            later.answer()
+        talk.wait(STALL_SECONDS + 2)
+        assert another(talk, "192.0.2.2").connected
+        assert not any(each.aborted for each in stalled)
+        assert another(talk, "192.0.2.1").connected
+        assert [each.aborted for each in stalled].count(True) == 1
 
     def test_one_of_its_own_gives_way(self, talk):
         """Not one of another's, however long that has had nothing to do."""

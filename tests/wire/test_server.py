@@ -13,8 +13,11 @@ from sos.errors import Incomplete, TooSlow
 from sos.web.routes import handler
 from sos.wire.body import HIGH_WATER
 from sos.wire.input import MAX_FIELDS, MAX_HEAD_BYTES
-from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS
+from sos.wire.server import HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS
 from tests.support.conversation import Conversation, Transport, parse_answers, request
+
+#: Pieces of a film.
+FILM = 10
 
 
 class Echo:
@@ -53,6 +56,14 @@ class Echo:
         request.write(b"one, ")
         await request.drained()
         return b"two"
+
+    @app.route("/film", methods=["GET"])
+    async def film(self, request):
+        request.setHeader(b"Content-Length", b"%d" % (1000 * FILM))
+        for number in range(FILM):
+            self.seen.append(number)
+            request.write(bytes(1000))
+            await request.drained()
 
     @app.route("/late", methods=["POST"])
     async def late(self, request):
@@ -362,13 +373,37 @@ class TestAClientThatDoesNotRead:
         assert (parts.body, refused.status) == (b"one, two", 400)
         assert talk.transport.half_closed
 
-    def test_it_is_given_up_at_last(self, talk):
+    @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept", "last"])
+    def test_a_client_that_pauses_is_waited_for(self, talk, echo, close):
+        """A video player for one: it goes on hours later, and little of the rest waits for it.
+
+        More requests change nothing, and are not read.
+        """
+        talk.transport.room = 1000
+        talk.send(b"GET /film HTTP/1.1\r\nHost: x\r\n%s\r\n" % close)
+        for _ in range(3):
+            talk.wait(3600)
+            talk.send(b"GET /film HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+        assert talk.transport.connected
+        assert talk.transport.producerState == "paused"
+        assert len(echo.seen) <= 2
+        while talk.transport.waiting and len(echo.seen) < FILM:
+            talk.transport.take()
+            talk.wait(1000)
+        talk.transport.take()
+        film = parse_answers(talk.transport.value())[0]
+        assert film.body == bytes(1000) * FILM
+
+    def test_where_few_can_be_served_it_is_given_up(self, talk):
         """More requests do not put that off."""
+        talk.site.is_patient = False
         talk.transport.room = 1000
         talk.send(post(b"/echo", bytes(2000)))
-        for _ in range(122):
+        for _ in range(int(STALL_SECONDS)):
             talk.wait(1)
+            assert talk.transport.connected
             talk.send(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        talk.wait(2)
         assert talk.transport.aborted
 
 

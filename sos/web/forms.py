@@ -1,0 +1,149 @@
+"""Files in forms, as browsers and ``curl -F`` send them (RFC 7578)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
+from werkzeug.http import parse_options_header as parse_extended
+
+from sos.errors import InvalidRequest, TooLarge, UnsupportedCoding
+from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
+from sos.metadata import Metadata, stamped
+from sos.web.bodies import is_media_type, received_body
+from sos.web.client_headers import with_defaults
+from sos.wire.request import Request
+
+#: Most parts of a form, files and fields together.
+MOST_PARTS = 1000
+
+_FORM = b"multipart/form-data"
+# RFC 2046, 5.1.1.
+_LONGEST_BOUNDARY = 70
+# That of a part whose sender does not know it.
+_NO_TYPE = "application/octet-stream"
+_ENCODINGS = frozenset({"7bit", "8bit", "binary"})
+
+
+def is_form(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether the body of a request with these *headers* is said to be a form."""
+    type = headers.get(b"content-type")
+    return type is not None and type[: len(_FORM)].lower() == _FORM
+
+
+async def store_files(
+    request: Request, store: IBlobStore, max_size: int | None, metadata: Metadata
+) -> list[BlobInfo]:
+    """Store the files of the form that *request* brings, and return what is stored, in order.
+
+    A part is a file if it has a filename; those of browsers where none was chosen have an empty
+    one, and no content.  Fields are passed over.
+
+    A file is stored when it is known what follows it, the last one at the end of the form: so if
+    that breaks off, only files that were complete before can have been stored.
+
+    :param max_size: most bytes of each file, None for any.
+    :param metadata: of each file; what a part says of its name and type is kept unless this does.
+    :raises UnsupportedCoding: when the form is encoded.
+    :raises InvalidRequest: when the body is no form, is broken, or has no file.
+    """
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedCoding("a form is sent without a Content-Encoding")
+    stored: list[BlobInfo] = []
+    writer: IBlobWriter | None = None
+    file: MultipartSegment | None = None
+    async with aclosing(_events(received_body(request), _boundary(request.headers))) as events:
+        try:
+            async for event in events:
+                if isinstance(event, MultipartSegment):
+                    file = event if _is_file(event) else None
+                    begun = False
+                    continue
+                if file is None or not (begun or event or file.filename):
+                    continue
+                if not begun:
+                    begun = True
+                    if writer is not None:
+                        stored.append(await writer.commit())
+                    writer = store.writer(None, _metadata(file, metadata))
+                assert writer is not None
+                if event:
+                    if max_size is not None and file.bytes_received > max_size:
+                        raise TooLarge(f"a file of over {max_size} bytes")
+                    await writer.write(event)
+            if writer is None:
+                raise InvalidRequest("the form has no file: a part with a filename")
+            stored.append(await writer.commit())
+        except BaseException:
+            if writer is not None:
+                writer.abort()
+            raise
+    return stored
+
+
+def _boundary(headers: Mapping[bytes, bytes]) -> str:
+    type, options = parse_options_header(headers.get(b"content-type", b"").decode("latin-1"))
+    if type.encode("latin-1") != _FORM:
+        raise InvalidRequest(
+            "the body is no form: POST /form takes multipart/form-data, and POST /upload any body"
+        )
+    boundary: str = options.get("boundary", "")
+    if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+        raise InvalidRequest(f"a form has a boundary of up to {_LONGEST_BOUNDARY} characters")
+    return boundary
+
+
+async def _events(
+    body: Pieces, boundary: str
+) -> AsyncGenerator[MultipartSegment | bytes | None, None]:
+    """Give what is in a form: of each part its head, its pieces, and None at its end."""
+    async with aclosing(body):
+        try:
+            # Bytes of a name can be those of any charset: see _text().
+            parser = PushMultipartParser(
+                boundary, max_segment_count=MOST_PARTS, header_charset="latin-1"
+            )
+            async for piece in body:
+                for event in parser.parse(piece):
+                    yield event
+            parser.close()
+        except MultipartError as error:
+            raise InvalidRequest(f"the form is broken: {error}") from None
+
+
+def _is_file(part: MultipartSegment) -> bool:
+    """Tell whether *part* is a file; its filename is then its name, or empty."""
+    encoding = part.header("Content-Transfer-Encoding", "binary").strip()
+    if encoding.lower() not in _ENCODINGS:
+        raise InvalidRequest(f"a part of the form is encoded: {encoding[:40]!a}")
+    disposition = part.header("Content-Disposition")
+    if "filename*" in disposition.lower():  # some clients send it (RFC 8187)
+        part.filename = parse_extended(disposition)[1].get("filename")
+    elif part.filename is not None:
+        part.filename = _text(part.filename)
+    return part.filename is not None
+
+
+def _text(raw: str) -> str:
+    """Return the text whose bytes were taken for Latin-1: UTF-8, or else that."""
+    try:
+        return raw.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _metadata(file: MultipartSegment, metadata: Metadata) -> Metadata:
+    said: dict[str, str] = {}
+    if file.filename:
+        said["X-Orig-Filename"] = file.filename
+    type = file.header("Content-Type", "").strip()
+    if file.content_type != _NO_TYPE and is_media_type(type.encode("latin-1")):
+        said["X-Mime-Type"] = _text(type)
+    return stamped(with_defaults(metadata, said), time.time())
