@@ -34,7 +34,7 @@ from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tally import Tally
-from sos.tap import access, admission, cluster, local, stores, tls
+from sos.tap import access, admission, cluster, local, stores, tls, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
@@ -76,6 +76,7 @@ DEFAULTS: dict[str, object] = {
     "tls-ca": None,
     "tls-client-certificate": None,
     "tls-client-key": None,
+    **unfinished.DEFAULTS,
 }
 
 _NO_SERVERS = (
@@ -162,6 +163,7 @@ class Options(AdminOptions):
             "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
             cache_address,
         ),
+        *unfinished.PARAMETERS,
         *access.PARAMETERS,
         admission.SECRET_FILE,
         admission.TOKEN_FILE,
@@ -176,6 +178,7 @@ class Options(AdminOptions):
             "config": CompleteFiles(),
             "hash": CompleteList(ids.ALGORITHMS),
             "store": CompleteDirs(descr="directory of the blobs"),
+            "unfinished-dir": CompleteDirs(descr="directory of unfinished uploads"),
         }
     )
     optFlags = [
@@ -238,6 +241,7 @@ class Options(AdminOptions):
                 self[name] = os.path.abspath(self[name])
         if not self["private-reads"]:
             self["private-reads"] = found.settings.get("private-reads", False)
+        unfinished.check(self)
         admission.check_secret(self)
         admission.check_tokens(self)
         tls.check_client_tls(self)
@@ -309,7 +313,8 @@ def serve(options: Options, worker: Worker | None, reactor: Any) -> MultiService
     ]
     overview = Overview(part, settings, worker, reactor, tally, files=files)
     endpoint = worker.endpoint if worker else serverFromString
-    uploads = UploadServer(store, options["max-size"])
+    resumable = unfinished.add_resumable(whole, options, store, worker, reactor)
+    uploads = UploadServer(store, options["max-size"], resumable)
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
     listening(

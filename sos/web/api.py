@@ -5,9 +5,11 @@ from __future__ import annotations
 from klein import Klein
 
 from sos import ids
+from sos.errors import NotFound
 from sos.interfaces import IBlobStore
 from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_text
+from sos.web.resumable import ResumableUploads
 from sos.wire.request import Request
 
 
@@ -15,13 +17,20 @@ class UploadServer:
     """Takes objects in, and tells the ids by which they can be fetched.
 
     :param max_size: most bytes of an object, None for any.
+    :param resumable: takes those that come in several requests, None where none are taken.
     """
 
     app = Klein()
 
-    def __init__(self, store: IBlobStore, max_size: int | None = None) -> None:
+    def __init__(
+        self,
+        store: IBlobStore,
+        max_size: int | None = None,
+        resumable: ResumableUploads | None = None,
+    ) -> None:
         self._store = store
         self._max_size = max_size
+        self._resumable = resumable
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -36,6 +45,21 @@ class UploadServer:
         """
         info = await store_body(request, self._store, None, self._max_size)
         return answer_stored(request, info, b',"copies":%d' % info.copies)
+
+    @app.route("/tus", methods=["OPTIONS", "POST"])
+    async def begin(self, request: Request) -> None:
+        """Begin a resumable upload, or tell what of tus is spoken."""
+        await self._resumed().begin(request)
+
+    @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
+    async def resume(self, request: Request, token: str) -> bytes | None:
+        """Go on with a resumable upload."""
+        return await self._resumed().resume(request, token)
+
+    def _resumed(self) -> ResumableUploads:
+        if self._resumable is None:
+            raise NotFound("resumable uploads are not taken here: sos-api --unfinished-dir")
+        return self._resumable
 
 
 class DownloadServer:

@@ -1,0 +1,118 @@
+"""Resumable uploads in the API server: their options, and the service that they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from sos import config
+from sos.errors import SOSError
+from sos.interfaces import IBlobStore
+from sos.repeating import RepeatingService
+from sos.stores.lane import threads_of
+from sos.stores.unfinished import UnfinishedUploads
+from sos.tap.options import DaemonOptions, parameter
+from sos.tap.services import STOP_SECONDS, give_up
+from sos.tap.tls import absolute
+from sos.tap.worker import Worker
+from sos.web.resumable import ResumableUploads
+
+PARAMETERS = [
+    parameter(
+        "unfinished-dir", None, None, "Take resumable uploads (tus), and keep their parts here."
+    ),
+    parameter(
+        "unfinished-limit", None, None, "Most bytes of these together. [default: 64G]", config.limit
+    ),
+    parameter(
+        "unfinished-expiry",
+        None,
+        None,
+        "After which time (15m, 12h, 30d) they are given up. [default: 1d]",
+        config.duration,
+    ),
+]
+#: What holds where neither an option nor the section [sos] says otherwise.
+DEFAULTS: dict[str, object] = {
+    "unfinished-dir": None,
+    "unfinished-limit": 64 << 30,
+    "unfinished-expiry": 86_400,
+}
+# Seconds between looks for those that have expired.
+_SWEEP_SECONDS = 60.0
+
+_log = Logger()
+
+
+def check(options: DaemonOptions) -> None:
+    """Settle what the options mean."""
+    if options["unfinished-dir"] is not None:
+        options["unfinished-dir"] = absolute(options["unfinished-dir"])
+
+
+def add_resumable(
+    whole: MultiService,
+    options: DaemonOptions,
+    store: IBlobStore,
+    worker: Worker | None,
+    reactor: Any,
+) -> ResumableUploads | None:
+    """Return what takes resumable uploads, None if *options* name no directory for them.
+
+    :param worker: the process that this is, if there are several; the first one sweeps.
+    """
+    if options["unfinished-dir"] is None:
+        return None
+    uploads = UnfinishedUploads(
+        Path(options["unfinished-dir"]), options["unfinished-limit"], options["unfinished-expiry"]
+    )
+    face = ResumableUploads(uploads, store, threads_of(reactor), reactor, options["max-size"])
+    sweeps = worker is None or worker.first
+    _UnfinishedService(uploads, face, sweeps, reactor).setServiceParent(whole)
+    return face
+
+
+class _UnfinishedService(RepeatingService):
+    """Keeps the directory: makes it, removes what has expired, and waits at the end for requests.
+
+    :param sweeps: whether this process removes what has expired.
+    """
+
+    def __init__(
+        self, uploads: UnfinishedUploads, face: ResumableUploads, sweeps: bool, reactor: Any
+    ) -> None:
+        super().__init__("removing uploads that have expired", reactor)
+        self._uploads = uploads
+        self._face = face
+        self._sweeps = sweeps
+        self._run = threads_of(reactor)
+
+    def startService(self) -> None:
+        try:
+            self._uploads.prepare()
+        except (OSError, SOSError) as error:
+            give_up(f"--unfinished-dir: {error}")
+        super().startService()
+
+    def delay(self) -> float:
+        return _SWEEP_SECONDS
+
+    async def work(self) -> None:
+        if self._sweeps:
+            removed = await self._run(self._uploads.sweep)
+            if removed:
+                _log.info("removed expired uploads count={count}", count=removed)
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        # What their clients have broken off is still being kept, or stored.
+        settled = self._face.settled()
+        settled.addTimeout(STOP_SECONDS, self.clock, onTimeoutCancel=lambda *_: None)
+        await settled
