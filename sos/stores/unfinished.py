@@ -241,9 +241,10 @@ class UnfinishedUploads:
 
     def save(self, token: str, upload: Upload) -> None:
         """Put what is known of an upload on stable storage."""
+        document = {**asdict(upload), "metadata": dict(upload.metadata)}
         new = self._path(token, "new")
         with open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-            write_at(file, json.dumps(asdict(upload)).encode("ascii"), 0)
+            write_at(file, json.dumps(document).encode("ascii"), 0)
             os.fsync(file.fileno())
         path = self._path(token, "json") if upload.id is None else self._stored(token)
         os.replace(new, path)
@@ -277,7 +278,7 @@ class OpenUpload:
     ) -> None:
         self._uploads = uploads
         self._file = file
-        self._failed = False
+        self._failure: SOSError | None = None
         self.token = token
         self.upload = upload
 
@@ -292,14 +293,16 @@ class OpenUpload:
         Once that has failed it fails always: another fsync would tell nothing, see
         :exc:`~sos.stores.disk_errors.SyncFailed`.
         """
-        if self._failed:
-            raise Unavailable("a part of the upload may not be on stable storage: send it again")
-        self._failed = True
-        with _disk_errors():
-            os.fsync(self._file.fileno())
-            upload = evolve(self.upload, offset=offset)
-            self._uploads.save(self.token, upload)
-        self._failed = False
+        if self._failure is not None:
+            raise self._failure
+        try:
+            with _disk_errors():
+                os.fsync(self._file.fileno())
+                upload = evolve(self.upload, offset=offset)
+                self._uploads.save(self.token, upload)
+        except SOSError as error:
+            self._failure = error
+            raise
         self.upload = upload
 
     def read(self, position: int) -> bytes:
