@@ -24,13 +24,12 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from io import FileIO
 from pathlib import Path
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve
 
 from sos import ids
 from sos import metadata as metadata_format
 from sos.errors import Locked, NotFound, SOSError, TooLarge, Unavailable
-from sos.interfaces import is_size
-from sos.metadata import Metadata
+from sos.interfaces import Upload, is_size
 from sos.regular_files import open_regular, read_regular
 from sos.stores.disk_errors import disk_errors
 from sos.stores.received import write_at
@@ -45,33 +44,6 @@ _STORED = "stored"
 _READ_SIZE = 256 * 1024
 # Of metadata there are 4 KiB in 90 fields, once as it came, which in JSON can be six times that.
 _MOST_RECORD = 128 * 1024
-
-
-@frozen
-class Upload:
-    """What is known of an upload.
-
-    :param length: of the whole, in bytes.
-    :param metadata: of the object that it becomes.
-    :param told: the metadata as the client told it, for those who ask.
-    :param offset: bytes that are on stable storage.
-    :param id: of the object, once that is stored.
-    """
-
-    length: int
-    metadata: Metadata
-    told: str
-    offset: int = 0
-    id: str | None = None
-
-    @property
-    def acknowledged(self) -> int:
-        """Bytes that the client need not send again.
-
-        The last one counts when the object is stored: a client that is told of all of them
-        takes it for that, and if storing failed nobody would try again.
-        """
-        return self.length if self.id else min(self.offset, max(self.length - 1, 0))
 
 
 class UnfinishedUploads:

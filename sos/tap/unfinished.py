@@ -13,13 +13,14 @@ from sos import config
 from sos.errors import SOSError
 from sos.interfaces import IBlobStore
 from sos.repeating import RepeatingService
+from sos.resumable import ResumableUploads
 from sos.stores.lane import threads_of
 from sos.stores.unfinished import UnfinishedUploads
 from sos.tap.options import DaemonOptions, parameter
 from sos.tap.services import STOP_SECONDS, give_up
 from sos.tap.tls import absolute
 from sos.tap.worker import Worker
-from sos.web.resumable import ResumableUploads
+from sos.web.resumable import TusServer
 
 PARAMETERS = [
     parameter(
@@ -60,7 +61,7 @@ def add_resumable(
     store: IBlobStore,
     worker: Worker | None,
     reactor: Any,
-) -> ResumableUploads | None:
+) -> TusServer | None:
     """Return what takes resumable uploads, None if *options* name no directory for them.
 
     :param worker: the process that this is, if there are several; the first one sweeps.
@@ -70,10 +71,10 @@ def add_resumable(
     uploads = UnfinishedUploads(
         Path(options["unfinished-dir"]), options["unfinished-limit"], options["unfinished-expiry"]
     )
-    face = ResumableUploads(uploads, store, threads_of(reactor), reactor, options["max-size"])
+    taking = ResumableUploads(uploads, store, threads_of(reactor), reactor, options["max-size"])
     sweeps = worker is None or worker.first
-    _UnfinishedService(uploads, face, sweeps, reactor).setServiceParent(whole)
-    return face
+    _UnfinishedService(uploads, taking, sweeps, reactor).setServiceParent(whole)
+    return TusServer(taking)
 
 
 class _UnfinishedService(RepeatingService):
@@ -83,11 +84,11 @@ class _UnfinishedService(RepeatingService):
     """
 
     def __init__(
-        self, uploads: UnfinishedUploads, face: ResumableUploads, sweeps: bool, reactor: Any
+        self, uploads: UnfinishedUploads, taking: ResumableUploads, sweeps: bool, reactor: Any
     ) -> None:
         super().__init__("removing uploads that have expired", reactor)
         self._uploads = uploads
-        self._face = face
+        self._taking = taking
         self._sweeps = sweeps
         self._run = threads_of(reactor)
 
@@ -113,6 +114,6 @@ class _UnfinishedService(RepeatingService):
     async def _stop(self) -> None:
         await super().stopService()
         # What their clients have broken off is still being kept, or stored.
-        settled = self._face.settled()
+        settled = self._taking.settled()
         settled.addTimeout(STOP_SECONDS, self.clock, onTimeoutCancel=lambda *_: None)
         await settled

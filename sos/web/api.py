@@ -9,7 +9,7 @@ from sos.errors import NotFound
 from sos.interfaces import IBlobStore
 from sos.web.bodies import answer_blob, answer_stored, store_body
 from sos.web.errors import answer_text
-from sos.web.resumable import ResumableUploads
+from sos.web.resumable import TusServer
 from sos.wire.request import Request
 
 
@@ -26,7 +26,7 @@ class UploadServer:
         self,
         store: IBlobStore,
         max_size: int | None = None,
-        resumable: ResumableUploads | None = None,
+        resumable: TusServer | None = None,
     ) -> None:
         self._store = store
         self._max_size = max_size
@@ -56,7 +56,7 @@ class UploadServer:
         """Go on with a resumable upload."""
         return await self._resumed().resume(request, token)
 
-    def _resumed(self) -> ResumableUploads:
+    def _resumed(self) -> TusServer:
         if self._resumable is None:
             raise NotFound("resumable uploads are not taken here: sos-api --unfinished-dir")
         return self._resumable

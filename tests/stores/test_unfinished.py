@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos.errors import Locked, NotFound, Unavailable
+from sos.interfaces import Upload
 from sos.metadata import EMPTY
 from sos.stores import unfinished
-from sos.stores.unfinished import UnfinishedUploads, Upload
+from sos.stores.unfinished import UnfinishedUploads
 
 DAY = 86_400.0
 BODY = bytes(range(1, 200))  # 199 of them

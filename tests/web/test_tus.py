@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from sos import resumable
 from sos.errors import InvalidRequest, NoSpace, SOSError, Unavailable
+from sos.resumable import ResumableUploads
 from sos.stores.memory import MemoryStore
 from sos.stores.unfinished import UnfinishedUploads
-from sos.web import resumable, tus
+from sos.web import tus
 from sos.web.api import UploadServer
-from sos.web.resumable import ResumableUploads
+from sos.web.resumable import TusServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, shown
 from tests.support.conversation import Conversation, parse_answers, request
@@ -80,7 +82,7 @@ def make(tmp_path):
         uploads.prepare()
         clock = Clock()
         face = ResumableUploads(uploads, store, run, clock, **options)
-        answers = handler(UploadServer(store, None, face).app)
+        answers = handler(UploadServer(store, None, TusServer(face)).app)
         return Server(tmp_path / "unfinished", store, clock, face, answers)
 
     return make
