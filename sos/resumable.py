@@ -201,7 +201,8 @@ class ResumableUploads:
             raise
         finally:
             looking.stop()
-        await self._run(opened.keep, position)
+        # All can be there but stored: then an empty part is enough to have that tried again.
+        await self._run(opened.keep, max(position, opened.upload.offset))
 
     async def _store_whole(self, opened: OpenUpload) -> None:
         """Store an upload of which every byte has come."""
