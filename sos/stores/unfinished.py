@@ -313,8 +313,7 @@ def _disk_errors() -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            error.filename = error.filename2 = None
-            raise
+            raise OSError(error.errno, error.strerror) from error
 
 
 def _sync_directory(path: Path) -> None:

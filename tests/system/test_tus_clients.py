@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -127,6 +128,8 @@ class Cutting:
 @pytest.fixture(scope="module")
 def tus_js(tmp_path_factory):
     """A directory with tus-js-client in it, from its registry."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm")
     directory = tmp_path_factory.mktemp("npm")
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", TUS_JS_CLIENT]
     subprocess.run(command, cwd=directory, check=True, timeout=120)
