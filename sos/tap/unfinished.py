@@ -100,7 +100,7 @@ class _UnfinishedService(RepeatingService):
         super().startService()
 
     def delay(self) -> float:
-        return _SWEEP_SECONDS
+        return min(_SWEEP_SECONDS, self._uploads.seconds)
 
     async def work(self) -> None:
         if self._sweeps:

@@ -120,6 +120,21 @@ def test_workers_share_the_uploads(place):
         assert answer.status == 423
 
 
+def test_what_is_not_gone_on_with_is_given_up(place):
+    """And what is stored is forgotten; the object stays."""
+    api = Api(place, "--unfinished-expiry 1s")
+    left = api.create(3)
+    answer = ask(f"{api.url}tus", b"abc", {**PART, "Upload-Length": "3"})
+    path = api.url + answer.headers["Location"]
+    directory = place.directory / "unfinished"
+    files = [directory, directory / "stored"]
+    assert wait_until(lambda: [list(each.glob("*.*")) for each in files] == [[], []])
+    for each in (left, path):
+        assert ask(each, None, VERSION, "HEAD").status == 404
+    assert fetch(f"http://127.0.0.1:{api.down}/fetch/{answer.headers['X-Sos-Id']}") == b"abc"
+    assert wait_until(lambda: "removed expired uploads count=1" in api.daemon.log)
+
+
 def test_a_directory_that_cannot_be_had_ends_the_start(place):
     """With one line that says which option it was."""
     (place.directory / "file").touch()
