@@ -229,7 +229,9 @@ REFUSED = [
     ("PATCH", "PATH", b"a", [*AT_0, b"Upload-Checksum: sha1 YQ=="], VERSION, 400),
     ("PATCH", "PATH", b"a", [*AT_0, b"Upload-Checksum: sha1"], VERSION, 400),
 ]  # fmt: skip
-UNKNOWN = ["A" * 32, "..", "%2e%2e", "stored", "A" * 31, "A" * 32 + "%0a", "%C3%A9", "a.part"]
+UNKNOWN = ["A" * 32, "..", "%2e%2e", "stored", "A" * 31, "A" * 32 + "%0a", "%C3%A9", "a", "a.part"]
+# Of an upload, but for its name.
+FOREIGN = b'{"length": 3, "offset": 0, "metadata": {}, "told": "", "id": null}'
 
 
 @pytest.mark.parametrize("parts", REFUSED, ids=lambda parts: f"{parts[0]}-{parts[3]}-{parts[5]}")
@@ -249,7 +251,8 @@ def test_what_is_refused_changes_nothing(server, parts):
 @pytest.mark.parametrize("token", UNKNOWN)
 def test_an_upload_that_is_not_there(server, token):
     """404, whatever it is called, and nothing outside the directory is looked at."""
-    (server.directory / "a.part").write_bytes(b"not ours")
+    for name, data in (("a.part", b""), ("a.json", FOREIGN)):
+        (server.directory / name).write_bytes(data)
     for method, body, *lines in (
         ("HEAD", None),
         ("GET", None),
@@ -259,7 +262,7 @@ def test_an_upload_that_is_not_there(server, token):
         answer = server.ask(method, f"/tus/{token}", body, *lines)
         assert answer.status == 404
         assert answer.headers.items() >= SPOKEN.items()
-    assert server.names == ["a.part", "stored"]
+    assert server.names == ["a.json", "a.part", "stored"]
 
 
 @pytest.mark.parametrize("name", ["sha1", "md5", "sha256", "sha512"])
