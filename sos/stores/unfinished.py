@@ -28,7 +28,7 @@ from attrs import asdict, evolve
 
 from sos import ids
 from sos import metadata as metadata_format
-from sos.errors import Locked, NotFound, SOSError, TooLarge, Unavailable
+from sos.errors import Locked, NotFound, SOSError, Unavailable
 from sos.interfaces import Upload, is_size
 from sos.regular_files import open_regular, read_regular
 from sos.stores.disk_errors import disk_errors
@@ -78,31 +78,34 @@ class UnfinishedUploads:
     def create(self, upload: Upload) -> OpenUpload:
         """Begin *upload* under a new token.
 
-        :raises TooLarge: where there is never room for it, Unavailable where there is none now.
+        :raises Unavailable: where there is no room for it now.
         """
-        if upload.length > self.most_bytes:
-            raise TooLarge(f"an upload of {upload.length} bytes; at most {self.most_bytes} fit")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        with _disk_errors(), self._alone():
-            sizes = [
-                status.st_size for _, kind, status in self._files(self._directory) if kind == "part"
-            ]
-            if len(sizes) >= MOST_UPLOADS or sum(sizes) + upload.length > self.most_bytes:
-                raise Unavailable(
-                    f"{len(sizes)} uploads of {sum(sizes)} bytes are unfinished, which leaves no "
-                    f"room for one of {upload.length} bytes: try again later"
-                )
-            file = open_regular(self._path(token, "part"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            opened = OpenUpload(self, token, file, upload)
+        with _disk_errors():
+            opened = OpenUpload(self, token, self._take_room(token, upload.length), upload)
             try:
-                flock(file, LOCK_EX | LOCK_NB)
-                os.ftruncate(file.fileno(), upload.length)  # so that its share of the limit is seen
                 self.save(token, upload)
             except BaseException:
                 opened.remove()
                 opened.close()
                 raise
         return opened
+
+    def _take_room(self, token: str, length: int) -> FileIO:
+        """Make the file of an upload, which is as long as that will be, and locked."""
+        with self._alone():
+            sizes = [
+                status.st_size for _, kind, status in self._files(self._directory) if kind == "part"
+            ]
+            if len(sizes) >= MOST_UPLOADS or sum(sizes) + length > self.most_bytes:
+                raise Unavailable(
+                    f"{len(sizes)} uploads of {sum(sizes)} bytes are unfinished, which leaves no "
+                    f"room for one of {length} bytes: try again later"
+                )
+            file = open_regular(self._path(token, "part"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            flock(file, LOCK_EX | LOCK_NB)
+            os.ftruncate(file.fileno(), length)
+            return file
 
     def open(self, token: str) -> OpenUpload | Upload:
         """Lock an upload; or tell of one that is stored.
@@ -137,7 +140,7 @@ class UnfinishedUploads:
         if upload is None:
             file.close()
             return None
-        self._path(token, "wanted").unlink(missing_ok=True)
+        _unlink(self._path(token, "wanted"))
         return OpenUpload(self, token, file, upload)
 
     def _read(self, path: Path) -> Upload | None:
@@ -157,7 +160,7 @@ class UnfinishedUploads:
     def forget(self, token: str) -> None:
         """Remove the record of an upload that is stored."""
         with _disk_errors():
-            self._stored(token).unlink(missing_ok=True)
+            _unlink(self._stored(token))
             _sync_directory(self._directory / _STORED)
 
     def sweep(self) -> int:
@@ -173,11 +176,12 @@ class UnfinishedUploads:
             removed = sum(map(self._remove_expired, expired))
             for token, _, status in self._files(self._directory / _STORED):
                 if self._has_expired(status.st_mtime):
-                    self._stored(token).unlink(missing_ok=True)
+                    _unlink(self._stored(token))
         return removed
 
     def _remove_expired(self, token: str) -> bool:
-        with suppress(BlockingIOError), ExitStack() as held:
+        # In use; or it is no file, and nothing of ours: the others are seen to all the same.
+        with suppress(OSError), ExitStack() as held:
             with suppress(FileNotFoundError):  # what a crash has left can be without it
                 file = held.enter_context(open_regular(self._path(token, "part"), os.O_RDWR))
                 flock(file, LOCK_EX | LOCK_NB)
@@ -225,7 +229,7 @@ class UnfinishedUploads:
     def remove(self, token: str) -> None:
         """Remove the files of an upload."""
         for kind in ("json", "new", "wanted", "part"):
-            self._path(token, kind).unlink(missing_ok=True)
+            _unlink(self._path(token, kind))
         _sync_directory(self._directory)
 
     def is_wanted(self, token: str) -> bool:
@@ -314,6 +318,13 @@ def _disk_errors() -> Iterator[None]:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror) from error
+
+
+def _unlink(path: Path) -> None:
+    """Remove a regular file, if it is there: nothing else is ours."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
 
 
 def _sync_directory(path: Path) -> None:

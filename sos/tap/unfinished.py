@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from sos import config
-from sos.errors import SOSError
 from sos.interfaces import IBlobStore
 from sos.repeating import RepeatingService
 from sos.resumable import ResumableUploads
@@ -95,7 +94,7 @@ class _UnfinishedService(RepeatingService):
     def startService(self) -> None:
         try:
             self._uploads.prepare()
-        except (OSError, SOSError) as error:
+        except OSError as error:
             give_up(f"--unfinished-dir: {error}")
         super().startService()
 

@@ -154,6 +154,8 @@ def test_what_has_expired_is_removed_and_nothing_else(directory):
     (directory / f"{link}.part").symlink_to(elsewhere)
     (directory / f"{folder}.json").mkdir()
     os.mkfifo(directory / f"{pipe}.part")
+    for token in (pipe, link):
+        (directory / f"{token}.json").touch()
     for name in ("notes.json", "A.part", "A" * 32, "A" * 32 + ".part~", "A" * 32 + ".part\n"):
         (directory / name).touch()
     now = max(os.lstat(directory / name).st_mtime for name in os.listdir(directory)) + DAY + 1

@@ -104,6 +104,7 @@ def test_an_upload_is_for_those_who_may_upload(place):
     assert path.rpartition("/")[2] not in said
 
 
+@pytest.mark.system
 def test_workers_share_the_uploads(place):
     """A client that comes back gets its upload from whichever has it."""
     api = Api(place, "--workers 2")
