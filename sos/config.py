@@ -540,4 +540,7 @@ SETTINGS: Mapping[str, Callable[[str], object]] = {
     "tls-ca": path,
     "tls-client-certificate": path,
     "tls-client-key": path,
+    "unfinished-dir": path,
+    "unfinished-limit": limit,
+    "unfinished-expiry": duration,
 }

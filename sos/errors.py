@@ -40,6 +40,10 @@ class WrongDigest(InvalidRequest):
     """A body does not match a digest that was sent with it; nothing was stored."""
 
 
+class WrongChecksum(SOSError):
+    """A part of an upload does not match its checksum; nothing of it was kept."""
+
+
 class Unauthorized(SOSError):
     """Who asks has not shown who they are, or not so that it can be believed.
 
@@ -104,6 +108,10 @@ class Mismatch(SOSError):
 
 class Conflict(SOSError):
     """What is stored, or held, is not what the request is for; nothing was changed."""
+
+
+class Locked(SOSError):
+    """Another request is at work on the same upload."""
 
 
 class NoSpace(SOSError):

@@ -196,6 +196,33 @@ class StoreStatus:
         return None if self.writable else self.reason or "it is not writable"
 
 
+@frozen
+class Upload:
+    """An upload that comes in several requests.
+
+    :param length: of the whole, in bytes.
+    :param metadata: of the object that it becomes.
+    :param told: the metadata as the client told it, for those who ask.
+    :param offset: bytes that are on stable storage.
+    :param id: of the object, once that is stored.
+    """
+
+    length: int
+    metadata: Metadata
+    told: str
+    offset: int = 0
+    id: str | None = None
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that the client need not send again.
+
+        The last one counts when the object is stored: a client that is told of all of them
+        takes it for that, and if storing failed nobody would try again.
+        """
+        return self.length if self.id else min(self.offset, max(self.length - 1, 0))
+
+
 class IBlobWriter(Interface):
     """One blob on its way into a store.
 

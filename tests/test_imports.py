@@ -55,7 +55,7 @@ LAYERS = (
         "watched_file",
     ),
     ("wire", "stores"),
-    ("web", "replication", "scrub"),
+    ("web", "replication", "resumable", "scrub"),
     ("tap", "cli"),
 )
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "sos").rglob("*.py"))

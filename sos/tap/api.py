@@ -35,7 +35,7 @@ from sos.stores.lane import threads_of
 from sos.stores.locations import Locations
 from sos.stores.replicated import Copying, ReplicatedStore
 from sos.tally import Tally
-from sos.tap import access, admission, cluster, local, stores, tls
+from sos.tap import access, admission, cluster, local, stores, tls, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
@@ -83,6 +83,7 @@ DEFAULTS: dict[str, object] = {
     "tls-ca": None,
     "tls-client-certificate": None,
     "tls-client-key": None,
+    **unfinished.DEFAULTS,
 }
 
 _NO_SERVERS = (
@@ -183,6 +184,7 @@ class Options(AdminOptions):
             "Origins whose pages may upload and fetch, or * to fetch (https://app.example).",
             config.origins,
         ),
+        *unfinished.PARAMETERS,
         *access.PARAMETERS,
         admission.SECRET_FILE,
         admission.TOKEN_FILE,
@@ -197,6 +199,7 @@ class Options(AdminOptions):
             "config": CompleteFiles(),
             "hash": CompleteList(ids.ALGORITHMS),
             "store": CompleteDirs(descr="directory of the blobs"),
+            "unfinished-dir": CompleteDirs(descr="directory of unfinished uploads"),
         }
     )
     optFlags = [
@@ -260,6 +263,7 @@ class Options(AdminOptions):
                 self[name] = os.path.abspath(self[name])
         if not self["private-reads"]:
             self["private-reads"] = found.settings.get("private-reads", False)
+        unfinished.check(self)
         admission.check_secret(self)
         admission.check_tokens(self)
         tls.check_client_tls(self)
@@ -327,7 +331,9 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     ]
     overview = Overview(part, settings, reactor, tally, files=files)
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
-    uploads = UploadServer(store, options["max-size"], KeptHeaders(options["kept-headers"]))
+    kept_headers = KeptHeaders(options["kept-headers"])
+    resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
+    uploads = UploadServer(store, options["max-size"], kept_headers, resumable)
     downloads = DownloadServer(store)
     note = access.add_log(whole, options, reactor)
     listening(

@@ -121,6 +121,20 @@ class AdminServer:
         with self._one_of_few():
             return await uploads.form(request)
 
+    @app.route("/tus", methods=["OPTIONS", "POST"])
+    async def begin(self, request: Request) -> None:
+        """Begin a resumable upload as :class:`UploadServer` does."""
+        uploads = _there(self._uploads)
+        with self._one_of_few():
+            await uploads.begin(request)
+
+    @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
+    async def resume(self, request: Request, token: str) -> bytes | None:
+        """Go on with a resumable upload as :class:`UploadServer` does."""
+        uploads = _there(self._uploads)
+        with self._one_of_few():
+            return await uploads.resume(request, token)
+
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:
         """Send an object as :class:`DownloadServer` does."""
@@ -153,7 +167,7 @@ def transfers_alone(tally: Tally, note: Note | None) -> Note:
     """
 
     def tell(request: Request, seconds: float) -> None:
-        if request.route.startswith(("/upload", "/form", "/fetch")):
+        if request.route.startswith(("/upload", "/form", "/tus", "/fetch")):
             count(tally, request, seconds)
             if note is not None:
                 note(request, seconds)

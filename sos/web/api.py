@@ -7,6 +7,7 @@ import time
 from klein import Klein
 
 from sos import ids
+from sos.errors import NotFound
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.metadata import stamped, to_client
 from sos.web.bodies import answer_blob, answer_stored, store_body
@@ -14,6 +15,7 @@ from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_text, encode_json
 from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
+from sos.web.resumable import TusServer
 from sos.wire.request import Request
 
 # The end of the answer to a form that is kept as it stands.
@@ -32,6 +34,7 @@ class UploadServer:
 
     :param max_size: most bytes of an object, None for any.
     :param kept_headers: which X-* headers are kept; by default those that are not foreign.
+    :param resumable: takes those that come in several requests, None where none are taken.
     """
 
     app = Klein()
@@ -41,10 +44,12 @@ class UploadServer:
         store: IBlobStore,
         max_size: int | None = None,
         kept_headers: KeptHeaders | None = None,
+        resumable: TusServer | None = None,
     ) -> None:
         self._store = store
         self._max_size = max_size
         self._kept_headers = kept_headers or KeptHeaders()
+        self._resumable = resumable
 
     @app.route("/alive", methods=["GET"])
     def alive(self, request: Request) -> bytes:
@@ -76,6 +81,21 @@ class UploadServer:
         stored = await store_files(request, self._store, self._max_size, said.metadata)
         answers = [_answer(request, info, said.ignored) for info in stored]
         return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
+
+    @app.route("/tus", methods=["OPTIONS", "POST"])
+    async def begin(self, request: Request) -> None:
+        """Begin a resumable upload, or tell what of tus is spoken."""
+        await self._resumed().begin(request)
+
+    @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
+    async def resume(self, request: Request, token: str) -> bytes | None:
+        """Go on with a resumable upload."""
+        return await self._resumed().resume(request, token)
+
+    def _resumed(self) -> TusServer:
+        if self._resumable is None:
+            raise NotFound("resumable uploads are not taken here: sos-api --unfinished-dir")
+        return self._resumable
 
 
 class DownloadServer:

@@ -14,6 +14,7 @@ from sos.errors import (
     Conflict,
     Forbidden,
     InvalidRequest,
+    Locked,
     Misdirected,
     Mismatch,
     NoSpace,
@@ -25,8 +26,10 @@ from sos.errors import (
     Unavailable,
     Unsatisfiable,
     UnsupportedCoding,
+    WrongChecksum,
 )
 from sos.limited_log import LimitedLog, kind_of
+from sos.web import tus
 from sos.wire.log_lines import without_secrets
 from sos.wire.request import Request
 from sos.wire.server import RETRY_SECONDS
@@ -43,6 +46,8 @@ _STATUSES: dict[type[Exception], int] = {
     Unsatisfiable: 416,
     Misdirected: 421,
     Mismatch: 422,
+    Locked: 423,
+    WrongChecksum: 460,
     ReadOnly: 503,
     Unavailable: 503,
     NoSpace: 507,
@@ -88,6 +93,8 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:
         request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
+    if request.path.startswith(tus.PATH):
+        tus.identify(request)
     return answer_json(request, {"error": text, "status": status})
 
 

@@ -137,7 +137,7 @@ class AdminGuard:
 
     def __call__(self, request: Request) -> None:
         guard = self._rest
-        if request.route.startswith(("/upload", "/form")):
+        if request.route.startswith(("/upload", "/form", "/tus")):
             guard = self._uploads or guard
         elif request.route.startswith("/fetch"):
             guard = self._fetches or guard

@@ -20,6 +20,7 @@ _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
+_STATUS_LINES[460] = b"HTTP/1.1 460 Checksum Mismatch\r\n"  # which tus has made up
 
 
 class Refused(Exception):

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from jsonschema import Draft202012Validator
 
-METHODS = ("get", "head", "post", "put", "patch", "delete")
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
 class Description:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import re
@@ -10,7 +11,9 @@ import socket
 import subprocess
 import sys
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha1
+from typing import ClassVar
 
 import pytest
 from attrs import define
@@ -31,6 +34,7 @@ REFUSED = {
 }
 # What is asked by any name.
 PROBES = {"/alive", "/healthz", "/readyz"}
+# What wants a token for uploads.
 # With so few files there are so few connections.
 FILES, CONNECTIONS = 256, 80
 ADMIN_CONNECTIONS = 32
@@ -95,7 +99,7 @@ class Client:
 def targets(description):
     """Each operation, with a case of its path."""
     return [
-        (method, path, re.sub("{(id|name)}", ID, path).replace("{partition}", ID[:3]))
+        (method, path, re.sub("{(id|name|token)}", ID, path).replace("{partition}", ID[:3]))
         for method, path in description.operations
     ]
 
@@ -128,16 +132,18 @@ def crowd(client, connections):
 
 @contextlib.contextmanager
 def trickled(client, *operations):
-    """Begin uploads that do not go on; at the end see that they were given up."""
+    """Begin uploads that do not go on; at the end see that they were given up.
+
+    :param operations: of each its method, its path, a case of that, and further headers.
+    """
     with contextlib.ExitStack() as held:
         begun = []
-        for method, _, target in operations:
+        for method, _, target, *more in operations:
             other = socket.create_connection(("127.0.0.1", client.port), timeout=60)
-            form = b"Content-Type: multipart/form-data; boundary=x\r\n"
-            rest = b"Host: localhost\r\n%sContent-Length: 9\r\n\r\nabc" % form
+            rest = b"Host: localhost\r\nContent-Length: 9\r\n%b\r\nabc" % b"".join(more)
             begun.append(client.begin(held.enter_context(other), method, target, rest))
         yield
-        for (method, path, _), other in zip(operations, begun, strict=True):
+        for (method, path, *_), other in zip(operations, begun, strict=True):
             assert client.finish(method, path, other).status == 408
 
 
@@ -186,6 +192,93 @@ def upload_in_every_way(uploads, client, full, method, path):
     assert uploads.ask(method, path, **large).status == 413
     assert client.ask(method, path, Sec_Fetch_Site="cross-site").status == 403
     assert full.ask(method, path, **sent_to(path, bytes(9 << 20))).status == 507
+
+
+class Resumable:
+    """The uploads of tus at a server.
+
+    :param directory: where it keeps them.
+    """
+
+    version: ClassVar = {"Tus-Resumable": "1.0.0"}
+    part: ClassVar = {**version, "Content-Type": "application/offset+octet-stream"}
+    path = "/tus/{token}"
+
+    def __init__(self, client, directory):
+        self.client = client
+        self.directory = directory
+
+    def create(self, length=9, body=None, **headers):
+        headers = {**self.part, "Upload-Length": str(length), **headers}
+        return self.client.ask("POST", "/tus", body=body, **headers)
+
+    def begun(self, length=9):
+        """Return the path of an upload that has begun."""
+        return "/" + self.create(length).headers["location"]
+
+    def patch(self, target, body=b"", offset=0, method="PATCH", **headers):
+        """Add to an upload, and return the answer's status; with POST the method is overridden."""
+        headers = {**self.part, "Upload-Offset": str(offset), **headers}
+        if method == "POST":
+            headers.setdefault("X-HTTP-Method-Override", "PATCH")
+        return self.client.ask(method, self.path, target, body, **headers).status
+
+    def trickling(self):
+        """Describe the operations that receive a body, for :func:`trickled`."""
+        lines = b"Tus-Resumable: 1.0.0\r\nContent-Type: application/offset+octet-stream\r\n"
+        yield "POST", "/tus", "/tus", lines + b"Upload-Length: 9\r\n"
+        for method, more in (("PATCH", b""), ("POST", b"X-HTTP-Method-Override: PATCH\r\n")):
+            yield method, self.path, self.begun(), lines + more + b"Upload-Offset: 0\r\n"
+
+    def ask_in_every_way(self):
+        """Upload, and be refused for whatever is the client's fault."""
+        ask, wrong = self.client.ask, f"sha1 {b64encode(bytes(20)).decode()}"
+        for path, target in (("/tus", None), (self.path, "/tus/none")):
+            assert ask("OPTIONS", path, target).status == 204
+        for status, headers in (
+            (412, {"Tus-Resumable": "0"}),
+            (415, {"Content-Type": "text/plain"}),
+            (460, {"Upload-Checksum": wrong}),
+        ):
+            assert self.create(9, b"abc", **headers).status == status
+            for method in ("PATCH", "POST"):
+                assert self.patch(self.begun(), b"abc", method=method, **headers) == status
+        assert self.create(2, b"abc").status == 413
+        assert self.create(3, b"abc").headers["x-sos-id"] == ID
+        one, other = colliding()
+        assert self.create(len(one), one).status == 201
+        assert self.create(len(other), other).status == 409
+        for method in ("PATCH", "POST"):
+            target = self.begun(3)
+            assert self.patch(target, b"abcd", method=method) == 413
+            assert self.patch(target, b"abc", 1, method=method) == 409
+            assert self.patch(target, b"abc", method=method) == 204
+        assert self.patch(target, method="POST", **{"X-HTTP-Method-Override": "PUT"}) == 405
+        assert ask("HEAD", self.path, target).status == 412
+        assert ask("DELETE", self.path, target).status == 412
+        assert ask("HEAD", self.path, target, **self.version).headers["x-sos-id"] == ID
+        assert json.loads(ask("GET", self.path, target).body)["id"] == ID
+        assert ask("DELETE", self.path, target, **self.version).status == 204
+        self.ask_each("/tus/none", 404)
+
+    def ask_while_busy(self):
+        """Ask for an upload that another process works on."""
+        target = self.begun()
+        with open(self.directory / f"{target.removeprefix('/tus/')}.part", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.ask_each(target, 423)
+
+    def ask_each(self, target, status):
+        """Ask each operation of an upload, all at once."""
+
+        def ask(method):
+            if method in ("PATCH", "POST"):
+                return self.patch(target, method=method)
+            return self.client.ask(method, self.path, target, **self.version).status
+
+        methods = ("GET", "HEAD", "PATCH", "DELETE", "POST")
+        with ThreadPoolExecutor(len(methods)) as threads:
+            assert set(threads.map(ask, methods)) == {status}
 
 
 def ask_unknown(client, free):
@@ -286,13 +379,23 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         options = f"--api-host 127.0.0.1 --min-copies 1 --max-size {16 * MOST}"
         place.twistd(f"sos-api {listens} {urls} {options} {more}", *ports)
 
-    api(blob, (up, down, admin))
-    api(full, more)
+    api(blob, (up, down, admin), "--unfinished-dir unfinished")
+    api(full, more, "--unfinished-dir full")
     client, uploads = Client(described, admin), Client(described, up)
     full_client = Client(described, more[0])
-    with trickled(uploads, *[(*each, each[1]) for each in UPLOADS]):
+    resumable = Resumable(uploads, place.directory / "unfinished")
+    form = b"Content-Type: multipart/form-data; boundary=x\r\n"
+    begun = [(*each, each[1], form) for each in UPLOADS]
+    with trickled(uploads, *begun, *resumable.trickling()):
+        resumable.ask_in_every_way()
+        resumable.ask_while_busy()
         for method, path in UPLOADS:
             upload_in_every_way(uploads, client, full_client, method, path)
+        large = bytes(9 << 20)
+        crammed = Resumable(full_client, place.directory / "full")
+        assert crammed.create(len(large), large).status == 507
+        for method in ("PATCH", "POST"):
+            assert crammed.patch(crammed.begun(len(large)), large, method=method) == 507
         for each in (Client(described, down), client):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
         for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
@@ -314,14 +417,36 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     ask_unknown(guarded, {"/", "/alive", "/healthz", "/readyz"})
     for method, path, target in targets(described):
         if path not in ("/", "/alive", "/healthz", "/readyz"):
-            bearer = (other if (method, path) in UPLOADS else token).decode().strip()
+            uploads_here = (method, path) in UPLOADS or path.startswith("/tus")
+            bearer = (other if uploads_here else token).decode().strip()
             answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
             assert answer.status == 403
+        if path.startswith("/tus"):  # none are taken here
+            bearer = token.decode().strip()
+            answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
+            assert answer.status == 404
     assert missing_of(described) == set()
+
+
+# The type of a part of an upload is one that schemathesis has to be told of.
+_HOOKS = """
+import schemathesis
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+"""
+# Nor does it expect that a request of another version is refused with 412 before all else.
+_EXPECTED = """
+[checks]
+negative_data_rejection.expected-statuses = [
+    400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429, "5xx"
+]
+missing_required_header.expected-statuses = [400, 401, 405, 406, 412, 422]
+"""
 
 
 def fuzz(place, port, seconds, *options):
     """Let schemathesis make up requests by the description that the server at *port* gives."""
+    (place.directory / "hooks.py").write_text(_HOOKS)
+    (place.directory / "schemathesis.toml").write_text(_EXPECTED)
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run"),
@@ -331,7 +456,7 @@ def fuzz(place, port, seconds, *options):
             *("--warnings", "off", "--no-color", "--max-time", str(seconds), *options),
         ],
         cwd=place.directory,
-        env=place.environment,
+        env={**place.environment, "SCHEMATHESIS_HOOKS": "hooks"},
         capture_output=True,
         text=True,
         timeout=seconds + 60,
@@ -360,7 +485,8 @@ def test_requests_that_are_made_up_for_an_api_server(place, extent):
     behind = place.twistd(f"sos-blob --port {blob} --store data", blob)
     daemon = place.twistd(
         f"sos-api --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
-        f"--admin-port {admin} --blob-server http://127.0.0.1:{blob} --max-size {MOST}",
+        f"--admin-port {admin} --blob-server http://127.0.0.1:{blob} --max-size {MOST} "
+        "--unfinished-dir unfinished",
         *(up, down, admin),
     )
     fetch(f"http://127.0.0.1:{admin}/upload", b"abc")

@@ -11,6 +11,8 @@ from sos.config import Reserve
 from sos.errors import NoSpace, StoreUnusable
 from sos.stores.local import LocalStore
 from tests.support.blobs import body_of, content, content_id, put
+from tests.support.http import ask, fetch
+from tests.support.ports import free_ports
 from tests.system.crash.directories import opened
 
 
@@ -143,3 +145,33 @@ async def filled(store):
             break
     assert len(ids) > 500
     return ids
+
+
+def test_a_resumable_upload_on_a_disk_that_is_full(place, small_disk):
+    """507; what was acknowledged stays, and with room again the upload goes on."""
+    up, down = free_ports(2)
+    daemon = place.twistd(
+        f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
+        f"--unfinished-dir {small_disk}/unfinished",
+        *(up, down),
+    )
+    body, mib = body_of(6 << 20), 1 << 20
+    headers = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    created = ask(f"http://127.0.0.1:{up}/tus", b"", {**headers, "Upload-Length": str(6 * mib)})
+    url = f"http://127.0.0.1:{up}/{created.headers['Location']}"
+
+    def offset():
+        return int(ask(url, None, headers, "HEAD").headers["Upload-Offset"])
+
+    def patch(start, part):
+        return ask(url, part, {**headers, "Upload-Offset": str(start)}, "PATCH")
+
+    assert patch(0, body[:mib]).status == 204
+    (small_disk / "filler").write_bytes(bytes(5 * mib))
+    for _ in range(2):
+        assert patch(offset(), body[offset() :]).status == 507
+        assert offset() >= mib
+    (small_disk / "filler").unlink()
+    assert patch(offset(), body[offset() :]).headers["X-Sos-Id"] == content_id(body)
+    assert fetch(f"http://127.0.0.1:{down}/fetch/{content_id(body)}") == body
+    assert "Traceback" not in daemon.log

@@ -1,0 +1,110 @@
+"""Resumable uploads in the API server: their options, and the service that they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from sos import config
+from sos.interfaces import IBlobStore
+from sos.repeating import PeriodicService
+from sos.resumable import ResumableUploads
+from sos.stores.lane import threads_of
+from sos.stores.unfinished import UnfinishedUploads
+from sos.tap.options import DaemonOptions, parameter
+from sos.tap.services import STOP_SECONDS, give_up
+from sos.tap.tls import absolute
+from sos.web.client_headers import KeptHeaders
+from sos.web.resumable import TusServer
+
+PARAMETERS = [
+    parameter(
+        "unfinished-dir", None, None, "Take resumable uploads (tus), and keep their parts here."
+    ),
+    parameter(
+        "unfinished-limit", None, None, "Most bytes of these together. [default: 64G]", config.limit
+    ),
+    parameter(
+        "unfinished-expiry",
+        None,
+        None,
+        "After which time (15m, 12h, 30d) they are given up. [default: 1d]",
+        config.duration,
+    ),
+]
+#: What holds where neither an option nor the section [sos] says otherwise.
+DEFAULTS: dict[str, object] = {
+    "unfinished-dir": None,
+    "unfinished-limit": 64 << 30,
+    "unfinished-expiry": 86_400,
+}
+# Seconds between looks for those that have expired.
+_SWEEP_SECONDS = 60.0
+
+_log = Logger()
+
+
+def check(options: DaemonOptions) -> None:
+    """Settle what the options mean."""
+    if options["unfinished-dir"] is not None:
+        options["unfinished-dir"] = absolute(options["unfinished-dir"])
+
+
+def add_resumable(
+    whole: MultiService,
+    options: DaemonOptions,
+    store: IBlobStore,
+    kept_headers: KeptHeaders,
+    reactor: Any,
+) -> TusServer | None:
+    """Return what takes resumable uploads, None if *options* name no directory for them.
+
+    :param kept_headers: which X-* headers are kept.
+    """
+    if options["unfinished-dir"] is None:
+        return None
+    uploads = UnfinishedUploads(
+        Path(options["unfinished-dir"]), options["unfinished-limit"], options["unfinished-expiry"]
+    )
+    taking = ResumableUploads(uploads, store, threads_of(reactor), reactor, options["max-size"])
+    _UnfinishedService(uploads, taking, reactor).setServiceParent(whole)
+    return TusServer(taking, kept_headers)
+
+
+class _UnfinishedService(PeriodicService):
+    """Makes the directory, removes what has expired, and at the end waits for requests."""
+
+    def __init__(self, uploads: UnfinishedUploads, taking: ResumableUploads, reactor: Any) -> None:
+        super().__init__("removing uploads that have expired", reactor)
+        self._uploads = uploads
+        self._taking = taking
+        self._in_thread = threads_of(reactor)
+
+    def startService(self) -> None:
+        try:
+            self._uploads.prepare()
+        except OSError as error:
+            give_up(f"--unfinished-dir: {error}")
+        super().startService()
+
+    def delay(self) -> float:
+        return min(_SWEEP_SECONDS, self._uploads.seconds)
+
+    async def work(self) -> None:
+        removed = await self._in_thread(self._uploads.sweep)
+        if removed:
+            _log.info("removed expired uploads count={count}", count=removed)
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        # What their clients have broken off is still being kept, or stored.
+        settled = self._taking.settled()
+        settled.addTimeout(STOP_SECONDS, self.clock, onTimeoutCancel=lambda *_: None)
+        await settled

@@ -1,0 +1,109 @@
+"""The requests of tus 1.0.0: see :mod:`sos.web.tus`."""
+
+from __future__ import annotations
+
+from twisted.web.http import datetimeToString
+from werkzeug.exceptions import MethodNotAllowed
+
+from sos.interfaces import Upload
+from sos.resumable import ResumableUploads
+from sos.web import tus
+from sos.web.client_headers import KeptHeaders
+from sos.web.errors import answer_json
+from sos.web.tus import Checksum
+from sos.wire.request import Request
+
+#: Header of an answer that tells the id of the object that an upload has become.
+ID = b"X-Sos-Id"
+
+
+class TusServer:
+    """Answers the requests of tus for *uploads*.
+
+    :param kept_headers: which X-* headers are kept.
+    """
+
+    def __init__(self, uploads: ResumableUploads, kept_headers: KeptHeaders) -> None:
+        self._uploads = uploads
+        self._kept_headers = kept_headers
+
+    async def begin(self, request: Request) -> None:
+        """Create an upload, with its first bytes if these come along."""
+        tus.identify(request)
+        if request.method == b"OPTIONS":
+            self._tell(request)
+            return
+        headers = request.headers
+        tus.check_version(headers)
+        length = tus.size(headers, b"upload-length")
+        told = headers.get(b"upload-metadata", b"")
+        upload = Upload(length, self._metadata(request, told), told.decode("ascii"))
+        checksum = None
+        if request.body.length != 0:
+            tus.check_type(headers)
+            checksum = _checksum(request)
+        token, upload = await self._uploads.create(upload, request.body, checksum)
+        request.setResponseCode(201)
+        # Relative to the path that was asked for, so that a proxy can put it below another one.
+        request.setHeader(b"Location", b"tus/" + token.encode("ascii"))
+        self._describe(request, upload)
+
+    async def resume(self, request: Request, token: str) -> bytes | None:
+        """Tell of the upload *token*, add to it, or remove it."""
+        tus.identify(request)
+        headers = request.headers
+        method = request.method
+        if method == b"OPTIONS":
+            self._tell(request)
+            return None
+        if method == b"POST":  # of a client whose network lets nothing else through
+            method = headers.get(b"x-http-method-override", b"")
+            if method not in (b"PATCH", b"DELETE"):
+                raise MethodNotAllowed(["GET", "HEAD", "OPTIONS", "PATCH", "DELETE"])
+        if method != b"GET":
+            tus.check_version(headers)
+        if method == b"DELETE":
+            await self._uploads.remove(token, request.body)
+            request.setResponseCode(204)
+            return None
+        if method == b"PATCH":
+            tus.check_type(headers)
+            offset, checksum = tus.size(headers, b"upload-offset"), _checksum(request)
+            upload = await self._uploads.append(token, offset, request.body, checksum)
+            request.setResponseCode(204)
+            self._describe(request, upload)
+            return None
+        upload = await self._uploads.look(token, request.body)
+        self._describe(request, upload)
+        request.setHeader(b"Upload-Length", b"%d" % upload.length)
+        if upload.told:
+            request.setHeader(b"Upload-Metadata", upload.told.encode("ascii"))
+        told = {"offset": upload.acknowledged, "length": upload.length, "id": upload.id}
+        return answer_json(request, told)
+
+    def _metadata(self, request: Request, told: bytes) -> dict[str, str]:
+        """Return what is kept with the object: X-* headers, and what ``Upload-Metadata`` says."""
+        headers = tus.metadata_headers(told)
+        names = {name.lower() for name, _ in headers}
+        others = [each for each in request.received_headers if each[0].lower() not in names]
+        return self._kept_headers.read([*others, *headers], of_body=False).metadata
+
+    def _tell(self, request: Request) -> None:
+        request.setResponseCode(204)
+        request.setHeader(b"Tus-Extension", tus.EXTENSIONS)
+        request.setHeader(b"Tus-Max-Size", b"%d" % self._uploads.max_size)
+        request.setHeader(b"Tus-Checksum-Algorithm", tus.ALGORITHMS)
+
+    def _describe(self, request: Request, upload: Upload) -> None:
+        request.setHeader(b"Upload-Offset", b"%d" % upload.acknowledged)
+        if upload.id is not None:
+            request.blob = upload.id
+            request.setHeader(ID, upload.id.encode("ascii"))
+        elif request.method != b"GET" and request.method != b"HEAD":
+            expires = datetimeToString(int(self._uploads.expires_at))
+            request.setHeader(b"Upload-Expires", expires)
+
+
+def _checksum(request: Request) -> Checksum | None:
+    value = request.headers.get(b"upload-checksum")
+    return None if value is None else Checksum(value)

@@ -1,0 +1,111 @@
+"""The headers of tus 1.0.0, a protocol for resumable uploads (https://tus.io/protocols/resumable-upload).
+
+The IETF's "Resumable Uploads for HTTP" is to follow it; tus is what clients speak today:
+tus-js-client, Uppy, tuspy and those of Java, Android, iOS, Go and .NET.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+
+from werkzeug.exceptions import PreconditionFailed, UnsupportedMediaType
+
+from sos.errors import InvalidRequest, WrongChecksum
+from sos.interfaces import parse_size
+from sos.wire.request import Request
+
+#: What the paths begin with.
+PATH = b"/tus"
+VERSION = b"1.0.0"
+EXTENSIONS = b"creation,creation-with-upload,expiration,checksum,termination"
+
+_BODY_TYPE = b"application/offset+octet-stream"
+# By the names of the checksum extension; servers have to know sha1.
+_ALGORITHMS = ("sha1", "md5", "sha256", "sha512")
+#: The same, for ``Tus-Checksum-Algorithm``.
+ALGORITHMS = ",".join(_ALGORITHMS).encode("ascii")
+# A key without commas and blanks, which is to be a part of a header's name (RFC 9110, 5.6.2).
+_KEY = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# What clients call them, by what SOS calls them.
+_NAMES = {b"filename": b"X-Orig-Filename", b"filetype": b"X-Mime-Type"}
+
+
+def identify(request: Request) -> None:
+    """Set the headers of every answer."""
+    request.setHeader(b"Tus-Resumable", VERSION)
+    request.setHeader(b"Tus-Version", VERSION)
+
+
+def check_version(headers: Mapping[bytes, bytes]) -> None:
+    """Raise PreconditionFailed unless a request is of the version that is spoken here."""
+    if headers.get(b"tus-resumable") != VERSION:
+        raise PreconditionFailed("this is tus 1.0.0: send Tus-Resumable: 1.0.0")
+
+
+def check_type(headers: Mapping[bytes, bytes]) -> None:
+    """Raise UnsupportedMediaType unless a body is said to be a part of an upload."""
+    if headers.get(b"content-type", b"").lower() != _BODY_TYPE:
+        raise UnsupportedMediaType(f"a part of an upload has the type {_BODY_TYPE.decode()}")
+
+
+def size(headers: Mapping[bytes, bytes], name: bytes) -> int:
+    """Return the number of bytes that a header tells; raises InvalidRequest."""
+    found = parse_size(headers.get(name, b""))
+    if found is None:
+        raise InvalidRequest(f"{name.decode()} is missing, or is no number of bytes")
+    return found
+
+
+def metadata_headers(told: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the X-* headers that an ``Upload-Metadata`` stands for.
+
+    ``filename`` is X-Orig-Filename, ``filetype`` is X-Mime-Type, and any other ``KEY`` is
+    X-Meta-KEY.  Raises InvalidRequest for one that is malformed.
+    """
+    found: dict[bytes, bytes] = {}
+    for pair in told.split(b",") if told else ():
+        key, _, encoded = pair.strip(b" ").partition(b" ")
+        if _KEY.fullmatch(key) is None:
+            raise InvalidRequest("upload-metadata: a key is missing, or cannot be kept")
+        name = _NAMES.get(key) or b"X-Meta-" + key
+        if name.lower() in {each.lower() for each in found}:
+            raise InvalidRequest(f"upload-metadata: {key.decode()} is there twice")
+        found[name] = _decode("upload-metadata", encoded)
+    return [(name, value) for name, value in found.items() if value]
+
+
+def _decode(name: str, encoded: bytes) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise InvalidRequest(f"{name}: a value is not base64") from None
+
+
+class Checksum:
+    """What ``Upload-Checksum`` says of a body, and the hash of that as it passes by.
+
+    Raises InvalidRequest for a *value* that is malformed, or of an algorithm that is not known.
+    """
+
+    def __init__(self, value: bytes) -> None:
+        name, _, encoded = value.partition(b" ")
+        self._name = name.decode("latin-1")
+        if self._name not in _ALGORITHMS:
+            raise InvalidRequest(f"upload-checksum: the algorithms are {', '.join(_ALGORITHMS)}")
+        self._hash = hashlib.new(self._name, usedforsecurity=False)
+        self._digest = _decode("upload-checksum", encoded)
+        if len(self._digest) != self._hash.digest_size:
+            raise InvalidRequest(f"upload-checksum: it is not as long as a {self._name}")
+
+    def update(self, piece: bytes) -> None:
+        """Add the next *piece*."""
+        self._hash.update(piece)
+
+    def verify(self) -> None:
+        """Raise WrongChecksum unless it was the body that it is said to be."""
+        if self._hash.digest() != self._digest:
+            raise WrongChecksum(f"the part does not match its {self._name}; none of it is kept")
