@@ -231,6 +231,21 @@ def test_any_bytes(header, cut, rest):
         assert known[0].size <= len(data)
 
 
+@given(st.sampled_from([*(header for header, _ in GOOD), *BAD]), st.lists(st.integers(0, 400)))
+def test_a_connection_ends_or_is_answered(header, cuts):
+    """Whatever comes, in whatever pieces: nothing else is left of it, but what may yet come."""
+    front = Front()
+    transport = front.connect()
+    data, start = header + GET, 0
+    for end in [*sorted(cuts), len(data)]:
+        if transport.connected:
+            transport.protocol.dataReceived(data[start:end])
+        start = max(start, end)
+    front.reactor.advance(0)
+    assert transport.aborted != bool(parse_answers(transport.value()))
+    assert transport.aborted == (header in BAD)
+
+
 @pytest.mark.parametrize("header", [GOOD[0], GOOD[6]], ids=["v1", "v2"])
 @ensureDeferred
 async def test_before_tls(reactor, tmp_path, header):
