@@ -233,7 +233,7 @@ def test_a_digest_is_that_of_the_form(upload, store):
         assert (answer.status, len(store.blobs)) == (status, status == 200)
 
 
-def test_what_waits_of_a_form_is_bounded(store):
+def test_what_waits_of_a_form_is_bounded():
     """A store that is slow holds up the sender; the pieces reach it as they come."""
     written = []
 
@@ -255,6 +255,7 @@ def test_what_waits_of_a_form_is_bounded(store):
         upload.send(whole[start : start + 50_000])
         assert sum(written) >= start + 50_000 - 1000
     assert max(written) <= 50_100
+    upload.transport.drop()
 
 
 def test_a_form_that_is_uploaded_as_a_body_is_kept_with_a_hint(upload, store):
