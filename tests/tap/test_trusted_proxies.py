@@ -37,14 +37,10 @@ def ask(address, before="", header="", context=None):
                 return answer.read()
 
 
-@pytest.mark.parametrize(
-    ("tls", "workers"),
-    [(False, 1), (True, 1), pytest.param(True, 2, marks=pytest.mark.system)],
-)
-def test_the_access_log_tells_the_client(place, tls, workers):
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_access_log_tells_the_client(place, tls):
     """By the PROXY protocol before TLS, too, and by headers; of a blob and of an API server."""
-    options = f"--workers {workers} --access-log log --access-log-format json"
-    options += " --trusted-proxies 127.0.0.0/8"
+    options = "--access-log log --access-log-format json --trusted-proxies 127.0.0.0/8"
     context = None
     if tls:
         authority = Authority(place.directory, "ca")
