@@ -80,7 +80,7 @@ PARSERS = {
     "length": (length, heads, Refused),
     "claims": (integrity.claims, heads, InvalidRequest),
     "wanted digest": (lambda value: integrity.answer(value, "0" * 64), values, ()),
-    "headers": (lambda head: metadata.from_headers(head.items()), heads, InvalidRequest),
+    "headers": (lambda head: metadata.from_server(head.items()), heads, InvalidRequest),
     "metadata": (metadata.decode, bodies, InvalidRequest),
     "batch": (batch.decode, bodies, InvalidRequest),
     "members": (membership.decode, memberships, InvalidRequest),
