@@ -102,8 +102,8 @@ _OWNERS: dict[str, str] = {
     # authentik, Istio, and what measures behind them.
     "others": "squid-* heroku-* request-start queue-start iinfo cdn sucuri-* f5-* citrix-* "
     "vercel-* matched-path nf-* kong-* consumer-* anonymous-consumer pomerium-* authentik-* "
-    "istio-* kubernetes-* k8s-* newrelic-* instana-* dynatrace dynatrace-* sentry-* "
-    "backend backend-* upstream upstream-* bluecoat-*",
+    "istio-* kubernetes-* k8s-* newrelic-* instana-* dynatrace dynatrace-* sentry-* backend "
+    "backend-* upstream upstream-* bluecoat-*",
     # Rack, Rails and its Sendfile; Rack::MethodOverride.
     "Rails": "runtime rack-* cascade miniprofiler-* accel-mapping",
     # Laravel, its Echo and Livewire; Symfony.

@@ -88,12 +88,14 @@ NEVER = 10**15
 _LEAST_IN_TICKS = 10**14
 
 
-def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def from_server(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the metadata that another server tells in *headers*, pairs of name and value.
 
     That is what :data:`HEADER` says.  Servers that do not send it, those of earlier versions and
     of the original system, mean the plain X-* headers; one sent twice is joined by a comma
     (RFC 9110, 5.3).  Raises :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
+
+    Never of what a client sends: see :mod:`sos.web.client_headers`.
     """
     found: dict[str, str] = {}
     told: bytes | None = None

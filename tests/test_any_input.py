@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from functools import partial
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from sos import batch, ids, manifest, membership, metadata, signed_url, tokens
 from sos.config import parse
-from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized
+from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized, UnsupportedCoding
 from sos.signature import Key, Keys, Verifier, parse_keys
 from sos.stores.s3 import records
 from sos.stores.s3.client import seconds_of
 from sos.web import integrity
+from sos.web.client_headers import KeptHeaders
+from sos.web.filenames import disposition
 from sos.wire.heads import Refused, body_length, gather, split_host, split_target
 
 ID = "a" * 40
@@ -63,6 +66,19 @@ memberships = st.fixed_dictionaries(
 ).map(lambda each: json.dumps(each).encode())
 
 
+said = st.dictionaries(
+    st.sampled_from([b"Content-Type", b"content-encoding", b"X-Mime-Encoding", b"X-Mime-Type"])
+    | st.sampled_from([b"X-Orig-Filename", b"X-Orig-Filename*", b"X-Sos-Metadata", b"X-\xff"]),
+    values | values.map(lambda value: b"UTF-8''" + quote(value).encode()),
+)
+
+
+def named(head):
+    return {
+        name.decode("latin-1"): v.decode("utf-8", "surrogateescape") for name, v in head.items()
+    }
+
+
 def signed(value):
     Verifier(lambda: KEYS, lambda: 0.0).check(b"GET", b"/", 0, {b"authorization": value})
 
@@ -80,8 +96,15 @@ PARSERS = {
     "length": (length, heads, Refused),
     "claims": (integrity.claims, heads, InvalidRequest),
     "wanted digest": (lambda value: integrity.answer(value, "0" * 64), values, ()),
-    "headers": (lambda head: metadata.from_headers(head.items()), heads, InvalidRequest),
+    "headers": (lambda head: metadata.from_server(head.items()), heads, InvalidRequest),
     "metadata": (metadata.decode, bodies, InvalidRequest),
+    "metadata of a server": (metadata.from_header, bodies | values, InvalidRequest),
+    "headers of a client": (
+        lambda head: KeptHeaders().read(head.items()),
+        said,
+        (InvalidRequest, UnsupportedCoding),
+    ),
+    "file name": (lambda head: disposition(named(head)), said, ()),
     "batch": (batch.decode, bodies, InvalidRequest),
     "members": (membership.decode, memberships, InvalidRequest),
     "no members": (membership.decode, bodies, InvalidRequest),

@@ -16,7 +16,7 @@ from sos.manifest import MARK
 
 def test_x_headers_are_kept_in_canonical_spelling():
     """Names are told apart without regard to case; other headers are left."""
-    found = metadata.from_headers(
+    found = metadata.from_server(
         [(b"x-mime-TYPE", b"text/plain"), (b"Content-Type", b"a/b"), (b"X-Name", b"n")]
     )
     assert found == {"X-Mime-Type": "text/plain", "X-Name": "n"}
@@ -24,7 +24,7 @@ def test_x_headers_are_kept_in_canonical_spelling():
 
 def test_a_header_sent_twice_is_joined():
     """RFC 9110, 5.3."""
-    assert metadata.from_headers([(b"X-A", b"1"), (b"x-a", b"2")]) == {"X-A": "1, 2"}
+    assert metadata.from_server([(b"X-A", b"1"), (b"x-a", b"2")]) == {"X-A": "1, 2"}
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ def test_a_header_sent_twice_is_joined():
 )
 def test_what_steers_a_proxy_is_told_to_servers_alone(name):
     """What was stored of it before: so copies stay the same, and no client sees it."""
-    kept = metadata.from_headers([(name, b"value")])
+    kept = metadata.from_server([(name, b"value")])
     assert list(kept.values()) == ["value"]
     assert metadata.to_client(kept) == []
-    assert metadata.from_headers(metadata.to_server(kept)) == kept
+    assert metadata.from_server(metadata.to_server(kept)) == kept
 
 
 @given(st.dictionaries(st.from_regex(rb"\AX-[A-Za-z]{1,8}\Z"), st.binary(max_size=20), max_size=5))
@@ -52,7 +52,7 @@ def test_any_bytes_come_back(headers):
         metadata.canonical_name(name.decode()).encode(): value.translate(None, b"\r\n\0")
         for name, value in headers.items()
     }
-    found = metadata.from_headers(headers.items())
+    found = metadata.from_server(headers.items())
     kept = [(n, v) for n, v in sorted(headers.items()) if not metadata.is_excluded(n.decode())]
     assert metadata.to_headers(metadata.decode(metadata.encode(found))) == kept
 
@@ -61,36 +61,36 @@ def test_any_bytes_come_back(headers):
 def test_a_value_that_could_end_a_header_is_refused(value):
     """CR, LF and NUL never reach a response."""
     with pytest.raises(InvalidMetadata):
-        metadata.from_headers([(b"X-A", value)])
+        metadata.from_server([(b"X-A", value)])
 
 
 def test_there_is_a_limit():
     """90 headers, 4 KiB of them."""
     many = [(b"X-%d" % n, b"") for n in range(90)]
-    assert len(metadata.from_headers(many)) == 90
+    assert len(metadata.from_server(many)) == 90
     with pytest.raises(InvalidMetadata, match="at most 90"):
-        metadata.from_headers([*many, (b"X-One-More", b"")])
-    assert metadata.from_headers([(b"X-A", b"v" * 4093)])
+        metadata.from_server([*many, (b"X-One-More", b"")])
+    assert metadata.from_server([(b"X-A", b"v" * 4093)])
     with pytest.raises(InvalidMetadata, match="at most 4096"):
-        metadata.from_headers([(b"X-A", b"v" * 4094)])
+        metadata.from_server([(b"X-A", b"v" * 4094)])
 
 
 def test_what_servers_tell_each_other_comes_on_top_of_the_limits():
     """And what proxies and earlier versions add is left."""
     headers = [(b"x-sos-manifest", b"10"), (b"X-Sos-Nonce", b"1"), (b"X-Real-IP", b"1")]
-    assert metadata.from_headers(headers) == {MARK: "10"}
+    assert metadata.from_server(headers) == {MARK: "10"}
     many = [(b"X-%d" % n, b"") for n in range(89)]
     full = [*headers, *many, (b"X-A", b"v" * (4093 - sum(len(name) for name, _ in many)))]
-    assert len(metadata.from_headers(full)) == 91
+    assert len(metadata.from_server(full)) == 91
 
 
 def test_a_header_that_was_added_on_the_way_is_no_metadata():
     """Servers tell it in one header; they mean the plain ones where there is none."""
     plain = [(b"X-Name", b"n"), (b"X-Served-By", b"proxy")]
-    assert metadata.from_headers(plain) == {"X-Name": "n", "X-Served-By": "proxy"}
+    assert metadata.from_server(plain) == {"X-Name": "n", "X-Served-By": "proxy"}
     for told in ({}, {"X-Name": "n"}, {metadata.SET_AT: "5"}, {"X-A": "1", MARK: "7"}):
         headers = metadata.to_server(told)
-        assert metadata.from_headers([*plain, *headers, *plain]) == told
+        assert metadata.from_server([*plain, *headers, *plain]) == told
         assert {name.decode(): value.decode() for name, value in headers[1:]} == told
         assert {**metadata.for_server(told)} == {
             name.decode(): value.decode() for name, value in headers
@@ -151,13 +151,13 @@ def test_the_largest_metadata_fits_in_a_head_beside_itself():
 def test_another_form_of_the_one_header_is_refused(value):
     """Two servers would take it for two things."""
     with pytest.raises(InvalidMetadata):
-        metadata.from_headers([(b"x-sos-METADATA", value)])
+        metadata.from_server([(b"x-sos-METADATA", value)])
 
 
 def test_the_one_header_sent_twice_is_refused():
     """Which of the two is meant cannot be known."""
     with pytest.raises(InvalidMetadata):
-        metadata.from_headers([(b"X-Sos-Metadata", b"{}"), (b"X-Sos-Metadata", b"{}")])
+        metadata.from_server([(b"X-Sos-Metadata", b"{}"), (b"X-Sos-Metadata", b"{}")])
 
 
 @pytest.mark.parametrize("name", ["Y-A", "X-", "X-a b", "X-a:", "X-\u00e9", "X-a\n"])
@@ -210,7 +210,7 @@ def test_all_who_compare_copies_agree(copies):
 def test_what_servers_keep_under_an_odd_name_stays():
     """An underscore is none of a server's business: it was stored by an earlier version."""
     odd = [(b"X-Sos_Set_At", b"1"), (b"X-Sos-Nonce", b"1")]
-    assert metadata.from_headers(odd) == {"X-Sos_set_at": "1"}
+    assert metadata.from_server(odd) == {"X-Sos_set_at": "1"}
 
 
 def test_times_in_milliseconds_and_in_ticks_are_compared():

@@ -45,7 +45,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
         if is_foreign(name):
             raise ValueError(f"{name} is not kept: it is for proxies, browsers or credentials")
         headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
-    return metadata_format.from_headers(headers)
+    return metadata_format.from_server(headers)
 
 
 def _timeout(text: str) -> float:

@@ -314,7 +314,7 @@ class RemoteStore:
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
         try:
-            metadata = metadata_format.from_headers(response.fields)
+            metadata = metadata_format.from_server(response.fields)
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
         return BlobInfo(id, size, metadata)

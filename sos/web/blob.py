@@ -69,7 +69,7 @@ class BlobServer:
         One that is marked as a manifest has to be the manifest of *id*.  Metadata that does not
         say when it was set is set now.
         """
-        told = metadata_format.from_headers(request.received_headers)
+        told = metadata_format.from_server(request.received_headers)
         metadata = metadata_format.timed(told, metadata_format.ticks(time.time()))
         info = await store_body(request, self._store, ids.check(id), self._max_size, metadata)
         return answer_stored(request, info, self._named())
@@ -171,7 +171,7 @@ class BlobServer:
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:
         """Take the metadata for that of *id*, when they come before what is stored."""
-        metadata = metadata_format.from_headers(request.received_headers)
+        metadata = metadata_format.from_server(request.received_headers)
         await self._store.settle(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
