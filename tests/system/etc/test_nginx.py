@@ -98,5 +98,8 @@ def test_uploads_and_fetches(front):
     assert fetched() == (200, "MISS", body)
     assert fetched() == (200, "HIT", body)
     assert fetched(Range="bytes=10-19") == (206, "HIT", body[10:20])
+    for url in (f"{up}/tus", f"{up}/tus/{'A-_' * 10}xx"):  # here none are taken
+        passed = ask(url, None, {"Tus-Resumable": "1.0.0"}, "PATCH", context=trusted)
+        assert passed.headers["Tus-Resumable"] == "1.0.0"
     for url in (f"{up}/status", f"{down}/status", f"{up}/fetch/{content_id(body)}"):
         assert ask(url, context=trusted).status == 404
