@@ -139,7 +139,7 @@ def put(
             return await put_files(uploader, threads)
         finally:
             if left_out := sorted(metadata.keys() & exchange.ignored):
-                click.echo(f"{upload_url} does not keep {', '.join(left_out)}", err=True)
+                click.echo(f"{upload_url.url} does not keep {', '.join(left_out)}", err=True)
 
     async def put_files(uploader: Uploader, threads: RunInThread) -> bool:
         with progress.of_bytes() as bar:

@@ -241,7 +241,7 @@ def front(request, tmp_path_factory):
             f"sos-api --store data --api-host 127.0.0.1 --upload-port {up} --download-port {down} "
             f"--hosts {UPLOAD},{OBJECTS} --trusted-proxies 127.0.0.1 --token-file tokens "
             f"--max-size {MAX_SIZE} --idle-timeout {SERVER_SECONDS / SCALE} "
-            "--access-log log --access-log-format json",
+            "--access-log log --access-log-format json --unfinished-dir unfinished",
             *(up, down),
         )
         relays = [Relay(between_up, up), Relay(between_down, down)]
@@ -276,6 +276,27 @@ def test_a_large_file(front):
         own = {name: value for name, value in headers.items() if name[:2] == "x-"}
         assert own.keys() == {name.lower() for name in direct.headers if name[:2] == "X-"}
         assert (own["x-colour"], own["x-orig-filename"]) == ("red", "large")
+
+
+def test_other_ways_to_upload(front):
+    """A file that is put, a form, and a resumable upload, whose address leads back here."""
+    (front.directory / "file").write_bytes(b"of a form")
+    authorization = ("-H", f"Authorization: Bearer {front.token}")
+    put = front.curl(UPLOAD, "/upload/name.txt", *authorization, "-T", front.directory / "file")
+    form = front.curl(UPLOAD, "/form", *authorization, "-F", f"f=@{front.directory / 'file'}")
+    for answer in (put, form):
+        assert json.loads(answer.body)["id"] == content_id(b"of a form")
+    tus = (*authorization, "-H", "Tus-Resumable: 1.0.0")
+    part = ("-H", "Content-Type: application/offset+octet-stream", "--data-binary")
+    begun = front.curl(UPLOAD, "/tus", *tus, "-X", "POST", "-H", "Upload-Length: 6")
+    assert begun.status == 201
+    (upload,) = (front.directory / "unfinished").glob("*.part")
+    path = f"/tus/{upload.stem}"
+    assert begun.headers["location"] == path[1:].lower()  # as all headers are here
+    for offset, piece in ((0, "abc"), (3, "def")):
+        more = ("-X", "PATCH", "-H", f"Upload-Offset: {offset}", *part, piece)
+        assert front.curl(UPLOAD, path, *tus, *more).status == 204
+    assert front.fetch(content_id(b"abcdef")).body == b"abcdef"
 
 
 def test_what_is_cached(front):
