@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import re
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -156,12 +157,12 @@ async def test_a_pipe_that_has_been_sent_in_part_is_not_sent_on(site):
 def pipe_of(body):
     """Return where *body* can be read from, once."""
     out, into = os.pipe()
-    if os.fork() == 0:
-        os.close(out)
-        with os.fdopen(into, "wb") as file:
+
+    def write():
+        with suppress(BrokenPipeError), os.fdopen(into, "wb", buffering=0) as file:
             file.write(body)
-        os._exit(0)
-    os.close(into)
+
+    Thread(target=write, daemon=True).start()
     return out
 
 
