@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from hashlib import sha256
 from http.client import responses
 from typing import Any
@@ -311,13 +311,14 @@ class Exchange:
             return response
         if response.code == 401:
             self.store = None
-        text = await _excerpt(ResponseBody(response, self.clock))
+        text, is_whole = await _excerpt(ResponseBody(response, self.clock))
         location = response.headers.getRawHeaders(b"location", [b""])[0]
         told = _told(response, text)
         if location and response.code // 100 == 3:
             told = f", a redirect to {shown_url(location.decode('latin-1'))}"
         reason = f"{self.url} answered {response.code}{told}"
-        raise _ERRORS.get(response.code, Unavailable)(reason)
+        # One that breaks off can be of anything before the server: nothing follows from it.
+        raise (_ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
         """Upload *body*, as by :meth:`send`, and return what was stored, see :meth:`stored`."""
@@ -453,19 +454,21 @@ async def gather(body: ResponseBody, most: int) -> bytes:
         return await beginning(body, most)
 
 
-async def _excerpt(body: ResponseBody) -> bytes:
-    """Return the beginning of an error's body, or what has come of it when it breaks off.
+async def _excerpt(body: ResponseBody) -> tuple[bytes, bool]:
+    """Return the beginning of an error's body, and whether it did not break off.
 
     One without a length ends where its connection does: so do those of HTTP/1.0.
     """
     text = b""
     async with aclosing(body):
-        with suppress(Unavailable):
+        try:
             async for piece in body:
                 text += piece
                 if len(text) > _MOST_OF_AN_ERROR:
                     break
-    return text
+        except Unavailable:
+            return text, False
+    return text, True
 
 
 async def beginning(body: ResponseBody, most: int) -> bytes:
