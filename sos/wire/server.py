@@ -404,7 +404,8 @@ class Channel(Protocol):
         if self._is_sending:
             if waited > LINGER_SECONDS:
                 self._wait_for_no_alert()
-            if waited > STALL_SECONDS and not self.site.is_patient:
+            # Nobody waits for the end of a refusal, as for that of a download.
+            if waited > STALL_SECONDS and (self._refusal or not self.site.is_patient):
                 self.abort()
             elif waited > STALL_SECONDS and not self._counts_as_stalled:
                 self._counts_as_stalled = True

@@ -131,6 +131,7 @@ class TestAConnectionOverTLS:
         """Until its close alert is read, however slowly it took the answer."""
         transport = Transport()
         transport.transport = None
+        transport.getHandle = lambda: None
         directlyProvides(transport, ISSLTransport)
         transport.protocol = talk.site.buildProtocol(None)
         transport.protocol.makeConnection(transport)

@@ -364,6 +364,12 @@ def live_through(story, logged):
         elif what == "drop" and transport.connected:
             dropped = True
             transport.drop()
+    if transport.connected:
+        assert talk.channel.output.full, "the connection hangs"
+        transport.room = None  # a client that takes nothing is waited for, until it does
+        transport.take()
+        for _ in range(PATIENCE):
+            talk.wait(1)
     assert not transport.connected, "the connection hangs"
     logged.check()
     statuses_of(transport.value(), ended=dropped or transport.aborted)
