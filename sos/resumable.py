@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
@@ -15,7 +15,6 @@ from sos.interfaces import IBlobStore, Upload
 from sos.stores.lane import RunInThread, shielded
 from sos.stores.unfinished import OpenUpload, UnfinishedUploads
 from sos.transfer import transfer
-from sos.web.tus import Checksum
 from sos.wire.body import RequestBody
 
 T = TypeVar("T")
@@ -27,6 +26,18 @@ KEEP_BYTES = 16 << 20
 LOOK_SECONDS = 1.0
 #: How often a request tries to get an upload that another one works on, and the seconds between.
 ATTEMPTS, ATTEMPT_SECONDS = 20, 0.25
+
+
+class Checksum(Protocol):
+    """What a client has said of a part, see :class:`sos.web.tus.Checksum`."""
+
+    def update(self, piece: bytes) -> None:
+        """Add the next *piece*."""
+        ...
+
+    def verify(self) -> None:
+        """Raise WrongChecksum unless the pieces are the part that was meant."""
+        ...
 
 
 class ResumableUploads:
