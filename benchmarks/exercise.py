@@ -16,9 +16,9 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred, gatherResults
 
 from benchmarks.processes import Process
-from sos import ids
 from sos.cli.reactor import run
 from sos.interfaces import IBlobStore, IReplicaStore
+from sos.model import ids
 from sos.stores.factories import factory, scheme_of
 from sos.stores.local import LocalStore
 

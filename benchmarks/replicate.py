@@ -18,15 +18,15 @@ from benchmarks.disk import syncs_per_second
 from benchmarks.processes import free_urls
 from benchmarks.servers import start_blob_server
 from benchmarks.store import BODY, fill
-from sos import config, ids
 from sos.cli.reactor import run
+from sos.http.client.agent import Agent
 from sos.interfaces import Groups
+from sos.model import config, ids
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
-from sos.replication.memory import Memory
+from sos.replication.pass_state import Memory
 from sos.stores.local import LocalStore
 from sos.tap import cluster
-from sos.wire.agent import Agent
 
 #: Requests at once, one after the other as the original system makes them, and more.
 CONCURRENCIES = (1, 16)

@@ -13,11 +13,11 @@ from collections.abc import Coroutine, Iterable
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from sos import ids
-from sos import metadata as metadata_format
+from sos.aio.gather import together
 from sos.errors import InvalidMetadata, InvalidRequest, SOSError
 from sos.interfaces import Blob, BlobInfo, IBlobStore
-from sos.together import together
+from sos.model import ids
+from sos.model import metadata as metadata_format
 from sos.transfer import copy
 
 #: Most blobs in one batch.

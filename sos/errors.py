@@ -1,7 +1,7 @@
 """What can go wrong, in the words of a blob store.
 
 These exceptions know no HTTP: :mod:`sos.web.errors` maps them to statuses and
-:mod:`sos.stores.remote` maps statuses back to them.  The text of each says
+:mod:`sos.stores.remote.store` maps statuses back to them.  The text of each says
 what happened, to what, and where possible what to do.
 """
 

@@ -18,11 +18,11 @@ from attrs import Factory, field, frozen
 from attrs.validators import optional
 from zope.interface import Attribute, Interface
 
-from sos import ids
-from sos.digest import BlobDigest, PartitionDigest
-from sos.ids import is_store_id
-from sos.membership import View
-from sos.metadata import EMPTY, Metadata
+from sos.model import ids
+from sos.model.digest import BlobDigest, PartitionDigest
+from sos.model.ids import is_store_id
+from sos.model.membership import View
+from sos.model.metadata import EMPTY, Metadata
 
 #: A body that is longer than this many bytes is handled in pieces.
 SMALL_BODY = 64 * 1024
@@ -63,7 +63,7 @@ class BlobInfo:
 
     :param size: of the body, in bytes; None where the store does not tell (the
         original system's servers do not, for a larger one).
-    :param metadata: see :mod:`sos.metadata`.
+    :param metadata: see :mod:`sos.model.metadata`.
     :param stored_at: when this copy was stored, in seconds since the epoch;
         None where the store does not tell.
     :param copies: how many of it were made, when it has just been stored.
@@ -242,7 +242,7 @@ class IBlobWriter(Interface):
 
         A blob that the store holds already is a success, and keeps the
         metadata and the time that it has.  An object and its manifest, see
-        :mod:`sos.manifest`, are one blob: the object itself takes the place of
+        :mod:`sos.model.manifest`, are one blob: the object itself takes the place of
         its manifest, and no manifest that of the object.  Raises Incomplete when the body is
         not of the size announced, Mismatch when it does not hash to its
         content id or, where the metadata marks it, is not its manifest,
@@ -289,11 +289,11 @@ class IBlobStore(Interface):
     async def listing(
         after: str | None = None, limit: int | None = None, partition: str | None = None
     ) -> list[str]:
-        """List ids in the order of :func:`sos.ids.sort_key`.
+        """List ids in the order of :func:`sos.model.ids.sort_key`.
 
         :param after: list from behind this id, whether it is stored or not.
         :param limit: list at most so many.
-        :param partition: list this one alone, see :func:`sos.ids.partition`.
+        :param partition: list this one alone, see :func:`sos.model.ids.partition`.
 
         Raises Unavailable; a listing that cannot be whole is never returned.
         """
@@ -337,7 +337,7 @@ class IReplicaStore(IBlobStore):
     async def settle(id: str, metadata: Metadata) -> None:
         """Take *metadata* for that of a blob, when it precedes what that has.
 
-        See :func:`sos.metadata.precedes`: two stores that are told of each
+        See :func:`sos.model.metadata.precedes`: two stores that are told of each
         other's end with the same.  It is durable on return.  Raises NotFound
         when there is no such blob, Conflict when one of them is the object and
         the other its manifest, NoSpace, ReadOnly or Unavailable.

@@ -9,13 +9,13 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from sos import metadata as metadata_format
+from sos.aio.threads import RunInThread, shielded
 from sos.errors import Conflict, Locked, SOSError, TooLarge
+from sos.http.server.request_body import RequestBody
 from sos.interfaces import IBlobStore, Upload
-from sos.stores.lane import RunInThread, shielded
-from sos.stores.unfinished import OpenUpload, UnfinishedUploads
+from sos.model import metadata as metadata_format
+from sos.stores.unfinished_uploads import OpenUpload, UnfinishedUploads
 from sos.transfer import transfer
-from sos.wire.body import RequestBody
 
 T = TypeVar("T")
 

@@ -15,12 +15,12 @@ from attrs.validators import instance_of, optional
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sos import ids
+from sos.aio.periodic import PeriodicService
+from sos.aio.rate_limit import Pace
 from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
+from sos.files.regular import open_regular, read_regular
 from sos.interfaces import Blob
-from sos.pace import Pace
-from sos.regular_files import open_regular, read_regular
-from sos.repeating import PeriodicService
+from sos.model import ids
 
 #: A blob counts for at least so many bytes of the rate: there is more to it
 #: than its body.

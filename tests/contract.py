@@ -13,12 +13,12 @@ from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 from zope.interface.verify import verifyObject
 
-from sos.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
-from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IReplicaStore
-from sos.manifest import MARK
-from sos.metadata import SET_AT, encode, precedes, version
+from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
+from sos.model.ids import partition, sort_key
+from sos.model.manifest import MARK
+from sos.model.metadata import SET_AT, encode, precedes, version
 from tests.support.blobs import (
     body_of,
     colliding,

@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos import batch, ids, manifest, membership, metadata, signed_url, tokens
-from sos.config import parse
+from sos import batch
+from sos.auth import signed_urls, tokens
+from sos.auth.request_signing import Key, Keys, Verifier, parse_keys
 from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized, UnsupportedCoding
-from sos.signature import Key, Keys, Verifier, parse_keys
-from sos.stores.s3 import records
-from sos.stores.s3.client import seconds_of
-from sos.web import integrity
+from sos.http.server.heads import Refused, body_length, gather, split_host, split_target
+from sos.model import ids, manifest, membership, metadata
+from sos.model.config import parse
+from sos.stores.engines.s3 import records
+from sos.stores.engines.s3.client import seconds_of
+from sos.web import digest_fields
 from sos.web.client_headers import KeptHeaders
 from sos.web.filenames import disposition
-from sos.wire.heads import Refused, body_length, gather, split_host, split_target
 
 ID = "a" * 40
 KEYS = Keys((Key(b"k" * 32),))
@@ -94,8 +96,8 @@ PARSERS = {
     "target": (partial(split_target, b"GET"), values, Refused),
     "host": (split_host, values, ()),
     "length": (length, heads, Refused),
-    "claims": (integrity.claims, heads, InvalidRequest),
-    "wanted digest": (lambda value: integrity.answer(value, "0" * 64), values, ()),
+    "claims": (digest_fields.claims, heads, InvalidRequest),
+    "wanted digest": (lambda value: digest_fields.answer(value, "0" * 64), values, ()),
     "headers": (lambda head: metadata.from_server(head.items()), heads, InvalidRequest),
     "metadata": (metadata.decode, bodies, InvalidRequest),
     "metadata of a server": (metadata.from_header, bodies | values, InvalidRequest),
@@ -112,7 +114,7 @@ PARSERS = {
     "manifest": (lambda body: manifest.parse(body, ID, "5"), bodies, Mismatch),
     "mark": (manifest.marked_size, texts, Mismatch),
     "signature": (signed, values, Unauthorized),
-    "link": (lambda value: signed_url.check_signed(KEYS, value, 0, "x"), values, Unauthorized),
+    "link": (lambda value: signed_urls.check_signed(KEYS, value, 0, "x"), values, Unauthorized),
     "tokens": (tokens.parse_tokens, texts | bodies.map(lambda b: b.decode("latin-1")), ValueError),
     "keys": (parse_keys, texts, ValueError),
     "bucket's document": (records.id_in, bodies, ValueError),

@@ -12,7 +12,7 @@ from pytest_twisted import ensureDeferred
 from sos import batch
 from sos.errors import InvalidRequest, NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo
-from sos.manifest import MARK
+from sos.model.manifest import MARK
 from sos.stores.memory import MemoryStore
 from tests.support.blobs import body_of, content_id, put
 

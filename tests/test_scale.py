@@ -14,8 +14,8 @@ from benchmarks.scale import durability, traffic
 from benchmarks.scale.groups import Cluster, Group, grown, names, redirected, shares
 from benchmarks.scale.rebuild import Rates, Rebuild, rebuild, worst_rebuild
 from benchmarks.scale.wire import counted
-from sos.digest import BlobDigest
-from sos.plan import Placing, holders, plan
+from sos.model.digest import BlobDigest
+from sos.model.plan import Placing, holders, plan
 from sos.stores.memory import MemoryStore
 
 EQUAL = dict.fromkeys("abcd", 1.0)

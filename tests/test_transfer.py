@@ -7,7 +7,7 @@ from attrs import define
 from pytest_twisted import ensureDeferred
 
 from sos.errors import NoSpace, ReadOnly, Unavailable
-from sos.metadata import EMPTY
+from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.transfer import are_same, copy
 from tests.support.blobs import body_of, put

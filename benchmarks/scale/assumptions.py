@@ -8,7 +8,7 @@ from attrs import evolve
 
 from benchmarks.scale.groups import Cluster, Group, names
 from benchmarks.scale.rebuild import Rates
-from sos.replication.memory import AWAY_SECONDS
+from sos.replication.pass_state import AWAY_SECONDS
 
 OBJECTS = 10**8
 OBJECT_BYTES = 10**6

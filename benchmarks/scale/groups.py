@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from attrs import field, frozen
 
-from sos.placement import rank
+from sos.model.placement import rank
 
 #: Every partition of a group.
 PARTITIONS = tuple(f"{number:03x}" for number in range(4096))

@@ -12,8 +12,8 @@ from attrs import frozen
 
 from benchmarks.scale.groups import PARTITIONS, Cluster, Group
 from benchmarks.scale.wire import counted
-from sos.digest import BlobDigest, PartitionDigest
-from sos.metadata import version
+from sos.model.digest import BlobDigest, PartitionDigest
+from sos.model.metadata import version
 from sos.stores.memory import MemoryStore
 from sos.transfer import transfer
 

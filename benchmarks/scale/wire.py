@@ -8,14 +8,14 @@ from typing import Any
 
 from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyFactory, ProxyServer
 
+from sos.aio.threads import threads_of
+from sos.http.client.agent import Agent
+from sos.http.server.site import Site
 from sos.interfaces import IReplicaStore
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
-from sos.stores.remote import RemoteStore
-from sos.web.blob import BlobServer
+from sos.stores.remote.client import Exchange
+from sos.stores.remote.store import RemoteStore
+from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
-from sos.wire.site import Site
 
 _HOST = "127.0.0.1"
 

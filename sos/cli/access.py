@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
+from sos.auth.tokens import check_bearer
 from sos.cli.program import converted
+from sos.daemon.tls import client_tls_of
 from sos.errors import ConfigError
-from sos.stores.exchange import Credentials
-from sos.tap.tls import client_tls_of
-from sos.tokens import check_bearer
-from sos.watched_file import read
-from sos.wire.tls import ClientTLS
+from sos.files.watched import read
+from sos.http.tls import ClientTLS
+from sos.stores.remote.client import Credentials
 
 _TLS_FILES = {
     "tls-ca": "https servers need a certificate of one of these.",

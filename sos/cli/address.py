@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 import click
 from attrs import field, frozen
 
-from sos import config
-from sos.stores.exchange import Credentials
+from sos.model import config
+from sos.stores.remote.client import Credentials
 
 # Others may do nothing with a file of passwords, the group may read it.
 _FORBIDDEN = stat.S_IRWXO | stat.S_IWGRP
@@ -22,7 +22,7 @@ _FORBIDDEN = stat.S_IRWXO | stat.S_IWGRP
 class Address:
     """Where an API server is.
 
-    :param url: see :func:`sos.config.server_url`.
+    :param url: see :func:`sos.model.config.server_url`.
     :param login: the value of ``Authorization`` by the user and the password that stood in the
         URL (RFC 7617), None if there were none.
     """

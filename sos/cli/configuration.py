@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sos import config
+from sos.model import config
 
 #: The sections of the page: a title, and paragraphs; what is indented stays as it is.
 CONFIGURATION = (

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from sos.permissions import withhold
+from sos.files.umask import withhold
 
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 _SOS = [sys.executable, "-c", "from sos.cli import main; main()"]

@@ -14,16 +14,16 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.web.iweb import UNKNOWN_LENGTH
 
-from sos import ids
+from sos.aio.tasks import unwanted
+from sos.aio.threads import RunInThread, threads_of
 from sos.cli.servers import FETCH, fetches
-from sos.digest import BodyDigest
 from sos.errors import Unavailable
+from sos.http.client.bodies import PROMPT_SECONDS, ResponseBody
 from sos.interfaces import Pieces, Span
-from sos.running import unwanted
-from sos.stores.exchange import Exchange, Response
-from sos.stores.lane import RunInThread, threads_of
-from sos.stores.remote_body import RemoteBody
-from sos.wire.client import PROMPT_SECONDS, ResponseBody
+from sos.model import ids
+from sos.model.digest import BodyDigest
+from sos.stores.remote.body import RemoteBody
+from sos.stores.remote.client import Exchange, Response
 
 #: Bytes of a part: as many as a chunk has, unless the server was told otherwise,
 #: so that each of them is read for one part.

@@ -8,7 +8,6 @@ from typing import Any
 import click
 from attrs import evolve
 
-from sos import config
 from sos.cli.access import access_options
 from sos.cli.completion import FILE
 from sos.cli.output import as_json, document_of, json_option, tell
@@ -16,7 +15,8 @@ from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.replicate import copies_option, one_pass, policy, rate_option, verbose_option
 from sos.cli.servers import configured, groups_of, speaker_of
-from sos.config import Config
+from sos.model import config
+from sos.model.config import Config
 from sos.replication import Summary
 
 

@@ -10,10 +10,10 @@ from typing import BinaryIO, TypeVar
 
 from attrs import frozen
 
-from sos import ids
-from sos.digest import BodyDigest
-from sos.regular_files import below, check_regular
-from sos.stores.lane import RunInThread
+from sos.aio.threads import RunInThread
+from sos.files.regular import below, check_regular
+from sos.model import ids
+from sos.model.digest import BodyDigest
 
 T = TypeVar("T")
 

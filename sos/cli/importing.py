@@ -11,15 +11,15 @@ import click
 from attrs import define
 from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
-from sos import ids, metadata
 from sos.cli import progress
 from sos.cli.files import version_of
 from sos.cli.names import printable
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, Mismatch, NotFound, SOSError, Unavailable
-from sos.permissions import withhold
-from sos.regular_files import open_regular, read_regular
+from sos.files.regular import open_regular, read_regular
+from sos.files.umask import withhold
+from sos.model import ids, metadata
 from sos.stores.local import LocalStore
 from sos.transfer import are_same, transfer
 

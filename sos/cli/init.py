@@ -9,7 +9,7 @@ import click
 
 from sos.cli.reactor import run
 from sos.errors import StoreUnusable
-from sos.permissions import withhold
+from sos.files.umask import withhold
 from sos.stores.local import LocalStore
 from sos.stores.local.disk import MARKER
 

@@ -24,7 +24,7 @@ from sos import __version__
 from sos.cli import main
 from sos.cli.configuration import CONFIGURATION
 from sos.cli.program import STATUSES
-from sos.tap.options import DaemonOptions
+from sos.daemon.options import DaemonOptions
 
 _EXAMPLES = re.compile(r"(?:(?<=\s)|^)(Examples?\b[^:]*:)\s*$")
 

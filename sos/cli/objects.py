@@ -14,7 +14,6 @@ from typing import IO, Any
 
 import click
 
-from sos import ids
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
 from sos.cli.address import Address
@@ -25,9 +24,10 @@ from sos.cli.output import json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches
-from sos.stores.exchange import Credentials
-from sos.wire.agent import MOST_CONNECTIONS, Agent
-from sos.wire.tls import ClientTLS
+from sos.http.client.agent import MOST_CONNECTIONS, Agent
+from sos.http.tls import ClientTLS
+from sos.model import ids
+from sos.stores.remote.client import Credentials
 
 
 def object_id(text: str) -> str:

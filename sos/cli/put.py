@@ -13,8 +13,7 @@ from click.core import ParameterSource
 from rich.progress import Progress
 from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
-from sos import config
-from sos import metadata as metadata_format
+from sos.aio.threads import RunInThread, threads_of
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
 from sos.cli.address import Address
@@ -27,11 +26,12 @@ from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches, upload_option
 from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
-from sos.header_kinds import is_foreign
-from sos.stores.exchange import Credentials
-from sos.stores.lane import RunInThread, threads_of
-from sos.wire.agent import MOST_CONNECTIONS, Agent
-from sos.wire.tls import ClientTLS
+from sos.http.client.agent import MOST_CONNECTIONS, Agent
+from sos.http.tls import ClientTLS
+from sos.model import config
+from sos.model import metadata as metadata_format
+from sos.model.foreign_headers import is_foreign
+from sos.stores.remote.client import Credentials
 
 _STDIN = "-"
 

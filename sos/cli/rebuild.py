@@ -10,7 +10,7 @@ from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import refused
 from sos.cli.stores import store_option
-from sos.permissions import withhold
+from sos.files.umask import withhold
 from sos.stores.local.rebuild import Report
 from sos.stores.local.rebuild import rebuild as rebuild_store
 

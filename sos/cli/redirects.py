@@ -10,12 +10,12 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.web.iweb import IBodyProducer
 
-from sos import config
 from sos.errors import Unavailable
-from sos.metadata import EMPTY, Metadata
-from sos.stores.exchange import Credentials, Exchange, Response, shown_url
-from sos.wire.agent import Agent
-from sos.wire.client import ResponseBody, StreamedBody
+from sos.http.client.agent import Agent
+from sos.http.client.bodies import ResponseBody, StreamedBody
+from sos.model import config
+from sos.model.metadata import EMPTY, Metadata
+from sos.stores.remote.client import Credentials, Exchange, Response, shown_url
 
 #: Redirects of one request that are followed.
 MOST_HOPS = 5

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from sos import config
 from sos.cli import progress
 from sos.cli.output import as_json, document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of, speaker_of, wanted_copies
-from sos.config import Config
 from sos.interfaces import Groups
-from sos.plan import ALL
+from sos.model import config
+from sos.model.config import Config
+from sos.model.plan import ALL
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
 from sos.tap import cluster

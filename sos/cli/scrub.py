@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from sos import config
 from sos.cli import progress
 from sos.cli.output import document_of, json_option, tell
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.stores import store_option
-from sos.permissions import withhold
+from sos.files.umask import withhold
+from sos.model import config
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sos.signature import make_secret
+from sos.auth.request_signing import make_secret
 
 
 @click.command()

@@ -8,23 +8,24 @@ from typing import Any
 import click
 from attrs import evolve
 
-from sos import ids
+from sos.aio.threads import threads_of
 from sos.cli import address
 from sos.cli.access import access_options
 from sos.cli.address import Address, credentials_for
 from sos.cli.completion import FILE
 from sos.cli.program import converted
 from sos.cli.redirects import FollowingExchange
-from sos.config import Config
+from sos.daemon import tls
 from sos.errors import ConfigError
+from sos.http.client.agent import Agent
+from sos.http.client.bodies import ANSWER_SECONDS
 from sos.interfaces import Groups, IBlobStore
-from sos.membership import Membership, Speaker
-from sos.stores.exchange import Credentials, Exchange
-from sos.stores.lane import threads_of
-from sos.stores.remote import RemoteStore
-from sos.tap import admission, cluster, tls
-from sos.wire.agent import Agent
-from sos.wire.client import ANSWER_SECONDS
+from sos.model import ids
+from sos.model.config import Config
+from sos.model.membership import Membership, Speaker
+from sos.stores.remote.client import Credentials, Exchange
+from sos.stores.remote.store import RemoteStore
+from sos.tap import admission, cluster
 
 # As API servers have it.
 _DEFAULT_COPIES = 2

@@ -6,15 +6,15 @@ import time
 
 import click
 
-from sos import config
+from sos.auth.request_signing import parse_keys
+from sos.auth.signed_urls import signed_path
 from sos.cli.objects import object_id
 from sos.cli.program import converted
 from sos.cli.settings import setting
+from sos.daemon.tls import absolute
 from sos.errors import ConfigError
-from sos.signature import parse_keys
-from sos.signed_url import signed_path
-from sos.tap.tls import absolute
-from sos.watched_file import read
+from sos.files.watched import read
+from sos.model import config
 
 
 @click.command()

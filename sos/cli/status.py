@@ -16,25 +16,25 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from sos import config
+from sos.aio.threads import threads_of
 from sos.cli.access import tls_of, token_options
 from sos.cli.names import shown
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import cluster_options, configured, groups_of, wanted_copies
 from sos.errors import SOSError, Unavailable
+from sos.http.client.agent import Agent
+from sos.http.tls import ClientTLS
 from sos.interfaces import StoreStatus
-from sos.membership import Membership
+from sos.model import config
+from sos.model.membership import Membership
+from sos.monitoring.server_health import UP, Account, Standing, parse_standings, standing
 from sos.replication import Policy, Summary, replicate
 from sos.replication import Report as Replication
-from sos.replication.memory import Memory
+from sos.replication.pass_state import Memory
 from sos.scrub import Report
-from sos.stores.exchange import Credentials, Exchange
-from sos.stores.lane import threads_of
-from sos.stores.replicated import ReplicatedStore
-from sos.survey import UP, Account, Standing, parse_standings, standing
-from sos.wire.agent import Agent
-from sos.wire.tls import ClientTLS
+from sos.stores.remote.client import Credentials, Exchange
+from sos.stores.replicated.store import ReplicatedStore
 
 _COLUMNS = ("server", "state", "used", "free", "blobs")
 #: Those that only an API server can fill.

@@ -15,13 +15,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sos import config
+from sos.auth.tokens import SCOPES, Token, Tokens, date, format_tokens, make_token, parse_tokens
 from sos.cli.program import converted
 from sos.cli.settings import setting
+from sos.daemon.tls import absolute
 from sos.errors import ConfigError
-from sos.tap.tls import absolute
-from sos.tokens import SCOPES, Token, Tokens, date, format_tokens, make_token, parse_tokens
-from sos.watched_file import read
+from sos.files.watched import read
+from sos.model import config
 
 
 @click.group()

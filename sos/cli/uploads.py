@@ -8,17 +8,17 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import IO, BinaryIO
 
-from sos import ids
+from sos.aio.threads import RunInThread
 from sos.cli.files import Hashed, hashed, version_of
 from sos.cli.patience import Moved, patiently
 from sos.cli.redirects import SentInPart
-from sos.digest import BodyDigest
 from sos.errors import Mismatch, NotFound, SOSError
+from sos.files.regular import open_regular
 from sos.interfaces import BlobInfo, IBlobStore
-from sos.metadata import Metadata
-from sos.regular_files import open_regular
-from sos.stores.exchange import Exchange, Upload
-from sos.stores.lane import RunInThread
+from sos.model import ids
+from sos.model.digest import BodyDigest
+from sos.model.metadata import Metadata
+from sos.stores.remote.client import Exchange, Upload
 from sos.transfer import pieces_of, transfer
 
 #: Is called with a number of bytes when they need no more work.
@@ -72,7 +72,7 @@ class Uploader:
         that.  Raises OSError, :exc:`~sos.errors.Mismatch` when the file has
         changed meanwhile, or what the server answers.
 
-        :param named: see :func:`~sos.regular_files.open_regular`.
+        :param named: see :func:`~sos.files.regular.open_regular`.
         """
         with open_regular(path, named=named) as file:
             file_hash = await hashed(file, self._run_in_thread)

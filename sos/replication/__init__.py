@@ -5,7 +5,7 @@ blob those alone that differ: what it costs is what has changed.
 """
 
 from sos.replication.group_pass import Policy
-from sos.replication.memory import Hints
+from sos.replication.pass_state import Hints
 from sos.replication.passes import replicate
 from sos.replication.service import ReplicationService
 from sos.replication.summary import Report, Summary

@@ -14,15 +14,15 @@ from typing import Any
 
 from attrs import define, field
 
-from sos.digest import BlobDigest
+from sos.aio.gather import together, within
 from sos.errors import SOSError
 from sos.interfaces import Groups, IReplicaStore
-from sos.metadata import timed, with_kind_of
+from sos.model.digest import BlobDigest
+from sos.model.metadata import timed, with_kind_of
 from sos.replication.inventory import Inventory
-from sos.replication.memory import Memory
 from sos.replication.objects import TURN_PARTITIONS
+from sos.replication.pass_state import Memory
 from sos.replication.summary import Report, Summary
-from sos.together import together, within
 
 # Partitions that are compared at once.
 _AT_ONCE = 4

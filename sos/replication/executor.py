@@ -11,21 +11,21 @@ from attrs import define, evolve, field
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from sos import ids
+from sos.aio.gather import within
+from sos.aio.rate_limit import Pace
 from sos.batch import SMALL
-from sos.digest import BlobDigest
 from sos.errors import Conflict, NoSpace, ReadOnly, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
-from sos.manifest import MARK
-from sos.metadata import timed, with_kind_of
-from sos.pace import Pace
-from sos.plan import Step
-from sos.replication.batches import Batches
-from sos.replication.health import Health
+from sos.model import ids
+from sos.model.digest import BlobDigest
+from sos.model.manifest import MARK
+from sos.model.metadata import timed, with_kind_of
+from sos.model.plan import Step
+from sos.replication.batching import Batches
 from sos.replication.leases import Leases
-from sos.replication.places import Places
+from sos.replication.semaphore import Places
+from sos.replication.server_failures import Health
 from sos.replication.summary import Report, Summary
-from sos.together import within
 from sos.transfer import copy
 
 #: Seconds after which what failed is tried again.

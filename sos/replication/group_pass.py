@@ -8,20 +8,20 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from sos.aio.gather import together, within
+from sos.aio.rate_limit import Pace
 from sos.errors import SOSError
 from sos.interfaces import Member, StoreStatus
-from sos.pace import Pace
-from sos.placement import rank
-from sos.plan import ALL, Held, Placing, Step, holders, in_sync, plan
+from sos.model.placement import rank
+from sos.model.plan import ALL, Held, Placing, Step, holders, in_sync, plan
+from sos.monitoring.server_health import Answer
 from sos.replication import inventory
 from sos.replication.executor import Executor
 from sos.replication.inventory import Inventory
 from sos.replication.leases import Leases
-from sos.replication.memory import Memory
-from sos.replication.steps import Steps, described
+from sos.replication.pass_state import Memory
+from sos.replication.step_pool import Steps, described
 from sos.replication.summary import Report, Summary
-from sos.survey import Answer
-from sos.together import together, within
 
 # Seconds that a server has to tell what it holds; one of the original system
 # lists everything.
@@ -37,7 +37,7 @@ class Policy:
     """What a pass is to bring about.
 
     :param min_copies: servers of a group that should hold each of its blobs,
-        :data:`sos.plan.ALL` for every one that can be written to.
+        :data:`sos.model.plan.ALL` for every one that can be written to.
     :param rate: bytes a second that copies may take, 0 for as many as can be.
     :param moves: whether copies that belong elsewhere are dropped there, once
         they are where they belong; else copies are only added.

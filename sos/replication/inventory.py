@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping
 from hashlib import blake2b
 from typing import Protocol
 
-from sos import ids
-from sos.digest import PartitionDigest
 from sos.errors import NotFound
 from sos.interfaces import IReplicaStore
-from sos.plan import Held
+from sos.model import ids
+from sos.model.digest import PartitionDigest
+from sos.model.plan import Held
 
 
 class Inventory(Protocol):

@@ -9,9 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensur
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from sos.aio.gather import together, within
 from sos.errors import Conflict, NotFound, SOSError
 from sos.interfaces import IReplicaStore
-from sos.together import together, within
 
 #: Seconds for which a lease is asked for.  That of a process which was killed
 #: keeps others waiting for so long.

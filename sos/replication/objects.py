@@ -13,16 +13,16 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from sos import ids, manifest
+from sos.aio.gather import together, within
 from sos.errors import NotFound, SOSError
 from sos.interfaces import Groups, IReplicaStore
-from sos.manifest import MARK
-from sos.placement import rank
-from sos.plan import Held
+from sos.model import ids, manifest
+from sos.model.manifest import MARK
+from sos.model.placement import rank
+from sos.model.plan import Held
 from sos.replication.inventory import Inventory
-from sos.replication.memory import Memory, Place
+from sos.replication.pass_state import Memory, Place
 from sos.replication.summary import Report, Summary
-from sos.together import together, within
 
 #: Chunks that are looked for together: so many have to be in memory.
 BATCH = 100_000

@@ -10,17 +10,17 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from sos.aio.gather import within
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member, StoreStatus
-from sos.membership import View
+from sos.model.membership import View
+from sos.monitoring.server_health import Answer, ask, described_twins, ids_of, twins
 from sos.replication.across import AcrossGroups
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.inventory import Inventory
-from sos.replication.memory import Memory
 from sos.replication.objects import ObjectCheck
+from sos.replication.pass_state import Memory
 from sos.replication.summary import Report, Summary
-from sos.survey import Answer, ask, described_twins, ids_of, twins
-from sos.together import within
 
 # Seconds that a server has to say how it is doing.
 _STATUS_SECONDS = 30.0

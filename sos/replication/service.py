@@ -10,10 +10,10 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from sos.aio.periodic import PeriodicService
 from sos.interfaces import Groups
-from sos.repeating import PeriodicService
 from sos.replication.group_pass import Policy
-from sos.replication.memory import AWAY_SECONDS, Hints, Memory
+from sos.replication.pass_state import AWAY_SECONDS, Hints, Memory
 from sos.replication.passes import replicate
 from sos.replication.summary import Report, Summary
 

@@ -10,16 +10,6 @@ from uuid import uuid4
 from attrs import evolve, frozen
 from zope.interface import implementer
 
-from sos import ids
-from sos import lease as leases
-from sos.digest import (
-    BlobDigest,
-    PartitionDigest,
-    blob_digest,
-    body_digest,
-    check_held,
-    record_sum,
-)
 from sos.errors import NotFound, StoreUnusable
 from sos.interfaces import (
     SMALL_BODY,
@@ -30,8 +20,18 @@ from sos.interfaces import (
     Span,
     StoreStatus,
 )
-from sos.merge import replaces_body, replaces_metadata
-from sos.metadata import EMPTY, Metadata, encode
+from sos.model import ids
+from sos.model import lease as leases
+from sos.model.digest import (
+    BlobDigest,
+    PartitionDigest,
+    blob_digest,
+    body_digest,
+    check_held,
+    record_sum,
+)
+from sos.model.merge import replaces_body, replaces_metadata
+from sos.model.metadata import EMPTY, Metadata, encode
 
 
 @frozen

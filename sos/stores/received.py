@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import IO
 
-from sos.digest import BodyDigest
+from sos.aio.threads import Lane
 from sos.interfaces import SMALL_BODY
+from sos.model.digest import BodyDigest
 from sos.stores.disk_errors import disk_errors
-from sos.stores.lane import Lane
 
 # Bytes that are gathered before a thread is asked to hash and write them.
 _WRITE_SIZE = 256 * 1024

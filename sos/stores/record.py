@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-from sos import digest, metadata
-from sos.digest import BlobDigest
 from sos.errors import InvalidMetadata
 from sos.interfaces import BlobInfo
+from sos.model import digest, metadata
+from sos.model.digest import BlobDigest
 
 # version, flags, length of the hash, size of the body in bytes, time of storing in
 # microseconds since the epoch; behind it the rest of version 2, if it is one, the hash and the
@@ -34,7 +34,7 @@ class Record:
 
     What stands behind the body has room in version 2 alone, and is what version 1 means.
 
-    :param hash: of the body, see :func:`sos.digest.hash_of`.
+    :param hash: of the body, see :func:`sos.model.digest.hash_of`.
     :param metadata: in canonical form.
     :param body: the body itself, or None when it has a file of its own.
     :param readable: False when the body could not be read: then this is no copy.

@@ -16,12 +16,12 @@ from typing import IO
 from attrs import frozen
 from zope.interface import implementer
 
-from sos.digest import BodyDigest
+from sos.aio.threads import Lane, RunInThread
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
-from sos.metadata import Metadata
+from sos.model.digest import BodyDigest
+from sos.model.metadata import Metadata
 from sos.stores.disk_errors import disk_errors
-from sos.stores.lane import Lane, RunInThread
 from sos.stores.received import ReceivedBody
 
 _READ_SIZE = 256 * 1024

@@ -8,15 +8,15 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.logger import Logger
 
-from sos.tap.options import DaemonOptions, parameter
-from sos.tap.services import give_up
-from sos.wire import log_lines
-from sos.wire.access_log import AccessLog
-from sos.wire.log_lines import Line
-from sos.wire.request import Request
-from sos.wire.site import Note
+from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.services import give_up
+from sos.http.server import access_log_lines
+from sos.http.server.access_log import AccessLog
+from sos.http.server.access_log_lines import Line
+from sos.http.server.request import Request
+from sos.http.server.site import Note
 
-_LINES: dict[str, Line] = {"combined": log_lines.combined, "json": log_lines.as_json}
+_LINES: dict[str, Line] = {"combined": access_log_lines.combined, "json": access_log_lines.as_json}
 
 
 def _format(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sos.tap.options import DaemonOptions
-from sos.tap.services import check_endpoint, tcp
+from sos.daemon.options import DaemonOptions
+from sos.daemon.services import check_endpoint, tcp
 
 # Nobody is asked who they are.
 _HOST = "127.0.0.1"

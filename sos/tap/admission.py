@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Container
 
+from sos.auth.guards import AdminGuard, Bearers, Guard, SignedRequests
+from sos.auth.hosts import HostGuard, Unlisted
+from sos.auth.request_signing import Keys, Signer, Verifier, parse_keys
+from sos.auth.tokens import Tokens, parse_tokens
+from sos.daemon.exposure import OTHERS
+from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.tls import absolute
 from sos.errors import ConfigError
+from sos.files.watched import WatchedFile, read
 from sos.interfaces import IReplicaStore
-from sos.signature import Keys, Signer, Verifier, parse_keys
-from sos.tap.options import DaemonOptions, parameter
-from sos.tap.reach import OTHERS
-from sos.tap.tls import absolute
-from sos.tokens import Tokens, parse_tokens
-from sos.watched_file import WatchedFile, read
-from sos.web import cross_origin
-from sos.web.guards import AdminGuard, Bearers, Guard, SignedRequests
-from sos.web.hosts import HostGuard, Unlisted
+from sos.web import cors
 
 #: What a load balancer may ask of any port: the original's health check, and ``OPTIONS *``.
 ALIVE = (b"/alive", b"*")
@@ -103,7 +103,7 @@ class ServerGuards:
 class ClientGuards:
     """What requests of an API server's clients have to pass.
 
-    :ivar origins: whose pages are such clients, too, see :mod:`sos.web.cross_origin`.
+    :ivar origins: whose pages are such clients, too, see :mod:`sos.web.cors`.
     """
 
     def __init__(self, options: DaemonOptions) -> None:
@@ -147,7 +147,7 @@ class ClientGuards:
             Unlisted.PROXIED,
             Unlisted.ANSWERED,
             inner,
-            cross_origin.named(self.origins),
+            cors.named(self.origins),
         )
 
     def admin(self, endpoint: str) -> Guard:

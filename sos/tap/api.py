@@ -21,40 +21,42 @@ from twisted.python.usage import (
     UsageError,
 )
 
-from sos import __version__, config, ids
-from sos.cache_address import cache_address
-from sos.config import Config
+from sos import __version__
+from sos.aio.threads import threads_of
+from sos.daemon import tls
+from sos.daemon.dns import Names
+from sos.daemon.exposure import LOOPBACK, UNIX, reach
+from sos.daemon.options import parameter
+from sos.daemon.proxies import proxied
+from sos.daemon.reload import Reloading
+from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
+from sos.daemon.shared_ports import sharing_ports
+from sos.daemon.status import ClusterPart, Overview, Part
 from sos.errors import ConfigError
+from sos.files.watched import WatchedFiles
+from sos.http.client.agent import Agent
+from sos.http.server.connection import IDLE_SECONDS
+from sos.http.tls import RenewableClient
 from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
-from sos.membership import Membership, Speaker
+from sos.model import config, ids
+from sos.model.cache_address import cache_address
+from sos.model.config import Config
+from sos.model.membership import Membership, Speaker
+from sos.monitoring.request_metrics import Tally
 from sos.replication import Hints, Policy, ReplicationService
 from sos.stores import spool
 from sos.stores.cache.shared import SharedCache
-from sos.stores.chunked import ChunkedStore
-from sos.stores.lane import threads_of
-from sos.stores.locations import Locations
-from sos.stores.replicated import Copying, ReplicatedStore
-from sos.tally import Tally
-from sos.tap import access, admission, cluster, local, stores, tls, unfinished
+from sos.stores.chunked.store import ChunkedStore
+from sos.stores.replicated.location_cache import Locations
+from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.tap import access, admission, cluster, local, stores, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
-from sos.tap.names import Names
-from sos.tap.options import parameter
-from sos.tap.overview import ClusterPart, Overview, Part
-from sos.tap.proxies import proxied
-from sos.tap.reach import LOOPBACK, UNIX, reach
-from sos.tap.reload import Reloading
-from sos.tap.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
-from sos.tap.shared_ports import sharing_ports
 from sos.tap.watch import Watch
-from sos.watched_file import WatchedFiles
-from sos.web.admin import AdminServer, transfers_alone
-from sos.web.api import DownloadServer, UploadServer
+from sos.web.admin_api import AdminServer, transfers_alone
 from sos.web.client_headers import KeptHeaders
-from sos.wire.agent import Agent
-from sos.wire.server import IDLE_SECONDS
-from sos.wire.tls import RenewableClient
+from sos.web.public_api import DownloadServer, UploadServer
 
 #: What holds where neither an option nor the section [sos] says otherwise.
 DEFAULTS: dict[str, object] = {

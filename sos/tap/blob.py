@@ -15,28 +15,23 @@ from twisted.python.usage import (
     UsageError,
 )
 
-from sos import __version__, config
-from sos.sightings import Sightings
-from sos.tally import Tally
-from sos.tap import access, admission, local, stores, tls
+from sos import __version__
+from sos.daemon import tls
+from sos.daemon.dns import Names
+from sos.daemon.exposure import LOOPBACK, OTHERS, UNIX, reach
+from sos.daemon.options import parameter
+from sos.daemon.proxies import proxied
+from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
+from sos.daemon.status import Overview
+from sos.files.watched import WatchedFiles
+from sos.http.server.connection import IDLE_SECONDS
+from sos.model import config
+from sos.monitoring.request_metrics import Tally
+from sos.monitoring.sightings import Sightings
+from sos.tap import access, admission, local, stores
 from sos.tap.admin import AdminOptions
-from sos.tap.names import Names
-from sos.tap.options import parameter
-from sos.tap.overview import Overview
-from sos.tap.proxies import proxied
-from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
-from sos.tap.services import (
-    Daemon,
-    check_endpoint,
-    complete,
-    listening,
-    listening_beside,
-    tcp,
-)
-from sos.watched_file import WatchedFiles
-from sos.web.admin import AdminServer
-from sos.web.blob import BlobServer
-from sos.wire.server import IDLE_SECONDS
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
 
 _UNGUARDED = (
     "other machines could read and write everything here. Let in those alone who share a secret, "

@@ -9,10 +9,10 @@ from twisted.application.service import Service
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from sos.cache_address import CacheAddress
+from sos.model.cache_address import CacheAddress
 from sos.stores.cache import memcached
 from sos.stores.cache.shared import SharedCache
-from sos.stores.cached import CachedStore
+from sos.stores.cache.store import CachedStore
 from sos.stores.spool import IPlacingStore
 from sos.tap import admission
 

@@ -10,17 +10,17 @@ from secrets import token_hex
 from socket import gethostname
 from typing import Any
 
-from sos import config
-from sos.config import Config, Server
+from sos.aio.gather import together, within
+from sos.aio.threads import threads_of
 from sos.errors import ConfigError, SOSError
+from sos.files.regular import read_regular
+from sos.http.client.agent import Agent
 from sos.interfaces import Groups, Member
-from sos.membership import Membership, Speaker
-from sos.regular_files import read_regular
-from sos.stores.exchange import Credentials, Exchange
-from sos.stores.lane import threads_of
-from sos.stores.remote import RemoteStore
-from sos.together import together, within
-from sos.wire.agent import Agent
+from sos.model import config
+from sos.model.config import Config, Server
+from sos.model.membership import Membership, Speaker
+from sos.stores.remote.client import Credentials, Exchange
+from sos.stores.remote.store import RemoteStore
 
 # Seconds that servers have to take note that we go.
 _LEAVE_SECONDS = 1.0

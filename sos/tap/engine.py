@@ -12,15 +12,15 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from sos import ids
+from sos.daemon.options import DaemonOptions
+from sos.daemon.reload import Reloading
+from sos.daemon.services import shut_down
+from sos.daemon.status import StorePart
 from sos.errors import StoreUnusable, Unavailable
 from sos.interfaces import IEngineStore
+from sos.model import ids
 from sos.scrub import ScrubService
 from sos.stores.factories import factory, scheme_of
-from sos.tap.options import DaemonOptions
-from sos.tap.overview import StorePart
-from sos.tap.reload import Reloading
-from sos.tap.services import shut_down
 
 # Seconds after which an engine that was not there is tried again.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0

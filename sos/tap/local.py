@@ -9,16 +9,16 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from sos import config
-from sos.config import Reserve
+from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.reload import Reloading
+from sos.daemon.services import give_up
+from sos.daemon.status import StorePart
 from sos.errors import StoreUnusable
+from sos.model import config
+from sos.model.config import Reserve
+from sos.monitoring.commit_metrics import Commits
 from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
-from sos.tap.commits import Commits
-from sos.tap.options import DaemonOptions, parameter
-from sos.tap.overview import StorePart
-from sos.tap.reload import Reloading
-from sos.tap.services import give_up
 
 PARAMETERS = [
     parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),

@@ -8,12 +8,12 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.python.usage import UsageError
 
-from sos import ids
+from sos.daemon.options import DaemonOptions
+from sos.daemon.status import Part
 from sos.interfaces import IReplicaStore
+from sos.model import ids
 from sos.stores.factories import scheme_of
 from sos.tap import engine, local
-from sos.tap.options import DaemonOptions
-from sos.tap.overview import Part
 
 
 def check(options: DaemonOptions) -> None:

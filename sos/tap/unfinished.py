@@ -9,15 +9,15 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
-from sos import config
+from sos.aio.periodic import PeriodicService
+from sos.aio.threads import threads_of
+from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.services import STOP_SECONDS, give_up
+from sos.daemon.tls import absolute
 from sos.interfaces import IBlobStore
-from sos.repeating import PeriodicService
+from sos.model import config
 from sos.resumable import ResumableUploads
-from sos.stores.lane import threads_of
-from sos.stores.unfinished import UnfinishedUploads
-from sos.tap.options import DaemonOptions, parameter
-from sos.tap.services import STOP_SECONDS, give_up
-from sos.tap.tls import absolute
+from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web.client_headers import KeptHeaders
 from sos.web.resumable import TusServer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sos.repeating import PeriodicService
-from sos.stores.replicated import ReplicatedStore
+from sos.aio.periodic import PeriodicService
+from sos.stores.replicated.store import ReplicatedStore
 
 #: Seconds from one look to the next.
 LOOK_SECONDS = 30.0

@@ -9,11 +9,11 @@ from functools import lru_cache
 
 from attrs import frozen
 
-from sos.content_coding import KNOWN, parse_codings
 from sos.errors import InvalidMetadata, UnsupportedCoding
-from sos.header_kinds import is_foreign
-from sos.metadata import ENCODING, TYPE, Metadata, add, canonical_name, check, is_withheld
-from sos.web.bodies import is_media_type
+from sos.model.content_coding import KNOWN, parse_codings
+from sos.model.foreign_headers import is_foreign
+from sos.model.metadata import ENCODING, TYPE, Metadata, add, canonical_name, check, is_withheld
+from sos.web.responses import is_media_type
 
 # Types that clients declare when they know none.
 _SAYS_NOTHING = re.compile(
@@ -42,9 +42,9 @@ class KeptHeaders:
     """Which X-* headers of clients are kept.
 
     :param patterns: names, and beginnings of names with ``*`` behind them, separated by commas,
-        as :func:`sos.config.header_patterns` gives them: of all others none is kept.  A name is
-        also good for its extended form (``X-Orig-Filename*``, see RFC 8187).  None keeps
-        whatever is not foreign, see :mod:`sos.header_kinds`.
+        as :func:`sos.model.config.header_patterns` gives them: no other is kept.  A name is also
+        good for its extended form (``X-Orig-Filename*``, see RFC 8187).  None keeps
+        whatever is not foreign, see :mod:`sos.model.foreign_headers`.
     """
 
     def __init__(self, patterns: str | None = None) -> None:
@@ -71,7 +71,7 @@ class KeptHeaders:
         :param headers: pairs of name and value, as they came.
         :param of_body: whether the body is the object, so that what they say of the body holds
             for that; a form has it in each part.
-        :raises InvalidMetadata: see :func:`sos.metadata.check`.
+        :raises InvalidMetadata: see :func:`sos.model.metadata.check`.
         :raises UnsupportedCoding: of a coding that could not be served.
         """
         found: dict[str, str] = {}

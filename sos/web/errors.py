@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
+from sos.aio.limited_log import LimitedLog, kind_of
 from sos.errors import (
     Conflict,
     Forbidden,
@@ -28,11 +29,10 @@ from sos.errors import (
     UnsupportedCoding,
     WrongChecksum,
 )
-from sos.limited_log import LimitedLog, kind_of
+from sos.http.server.access_log_lines import without_secrets
+from sos.http.server.connection import RETRY_SECONDS
+from sos.http.server.request import Request
 from sos.web import tus
-from sos.wire.log_lines import without_secrets
-from sos.wire.request import Request
-from sos.wire.server import RETRY_SECONDS
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,

@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 from werkzeug.http import dump_options_header
 
-from sos.metadata import Metadata
+from sos.model.metadata import Metadata
 
 #: The name that a client says a file has.
 NAME = "X-Orig-Filename"

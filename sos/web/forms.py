@@ -15,11 +15,11 @@ from multipart import (  # type: ignore[import-untyped]
 from werkzeug.http import parse_options_header as parse_extended
 
 from sos.errors import InvalidRequest, TooLarge, UnsupportedCoding
+from sos.http.server.request import Request
 from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
-from sos.metadata import Metadata, stamped
-from sos.web.bodies import is_media_type, received_body
+from sos.model.metadata import Metadata, stamped
 from sos.web.client_headers import with_defaults
-from sos.wire.request import Request
+from sos.web.responses import is_media_type, received_body
 
 #: Most parts of a form, files and fields together.
 MOST_PARTS = 1000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from twisted.web.http import datetimeToString
 from werkzeug.exceptions import MethodNotAllowed
 
+from sos.http.server.request import Request
 from sos.interfaces import Upload
 from sos.resumable import ResumableUploads
 from sos.web import tus
 from sos.web.client_headers import KeptHeaders
 from sos.web.errors import answer_json
 from sos.web.tus import Checksum
-from sos.wire.request import Request
 
 #: Header of an answer that tells the id of the object that an upload has become.
 ID = b"X-Sos-Id"

@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
+from sos.aio.tasks import run
+from sos.aio.twisted_internals import route_functions
+from sos.auth.guards import Guard
 from sos.errors import InvalidRequest
-from sos.internals import route_functions
-from sos.running import run
-from sos.web.cross_origin import CrossOrigin
+from sos.http.server.request import Request
+from sos.web.cors import CrossOrigin
 from sos.web.errors import answer_error, errors_log
-from sos.web.guards import Guard
-from sos.wire.request import Request
 
 _Function = Callable[..., Any]
 

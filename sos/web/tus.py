@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from werkzeug.exceptions import PreconditionFailed, UnsupportedMediaType
 
 from sos.errors import InvalidRequest, WrongChecksum
+from sos.http.server.request import Request
 from sos.interfaces import parse_size
-from sos.wire.request import Request
 
 #: What the paths begin with.
 PATH = b"/tus"

@@ -13,14 +13,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 
+from sos.aio.timeouts import Deadlines
 from sos.cli.downloads import PART_SIZE, WAITS, Downloader
-from sos.deadlines import Deadlines
 from sos.errors import Mismatch, NotFound, Unavailable
-from sos.stores.exchange import Exchange
+from sos.http.client.agent import Agent
 from sos.stores.memory import MemoryStore
-from sos.web.api import DownloadServer
+from sos.stores.remote.client import Exchange
+from sos.web.public_api import DownloadServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
 from tests.support.blobs import body_of, content_id, put
 from tests.support.servers import serving
 

@@ -13,7 +13,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from sos.stores.memory import MemoryStore
-from sos.web.api import DownloadServer
+from sos.web.public_api import DownloadServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, put
 from tests.support.cutting import Cut, Server, cutting

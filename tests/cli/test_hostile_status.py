@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 
 from sos.cli import status
 from sos.errors import Unavailable
-from tests.stores.test_remote import Scripted
+from tests.stores.remote.test_store import Scripted
 from tests.support.servers import serving
 
 SERVER = {

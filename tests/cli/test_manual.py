@@ -9,9 +9,9 @@ import subprocess
 import click
 import pytest
 
-from sos import config
 from sos.cli import main
 from sos.cli.manual import pages, write
+from sos.model import config
 from sos.tap import api, blob
 from tests.support.processes import ROOT
 

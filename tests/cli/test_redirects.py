@@ -13,17 +13,17 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import Deferred
 
+from sos.aio.threads import threads_of
 from sos.cli.downloads import Downloader
 from sos.cli.redirects import MOST_HOPS, FollowingExchange
 from sos.cli.uploads import Uploader
 from sos.errors import SOSError
-from sos.metadata import EMPTY
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
+from sos.http.client.agent import Agent
+from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
-from sos.web.api import DownloadServer, UploadServer
+from sos.stores.remote.client import Exchange
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
 from tests.support.blobs import body_of, content_id, put
 from tests.support.servers import serving
 

@@ -10,10 +10,10 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from sos.auth.request_signing import make_secret, parse_keys
+from sos.auth.signed_urls import check_signed
+from sos.auth.tokens import parse_tokens
 from sos.cli import main
-from sos.signature import make_secret, parse_keys
-from sos.signed_url import check_signed
-from sos.tokens import parse_tokens
 
 ID = "b" * 40
 

@@ -10,18 +10,18 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 
+from sos.aio.threads import threads_of
 from sos.cli import files
 from sos.cli.put import put_all
 from sos.cli.uploads import PATIENCE, Uploader
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
+from sos.http.client.agent import Agent
 from sos.interfaces import BlobInfo
-from sos.metadata import EMPTY
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
+from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
-from sos.web.api import UploadServer
+from sos.stores.remote.client import Exchange
+from sos.web.public_api import UploadServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
 from tests.support.blobs import body_of, colliding, content_id, shown
 from tests.support.servers import serving
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sos import config
+from sos.model import config
 from sos.tap.api import DEFAULTS
 from tests.support.processes import ROOT
 

@@ -6,9 +6,9 @@ from attrs import define, field
 from twisted.internet import reactor
 
 from sos.errors import NotFound
-from sos.ids import partition
 from sos.interfaces import Member
-from sos.placement import rank
+from sos.model.ids import partition
+from sos.model.placement import rank
 from sos.replication import Policy, Report, replicate
 from sos.stores.memory import MemoryStore
 

@@ -6,9 +6,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.interfaces import Member
-from sos.manifest import MARK
-from sos.metadata import SET_AT
-from sos.replication.memory import Memory
+from sos.model.manifest import MARK
+from sos.model.metadata import SET_AT
+from sos.replication.pass_state import Memory
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import Told, group, run, stores
 from tests.support.blobs import body_of, manifest_of, put

@@ -18,12 +18,12 @@ from twisted.internet.task import Clock
 
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Member
-from sos.metadata import EMPTY
+from sos.model.metadata import EMPTY
 from sos.replication import Policy, Report, replicate
-from sos.replication.memory import Memory
-from sos.stores.chunked import ChunkedStore
+from sos.replication.pass_state import Memory
+from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated import Copying, ReplicatedStore
+from sos.stores.replicated.store import Copying, ReplicatedStore
 from tests.support.blobs import body_of, content, content_id, put, shown
 
 # Between two uploads: one is acknowledged, and then another comes, on the same machine.

@@ -7,16 +7,16 @@ import time
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.metadata import MAX_BYTES, SET_AT, encode
-from sos.signature import Key, Keys, Signer, Verifier
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
+from sos.aio.threads import threads_of
+from sos.auth.guards import SignedRequests
+from sos.auth.request_signing import Key, Keys, Signer, Verifier
+from sos.http.client.agent import Agent
+from sos.model.metadata import MAX_BYTES, SET_AT, encode
 from sos.stores.memory import MemoryStore
-from sos.stores.remote import RemoteStore
-from sos.web.blob import BlobServer
-from sos.web.guards import SignedRequests
+from sos.stores.remote.client import Exchange
+from sos.stores.remote.store import RemoteStore
+from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
 from tests.replication.groups import group, run, stores
 from tests.support.blobs import put
 from tests.support.servers import serving

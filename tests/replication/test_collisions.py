@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_twisted import ensureDeferred
 
-from sos.replication.memory import Memory
+from sos.replication.pass_state import Memory
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import Told, belonging, run, stores
 from tests.support.blobs import colliding, content_id, put

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import Member
-from sos.replication.memory import Memory
+from sos.replication.pass_state import Memory
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import Told, belonging, id_for, run, stores
 from tests.support.blobs import put

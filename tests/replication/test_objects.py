@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.replication import Policy, ReplicationService, objects
-from sos.replication.memory import Memory
+from sos.replication.pass_state import Memory
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import OriginalStore, Told, group, run, stores
-from tests.stores.chunks import ids_of, over, replicated
+from tests.stores.chunked.chunks import ids_of, over, replicated
 from tests.support.blobs import body_of, content_id, manifest_of, put
 from tests.support.doubles import FailingStore
 

@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 
 from sos.errors import Conflict, NoSpace, NotFound, Unavailable
 from sos.interfaces import Member
-from sos.manifest import MARK
-from sos.metadata import SET_AT
-from sos.placement import rank
-from sos.plan import ALL
-from sos.replication.memory import Memory
+from sos.model.manifest import MARK
+from sos.model.metadata import SET_AT
+from sos.model.placement import rank
+from sos.model.plan import ALL
+from sos.replication.pass_state import Memory
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import OriginalStore, Told, belonging, group, id_for, run, stores
 from tests.support.blobs import body_of, content, content_id, manifest_of, put

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
-from tests.stores.chunks import over
+from tests.stores.chunked.chunks import over
 from tests.support.doubles import PlacingStore
 
 

@@ -11,13 +11,13 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger, capturedLogs
 
+from sos.aio.limited_log import LimitedLog
 from sos.batch import store_in
 from sos.errors import Conflict, NotFound
 from sos.interfaces import Blob, BlobInfo
-from sos.limited_log import LimitedLog
 from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
-from tests.stores.chunks import over
+from tests.stores.chunked.chunks import over
 from tests.support.blobs import body_of, colliding, content, content_id, put
 from tests.support.replicas import first_for, replicated
 
@@ -74,7 +74,7 @@ async def test_of_two_that_come_in_another_order_to_each_server_one_is_acknowled
 @pytest.fixture(autouse=True)
 def nothing_logged(monkeypatch):
     """Of a kind one line is logged in a while, in all tests together."""
-    monkeypatch.setattr("sos.stores.copies._log", LimitedLog(Logger()))
+    monkeypatch.setattr("sos.stores.replicated.quorum_write._log", LimitedLog(Logger()))
 
 
 @pytest.mark.parametrize("acknowledged", [1, 2])

@@ -9,14 +9,14 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from sos import ids
-from sos.digest import BlobDigest
+from sos.aio.threads import threads_of
 from sos.errors import Unavailable
-from sos.stores import remote
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
-from sos.stores.remote import RemoteStore
-from sos.wire.agent import Agent
+from sos.http.client.agent import Agent
+from sos.model import ids
+from sos.model.digest import BlobDigest
+from sos.stores.remote import store as remote_store
+from sos.stores.remote.client import Exchange
+from sos.stores.remote.store import RemoteStore
 from tests.support.servers import serving
 
 # Bytes of JSON that may be parsed at once: what is read at once, and buffered meanwhile.
@@ -184,7 +184,7 @@ def endless(*pieces):
 @ensureDeferred
 async def test_a_listing_without_an_end_is_given_up(reactor, monkeypatch, pieces):
     """Before it has filled the memory; the server is told to stop."""
-    monkeypatch.setattr(remote, "_MOST_OF_A_LISTING", 4 * 1024 * 1024)
+    monkeypatch.setattr(remote_store, "_MOST_OF_A_LISTING", 4 * 1024 * 1024)
     sending = Sending(endless(*pieces))
     async with serving(sending, reactor) as store:
         for page in ({}, {"limit": 10}):
@@ -198,7 +198,7 @@ async def test_a_listing_without_an_end_is_given_up(reactor, monkeypatch, pieces
 @ensureDeferred
 async def test_the_largest_listing_is_named_where_it_is_too_much(reactor, monkeypatch):
     """The operator reads whose it was, and that it was not a failure to connect."""
-    monkeypatch.setattr(remote, "_MOST_OF_A_LISTING", 100_000)
+    monkeypatch.setattr(remote_store, "_MOST_OF_A_LISTING", 100_000)
     text = json.dumps(names(10_000)).encode()
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1.* sent more than any listing is"):
         await answered(reactor, lambda store: store.listing(), *in_pieces(text, 5000))

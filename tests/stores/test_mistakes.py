@@ -19,19 +19,19 @@ from twisted.python.failure import Failure
 from twisted.web.client import RequestGenerationFailed, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 
+from sos.aio.tasks import unwanted
 from sos.errors import Unavailable
+from sos.http.client.agent import Agent
+from sos.http.client.connection import BadAnswer
 from sos.interfaces import Member
 from sos.replication.leases import SECONDS, Leases
-from sos.running import unwanted
-from sos.stores.exchange import Exchange
+from sos.stores.engines.redis import connection as redis_connection
+from sos.stores.engines.redis.address import store_address
 from sos.stores.memory import MemoryStore
-from sos.stores.redis import connection as redis_connection
-from sos.stores.redis.address import store_address
-from sos.stores.remote import RemoteStore
-from sos.stores.replicated import ReplicatedStore
-from sos.wire.agent import Agent
-from sos.wire.connection import BadAnswer
-from tests.stores.s3.stores import client_of
+from sos.stores.remote.client import Exchange
+from sos.stores.remote.store import RemoteStore
+from sos.stores.replicated.store import ReplicatedStore
+from tests.stores.engines.s3.stores import client_of
 from tests.support.blobs import content, content_id, put
 from tests.support.doubles import FailingStore
 from tests.support.replicas import accounts_of

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 
-from sos.digest import PartitionDigest, hash_of, record_sum
 from sos.errors import Conflict, Mismatch, NotFound
-from sos.ids import partition, sort_key
 from sos.interfaces import SMALL_BODY
-from sos.metadata import encode
+from sos.model.digest import PartitionDigest, hash_of, record_sum
+from sos.model.ids import partition, sort_key
+from sos.model.metadata import encode
 from sos.scrub import Report, scrub
 from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos.stores.rows import Extent, Fault, Row, extent, number_of, place_of, walk
-from tests.stores.directories import PAGE, overwrite
+from tests.stores.local.directories import PAGE, overwrite
 
 KEYS = [b"%03x%037x" % (number, number) for number in range(0, 4096, 3)]
 

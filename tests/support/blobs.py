@@ -6,9 +6,9 @@ from contextlib import aclosing
 from hashlib import sha1, sha256
 
 from sos.interfaces import Blob, BlobInfo, IBlobStore
-from sos.manifest import MARK, Chunk, Manifest
-from sos.manifest import encode as encode_manifest
-from sos.metadata import EMPTY, SET_AT, Metadata
+from sos.model.manifest import MARK, Chunk, Manifest
+from sos.model.manifest import encode as encode_manifest
+from sos.model.metadata import EMPTY, SET_AT, Metadata
 from sos.transfer import transfer
 
 

@@ -8,7 +8,7 @@ from attrs import define
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from sos.wire.site import Site
+from sos.http.server.site import Site
 
 
 def request(method: str, path: str, body: bytes | None = None, *headers: bytes) -> bytes:

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from sos.errors import Unavailable
 from sos.interfaces import Blob, IBlobWriter, IReplicaStore
-from sos.metadata import EMPTY
+from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.transfer import transfer

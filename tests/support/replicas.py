@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 
+from sos.aio.threads import threads_of
 from sos.errors import NotFound
 from sos.interfaces import Member
-from sos.placement import rank
-from sos.stores.lane import threads_of
+from sos.model.placement import rank
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated import Copying, ReplicatedStore
+from sos.stores.replicated.store import Copying, ReplicatedStore
 from tests.support.blobs import body_of, content_id, put
 from tests.support.doubles import FailingStore
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
-from sos.stores.exchange import Exchange
-from sos.stores.lane import threads_of
-from sos.stores.remote import RemoteStore
-from sos.wire.agent import Agent
-from sos.wire.site import Site
+from sos.aio.threads import threads_of
+from sos.http.client.agent import Agent
+from sos.http.server.site import Site
+from sos.stores.remote.client import Exchange
+from sos.stores.remote.store import RemoteStore
 
 
 @asynccontextmanager

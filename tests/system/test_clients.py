@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from sos.tokens import format_tokens, make_token
+from sos.auth.tokens import format_tokens, make_token
 from tests.support.blobs import body_of, content_id
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.certificates import Authority

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 from attrs import define
 
-from sos.membership import MOST_BYTES, Membership, Speaker
+from sos.model.membership import MOST_BYTES, Membership, Speaker
 from tests.support.blobs import colliding
 from tests.support.description import Description
 from tests.support.http import fetch

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sos.signature import make_secret
-from sos.tokens import format_tokens, make_token
+from sos.auth.request_signing import make_secret
+from sos.auth.tokens import format_tokens, make_token
 from tests.support.blobs import body_of, content_id
 from tests.support.certificates import Authority
 from tests.support.http import ask, fetch

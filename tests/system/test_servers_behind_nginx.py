@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from sos.signature import make_secret
+from sos.auth.request_signing import make_secret
 from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports

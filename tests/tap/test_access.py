@@ -8,9 +8,9 @@ import signal
 import socket
 import time
 
-from sos.signature import make_secret, parse_keys
-from sos.signed_url import signed_path
-from sos.tokens import format_tokens, make_token
+from sos.auth.request_signing import make_secret, parse_keys
+from sos.auth.signed_urls import signed_path
+from sos.auth.tokens import format_tokens, make_token
 from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports

@@ -7,12 +7,12 @@ import socket
 import pytest
 from twisted.python.systemd import ListenFDs
 
-from sos.signature import make_secret
+from sos.auth.request_signing import make_secret
+from sos.daemon.exposure import LOOPBACK, OTHERS, UNIX, reach
 from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
 from sos.tap.admission import ServerGuards, signer
-from sos.tap.reach import LOOPBACK, OTHERS, UNIX, reach
-from sos.web.blob import BlobServer
+from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal

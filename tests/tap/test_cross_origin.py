@@ -6,19 +6,19 @@ import time
 
 import pytest
 
-from sos import config
+from sos.auth.tokens import format_tokens, make_token
 from sos.errors import ConfigError
+from sos.model import config
 from sos.stores.memory import MemoryStore
 from sos.tap import api
 from sos.tap.admission import ClientGuards
-from sos.tokens import format_tokens, make_token
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
+from sos.web.admin_api import AdminServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
-from tests.web.test_admin import counted, told
+from tests.web.test_admin_api import counted, told
 
 APP = "https://app.example"
 EVIL = "https://evil.example"

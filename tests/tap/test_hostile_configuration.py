@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, eventAsText
 
+from sos.daemon.reload import Reloading
 from sos.tap import cluster
-from sos.tap.reload import Reloading
 
 SERVERS = b"http://a:1\nhttp://b:1\n"
 

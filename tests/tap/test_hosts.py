@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from sos import config
 from sos.errors import ConfigError
+from sos.model import config
 from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
 from sos.tap.admission import ClientGuards, ServerGuards
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
-from sos.web.blob import BlobServer
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
-from tests.web.test_admin import counted, told
+from tests.web.test_admin_api import counted, told
 
 pytestmark = pytest.mark.usefixtures("home")
 

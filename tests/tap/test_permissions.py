@@ -11,7 +11,7 @@ import stat
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.permissions import withhold
+from sos.files.umask import withhold
 from sos.stores.local import LocalStore
 from sos.tap import api
 from tests.support.blobs import body_of, content_id, put

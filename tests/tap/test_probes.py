@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from sos.signature import make_secret
+from sos.auth.request_signing import make_secret
 from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
 from sos.tap.admission import ClientGuards, ServerGuards
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
-from sos.web.blob import BlobServer
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 from tests.support.options import parsed
-from tests.web.test_admin import counted, told
+from tests.web.test_admin_api import counted, told
 
 # Other machines reach it: at an admin port that only this one reaches nobody needs a token.
 ENDPOINT = "tcp:80"

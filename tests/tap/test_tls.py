@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 
-from sos.signature import make_secret
+from sos.auth.request_signing import make_secret
 from tests.support.blobs import body_of, content_id
 from tests.support.certificates import Authority
 from tests.support.http import ask, fetch

@@ -8,15 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, capturedLogs
 
-from sos.signature import Key, Keys, Verifier
+from sos.auth.guards import Bearers, SignedRequests
+from sos.auth.request_signing import Key, Keys, Verifier
+from sos.auth.tokens import Tokens, make_token
+from sos.http.server.access_log_lines import as_json, combined
 from sos.stores.memory import MemoryStore
-from sos.tokens import Tokens, make_token
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
-from sos.web.blob import BlobServer
-from sos.web.guards import Bearers, SignedRequests
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from sos.wire.log_lines import as_json, combined
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation
 

@@ -8,14 +8,14 @@ import pytest
 
 from sos.errors import Unauthorized
 from sos.stores.memory import MemoryStore
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
-from sos.web.blob import BlobServer
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation
 from tests.support.doubles import FailingStore
-from tests.web.test_admin import counted, told
+from tests.web.test_admin_api import counted, told
 
 BODY = b"some bytes"
 ID = content_id(BODY)

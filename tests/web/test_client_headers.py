@@ -7,12 +7,12 @@ import gzip
 import pytest
 from twisted.internet.defer import ensureDeferred
 
-from sos.config import header_patterns
 from sos.errors import InvalidMetadata, UnsupportedCoding
-from sos.metadata import MAX_BYTES
+from sos.model.config import header_patterns
+from sos.model.metadata import MAX_BYTES
 from sos.stores.memory import MemoryStore
-from sos.web.api import DownloadServer, UploadServer
 from sos.web.client_headers import KeptHeaders, Said
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation

@@ -7,8 +7,8 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 
 from sos.stores.memory import MemoryStore
-from sos.web.api import DownloadServer
-from sos.web.blob import BlobServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation, request

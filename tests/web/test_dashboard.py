@@ -7,7 +7,7 @@ from base64 import b64encode
 from hashlib import sha256
 
 from sos.web.dashboard import PAGE, policy
-from tests.web.test_admin import ask
+from tests.web.test_admin_api import ask
 
 
 def test_it_may_run_its_own_script_and_nothing_else():

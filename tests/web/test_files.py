@@ -11,9 +11,9 @@ from twisted.internet.threads import deferToThread
 from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 
-from sos.web.blob import BlobServer
+from sos.http.client.agent import Agent
+from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from sos.wire.agent import Agent
 from tests.support.blobs import body_of, put
 from tests.support.servers import serving
 

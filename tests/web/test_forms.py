@@ -9,8 +9,8 @@ import pytest
 
 from sos.errors import NoSpace
 from sos.stores.memory import MemoryStore
-from sos.web.api import UploadServer
 from sos.web.forms import MOST_PARTS
+from sos.web.public_api import UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id
 from tests.support.conversation import Conversation, request

@@ -11,11 +11,11 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import deferLater
 
+from sos.aio.threads import threads_of
 from sos.interfaces import Member
-from sos.stores.lane import threads_of
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated import Copying, ReplicatedStore
-from sos.web.blob import BlobServer
+from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, put
 from tests.support.conversation import Conversation

@@ -6,8 +6,8 @@ import pytest
 from klein import Klein
 from twisted.logger import capturedLogs, formatEvent
 
+from sos.aio.limited_log import SECONDS
 from sos.errors import NoSpace, Unavailable
-from sos.limited_log import SECONDS
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 

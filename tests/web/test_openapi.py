@@ -11,14 +11,14 @@ from sos import __version__
 from sos.errors import NoSpace
 from sos.stores.memory import MemoryStore
 from sos.web import openapi
-from sos.web.admin import AdminServer
-from sos.web.api import DownloadServer, UploadServer
-from sos.web.blob import BlobServer
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation, request
 from tests.support.description import Description, path_of
 from tests.support.doubles import FailingStore
-from tests.web.test_admin import counted, told
+from tests.web.test_admin_api import counted, told
 
 STORE = MemoryStore()
 BOTH = pytest.mark.parametrize("name", ["api", "blob"])

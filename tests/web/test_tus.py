@@ -18,10 +18,10 @@ from sos import resumable
 from sos.errors import InvalidRequest, NoSpace, SOSError, Unavailable
 from sos.resumable import ResumableUploads
 from sos.stores.memory import MemoryStore
-from sos.stores.unfinished import UnfinishedUploads
+from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web import tus
-from sos.web.api import UploadServer
 from sos.web.client_headers import KeptHeaders
+from sos.web.public_api import UploadServer
 from sos.web.resumable import TusServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, shown

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol as Connection
 
-from sos.cached_blob import OVERHEAD
 from sos.interfaces import SMALL_BODY
+from sos.stores.cache.sealed_blob import OVERHEAD
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from txredisapi import (  # type: ignore[import-untyped]
     ResponseError,
 )
 
-from sos.cache_address import CacheAddress
+from sos.model.cache_address import CacheAddress
 from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
 

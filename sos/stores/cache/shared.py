@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import TimeoutError, ensureDeferred
 from twisted.logger import Logger
 
-from sos.limited_log import LimitedLog
+from sos.aio.limited_log import LimitedLog
+from sos.aio.threads import shielded
+from sos.http.client.bodies import is_network_failure
 from sos.stores.cache.line import ILine, Refused
-from sos.stores.lane import shielded
-from sos.stores.peers import rest_seconds
-from sos.wire.client import is_network_failure
+from sos.stores.replicated.peer import rest_seconds
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _mistakes = LimitedLog(_log)
 
 
 class SharedCache:
-    """A :class:`~sos.stores.locations.ICache` over a connection to a server.
+    """A :class:`~sos.stores.replicated.location_cache.ICache` over a connection to a server.
 
     The connection is made when it is first used.  A request that fails, or
     that takes too long, ends the connection, and the cache is left alone for

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 import lmdb
 from attrs import define, evolve, field, frozen
 
-from sos.digest import BodyDigest
 from sos.errors import SOSError, StoreUnusable
-from sos.regular_files import open_regular, read_regular
+from sos.files.regular import open_regular, read_regular
+from sos.model.digest import BodyDigest
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.disk_errors import SyncFailed

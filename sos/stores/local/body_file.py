@@ -20,9 +20,9 @@ from typing import IO, BinaryIO
 from attrs import evolve, frozen
 from xxhash import xxh3_128, xxh3_128_digest
 
-from sos import ids
 from sos.errors import InvalidId
-from sos.regular_files import open_regular
+from sos.files.regular import open_regular
+from sos.model import ids
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors, is_of_process
 from sos.stores.received import write_at

@@ -7,8 +7,8 @@ from functools import partial
 
 from attrs import frozen
 
+from sos.aio.threads import RunInThread
 from sos.interfaces import Blob
-from sos.stores.lane import RunInThread
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.record import Encoded

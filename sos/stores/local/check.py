@@ -9,15 +9,15 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from sos import ids
-from sos.digest import PartitionDigest
 from sos.errors import InvalidId, StoreUnusable, Unavailable
-from sos.regular_files import NotRegular
+from sos.files.regular import NotRegular
+from sos.model import ids
+from sos.model.digest import PartitionDigest
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.local.body_file import Unreadable, open_body
-from sos.stores.local.digest_log import unpack
 from sos.stores.local.disk import MARKER, Layout
+from sos.stores.local.partition_digests import unpack
 from sos.stores.local.progress import noted
 from sos.stores.local.reading import verify_file
 from sos.stores.local.transaction import split_row

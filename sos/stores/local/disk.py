@@ -13,9 +13,9 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from sos import ids
 from sos.errors import NoSpace, StoreUnusable
-from sos.regular_files import below, check_regular, open_regular, read_regular
+from sos.files.regular import below, check_regular, open_regular, read_regular
+from sos.model import ids
 from sos.stores.disk_errors import SyncFailed, is_full
 from sos.stores.received import write_at
 

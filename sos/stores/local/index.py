@@ -19,10 +19,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import lmdb
 
-from sos.digest import BlobDigest, PartitionDigest
 from sos.errors import Unavailable
+from sos.model.digest import BlobDigest, PartitionDigest
 from sos.stores import record as records
-from sos.stores.local.digest_log import DigestLog
+from sos.stores.local.partition_digests import DigestLog
 from sos.stores.local.progress import Progress, Reached
 from sos.stores.local.transaction import (
     Transaction,

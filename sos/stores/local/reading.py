@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from attrs import define
 
-from sos.digest import BodyDigest
+from sos.aio.threads import Lane
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Span
+from sos.model.digest import BodyDigest
 from sos.stores.disk_errors import disk_errors
-from sos.stores.lane import Lane
 from sos.stores.local.body_file import (
     BLOCK,
     BlockHashes,

@@ -19,10 +19,10 @@ from uuid import uuid4
 
 from attrs import define, evolve, field, frozen
 
-from sos import digest, ids
 from sos.errors import InvalidId, SOSError, StoreUnusable
-from sos.manifest import MARK
-from sos.regular_files import NotRegular, open_regular
+from sos.files.regular import NotRegular, open_regular
+from sos.model import digest, ids
+from sos.model.manifest import MARK
 from sos.stores import record as records
 from sos.stores import rows
 from sos.stores.disk_errors import SyncFailed, disk_errors

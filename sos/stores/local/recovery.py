@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from sos import ids
 from sos.errors import InvalidId
-from sos.regular_files import NotRegular, open_regular
+from sos.files.regular import NotRegular, open_regular
+from sos.model import ids
 from sos.stores.local.body_file import read_trailer
 from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index

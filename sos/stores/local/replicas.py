@@ -8,18 +8,18 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from sos import lease as leases
-from sos import metadata as metadata_format
-from sos.digest import BlobDigest, check_held
 from sos.errors import Conflict, NotFound
-from sos.lease import Lease
-from sos.merge import replaces_metadata
-from sos.metadata import Metadata
+from sos.model import lease as leases
+from sos.model import metadata as metadata_format
+from sos.model.digest import BlobDigest, check_held
+from sos.model.lease import Lease
+from sos.model.merge import replaces_metadata
+from sos.model.metadata import Metadata
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
+from sos.stores.local.body_removal import Parting
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.parting import Parting
 from sos.stores.local.transaction import Transaction
 
 

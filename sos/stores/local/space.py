@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sos.config import Reserve
 from sos.errors import NoSpace
 from sos.interfaces import SMALL_BODY
+from sos.model.config import Reserve
 from sos.stores.disk_errors import disk_errors
 
 # Seconds that a look at the disk is good for: others write to it, too.

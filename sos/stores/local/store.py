@@ -18,22 +18,22 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from sos import ids
-from sos.config import NO_RESERVE, Reserve
-from sos.digest import BlobDigest, PartitionDigest, body_digest
+from sos.aio.threads import Lane
 from sos.errors import NotFound, ReadOnly, SetAside, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IReplicaStore, Span, StoreStatus
-from sos.metadata import EMPTY, Metadata
+from sos.model import ids
+from sos.model.config import NO_RESERVE, Reserve
+from sos.model.digest import BlobDigest, PartitionDigest, body_digest
+from sos.model.metadata import EMPTY, Metadata
 from sos.stores import record as records
 from sos.stores.disk_errors import SyncFailed
-from sos.stores.lane import Lane
 from sos.stores.local.body_file import Unreadable, open_body
+from sos.stores.local.body_removal import Parting
 from sos.stores.local.by_place import ByPlace
-from sos.stores.local.changes import Changes
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
+from sos.stores.local.mutations import Changes
 from sos.stores.local.opening import open_index
-from sos.stores.local.parting import Parting
 from sos.stores.local.reading import FileBody, verify_body
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.replicas import Replicas

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 import lmdb
 
-from sos import ids
-from sos.digest import PartitionDigest
+from sos.model import ids
+from sos.model.digest import PartitionDigest
 from sos.stores import record as records
 from sos.stores.record import Damaged, Encoded, Record
 

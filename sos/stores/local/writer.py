@@ -17,15 +17,15 @@ from typing import IO
 
 from zope.interface import implementer
 
-from sos import metadata as metadata_format
-from sos.digest import BodyDigest
+from sos.aio.threads import Lane
 from sos.errors import NoSpace, ReadOnly
 from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
-from sos.metadata import Metadata
+from sos.model import metadata as metadata_format
+from sos.model.digest import BodyDigest
+from sos.model.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed, disk_errors
-from sos.stores.lane import Lane
 from sos.stores.local.body_file import BlockHashes, write_trailer
-from sos.stores.local.changes import Changes
+from sos.stores.local.mutations import Changes
 from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody

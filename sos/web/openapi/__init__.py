@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from sos.wire.request import Request
+from sos.http.server.request import Request
 
 #: The API server: its ports for uploads, for fetches and for those who look after it.
 API = files("sos.web.openapi").joinpath("api.json").read_bytes()

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
-from sos.cache_address import cache_address
+from sos.model.cache_address import cache_address
 from sos.stores.cache import shared
 from sos.tap.caches import shared_cache
 from tests.support.caches import KINDS, SERVERS, CacheServer

@@ -13,7 +13,7 @@ from sos.stores.cache.shared import (
     MOST_REQUESTS,
     SharedCache,
 )
-from sos.stores.peers import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
+from sos.stores.replicated.peer import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
 
 
 class Line:

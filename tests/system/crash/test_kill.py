@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pytest_twisted import ensureDeferred
 
-from sos.digest import PartitionDigest, record_sum
-from sos.ids import partition
-from sos.metadata import encode
+from sos.model.digest import PartitionDigest, record_sum
+from sos.model.ids import partition
+from sos.model.metadata import encode
 from tests.support.blobs import body_of, content, content_id, put
 from tests.system.crash.directories import opened
 from tests.system.crash.tracing import Outcome, calls_of, needs_strace, run

@@ -8,9 +8,9 @@ from random import Random
 
 from pytest_twisted import ensureDeferred
 
-from sos.digest import PartitionDigest, record_sum
-from sos.ids import partition
-from sos.metadata import encode
+from sos.model.digest import PartitionDigest, record_sum
+from sos.model.ids import partition
+from sos.model.metadata import encode
 from tests.support.blobs import content, content_id, put
 from tests.system.crash.directories import opened
 from tests.system.crash.disk_model import STRACE, DiskModel, calls

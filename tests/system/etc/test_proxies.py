@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import pytest
 from attrs import define
 
-from sos.wire.server import IDLE_SECONDS
+from sos.http.server.connection import IDLE_SECONDS
 from tests.support.blobs import body_of, content_id
 from tests.support.certificates import Authority
 from tests.support.http import ask, connect

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections import Counter
 
-from sos import manifest
-from sos.manifest import MARK
+from sos.model import manifest
+from sos.model.manifest import MARK
 from tests.support.http import connect
 
 

@@ -1,0 +1,1 @@
+"""Helpers over Twisted that know nothing of SOS."""

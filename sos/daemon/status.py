@@ -1,0 +1,143 @@
+"""How a daemon is doing: what ``GET /status`` and ``GET /metrics`` tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+from attrs import evolve
+
+from sos import __version__
+from sos.files.watched import WatchedFiles
+from sos.interfaces import IReplicaStore
+from sos.monitoring import prometheus
+from sos.monitoring.commit_metrics import Commits
+from sos.monitoring.request_metrics import Tally
+from sos.monitoring.sightings import Sightings
+from sos.scrub import Report
+
+if TYPE_CHECKING:  # a blob server has neither
+    from sos.replication import ReplicationService
+    from sos.stores.replicated.store import ReplicatedStore
+
+
+class Part(Protocol):
+    """The part of a daemon that keeps the objects: a cluster, or a store of its own.
+
+    :ivar commits: what is counted of them, where it commits itself.
+    """
+
+    commits: Commits | None
+
+    async def document(self) -> dict[str, Any]:
+        """Return how it is doing, as JSON can hold it."""
+        ...
+
+
+class Overview:
+    """How a daemon is doing.
+
+    :param settings: what it was told to do, as far as that matters to its users.
+    :param tally: of the requests that it answers.
+    :param sightings: of API servers, where it is told of these.
+    :param files: of which it is told when they do not hold as they are.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        settings: Mapping[str, object],
+        reactor: Any,
+        tally: Tally | None = None,
+        sightings: Sightings | None = None,
+        files: Sequence[WatchedFiles[Any]] = (),
+    ) -> None:
+        self._part = part
+        self._settings = dict(settings)
+        self._reactor = reactor
+        self._started_at = reactor.seconds()
+        self._tally = tally or Tally()
+        self._sightings = sightings
+        self._files = files
+
+    async def document(self) -> dict[str, Any]:
+        """Return it, as JSON can hold it."""
+        document = {
+            "version": __version__,
+            "uptime": round(self._reactor.seconds() - self._started_at, 3),
+            "settings": self._settings,
+            "requests": self._tally.summary(),
+            **await self._part.document(),
+        }
+        troubles = [trouble for each in self._files if (trouble := each.trouble())]
+        document["errors"] = [*document.get("errors", []), *troubles]
+        if self._sightings is not None:
+            document["members"] = self._sightings.told()
+        return document
+
+    async def metrics(self) -> bytes:
+        """Return it in Prometheus' text format."""
+        commits = self._part.commits
+        return prometheus.text(
+            await self.document(),
+            self._tally.told(),
+            None if commits is None else commits.told(),
+        )
+
+
+class ClusterPart:
+    """The servers, and the copies that are made among them."""
+
+    commits: Commits | None = None
+
+    def __init__(self, members: ReplicatedStore, replication: ReplicationService | None) -> None:
+        self._members = members
+        self._replication = replication
+
+    async def document(self) -> dict[str, Any]:
+        groups = await self._members.survey()
+        background = self._members.background
+        return {
+            "groups": {
+                group: [attrs.asdict(each) for each in servers] for group, servers in groups.items()
+            },
+            "errors": self._members.errors(),
+            "background": {"copies": background.count, "bytes": background.bytes},
+            "replication": self._replicating(),
+        }
+
+    def _replicating(self) -> dict[str, Any] | None:
+        if self._replication is None:
+            return None
+        last = self._replication.last
+        return {
+            "running_since": self._replication.running_since,
+            "last": None if last is None else attrs.asdict(last),
+            "lag": round(self._replication.lag, 3),
+            "hints": self._replication.hints,
+            "passes": dict(self._replication.passes),
+            "made": dict(self._replication.made),
+        }
+
+
+class StorePart:
+    """A store of the daemon's own.
+
+    :param scrub: tells how far it is, where the daemon scrubs.
+    """
+
+    def __init__(
+        self, store: IReplicaStore, scrub: Report | None, commits: Commits | None = None
+    ) -> None:
+        self.commits = commits
+        self._store = store
+        self._scrub = scrub
+
+    async def document(self) -> dict[str, Any]:
+        status = await self._store.status()
+        if status.id is None:
+            status = evolve(status, id=getattr(self._store, "identity", None))
+        told = attrs.asdict(status, filter=attrs.filters.exclude("scrub", "others"))
+        scrub = None if self._scrub is None else attrs.asdict(self._scrub)
+        return {"store": told, "scrub": scrub}

@@ -1,0 +1,240 @@
+"""Bodies of requests and of their answers, on the client's side, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionLost,
+)
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from sos.errors import Unavailable
+from sos.http.client.connection import BadAnswer, TakenBack
+from sos.http.tls import TLS_ERRORS, tls_cause
+
+#: Seconds that the answer to a question may take to begin.
+PROMPT_SECONDS = 10.0
+#: Seconds that the answer to an upload, or the next piece of a body, may take:
+#: a disk that is busy takes its time to sync.
+ANSWER_SECONDS = 60.0
+#: Bytes of a body that have to come for each second that is waited for it, over those: what a
+#: server takes of a client's.
+LEAST_RATE = 512
+#: Seconds after which who takes nothing of a body is slow: servers do not wait for ever.
+SLOW_SECONDS = 10.0
+
+
+_HIGH_WATER = 256 * 1024
+
+_NETWORK_ERRORS = (
+    BadAnswer,
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    OSError,
+    PotentialDataLoss,
+    *TLS_ERRORS,
+)
+
+
+def is_network_failure(error: BaseException) -> bool:
+    """Tell whether a request failed for what the network or the server did.
+
+    Anything else is a mistake of ours, which is no reason to think ill of the server.
+    """
+    reasons = getattr(error, "reasons", ())
+    if reasons:
+        return all(is_network_failure(failure.value) for failure in reasons)
+    return isinstance(error, _NETWORK_ERRORS)
+
+
+def cause(error: BaseException | None) -> str:
+    """Say in one line why a request failed, or its response."""
+    for failure in getattr(error, "reasons", ()):  # of several, the first tells most
+        return cause(failure.value)
+    if isinstance(error, ConnectError) and error.osError:
+        return os.strerror(error.osError).lower()
+    if isinstance(error, ConnectionLost):
+        return "the connection was lost"
+    return tls_cause(error) or str(error).rstrip(".") or type(error).__name__
+
+
+class HeldUp(Unavailable):
+    """A body broke off while nobody took what had come of it.
+
+    That says nothing about the server: it gave up, or its connection was taken back.
+    """
+
+
+class ResponseBody(Protocol):
+    """The pieces of a response's body: ``async for piece in body``.
+
+    Iterating raises :exc:`~sos.errors.Unavailable` when the body does not come
+    to its end, when nothing of it comes for :data:`ANSWER_SECONDS`, and when it
+    trickles: less than :data:`LEAST_RATE` of it for longer than that; :exc:`HeldUp` when
+    it broke off under a reader that was slow.
+    """
+
+    def __init__(self, response: Any, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self._paused_at: float | None = None
+        self._was_slow = False
+        # Seconds for which more can be waited for.
+        self._patience = ANSWER_SECONDS
+        self._complete = False
+        self._error: Exception | None = None
+        self._reader: Deferred[None] | None = None
+        response.deliverBody(self)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not (self._pieces or self._complete or self._error):
+            await self._wait()
+        if self._pieces:
+            earned = self._waiting / LEAST_RATE
+            self._patience = min(ANSWER_SECONDS, self._patience + earned)
+            pieces, self._pieces, self._waiting = self._pieces, [], 0
+            if self._paused_at is not None:
+                self._was_slow = self._is_slow()
+                self._paused_at = None
+                self._producer().resumeProducing()
+            return b"".join(pieces)
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        self._reader = Deferred()
+        begun = self._clock.seconds()
+        try:
+            await self._reader.addTimeout(max(self._patience, 0.0), self._clock)
+        except TimeoutError:
+            raise Unavailable(
+                f"the body trickles: under {LEAST_RATE} bytes a second for {ANSWER_SECONDS:.0f} s"
+            ) from None
+        self._patience -= self._clock.seconds() - begun
+
+    async def aclose(self) -> None:
+        """Break the connection, if the body has not come to its end."""
+        if not self._complete and self._error is None:
+            self._producer().stopProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting > _HIGH_WATER and self._paused_at is None:
+            self._paused_at = self._clock.seconds()
+            self._producer().pauseProducing()
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if isinstance(reason.value, ResponseDone):
+            self._complete = True
+        else:
+            held = reason.check(TakenBack) or self._is_slow()
+            kind = HeldUp if held else Unavailable
+            self._error = kind(f"the body broke off: {cause(reason.value)}")
+        self._wake()
+
+    def _is_slow(self) -> bool:
+        """Tell whether the server has been held up for long; what it did then is seen later."""
+        if self._paused_at is None:
+            return self._was_slow
+        return self._was_slow or self._clock.seconds() - self._paused_at > SLOW_SECONDS
+
+    def _producer(self) -> Any:
+        return self.transport
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(None)
+
+
+@implementer(IBodyProducer)
+class StreamedBody:
+    """A request's body whose pieces are written as they come.
+
+    :param length: in bytes, or None to send it chunked.
+    :ivar expects: whether nothing is to be sent of it before the server says that it takes it,
+        or has said nothing for a while (RFC 9110, 10.1.1).
+    """
+
+    def __init__(self, length: int | None, clock: IReactorTime, expects: bool = False) -> None:
+        self.expects = expects
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self._clock = clock
+        self._consumer: IConsumer | None = None
+        self._finished: Deferred[None] = Deferred()
+        self._stopped = False
+        # What waits for the connection to be made, or to take more.
+        self._held: Deferred[None] | None = Deferred()
+
+    async def write(self, piece: bytes) -> bool:
+        """Send the next *piece*; return False if no one wants it any more.
+
+        Raises :exc:`~sos.errors.Unavailable` when the server takes nothing for
+        :data:`ANSWER_SECONDS`.
+        """
+        if self._held is not None:
+            waiter: Deferred[None] = Deferred()
+            self._held.addCallback(lambda _: waiter.callback(None))
+            try:
+                await waiter.addTimeout(ANSWER_SECONDS, self._clock)
+            except TimeoutError:
+                raise Unavailable(f"the server took nothing for {ANSWER_SECONDS:.0f} s") from None
+        if self._stopped or self._consumer is None:
+            return False
+        self._consumer.write(piece)
+        return True
+
+    def replay(self) -> bool:
+        """Tell whether it can be sent with another request: nothing has been sent of it."""
+        return self._consumer is None and not self._stopped
+
+    def finish(self) -> None:
+        """The body is whole."""
+        if not self._finished.called:
+            self._finished.callback(None)
+
+    def stop(self) -> None:
+        """There is no request any more that wants this body."""
+        self._stopped = True
+        self._release()
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        self._consumer = consumer
+        self._release()
+        return self._finished
+
+    def pauseProducing(self) -> None:
+        if self._held is None and not self._stopped:
+            self._held = Deferred()
+
+    def resumeProducing(self) -> None:
+        self._release()
+
+    def stopProducing(self) -> None:
+        self.stop()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.callback(None)

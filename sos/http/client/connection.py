@@ -1,0 +1,353 @@
+"""The client's side of a connection: one request after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    RequestGenerationFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from sos.http.client.request import Call
+from sos.http.client.response import Response
+from sos.http.server.coalescing import Receiver, Sender
+from sos.http.server.request_body import LARGE_READ, SMALL_READ
+
+if TYPE_CHECKING:
+    from sos.http.client.agent import Server
+
+#: Seconds to wait for a server to say that it takes a body, before that is sent all the same.
+CONTINUE_SECONDS = 1.0
+#: Most bytes of the head of an answer, and of what announces a chunk.
+MAX_HEAD_BYTES = 64 * 1024
+
+_BODILESS = frozenset({204, 304})
+# The same for every answer, of which there are thousands a second.
+_DONE = Failure(ResponseDone())
+
+
+class TakenBack(ConnectionAborted):
+    """Somebody else needed the connection, and what came over it was not read."""
+
+
+class BadAnswer(Exception):
+    """What came is no HTTP answer, or too much of one."""
+
+
+@implementer(IConsumer)
+class Connection(Protocol):
+    """Sends a request, and parses its answer.
+
+    :param server: is told what becomes of it.
+    :ivar kept: whether there was a request before.
+    :ivar idle_since: in seconds of the reactor's clock; the pool's to use.
+    """
+
+    transport: Any
+    _receiver: Receiver
+    _sender: Sender
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.kept = False
+        self.idle_since = 0.0
+        self._call: Call | None = None
+        self._bodiless = False
+        self._body: IBodyProducer | None = None
+        # Until the server has said that it takes the body, which has not begun.
+        self._holding: IDelayedCall | None = None
+        self._chunked = False
+        self._unsent: int | None = None
+        self._paused = False
+        self._broken = self._lost = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._response: Response | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._phrase = b""
+        self._silent_bytes = 0
+        self._complete = False
+        self._keep = False
+        self._may_go_on = False
+
+    # The request.
+
+    def connectionMade(self) -> None:
+        self._receiver = Receiver(self.transport, self._take, self.abort)
+        self._sender = Sender(self.transport)
+        self.transport.registerProducer(self, True)
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+
+    def send(self, call: Call) -> None:
+        """Send a request; the answer, or what fails, is told to it."""
+        self._reset()
+        if self._bodiless:  # the one before: the parser still waits for its body
+            self._parser = httptools.HttpResponseParser(self)
+        self._call = call
+        call.connection = self
+        self._bodiless = call.bodiless
+        body = call.body
+        head = call.head if call.sign is None else call.head + call.sign()
+        if body is None:
+            self._sender.send(head + b"\r\n")
+        elif isinstance(body, bytes):
+            self._sender.send(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+        else:
+            self._chunked = body.length is UNKNOWN_LENGTH
+            framing = (
+                b"Transfer-Encoding: chunked\r\n\r\n"
+                if self._chunked
+                else b"Content-Length: %d\r\n\r\n" % body.length
+            )
+            expects = getattr(body, "expects", False)
+            if expects:
+                head += b"Expect: 100-continue\r\n"
+            self._sender.send(head + framing)
+            self._body = body
+            self._unsent = None if self._chunked else int(body.length)
+            if expects:
+                self._holding = self._server.later(CONTINUE_SECONDS, self._produce)
+            else:
+                self._produce()
+
+    def _produce(self) -> None:
+        """Let the request's body be sent."""
+        holding, self._holding = self._holding, None
+        if holding is not None and holding.active():
+            holding.cancel()
+        if self._body is not None:
+            self._body.startProducing(self).addCallbacks(self._sent, self._unsendable)
+
+    def _drop_body(self) -> bool:
+        """Send no more of the request's body, if there is one left; return whether there was.
+
+        One of which nothing has been sent is not stopped: it can go with another request.
+        """
+        body, self._body = self._body, None
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.cancel()
+        elif body is not None:
+            body.stopProducing()
+        return body is not None
+
+    def write(self, data: bytes) -> None:
+        """Send the next piece of the request's body."""
+        if self._body is None or not data:
+            return
+        if self._chunked:
+            self._sender.send(b"%x\r\n%s\r\n" % (len(data), data))
+            return
+        assert self._unsent is not None
+        if len(data) > self._unsent:
+            self._unsendable(Failure(ValueError("the body is longer than it was said to be")))
+            return
+        self._unsent -= len(data)
+        self._sender.send(data)
+
+    def _sent(self, _: object) -> None:
+        if self._body is None:
+            return
+        if self._unsent:
+            self._unsendable(Failure(ValueError("the body is shorter than it was said to be")))
+            return
+        self._body = None
+        if self._chunked:
+            self._sender.send(b"0\r\n\r\n")
+
+    def _unsendable(self, failure: Failure) -> None:
+        if self._body is not None:
+            self._body = None
+            self._fail(RequestGenerationFailed([failure]))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """A body's producer is asked through its own interface."""
+
+    def unregisterProducer(self) -> None:
+        """See :meth:`registerProducer`."""
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send for now."""
+        if self._body is not None and self._holding is None:
+            self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The transport can take more."""
+        if self._body is not None and self._holding is None:
+            self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    # The answer.
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._call is None and self._response is None:
+            self.abort()  # for nobody has asked for it
+        else:
+            self._receiver.receive(data)
+
+    def _take(self, data: bytes) -> None:
+        if self._broken:
+            return  # in the turn in which it came
+        self._silent_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._silent_bytes > MAX_HEAD_BYTES:
+                raise BadAnswer(f"the head of the answer passes {MAX_HEAD_BYTES} bytes")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(ResponseFailed([Failure(BadAnswer(f"no HTTP answer: {error}"))]))
+        except BadAnswer as error:
+            self._fail(ResponseFailed([Failure(error)]))
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Go on with what has come of the answer."""
+        response = self._response
+        if response is None:
+            if self._may_go_on and self._holding is not None:
+                self._produce()
+            return
+        call, self._call = self._call, None
+        if self._complete:
+            self._end(response)
+        # Not before all that came with the head is in: often that is the whole.
+        if call is not None:
+            call.end(response)
+        response.regulate()
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise BadAnswer("there is more than one answer")
+
+    def on_status(self, phrase: bytes) -> None:
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        fields, self._fields = self._fields, []  # what follows are trailers
+        code = self._parser.get_status_code()
+        phrase, self._phrase = self._phrase, b""
+        if code < 200:
+            self._may_go_on = code == 100
+            return  # to be followed by the answer
+        self._silent_bytes = 0
+        response = self._response = Response(self, code, phrase, fields)
+        if self._bodiless or code in _BODILESS:
+            response.length = 0
+            self._complete = True
+        elif response.length is UNKNOWN_LENGTH or response.length > SMALL_READ:
+            self.transport.bufferSize = LARGE_READ
+
+    def on_body(self, piece: bytes) -> None:
+        self._silent_bytes = 0
+        if self._response is not None and not self._complete:
+            self._response.feed(piece)
+
+    def on_message_complete(self) -> None:
+        if self._response is not None:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _end(self, response: Response) -> None:
+        """The answer is whole: make ready for the next, or close."""
+        keep = self._keep
+        if self._bodiless:  # the parser has not come to the end
+            keep = response.keeps and self._parser.get_http_version() == "1.1"
+        keep = keep and not self._lost
+        unsent = self._drop_body()  # of which the server does not want the rest
+        keep = keep and not unsent
+        self._response = response.connection = None
+        self.transport.bufferSize = SMALL_READ
+        if keep:
+            self.resume()
+            self._server.freed(self)
+        elif unsent:
+            self.abort()  # or what is left to be sent would wait to be taken
+        else:
+            self.close()
+        response.end(_DONE)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
+        self._receiver.pass_on()
+        self._sender.drop()
+        response = self._response
+        unfinished: Exception = ResponseFailed([reason])
+        if response and response.length is UNKNOWN_LENGTH and not response.chunked:
+            unfinished = PotentialDataLoss()
+        self._break(ResponseNeverReceived([reason]), unfinished)
+        self._server.lost(self)
+
+    def _fail(self, error: Exception) -> None:
+        self._break(error, error)
+        self.abort()
+
+    def _break(self, unanswered: Exception, unfinished: Exception) -> None:
+        """Tell who waits for the answer, or for the rest of it, what went wrong."""
+        self._drop_body()
+        call, self._call = self._call, None
+        response, self._response = self._response, None
+        if call is not None:
+            self._server.unanswered(call, Failure(unanswered), self.kept)
+        elif response is not None:
+            response.connection = None
+            response.end(Failure(unfinished))
+
+    def pause(self) -> None:
+        """Hold the server up."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Let the server go on."""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def hold_up(self) -> None:
+        """Pause for who reads the answer: others may need the connection more."""
+        self.pause()
+        self._server.held_up(self)
+
+    def go_on(self) -> None:
+        """The answer is read on."""
+        self._server.goes_on(self)
+        self.resume()
+
+    def take_back(self) -> None:
+        """Break the connection off under who reads nothing of the answer."""
+        self._fail(TakenBack())
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self.resume()  # over TLS it stays open until the server's close alert is read
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Break the connection now."""
+        self._broken = True
+        self._server.forget(self)
+        self._sender.drop()
+        abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
+        abort()

@@ -1,0 +1,465 @@
+"""The server's side of a connection.
+
+A request is handled when its headers are in, and its route decides what
+becomes of the body before any of it is read: see :class:`RequestBody`.
+Requests that come pipelined are answered one after the other, in order, and between
+two of them all others have their turn (see :mod:`sos.http.server.coalescing`).  What follows a
+request is not looked at before that is answered, and reading goes on behind it: so
+a client can have no more waiting than comes in one read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    ISSLTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sos.aio.twisted_internals import close_now, is_buffering
+from sos.errors import TooSlow
+from sos.http.server.coalescing import Receiver
+from sos.http.server.heads import Refused, format_head
+from sos.http.server.output import Output
+from sos.http.server.parser import Input
+from sos.http.server.request import Request
+from sos.http.server.request_body import RequestBody
+from sos.http.server.request_ids import CURRENT
+from sos.http.tls import handshake_failure
+
+if TYPE_CHECKING:
+    from sos.http.server.connection_limits import Crowd
+    from sos.http.server.site import Site
+
+#: Seconds that a connection may be open and idle between requests: longer than the minute for
+#: which proxies keep theirs, so that no request meets a connection that is being closed.
+IDLE_SECONDS: float = 75
+#: Seconds from the first byte of a request to the last of its headers.
+HEAD_SECONDS = 20.0
+#: Seconds in which a body whose reader waits has to bring BODY_BYTES.
+BODY_SECONDS = 20.0
+#: Least bytes of a body in BODY_SECONDS: 512 a second.
+BODY_BYTES = 10 * 1024
+#: Seconds after which a client that takes nothing of what waits to be sent is the first to give
+#: way.  It can be a video player that was paused: while there is room it is waited for, until
+#: TCP gives it up because its side is gone (RFC 9293, 3.8.6.1; on Linux after 15 minutes or so,
+#: ``tcp_retries2``).
+STALL_SECONDS = 120.0
+#: Seconds to let a client notice an answer that came before it had sent all.
+LINGER_SECONDS = 5.0
+#: Seconds after which a client that was refused for want of room may try again.
+RETRY_SECONDS = 5
+
+# Who may not ask has to come again for the next try.
+_TURNED_AWAY = (401, 403, 421)
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class Channel(Protocol):
+    """One connection of a client.
+
+    :param peer: the address that it comes from; None if that is not told.
+    :param crowds: what it counts in.
+    :param refusal: the answer to whatever it asks.
+    :ivar output: what is answered goes there.
+    :ivar since: when what it waits for now began, by the site's clock.
+    :ivar occupied: whether there is a request that has not been answered.
+    :ivar active_at: when its last request came, or it was opened, by the site's timer.
+    """
+
+    site: Site
+    output: Output
+    _receiver: Receiver
+    _socket: Connection | None
+    _over_tls: bool
+    _local: IAddress | None
+    transport: Any  # ITransport says nothing of producers and half-closing
+
+    def __init__(
+        self,
+        site: Site,
+        peer: IAddress | None,
+        crowds: Sequence[Crowd],
+        refusal: Refused | None = None,
+    ) -> None:
+        self.peer = peer
+        self.crowds = crowds
+        self.site = self.factory = site
+        self.since = site.now
+        self.active_at = site.timer()
+        self.occupied = False
+        self._input = Input(self)
+        self._next: Request | None = None
+        self._current: Request | None = None
+        self._refusal = refusal
+        self._advancing = False
+        self._in_line = False
+        self._counts_as_idle = False
+        self._counts_as_in_head = False
+        self._counts_as_stalled = False
+        self._closing = False
+        self._retired = False
+        self._ended = False
+        self._lingers = False
+        self._is_shut = False
+        self._paused = False
+        self._is_secured = False
+
+    # The transport.
+
+    def connectionMade(self) -> None:
+        self._over_tls = ISSLTransport.providedBy(self.transport)
+        bare = self.transport.transport if self._over_tls else self.transport
+        # Once the connection is lost it is not known any more.
+        self._local = self.transport.getHost() if self._over_tls else None
+        self._socket = bare if isinstance(bare, Connection) else None
+        self.site.made(self)
+        self.output = Output(self.transport, self._output_changed)
+        self._receiver = Receiver(self.transport, self._take, self.abort)
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+        self._advance()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._receiver.receive(data)
+
+    def _take(self, data: bytes) -> None:
+        if self._closing or self._refusal is not None:
+            return
+        self._input.feed(data)
+        self._advance()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more, but may be waiting for answers."""
+        self._receiver.pass_on()
+        self._ended = self._retired = True
+        if self._is_shut:  # it was waited for, to have our answer
+            self.transport.loseConnection()
+        self._advance()
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed: so we have asked."""
+
+    def handshakeCompleted(self) -> None:
+        """TLS is spoken from here on, see IHandshakeListener."""
+        self._is_secured = True
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._over_tls and not self._is_secured:
+            why = handshake_failure(reason.value, self.transport.getHandle(), self._closing)
+            if why is not None:
+                self.site.handshake_failed(self._local, self.peer, why)
+        self._closing = True
+        self._next = None
+        current, self._current = self._current, None
+        self._input.fail("the connection was lost before the body's end")
+        if current is not None:
+            current.connectionLost()  # which cancels its route
+        self.output.close()
+        self.site.lost(self)
+
+    # What the way in calls.
+
+    def begun(self) -> None:
+        """A request has begun to come."""
+        if not self.output.full:
+            self.since = self.site.now
+
+    def received(self, request: Request) -> None:
+        """The head of *request* is in."""
+        self._next = request
+        self.occupied = True
+
+    # One request after the other.
+
+    def _advance(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            self._parse()
+            if self._current is not None:
+                self._current.body.wake()
+                if self._current is None:  # and what follows it can be looked at
+                    self._parse()
+            # A client that does not read what it has asked for waits for more.
+            if self._current is None and not self._closing and not self.output.full:
+                request, self._next = self._next, None
+                if request is not None:
+                    self._handle(request)
+                elif self._refusal is not None:
+                    self._answer_refusal(self._refusal)
+        finally:
+            self._advancing = False
+        if self._current is None and not self._closing:
+            self._rest()
+        self.regulate()
+
+    def _parse(self) -> None:
+        if self._closing or self._refusal is not None:
+            return
+        if self._input.waits:
+            try:
+                self._input.go_on()
+            except Refused as refusal:
+                self._refuse(refusal)
+        if self._ended and not self._input.waits:
+            self._input.fail("the connection was ended before the body")
+
+    def _rest(self) -> None:
+        """There is nothing to do, or it is the turn of others."""
+        if self.output.full:
+            return
+        if self._input.waits or self._refusal is not None:
+            if not self._in_line:
+                self._in_line = True
+                self.site.turn.add(self._take_turn, self.abort)
+        elif self._retired:
+            self._close(linger=False)
+        elif self._input.in_head:
+            if not self._counts_as_in_head:
+                self._counts_as_in_head = True
+                self._counts_as_idle = False
+                for crowd in self.crowds:
+                    crowd.in_head(self)
+        elif not self._counts_as_idle:
+            self._counts_as_idle = True
+            for crowd in self.crowds:
+                crowd.idle(self)
+
+    def _take_turn(self) -> None:
+        self._in_line = False
+        self._advance()
+
+    def _handle(self, request: Request) -> None:
+        self._current = request
+        if self._counts_as_in_head:
+            self._counts_as_in_head = False
+            for crowd in self.crowds:
+                crowd.has_head(self)
+        self.since = self.site.now
+        self._input.body_bytes = 0
+        self.active_at = request.begun = self.site.timer()
+        context = CURRENT.set(request.id)
+        try:
+            self.site.handler(request)
+        except Exception:
+            self.site.failures.failure("a request could not be answered")
+            self.abort()
+        finally:
+            CURRENT.reset(context)
+
+    def done(self, request: Request) -> None:
+        """Called by a request when its answer has been written."""
+        self._current = None
+        self.occupied = self._next is not None
+        self.since = self.site.now
+        if self._closing:
+            return
+        if not request.persistent:
+            self._close(linger=not request.body.complete or self._input.waits)
+        elif not self._advancing:
+            self._advance()
+
+    def persists(self, request: Request) -> bool:
+        """Tell whether the connection can go on when *request* is answered."""
+        if not request.body.complete or (self._retired and not self._input.waits):
+            return False
+        if request.code in _TURNED_AWAY:
+            return False
+        asked = request.headers.get(b"connection")
+        if asked is None:
+            return request.clientproto == b"HTTP/1.1"
+        options = {token.strip() for token in asked.lower().split(b",")}
+        kept = b"keep-alive" in options or request.clientproto == b"HTTP/1.1"
+        return kept and b"close" not in options
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Answer what came before, then *refusal*, then close."""
+        self._refusal = refusal
+        self._input.fail(f"the request's framing is broken: {refusal}")
+
+    def _answer_refusal(self, refusal: Refused, linger: bool = True) -> None:
+        status = refusal.status
+        document = json.dumps(
+            {"error": str(refusal), "status": status}, separators=(",", ":")
+        ).encode("ascii")
+        headers = {
+            b"Content-Type": b"application/json",
+            b"Content-Length": b"%d" % len(document),
+            b"Cache-Control": b"no-store",
+            b"Connection": b"close",
+        }
+        if status == 503:
+            headers[b"Retry-After"] = b"%d" % RETRY_SECONDS
+        self.output.send(format_head(status, self.site.head, headers) + document)
+        self.site.refused(status, len(document))
+        self._close(linger)
+
+    def give_way(self) -> bool:
+        """Close for another that wants to come; return False while there is a request to answer."""
+        if self.occupied or self._receiver.waits or self._in_line or self.output.full:
+            # It has lost its place, and takes one again when it rests.
+            self._counts_as_idle = self._counts_as_in_head = False
+            return False
+        if self._input.in_head:
+            self._answer_refusal(self.crowds[0].refusal, linger=False)
+        else:
+            self._close(linger=False)
+        # Now: the other's place is this one's, and a client that reads nothing, or does not
+        # answer the close alert of TLS, could hold it for as long as it liked.
+        if self._socket is not None:
+            close_now(self._socket)
+        return True
+
+    def give_up_stalled(self) -> bool:
+        """Break off for another that wants to come; return False if the client takes something."""
+        self._counts_as_stalled = False  # it has lost its place
+        if not self._is_sending or self.site.now - self.since <= STALL_SECONDS:
+            return False
+        self.abort()
+        return True
+
+    def retire(self) -> None:
+        """Answer what has come, then close."""
+        self._receiver.pass_on()
+        self._retired = True
+        self._advance()
+
+    def _close(self, linger: bool) -> None:
+        """Send what is written, then close.
+
+        :param linger: whether more may be coming.  A connection that is closed
+            with bytes unread is reset, and the client may lose the answer: so
+            read on for a while.
+        """
+        self._closing = True
+        self._lingers = linger
+        self._input.body = None
+        self.since = self.site.now
+        self.output.flush()
+        if not self.output.full:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._is_shut:  # by what went on when there was room again
+            return
+        self._is_shut = True
+        # A transport with a producer does not close, but asks that for more.
+        self.transport.unregisterProducer()
+        self.since = self.site.now
+        if self._ended or self._over_tls:
+            self._lingers = False
+        if self._paused and (self._lingers or self._over_tls):
+            # What the client sends last is still to be read: over TLS its close alert,
+            # without which the connection stays open.
+            self._paused = False
+            self.transport.resumeProducing()
+        if self._lingers:
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Reset the connection: nothing more is sent, not even what waits to be sent."""
+        self._closing = True
+        self.output.abort()
+        abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
+        abort()
+
+    # Flow: of what comes in, and of what goes out.
+
+    def regulate(self) -> None:
+        """Hold the client up while it is ahead of us."""
+        if self._closing or self._ended:
+            return
+        body = self._input.body
+        body_full = body is not None and body.full
+        ahead = self._input.waits or body_full or self.output.full
+        if ahead != self._paused:
+            self._paused = ahead
+            if ahead:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    def expire(self, now: float) -> None:
+        """Give up waiting, if the time *now* is past what this connection waits for.
+
+        The time since when is of the same clock, which ticks once a second.
+        """
+        if self._receiver.waits or self._in_line:
+            return  # for its turn, which comes
+        waited = now - self.since
+        if self._is_sending:
+            if waited > LINGER_SECONDS:
+                self._wait_for_no_alert()
+            # Nobody waits for the end of a refusal, as for that of a download.
+            if waited > STALL_SECONDS and (self._refusal or not self.site.is_patient):
+                self.abort()
+            elif waited > STALL_SECONDS and not self._counts_as_stalled:
+                self._counts_as_stalled = True
+                for crowd in self.crowds:
+                    crowd.stalled(self)
+        elif self._closing:
+            if waited > LINGER_SECONDS:
+                self.abort()
+        elif self._current is not None:
+            self._expire_body(self._current.body, now)
+        elif self._input.in_head:
+            if waited > HEAD_SECONDS:
+                self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
+                self._advance()
+        elif waited > self.site.idle_seconds:
+            self._close(linger=False)
+
+    @property
+    def _is_sending(self) -> bool:
+        """Whether it waits for the client to take what was written."""
+        return self.output.full or (self._closing and not self._lingers)
+
+    def _wait_for_no_alert(self) -> None:
+        """Close when all has been sent, and only the client's close alert of TLS is to come."""
+        bare = self._socket
+        if self._over_tls and self._is_shut and bare is not None and not is_buffering(bare):
+            close_now(bare)
+
+    def _expire_body(self, body: RequestBody, now: float) -> None:
+        if body.awaited and now - self.since < BODY_SECONDS:
+            return
+        came = self._input.body_bytes
+        if body.awaited and came < BODY_BYTES:
+            body.fail(TooSlow(f"{came} bytes of the body in {BODY_SECONDS:.0f} s"))
+            self._advance()
+        self.since = now
+        self._input.body_bytes = 0
+
+    def _output_changed(self) -> None:
+        self.since = self.site.now
+        if self.output.full:
+            if not self._advancing:
+                self.regulate()
+        elif self._closing:
+            self._shut()
+        else:
+            self._advance()
+
+    def send_continue(self) -> None:
+        """Somebody waits for the body: let the client send it, if it has asked."""
+        request = self._current
+        if request is not None and not request.startedWriting:
+            expectation = request.headers.get(b"expect")
+            if expectation is not None and request.clientproto == b"HTTP/1.1":
+                del request.headers[b"expect"]
+                if expectation.lower() == b"100-continue":
+                    self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,213 @@
+"""The way in of a connection: llhttp in front, our requests behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httptools
+
+from sos.errors import Incomplete
+from sos.http.server.heads import Refused, body_length, gather
+from sos.http.server.request import Request
+from sos.http.server.request_body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
+
+if TYPE_CHECKING:
+    from sos.http.server.connection import Channel
+
+#: Most bytes of a request's line and headers together.
+MAX_HEAD_BYTES = 16 * 1024
+#: Most header fields of a request.
+MAX_FIELDS = 200
+
+
+_BLANK_LINE = b"\r\n\r\n"
+
+
+class Input:
+    """Makes requests of what a client sends, for *channel*.
+
+    What is answered does not depend on how the bytes were cut into reads.  The
+    parser tells what it has found, not where: so it is given pieces that end
+    where a head or a message does, and that hold no more than what can be
+    judged afterwards.
+
+    :ivar in_head: whether the head of a request has begun, and not ended.
+    :ivar body: what is being received, None between bodies.
+    :ivar body_bytes: of bodies, since it was set to zero.
+    :ivar waits: whether something has come that has not been looked at.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.in_head = False
+        self.body: RequestBody | None = None
+        self.body_bytes = 0
+        self.waits = False
+        self._channel = channel
+        # What has come, and where in it that begins which has not been looked at.
+        self._data = b""
+        self._start = 0
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        # Bytes of the body that are still to come: 0 in a head, None where
+        # the chunks will tell.
+        self._left: int | None = 0
+        # Bytes of a head, or of a line between chunks, that has not ended, and
+        # the last three of them.
+        self._unfinished = 0
+        self._tail = b""
+        self._in_chunk = False
+        self._trailer_bytes = 0
+        self._upgrading = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what came, which :meth:`go_on` makes requests of."""
+        self._data = self._data[self._start :] + data if self.waits else data
+        self._start = 0
+        self.waits = bool(self._data)
+
+    def go_on(self) -> None:
+        """Make a request of what came, and look at no more while the channel has one.
+
+        Raises :exc:`~sos.http.server.heads.Refused` when it is none.
+        """
+        data = self._data
+        size = len(data)
+        while self.waits and (self.body is not None or not self._channel.occupied):
+            start, left = self._start, self._left
+            end = min(start + left, size) if left else self._judged_at_once()
+            self._start = end
+            self.waits = end < size
+            piece = data[start:end]
+            if left:
+                self._left = left - len(piece)
+                self._parse(piece)
+            else:
+                self._unfinished += len(piece)
+                self._parse(piece)
+                if self._left is None:
+                    self._look_for_the_line(piece)
+                self._tail = (self._tail + piece)[-3:] if self._unfinished else b""
+        if not self.waits:
+            self._data = b""
+
+    def _judged_at_once(self) -> int:
+        """Return up to where a head, or chunks, can be parsed in one go."""
+        data, start = self._data, self._start
+        room = MAX_HEAD_BYTES - self._unfinished
+        if room <= 0:
+            if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
+                raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
+            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+        end = start + room
+        if self._in_chunk:  # up to the end of a line there is nothing but data
+            line = data.find(b"\n", start)
+            end += (len(data) if line < 0 else line) - start
+        if self._tail:
+            seam = (self._tail + data[start : start + 3]).find(_BLANK_LINE)
+            if seam >= 0:
+                return min(start + seam + len(_BLANK_LINE) - len(self._tail), end)
+        blank = data.find(_BLANK_LINE, start)
+        return min(end, len(data) if blank < 0 else blank + len(_BLANK_LINE))
+
+    def _look_for_the_line(self, piece: bytes) -> None:
+        """See how much of *piece*, the last of what came of the chunks, is a line between them."""
+        line = piece.rfind(b"\n")
+        if self._in_chunk:
+            self._unfinished = 0
+        elif line >= 0:
+            self._unfinished = len(piece) - 1 - line
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            # No upgrade is offered, so the request is an ordinary one (RFC
+            # 9110, 7.8): its body follows, if it has one, and the next.
+            if self._upgrading:
+                self._go_on_to_the_body()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, Refused):
+                raise error.__context__ from None
+            raise Refused(400, str(error)) from None
+
+    def _go_on_to_the_body(self) -> None:
+        """Have the body parsed that llhttp takes for another protocol."""
+        assert self.body is not None
+        length = self.body.length
+        framing = (
+            b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing)
+        self._upgrading = False
+
+    def fail(self, reason: str) -> None:
+        """The body that is being received, if there is one, will not come whole."""
+        if self.body is not None:
+            self.body.fail(Incomplete(reason))
+
+    # The parser.
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers = []
+        self._trailer_bytes = 0
+        self.in_head = True
+        self._channel.begun()
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._headers
+        stripped = value.rstrip(b" \t")
+        if b"\t" in value and name.lower() == b"transfer-encoding":
+            # llhttp does not see it as we do.
+            raise Refused(400, "there is a tab in the transfer coding")
+        headers.append((name, stripped))
+        if len(headers) > MAX_FIELDS:
+            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
+        if self.body is not None:
+            self._trailer_bytes += len(name) + len(value)
+            if self._trailer_bytes > MAX_HEAD_BYTES:
+                raise Refused(431, f"the trailers pass {MAX_HEAD_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self._upgrading:
+            return
+        headers, self._headers = self._headers, []  # what follows are trailers
+        self._unfinished = 0
+        parser, channel = self._parser, self._channel
+        method = parser.get_method()
+        version = parser.get_http_version()
+        fields = gather(headers)
+        length = body_length(method, version, fields)
+        body = NO_BODY
+        if length != 0:
+            body = self.body = RequestBody(length, channel.send_continue, channel.regulate)
+            self._left = length
+            self._in_chunk = False
+            self._upgrading = parser.should_upgrade()
+            if length is None or length > SMALL_READ:
+                channel.transport.bufferSize = LARGE_READ
+        protocol = b"HTTP/1.1" if version == "1.1" else b"HTTP/1.0"
+        channel.received(Request(channel, method, self._target, protocol, headers, fields, body))
+
+    def on_body(self, piece: bytes) -> None:
+        assert self.body is not None
+        self._in_chunk = True
+        self.body_bytes += len(piece)
+        self.body.feed(piece)
+
+    def on_chunk_complete(self) -> None:
+        self._in_chunk = False
+
+    def on_message_complete(self) -> None:
+        if self.body is not None and not self._upgrading:
+            self.body.end()
+            self.body = None
+            self._left = self._unfinished = 0
+            self._in_chunk = False
+            self._channel.transport.bufferSize = SMALL_READ

@@ -1,0 +1,252 @@
+"""What listens: the factory of channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger, LogLevel
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from sos import __version__
+from sos.aio.limited_log import LimitedLog
+from sos.http.server.coalescing import turn_of
+from sos.http.server.connection import IDLE_SECONDS, Channel
+from sos.http.server.connection_limits import Crowd
+from sos.http.server.heads import Refused
+from sos.http.server.networks import network_of
+from sos.http.server.proxies import Proxies
+from sos.http.server.request import Request
+from sos.monitoring.request_metrics import OTHER, Tally
+
+#: Answers a request, now or later, by its :meth:`~Request.finish`.
+Handler = Callable[[Request], None]
+#: Is told of a request that has ended, and of the seconds that it took.
+Note = Callable[[Request, float], None]
+
+# Of what is no request.
+_NO_METHOD = b"none"
+
+_SERVER = f"sos/{__version__}".encode("ascii")
+
+# What is spoken over TLS, by the names of RFC 7301, 6.  Clients that offer protocols by ALPN
+# are refused by Twisted if none of these is among them, and all of them if there are none.
+_ALPN = [b"http/1.1", b"http/1.0"]
+
+_TOO_MANY = Refused(503, "too many connections, try again")
+_FROM_ONE = Refused(503, "too many connections from this address, try again")
+
+# Connections past the limit that are told so; any more are closed without a word.
+_MOST_REFUSED = 32
+
+_log = Logger()
+
+
+class _ClosedAtOnce(Protocol):
+    """A connection that is closed without a word.
+
+    A factory could return no protocol, but Twisted's TLS takes it for one, and leaves the
+    connection open for as long as its client likes.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()
+
+
+@implementer(IProtocolNegotiationFactory)
+class Site(ServerFactory):
+    """Lets *handler* answer what comes in: the factory of :class:`Channel`.
+
+    :param tally: where requests are counted.
+    :param note: where they are logged.
+    :param timer: tells the seconds that requests are measured by.
+    :param idle_seconds: for which a connection may be idle between requests.
+    :param proxies: those that are believed when they say whose requests they pass on.
+    :param failed_handshakes: where those of TLS are counted by port, in *tally* by default.
+    :param is_patient: whether a client that takes nothing of an answer is waited for while there
+        is room; else it is given up after :data:`~sos.http.server.connection.STALL_SECONDS`.
+    :param max_connections: most of them at once, of which one network can have half.
+        Over that, one that has nothing to do gives way to a new one, see
+        :class:`~sos.http.server.connection_limits.Crowd`, or the new one is answered 503.
+    :ivar failures: where mistakes of ours are told.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        handler: Handler,
+        max_connections: int = 10_000,
+        reactor: Any = None,
+        tally: Tally | None = None,
+        note: Note | None = None,
+        timer: Callable[[], float] = perf_counter,
+        idle_seconds: float = IDLE_SECONDS,
+        proxies: Proxies | None = None,
+        failed_handshakes: Counter[str] | None = None,
+        is_patient: bool = True,
+    ) -> None:
+        self.proxies = proxies
+        self.is_patient = is_patient
+        self.idle_seconds = idle_seconds
+        self.reactor = reactor
+        self.handler = handler
+        self.tally = tally or Tally()
+        if failed_handshakes is None:
+            failed_handshakes = self.tally.failed_handshakes
+        self._failed_handshakes = failed_handshakes
+        self.timer = timer
+        self.turn = turn_of(reactor)
+        self.channels: set[Channel] = set()
+        self._turned_away: set[Channel] = set()
+        self._all = Crowd(max_connections, _TOO_MANY)
+        self._most_of_one = max(max_connections // 2, 1)
+        self._networks: WeakValueDictionary[str, Crowd] = WeakValueDictionary()
+        self.now = 0.0
+        self.failures = LimitedLog(_log, lambda: self.now)
+        self.head = b""  # what every answer's begins with
+        self._note = note
+        self._sweep: IDelayedCall | None = None
+        self._stopped = False
+        self._empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        crowds = self._crowds(addr)
+        for crowd in crowds:
+            if not crowd.has_room():
+                return self._turn_away(addr, crowd.refusal)
+        for crowd in crowds:
+            crowd.add()
+        return Channel(self, addr, crowds)
+
+    def _crowds(self, address: IAddress | None) -> Sequence[Crowd]:
+        """Return what a connection from *address* has to find room in."""
+        network = network_of(address)
+        # One proxy can be all clients.
+        if network is None or (self.proxies is not None and address in self.proxies):
+            return (self._all,)
+        of_one = self._networks.get(network)
+        if of_one is None:
+            of_one = self._networks[network] = Crowd(self._most_of_one, _FROM_ONE)
+        return of_one, self._all
+
+    def _turn_away(self, address: IAddress | None, refusal: Refused) -> Protocol:
+        if len(self._turned_away) >= _MOST_REFUSED:
+            return _ClosedAtOnce()
+        channel = Channel(self, address, (), refusal)
+        self._turned_away.add(channel)
+        return channel
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what a client may choose by ALPN, see IProtocolNegotiationFactory."""
+        return _ALPN
+
+    def made(self, channel: Channel) -> None:
+        """Called by a channel that has a connection."""
+        self.channels.add(channel)
+        self.tally.connections += 1
+
+    def lost(self, channel: Channel) -> None:
+        """Called by a channel that is no more."""
+        self.tally.connections -= 1
+        self.channels.discard(channel)
+        self._turned_away.discard(channel)
+        for crowd in channel.crowds:
+            crowd.remove(channel)
+        if not self.channels:
+            if self._stopped:
+                self._close()
+            empty, self._empty = self._empty, None
+            if empty is not None:
+                empty.callback(None)
+
+    def handshake_failed(self, local: Any, peer: IAddress | None, why: str) -> None:
+        """Called by a channel whose TLS never came about.
+
+        :param local: the address that the client connected to.
+        :param why: see :func:`~sos.http.tls.handshake_failure`.
+        """
+        port = str(getattr(local, "port", "unix"))
+        self._failed_handshakes[port] += 1
+        self.failures.tell(
+            LogLevel.debug,
+            "TLS handshake failed: port={port} peer={peer} reason={why}",
+            (port, why),
+            port=port,
+            peer=getattr(peer, "host", "unix"),
+            why=why,
+        )
+
+    def startFactory(self) -> None:
+        self._stopped = False
+        self._tick()
+
+    def stopFactory(self) -> None:
+        # Nothing listens any more, but what is under way goes on.
+        self._stopped = True
+        if not self.channels:
+            self._close()
+
+    def _close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def finished(self, request: Request) -> None:
+        """Called by a request that has been answered, or whose client has gone away."""
+        seconds = self.timer() - request.begun
+        count(self.tally, request, seconds)
+        if self._note is not None:
+            self._note(request, seconds)
+
+    def refused(self, status: int, sent: int) -> None:
+        """Called when what came was no request, or no more are taken."""
+        self.tally.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
+
+    def _tick(self) -> None:
+        # One timer for all connections: a delayed call each would be set and
+        # cancelled several times a request.
+        self._sweep = self.reactor.callLater(1.0, self._tick)
+        self.now = self.reactor.seconds()
+        self.head = b"Server: %s\r\nDate: %s\r\n" % (_SERVER, datetimeToString())
+        for channel in list(self.channels):
+            channel.expire(self.now)
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what is under way, for so many *seconds* at most, and close all connections.
+
+        Nothing may be listening for new ones any more.
+        """
+        for channel in list(self.channels):
+            channel.retire()
+        if self.channels:
+            self._empty = Deferred()
+            late = self.reactor.callLater(seconds, self._abort)
+            await self._empty
+            if late.active():
+                late.cancel()
+
+    def _abort(self) -> None:
+        for channel in list(self.channels):
+            channel.abort()
+
+
+def count(tally: Tally, request: Request, seconds: float) -> None:
+    """Count in *tally* a *request* that has ended, and took so many *seconds*."""
+    tally.count(
+        request.route,
+        request.method,
+        request.code,
+        seconds,
+        request.body.received,
+        request.sentLength,
+    )

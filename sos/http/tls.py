@@ -1,0 +1,228 @@
+"""TLS, in both directions with certificates: contexts, made of PEM files.
+
+Endpoint strings of Twisted's (``ssl:``) know no certificates of clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL.crypto import X509, PKey
+from OpenSSL.SSL import Connection
+from OpenSSL.SSL import Error as TLSError
+from service_identity import VerificationError
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IStreamServerEndpoint,
+)
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    KeyPair,
+    PrivateCertificate,
+    TLSVersion,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from sos.errors import ConfigError
+from sos.files.regular import read_regular
+from sos.files.watched import read
+
+#: Makes what checks the certificate of a host, and shows ours.
+ClientTLS = Callable[[str], IOpenSSLClientConnectionCreator]
+
+_OLDEST = TLSVersion.TLSv1_2
+# What OpenSSL says of an answer that is not TLS.
+_NOT_TLS = {"wrong version number", "packet length too long", "http request", "unknown protocol"}
+
+
+@frozen
+class _Identity:
+    """A certificate, those that lead from it to its authority, and its key."""
+
+    certificate: X509
+    chain: list[X509]
+    key: PKey
+
+
+def server_tls(certificate: str, key: str | None, client_ca: str | None) -> CertificateOptions:
+    """Return the context of a server.
+
+    :param certificate: file of its certificate, and of those that follow up to its
+        authority's.
+    :param key: file of the key; None if that is in the same.
+    :param client_ca: file of the authorities one of which clients need a certificate
+        of; None if they need none.
+    :raises ConfigError: naming the file that cannot be used.
+    """
+    identity = _identity(certificate, key)
+    options = CertificateOptions(
+        privateKey=identity.key,
+        certificate=identity.certificate,
+        extraCertChain=identity.chain,
+        trustRoot=None if client_ca is None else _authorities(client_ca),
+        raiseMinimumTo=_OLDEST,
+    )
+    try:
+        options.getContext()
+    except TLSError as error:
+        raise ConfigError(f"{certificate} cannot be used: {error}") from None
+    return options
+
+
+def client_tls(ca: str | None, certificate: str | None, key: str | None) -> ClientTLS:
+    """Return what makes the contexts of a client.
+
+    :param ca: file of the authorities one of which servers need a certificate of; None
+        for those that this machine trusts.
+    :param certificate: file of the certificate to show, as in :func:`server_tls`, or None.
+    :param key: file of its key; None if that is in the same.
+    :raises ConfigError: naming the file that cannot be used.
+    """
+    trust = None if ca is None else _authorities(ca)
+    ours = None
+    more: dict[str, Any] = {"raiseMinimumTo": _OLDEST}
+    if certificate is not None:
+        identity = _identity(certificate, key)
+        pair = KeyPair(identity.key)
+        ours = PrivateCertificate.fromCertificateAndKeyPair(Certificate(identity.certificate), pair)
+        more["extraCertChain"] = identity.chain
+    return lambda host: optionsForClientTLS(host, trust, ours, extraCertificateOptions=more)
+
+
+#: What a connection fails with that is not to be had by TLS.
+TLS_ERRORS = (TLSError, VerificationError)
+
+
+def tls_cause(error: BaseException | None) -> str | None:
+    """Say in one line why TLS was not to be had; None if *error* is of another kind."""
+    if isinstance(error, VerificationError):
+        return "its certificate is for another name or address"
+    if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
+        reasons = [reason for *_, reason in error.args[0]]
+        if _NOT_TLS.intersection(reasons):
+            return "it does not speak TLS, is it an http: URL?"
+        return f"TLS: {', '.join(reasons) or 'it was broken off'}"
+    return None
+
+
+def handshake_failure(
+    error: BaseException | None, handle: Connection | None, given_up: bool
+) -> str | None:
+    """Say why a server's handshake with a client failed; None if the client began none.
+
+    Load balancers see by a connection that they close whether a port is open.
+
+    :param error: by which the connection was lost.
+    :param handle: of OpenSSL; None if the connection had never one.
+    :param given_up: whether the server closed the connection.
+    """
+    if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
+        reasons = [reason for *_, reason in error.args[0]]
+        if "http request" in reasons:
+            return "the client speaks HTTP without TLS"
+        return ", ".join(reasons) or "it was broken off"
+    if handle is None or handle.client_random() is None:
+        return None
+    return "it was not complete in time" if given_up else "the client closed the connection"
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class Renewable:
+    """The context of a server, which is asked for anew for each connection."""
+
+    _context: Callable[[], CertificateOptions]
+
+    def serverConnectionForTLS(self, protocol: Any) -> Connection:
+        """Return a connection, see IOpenSSLServerConnectionCreator."""
+        return self._context().serverConnectionForTLS(protocol)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class RenewableClient:
+    """The context of a client for *host*, which is made anew when *context* returns another.
+
+    :raises ValueError: when *host* can be the name of none.
+    """
+
+    def __init__(self, context: Callable[[], ClientTLS], host: str) -> None:
+        self._context = context
+        self._host = host
+        self._made_by = context()
+        self._made = self._made_by(host)
+
+    def clientConnectionForTLS(self, protocol: Any) -> Connection:
+        """Return a connection, see IOpenSSLClientConnectionCreator."""
+        now = self._context()
+        if now is not self._made_by:
+            self._made_by, self._made = now, now(self._host)
+        return self._made.clientConnectionForTLS(protocol)
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class Secured:
+    """An endpoint that speaks TLS, by *context*, on another."""
+
+    _endpoint: Any
+    _context: CertificateOptions | Renewable
+
+    def listen(self, factory: Any) -> Any:
+        """Listen, see IStreamServerEndpoint."""
+        wrapper = TLSMemoryBIOFactory(self._context, False, factory)
+        wrapper.noisy = False
+        return self._endpoint.listen(wrapper)
+
+
+def _identity(certificate: str, key: str | None) -> _Identity:
+    first, *rest = _certificates(certificate)
+    # Which others may not be able to read, as any secret.
+    try:
+        secret = read(key or certificate, _private_key)
+    except ConfigError as error:
+        if key is None:
+            raise ConfigError(f"{error}; or say where else the key is") from None
+        raise
+    if secret.public_key() != first.public_key():
+        raise ConfigError(
+            f"{key or certificate} is not the key of the certificate in {certificate}"
+        )
+    return _Identity(
+        X509.from_cryptography(first),
+        [X509.from_cryptography(each) for each in rest],
+        PKey.from_cryptography_key(secret),
+    )
+
+
+def _private_key(text: str) -> Any:
+    try:
+        return load_pem_private_key(text.encode("ascii"), None)
+    except TypeError:
+        raise ValueError("the key in it has a password, which nobody is there to type") from None
+    except (ValueError, UnsupportedAlgorithm):  # whose texts are about ASN.1
+        raise ValueError("it holds no key that can be used, in PEM") from None
+
+
+def _authorities(path: str) -> Any:
+    return trustRootFromCertificates(
+        [Certificate(X509.from_cryptography(each)) for each in _certificates(path)]
+    )
+
+
+def _certificates(path: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(read_regular(path, named=True))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{path} holds no certificate that can be used, in PEM") from None

@@ -1,0 +1,546 @@
+"""sos.conf: the blob servers by group, and settings.
+
+Either plain lines of URLs, which are the group ``default``, or INI sections,
+one a group, with lines ``-: http://host:port``.  After a URL may stand
+``readonly``, ``preferred``, ``weight=NUMBER`` and ``name=NAME``.  The section
+``[sos]`` holds settings, ``name = value``.  ``#`` starts a comment.
+
+This is no INI file to :mod:`configparser`: that merges equal lines and forgets
+line numbers, and every error here names its line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from attrs import Factory, evolve, frozen
+
+from sos.errors import ConfigError
+from sos.model import ids, metadata
+from sos.model.cache_address import cache_address
+
+DEFAULT_GROUP = "default"
+#: Who comes over a Unix socket, among trusted proxies.
+UNIX_PEERS = "unix"
+_SETTINGS_SECTION = "sos"
+
+_SECTION = re.compile(r"\[([^\[\]]+)\]")
+_COMMENT = re.compile(r"(^|\s)#.*")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+# RFC 1123, 2.1; any other could never be connected to.
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
+# As names that a proxy or a container platform gives can be, underscores included; a last
+# label of digits is part of an address.
+_OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_-]{1,63}")
+_HEADER_PATTERN = re.compile(r"[Xx]-(?:[!#$%&'+.^_`|~0-9A-Za-z-]+\*?|\*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+# Pages of extensions and of applications have schemes of their own.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,30})://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Characters of the name of a group, and of what is quoted of a line.
+_LONGEST_GROUP = 200
+_LONGEST_SHOWN = 100
+_LONGEST_URL = 2000
+# What is beyond is a mistake, and arithmetic with it would fail later.
+_MOST_COPIES = 1000
+_MOST_SECONDS = 1e9
+_LEAST_WEIGHT = 1e-18
+
+
+@frozen
+class Server:
+    """One blob server, as the configuration marks it.
+
+    :param url: its address, without a trailing slash.
+    :param readonly: never written to.
+    :param preferred: tried before its fellows.
+    :param weight: its share of the partitions, relative to its fellows'.
+    :param name: what placement knows it by, its URL by default: with the same
+        name a server that has moved to another URL keeps its partitions.
+    """
+
+    url: str
+    readonly: bool = False
+    preferred: bool = False
+    weight: float = 1.0
+    name: str = Factory(lambda self: self.url, takes_self=True)
+
+
+@frozen
+class Config:
+    """Servers by group, in the order of the text, and the settings made."""
+
+    groups: Mapping[str, tuple[Server, ...]] = {}
+    settings: Mapping[str, Any] = {}
+
+
+class _Marked(Protocol):
+    """A server, or what stands for it."""
+
+    @property
+    def readonly(self) -> bool: ...
+
+
+def too_small(groups: Mapping[str, Sequence[_Marked]], copies: int) -> list[str]:
+    """Say which *groups* have too few servers for so many *copies*, and what to do.
+
+    :param groups: the servers of each, by its name.
+    """
+    said = []
+    for name, servers in groups.items():
+        # Nothing is written to a group that is read-only as a whole: it has what it has.
+        able = sum(not server.readonly for server in servers) or len(servers)
+        if able < copies:
+            said.append(
+                f"group {name} can keep {able} of the {copies} copies of each object that "
+                "min-copies asks for: add servers to it, or lower min-copies"
+            )
+    return said
+
+
+def parse(text: str, source: str, onto: Config | None = None) -> Config:
+    """Read *text*, the content of the file *source*.
+
+    :param onto: an earlier file's configuration, which this one adds to.
+    :raises ConfigError: naming *source* and the line.
+    """
+    reader = _Reader(onto or Config())
+    # Not splitlines(), which also ends lines where no editor does, as at U+2028.
+    for number, raw_line in enumerate(text.split("\n"), 1):
+        line = _COMMENT.sub("", raw_line).strip()
+        try:
+            reader.read(line)
+        except ValueError as error:
+            raise ConfigError(f"{source}, line {number}: {error}") from None
+    return reader.config
+
+
+def from_urls(text: str, source: str) -> Config:
+    """Read a comma-separated list of URLs, as ``--blob-server`` takes it.
+
+    :raises ConfigError: naming *source*.
+    """
+    reader = _Reader(Config())
+    for url in text.split(","):
+        try:
+            reader.add(_server(url.strip()))
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return reader.config
+
+
+class _Reader:
+    """Adds lines to *config*."""
+
+    def __init__(self, config: Config) -> None:
+        self._section = DEFAULT_GROUP
+        self._groups = {name: list(servers) for name, servers in config.groups.items()}
+        self._settings = dict(config.settings)
+        servers = [server for members in self._groups.values() for server in members]
+        self._urls = {server.url for server in servers}
+        self._names = {server.name: server for server in servers}
+
+    @property
+    def config(self) -> Config:
+        """What has been read."""
+        groups = {name: tuple(servers) for name, servers in self._groups.items()}
+        return Config(groups, self._settings)
+
+    def read(self, line: str) -> None:
+        """Add a *line* without its comment; raises ValueError."""
+        if line.startswith("["):
+            self._section = _section(line)
+        elif line and self._section == _SETTINGS_SECTION:
+            self._set(line)
+        elif line:
+            self.add(_server(line))
+
+    def _set(self, line: str) -> None:
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise ValueError(f"{_shown(line)} is not a setting: name = value")
+        if name not in SETTINGS:
+            raise ValueError(f"there is no setting {_shown(name)}; there are {', '.join(SETTINGS)}")
+        if name in self._settings:
+            raise ValueError(f"{name} is set a second time")
+        try:
+            self._settings[name] = SETTINGS[name](value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def add(self, server: Server) -> None:
+        """Add a *server* to the group that the lines are in; raises ValueError."""
+        if server.url in self._urls:
+            raise ValueError(f"the server {server.url} is listed a second time")
+        if server.name in self._names:
+            url = self._names[server.name].url
+            raise ValueError(f"the name {server.name} is that of {url} already")
+        self._urls.add(server.url)
+        self._names[server.name] = server
+        self._groups.setdefault(self._section, []).append(server)
+
+
+def _section(line: str) -> str:
+    match = _SECTION.fullmatch(line)
+    name = "" if match is None else match[1].strip()
+    # Logs, terminals and metrics tell it.
+    if not name or not name.isprintable() or len(name) > _LONGEST_GROUP:
+        raise ValueError(f"{_shown(line)} is not a section: [name]")
+    return name
+
+
+def _server(line: str) -> Server:
+    words = line.removeprefix("-:").split()
+    if not words:
+        raise ValueError("a server's URL is missing")
+    if any("@" in word for word in words[1:]):  # of which any can be a part of a password
+        raise ValueError("the URL of a server cannot hold a user or a password, nor a blank")
+    server = Server(url=server_url(words[0]))
+    for word in words[1:]:
+        name, _, value = word.partition("=")
+        if word == "readonly":
+            server = evolve(server, readonly=True)
+        elif word == "preferred":
+            server = evolve(server, preferred=True)
+        elif name == "weight":
+            server = evolve(server, weight=_weight(value))
+        elif name == "name":
+            server = evolve(server, name=_name(value))
+        else:
+            raise ValueError(
+                f"unknown word {_shown(word)}; known are readonly, preferred, weight=NUMBER, "
+                "name=NAME"
+            )
+    return server
+
+
+def server_url(text: str) -> str:
+    """Return the normal form of a server's URL, or raise ValueError."""
+    if len(text) > _LONGEST_URL:
+        raise ValueError(f"{_shown(text)} is longer than the URL of a server can be")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL of a server cannot hold a user or a password")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{_shown(text)} has a query or a fragment, a server's URL has none")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"{_shown(text)} has characters that a URL cannot have")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if host == parts.hostname and not _HOST.fullmatch(host):
+        raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
+    if port not in (None, _DEFAULT_PORTS[parts.scheme]):
+        host = f"{host}:{port}"
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def _shown(text: str) -> str:
+    """Quote the beginning of *text*, without the password that there may be in a URL."""
+    _, at, behind = text.rpartition("@")
+    return repr((f"...@{behind}" if at else behind)[:_LONGEST_SHOWN])
+
+
+def _name(text: str) -> str:
+    """Return the name of a server, which can be the URL that it had before it had a name."""
+    if "://" in text:
+        return server_url(text)
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(
+            f"name={_shown(text)} is not a name: up to 64 letters, digits, dots, hyphens and "
+            "underscores, or the URL that the server had before"
+        )
+    return text
+
+
+def _weight(text: str) -> float:
+    weight = _number(text)
+    if not _LEAST_WEIGHT <= weight <= 1 / _LEAST_WEIGHT:
+        raise ValueError(f"{_shown('weight=' + text)} is not a number above zero, and below 1e18")
+    return weight
+
+
+# The values of options and settings: text in, a checked value out, ValueError.
+
+
+def port(text: str) -> int:
+    """A TCP port, 0 to 65535 (0 lets the system choose)."""
+    number = _integer(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"{text} is not a port: 0 to 65535")
+    return number
+
+
+def copies(text: str) -> int:
+    """How many servers should hold a blob, 1 or more."""
+    number = _integer(text)
+    if not 1 <= number <= _MOST_COPIES:
+        raise ValueError(f"{text} is not a number of copies: 1 to {_MOST_COPIES}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time span in seconds, 0 or more."""
+    number = _number(text)
+    if not 0 <= number <= _MOST_SECONDS:
+        raise ValueError(f"{_shown(text)} is not a number of seconds: 0 to {_MOST_SECONDS:.0f}")
+    return number
+
+
+def timeout(text: str) -> float:
+    """A time span of 1 second or more."""
+    number = seconds(text)
+    if number < 1:
+        raise ValueError(f"{_shown(text)} is not a timeout: 1 second or more")
+    return number
+
+
+def duration(text: str) -> int:
+    """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError(f"{_shown(text)} is not a time span: 90s, 15m, 12h, 30d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def size(text: str) -> int:
+    """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{_shown(text)} is not a size: 4096, 64K, 8M, 5G, 1T")
+    number = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    if number >= 1 << 63:
+        raise ValueError(f"{text} is more than any disk has: below 8388608T")
+    return number
+
+
+@frozen
+class Reserve:
+    """What is to stay free of a disk: so many bytes, or a percentage of its size."""
+
+    bytes: int = 0
+    percent: float = 0.0
+
+    def of(self, capacity: int) -> int:
+        """Return the reserve of a disk of *capacity* bytes, in bytes."""
+        return self.bytes + int(capacity * self.percent / 100)
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%" if self.percent else f"{self.bytes} bytes"
+
+
+#: Everything may be filled.
+NO_RESERVE = Reserve()
+
+
+def reserve(text: str) -> Reserve:
+    """A size, or a percentage: ``10G``, ``1%``."""
+    number = text.strip().removesuffix("%")
+    if number == text.strip():
+        return Reserve(bytes=size(text))
+    percent = _number(number)
+    if not 0 <= percent < 100:
+        raise ValueError(f"{_shown(text)} is not a reserve: 10G, or 0% to 99%")
+    return Reserve(percent=percent)
+
+
+def limit(text: str) -> int:
+    """A size of 1 byte or more."""
+    number = size(text)
+    if number < 1:
+        raise ValueError(f"{text} is not a limit: 1 byte or more")
+    return number
+
+
+def chunk_size(text: str) -> int:
+    """A size of 64 KiB or more, or 0."""
+    number = size(text)
+    if 0 < number < 64 * 1024:
+        raise ValueError(f"{text} is not the size of a chunk: 64K or more, or 0")
+    return number
+
+
+def algorithm(text: str) -> str:
+    """The hash that names new content: ``sha1`` or ``sha256``."""
+    if text not in ids.ALGORITHMS:
+        raise ValueError(f"{_shown(text)} is not one of {', '.join(ids.ALGORITHMS)}")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host*, a name or an address, is this machine and nothing else."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def hosts(text: str) -> str:
+    """Names of this server, separated by commas; returns them in lower case."""
+    return ",".join(dict.fromkeys(_own_name(each.strip()) for each in text.split(",")))
+
+
+def header_patterns(text: str) -> str:
+    """Names of X-* headers, or beginnings of names with a ``*``, separated by commas."""
+    patterns = list(dict.fromkeys(each.strip() for each in text.split(",")))
+    for each in patterns:
+        if _HEADER_PATTERN.fullmatch(each) is None:
+            raise ValueError(f"{_shown(each)} is not an X-* header: X-Mime-Type, X-Meta-*")
+        if metadata.is_withheld(metadata.canonical_name(each)):
+            raise ValueError(f"{each} is never kept: it is for proxies, browsers or credentials")
+    return ", ".join(patterns)
+
+
+def _own_name(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if _OWN_NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{text[:100]!r} is no name of a host, which has neither scheme nor port; "
+            "IP addresses need not be listed"
+        )
+    return name
+
+
+def proxies(text: str) -> str:
+    """Addresses and networks of proxies, and ``unix``, by commas; returns their normal forms."""
+    return ",".join(dict.fromkeys(_proxy(each.strip()) for each in text.split(",")))
+
+
+def _proxy(text: str) -> str:
+    if text == UNIX_PEERS:
+        return text
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            better = ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"{_shown(text)} is neither an address, nor a network like 10.0.0.0/8, nor unix"
+            ) from None
+        raise ValueError(f"{text} is an address in a network, which is {better}") from None
+    if "%" in text:
+        raise ValueError(f"{_shown(text)} has a zone, which no address that is seen has")
+    if not network.prefixlen:
+        raise ValueError(f"{text} is everybody, and clients would be believed: list the proxies")
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text} is an address of IPv4: write it as one")
+    return network.compressed.removesuffix(f"/{network.max_prefixlen}")
+
+
+def origins(text: str) -> str:
+    """Origins of pages, separated by commas, or ``*``; returns them as browsers send them."""
+    return ",".join(dict.fromkeys(_origin(each.strip()) for each in text.split(",")))
+
+
+def _origin(text: str) -> str:
+    """Return the serialization of an origin (RFC 6454, 6.2), which has no default port."""
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text.lower())
+    try:
+        if found is None:
+            raise ValueError
+        scheme, host, port = found.groups()
+        if host.startswith("["):
+            host = f"[{IPv6Address(host[1:-1])}]"
+        elif not _HOST.fullmatch(host):
+            raise ValueError
+        if port is None or int(port) == _DEFAULT_PORTS.get(scheme):
+            return f"{scheme}://{host}"
+        if not 0 < int(port) < 65536:
+            raise ValueError
+        return f"{scheme}://{host}:{int(port)}"
+    except ValueError:
+        raise ValueError(
+            f"{_shown(text)} is not the origin of a page: scheme://host or scheme://host:port, "
+            "without a path, or *"
+        ) from None
+
+
+def path(text: str) -> str:
+    """A file's path, from the root or from the home directory."""
+    if not text.startswith(("/", "~/")) or _CONTROL.search(text):
+        # What stands there instead of the path may be the secret that belongs into the file.
+        raise ValueError("it is not the path of a file: one that begins with / or ~/")
+    return text
+
+
+def host(text: str) -> str:
+    """The name or the address of an interface to listen on."""
+    if not text.isprintable() or len(text) > 254:
+        raise ValueError(f"{_shown(text)} is no name or address of a host")
+    return text
+
+
+def yes(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text not in ("yes", "no"):
+        raise ValueError(f"{_shown(text)} is neither yes nor no")
+    return text == "yes"
+
+
+def _number(text: str) -> float:
+    """Return the number that *text* is, which is finite, or else NaN."""
+    if not text.isascii():  # digits of other scripts are numbers to Python
+        return math.nan
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"{_shown(text)} is not a whole number, or too large a one")
+    return int(text)
+
+
+#: What ``[sos]`` may set, each as the option of ``sos-api`` of the same name.
+SETTINGS: Mapping[str, Callable[[str], object]] = {
+    "api-host": host,
+    "hosts": hosts,
+    "idle-timeout": timeout,
+    "trusted-proxies": proxies,
+    "upload-port": port,
+    "download-port": port,
+    "admin-port": port,
+    "write-copies": copies,
+    "min-copies": copies,
+    "replicate-every": seconds,
+    "replicate-rate": limit,
+    "hash": algorithm,
+    "max-size": limit,
+    "kept-headers": header_patterns,
+    "cors-origins": origins,
+    "chunk-size": chunk_size,
+    "cache": cache_address,
+    "secret-file": path,
+    "token-file": path,
+    "private-reads": yes,
+    "tls-certificate": path,
+    "tls-key": path,
+    "tls-client-ca": path,
+    "tls-ca": path,
+    "tls-client-certificate": path,
+    "tls-client-key": path,
+    "unfinished-dir": path,
+    "unfinished-limit": limit,
+    "unfinished-expiry": duration,
+}

@@ -1,0 +1,50 @@
+"""What a store keeps of two versions of one blob: the rules that all stores follow.
+
+Stores load, merge and save.  As all of them merge by these rules, replicas that have seen
+the same versions agree, in whichever order they came.
+"""
+
+from __future__ import annotations
+
+from sos.errors import Conflict
+from sos.model import ids
+from sos.model.manifest import MARK
+from sos.model.metadata import Metadata, precedes
+
+
+def other_body(id: str) -> Conflict:
+    """Return the error for a body that differs from the one stored under its *id*."""
+    algorithm = ids.algorithm(id)
+    if algorithm is None:
+        return Conflict(f"the name {id} is taken by other bytes")
+    hash = algorithm.upper().replace("SHA", "SHA-")
+    return Conflict(f"another body with the id {id} is stored: both have this {hash}")
+
+
+def replaces_metadata(id: str, stored: Metadata, received: Metadata) -> bool:
+    """Return whether *received* metadata replaces the *stored* metadata of the same body.
+
+    The metadata that was set first wins, see :func:`sos.model.metadata.precedes`.
+
+    :raises Conflict: if one is of the object and the other of its manifest.
+    """
+    if stored.get(MARK) != received.get(MARK):
+        raise Conflict(f"of {id} one is the object, and one its manifest")
+    return precedes(received, stored)
+
+
+def replaces_body(id: str, stored: Metadata, received: Metadata) -> dict[str, str] | None:
+    """Decide between two different bodies of one id, by their metadata.
+
+    An object replaces its manifest, and keeps the metadata of that.  A manifest replaces
+    nothing: the object, or another manifest, stands for it.
+
+    :returns: the metadata with which the received body replaces the stored one, or None if
+        the stored one stays.
+    :raises Conflict: if neither is a manifest, or the id says nothing about the body.
+    """
+    if ids.algorithm(id) is None or not (MARK in received or MARK in stored):
+        raise other_body(id)
+    if MARK in received:
+        return None
+    return {name: value for name, value in stored.items() if name != MARK}

@@ -1,0 +1,1 @@
+"""What is counted and reported: request metrics, server health, Prometheus."""

@@ -1,0 +1,51 @@
+"""``GET /metrics``: what ``/status`` tells, and more that is counted, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from sos.monitoring.prometheus import cluster, process, store
+
+#: What the text is.
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+def text(
+    document: Mapping[str, Any], requests: Mapping[str, Any], commits: Mapping[str, Any] | None
+) -> bytes:
+    """Return the metrics of a daemon in Prometheus' text format.
+
+    :param document: of ``/status``.
+    :param requests: of :meth:`sos.monitoring.request_metrics.Tally.told`.
+    :param commits: of :meth:`sos.monitoring.commit_metrics.Commits.told`, None without a directory.
+    """
+    return generate_latest(_Daemon(document, requests, commits))
+
+
+class _Daemon(Collector):
+    """What the client library of Prometheus collects metrics from."""
+
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        requests: Mapping[str, Any],
+        commits: Mapping[str, Any] | None,
+    ) -> None:
+        self._document = document
+        self._requests = requests
+        self._commits = commits
+
+    def collect(self) -> Iterator[Metric]:
+        version = GaugeMetricFamily("sos_build_info", "What runs.", labels=["version"])
+        version.add_metric([self._document["version"]], 1)
+        yield version
+        yield from process.families(self._requests)
+        if "store" in self._document:
+            yield from store.families(self._document, self._commits)
+        if "groups" in self._document:
+            yield from cluster.families(self._document)

@@ -1,0 +1,48 @@
+"""Metrics of the process: the requests that it answered, and the resources that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from sos.monitoring.prometheus import histograms
+
+
+def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
+    """Give the metrics of requests and of this process.
+
+    :param requests: of :meth:`sos.monitoring.request_metrics.Tally.told`.
+    """
+    labels = ["route", "method"]
+    count = CounterMetricFamily("sos_requests", "Requests answered.", labels=[*labels, "status"])
+    seconds = HistogramMetricFamily(
+        "sos_request_seconds", "Time from a request's head to its answer's end.", labels=labels
+    )
+    received = CounterMetricFamily(
+        "sos_request_bytes", "Bytes of the requests' bodies.", labels=labels
+    )
+    sent = CounterMetricFamily("sos_response_bytes", "Bytes of the answers' bodies.", labels=labels)
+    for line in requests["routes"]:
+        key = [line["route"], line["method"]]
+        for status, value in line["statuses"].items():
+            count.add_metric([*key, status], value)
+        histograms.add(seconds, key, line["seconds"])
+        received.add_metric(key, line["bytes_in"])
+        sent.add_metric(key, line["bytes_out"])
+    yield from (count, seconds, received, sent)
+    handshakes = CounterMetricFamily(
+        "sos_tls_handshake_failures", "TLS handshakes that failed.", labels=["port"]
+    )
+    for port, failed in requests["failed_handshakes"].items():
+        handshakes.add_metric([port], failed)
+    yield GaugeMetricFamily("sos_connections", "Connections open.", requests["connections"])
+    yield handshakes
+    yield from ProcessCollector(registry=None).collect()

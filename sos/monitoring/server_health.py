@@ -1,0 +1,227 @@
+"""How servers are doing: what is noted of each while it is used, and what it says when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from attrs import NOTHING, Factory, evolve, field, frozen
+from attrs.validators import in_, instance_of, optional
+from twisted.internet.defer import TimeoutError, ensureDeferred
+
+from sos.aio.gather import together
+from sos.errors import SOSError, Unavailable
+from sos.interfaces import Groups, Member, ScrubStatus, StoreStatus
+
+UP = "up"
+#: It is read from, and has refused a blob, or says that it would.
+TAKES_NO_BLOBS = "takes no blobs"
+#: It does not tell how it is doing.
+UNREACHABLE = "unreachable"
+#: It failed, and is asked for nothing until it has been seen to answer.
+LEFT_ALONE = "left alone"
+
+
+@frozen
+class Account:
+    """What a process has noted of a server.
+
+    :param requests: that it was sent.
+    :param errors: how often it failed; to have no such blob is no failure.
+    :param latencies: seconds that its recent answers took.
+    :param last_error: what it failed with last, and how many seconds ago.
+    :param failure: why it is left alone at present.
+    :param refusal: why it takes no blobs at present.
+    :param asked_again: seconds until it is asked whether that still holds.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latencies: tuple[float, ...] = ()
+    last_error: tuple[str, float] | None = None
+    failure: str | None = None
+    refusal: str | None = None
+    asked_again: float | None = None
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Return the value that a *share* of *values* are below, None if there are none."""
+    ordered = sorted(values)
+    return ordered[int(len(ordered) * share)] if ordered else None
+
+
+@frozen
+class Standing:
+    """How a server is doing.
+
+    :param state: one of :data:`UP`, :data:`TAKES_NO_BLOBS`, :data:`UNREACHABLE`
+        and :data:`LEFT_ALONE`.
+    :param reason: why it is not up.
+    :param asked_again: seconds until it is asked whether that still holds.
+    :param blobs: that it holds, of *size* bytes together.
+    :param capacity: of its disk, and *free* of that, in bytes.
+    :param last_error_ago: seconds since its last error.
+    :param p50_ms: milliseconds that half of its recent answers took at most.
+    :param p95_ms: those that 19 of 20 took at most.
+    :param scrub: how far its scrub is, if it tells.
+    :param id: of its store, if it tells.
+    :param name: what it is known by, its URL if it has no other.
+    """
+
+    url: str = field(validator=instance_of(str))
+    state: str = field(validator=in_((UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)))
+    reason: str | None = field(validator=optional(instance_of(str)))
+    asked_again: float | None = field(validator=optional(instance_of((int, float))))
+    readonly: bool = field(validator=instance_of(bool))
+    preferred: bool = field(validator=instance_of(bool))
+    weight: float = field(validator=instance_of((int, float)))
+    blobs: int | None = field(validator=optional(instance_of(int)))
+    size: int | None = field(validator=optional(instance_of(int)))
+    capacity: int | None = field(validator=optional(instance_of(int)))
+    free: int | None = field(validator=optional(instance_of(int)))
+    requests: int = field(validator=instance_of(int))
+    errors: int = field(validator=instance_of(int))
+    last_error: str | None = field(validator=optional(instance_of(str)))
+    last_error_ago: float | None = field(validator=optional(instance_of((int, float))))
+    p50_ms: float | None = field(validator=optional(instance_of((int, float))))
+    p95_ms: float | None = field(validator=optional(instance_of((int, float))))
+    scrub: ScrubStatus | None = None
+    id: str | None = field(default=None, validator=optional(instance_of(str)))
+    name: str = field(
+        default=Factory(lambda self: self.url, takes_self=True), validator=instance_of(str)
+    )
+
+
+#: What a server says when it is asked for its status, or why it says nothing.
+Answer = StoreStatus | SOSError
+
+
+async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
+    """Ask all members of *groups* at once for their status; return what each says, by its name.
+
+    :param seconds: that each has to answer in.
+    """
+    members = [member for each in groups.values() for member in each]
+    answers = await together(_ask(member, seconds, clock) for member in members)
+    return {member.name: answer for member, answer in zip(members, answers, strict=True)}
+
+
+def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
+    """Return the names of those servers that are the same store, those of each together.
+
+    :param ids: of their stores, by their names, None where it is not known.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(ids):
+        if (id := ids[name]) is not None:
+            found.setdefault(id, []).append(name)
+    return [tuple(names) for names in found.values() if len(names) > 1]
+
+
+def described_twins(names: Sequence[str]) -> str:
+    """Say of servers that they are one store, and what to do."""
+    return (
+        f"{' and '.join(names)} are one store: what is on both is one copy, and nothing is "
+        "dropped; list it once"
+    )
+
+
+def ids_of(answers: Mapping[str, Answer]) -> dict[str, str | None]:
+    """Return the ids of the stores that gave *answers*, by the same names."""
+    return {
+        name: answer.id if isinstance(answer, StoreStatus) else None
+        for name, answer in answers.items()
+    }
+
+
+async def _ask(member: Member, seconds: float, clock: Any) -> Answer:
+    try:
+        return await ensureDeferred(member.store.status()).addTimeout(seconds, clock)
+    except TimeoutError:
+        return Unavailable(f"{member.store.name} did not answer in {seconds:g} s")
+    except SOSError as error:
+        return error
+
+
+def standing(
+    url: str,
+    account: Account,
+    answer: Answer,
+    readonly: bool = False,
+    preferred: bool = False,
+    weight: float = 1.0,
+) -> Standing:
+    """Return how a server is doing, by what was noted of it and what it has just said."""
+    status = StoreStatus(writable=True)
+    if isinstance(answer, StoreStatus):
+        status = answer
+    refusal = account.refusal or status.refusal
+    state, reason = UP, None
+    if account.failure is not None:
+        state, reason = LEFT_ALONE, account.failure
+    elif isinstance(answer, SOSError):
+        state, reason = UNREACHABLE, str(answer)
+    elif refusal is not None and not readonly:
+        state, reason = TAKES_NO_BLOBS, refusal
+    last_error, last_error_ago = account.last_error or (None, None)
+    return Standing(
+        url=url,
+        state=state,
+        reason=reason,
+        asked_again=None if state == UP else _rounded(account.asked_again),
+        readonly=readonly,
+        preferred=preferred,
+        weight=weight,
+        blobs=status.blobs,
+        size=status.size,
+        capacity=status.capacity,
+        free=status.free,
+        requests=account.requests,
+        errors=account.errors,
+        last_error=last_error,
+        last_error_ago=_rounded(last_error_ago),
+        p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
+        p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
+        scrub=status.scrub,
+        id=status.id,
+    )
+
+
+def _rounded(seconds: float | None, unit: int = 1) -> float | None:
+    return None if seconds is None else round(seconds * unit, 3)
+
+
+def standings(
+    groups: Groups, accounts: Mapping[str, Account], answers: Mapping[str, Answer]
+) -> dict[str, list[Standing]]:
+    """Return how the servers of each group are doing; *accounts* and *answers* are by name."""
+
+    def of(member: Member) -> Standing:
+        name = member.name
+        marks = member.readonly, member.preferred, member.weight
+        told = standing(member.store.name, accounts[name], answers[name], *marks)
+        return evolve(told, name=name)
+
+    return {group: [of(member) for member in members] for group, members in groups.items()}
+
+
+def parse_standings(groups: Any) -> dict[str, list[Standing]]:
+    """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
+    those that are known here are passed over, and so is the scrub."""
+    known = [each for each in attrs.fields(Standing) if each.name != "scrub"]
+    needed = [each.name for each in known if each.default is NOTHING]
+    names = [each.name for each in known if each.default is not NOTHING]  # which older ones lack
+    try:
+        return {
+            group: [
+                Standing(
+                    **{name: server[name] for name in needed},
+                    **{name: server[name] for name in names if name in server},
+                )
+                for server in servers
+            ]
+            for group, servers in groups.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Unavailable(f"that is not how servers are doing: {error.args[0]}") from error

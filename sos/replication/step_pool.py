@@ -1,0 +1,64 @@
+"""Steps, several of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.python.failure import Failure
+
+from sos.model.plan import Step
+from sos.replication.executor import Executor
+
+#: Steps that are under way at once: as many as fill some batches.
+CONCURRENCY = 256
+
+
+class Steps:
+    """Has *executor* carry out the steps that it is given."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._slots = DeferredSemaphore(CONCURRENCY)
+        self._under_way: set[Deferred[None]] = set()
+        self._failure: Failure | None = None
+        self._finished: Deferred[None] | None = None
+
+    async def begin(self, step: Step) -> None:
+        """Begin with *step*, when there is room for one more."""
+        await self._slots.acquire()
+        work = ensureDeferred(self._executor.carry_out(step))
+        self._under_way.add(work)
+        work.addBoth(self._ended, work)
+
+    def _ended(self, outcome: Failure | None, work: Deferred[None]) -> None:
+        self._under_way.discard(work)
+        if outcome is not None and self._failure is None:
+            self._failure = outcome
+        if self._finished is not None and not self._under_way:
+            self._finished.callback(None)
+        self._slots.release()
+
+    async def finish(self) -> None:
+        """Return when all have ended; raises what one failed with, which is a mistake of ours."""
+        if self._under_way:
+            self._finished = Deferred()
+            await self._finished
+        if self._failure is not None:
+            self._failure.raiseException()
+
+    def stop(self) -> None:
+        """Break off those that are under way."""
+        self._executor.stop()
+        for work in list(self._under_way):
+            work.cancel()
+
+
+def described(step: Step) -> Iterator[str]:
+    """Tell what *step* would do, line by line."""
+    for target in step.targets:
+        yield f"copy {step.id} from {step.sources[0]} to {target}"
+    for name in step.told:
+        yield f"tell {name} the metadata of {step.id} on {step.sources[0]}"
+    for name, _ in step.leaving:
+        yield f"drop {step.id} from {name}, when it is on {', '.join(step.holders)}"

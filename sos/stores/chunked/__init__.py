@@ -1,0 +1,1 @@
+"""A store that cuts large objects into chunks."""

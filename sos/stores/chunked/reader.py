@@ -1,0 +1,159 @@
+"""An object that is put together from its chunks while it is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, suppress
+
+from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.logger import Logger, LogLevel
+
+from sos.aio.limited_log import LimitedLog
+from sos.errors import NotFound, SOSError, Unavailable
+from sos.interfaces import Blob, Pieces, Span
+from sos.model.digest import BodyDigest
+from sos.model.manifest import Chunk
+from sos.stores.chunked.presence import check_size, gone
+from sos.transfer import pieces_of
+
+#: Most chunks that are opened while the one before them is read.
+MOST_AHEAD = 2
+
+_log = LimitedLog(Logger())
+
+
+@frozen
+class Part:
+    """What is to be read of a chunk: from the byte *start* to before *stop*."""
+
+    chunk: Chunk
+    start: int
+    stop: int
+
+
+def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
+    """Yield what a part of the whole consists of, chunk by chunk."""
+    for chunk in chunks:
+        if stop <= max(start, 0):
+            return
+        if start < chunk.size:
+            yield Part(chunk, max(start, 0), min(stop, chunk.size))
+        start -= chunk.size
+        stop -= chunk.size
+
+
+class AssembledBody:
+    """The pieces of an object, or of a part of it; see :class:`sos.interfaces.Pieces`.
+
+    The next chunks are opened while one is read.  What breaks off is taken up
+    once more from where it did: a server may have gone, and one whose chunk
+    was opened early may have lost patience with a slow reader.
+
+    :param read: opens a chunk, see :meth:`sos.interfaces.IBlobStore.read`.
+    :param digest: of the object, if it is read whole: the last piece comes
+        only once all match its id.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str, Span | None], Awaitable[Blob]],
+        parts: Iterator[Part],
+        digest: BodyDigest | None,
+    ) -> None:
+        self._read = read
+        self._parts = parts
+        self._ahead: deque[tuple[Part, Deferred[Blob]]] = deque()
+        self._pieces = self._all() if digest is None else self._verified(digest)
+
+    async def begin(self) -> None:
+        """Open the first chunk, if there is one.  Raises Unavailable."""
+        self._open_ahead(1)
+        if self._ahead:
+            part, opening = self._ahead.popleft()
+            self._ahead.append((part, succeed(await opening)))
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+        while self._ahead:
+            _, opening = self._ahead.popleft()
+            opening.cancel()
+            with suppress(SOSError, CancelledError):
+                await close((await opening).body)
+
+    async def _verified(self, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
+        """Pass all pieces on, the last of them only when all match *digest*."""
+        held = b""
+        async with aclosing(self._all()) as pieces:
+            async for piece in pieces:
+                digest.update(piece)
+                if held:
+                    yield held
+                held = piece
+        digest.verified_id()
+        yield held
+
+    async def _all(self) -> AsyncGenerator[bytes, None]:
+        while self._ahead:
+            part, opening = self._ahead.popleft()
+            self._open_ahead(MOST_AHEAD)
+            async with aclosing(self._of(part, opening)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _of(self, part: Part, opening: Deferred[Blob]) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of a chunk, which is exactly as long as its part."""
+        again = True
+        while True:
+            try:
+                blob = await opening
+                async with aclosing(pieces_of(blob.body)) as pieces:
+                    async for piece in pieces:
+                        part = evolve(part, start=part.start + len(piece))
+                        if part.start > part.stop:
+                            raise Unavailable(f"the chunk {part.chunk.id} is longer than it was")
+                        yield piece
+                if part.start == part.stop:
+                    return
+                raise Unavailable(f"the chunk {part.chunk.id} ended early")
+            except Unavailable as error:
+                if part.start >= part.stop or not again:
+                    raise
+                format = "reading on behind {n} bytes: {error}"
+                _log.tell(LogLevel.warn, format, n=part.start, error=error)
+            again = False
+            opening = ensureDeferred(self._open(part))
+
+    def _open_ahead(self, most: int) -> None:
+        while len(self._ahead) < most and (part := next(self._parts, None)) is not None:
+            self._ahead.append((part, ensureDeferred(self._open(part))))
+
+    async def _open(self, part: Part) -> Blob:
+        id, size = part.chunk
+        span = None if (part.start, part.stop) == (0, size) else (part.start, part.stop)
+        try:
+            blob = await self._read(id, span)
+        except NotFound as error:
+            raise gone(part.chunk) from error
+        try:
+            check_size(part.chunk, blob.info)
+        except Unavailable:
+            await close(blob.body)
+            raise
+        return blob
+
+
+async def gather(body: bytes | Pieces) -> bytes:
+    """Return the whole of *body*, and close it."""
+    async with aclosing(pieces_of(body)) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def close(body: bytes | Pieces) -> None:
+    """Close *body*, if it is one to be closed."""
+    if not isinstance(body, bytes):
+        await body.aclose()

@@ -1,0 +1,34 @@
+"""An object that is stored in two ways: the chunks that are gone of one are made from the other."""
+
+from __future__ import annotations
+
+from sos.errors import NotFound
+from sos.interfaces import IBlobStore
+from sos.model.manifest import Chunk, Manifest
+from sos.model.metadata import EMPTY
+from sos.stores.chunked.reader import AssembledBody, parts
+from sos.transfer import transfer
+
+
+async def mend(store: IBlobStore, broken: Manifest, whole: Manifest) -> None:
+    """Store those chunks of *broken* that no server of *store* has.
+
+    :param whole: of the same object, and with all its chunks.
+    """
+    start = 0
+    for chunk in broken.chunks:
+        stop = start + chunk.size
+        if not await _is_there(store, chunk):
+            writer = store.writer(chunk.id, EMPTY, chunk.size)
+            body = AssembledBody(store.read, parts(whole.chunks, start, stop), None)
+            await body.begin()
+            await transfer(body, writer)
+        start = stop
+
+
+async def _is_there(store: IBlobStore, chunk: Chunk) -> bool:
+    try:
+        await store.stat(chunk.id)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Stores that a database or an object store keeps."""

@@ -1,0 +1,99 @@
+"""What becomes of a blob that is stored: settled, dropped, set aside; and the lease for that."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from sos.errors import NotFound
+from sos.model import lease as leases
+from sos.model import metadata as metadata_format
+from sos.model.digest import BlobDigest, PartitionDigest, blob_digest, check_held
+from sos.model.lease import Lease
+from sos.model.merge import replaces_metadata
+from sos.model.metadata import Metadata
+from sos.stores.engines.postgres.blobs import Blobs
+from sos.stores.engines.postgres.record import Record, checksum
+from sos.stores.engines.postgres.session import Session, one, transaction
+
+_LEASE = """
+SELECT lease, extract(epoch FROM lease_until)::float8, extract(epoch FROM clock_timestamp())::float8
+FROM {state} FOR
+"""
+_HOLD = "UPDATE {state} SET lease = %s, lease_until = to_timestamp(%s)"
+_SETTLE = "UPDATE {blobs} SET metadata = %s, checksum = %s WHERE key = %s"
+_DROP = "DELETE FROM {blobs} WHERE key = %s"
+_SET_ASIDE = """
+WITH gone AS (
+    DELETE FROM {blobs} WHERE key = %(key)s AND xmin::text = %(row)s RETURNING *
+)
+INSERT INTO {damaged} (key, size, hash, metadata, stored_at, checksum, body, pieces, reason)
+SELECT key, size, hash, metadata, stored_at, checksum, body, pieces, %(reason)s FROM gone
+"""
+
+
+@frozen
+class Changes:
+    """What can be done to the *blobs* of a store, each in one transaction."""
+
+    blobs: Blobs
+
+    def settle(self, session: Session, id: str, metadata: Metadata) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
+        with transaction(session):
+            held = self.blobs.lock(session, id)
+            if not replaces_metadata(id, held.info().metadata, metadata):
+                return
+            text = metadata_format.encode(metadata).decode()
+            new = evolve(held, metadata=text, checksum=checksum(id, held.size, held.hash, text))
+            settled = self.blobs.tables.sql(_SETTLE)
+            session.execute(settled, (text, new.checksum, new.key))
+            change = PartitionDigest().with_blob(0, new.sum).without_blob(0, held.sum)
+            self.blobs.digests.change(session, id, change)
+
+    def drop(self, session: Session, id: str, token: str, known: BlobDigest | None) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
+        with transaction(session):
+            held, now = self._lease(session, "SHARE")
+            leases.check(held, token, now)
+            try:
+                record = self.blobs.lock(session, id)
+            except NotFound:
+                return
+            info = record.info()
+            check_held(id, blob_digest(id, record.size, info.metadata, record.hash), known)
+            self._remove(session, record)
+
+    def _remove(self, session: Session, record: Record) -> None:
+        session.execute(self.blobs.tables.sql(_DROP), (record.key,))
+        if record.pieces is not None:
+            self.blobs.let_go(session, record.pieces)
+        change = PartitionDigest().without_blob(record.size, record.sum)
+        self.blobs.digests.change(session, record.id, change)
+
+    def set_aside(self, session: Session, record: Record, reason: str) -> None:
+        """Move a damaged blob to the table of those, unless another is stored by now."""
+        values = {"key": record.key, "row": record.row, "reason": reason}
+        with transaction(session):
+            # What was counted for it cannot be told from what is left.
+            self.blobs.digests.lock(session)
+            if session.execute(self.blobs.tables.sql(_SET_ASIDE), values).rowcount:
+                self.blobs.digests.recount(session, record.id)
+
+    def lease(self, session: Session, seconds: float, token: str | None) -> str:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        with transaction(session):
+            held, now = self._lease(session, "UPDATE")
+            lease = leases.grant(held, seconds, now, token)
+            session.execute(self.blobs.tables.sql(_HOLD), (lease.token, lease.until))
+        return lease.token
+
+    def release(self, session: Session, token: str) -> None:
+        """See :class:`sos.interfaces.IReplicaStore`."""
+        given_back = "UPDATE {state} SET lease = NULL, lease_until = NULL WHERE lease = %s"
+        session.execute(self.blobs.tables.sql(given_back), (token,))
+
+    def _lease(self, session: Session, lock: str) -> tuple[Lease | None, float]:
+        """Return what lease is given, and the time by the server's clock."""
+        asked = self.blobs.tables.sql(_LEASE + lock)
+        token, until, now = one(session.rows(asked, None, str | None, float | None, float))
+        return None if token is None or until is None else Lease(token, until), now

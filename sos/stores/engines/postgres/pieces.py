@@ -1,0 +1,81 @@
+"""A larger body, read back in pieces and verified."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from attrs import define
+from twisted.internet.defer import Deferred
+
+from sos.aio.tasks import unwanted
+from sos.errors import Mismatch
+from sos.interfaces import Span
+from sos.model.digest import BodyDigest
+from sos.stores.engines.postgres.bodies import Bodies
+from sos.stores.engines.postgres.connections import Connections
+from sos.stores.engines.postgres.record import Damaged, Record
+from sos.stores.engines.postgres.schema import PIECE_SIZE
+from sos.stores.engines.postgres.session import Session
+from sos.stores.engines.postgres.upkeep import Used
+
+
+@define
+class StoredPieces:
+    """The pieces of the body of a *record*, or of a part of it.
+
+    The whole is verified: the last of it comes only once all match the hash.
+    While one piece is sent the next is read.
+
+    :param damaged: called when they do not.
+    """
+
+    _record: Record
+    _body: int
+    _span: Span | None
+    _bodies: Bodies
+    _connections: Connections
+    _used: Used
+    _damaged: Callable[[Damaged], Awaitable[None]]
+    _closed: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._used.add(self._body)
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        position, stop = self._span or (0, self._record.size)
+        digest = None if self._span else BodyDigest(self._record.id)
+        ahead = self._read(position, stop, digest)
+        try:
+            while position < stop:
+                try:
+                    piece = await ahead
+                except Damaged as damage:
+                    await self._damaged(damage)
+                    raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
+                position += len(piece)
+                if position < stop:
+                    ahead = self._read(position, stop, digest)
+                yield piece
+                del piece
+        finally:
+            ahead.addErrback(unwanted)
+
+    def _read(self, start: int, stop: int, digest: BodyDigest | None) -> Deferred[bytes]:
+        """Return the piece from *start*; the last of a whole body only if all of it is right."""
+
+        def read(session: Session) -> bytes:
+            piece = self._bodies.piece(session, self._body, start, stop)
+            if len(piece) != min(stop - start, PIECE_SIZE - start % PIECE_SIZE):
+                raise Damaged(self._record, "a piece of the body is not of the size that it was")
+            if digest is not None:
+                digest.update(piece)
+                if digest.size == stop and digest.value() != self._record.hash:
+                    raise Damaged(self._record, "the body does not match its hash")
+            return piece
+
+        return self._connections.run(read)
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._used.remove(self._body)

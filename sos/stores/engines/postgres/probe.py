@@ -1,0 +1,64 @@
+"""Whether what is written can be read again, tried before a store is open.
+
+What a database makes of text depends on its encoding, and what may be done in it on who
+asks: neither shows in that the tables are there.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from psycopg import DataError, ProgrammingError, errors
+
+from sos.errors import StoreUnusable
+from sos.model import ids
+from sos.model import metadata as metadata_format
+from sos.model.digest import hash_of
+from sos.stores.engines.postgres.blobs import Blobs
+from sos.stores.engines.postgres.bodies import Bodies, new_body
+from sos.stores.engines.postgres.record import Record, checksum
+from sos.stores.engines.postgres.session import Session, transaction
+
+_BODY = bytes(range(256))
+_METADATA = metadata_format.encode({"X-Probe": "\u20ac\udcff"}).decode()
+
+
+class _Tried(Exception):
+    """All was tried; nothing of it is to stay."""
+
+
+def probe(session: Session, blobs: Blobs, bodies: Bodies) -> None:
+    """Store a blob and a piece of a body, read them, and undo that.
+
+    A server that takes nothing now is only read from.
+
+    :raises StoreUnusable: when that fails, or what was read is not what was written.
+    """
+    try:
+        blobs.digests.total(session)
+        with transaction(session):
+            _try(session, blobs, bodies)
+            raise _Tried
+    except (_Tried, errors.ReadOnlySqlTransaction, errors.DiskFull):
+        return
+    except (ProgrammingError, DataError) as error:  # of permissions, of tables, of encodings
+        reason = error.diag.message_primary or type(error).__name__
+        raise StoreUnusable(f"a blob cannot be written and read: {reason}") from error
+
+
+def _try(session: Session, blobs: Blobs, bodies: Bodies) -> None:
+    id = f"probe{secrets.token_hex(16)}"
+    code = checksum(id, len(_BODY), hash_of(id, _BODY), _METADATA)
+    new = Record(id, len(_BODY), hash_of(id, _BODY), _METADATA, _BODY, None, code)
+    body = new_body()
+    blobs.add(session, [new])
+    bodies.add(session, body, 0, _BODY)
+    found = blobs.get(session, id)
+    same = all(
+        getattr(found, name) == getattr(new, name)
+        for name in ("size", "hash", "metadata", "body", "checksum")
+    )
+    listed = blobs.page(session, None, 1, ids.partition(id))
+    piece = bodies.piece(session, body, 0, len(_BODY))
+    if not (same and piece == _BODY and len(listed) == 1 and listed[0] <= id):
+        raise StoreUnusable("what is read is not what was written; see the database's encoding")

@@ -1,0 +1,95 @@
+"""Blobs as they are read; what is not what was stored is set aside."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from sos.aio.shield import Underway
+from sos.errors import SetAside, SOSError, Unavailable
+from sos.interfaces import Blob, BlobInfo, Span
+from sos.stores.engines.postgres.blobs import Blobs
+from sos.stores.engines.postgres.bodies import Bodies
+from sos.stores.engines.postgres.changes import Changes
+from sos.stores.engines.postgres.connections import Connections
+from sos.stores.engines.postgres.pieces import StoredPieces
+from sos.stores.engines.postgres.record import Damaged, Record
+from sos.stores.engines.postgres.session import Session
+from sos.stores.engines.postgres.upkeep import Used
+
+_log = Logger()
+
+
+@frozen
+class Reading:
+    """Reads the blobs of a store."""
+
+    blobs: Blobs
+    bodies: Bodies
+    changes: Changes
+    connections: Connections
+    underway: Underway
+    used: Used
+
+    async def info(self, id: str) -> BlobInfo:
+        """Describe a blob; raises NotFound."""
+
+        def find(session: Session) -> BlobInfo:
+            return self.blobs.find(session, id).info()
+
+        try:
+            return await self.connections.run(find)
+        except Damaged as damage:
+            await self.set_aside(damage)
+            raise SetAside(id, damage) from damage
+
+    async def open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
+        """Return a blob with the record of it; raises NotFound."""
+
+        def get(session: Session) -> tuple[Record, BlobInfo]:
+            record = self.blobs.get(session, id)
+            info = record.info()
+            if record.body is not None:
+                record.verify_inline()
+            return record, info
+
+        try:
+            record, info = await self.connections.run(get)
+        except Damaged as damage:
+            await self.set_aside(damage)
+            raise SetAside(id, damage) from damage
+        if record.body is not None:
+            body = record.body if span is None else record.body[slice(*span)]
+            return record, Blob(info, body)
+        assert record.pieces is not None
+        pieces = StoredPieces(
+            record, record.pieces, span, self.bodies, self.connections, self.used, self.set_aside
+        )
+        return record, Blob(info, pieces)
+
+    async def verified(self, id: str) -> Record:
+        """Return the record of a blob that has been read whole; raises NotFound or Mismatch."""
+        record, blob = await self.open(id, None)
+        if not isinstance(blob.body, bytes):
+            async with aclosing(blob.body):
+                async for _ in blob.body:
+                    pass
+        return record
+
+    async def set_aside(self, damage: Damaged) -> None:
+        """Move a damaged blob away; it is missing from then on."""
+        await self.underway.to_its_end(self._set_aside(damage.record, str(damage)))
+
+    async def _set_aside(self, record: Record, reason: str) -> None:
+        _log.error(
+            "{store}: blob {id}: {reason}",
+            store=self.connections.name,
+            id=record.id,
+            reason=reason,
+        )
+        try:
+            await self.connections.change(self.changes.set_aside, record, reason)
+        except SOSError as error:
+            raise Unavailable(f"blob {record.id} is damaged, and stays: {error}") from error

@@ -1,0 +1,76 @@
+"""What the table of blobs holds of one."""
+
+from __future__ import annotations
+
+import zlib
+
+from attrs import field, frozen
+
+from sos.errors import InvalidMetadata
+from sos.interfaces import BlobInfo
+from sos.model import digest, ids, metadata
+
+
+class Damaged(Exception):
+    """A stored blob, of which *record* tells, is not what was stored; says how that shows."""
+
+    def __init__(self, record: Record, reason: str) -> None:
+        super().__init__(reason)
+        self.record = record
+
+
+@frozen
+class Record:
+    """One blob.
+
+    :param hash: of the body, see :func:`sos.model.digest.hash_of`.
+    :param metadata: in canonical form.
+    :param body: the body itself when it is small, otherwise None.
+    :param pieces: the number of the body whose pieces it is, when it is larger.
+    :param stored_at: in seconds since the epoch, by the server's clock.
+    :param checksum: of all that has no other.
+    :param row: tells this version of the row from those after it.
+    """
+
+    id: str
+    size: int
+    hash: bytes = field(repr=bytes.hex)
+    metadata: str
+    body: bytes | None = field(repr=False)
+    pieces: int | None
+    checksum: int
+    stored_at: float = 0.0
+    row: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the table is ordered by."""
+        return ids.sort_key(self.id)
+
+    @property
+    def sum(self) -> int:
+        """What the blob adds to its partition's sum."""
+        return digest.record_sum(self.id, self.metadata.encode(), self.hash)
+
+    def info(self) -> BlobInfo:
+        """Describe the blob.  Raises Damaged."""
+        if self.checksum != checksum(self.id, self.size, self.hash, self.metadata):
+            raise Damaged(self, "the record does not match its checksum")
+        if (self.body is None) == (self.pieces is None):
+            raise Damaged(self, "the record has not one body")
+        try:
+            found = metadata.decode(self.metadata.encode())
+        except InvalidMetadata as error:
+            raise Damaged(self, str(error)) from error
+        return BlobInfo(self.id, self.size, found, self.stored_at)
+
+    def verify_inline(self) -> None:
+        """Raise Damaged unless the body, which is in the record, is the one that was stored."""
+        assert self.body is not None
+        if len(self.body) != self.size or digest.hash_of(self.id, self.body) != self.hash:
+            raise Damaged(self, "the body does not match its hash")
+
+
+def checksum(id: str, size: int, hash: bytes, metadata: str) -> int:
+    """Return the checksum of a record with these fields."""
+    return zlib.crc32(b"%s %d %s %s" % (id.encode(), size, hash, metadata.encode()))

@@ -1,0 +1,205 @@
+"""The tables of a store, which the first process that opens it makes.
+
+=============== =====================================================================
+``sos``         one row a blob, in the order of listings; a small body is in it
+``sos_pieces``  larger bodies, in pieces, by a number of their own
+``sos_loose``   bodies that are no blob's: not yet, or not any more
+``sos_digests`` what each partition holds; the sum of the rows that there are of it
+``sos_damaged`` blobs that were not what had been stored
+``sos_state``   one row: the version of all this, the id of the store, and the lease
+=============== =====================================================================
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from uuid import uuid4
+
+from attrs import frozen
+from psycopg import errors
+from twisted.logger import Logger
+
+from sos.errors import StoreUnusable, Unavailable, printable
+from sos.stores.engines.postgres.failures import primary
+from sos.stores.engines.postgres.session import Session, one, transaction
+
+_VERSION = 1
+#: Bytes of each piece of a body, but for the last. It is a part of the format.
+PIECE_SIZE = 256 * 1024
+
+# Bodies are what is compressed already, or what does not matter.
+_CREATE = """
+CREATE TABLE {state} (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    sos_version integer NOT NULL,
+    store_id text,
+    lease text,
+    lease_until timestamptz
+);
+CREATE TABLE {blobs} (
+    key text COLLATE "C" PRIMARY KEY,
+    size bigint NOT NULL,
+    hash bytea NOT NULL,
+    metadata text NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT now(),
+    checksum bigint NOT NULL,
+    body bytea,
+    pieces bigint
+);
+ALTER TABLE {blobs} ALTER body SET STORAGE EXTERNAL;
+CREATE TABLE {pieces} (
+    body bigint,
+    number integer,
+    bytes bytea NOT NULL,
+    PRIMARY KEY (body, number)
+);
+ALTER TABLE {pieces} ALTER bytes SET STORAGE EXTERNAL;
+CREATE TABLE {loose} (
+    body bigint PRIMARY KEY,
+    seen timestamptz NOT NULL DEFAULT now(),
+    doomed boolean NOT NULL DEFAULT false
+);
+CREATE TABLE {digests} (
+    partition text COLLATE "C",
+    writer integer,
+    count bigint NOT NULL,
+    bytes bigint NOT NULL,
+    sum numeric(39) NOT NULL,
+    PRIMARY KEY (partition, writer)
+) WITH (fillfactor = 50);
+CREATE TABLE {damaged} (
+    LIKE {blobs},
+    damaged_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL
+);
+"""
+
+
+# A store from before stores had ids has no column for one.
+_STATE = "SELECT sos_version, to_jsonb(held) ->> 'store_id' FROM {state} AS held"
+_ADOPT = """
+ALTER TABLE {state} ADD COLUMN IF NOT EXISTS store_id text;
+UPDATE {state} SET store_id = '%s' WHERE store_id IS NULL;
+"""
+_ELSEWHERE = """
+SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
+WHERE relname = %s AND relkind = 'r'
+"""
+
+_log = Logger()
+
+
+@frozen
+class Tables:
+    """The tables that begin with the name *table*."""
+
+    table: str
+
+    def sql(self, text: str) -> bytes:
+        """Return the statement *text*, in which ``{pieces}`` is the name of that table."""
+        return _named(text, self.table)
+
+    def prepare(self, session: Session, name: str, require: bool) -> str | None:
+        """Return the id of the store in the tables; make them where there is nothing.
+
+        A store from before stores had ids gets one; None when that is not allowed.
+
+        :param name: of the store, for the log.
+        :param require: whether there has to be a store already.
+        :raises StoreUnusable: when there is none, and cannot or is not to be one.
+        :raises Unavailable: when they are not there, and cannot be made now.
+        """
+        try:
+            with transaction(session):
+                self._lock(session)
+                held = self._held(session)
+                if held is None:
+                    id = self._create(session, require)
+        except errors.ReadOnlySqlTransaction as error:
+            raise Unavailable("it is read-only, and has no tables of a store yet") from error
+        except (errors.DuplicateTable, errors.InsufficientPrivilege) as error:
+            raise StoreUnusable(f"the tables cannot be made: {primary(error)}") from error
+        if held is None:
+            _log.info("created a new store in {store}, id={id}", store=name, id=id)
+            return id
+        version, known = held
+        if version != _VERSION:
+            raise StoreUnusable(
+                f"the tables {self.table} are of version {version}; this program knows {_VERSION}"
+            )
+        return known or self._adopt(session, name)
+
+    def identity(self, session: Session) -> str | None:
+        """Return the id of the store that *session* leads to."""
+        held = self._held(session)
+        return None if held is None else held[1]
+
+    def _lock(self, session: Session) -> None:
+        """Wait for other processes, of which several may be started at once."""
+        lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
+        session.execute(lock, (f"sos {self.table}",))
+
+    def _create(self, session: Session, require: bool) -> str:
+        state = f"{self.table}_state"
+        elsewhere = session.rows(_ELSEWHERE, (state,), str)
+        if elsewhere:
+            schema = printable(elsewhere[0][0])
+            raise StoreUnusable(
+                f"the tables {self.table} are in the schema {schema}, which is not in the "
+                "search_path, or may not be used: mend that, or name other tables by ?table="
+            )
+        if require:
+            raise StoreUnusable(
+                f"there are no tables {self.table}, and a new store is not to be made"
+            )
+        session.execute(self.sql(_CREATE))
+        made = self.sql("INSERT INTO {state} (sos_version, store_id) VALUES (%s, %s)")
+        id = str(uuid4())
+        session.execute(made, (_VERSION, id))
+        return id
+
+    def _adopt(self, session: Session, name: str) -> str | None:
+        try:
+            with transaction(session):
+                self._lock(session)
+                session.execute(self.sql(_ADOPT % uuid4()))
+        except (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
+            reason = primary(error)
+            _log.warn("{store} has no id yet: {reason}", store=name, reason=reason)
+            return None
+        id = self.identity(session)
+        _log.info("{store} has an id now, id={id}", store=name, id=id)
+        return id
+
+    def _held(self, session: Session) -> tuple[int, str | None] | None:
+        """Return the version of the tables and the id of the store; None for no tables."""
+        there = one(
+            session.rows(
+                "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
+                (f"{self.table}_state", self.table),
+                bool,
+                bool,
+            )
+        )
+        if there == (False, False):
+            return None
+        if there != (True, True):
+            raise StoreUnusable(f"there is a table {self.table} that is not of a store")
+        try:
+            rows = session.rows(self.sql(_STATE), None, int, str | None)
+        except (errors.UndefinedColumn, errors.InsufficientPrivilege) as error:
+            raise StoreUnusable(
+                f"the table {self.table}_state cannot be read: {primary(error)}"
+            ) from error
+        if not rows:
+            raise StoreUnusable(f"the table {self.table}_state is empty")
+        version, id = one(rows)
+        return version, None if id is None else printable(id[:100])
+
+
+@cache  # there are a few dozen
+def _named(text: str, table: str) -> bytes:
+    # A name of letters, digits and "_" can be quoted so; see address.py.
+    kinds = ("state", "pieces", "loose", "digests", "damaged")
+    names = {kind: f'"{table}_{kind}"' for kind in kinds}
+    return text.format(blobs=f'"{table}"', **names).encode()

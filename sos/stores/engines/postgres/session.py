@@ -1,0 +1,163 @@
+"""One connection, on which nothing is waited for without end.
+
+A server whose processes stand still goes on acknowledging what TCP brings, so
+neither its timeouts nor those of TCP end the wait for its answer.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any, TypeVar
+
+from psycopg import Connection, DataError, Error, OperationalError, adapters
+from psycopg.abc import Params, PQGen
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from psycopg.types import array, none, numeric, string
+from psycopg.types import bool as boolean
+from psycopg.waiting import Ready, Wait
+
+from sos.stores.engines.postgres.address import Address
+
+T = TypeVar("T")
+
+# Seconds after which the server itself gives a statement up, and after which it ends a
+# transaction whose client stands still, with the locks that others wait for.
+_STATEMENT_SECONDS = 8
+_IDLE_SECONDS = 15
+
+_EVENTS = {
+    Wait.R: select.POLLIN,
+    Wait.W: select.POLLOUT,
+    Wait.RW: select.POLLIN | select.POLLOUT,
+}
+
+
+# Dumpers and loaders for the types that SOS uses. A value of any other type is read as text
+# or bytes, and rejected: in psycopg 3.3.4 and older the loader of timestamptz crashes the
+# process on a malformed value, which a hostile server can send.
+_KINDS = AdaptersMap(types=adapters.types)
+for _kind in (string, numeric, boolean, none, array):
+    _kind.register_default_adapters(_KINDS)
+
+
+class NoAnswer(OperationalError):
+    """The server did not answer in time; the connection is closed."""
+
+
+class Session(Connection[TupleRow]):
+    """A connection that is used by one thread at a time.
+
+    :ivar deadline: by when answers have to be there, see :func:`time.monotonic`.
+    :ivar weakness: why what is written here may be lost, None when it is safe.
+    """
+
+    deadline: float = 0.0
+    weakness: str | None = None
+
+    def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
+        """Carry *gen* to its end; raises NoAnswer when the deadline passes before."""
+        poll = select.poll()
+        try:
+            wanted = next(gen)
+            while True:
+                poll.register(self.pgconn.socket, _EVENTS[wanted])
+                ready = poll.poll(max(0.0, self.deadline - monotonic()) * 1000)
+                if not ready:
+                    self.close()
+                    raise NoAnswer("it did not answer in time")
+                wanted = gen.send(_ready(ready[0][1], wanted))
+        except StopIteration as end:
+            return end.value
+
+    def rows(
+        self, asked: str | bytes, values: Params | None, *kinds: Any, binary: bool = False
+    ) -> list[TupleRow]:
+        """Return the rows that answer *asked*, the values of each of these *kinds*.
+
+        Any other raise :exc:`psycopg.DataError`: behind the address there may be anything.
+        """
+        try:
+            found = self.cursor(binary=binary).execute(asked, values).fetchall()
+        except (ValueError, OverflowError) as error:  # what a value could not be made of
+            raise DataError("it answers with values that are none") from error
+        for row in found:
+            if len(row) != len(kinds) or not all(map(isinstance, row, kinds)):
+                raise DataError("it answers with rows of another form")
+        return found
+
+    def is_usable(self) -> bool:
+        """Tell whether it can be given the next thing to do; what it is told unasked is its end."""
+        if self.closed or self.info.transaction_status != TransactionStatus.IDLE:
+            return False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
+
+@contextmanager
+def transaction(session: Session) -> Iterator[None]:
+    """Commit what the block does, or undo it when it raises."""
+    session.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        if not session.closed:
+            with suppress(Error):
+                session.execute("ROLLBACK")
+        raise
+    session.execute("COMMIT")
+
+
+def connect(address: Address) -> Session:
+    """Return a new connection, on which a commit is durable if that can be had.
+
+    Raises :exc:`psycopg.Error`.
+    """
+    session = Session.connect(address.conninfo, autocommit=True, context=_KINDS)
+    session.deadline = monotonic() + _STATEMENT_SECONDS
+    try:
+        session.execute(
+            # Whatever the database is in, and a URL asks for: we write and read this.
+            "SET client_encoding = 'UTF8'; "
+            f"SET statement_timeout = '{_STATEMENT_SECONDS}s'; "
+            f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; "
+            "SET default_transaction_isolation = 'read committed'"
+        )
+        if not address.relaxed:
+            session.execute(
+                "SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') = 'off'"
+            )
+        session.weakness = weakness(session)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def weakness(session: Session) -> str | None:
+    """Return why what is committed may be lost or torn by a crash, None when it is safe."""
+    names = ("fsync", "full_page_writes", "synchronous_commit")
+    asked = ", ".join(f"current_setting('{name}')" for name in names)
+    settings = one(session.rows(f"SELECT {asked}", None, str, str, str))
+    off = [name for name, value in zip(names, settings, strict=True) if value == "off"]
+    return f"the server runs with {', '.join(f'{name} = off' for name in off)}" if off else None
+
+
+def one(rows: list[TupleRow]) -> TupleRow:
+    """Return the one of *rows* that there is, where there is always one."""
+    if len(rows) != 1:
+        raise DataError(f"it answers with {len(rows)} rows instead of one")
+    return rows[0]
+
+
+def _ready(events: int, wanted: Wait) -> Ready:
+    # Hangups and errors are for libpq to find, by the read or write that it wants to do.
+    if events & ~(select.POLLIN | select.POLLOUT):
+        return Ready(int(wanted))
+    return Ready((events & select.POLLIN and Ready.R) | (events & select.POLLOUT and Ready.W))

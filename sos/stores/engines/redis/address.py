@@ -1,0 +1,115 @@
+"""The address of a Redis that keeps blobs: the text of ``--store``."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from attrs import evolve, field, frozen
+
+from sos.model.cache_address import CacheAddress, cache_address
+
+#: What the names of all keys begin with, unless the URL tells another prefix.
+PREFIX = "sos"
+
+_FORMS = (
+    "redis://host:port/database, redis://:password@host, redis://user:password@host, rediss:// "
+    "for TLS, or with the path of a Unix socket redis:///path?db=1; behind a ? can stand "
+    "prefix=NAME, password-file=PATH, ca-file=PATH and durability=relaxed, with & between them"
+)
+_OPTIONS = frozenset(("prefix", "password-file", "ca-file", "durability", "db"))
+_PREFIX = re.compile("[0-9A-Za-z][0-9A-Za-z_.:-]{0,63}")
+_DATABASE = re.compile("[0-9]{1,9}")
+
+
+@frozen
+class StoreAddress:
+    """Where a Redis is, and how it is used; the text of it, ``str()``, has no password.
+
+    :param server: its host or socket, and the database.
+    :param tls: whether to speak TLS with it.
+    :param password_file: where the password is read whenever it is wanted, or None.
+    :param ca_file: whose certificates are trusted instead of the system's, or None.
+    :param prefix: what the names of all keys begin with.
+    :param durable: False when it may lose what it has acknowledged.
+    """
+
+    server: CacheAddress
+    tls: bool = False
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    ca_file: str | None = None
+    prefix: str = PREFIX
+    durable: bool = True
+
+    def __str__(self) -> str:
+        text = str(self.server)
+        options = []
+        if self.server.socket is not None and self.server.database:
+            options.append(f"db={self.server.database}")
+        if self.prefix != PREFIX:
+            options.append(f"prefix={self.prefix}")
+        text = text.replace("redis:", "rediss:", 1) if self.tls else text
+        return "?".join([text, "&".join(options)]) if options else text
+
+
+def store_address(text: str) -> StoreAddress:
+    """Read the URL of a store, or raise ValueError, which tells nothing of a password."""
+    try:
+        parts = urlsplit(text)
+        userinfo, _, place = parts.netloc.rpartition("@")
+        server = cache_address(urlunsplit(("redis", place, parts.path, "", "")))
+        pairs = parse_qsl(parts.query, True, True) if parts.query else []
+    except ValueError:
+        raise ValueError(f"that is not the address of a Redis: {_FORMS}") from None
+    if not text.isprintable() or parts.fragment or parts.scheme not in ("redis", "rediss"):
+        raise ValueError(f"that is not the address of a Redis: {_FORMS}")
+    options = dict(pairs)
+    if len(pairs) != len(options) or not _OPTIONS.issuperset(options):
+        raise ValueError(f"of the options of a Redis one is twice or unknown: {_FORMS}")
+    user, _, password = map(unquote, userinfo.partition(":"))
+    address = StoreAddress(
+        server=_with_database(server, options.get("db")),
+        tls=parts.scheme == "rediss",
+        user=user or None,
+        password=password or None,
+        password_file=_absolute(options.get("password-file")),
+        ca_file=_absolute(options.get("ca-file")),
+        prefix=options.get("prefix", PREFIX),
+        durable="durability" not in options,
+    )
+    if options.get("durability", "relaxed") != "relaxed":
+        raise ValueError("durability= can be followed by relaxed alone")
+    _check(address)
+    return address
+
+
+def _with_database(server: CacheAddress, database: str | None) -> CacheAddress:
+    if database is None:
+        return server
+    if server.socket is None:
+        raise ValueError("behind the host of a Redis its database is a path: redis://host/1")
+    if _DATABASE.fullmatch(database) is None:
+        raise ValueError("the database of a Redis is a number: db=1")
+    return evolve(server, database=int(database))
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
+
+
+def _check(address: StoreAddress) -> None:
+    if address.password is not None and address.password_file is not None:
+        raise ValueError("the address of a Redis has both a password and a file with one")
+    if address.user is not None and address.password is address.password_file is None:
+        raise ValueError("the address of a Redis has a user and no password")
+    if address.ca_file is not None and not address.tls:
+        raise ValueError(
+            "without the TLS of rediss:// the address of a Redis has no use for a ca-file"
+        )
+    if address.tls and address.server.socket is not None:
+        raise ValueError("a Redis behind a Unix socket does not speak TLS")
+    if _PREFIX.fullmatch(address.prefix) is None:
+        raise ValueError("a prefix is of up to 64 letters, digits and any of _ . : -")

@@ -1,0 +1,185 @@
+"""A connection to the Redis of a store, from its endpoint to where it can be asked.
+
+To import this is to import the global reactor, which txredisapi does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from txredisapi import ConnectionError, ResponseError  # type: ignore[import-untyped]
+
+from sos.errors import SOSError, StoreUnusable, Unavailable
+from sos.files.regular import read_regular
+from sos.http.client.bodies import is_network_failure
+from sos.stores.cache.redis import BoundedRedis
+from sos.stores.engines.redis.address import StoreAddress
+from sos.stores.engines.redis.refusals import ELSEWHERE, code_of, refusal
+from sos.stores.engines.redis.scripts import Script
+
+
+class _Protocol(BoundedRedis):
+    # What is told of a partition: half a million blobs.
+    longest_answer = 128 * 1024 * 1024
+    end: Any = None
+
+    def connectionMade(self) -> None:
+        keep_alive = getattr(self.transport, "setTcpKeepAlive", None)
+        if keep_alive is not None:
+            keep_alive(True)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.end = reason
+        super().connectionLost(reason)
+
+
+class Line:
+    """A connection on which commands go one after another, without waiting for answers.
+
+    :ivar waiting: how many of them are not answered yet.
+    :ivar users: how many are using it, with one command or several.
+    :ivar retired: whether another connection might not be refused what this one was: it
+        gets no more users, and is closed when the last has done.
+    """
+
+    def __init__(self, protocol: _Protocol) -> None:
+        self._protocol = protocol
+        self.waiting = 0
+        self.users = 0
+        self.retired = False
+
+    @property
+    def lost(self) -> bool:
+        return self._protocol.lost
+
+    def _refused(self, text: str) -> SOSError:
+        self.retired = self.retired or code_of(text) in ELSEWHERE
+        return refusal(text)
+
+    def ask(self, *command: Any) -> Deferred[Any]:
+        """Send *command*, and return what is answered.
+
+        It fails with what :func:`~sos.stores.engines.redis.refusals.refusal` makes of a
+        refusal, and with Unavailable when the connection ends before.
+        """
+        return self.send(command).addErrback(self._in_our_words)
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run *script*, which Redis is told only when it does not have it; fails as :meth:`ask`."""
+        try:
+            return await self.send(("EVALSHA", script.digest, len(keys), *keys, *arguments))
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise self._refused(str(error)) from None
+        except ConnectionError:
+            raise self.ended() from None
+        return await self.ask("EVAL", script.text, len(keys), *keys, *arguments)
+
+    def send(self, command: Sequence[Any]) -> Deferred[Any]:
+        """Send *command*; the answer fails with errors of txredisapi's."""
+        if self.lost:
+            raise self.ended()
+        self.waiting += 1
+        return self._protocol.expect(self._protocol.execute_command(*command)).addBoth(
+            self._answered
+        )
+
+    def _answered(self, result: Any) -> Any:
+        self.waiting -= 1
+        return result
+
+    def _in_our_words(self, failure: Any) -> Any:
+        if failure.check(ResponseError):
+            raise self._refused(str(failure.value)) from None
+        if failure.check(ConnectionError):
+            raise self.ended() from None
+        return failure
+
+    def ended(self) -> Unavailable:
+        """Return what tells that the connection has ended."""
+        end = self._protocol.end
+        if end is not None and end.check(SSL.Error):
+            return Unavailable(f"the Redis and we do not agree on TLS: {end.value}")
+        return Unavailable("the connection to the Redis has ended; what was asked may be done")
+
+    def close(self) -> None:
+        """End it at once, and what was asked on it."""
+        self._protocol.close()
+
+
+async def connect(address: StoreAddress, reactor: Any) -> Line:
+    """Connect to the Redis at *address*, log in, and go to its database.
+
+    Raises StoreUnusable when that can never be, Unavailable when it cannot be now.
+    """
+    factory = Factory.forProtocol(_Protocol)
+    factory.noisy = False
+    password = _password(address)
+    try:
+        protocol = await _endpoint(address, reactor).connect(factory)
+    except Exception as error:
+        # A name that can be none of a host is a ValueError.
+        if not isinstance(error, ValueError) and not is_network_failure(error):
+            raise
+        raise Unavailable(f"{address} is not reached: {error}") from error
+    line = Line(cast(_Protocol, protocol))
+    try:
+        if password is not None:
+            user = () if address.user is None else (address.user,)
+            await granted(line, f"{address} refuses the password", "AUTH", *user, password)
+        number = address.server.database
+        reason = f"{address} refuses its database {number}, or wants a password"
+        await granted(line, reason, "SELECT", number)
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+async def granted(line: Line, reason: str, *command: Any) -> Any:
+    """Return the answer to *command*, or raise StoreUnusable for *reason* when it is refused.
+
+    Raises Unavailable when that may pass.
+    """
+    try:
+        return await line.send(command)
+    except ResponseError as error:  # whose text can hold what was sent
+        if code_of(str(error)) in ("LOADING", "BUSY"):
+            raise refusal(str(error)) from None
+        raise StoreUnusable(reason) from None
+    except ConnectionError:
+        raise line.ended() from None
+
+
+def _endpoint(address: StoreAddress, reactor: Any) -> IStreamClientEndpoint:
+    server = address.server
+    if server.socket is not None:
+        return UNIXClientEndpoint(reactor, server.socket)
+    endpoint = HostnameEndpoint(reactor, server.host, server.port)
+    if not address.tls:
+        return endpoint
+    trust = None
+    if address.ca_file is not None:
+        trust = trustRootFromCertificates([Certificate.loadPEM(_read(address.ca_file))])
+    return wrapClientTLS(optionsForClientTLS(server.host, trustRoot=trust), endpoint)
+
+
+def _password(address: StoreAddress) -> str | None:
+    if address.password_file is None:
+        return address.password
+    return _read(address.password_file).decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+def _read(path: str) -> bytes:
+    try:
+        return read_regular(path, named=True)
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,68 @@
+"""Bodies that lie in pieces, read back and verified."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from twisted.internet.defer import ensureDeferred
+
+from sos.aio.tasks import unwanted
+from sos.errors import Mismatch, Unavailable
+from sos.interfaces import SMALL_BODY, Span
+from sos.model.digest import BodyDigest
+from sos.stores.engines.redis.blobs import Blobs, check_body
+from sos.stores.engines.redis.record import PIECE, Held, pieces_of
+from sos.stores.record import Damaged, Record
+
+
+async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield the pieces of a *body* that is in memory, and verified."""
+    for start in range(0, len(body), SMALL_BODY):
+        yield body[start : start + SMALL_BODY]
+
+
+async def stored_pieces(
+    blobs: Blobs, held: Held, record: Record, span: Span | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body of *record*, or the part *span* of it, piece after piece.
+
+    The whole is verified: the last of it comes only once all match the hash.
+    While one piece is sent the next is read, over another connection if need be.
+    """
+    start, stop = span or (0, record.size)
+    numbers = range(start // PIECE, pieces_of(stop)) if start < stop else range(0)
+    digest = BodyDigest(record.id)
+
+    async def read(number: int) -> bytes:
+        assert held.key is not None
+        key = held.key.decode("latin-1")
+        try:
+            piece = await blobs.piece(key, number)
+        except Unavailable:  # for half a body cannot be taken back
+            piece = await blobs.piece(key, number)
+        if piece is None or len(piece) != min(PIECE, record.size - number * PIECE):
+            raise Damaged(f"piece {number} of the body is missing or of another size")
+        return piece
+
+    ahead = ensureDeferred(read(numbers[0])) if numbers else None
+    try:
+        for number in numbers:
+            assert ahead is not None
+            piece = await ahead
+            ahead = ensureDeferred(read(number + 1)) if number + 1 in numbers else None
+            if span is None:
+                digest.update(piece)
+                if ahead is None:
+                    check_body(digest, record)
+            begun = number * PIECE
+            yield piece[max(start - begun, 0) : stop - begun]
+            del piece
+    except Damaged as damage:
+        current = await blobs.find(record.id)
+        if current is None or current.key != held.key:
+            raise Unavailable(f"blob {record.id} was dropped while it was read") from damage
+        await blobs.set_aside(record.id, current.head, str(damage))
+        raise Mismatch(f"the stored copy of {record.id} is damaged") from damage
+    finally:
+        if ahead is not None:
+            ahead.addErrback(unwanted)

@@ -1,0 +1,127 @@
+"""Whether a Redis can be trusted with blobs: its settings, and what it holds already."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from sos.errors import NoSpace, ReadOnly, StoreUnusable, Unavailable, printable
+from sos.stores.engines.redis import replies
+from sos.stores.engines.redis.address import StoreAddress
+from sos.stores.engines.redis.connection import Line, granted
+from sos.stores.engines.redis.scripts import OPEN
+
+#: The version of what :mod:`sos.stores.engines.redis.scripts` describes, with pieces of
+#: :data:`sos.stores.engines.redis.record.PIECE` bytes.
+_FORMAT = b"sos redis 1"
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# What has to be set for nothing acknowledged to be lost, and why.
+_WANTED = (
+    ("appendonly", "yes", "or a restart loses everything since the last snapshot"),
+    ("appendfsync", "always", "or a power cut loses what was acknowledged just before"),
+    ("no-appendfsync-on-rewrite", "no", "or nothing is synced while its log is rewritten"),
+)
+
+_log = Logger()
+
+
+async def check_settings(line: Line, address: StoreAddress) -> None:
+    """Raise StoreUnusable unless the Redis is set to keep what it acknowledges."""
+    told = replies.text(await granted(line, f"{address} does not allow INFO", "INFO", "memory"))
+    policy = _field(told, b"maxmemory_policy")
+    if policy != "noeviction":
+        raise _untrusted(address, "maxmemory-policy", policy, "noeviction", "or it forgets blobs")
+    if not address.durable:
+        return
+    refused = (
+        f"{address} does not tell its settings: allow its user the command CONFIG GET, or vouch "
+        "for them with durability=relaxed"
+    )
+    for name, wanted, why in _WANTED:
+        answer = replies.texts(await granted(line, refused, "CONFIG", "GET", name))
+        value = _shown(answer[1]) if len(answer) == 2 else "not there"
+        if value != wanted:
+            raise _untrusted(address, name, value, wanted, why)
+
+
+@frozen
+class Mark:
+    """By what a store is known to be there: the id under one of its keys."""
+
+    key: str
+    value: bytes
+
+    @property
+    def identity(self) -> str | None:
+        """The id of the store, None where the mark of one from before stores had ids is none."""
+        return None if self.value == _FORMAT else self.value.decode("ascii")
+
+
+async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
+    """Return the mark of the store that is there, or of a new one where there is nothing.
+
+    :param require: whether there has to be a store already.
+    :raises StoreUnusable: when there is none, and cannot or is not to be one.
+    """
+    prefix = address.prefix
+    format, id = f"{prefix}:format", f"{prefix}:id"
+    there = await line.ask("GET", format)
+    held = await line.ask("GET", id) if there == _FORMAT else None
+    if held is None:
+        new = str(uuid4()).encode("ascii")
+        keys = [format, id, f"{prefix}:ids", f"{prefix}:digests"]
+        try:
+            held = await line.run(OPEN, keys, (_FORMAT, new, int(require)))
+        except (ReadOnly, NoSpace):
+            if there != _FORMAT:
+                raise
+            return Mark(format, _FORMAT)  # which can be read
+        if held == new:
+            what = "created a new store in {store}" if there is None else "{store} has an id now"
+            _log.info(f"{what}, id={{id}}", store=address, id=new.decode("ascii"))
+    if held == b"none":
+        raise StoreUnusable(f"{address} is no store, and a new one is not to be made")
+    if held == b"lost":
+        raise StoreUnusable(
+            f"{address} holds a part of a store, whose key {format} is missing: bring back a "
+            "copy of all its keys, or choose another prefix"
+        )
+    if held == b"format":
+        raise StoreUnusable(f"{address} holds something else than a store of format {_FORMAT!r}")
+    if _ID.fullmatch(replies.text(held)) is None:
+        raise StoreUnusable(f"{address} holds under {id} what is no id of a store")
+    return Mark(id, held)
+
+
+async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
+    """Raise Unavailable unless the store with *mark* is there, and in a format that is known."""
+    if await line.ask("GET", f"{address.prefix}:format") != _FORMAT:
+        raise Unavailable(f"{address} does not hold the store, or not any more")
+    held = await line.ask("GET", mark.key)
+    if held != mark.value:
+        raise Unavailable(f"{address} holds another store, id={held!r:.50}, not {mark.identity}")
+
+
+def _field(told: bytes, name: bytes) -> str:
+    for each in told.splitlines():
+        if each.startswith(name + b":"):
+            return _shown(each.partition(b":")[2])
+    return "not told"
+
+
+def _shown(value: bytes) -> str:
+    """Return a setting as the log may tell it."""
+    text = value[:100].decode("utf-8", "replace")
+    return printable(text)
+
+
+def _untrusted(
+    address: StoreAddress, name: str, value: str, wanted: str, why: str
+) -> StoreUnusable:
+    return StoreUnusable(
+        f"{address} cannot be trusted with blobs: its {name} is {value}; set it to {wanted}, {why}"
+    )

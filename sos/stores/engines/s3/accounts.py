@@ -1,0 +1,218 @@
+"""What each partition holds, counted from the markers of its blobs."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import contextmanager
+
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredSemaphore,
+    FirstError,
+    TimeoutError,
+    gatherResults,
+)
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from sos.aio.periodic import PeriodicService
+from sos.errors import SOSError, Unavailable
+from sos.model import ids
+from sos.model.digest import PartitionDigest
+from sos.stores.engines.s3.bucket import Bucket
+from sos.stores.engines.s3.records import INDEX, Marker, read_marker
+
+#: Seconds between two counts, in which what other processes store is counted, at least...
+COUNT_SECONDS = 300.0
+#: ...and so many times as long as a count takes: the requests of a large store cost something.
+COUNT_FACTOR = 50
+# Seconds after which a count that failed is begun anew.
+_AGAIN_SECONDS = 15.0
+# Seconds that who asks waits for the first count.
+_PATIENCE = 8.0
+# Listings at once.
+_AT_ONCE = 4
+_HEX = "0123456789abcdef"
+
+_log = Logger()
+
+
+class Accounts:
+    """Keeps the digest of each partition in memory.
+
+    The first come from listing all the markers.  What this process stores is
+    added to them, and where it changes more than that the partition is listed
+    again when it is asked for; so is each that somebody looks into.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._digests: dict[str, PartitionDigest] | None = None
+        # The answer to who asked last, which is the same object while it is the same.
+        self._told: Mapping[str, PartitionDigest] = {}
+        # Partitions of which the digest is not known, or not any more.
+        self._stale: set[str] = set()
+        # By partition: a listing may have seen what a change under way has done, or not.
+        self._changes: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def total(self) -> PartitionDigest | None:
+        """Count and bytes of all as far as is known; None before the first count."""
+        if self._digests is None:
+            return None
+        digests = self._digests.values()
+        return PartitionDigest(sum(d.count for d in digests), sum(d.bytes for d in digests))
+
+    @contextmanager
+    def change(self, id: str, new: Marker | None = None) -> Iterator[None]:
+        """Change the markers of *id* in the block, and nowhere else.
+
+        :param new: the marker that is added, where nothing else happens: then
+            its partition need not be listed again.
+        """
+        name = ids.partition(id)
+        self._under_way[name] += 1
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._under_way[name] -= 1
+            self._changes[name] += 1
+            if done and new is not None and self._digests is not None and name not in self._stale:
+                before = self._digests.get(name, PartitionDigest())
+                self._digests[name] = before.with_blob(new.size, new.sum)
+            else:
+                self._stale.add(name)
+
+    async def digests(self, clock: IReactorTime) -> Mapping[str, PartitionDigest]:
+        """Return the digests of all partitions that hold anything; raises Unavailable."""
+        if self._digests is None:
+            first: Deferred[None] = Deferred()
+            self._waiting.append(first)
+            try:
+                await first.addTimeout(_PATIENCE, clock)
+            except TimeoutError:
+                raise Unavailable(
+                    f"{self._bucket.client.name} has not been listed to its end yet"
+                ) from None
+        await _few_at_once(self.partition, sorted(self._stale))
+        assert self._digests is not None
+        found = {name: each for name, each in self._digests.items() if each.count}
+        if found != self._told:
+            self._told = found
+        return self._told
+
+    async def partition(self, name: str) -> dict[str, Marker]:
+        """List the blobs of a partition, by id, and count them."""
+        before = self._changes[name]
+        pages = self._bucket.pages(f"{INDEX}{name}/")
+        found = {each.id: each async for each in markers(pages)}
+        if self._digests is not None and self._is_as(name, before):
+            self._digests[name] = _sum(found.values())
+            self._stale.discard(name)
+        return found
+
+    def _is_as(self, name: str, changes: int) -> bool:
+        """Tell whether the partition *name* has not changed since it had seen *changes*."""
+        return self._changes[name] == changes and not self._under_way[name]
+
+    async def count(self) -> None:
+        """List all the markers, and begin anew with what they say."""
+        before = Counter(self._changes)
+        counted: dict[str, PartitionDigest] = {}
+
+        async def listed(digit: str) -> None:
+            async for each in markers(self._bucket.pages(f"{INDEX}{digit}")):
+                name = ids.partition(each.id)
+                so_far = counted.get(name, PartitionDigest())
+                counted[name] = so_far.with_blob(each.size, each.sum)
+
+        await _few_at_once(listed, _HEX)
+        seen = {*self._changes, *self._under_way}
+        self._stale = {name for name in seen if not self._is_as(name, before[name])}
+        self._digests = counted
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.called:
+                each.callback(None)
+
+
+async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, None]:
+    """Give the marker of each blob in *pages* of keys.
+
+    Of several of one blob, which a crash can leave, that whose version comes first.
+    """
+    last: Marker | None = None
+    async for page in pages:
+        for key in page:
+            found = read_marker(key)
+            if found is None:
+                continue  # somebody else's
+            if last is not None and last.id == found.id:
+                last = min(last, found, key=lambda each: each.version)
+                continue
+            if last is not None:
+                yield last
+            last = found
+    if last is not None:
+        yield last
+
+
+class Count(PeriodicService):
+    """Counts at once, and then again and again."""
+
+    def __init__(self, accounts: Accounts, name: str, clock: IReactorTime) -> None:
+        super().__init__(f"counting the blobs of {name}", clock)
+        self._accounts = accounts
+        self._name = name
+        self._delay = 0.0
+
+    def delay(self) -> float:
+        return self._delay
+
+    async def work(self) -> None:
+        self._delay = _AGAIN_SECONDS
+        begun = self.clock.seconds()
+        try:
+            await self._accounts.count()
+        except CancelledError:
+            raise
+        except SOSError as error:
+            _log.warn("{name} could not be counted: {error}", name=self._name, error=error)
+        else:
+            taken = self.clock.seconds() - begun
+            self._delay = max(COUNT_SECONDS, COUNT_FACTOR * taken) * random.uniform(0.9, 1.1)
+
+
+def _sum(found: Iterable[Marker]) -> PartitionDigest:
+    total = PartitionDigest()
+    for each in found:
+        total = total.with_blob(each.size, each.sum)
+    return total
+
+
+async def _few_at_once(work: Callable[[str], Awaitable[object]], names: Iterable[str]) -> None:
+    """Do *work* with each of *names*; the first failure ends all of it."""
+    turns = DeferredSemaphore(_AT_ONCE)
+    works = [turns.run(work, name) for name in names]
+    try:
+        await gatherResults(works, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    finally:
+        for each in reversed(works):  # who waits for a turn first, or would get one
+            each.cancel()

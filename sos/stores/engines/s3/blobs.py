@@ -1,0 +1,299 @@
+"""The blobs in a bucket, and each step by which one is stored, changed or removed.
+
+Whatever step is the last one that a crash leaves: a body is whole or not there,
+what is listed can be read, and what was acknowledged is listed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from hashlib import md5
+
+from attrs import evolve, field, frozen
+from twisted.internet.defer import DeferredSemaphore
+from twisted.logger import Logger
+
+from sos.errors import Mismatch, NotFound, Unavailable
+from sos.interfaces import SMALL_BODY, BlobInfo, Pieces
+from sos.model import ids
+from sos.model.digest import BlobDigest, check_held
+from sos.model.manifest import MARK
+from sos.model.merge import other_body, replaces_metadata
+from sos.model.metadata import Metadata, version
+from sos.stores.engines.s3 import records
+from sos.stores.engines.s3.accounts import Accounts
+from sos.stores.engines.s3.bucket import Bucket, Entry
+from sos.stores.engines.s3.multipart import MOST_PARTS, PART_SIZE, Multipart
+from sos.stores.engines.s3.reading import Check, verify
+from sos.stores.engines.s3.turns import Turns
+from sos.stores.spool import Spooled
+from sos.transfer import are_same
+
+# Larger bodies, or parts of one, that are in memory at once; others wait on disk.
+_BODIES_IN_MEMORY = 3
+#: Seconds for which a body has to be gone before it is not expected back.
+GONE_SECONDS = 3600.0
+# Times that another may be the first to store what is being stored.
+_TRIES = 3
+
+_log = Logger()
+
+
+@frozen
+class Held:
+    """A blob that is in the bucket."""
+
+    info: BlobInfo
+    entry: Entry = field(repr=False)
+
+    @property
+    def check(self) -> Check:
+        """What verifies its body."""
+        return Check(self.info, records.hash_in(self.entry.fields))
+
+    @property
+    def marker(self) -> records.Marker:
+        """What is to tell of it."""
+        size = self.info.size or 0
+        hash = records.hash_in(self.entry.fields)
+        return records.marker(self.info.id, size, self.info.metadata, hash)
+
+    def is_vouched_to_be(self, body: bytes) -> bool:
+        """Tell whether the ETag says that what is stored is *body*.
+
+        That of a body that was sent as one is its MD5, but for some ways of encryption.  Two
+        bodies of the same size that have the same hash and the same MD5 count as one.
+        """
+        return self.entry.etag.strip('"') == md5(body, usedforsecurity=False).hexdigest()
+
+
+class Blobs:
+    """The blobs in *bucket*.
+
+    :param part_size: bytes up to which a body is sent as one, and in which a
+        larger one is.
+    """
+
+    def __init__(self, bucket: Bucket, accounts: Accounts, part_size: int = PART_SIZE) -> None:
+        self._bucket = bucket
+        self._accounts = accounts
+        self._part_size = part_size
+        self._turns = Turns()
+        self._memory = DeferredSemaphore(_BODIES_IN_MEMORY)
+
+    async def held(self, id: str) -> Held | None:
+        """Describe a blob; None when there is none."""
+        entry = await self._bucket.entry(records.body_key(id))
+        return None if entry is None else await self.described(id, entry)
+
+    async def described(self, id: str, entry: Entry) -> Held:
+        """Return the blob whose body has the *entry*."""
+        sidecar = None
+        if (at := records.sidecar_in(entry.fields)) is not None:
+            sidecar, _ = await self._bucket.small(records.sidecar_key(id, at))
+        metadata = records.metadata_in(id, entry.fields, sidecar)
+        return Held(BlobInfo(id, entry.size, metadata, entry.stored_at), entry)
+
+    async def store(self, new: Spooled, hash: str | None) -> BlobInfo:
+        """Store a whole, verified body; see :meth:`~sos.interfaces.IBlobWriter.commit`.
+
+        :param hash: of the body by SHA-256 in hex, where the id does not tell one.
+        """
+        # A small body is sent as soon as the question whether it is there.
+        at_once = self._bucket.conditional and new.size <= SMALL_BODY
+        async with self._turns.of(new.id):
+            for number in range(_TRIES):
+                held = None if at_once and number == 0 else await self.held(new.id)
+                if held is None:
+                    info = await self._add(new, new.metadata, hash)
+                else:
+                    info = await self._join(held, new, hash)
+                if info is not None:
+                    return info
+        raise Unavailable(f"{new.id} is stored and removed by others all the time")
+
+    async def _add(self, new: Spooled, metadata: Metadata, hash: str | None) -> BlobInfo | None:
+        """Store what is not there, or return None if it is there now."""
+        if not await self._put(new, metadata, hash, only_new=True):
+            return None
+        if hash is not None:
+            # Two at the same moment may have found the name free, where the server knows
+            # no condition, or as Swift looks at it early; the last one's bytes have stayed.
+            held = await self.held(new.id)
+            if held is None or records.hash_in(held.entry.fields) != hash:
+                raise other_body(new.id)
+        marker = records.marker(new.id, new.size, metadata, hash)
+        with self._accounts.change(new.id, marker):
+            await self._bucket.put(marker.key, b"")
+        return BlobInfo(new.id, new.size, dict(metadata), time.time())
+
+    async def _join(self, held: Held, new: Spooled, hash: str | None) -> BlobInfo | None:
+        """Bring together what is there and what is the same, or ought to be."""
+        if ids.algorithm(new.id) is None:
+            if records.hash_in(held.entry.fields) != hash:
+                raise other_body(new.id)
+        elif MARK not in new.metadata and (
+            MARK in held.info.metadata or await self._is_damaged(held, new)
+        ):
+            kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
+            await self._put(new, kept, hash, only_new=False)
+            held = evolve(held, info=BlobInfo(new.id, new.size, kept, time.time()))
+        await self._mark(held)
+        return evolve(held.info, size=new.size)
+
+    async def _is_damaged(self, held: Held, new: Spooled) -> bool:
+        """Tell whether what is stored is not *new*, but ought to be.
+
+        It is read back where its ETag does not tell.  Raises Conflict when it is another body
+        with the same id, and sound.
+        """
+        if held.info.size == new.size:
+            if new.size <= self._part_size:
+                async with self._in_memory(new) as body:
+                    if held.is_vouched_to_be(body):
+                        return False
+            if await are_same(new.body(), await self._pieces_of(held)):
+                return False
+        try:
+            await verify(await self._pieces_of(held), held.check)
+        except Mismatch:
+            return True
+        raise other_body(new.id)
+
+    async def _pieces_of(self, held: Held) -> Pieces:
+        opened = await self._bucket.read(records.body_key(held.info.id))
+        if opened is None:
+            raise Unavailable(f"{held.info.id} was removed by another meanwhile")
+        return opened[1]
+
+    async def _put(
+        self, new: Spooled, metadata: Metadata, hash: str | None, only_new: bool
+    ) -> bool:
+        """Store a body with *metadata*; return False when *only_new* and there was one."""
+        key = records.body_key(new.id)
+        fields = await self._fields(new.id, metadata, hash)
+        if new.size <= self._part_size:
+            async with self._in_memory(new) as body:
+                return await self._bucket.put(key, body, fields, only_new)
+        multipart = Multipart(self._bucket, key, fields, self._memory)
+        try:
+            await multipart.send_all(new.body(), self._size_of_parts(new.size))
+            return await multipart.complete(only_new)
+        except BaseException:
+            multipart.abort()
+            raise
+
+    @asynccontextmanager
+    async def _in_memory(self, new: Spooled) -> AsyncGenerator[bytes, None]:
+        """Have the whole body in memory while the block runs, when there is room."""
+        body = new.body()
+        if isinstance(body, bytes):  # it is there already
+            yield body
+            return
+        async with self._memory, aclosing(body):
+            yield b"".join([piece async for piece in body])
+
+    def _size_of_parts(self, size: int) -> int:
+        return max(self._part_size, -(-size // MOST_PARTS))
+
+    async def _fields(self, id: str, metadata: Metadata, hash: str | None) -> Mapping[str, str]:
+        fields, sidecar = records.to_fields(metadata, hash)
+        if sidecar is not None:
+            await self._bucket.put(records.sidecar_key(id, version(metadata)), sidecar)
+        return fields
+
+    async def _mark(self, held: Held) -> None:
+        """See that the one marker of a blob is that which tells of it."""
+        info, wanted = held.info, held.marker.key
+        found = await self._bucket.keys(records.markers_of(info.id))
+        if found != [wanted]:
+            with self._accounts.change(info.id):
+                if wanted not in found:
+                    await self._bucket.put(wanted, b"")
+                await self._bucket.delete_all([key for key in found if key != wanted])
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        """See :meth:`~sos.interfaces.IReplicaStore.settle`."""
+        async with self._turns.of(id):
+            held = await self.held(id)
+            if held is None:
+                raise NotFound(f"there is no blob {id}")
+            if replaces_metadata(id, held.info.metadata, metadata):
+                fields = await self._fields(id, metadata, records.hash_in(held.entry.fields))
+                key = records.body_key(id)
+                if not await self._bucket.copy(key, key, fields, held.entry.etag):
+                    raise Unavailable(f"{id} was changed by another meanwhile")
+                held = evolve(held, info=evolve(held.info, metadata=metadata))
+            await self._mark(held)
+
+    async def remove(self, id: str, known: BlobDigest | None) -> None:
+        """Remove a blob: what lists it before what can be read.
+
+        Raises Conflict when it is not what is *known* of it.
+        """
+        async with self._turns.of(id):
+            if known is not None and (held := await self.held(id)) is not None:
+                check_held(id, held.marker.digest, known)
+            await self._unmark(id)
+            await self._bucket.delete(records.body_key(id))
+            await self._bucket.delete_all(await self._bucket.keys(records.sidecar_key(id, "")))
+            await self._mark_again(id)
+
+    async def _unmark(self, id: str) -> None:
+        with self._accounts.change(id):
+            await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
+
+    async def _mark_again(self, id: str) -> None:
+        """See that what another process has stored meanwhile is listed."""
+        held = await self.held(id)
+        if held is not None:
+            await self._mark(held)
+
+    async def set_aside(self, held: Held) -> bool:
+        """Move a body that was found damaged to ``quarantine/``, if it still is when read again.
+
+        What was damaged on its way here is left alone.  Return whether it was moved.
+        """
+        id, key = held.info.id, records.body_key(held.info.id)
+        async with self._turns.of(id):
+            opened = await self._bucket.read(key)
+            if opened is None:
+                return False
+            entry, pieces = opened
+            try:
+                await verify(pieces, held.check)
+            except Mismatch as error:
+                reason = str(error)
+            else:
+                return False
+            kept = records.quarantine_key(id, time.time())
+            if not await self._bucket.copy(key, kept, None, entry.etag):
+                return False
+            await self._bucket.delete(key, entry.etag)
+            await self._unmark(id)
+            await self._mark_again(id)
+            _log.error("{reason}; it is now {kept}", reason=reason, kept=kept)
+            return True
+
+    async def forget(self, id: str, seconds: float = GONE_SECONDS) -> bool:
+        """Remove the marker of a blob whose body is gone, when it is *seconds* old.
+
+        Then its fellows can give it again.  What is being stored or dropped
+        just now is left alone.  Return whether there was one to remove.
+        """
+        gone = False
+        async with self._turns.of(id):
+            for key in await self._bucket.keys(records.markers_of(id)):
+                marked = await self._bucket.entry(key)
+                if marked is None or time.time() - (marked.stored_at or time.time()) < seconds:
+                    return gone
+                if await self._bucket.entry(records.body_key(id)) is not None:
+                    return gone
+                with self._accounts.change(id):
+                    await self._bucket.delete(key)
+                gone = True
+                _log.error("the body of {id} is gone; it is not listed any more", id=id)
+            await self._mark_again(id)
+        return gone

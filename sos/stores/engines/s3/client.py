@@ -1,0 +1,367 @@
+"""Requests to a bucket: signed, tried again where that helps, and judged."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from copy import copy
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from hashlib import md5, sha256
+from typing import Any
+from xml.etree import ElementTree
+
+from attrs import field, frozen
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, TimeoutError
+from twisted.internet.task import deferLater
+from twisted.web.http_headers import Headers
+
+from sos.aio.threads import RunInThread
+from sos.errors import NoSpace, SOSError, StoreUnusable, Unavailable, printable
+from sos.http.client.agent import Agent
+from sos.http.client.bodies import (
+    ANSWER_SECONDS,
+    PROMPT_SECONDS,
+    ResponseBody,
+    cause,
+    is_network_failure,
+)
+from sos.stores.engines.s3.address import S3Address
+from sos.stores.engines.s3.signing import Identity
+from sos.stores.remote.client import gather
+
+#: How often a request is sent that fails in a way that may pass.
+TRIES = 3
+# Seconds before the second try; before the third it is four times as long.
+_BACK_OFF = 0.25
+
+# Statuses that pass: too many requests (SlowDown is a 503), and what a restart causes.
+_PASSING = frozenset((429, 500, 502, 503, 504))
+_PASSING_CODES = frozenset(("RequestTimeout", "ConditionalRequestConflict", "OperationAborted"))
+_FULL_CODES = frozenset(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"))
+# What a new connection may not meet: behind the address there may be another server by now.
+_ELSEWHERE = frozenset((301, 302, 307, 308, 401, 403, 500, 502, 503, 504))
+# Seconds by which clocks can differ without harm: S3 allows 900, others less.
+_SKEW_SECONDS = 240.0
+
+# Most bytes of an answer that is no blob: a page of a listing, of 1000 keys, is the longest.
+_MOST_OF_A_DOCUMENT = 8 * 1024 * 1024
+# Most tags of one, of which each key of a page has some twenty: each takes a hundred bytes.
+_MOST_TAGS = 100_000
+# A body over this many bytes is hashed on another thread.
+_MUCH_TO_HASH = 256 * 1024
+
+
+class Denied(Unavailable):
+    """The server knows who asks, or not, and refuses."""
+
+
+@frozen
+class Answer:
+    """What a request was answered with.
+
+    :param fields: the headers, by their names in lower case.
+    :param body: all of it, or what gives its pieces.
+    :param signed_at: when the request was signed, as it says itself.
+    """
+
+    status: int
+    fields: Mapping[str, str]
+    body: bytes = b""
+    pieces: ResponseBody | None = None
+    signed_at: str = ""
+
+    @property
+    def code(self) -> str:
+        """What S3 calls the error, empty where it does not say."""
+        return _text_of(self.body, "Code")
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which our clock is ahead of the server's; None where it tells no time."""
+        told = seconds_of(self.fields.get("date", ""))
+        try:
+            signed = datetime.strptime(self.signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return None if told is None else signed.timestamp() - told
+
+
+@frozen
+class Pacing:
+    """How long, in seconds, to wait for answers.
+
+    :param prompt: for one to a question.
+    :param upload: for one to a body.
+    """
+
+    prompt: float = PROMPT_SECONDS
+    upload: float = ANSWER_SECONDS
+
+
+class Client:
+    """Speaks to the bucket at an address, once it is open.
+
+    :param identify: finds out who we are, on another thread, for it may block.
+    """
+
+    def __init__(
+        self,
+        address: S3Address,
+        agent: Agent,
+        clock: Any,
+        run_in_thread: RunInThread,
+        identify: Callable[[], Identity],
+        pacing: Pacing = Pacing(),
+    ) -> None:
+        self.name = str(address)
+        self.clock = clock
+        self.bucket = address.bucket
+        self._address = address
+        self._agent = agent
+        self._http = HTTPClient(agent)
+        self._run_in_thread = run_in_thread
+        self._identify = identify
+        self._pacing = pacing
+        self._identity: Identity | None = None
+
+    @property
+    def region(self) -> str:
+        """Where the bucket is."""
+        return self._identity.region if self._identity else self._address.region or ""
+
+    async def identified(self) -> Client:
+        """Return another client, which can ask whether this one is to be opened.
+
+        Raises StoreUnusable when nobody says who we are.
+        """
+        found = copy(self)
+        found._identity = await self._run_in_thread(self._identify)
+        return found
+
+    def open(self, identified: Client) -> None:
+        """Answer from now on, as what *identified* does."""
+        self._identity = identified._identity
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._agent.close()
+
+    async def ask(
+        self,
+        method: str,
+        key: str = "",
+        query: Mapping[str, str] = {},
+        fields: Mapping[str, str] = {},
+        body: bytes = b"",
+        accept: tuple[int, ...] = (),
+        stream: bool = False,
+    ) -> Answer:
+        """Send a request, and return its answer if it is a success or its status is in *accept*.
+
+        A failure that may pass is tried again, :data:`TRIES` times in all,
+        after a while; a server that is silent is not asked twice.  Every
+        request here may arrive twice without harm.
+
+        :param key: empty for the bucket itself.
+        :param stream: give the body of a success as pieces, which are to be closed.
+        :raises NoSpace: when the account, or the server, is full.
+        :raises Denied: when we may not do that.
+        :raises Unavailable: whatever else is wrong.
+        """
+        if self._identity is None:
+            raise Unavailable(f"{self.name} is not open yet")
+        hashes = await self._hashes(body)
+        wait = _BACK_OFF
+        for left in reversed(range(TRIES)):
+            try:
+                answer = await self._once(method, key, query, fields, body, hashes, stream)
+            except Unavailable as error:
+                if not left or isinstance(error, _Silent):
+                    raise
+            else:
+                if answer.status in accept or answer.status in (200, 204, 206):
+                    return answer
+                if answer.status in _ELSEWHERE:
+                    await self._agent.close()
+                if not left or not _passes(answer):
+                    raise self._error(answer, f"to {method} {key or 'the bucket'}")
+            await deferLater(self.clock, wait * random.uniform(0.5, 1.5))
+            wait *= 4
+        raise AssertionError("the last try returns or raises")
+
+    async def document(self, method: str, key: str, root: str, **options: Any) -> Any:
+        """Return the XML that a request is answered with, whose root is to be *root*.
+
+        Some errors come with a status of 200: then too it raises Unavailable.
+        """
+        return self.parsed(await self.ask(method, key, **options), root)
+
+    def parsed(self, answer: Answer, root: str) -> Any:
+        """Return the XML of *answer*; raises as :meth:`document` does."""
+        if answer.body.count(b"<") > _MOST_TAGS:
+            raise Unavailable(f"{self.name} sent XML of over {_MOST_TAGS} tags")
+        try:
+            found = ElementTree.fromstring(answer.body, ElementTree.XMLParser(target=_Elements()))
+        except (ElementTree.ParseError, ValueError, LookupError):  # of its encoding
+            raise Unavailable(f"{self.name} sent what is no XML: {answer.body[:80]!r}") from None
+        for each in found.iter():
+            each.tag = each.tag.rpartition("}")[2]
+        if found.tag != root:
+            raise self._error(answer, f"where {root} was asked for")
+        return found
+
+    async def _hashes(self, body: bytes) -> _Hashes:
+        if len(body) > _MUCH_TO_HASH:
+            return await self._run_in_thread(_hashes, body)
+        return _hashes(body)
+
+    async def _once(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        fields: Mapping[str, str],
+        body: bytes,
+        hashes: _Hashes,
+        stream: bool,
+    ) -> Answer:
+        url, signed = await self._signed(method, key, query, fields, body, hashes)
+        seconds = self._pacing.upload if method in ("PUT", "POST") else self._pacing.prompt
+        sent = self._http.request(
+            method,
+            url,
+            headers=Headers({name: [value] for name, value in signed.items()}),
+            data=body or None,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.clock,
+        )
+        try:
+            response = await sent.addTimeout(seconds, self.clock)
+        except (CancelledError, SOSError):
+            raise
+        except TimeoutError:
+            raise _Silent(f"{self.name} did not answer in time") from None
+        except Exception as error:
+            if not is_network_failure(error):
+                raise
+            raise Unavailable(f"{self.name} cannot be reached: {cause(error)}") from error
+        pieces = ResponseBody(response, self.clock)
+        told = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, (value, *_) in response.headers.getAllRawHeaders()
+        }
+        if stream and response.code in (200, 206):
+            return Answer(response.code, told, pieces=pieces)
+        signed_at = signed.get("X-Amz-Date", "")
+        text = await gather(pieces, _MOST_OF_A_DOCUMENT)
+        if len(text) > _MOST_OF_A_DOCUMENT:
+            raise Unavailable(f"{self.name} sent over {_MOST_OF_A_DOCUMENT} bytes for an answer")
+        return Answer(response.code, told, text, signed_at=signed_at)
+
+    async def _signed(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        fields: Mapping[str, str],
+        body: bytes,
+        hashes: _Hashes,
+    ) -> tuple[str, dict[str, str]]:
+        identity = self._identity
+        assert identity is not None
+        base = self._address.base(identity.region)
+        sent = dict(fields)
+        if body:
+            sent["Content-MD5"] = hashes.md5
+        arguments = (method, f"{base}/{key}" if key else base, dict(query), sent, hashes.sha256)
+        try:
+            if identity.may_block:
+                return await self._run_in_thread(identity.sign, *arguments)
+            return identity.sign(*arguments)
+        except CancelledError:
+            raise
+        except Exception as error:  # whose text is not ours, and may say too much
+            raise Unavailable(f"a request could not be signed: {type(error).__name__}") from None
+
+    def _error(self, answer: Answer, to: str) -> SOSError:
+        told = _text_of(answer.body, "Message")
+        text = f"{self.name} answered {answer.status}"
+        text += "".join(f" {each}" for each in (answer.code, told and f"({told})") if each)
+        text = text[:300]
+        if answer.status == 507 or answer.code in _FULL_CODES:
+            return NoSpace(text)
+        ahead = answer.ahead
+        refused = answer.status in (401, 403)
+        if answer.code == "RequestTimeTooSkewed" or (refused and abs(ahead or 0) > _SKEW_SECONDS):
+            return Unavailable(f"{text}: {_skew(ahead)}")
+        if refused:
+            return Denied(text)
+        if answer.status in (301, 302, 307, 308):
+            return Unavailable(f"{text}: the bucket is elsewhere; check endpoint and region")
+        return Unavailable(f"{text} {to}")
+
+
+class _Elements(ElementTree.TreeBuilder):
+    """What builds the elements of a document without a DTD, which S3 never sends.
+
+    The entities of one can make gigabytes of a small document.
+    """
+
+    def doctype(self, *_: object) -> None:
+        """The parser calls it before it has read what is in the DTD."""
+        raise ValueError("a DTD")
+
+
+class _Silent(Unavailable):
+    """It did not answer in time, and would not the next time either."""
+
+
+@frozen
+class _Hashes:
+    md5: str = field()
+    sha256: str = field()
+
+
+def _hashes(body: bytes) -> _Hashes:
+    digest = md5(body, usedforsecurity=False).digest()
+    return _Hashes(b64encode(digest).decode("ascii"), sha256(body).hexdigest())
+
+
+def _passes(answer: Answer) -> bool:
+    return answer.status in _PASSING or answer.code in _PASSING_CODES
+
+
+def _text_of(body: bytes, name: str) -> str:
+    """Return the text of the first element *name* of an error, whose form is not certain.
+
+    It is fit for a log.
+    """
+    start, stop = f"<{name}>".encode(), f"</{name}>".encode()
+    text = body.partition(start)[2].partition(stop)[0][:200].decode("utf-8", "replace")
+    return printable(text)
+
+
+def _skew(ahead: float | None) -> str:
+    """Say what is wrong with a clock that is so many seconds *ahead* of the server's."""
+    if ahead is None or abs(ahead) <= _SKEW_SECONDS:
+        return "the clock of this machine, or that of the server, is wrong; set it right"
+    which = "ahead of" if ahead > 0 else "behind"
+    return f"the clock of this machine is {abs(ahead):.0f} s {which} the server's; set it right"
+
+
+def seconds_of(date: str) -> float | None:
+    """Return the seconds since the epoch of a *date* in a header; None for what is no date."""
+    try:
+        found = parsedate_to_datetime(date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def unusable(error: Denied) -> StoreUnusable:
+    """Return what a refusal is when the store is opened."""
+    return StoreUnusable(f"{error}; check the keys, and what they allow")

@@ -1,0 +1,233 @@
+"""A store whose blobs lie in a bucket of S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import TimeoutError, ensureDeferred, maybeDeferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sos.aio.threads import RunInThread
+from sos.errors import (
+    Mismatch,
+    NoSpace,
+    NotFound,
+    SetAside,
+    SOSError,
+    Unavailable,
+)
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBlobWriter,
+    IEngineStore,
+    Pieces,
+    Span,
+    StoreStatus,
+)
+from sos.model import ids
+from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
+from sos.model.metadata import EMPTY, Metadata
+from sos.stores.engines.s3 import records
+from sos.stores.engines.s3.accounts import Accounts, Count, markers
+from sos.stores.engines.s3.blobs import Blobs, Held
+from sos.stores.engines.s3.bucket import Bucket
+from sos.stores.engines.s3.client import Denied, unusable
+from sos.stores.engines.s3.leasing import Leasing
+from sos.stores.engines.s3.multipart import PART_SIZE, abort_forgotten
+from sos.stores.engines.s3.opening import look, open_store
+from sos.stores.engines.s3.reading import CheckedBody
+from sos.stores.remote.client import gather
+from sos.stores.spool import Spooled, SpooledWriter
+
+# Seconds for which a bucket that was full is taken for full.
+_FULL_SECONDS = 30.0
+# Seconds that the server has to say that it is there.
+_STATUS_SECONDS = 3.0
+
+_log = Logger()
+
+
+@implementer(IEngineStore)
+class S3Store:
+    """Keeps blobs in *bucket*; see :mod:`sos.stores.engines.s3.records` for where.
+
+    A body is gathered on this machine first, in memory while it is small, so
+    that nothing is sent that is not what it should be.
+
+    :param algorithm: the hash of new content ids.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        algorithm: str,
+        run_in_thread: RunInThread,
+        clock: Any,
+        part_size: int = PART_SIZE,
+    ) -> None:
+        self.name = bucket.client.name
+        self.identity: str | None = None
+        self._bucket = bucket
+        self._algorithm = algorithm
+        self._run_in_thread = run_in_thread
+        self._clock = clock
+        self._accounts = Accounts(bucket)
+        self._blobs = Blobs(bucket, self._accounts, part_size)
+        self._leasing = Leasing(bucket)
+        self._count = Count(self._accounts, self.name, clock)
+        self._full: tuple[float, str] | None = None
+
+    async def open(self, require: bool = False) -> None:
+        """Find the bucket, or make it, and see what is in it and what its server can do."""
+        opening = await self._bucket.identified()
+        try:
+            document = await open_store(opening, require)
+            await opening.probe(records.STORE_KEY, document)
+        except NoSpace as error:  # what is there can be read all the same
+            self._full = self._clock.seconds(), str(error)
+        except Denied as error:
+            raise unusable(error) from error
+        self.identity = records.id_in(document)
+        self._bucket.open(opening)
+        if not self._count.running:
+            self._count.startService()
+        await abort_forgotten(self._bucket)
+
+    async def close(self) -> None:
+        if self._count.running:
+            await maybeDeferred(self._count.stopService)
+        await self._bucket.client.close()
+
+    async def stat(self, id: str) -> BlobInfo:
+        return (await self._held(id)).info
+
+    async def _held(self, id: str) -> Held:
+        held = await self._blobs.held(id)
+        if held is None:
+            raise NotFound(f"there is no blob {id}")
+        return held
+
+    async def read(self, id: str, span: Span | None = None) -> Blob:
+        if span is not None and span[0] == span[1]:
+            return Blob(await self.stat(id), b"")
+        opened = await self._bucket.read(records.body_key(id), span)
+        if opened is None:
+            if await self._blobs.forget(id):
+                raise SetAside(id, "its body is gone")
+            raise NotFound(f"there is no blob {id}")
+        entry, pieces = opened
+        try:
+            held = await self._blobs.described(id, entry)
+            size = entry.size if span is None else span[1] - span[0]
+            if size > SMALL_BODY:
+                return Blob(held.info, pieces if span else self._checked(held, pieces))
+            body = await gather(pieces, SMALL_BODY)
+        except BaseException:
+            await pieces.aclose()
+            raise
+        if span is None:
+            await self._verify(held, body)
+        return Blob(held.info, body)
+
+    def _checked(self, held: Held, pieces: Pieces) -> Pieces:
+        return CheckedBody(pieces, held.check, partial(self._blobs.set_aside, held))
+
+    async def _verify(self, held: Held, body: bytes) -> None:
+        check = held.check
+        try:
+            check.update(body)
+            check.finish()
+        except Mismatch as error:
+            if await self._blobs.set_aside(held):
+                raise SetAside(held.info.id, error) from error
+            raise Unavailable(f"{held.info.id} was damaged on its way: {error}") from error
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        digest = body_digest(id, metadata, self._algorithm, size)
+        return SpooledWriter(digest, metadata, partial(self._place, digest), self._run_in_thread)
+
+    async def _place(self, digest: BodyDigest, new: Spooled) -> BlobInfo:
+        hash = digest.value().hex() if ids.algorithm(new.id) is None else None
+        try:
+            return await self._blobs.store(new, hash)
+        except NoSpace as error:
+            self._full = self._clock.seconds(), str(error)
+            raise
+        finally:
+            new.close()
+
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        prefix = f"{records.INDEX}{partition}/" if partition else records.INDEX
+        start = "" if after is None else records.behind(after)
+        if start and start < prefix:
+            start = ""
+        elif start and not start.startswith(prefix):
+            return []
+        found: list[str] = []
+        if limit == 0:
+            return found
+        async with aclosing(markers(self._bucket.pages(prefix, start, limit))) as listed:
+            async for each in listed:
+                found.append(each.id)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def digests(self) -> Mapping[str, PartitionDigest]:
+        return await self._accounts.digests(self._clock)
+
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        found = await self._accounts.partition(partition)
+        return {id: each.digest for id, each in found.items()}
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        await self._blobs.settle(id, metadata)
+
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        return await self._leasing.grant(seconds, token)
+
+    async def release(self, token: str) -> None:
+        await self._leasing.release(token)
+
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        await self._leasing.check(token)
+        await self._blobs.remove(id, known)
+
+    async def status(self) -> StoreStatus:
+        total = self._accounts.total
+        blobs, size = (None, None) if total is None else (total.count, total.bytes)
+        reason = None
+        try:
+            asked = ensureDeferred(look(self._bucket))
+            document = await asked.addTimeout(_STATUS_SECONDS, self._clock)
+            if document is None:
+                reason = f"{self.name} is gone"
+            else:
+                self._identify(records.id_in(document))
+        except SOSError as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = f"{self.name} did not answer in {_STATUS_SECONDS:g} s"
+        if self._full is not None and self._clock.seconds() - self._full[0] < _FULL_SECONDS:
+            reason = reason or self._full[1]
+        return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
+
+    def _identify(self, id: str | None) -> None:
+        """Take note of the *id* that the store has now."""
+        if id != self.identity:
+            _log.warn(
+                "{store} has another id now, id={id}: it was made anew, or by several at once",
+                store=self.name,
+                id=id,
+            )
+            self.identity = id

@@ -1,0 +1,247 @@
+"""What changes the store, and in which order it reaches the disk.
+
+Every decision about an id is made in the index's write transaction, of which
+there is one at a time: two uploads of one id cannot both find it absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import evolve, field, frozen
+
+from sos.aio.shield import Underway
+from sos.aio.threads import RunInThread
+from sos.errors import ReadOnly
+from sos.model import ids, metadata
+from sos.model.manifest import MARK
+from sos.model.merge import other_body, replaces_body
+from sos.stores import record as records
+from sos.stores.disk_errors import disk_errors
+from sos.stores.local.body_file import Unreadable, open_body, reading
+from sos.stores.local.body_removal import Parting
+from sos.stores.local.committer import Committer
+from sos.stores.local.disk import Layout
+from sos.stores.local.reading import Comparison, unheeded, verify_body
+from sos.stores.local.transaction import Transaction
+from sos.stores.record import Damaged, Encoded, Record
+
+T = TypeVar("T")
+
+# Stands for what is held of an id that another change has removed in the same
+# transaction.  Were that undone, what is on the disk had to be as before.
+_LATER = Encoded(b"", None)
+
+
+@frozen
+class Changes:
+    """Adds blobs, and sets damaged ones aside."""
+
+    layout: Layout
+    committer: Committer
+    parting: Parting
+    run_in_thread: RunInThread
+    underway: Underway = field(init=False, factory=Underway)
+
+    async def add(self, new: Record, incoming: Path | None) -> Record:
+        """Store *new*, durably, and return the record that is stored.
+
+        That is the one before it, when its bytes are the same: a copy that is
+        damaged or cannot be read gives way.  The object
+        itself takes the place of its manifest, and keeps its metadata; a manifest
+        that is not stored, for one of the two is, is told of with the size of *new*.
+
+        :param incoming: the finished, synced file of a body that is not inline.
+        :raises Conflict: when other bytes are stored under the id.
+        :raises ReadOnly: when only the next start can tell whether it is stored.
+        """
+        while True:
+            held = await self._placed(partial(self._add, new, incoming), new.id, incoming)
+            if held is None:
+                return new
+            if held is _LATER:
+                continue
+            try:
+                record = records.decode(new.id, held)
+                same = await self.run_in_thread(self._is_same, record, new, incoming)
+            except Damaged as damage:
+                await self.quarantine(new.id, held, str(damage))
+                continue
+            except Unreadable:
+                if ids.algorithm(new.id) is None and new.hash != record.hash:
+                    raise other_body(new.id) from None
+                renewed = _with_first_metadata(new, record)
+                if await self._renew(held, renewed, incoming):
+                    return renewed
+                continue
+            if not record.readable:
+                await self.mark(new.id, held, readable=True)
+                continue
+            if same:
+                return record
+            stored, received = metadata.decode(record.metadata), metadata.decode(new.metadata)
+            kept = replaces_body(new.id, stored, received)
+            if kept is None:
+                return evolve(record, size=new.size)
+            object = evolve(new, metadata=metadata.encode(kept))
+            replaced = await self._replace(record, held, object, incoming)
+            if replaced is not None:
+                return replaced
+
+    def _is_same(self, held: Record, new: Record, incoming: Path | None) -> bool:
+        """Verify the stored body of *held*, and tell whether it is that of *new*.
+
+        :param incoming: as for :meth:`add`.
+        :raises Damaged: unless the stored body is the one that *held* tells of.
+        """
+        with Comparison(new, incoming) as comparison:
+            self.verify(held, comparison.update)
+            return comparison.same
+
+    async def _renew(self, held: Encoded, new: Record, incoming: Path | None) -> bool:
+        """Store *new* in the place of a copy that cannot be read; False if another is held."""
+        if incoming is not None:
+            return await self._placed(partial(self._succeed, held, new, incoming), new.id, incoming)
+        return await self.parting.part(new.id, partial(self._succeed_inline, held, new))
+
+    def _succeed_inline(
+        self, held: Encoded, new: Record, transaction: Transaction, leaving: Path
+    ) -> bool:
+        if transaction.get(new.id) != held:
+            return False
+        with disk_errors():
+            if self.layout.body(new.id).exists():
+                self.layout.hold(new.id, leaving)
+        transaction.replace(new)
+        return True
+
+    async def _placed(self, step: Callable[[Transaction], T], id: str, incoming: Path | None) -> T:
+        """Commit *step*, which may make the file *incoming* the body of *id*."""
+        try:
+            return await self.committer.submit(step)
+        except ReadOnly:
+            raise
+        except Exception:
+            # It was undone, maybe for the sake of another change beside it.
+            if incoming is not None:
+                await self.committer.submit(partial(self.parting.withdraw, id, incoming))
+            raise
+
+    async def _replace(
+        self, manifest: Record, held: Encoded, new: Record, incoming: Path | None
+    ) -> Record | None:
+        """Store the object *new* in the place of its *manifest*; None when another is held by now.
+
+        There is one place for the file of either.  So a manifest that has it
+        goes into the index first, and there is no moment without both.
+        """
+        if manifest.body is None:
+            try:
+                body = await self.run_in_thread(_whole, self.layout.body(manifest.id), manifest)
+            except (Damaged, Unreadable):
+                return None
+            inline = evolve(manifest, body=body)
+            step = partial(self._bring_inline, inline, held)
+            held = await self.parting.part(manifest.id, step)
+        succeed = partial(self._succeed, held, new, incoming)
+        return new if await self._placed(succeed, new.id, incoming) else None
+
+    def _bring_inline(
+        self, inline: Record, held: Encoded, transaction: Transaction, leaving: Path
+    ) -> Encoded:
+        if transaction.get(inline.id) == held:
+            with disk_errors():
+                self.layout.hold(inline.id, leaving)
+            transaction.replace(inline)
+        return records.encode(inline)
+
+    def _succeed(
+        self, held: Encoded, new: Record, incoming: Path | None, transaction: Transaction
+    ) -> bool:
+        if transaction.get(new.id) != held:
+            return False
+        if incoming is not None:
+            with disk_errors():
+                self.layout.place(incoming, new.id)
+        transaction.replace(new)
+        return True
+
+    def _add(self, new: Record, incoming: Path | None, transaction: Transaction) -> Encoded | None:
+        if incoming is not None and transaction.get(new.id) is None:
+            if new.id in transaction.removed:
+                return _LATER
+            with disk_errors():
+                self.layout.place(incoming, new.id)
+        if transaction.add(new):
+            return None
+        return transaction.get(new.id)
+
+    def verify(self, record: Record, passed: Callable[[bytes], None] = unheeded) -> None:
+        """Raise Damaged unless the stored body is the one that *record* tells of.
+
+        :param passed: called with each piece of it.
+        """
+        if record.body is None:
+            verify_body(self.layout.body(record.id), record, passed)
+        else:
+            record.verify_inline()
+            passed(record.body)
+
+    async def mark(self, id: str, judged: Encoded, readable: bool) -> bool:
+        """Mark a blob as one that cannot be read, or that can be again.
+
+        A marked one is left out of listings and digests, until it can be read or is stored anew.
+
+        :param judged: as for :meth:`quarantine`.
+        """
+        return await self.committer.submit(partial(_mark, id, judged, readable))
+
+    async def quarantine(self, id: str, judged: Encoded, reason: str) -> bool:
+        """Move a damaged blob to ``quarantine/``; it is missing from then on.
+
+        :param judged: the encoded record that was found wanting; if another
+            is stored by now, or none, nothing is done and False returned.
+        """
+        return await self.committer.submit(partial(self._quarantine, id, judged, reason))
+
+    def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> bool:
+        if transaction.get(id) != judged:
+            return False
+        with disk_errors():
+            # What can fail for want of space comes before what takes the blob away.
+            kept = self.layout.note_quarantine(id, reason)
+            if not records.has_file(id, judged) or not self.layout.body(id).exists():
+                self.layout.write_file(kept, judged.head + (judged.body or b""))
+            else:
+                self.layout.body(id).rename(kept)
+            self.layout.sync_directory(self.layout.quarantine)
+        transaction.remove(id)
+        transaction.lose(id)
+        return True
+
+
+def _with_first_metadata(new: Record, held: Record) -> Record:
+    """Return *new* with the metadata of *held*, if that is of the same kind and was set first."""
+    told, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
+    if (MARK in told) == (MARK in stored) and metadata.precedes(stored, told):
+        return evolve(new, metadata=held.metadata)
+    return new
+
+
+def _mark(id: str, judged: Encoded, readable: bool, transaction: Transaction) -> bool:
+    if transaction.get(id) != judged:
+        return False
+    record = records.decode(id, judged)
+    if record.readable != readable:
+        transaction.replace(evolve(record, readable=readable))
+    return True
+
+
+def _whole(path: Path, record: Record) -> bytes:
+    """Return the body in a file; raises as :func:`open_body` does."""
+    file, _ = open_body(path, record)
+    with file, reading():
+        return file.read(record.size)

@@ -1,0 +1,424 @@
+"""A blob server somewhere else, spoken to over HTTP.
+
+It may be of the original system: then a blob's size can be unknown, and a
+listing comes whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+from urllib.parse import urlencode
+
+import attrs
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import UNKNOWN_LENGTH
+from zope.interface import implementer
+
+from sos import batch
+from sos.aio.threads import RunInThread
+from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable, printable
+from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBatchStore,
+    IBlobWriter,
+    Pieces,
+    ScrubStatus,
+    Span,
+    StoreStatus,
+    is_size,
+    parse_size,
+)
+from sos.model import ids
+from sos.model import metadata as metadata_format
+from sos.model.digest import BlobDigest, PartitionDigest, body_digest
+from sos.model.lease import LEASE
+from sos.model.membership import MEMBERS, Membership, Speaker, parse_views
+from sos.model.metadata import EMPTY, Metadata
+from sos.stores.remote.body import RemoteBody
+from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
+from sos.stores.spool import Spooled, SpooledWriter
+from sos.transfer import transfer
+
+# 4096 partitions, some 90 bytes each.
+_MOST_OF_DIGESTS = 1024 * 1024
+# Which servers up to 16 kinds of API servers go by.
+_MOST_OF_A_STATUS = 2 * 1024 * 1024
+# The ids of what was stored.
+_MOST_OF_A_BATCH = 64 * 1024
+# Of one partition: half a million blobs.
+_MOST_OF_PARTITION = 64 * 1024 * 1024
+# Of a server of the original system, which lists all that it has: twelve million blobs.
+_MOST_OF_A_LISTING = 512 * 1024 * 1024
+# In one: shorter ids take more memory than they are long.
+_MOST_IDS = 16_000_000
+# Lost blobs that are asked for one by one, and characters of why a server takes none.
+_MOST_LOST = 1000
+_MOST_OF_A_REASON = 500
+
+_VERSION = re.compile("[01][0-9a-f]{64}")
+_HASH = re.compile("[0-9a-f]{0,64}")
+_TOKEN = re.compile("[0-9A-Za-z]{1,100}")
+_SUM = re.compile("[0-9a-f]{1,32}")
+
+
+@implementer(IBatchStore)
+class RemoteStore:
+    """The blobs of a server.
+
+    :param algorithm: the hash of new content ids.
+    :param path: what comes before an id in the path of a blob.
+    :param stat_seconds: that the server may take to tell whether it has one.
+    :param speaker: who we are to it, if it is to know by which servers we go.
+    :param membership: by which we go without telling, to see who differs.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        run_in_thread: RunInThread,
+        algorithm: str = ids.DEFAULT_ALGORITHM,
+        path: str = "/blob/",
+        stat_seconds: float = PROMPT_SECONDS,
+        speaker: Speaker | None = None,
+        membership: Membership | None = None,
+    ) -> None:
+        self._speaker = speaker
+        self._membership = membership if speaker is None else speaker.membership
+        self.name = exchange.url
+        self._exchange = exchange
+        self._run_in_thread = run_in_thread
+        self._algorithm = algorithm
+        self._path = path
+        self._stat_seconds = stat_seconds
+        # The digests told last, and what the server calls them.
+        self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
+
+    async def stat(self, id: str) -> BlobInfo:
+        response = await self._exchange.request("HEAD", self._path + id, seconds=self._stat_seconds)
+        await gather(ResponseBody(response, self._exchange.clock), 1024)
+        return self._info(id, response, _content_length(response))
+
+    async def read(self, id: str, span: Span | None = None) -> Blob:
+        if span is not None:
+            return await self._read_part(id, span)
+        response = await self._exchange.request("GET", self._path + id)
+        start = response.whole()
+        body = ResponseBody(response, self._exchange.clock) if start is None else None
+        try:
+            size = None if response.length is UNKNOWN_LENGTH else int(response.length)
+            info = self._info(id, response, size)
+            digest = body_digest(id, info.metadata, expected_size=size)
+            if body is not None:
+                start = await beginning(body, SMALL_BODY)
+                if len(start) > SMALL_BODY:
+                    return Blob(info, RemoteBody(start, body, digest, size, self._run_in_thread))
+            digest.update(start)
+            digest.verified_id()
+            return Blob(info if size is not None else evolve(info, size=len(start)), start)
+        except BaseException as error:
+            if body is not None:
+                await body.aclose()
+            if isinstance(error, (Mismatch, InvalidRequest)):
+                raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
+            raise
+
+    async def _read_part(self, id: str, span: Span) -> Blob:
+        response = await self._exchange.request("GET", self._path + id, span)
+        body = ResponseBody(response, self._exchange.clock)
+        start, stop = span
+        try:
+            # The original's servers send the whole, whatever part is asked for.
+            skip = 0 if response.code == 206 else start
+            info = self._info(id, response, _whole_size(response))
+            part = _Part(body, skip, stop - start, is_all=response.code == 206)
+            return Blob(info, RemoteBody(b"", part, None, stop - start))
+        except BaseException:
+            await body.aclose()
+            raise
+
+    def writer(
+        self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
+    ) -> IBlobWriter:
+        # What does not say when it was set was set before that was noted; it is not set now.
+        metadata = metadata_format.timed(metadata, 0)
+        if id is None:
+            digest = body_digest(None, metadata, self._algorithm, size)
+            return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
+        fields = metadata_format.for_server(metadata)
+        return Upload(self._exchange, self._path + id, id, fields, size)
+
+    async def _place(self, spooled: Spooled) -> BlobInfo:
+        try:
+            writer = self.writer(spooled.id, spooled.metadata, spooled.size)
+            return await transfer(spooled.body(), writer)
+        finally:
+            spooled.close()
+
+    async def listing(
+        self, after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        page = {"after": after, "limit": limit, "partition": partition}
+        query = urlencode({name: value for name, value in page.items() if value is not None})
+        response = await self._exchange.request("GET", f"/blobs?{query}" if query else "/blobs")
+        parts = self._exchange.parts(response, b"[]", b",", _MOST_OF_A_LISTING)
+        # The original's servers list everything, whatever they are asked.
+        start = "" if after is None else ids.sort_key(after)
+        keys: list[str] = []
+        async with aclosing(parts):
+            async for part in parts:
+                found = map(ids.sort_key, self._ids(part))
+                keys += [key for key in found if key > start and key.startswith(partition or "")]
+                if len(keys) > _MOST_IDS:
+                    raise Unavailable(f"{self.name} lists over {_MOST_IDS} blobs at once")
+                if limit is not None:
+                    keys = sorted(keys)[:limit]
+        return await self._run_in_thread(_in_order, keys)
+
+    def _ids(self, part: Any) -> list[str]:
+        if not isinstance(part, list):
+            raise Unavailable(f"{self.name} sent no list of ids: {part!r:.100}")
+        try:
+            return [ids.check(id) for id in part]
+        except (InvalidRequest, TypeError) as error:
+            raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
+
+    async def digests(self) -> Mapping[str, PartitionDigest]:
+        etag, known = self._digests
+        etag, found = await self._exchange.version("/digests", etag, _MOST_OF_DIGESTS)
+        if found is None:
+            return known
+        try:
+            digests = {
+                ids.check_partition(name): _partition_digest(*told) for name, told in found.items()
+            }
+            self._digests = etag, digests
+            return digests
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
+
+    async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
+        # Thousands of these are asked for when a server has been lost: the way of blobs.
+        response = await self._exchange.request("GET", f"/digests/{partition}?times=yes")
+        parts = self._exchange.parts(response, b"{}", b"],", _MOST_OF_PARTITION)
+        digests: dict[str, BlobDigest] = {}
+        async with aclosing(parts):
+            async for part in parts:
+                digests.update(self._blob_digests(partition, part))
+        return digests
+
+    def _blob_digests(self, partition: str, part: Any) -> dict[str, BlobDigest]:
+        try:
+            return {_in(partition, id): _blob_digest(*told) for id, told in part.items()}
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
+
+    async def read_batch(self, wanted: Sequence[str]) -> list[Blob]:
+        response = await self._exchange.request("GET", f"/batch?ids={','.join(wanted)}")
+        text = await gather(ResponseBody(response, self._exchange.clock), batch.MOST_BYTES)
+        try:
+            found = batch.decode(text)
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.name} sent no batch: {error}") from error
+        return [blob for blob in found if blob.info.id in wanted and _is_sound(blob)]
+
+    async def store_batch(self, blobs: Sequence[Blob]) -> frozenset[str]:
+        body = batch.encode(blobs)
+        sent = self._exchange.send("POST", "/batch", EMPTY, body, ANSWER_SECONDS)
+        found = await self._exchange.parsed(await self._exchange.answered(sent), _MOST_OF_A_BATCH)
+        try:
+            return frozenset(blob.info.id for blob in blobs) & frozenset(found["stored"])
+        except (KeyError, TypeError) as error:
+            raise Unavailable(f"{self.name} answered a batch with {found!r:.100}") from error
+
+    async def settle(self, id: str, metadata: Metadata) -> None:
+        fields = metadata_format.for_server(metadata)
+        await self._done(self._exchange.send("PATCH", self._path + id, fields, b""))
+
+    async def lease(self, seconds: float, token: str | None = None) -> str:
+        fields = EMPTY if token is None else {LEASE: token}
+        path = f"/lease?seconds={int(seconds)}"
+        found = await self._exchange.document("POST", path, fields=fields)
+        try:
+            if _TOKEN.fullmatch(found["lease"]):
+                return str(found["lease"])
+        except (KeyError, TypeError):
+            pass
+        raise Unavailable(f"{self.name} gave a lease that is none")
+
+    async def release(self, token: str) -> None:
+        await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
+
+    async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
+        told = {} if known is None else {"size": known.size, "version": known.version}
+        if known is not None and known.hash:
+            told["hash"] = known.hash
+        query = "?" + urlencode(told) if told else ""
+        await self._done(self._exchange.send("DELETE", self._path + id + query, {LEASE: token}))
+
+    async def _done(self, sent: Deferred[Response]) -> None:
+        """Wait until what was sent is answered with a 200."""
+        sent.addTimeout(ANSWER_SECONDS, self._exchange.clock)
+        response = await self._exchange.answered(sent)
+        await gather(ResponseBody(response, self._exchange.clock), 1024)
+
+    async def status(self) -> StoreStatus:
+        speaker = self._speaker
+        fields = EMPTY if speaker is None else {MEMBERS: speaker.header}
+        try:
+            found = await self._exchange.document("GET", "/status", _MOST_OF_A_STATUS, fields)
+        except NotFound:  # of the original system
+            response = await self._exchange.request("GET", "/alive")
+            await gather(ResponseBody(response, self._exchange.clock), 1024)
+            return StoreStatus(writable=True)
+        try:
+            if speaker is not None and not _is_heard(speaker, found):
+                sent = self._exchange.send(
+                    "POST", "/members", fields, speaker.membership.encoded, ANSWER_SECONDS
+                )
+                response = await self._exchange.answered(sent)
+                found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
+            status = StoreStatus(
+                writable=found["writable"],
+                reason=_reason(found["reason"]),
+                blobs=found["blobs"],
+                size=found["size"],
+                capacity=found["capacity"],
+                free=found["free"],
+                scrub=_scrub(found.get("scrub")),
+                id=found.get("id"),
+                lost=found.get("lost"),
+                lost_ids=found.get("lost_ids", ())[:_MOST_LOST],
+                others=parse_views(found["members"], self._membership)
+                if "members" in found
+                else None,
+            )
+            self._exchange.store = status.id
+            return status
+        except (AttributeError, KeyError, TypeError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent a status without {error}") from error
+
+    async def leave(self) -> None:
+        """Tell the server that it will not hear of us any more, if it has."""
+        speaker, self._speaker = self._speaker, None
+        if speaker is not None:
+            with suppress(SOSError):  # then it forgets us, after a while
+                await self._done(
+                    self._exchange.send("DELETE", "/members", {MEMBERS: speaker.header})
+                )
+
+    def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
+        try:
+            metadata = metadata_format.from_server(response.fields)
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
+        return BlobInfo(id, size, metadata)
+
+
+def _in_order(keys: list[str]) -> list[str]:
+    """Return the ids of *keys* in order.
+
+    They are sorted partition by partition, for no other thread runs while a list is sorted.
+    """
+    partitions: dict[str, list[str]] = {}
+    for key in keys:
+        partitions.setdefault(key[:3], []).append(key[3:])
+    return [id for each in sorted(partitions) for id in sorted(partitions[each])]
+
+
+def _is_heard(speaker: Speaker, status: dict[str, Any]) -> bool:
+    """Tell whether a server knows by what *speaker* goes, or does not listen for that."""
+    known = [each["fingerprint"] for each in status.get("members", ()) if each["members"]]
+    return "members" not in status or speaker.membership.fingerprint in known
+
+
+def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:
+    if told is None:  # of an engine, and of older servers
+        return None
+    return ScrubStatus(**{each.name: told[each.name] for each in attrs.fields(ScrubStatus)})
+
+
+def _reason(told: Any) -> Any:
+    """Return what a server says of itself, as logs and terminals may tell it."""
+    return printable(told[:_MOST_OF_A_REASON]) if isinstance(told, str) else told
+
+
+def _partition_digest(count: int, size: int, sum: str) -> PartitionDigest:
+    if not (is_size(count) and is_size(size) and _SUM.fullmatch(sum)):
+        raise ValueError(f"{count!r:.80}, {size!r:.80} and {sum!r:.80}")
+    return PartitionDigest(count, size, int(sum, 16))
+
+
+def _in(partition: str, id: str) -> str:
+    if ids.partition(ids.check(id)) != partition:
+        raise ValueError(f"{id} is of another partition")
+    return id
+
+
+def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = None) -> BlobDigest:
+    known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
+    if set_at is None:
+        set_at = metadata_format.assumed(version)
+    if not (known and is_size(size) and is_size(set_at)):
+        raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")
+    return BlobDigest(size, version, hash, set_at)
+
+
+def _is_sound(blob: Blob) -> bool:
+    assert isinstance(blob.body, bytes)
+    try:
+        digest = body_digest(blob.info.id, blob.info.metadata)
+        digest.update(blob.body)
+        digest.verified_id()
+    except (Mismatch, InvalidRequest):
+        return False
+    return True
+
+
+class _Part:
+    """The pieces of *size* bytes of *body*, from behind *skip* bytes.
+
+    :param is_all: whether *body* is to end with them: its end is waited for then, as no
+        hash tells whether one that broke off behind its last byte is what it should be.
+    """
+
+    def __init__(self, body: Pieces, skip: int, size: int, is_all: bool) -> None:
+        self._is_all = is_all
+        self._body = body
+        self._skip = skip
+        self._size = size
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._body):
+            async for piece in self._body:
+                wanted = piece[self._skip : self._skip + self._size]
+                self._skip = max(self._skip - len(piece), 0)
+                self._size -= len(wanted)
+                if wanted:
+                    yield wanted
+                if not self._size and (not self._is_all or len(wanted) < len(piece)):
+                    return
+        if self._size:
+            raise Unavailable(f"the body ended {self._size} bytes early")
+
+    async def aclose(self) -> None:
+        # A generator that was never begun would not have done it.
+        await self._body.aclose()
+
+
+def _whole_size(response: Response) -> int | None:
+    if response.code == 200:
+        return _content_length(response)
+    whole = response.headers.getRawHeaders(b"content-range", [b""])[0].rpartition(b"/")[2]
+    return parse_size(whole)
+
+
+def _content_length(response: Response) -> int | None:
+    # Of the answer to a HEAD; the length that is parsed is that of no body.
+    return parse_size(response.headers.getRawHeaders(b"content-length", [b""])[0])

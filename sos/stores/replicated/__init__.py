@@ -1,0 +1,1 @@
+"""A store over several others, each blob on some of them."""

@@ -1,0 +1,189 @@
+"""The first good answer of several servers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sos.aio.limited_log import LimitedLog
+from sos.aio.tasks import Running, run
+from sos.aio.timeouts import Deadlines
+from sos.errors import NotFound, SOSError, Unavailable
+from sos.stores.replicated.hedge_delay import Patience
+from sos.stores.replicated.peer import SLOW_SECONDS, Peer
+
+T = TypeVar("T")
+
+_log = LimitedLog(Logger())
+
+
+@frozen
+class Found(Generic[T]):
+    """A good answer.
+
+    :param peer: gave it.
+    :param missed: those that had answered, and have no such blob.
+    """
+
+    answer: T
+    peer: Peer
+    missed: tuple[Peer, ...]
+
+
+class Search(Generic[T]):
+    """Asks servers for a blob until one has it.
+
+    The members of a group are asked one after the other.  The first group
+    begins; once one of its members has failed, or has no such blob, a member
+    of each other group is asked at the same time.  And when the first answer
+    takes long another member is asked beside.  Those that were being left alone
+    already are waited for no longer than for a second.
+
+    :param groups: their members, in the order in which to ask them.
+    :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
+    :param hint: tells, when the first has failed or has no such blob, another
+        to ask before its turn, or None.  Nothing waits for that.
+    :param discard: is given an answer that came too late.
+    :param patience: tells what takes long, and learns from it.
+    :param deadlines: to be told of it.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[Sequence[Peer]],
+        ask: Callable[[Peer], Coroutine[Any, Any, T]],
+        hint: Callable[[], Coroutine[Any, Any, Peer | None]],
+        discard: Callable[[T], None],
+        patience: Patience,
+        deadlines: Deadlines,
+    ) -> None:
+        self._groups = iter(groups)
+        self._ask = ask
+        self._hint = hint
+        self._discard = discard
+        self._patience = patience
+        self._deadlines = deadlines
+        self._clock = deadlines.clock
+        self._lanes: list[deque[Peer]] = []
+        self._asked: set[Peer] = set()
+        self._running: dict[Peer, Running] = {}
+        self._unlikely: set[Peer] = set()
+        self._missed: list[Peer] = []
+        self._failures = 0
+        self._settled = False
+        self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
+
+    def run(self, id: str) -> Deferred[Found[T]]:
+        """Search for *id*.
+
+        The Deferred fails with :exc:`~sos.errors.NotFound` only when every
+        server has said that it has no such blob, else with
+        :exc:`~sos.errors.Unavailable`.
+        """
+        self._id = id
+        self._since = self._clock.seconds()
+        if not self._begin_lane():
+            self._settle(Failure(self._verdict()))
+        elif not self._settled:
+            self._deadlines.set(self, self._patience.next())
+        return self._found
+
+    def _begin_lane(self) -> bool:
+        members = next(self._groups, None)
+        if members is not None:
+            self._lanes.append(deque(members))
+            self._next(self._lanes[-1])
+        return members is not None
+
+    def _next(self, lane: deque[Peer]) -> bool:
+        while lane and not self._settled:
+            peer = lane.popleft()
+            if peer not in self._asked:
+                self._begin(peer, lane)
+                return True
+        return False
+
+    def _begin(self, peer: Peer, lane: deque[Peer]) -> None:
+        self._asked.add(peer)
+        if peer.error is not None:
+            self._unlikely.add(peer)
+        work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, lane))
+        if work is not None:
+            self._running[peer] = work
+
+    def _hinted(self, outcome: Peer | Failure | None) -> None:
+        if isinstance(outcome, Failure):
+            _log.failure("nothing could be found out about {id}", outcome, id=self._id)
+        elif outcome is not None and outcome not in self._asked and not self._settled:
+            self._begin(outcome, deque())  # after which it is nobody's turn
+
+    def late(self) -> None:
+        """Ask one more beside, for this one takes long."""
+        left = self._since + SLOW_SECONDS - self._clock.seconds()
+        if left > 0:
+            self._patience.spent()
+            self._deadlines.set(self, left)
+        else:
+            self._deadlines.set(self, SLOW_SECONDS)
+            for peer in self._running:
+                peer.slow()
+        if self._next(self._lanes[0]) or self._begin_lane():
+            return
+        if left <= 0 and self._running.keys() <= self._unlikely:
+            # Those that are left alone were asked all the same, as the last ones.
+            self._failures += len(self._running)
+            self._settle(Failure(self._verdict()))
+
+    def _answered(self, peer: Peer, lane: deque[Peer], outcome: Any) -> None:
+        self._running.pop(peer, None)
+        if isinstance(outcome, Failure):
+            if not self._settled:
+                self._failed(outcome, peer, lane)
+        elif self._settled:
+            self._discard(outcome)
+        else:
+            self._patience.observe(self._clock.seconds() - self._since)
+            self._settle(Found(outcome, peer, tuple(self._missed)))
+
+    def _failed(self, failure: Failure, peer: Peer, lane: deque[Peer]) -> None:
+        if failure.check(NotFound):
+            self._missed.append(peer)
+        elif failure.check(SOSError):
+            self._failures += 1
+        else:
+            self._settle(failure)
+            return
+        if len(self._missed) + self._failures == 1:
+            run(self._hint(), self._hinted)
+        self._next(lane)
+        while self._begin_lane():
+            pass
+        if not (self._running or self._settled or any(self._lanes)):
+            self._settle(Failure(self._verdict()))
+
+    def _verdict(self) -> SOSError:
+        if not self._asked:
+            return Unavailable(f"no server is left that could have a blob {self._id}")
+        if self._failures:
+            return Unavailable(
+                f"{self._failures} of {len(self._asked)} servers did not answer, and no other has "
+                f"a blob {self._id}"
+            )
+        return NotFound(f"there is no blob {self._id}")
+
+    def _settle(self, outcome: Found[T] | Failure) -> None:
+        self._stop()
+        self._found.callback(outcome)
+
+    def _stop(self) -> None:
+        self._settled = True
+        self._deadlines.clear(self)
+        for work in list(self._running.values()):
+            work.cancel()

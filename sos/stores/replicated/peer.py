@@ -1,0 +1,203 @@
+"""The members of a replicated store, and how each has been doing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
+from sos.interfaces import Member, StoreStatus
+from sos.model.membership import View
+from sos.monitoring.server_health import Account
+
+T = TypeVar("T")
+
+#: Seconds that a member is left alone after its first failure; twice that after
+#: the next, and so on.
+FIRST_REST_SECONDS = 1.0
+#: Seconds that it is left alone at most.
+LONGEST_REST_SECONDS = 60.0
+#: Seconds to wait for a member before it is taken to have failed, for now.
+SLOW_SECONDS = 1.0
+
+# Answers of a member whose times are remembered.
+_REMEMBERED = 256
+
+_log = Logger()
+
+
+def rest_seconds(failures: int) -> float:
+    """Return how long to leave alone what fails, and has failed so often before."""
+    return min(FIRST_REST_SECONDS * 2 ** min(failures, 16), LONGEST_REST_SECONDS)
+
+
+class Peer:
+    """A member of a group, which is left alone for a while when it fails.
+
+    It is asked for its status then, after a growing while, until it answers;
+    and in the same way after it has refused a blob for want of room, until it
+    says that it is writable.
+
+    :param group: that it is a member of.
+    :ivar error: what it failed with, None while it answers.
+    :ivar refusal: why it takes no blobs at present, None when it does.
+    :ivar identity: the id of its store, where that is known.
+    :ivar others: what other API servers go by, if it has told.
+    :ivar before: the id that its store had before, when it has another now.
+    """
+
+    def __init__(self, member: Member, group: str, clock: Any) -> None:
+        self.name = member.name
+        self.store = member.store
+        self.member = member
+        self.group = group
+        self.error: str | None = None
+        self.refusal: str | None = None
+        self.identity: str | None = None
+        self.before: str | None = None
+        self.others: tuple[View, ...] | None = None
+        self._requests = 0
+        self._errors = 0
+        self._last_error: tuple[str, float] | None = None
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
+        self._clock = clock
+        self._failures = 0
+        self._stopped = False
+        self._due: IDelayedCall | None = None
+        self._probe: Deferred[StoreStatus] | None = None
+
+    @property
+    def takes_blobs(self) -> bool:
+        """Whether there is no reason not to write to it."""
+        return self.error is None and self.refusal is None
+
+    async def attempt(self, work: Awaitable[T]) -> T:
+        """Return the result of *work*, which it does, and note how that went."""
+        self._requests += 1
+        begun = self._clock.seconds()
+        try:
+            result = await work
+        except Unavailable as error:
+            self.failed(error)
+            raise
+        except (NoSpace, ReadOnly) as error:
+            self._count_error(str(error))
+            self._refused(str(error))
+            raise
+        except (NotFound, Conflict):  # which are answers
+            self._latencies.append(self._clock.seconds() - begun)
+            raise
+        except SOSError as error:
+            self._count_error(str(error))
+            raise
+        self._latencies.append(self._clock.seconds() - begun)
+        if self.error is not None:
+            self._answers()
+        return result
+
+    def failed(self, error: SOSError) -> None:
+        """Leave it alone for a while."""
+        if self.error is None:
+            _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)
+        self.error = str(error)
+        self._count_error(self.error)
+        self._rest()
+
+    def told(self, status: StoreStatus) -> None:
+        """Note what a *status* tells beside how the store is doing."""
+        self.identify(status.id)
+        self.others = status.others
+
+    def identify(self, id: str | None) -> None:
+        """Note the *id* that its store tells, if it tells one."""
+        if id is None or id == self.identity:
+            return
+        if self.identity is not None:
+            self.before = self.identity
+        self.identity = id
+
+    def is_twin_of(self, other: Peer) -> bool:
+        """Tell whether both are the same store, as far as is known."""
+        return self.identity is not None and self.identity == other.identity
+
+    def slow(self) -> None:
+        """It has not answered in time, and may yet."""
+        if self.error is None:  # all that wait for it at the same time are one failure
+            self.failed(Unavailable("it does not answer"))
+
+    def _count_error(self, error: str) -> None:
+        self._errors += 1
+        self._last_error = error, self._clock.seconds()
+
+    def account(self) -> Account:
+        """Tell what has been noted of it."""
+        now = self._clock.seconds()
+        due, last = self._due, self._last_error
+        return Account(
+            requests=self._requests,
+            errors=self._errors,
+            latencies=tuple(self._latencies),
+            last_error=None if last is None else (last[0], now - last[1]),
+            failure=self.error,
+            refusal=self.refusal,
+            asked_again=None if due is None else due.getTime() - now,
+        )
+
+    def _refused(self, reason: str) -> None:
+        if self.refusal is None:
+            _log.warn("{name} takes no blobs: {reason}", name=self.name, reason=reason)
+        self.refusal = reason
+        self._rest()
+
+    def _answers(self) -> None:
+        if self.error is not None:
+            _log.info("{name} answers again", name=self.name)
+            self.error = None
+        self._failures = 0
+
+    def _rest(self) -> None:
+        if self._due is None and self._probe is None and not self._stopped:
+            self._due = self._clock.callLater(rest_seconds(self._failures), self._ask)
+            self._failures += 1
+
+    def _ask(self) -> None:
+        self._due = None
+        probe = self._probe = ensureDeferred(self.store.status())
+        probe.addCallbacks(self._told, self._not_told)
+
+    def _told(self, status: StoreStatus) -> None:
+        self._probe = None
+        self._answers()
+        self.told(status)
+        if status.refusal is not None:
+            self._failures = 3  # a disk is not emptied within seconds
+            self._refused(status.refusal)
+        elif self.refusal is not None:
+            _log.info("{name} takes blobs again", name=self.name)
+            self.refusal = None
+
+    def _not_told(self, failure: Failure) -> None:
+        self._probe = None
+        if failure.check(CancelledError):
+            return
+        if not failure.check(SOSError):
+            _log.failure("a server's status could not be told", failure)
+        if self.error is not None:
+            self.error = str(failure.value)
+        self._rest()
+
+    def stop(self) -> None:
+        """Ask no more, whatever becomes of what is under way."""
+        self._stopped = True
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._probe is not None:
+            probe, self._probe = self._probe, None
+            probe.cancel()

@@ -1,0 +1,238 @@
+"""The copies of one upload."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from itertools import chain
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from sos.aio.limited_log import LimitedLog
+from sos.aio.tasks import Running, run
+from sos.aio.timeouts import Deadlines
+from sos.errors import Conflict, NoSpace, SOSError, Unavailable
+from sos.interfaces import BlobInfo
+from sos.model import ids
+from sos.model.merge import other_body
+from sos.model.metadata import Metadata
+from sos.stores.replicated.peer import SLOW_SECONDS, Peer
+from sos.stores.spool import Spooled
+from sos.transfer import transfer
+
+# Seconds after which the copies are sent that were held back, see Copies._at_once.
+_HEDGE_SECONDS = 0.05
+# Bytes a second at which a server is not yet too slow.
+_SLOW_RATE = 4 * 1024 * 1024
+
+_log = LimitedLog(Logger())
+
+
+class Copies:
+    """Sends a blob to several servers.
+
+    One that fails is replaced by the next of its group, which then keeps the
+    copy in its place, and if need be by one of another group.  So is one that
+    takes too long, while there are not enough copies yet.
+
+    :param groups: the members that can be written to, in the order in which to
+        try them, the blob's own group first.
+    :param enough: copies that are acknowledged.
+    :param wanted: copies that its own group should have.
+    :param belonging: those that should have it.
+    :param said: returns, for another to which it goes, the metadata that it is to have.
+    :param may_linger: asked, once there are enough, whether those that are
+        being made may be finished.
+    :param deadlines: to be told who takes too long.
+    :ivar made: the servers that have it now.
+    :ivar acknowledged: fires once there are enough copies, and tells how many.
+        It fails with :exc:`~sos.errors.Conflict`, with
+        :exc:`~sos.errors.NoSpace` when every server is full, else with
+        :exc:`~sos.errors.Unavailable`; some copies may have been made then.
+    :ivar ended: fires when nothing is being sent any more.
+    """
+
+    def __init__(
+        self,
+        whole: Spooled,
+        groups: Iterable[Sequence[Peer]],
+        enough: int,
+        wanted: int,
+        belonging: Collection[Peer],
+        said: Callable[[Peer], Awaitable[Metadata]],
+        may_linger: Callable[[], bool],
+        deadlines: Deadlines,
+    ) -> None:
+        groups = iter(groups)
+        self.made: list[Peer] = []
+        self._whole = whole
+        self._own = iter(next(groups, ()))
+        self._others = chain.from_iterable(groups)
+        self._enough = enough
+        self._wanted = max(enough, wanted)
+        self._belonging = belonging
+        self._said = said
+        self._may_linger = may_linger
+        self._deadlines = deadlines
+        self._sending: list[Peer] = []
+        self._slow = 0
+        self._seconds = whole.size / _SLOW_RATE
+        self._failures: list[SOSError] = []
+        self.acknowledged: Deferred[BlobInfo] = Deferred(lambda _: self.stop())
+        self.ended: Deferred[None] = Deferred()
+        self._works: list[Running] = []
+        self._left = 0
+        self._stopped = False
+        at_once = self._at_once()
+        self._held_back = self._wanted - at_once if ids.algorithm(whole.id) else 0
+        self._begin(at_once)
+        if not self.acknowledged.called:
+            patience = _HEDGE_SECONDS if self._held_back else SLOW_SECONDS
+            deadlines.set(self, patience + self._seconds)
+
+    def _at_once(self) -> int:
+        """Return to how many servers the body is sent before any of them has taken it.
+
+        Under one opaque name there can be different bytes, and two bodies can be made that have
+        the same SHA-1: the first server decides which are stored, and only who has to have them
+        before the upload is acknowledged is sent them meanwhile, unless that takes long.
+        """
+        match ids.algorithm(self._whole.id):
+            case "sha256":
+                return self._wanted
+            case "sha1":
+                return self._enough
+        return 1
+
+    def _begin(self, count: int) -> None:
+        self._left += count
+        for _ in range(count):
+            work = run(self._one(), self._one_ended)
+            if work is not None:
+                self._works.append(work)
+
+    def late(self) -> None:
+        """Send the copies that were held back, or else replace those that take too long."""
+        if self._held_back:
+            self._begin(self._held_back)
+            self._held_back = 0
+            self._deadlines.set(self, SLOW_SECONDS - _HEDGE_SECONDS)
+            return
+        for peer in self._sending:
+            peer.slow()
+        self._slow = len(self._sending)
+        self._deadlines.set(self, SLOW_SECONDS + self._seconds)
+        if ids.algorithm(self._whole.id):
+            self._begin(self._enough - len(self.made))
+
+    async def _one(self) -> None:
+        for peers, count in ((self._own, self._wanted), (self._others, self._enough)):
+            while self._underway < count and self._goes_on():
+                peer = next(peers, None)
+                if peer is None:
+                    break
+                await self._send_to(peer)
+
+    def _goes_on(self) -> bool:
+        return not self._stopped and (len(self.made) < self._enough or self._may_linger())
+
+    @property
+    def _underway(self) -> int:
+        return len(self.made) + len(self._sending) - self._slow
+
+    async def _send_to(self, peer: Peer) -> None:
+        self._sending.append(peer)
+        try:
+            metadata = self._whole.metadata
+            if peer not in self._belonging:
+                metadata = await self._said(peer)
+            info = await peer.attempt(self._send(peer, metadata))
+        except Conflict as error:
+            # A server that has stored it had no body before, and now servers hold different
+            # bodies: each such conflict is logged.  Clients can cause any number of the others.
+            names = ", ".join(each.name for each in self.made)
+            _log.tell(
+                LogLevel.warn,
+                "another body with its id is stored: {id} refused by {peer}, taken by {names}",
+                names and self._whole.id,
+                id=self._whole.id,
+                peer=peer.name,
+                names=names or "no other server",
+            )
+            raise other_body(self._whole.id) from error
+        except SOSError as error:
+            # What failed where is for the log: who uploads is not to know the servers.
+            _log.tell(
+                LogLevel.info,
+                "a copy of {id} was not made: {error}",
+                peer.name,
+                id=self._whole.id,
+                error=error,
+            )
+            self._failures.append(error)
+            return
+        finally:
+            self._sending.remove(peer)
+            self._slow = min(self._slow, len(self._sending))
+        peer.identify(info.store)
+        twin = next((each for each in self.made if each.is_twin_of(peer)), None)
+        if twin is not None:
+            same = f"{twin.name} and {peer.name} are one store"
+            _log.tell(
+                LogLevel.error,
+                "a copy of {id} counts once: {same}",
+                same,
+                id=self._whole.id,
+                same=same,
+            )
+            self._failures.append(Unavailable(same))
+            return
+        self.made.append(peer)
+        if len(self.made) == self._enough and not self.acknowledged.called:
+            self._deadlines.clear(self)
+            made = BlobInfo(info.id, info.size, info.metadata, info.stored_at, self._enough)
+            self.acknowledged.callback(made)
+
+    async def _send(self, peer: Peer, metadata: Metadata) -> BlobInfo:
+        whole = self._whole
+        writer = peer.store.writer(whole.id, metadata, whole.size)
+        return await transfer(whole.body(), writer)
+
+    def _one_ended(self, outcome: Failure | None) -> None:
+        if outcome is not None:
+            self._broken(outcome)
+        elif self._sending and len(self.made) >= self._enough and not self._may_linger():
+            self.stop()
+        self._left -= 1
+        if self._left == 0:
+            if not self.acknowledged.called:
+                self.acknowledged.errback(self._verdict())
+            self._deadlines.clear(self)
+            self._works.clear()  # which know this
+            self.ended.callback(None)
+
+    def _broken(self, failure: Failure) -> None:
+        if not self.acknowledged.called:
+            self.acknowledged.errback(failure)
+            self.stop()
+        elif failure.check(Conflict):
+            self.stop()
+        elif not failure.check(CancelledError):
+            _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
+
+    def _verdict(self) -> SOSError:
+        if self._failures and all(isinstance(error, NoSpace) for error in self._failures):
+            return NoSpace("every server is full")
+        count = len(self._failures)
+        if not count and not self.made:
+            return Unavailable("no server takes blobs now")
+        why = f"{count} servers failed" if count else "no other server takes blobs"
+        return Unavailable(f"{len(self.made)} of {self._enough} copies could be made; {why}")
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped = True
+        self._deadlines.clear(self)
+        for work in self._works:
+            work.cancel()

@@ -1,0 +1,348 @@
+"""Uploads that come in several requests, kept in a directory until their last byte is in.
+
+An upload has two files, named by its token: ``TOKEN.part`` has its bytes, ``TOKEN.json`` says how
+many of them count.  The second is replaced only after the bytes are on stable storage, so that no
+crash and no order in which a file system writes can make it promise too much.  Whoever works on
+an upload holds a lock (flock) on ``TOKEN.part``, in whatever process: the system releases it when
+that dies.  ``TOKEN.wanted`` asks the holder to give it up.  Of an upload that has been stored
+``stored/TOKEN.json`` remains, for a client that did not get the answer.
+
+An upload expires when its newest file has not changed for a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
+from io import FileIO
+from pathlib import Path
+
+from attrs import asdict, evolve
+
+from sos.errors import Locked, NotFound, SOSError, Unavailable
+from sos.files.regular import open_regular, read_regular
+from sos.interfaces import Upload, is_size
+from sos.model import ids
+from sos.model import metadata as metadata_format
+from sos.stores.disk_errors import disk_errors
+from sos.stores.received import write_at
+
+#: Most uploads that may be unfinished at once.
+MOST_UPLOADS = 10_000
+
+_TOKEN_BYTES = 24
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+_OURS = re.compile(r"([A-Za-z0-9_-]{32})\.(part|json|new|wanted)")
+_STORED = "stored"
+_READ_SIZE = 256 * 1024
+# Of metadata there are 4 KiB in 90 fields, once as it came, which in JSON can be six times that.
+_MOST_RECORD = 128 * 1024
+
+
+class UnfinishedUploads:
+    """The uploads in a directory, which several processes may share.
+
+    Its methods, and those of the uploads, wait for the disk: call them on a thread.
+
+    :param most_bytes: that unfinished uploads may have together, when they are complete.
+    :param seconds: after which one that nothing is done for expires.
+    :param now: tells the time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        most_bytes: int,
+        seconds: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.most_bytes = most_bytes
+        self.seconds = seconds
+        self._directory = directory
+        self._now = now
+
+    def prepare(self) -> None:
+        """Make the directory where there is none; raises OSError."""
+        for path in (self._directory, self._directory / _STORED):
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+        _sync_directory(self._directory)
+
+    def create(self, upload: Upload) -> OpenUpload:
+        """Begin *upload* under a new token.
+
+        :raises Unavailable: where there is no room for it now.
+        """
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        with _disk_errors():
+            opened = OpenUpload(self, token, self._take_room(token, upload.length), upload)
+            try:
+                self.save(token, upload)
+            except BaseException:
+                opened.remove()
+                opened.close()
+                raise
+        return opened
+
+    def _take_room(self, token: str, length: int) -> FileIO:
+        """Make the file of an upload, which is as long as that will be, and locked."""
+        with self._alone():
+            sizes = [
+                status.st_size for _, kind, status in self._files(self._directory) if kind == "part"
+            ]
+            if len(sizes) >= MOST_UPLOADS or sum(sizes) + length > self.most_bytes:
+                raise Unavailable(
+                    f"{len(sizes)} uploads of {sum(sizes)} bytes are unfinished, which leaves no "
+                    f"room for one of {length} bytes: try again later"
+                )
+            file = open_regular(self._path(token, "part"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            flock(file, LOCK_EX | LOCK_NB)
+            os.ftruncate(file.fileno(), length)
+            return file
+
+    def open(self, token: str) -> OpenUpload | Upload:
+        """Lock an upload; or tell of one that is stored.
+
+        :raises NotFound: when there is none of this *token*, or it has expired.
+        :raises Locked: while another holds the lock, who is asked to give it up.
+        """
+        found = None
+        if _TOKEN.fullmatch(token) is not None:
+            with _disk_errors():
+                found = self._lock(token) or self._read(self._stored(token))
+        if found is None:
+            raise NotFound("there is no such upload, or it has expired")
+        return found
+
+    def _lock(self, token: str) -> OpenUpload | None:
+        try:
+            file = open_regular(self._path(token, "part"), os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+            # Whoever removes an upload has the lock, and begins with this.
+            upload = self._read(self._path(token, "json"))
+        except BlockingIOError:
+            file.close()
+            open_regular(self._path(token, "wanted"), os.O_WRONLY | os.O_CREAT).close()
+            raise Locked("another request for this upload is under way: try again") from None
+        except BaseException:
+            file.close()
+            raise
+        if upload is None:
+            file.close()
+            return None
+        _unlink(self._path(token, "wanted"))
+        return OpenUpload(self, token, file, upload)
+
+    def _read(self, path: Path) -> Upload | None:
+        """Return what a record says, None when there is none, or it has expired."""
+        try:
+            if self._has_expired(path.lstat().st_mtime):
+                return None
+            return _decode(read_regular(path, _MOST_RECORD))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, SOSError) as error:
+            raise Unavailable(f"the record of an upload is damaged: {error}") from error
+
+    def _has_expired(self, modified: float) -> bool:
+        return self._now() - modified > self.seconds
+
+    def forget(self, token: str) -> None:
+        """Remove the record of an upload that is stored."""
+        with _disk_errors():
+            _unlink(self._stored(token))
+            _sync_directory(self._directory / _STORED)
+
+    def sweep(self) -> int:
+        """Remove the uploads that have expired, and return how many there were.
+
+        Nothing else in the directory is touched: no other names, and no links.
+        """
+        modified: dict[str, float] = {}
+        with _disk_errors():
+            for token, _, status in self._files(self._directory):
+                modified[token] = max(modified.get(token, 0.0), status.st_mtime)
+            expired = [token for token, when in modified.items() if self._has_expired(when)]
+            removed = sum(map(self._remove_expired, expired))
+            for token, _, status in self._files(self._directory / _STORED):
+                if self._has_expired(status.st_mtime):
+                    _unlink(self._stored(token))
+        return removed
+
+    def _remove_expired(self, token: str) -> bool:
+        # In use; or it is no file, and nothing of ours: the others are seen to all the same.
+        with suppress(OSError), ExitStack() as held:
+            with suppress(FileNotFoundError):  # what a crash has left can be without it
+                file = held.enter_context(open_regular(self._path(token, "part"), os.O_RDWR))
+                flock(file, LOCK_EX | LOCK_NB)
+            with suppress(FileNotFoundError):  # a request can have come in the meantime
+                if not self._has_expired(self._path(token, "json").lstat().st_mtime):
+                    return False
+            self.remove(token)
+            return True
+        return False
+
+    def _files(self, directory: Path) -> Iterator[tuple[str, str, os.stat_result]]:
+        """Give token, kind and status of each file in *directory* that is of an upload."""
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                found = _OURS.fullmatch(entry.name)
+                if found is not None:
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(status.st_mode):
+                            yield found[1], found[2], status
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep all others from creating uploads, so that together they keep to the limits."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flock(descriptor, LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    # What an open upload calls, which has the lock.
+
+    def save(self, token: str, upload: Upload) -> None:
+        """Put what is known of an upload on stable storage."""
+        document = {**asdict(upload), "metadata": dict(upload.metadata)}
+        new = self._path(token, "new")
+        with open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+            write_at(file, json.dumps(document).encode("ascii"), 0)
+            os.fsync(file.fileno())
+        path = self._path(token, "json") if upload.id is None else self._stored(token)
+        os.replace(new, path)
+        _sync_directory(path.parent)
+
+    def remove(self, token: str) -> None:
+        """Remove the files of an upload."""
+        for kind in ("json", "new", "wanted", "part"):
+            _unlink(self._path(token, kind))
+        _sync_directory(self._directory)
+
+    def is_wanted(self, token: str) -> bool:
+        """Tell whether another request waits for the lock."""
+        return self._path(token, "wanted").exists()
+
+    def _path(self, token: str, kind: str) -> Path:
+        return self._directory / f"{token}.{kind}"
+
+    def _stored(self, token: str) -> Path:
+        return self._directory / _STORED / f"{token}.json"
+
+
+class OpenUpload:
+    """An upload that nobody else works on until it is closed.
+
+    :ivar upload: what is on stable storage of it.
+    """
+
+    def __init__(
+        self, uploads: UnfinishedUploads, token: str, file: FileIO, upload: Upload
+    ) -> None:
+        self._uploads = uploads
+        self._file = file
+        self._failure: SOSError | None = None
+        self.token = token
+        self.upload = upload
+
+    def write(self, data: bytes, position: int) -> None:
+        """Write *data* from byte *position* on; it counts once it is kept."""
+        with _disk_errors():
+            write_at(self._file, data, position)
+
+    def keep(self, offset: int) -> None:
+        """Put all that was written on stable storage: it is *offset* bytes by now.
+
+        Once that has failed it fails always: another fsync would tell nothing, see
+        :exc:`~sos.stores.disk_errors.SyncFailed`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            with _disk_errors():
+                os.fsync(self._file.fileno())
+                upload = evolve(self.upload, offset=offset)
+                self._uploads.save(self.token, upload)
+        except SOSError as error:
+            self._failure = error
+            raise
+        self.upload = upload
+
+    def read(self, position: int) -> bytes:
+        """Return some of the bytes from *position* on."""
+        with _disk_errors():
+            return os.pread(
+                self._file.fileno(), min(_READ_SIZE, self.upload.length - position), position
+            )
+
+    def stored(self, id: str) -> None:
+        """Keep nothing but that it is stored as the object *id*."""
+        with _disk_errors():
+            upload = evolve(self.upload, id=id)
+            self._uploads.save(self.token, upload)
+            self._uploads.remove(self.token)
+        self.upload = upload
+
+    def remove(self) -> None:
+        """Remove it."""
+        with _disk_errors():
+            self._uploads.remove(self.token)
+
+    def is_wanted(self) -> bool:
+        """Tell whether another request waits for it."""
+        return self._uploads.is_wanted(self.token)
+
+    def close(self) -> None:
+        """Let others work on it."""
+        self._file.close()
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Do as :func:`disk_errors`, without names of files: a token lets who reads it go on."""
+    with disk_errors():
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror) from error
+
+
+def _unlink(path: Path) -> None:
+    """Remove a regular file, if it is there: nothing else is ours."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+
+
+def _sync_directory(path: Path) -> None:
+    """Put the names in a directory on stable storage."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _decode(data: bytes) -> Upload:
+    """Read what was saved; raises ValueError, TypeError, KeyError or an SOSError."""
+    upload = Upload(**json.loads(data))
+    if not (is_size(upload.length) and is_size(upload.offset) and upload.offset <= upload.length):
+        raise ValueError("its offset is not within its length")
+    if not isinstance(upload.told, str):
+        raise TypeError("its metadata as it was told is no text")
+    if upload.id is not None:
+        ids.check(upload.id)
+    return evolve(upload, metadata=metadata_format.check(upload.metadata))

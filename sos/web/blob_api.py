@@ -1,0 +1,287 @@
+"""The blob server's face: store bytes under a name, give them back, list the names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
+from itertools import islice
+
+import attrs
+from klein import Klein
+
+from sos import batch
+from sos.errors import InvalidRequest, TooLarge
+from sos.http.server.request import Request
+from sos.interfaces import IReplicaStore
+from sos.model import ids, membership
+from sos.model import metadata as metadata_format
+from sos.model.digest import BlobDigest, PartitionDigest
+from sos.model.lease import LEASE, MAX_SECONDS
+from sos.model.membership import MEMBERS
+from sos.model.metadata import assumed, to_server
+from sos.monitoring.sightings import Sightings
+from sos.web import openapi
+from sos.web.errors import answer_json, answer_text, encode_json
+from sos.web.responses import answer_blob, answer_stored, is_known, store_body, whole_body
+
+_MEMBERS = MEMBERS.lower().encode("ascii")
+
+#: Most ids in one page of a listing.
+MAX_PAGE = 10_000
+# Blobs of which one write tells: a partition can have hundreds of thousands.
+_TOLD_AT_ONCE = 1000
+
+
+class BlobServer:
+    """Serves one store.
+
+    :param max_size: most bytes of a blob, None for any.
+    :param status: returns what ``/status`` tells, as JSON can hold it: by
+        default, what the store says of itself.
+    :param sightings: where it notes which API servers there are.
+    """
+
+    app = Klein()
+
+    def __init__(
+        self,
+        store: IReplicaStore,
+        max_size: int | None = None,
+        status: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
+        sightings: Sightings | None = None,
+    ) -> None:
+        self._sightings = sightings or Sightings(time.monotonic)
+        self._store = store
+        self._max_size = max_size
+        self._status = status or self._own_status
+        # The digests told last, as they were written, and what that is called.
+        self._digests: tuple[Mapping[str, PartitionDigest], bytes, str] = {}, b"{}", "empty"
+
+    @app.route("/alive", methods=["GET"])
+    def alive(self, request: Request) -> bytes:
+        """Say that the server runs."""
+        return answer_text(request, b"alive")
+
+    @app.route("/blob/<id>", methods=["POST", "PUT"])
+    async def store(self, request: Request, id: str) -> bytes:
+        """Keep the body under *id*, with the metadata that the headers tell.
+
+        One that is marked as a manifest has to be the manifest of *id*.  Metadata that does not
+        say when it was set is set now.
+        """
+        told = metadata_format.from_server(request.received_headers)
+        metadata = metadata_format.timed(told, metadata_format.ticks(time.time()))
+        info = await store_body(request, self._store, ids.check(id), self._max_size, metadata)
+        return answer_stored(request, info, self._named())
+
+    def _named(self) -> bytes:
+        """Return what tells, in an answer, in which store a blob is."""
+        id = getattr(self._store, "identity", None)
+        return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
+
+    @app.route("/blob/<id>", methods=["GET"])
+    async def read(self, request: Request, id: str) -> bytes | None:
+        """Give the blob *id* back."""
+        return await answer_blob(request, self._store, ids.check(id), to_server)
+
+    @app.route("/blobs", methods=["GET"])
+    @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
+    async def listing(self, request: Request) -> None:
+        """List the ids: all of them, of one ``partition``, ``limit`` from behind ``after``."""
+        after = _argument(request, b"after")
+        limit = _argument(request, b"limit")
+        partition = _argument(request, b"partition")
+        if after is not None:
+            ids.check(after)
+        if partition is not None:
+            ids.check_partition(partition)
+        # Page by page, so that memory does not grow with what is stored.
+        size = MAX_PAGE if limit is None else _number("limit", limit, MAX_PAGE)
+        page = await self._store.listing(after, size, partition)
+        request.setHeader(b"Content-Type", b"application/json")
+        if limit is not None and len(page) == size:
+            request.setHeader(b"Link", _next_page(page[-1], size, partition))
+        separator = b"["
+        while page:
+            # Ids are letters and digits, and need no escaping.
+            request.write(separator + b'"' + '","'.join(page).encode("ascii") + b'"')
+            separator = b","
+            await request.drained()
+            if limit is not None:
+                break
+            page = await self._store.listing(page[-1], size, partition)
+        request.write(b"]" if separator == b"," else b"[]")
+
+    @app.route("/digests", methods=["GET"])
+    async def digests(self, request: Request) -> bytes:
+        """Tell in short what each partition holds: count, bytes, sum; 304 who knows it."""
+        found = await self._store.digests()
+        if found is not self._digests[0]:
+            told = encode_json({name: _row(found[name]) for name in sorted(found)})
+            self._digests = found, told, blake2b(told, digest_size=16).hexdigest()
+        _, told, etag = self._digests
+        request.setHeader(b"ETag", b'"%s"' % etag.encode("ascii"))
+        if is_known(request, etag):
+            request.setResponseCode(304)
+            return b""
+        request.setHeader(b"Content-Type", b"application/json")
+        return told
+
+    @app.route("/digests/<partition>", methods=["GET"])
+    async def blob_digests(self, request: Request, partition: str) -> bytes | None:
+        """Tell of each blob of a partition its size, and the version of its metadata.
+
+        With ``times`` also, where it is known, the hash of an opaque name, or nothing, and when
+        the metadata was set: older servers take no more than they know.
+        """
+        found = await self._store.blob_digests(ids.check_partition(partition))
+        timed = _argument(request, b"times") is not None
+        told = ((id, _told(each, timed)) for id, each in found.items())
+        request.setHeader(b"Content-Type", b"application/json")
+        if len(found) <= _TOLD_AT_ONCE:  # whole, with its length: that is shorter than chunks
+            return encode_json(dict(told))
+        separator = b"{"
+        while part := dict(islice(told, _TOLD_AT_ONCE)):
+            request.write(separator + encode_json(part)[1:-1])
+            separator = b","
+            await request.drained()
+        request.write(b"}")
+        return None
+
+    @app.route("/batch", methods=["GET"])
+    async def read_batch(self, request: Request) -> bytes:
+        """Give those of the blobs ``ids`` that are small and can be read, see :mod:`sos.batch`."""
+        wanted = (_argument(request, b"ids") or "").split(",")
+        if len(wanted) > batch.MOST_BLOBS:
+            raise InvalidRequest(f"{len(wanted)} ids; at most {batch.MOST_BLOBS} are taken")
+        blobs = await batch.read_from(self._store, [ids.check(id) for id in wanted])
+        request.setHeader(b"Content-Type", b"application/json")
+        return batch.encode(blobs)
+
+    @app.route("/batch", methods=["POST"])
+    async def store_batch(self, request: Request) -> bytes:
+        """Keep the blobs of a batch, and tell which could be stored."""
+        blobs = batch.decode(await whole_body(request, batch.MOST_BYTES))
+        if self._max_size is not None and any(
+            (blob.info.size or 0) > self._max_size for blob in blobs
+        ):
+            raise TooLarge(f"a body in the batch is of over {self._max_size} bytes")
+        return answer_json(request, {"stored": await batch.store_in(self._store, blobs)})
+
+    @app.route("/blob/<id>", methods=["PATCH"])
+    async def settle(self, request: Request, id: str) -> bytes:
+        """Take the metadata for that of *id*, when they come before what is stored."""
+        metadata = metadata_format.from_server(request.received_headers)
+        await self._store.settle(ids.check(id), metadata)
+        return answer_json(request, {"id": id, "status": "OK"})
+
+    @app.route("/lease", methods=["POST"])
+    async def lease(self, request: Request) -> bytes:
+        """Give the right to drop blobs for so many ``seconds``, to one at a time.
+
+        Who sends a lease has that last so long from now on.
+        """
+        seconds = _number("seconds", _argument(request, b"seconds") or "", MAX_SECONDS)
+        token = await self._store.lease(seconds, _lease(request))
+        return answer_json(request, {"lease": token, "seconds": seconds})
+
+    @app.route("/lease/<token>", methods=["DELETE"])
+    async def release(self, request: Request, token: str) -> bytes:
+        """Take a lease back, whether or not it is valid."""
+        await self._store.release(token)
+        return answer_json(request, {"status": "OK"})
+
+    @app.route("/blob/<id>", methods=["DELETE"])
+    async def drop(self, request: Request, id: str) -> bytes:
+        """Remove the copy of *id*, for who has the lease; if it still is what is known of it."""
+        token = _lease(request)
+        if token is None:
+            raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
+        await self._store.drop(ids.check(id), token, _known(request))
+        return answer_json(request, {"id": id, "status": "OK"})
+
+    @app.route("/status", methods=["GET"])
+    async def status(self, request: Request) -> bytes:
+        """Tell how the store is doing, what its scrub has found, and by what API servers go."""
+        if (header := request.getHeader(_MEMBERS)) is not None:
+            self._sightings.hear(header.decode("latin-1"))
+        return answer_json(request, await self._status())
+
+    @app.route("/members", methods=["POST"])
+    async def members(self, request: Request) -> bytes:
+        """Learn which servers an API server goes by; tell what ``/status`` does."""
+        told = membership.decode(await whole_body(request, membership.MOST_BYTES))
+        self._sightings.hear(_speaker(request), told)
+        return answer_json(request, await self._status())
+
+    @app.route("/members", methods=["DELETE"])
+    def leave(self, request: Request) -> bytes:
+        """Forget an API server, which goes."""
+        self._sightings.leave(_speaker(request))
+        return answer_json(request, {"status": "OK"})
+
+    @app.route("/openapi.json", methods=["GET"])
+    def description(self, request: Request) -> bytes:
+        """Describe this interface to programs."""
+        return openapi.answer(request, openapi.BLOB)
+
+    async def _own_status(self) -> Mapping[str, object]:
+        told = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
+        return {**told, "members": self._sightings.told()}
+
+
+def _speaker(request: Request) -> str:
+    header = request.getHeader(_MEMBERS)
+    if header is None:
+        raise InvalidRequest(f"who speaks, and by which servers it goes, is said by {MEMBERS}")
+    return header.decode("latin-1")
+
+
+def _lease(request: Request) -> str | None:
+    token = request.getHeader(LEASE.lower().encode("ascii"))
+    return None if token is None else token.decode("latin-1")
+
+
+def _told(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
+    if timed and digest.set_at != assumed(digest.version):
+        return digest.size, digest.version, digest.hash, digest.set_at
+    shortly = digest.size, digest.version
+    return (*shortly, digest.hash) if digest.hash else shortly
+
+
+def _known(request: Request) -> BlobDigest | None:
+    """Return what the query says that a blob is, None when it says nothing."""
+    size, version = _argument(request, b"size"), _argument(request, b"version")
+    if size is None and version is None:
+        return None
+    if size is None or version is None:
+        raise InvalidRequest("size and version of a blob go together")
+    if not (size.isascii() and size.isdigit() and len(size) < 20):
+        raise InvalidRequest(f"size={size[:20]!r} is not a number")
+    return BlobDigest(int(size), version, _argument(request, b"hash") or "")
+
+
+def _row(digest: PartitionDigest) -> tuple[int, int, str]:
+    return digest.count, digest.bytes, f"{digest.sum:032x}"
+
+
+def _argument(request: Request, name: bytes) -> str | None:
+    values = request.args.get(name)
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidRequest(f"{name.decode('ascii')} is given {len(values)} times")
+    return values[0].decode("latin-1")
+
+
+def _next_page(last: str, limit: int, partition: str | None) -> bytes:
+    query = f"after={last}&limit={limit}" + (f"&partition={partition}" if partition else "")
+    return f'</blobs?{query}>; rel="next"'.encode("ascii")
+
+
+def _number(name: str, text: str, most: int) -> int:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not (digits and 1 <= int(text) <= most):
+        raise InvalidRequest(f"{name}={text[:20]!r} is not a number from 1 to {most}")
+    return int(text)

@@ -1,0 +1,202 @@
+"""sos.conf, in both formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from sos.errors import ConfigError
+from sos.model import config
+from sos.model.config import Server, parse
+
+
+def test_plain_lines_are_the_default_group():
+    """As the original's quick start writes them."""
+    found = parse("http://localhost:4001\nhttp://localhost:4002\n", "sos.conf")
+    assert found.groups == {
+        "default": (Server("http://localhost:4001"), Server("http://localhost:4002"))
+    }
+
+
+def test_sections_are_groups():
+    """In the order of the text, with comments and marks."""
+    found = parse(
+        """
+        # all of them
+        [new]
+        -: http://a:1      # the first
+        -: http://b:1/ readonly
+        [old]
+        -:http://c:1 preferred weight=2.5
+        """,
+        "sos.conf",
+    )
+    assert list(found.groups) == ["new", "old"]
+    assert found.groups["new"] == (Server("http://a:1"), Server("http://b:1", readonly=True))
+    assert found.groups["old"] == (Server("http://c:1", preferred=True, weight=2.5),)
+
+
+def test_a_server_can_have_a_name_of_its_own():
+    """Which can be the URL that it had; without one its URL is its name."""
+    found = parse("http://a:1 name=b1 readonly\nhttp://b:1 name=HTTP://Old:1/\nhttp://c:1", "x")
+    assert found.groups["default"] == (
+        Server("http://a:1", readonly=True, name="b1"),
+        Server("http://b:1", name="http://old:1"),
+        Server("http://c:1"),
+    )
+    assert [each.name for each in found.groups["default"]] == ["b1", "http://old:1", "http://c:1"]
+
+
+def test_settings_have_a_section():
+    """Each is converted as the option of its name."""
+    found = parse("http://a:1\n[sos]\nmin-copies = 3\nmax-size = 5G # enough\n", "sos.conf")
+    assert found.settings == {"min-copies": 3, "max-size": 5 * 1024**3}
+
+
+def test_a_second_file_adds_to_the_first():
+    """/etc/sos.conf, then ~/.sos.conf."""
+    first = parse("http://a:1\n[sos]\nmin-copies=3", "/etc/sos.conf")
+    both = parse("http://b:1\n[sos]\nhash=sha256", "~/.sos.conf", onto=first)
+    assert [server.url for server in both.groups["default"]] == ["http://a:1", "http://b:1"]
+    assert both.settings == {"min-copies": 3, "hash": "sha256"}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("localhost:4001", "not a URL"),
+        ("ftp://a:1", "not a URL"),
+        ("http://", "not a URL"),
+        ("http://me:hush@a:1", "user or a password"),
+        ("http://a:1/?x=y", "query"),
+        ("http://a:port", "port|Port"),
+        ("http://a:99999", "ort"),
+        ("http://a:1 read-only", "unknown word 'read-only'"),
+        ("http://a:1 weight=0", "above zero"),
+        ("http://a:1 weight=nan", "above zero"),
+        ("http://a:1 weight=x", "x"),
+        ("-:", "missing"),
+        ("[", "not a section"),
+        ("[a", "not a section"),
+        ("[]", "not a section"),
+        ("[sos]\nverbose", "not a setting"),
+        ("[sos]\ncolour = red", "no setting 'colour'"),
+        ("[sos]\nmin-copies = 0", "min-copies: 0"),
+        ("[sos]\nmin-copies = \u0663", "whole number"),
+        ("[sos]\nhash = md5", "md5"),
+        ("[sos]\nmax-size = big", "not a size"),
+        ("[sos]\nupload-port = 70000", "not a port"),
+        ("[sos]\nreplicate-every = -1", "seconds"),
+        ("[sos]\nmin-copies = 1\nmin-copies = 2", "second time"),
+        ("http://b:1", "listed a second time"),
+        ("[other]\nHTTP://B:1/", "listed a second time"),
+        ("http://a:1 name=", "not a name"),
+        ("http://a:1 name=a/b", "not a name"),
+        ("http://a:1 name=" + 65 * "x", "not a name"),
+        ("http://a:1 name=http://me:hush@a:1", "user or a password"),
+        ("http://a:1 name=http://b:1/", "name http://b:1 is that of http://b:1 already"),
+        ("me:hush@a:1", "not a URL"),
+        ("http:/me:hush@a:1", "not a URL"),
+        ("http://m e:hush@a:1", "user or a password"),
+        ("http://a?me:hush@b", "query"),
+        ("http://\u00e9/me:hush@b", "characters"),
+        ("[http://me:hush@a", "not a section"),
+        ("[sos]\nhttp://me:hush@a/?a=b", "no setting"),
+        ("[sos]\nsecret-file = hush", "path of a file"),
+        ("[sos]\nsecret-file = /a\0b", "path of a file"),
+        ("[sos]\napi-host = a\x1b[2J", "no name or address"),
+        ("[sos]\nmin-copies = 1" + 400 * "0", "too large"),
+        ("[sos]\nmin-copies = 1001", "1 to 1000"),
+        ("[sos]\nmax-size = 1" + 5000 * "0", "not a size"),
+        ("[sos]\nmax-size = 8388608T", "more than any disk"),
+        ("[sos]\nmax-size = \u0663", "not a size"),
+        ("[sos]\nreplicate-every = 1e300", "0 to 1000000000"),
+        ("http://a:1 weight=1e300", "below 1e18"),
+        ("http://a:1 weight=\u0663", "above zero"),
+        ("http://a:1 weight=\x1b[2J", "above zero"),
+        ("http://a:1 \x1b[2J", "unknown word"),
+        ("[\x1b[2J]", "not a section"),
+        ("[\u2028]", "not a section"),
+        ("[" + 201 * "g" + "]", "not a section"),
+        ("[" + 100_000 * "g" + "]", "not a section"),
+        ("http://a/" + 2000 * "x", "longer than"),
+        ("http://a:1 name=x\n[other]\n-: http://c:1 name=x", "name x is that of http://a:1"),
+    ],
+)
+def test_a_wrong_line_is_named(line, complaint):
+    """File, line and reason; never a secret."""
+    last = 2 + line.count("\n") + 1
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        parse(f"# servers\nhttp://b:1\n{line}\n", "/etc/sos.conf")
+    assert str(caught.value).startswith(f"/etc/sos.conf, line {last}: ")
+    assert "hush" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+def test_lines_end_where_an_editor_ends_them():
+    """What Unicode has besides would let a comment hide a server, and numbers be wrong."""
+    assert not parse("# a\u2028http://b:1\x0chttp://c:1\x85http://d:1", "x").groups
+
+
+def test_urls_of_an_option():
+    """Separated by commas; an error names the option."""
+    found = config.from_urls("http://a:1, http://b:1/", "--blob-server")
+    assert [server.url for server in found.groups["default"]] == ["http://a:1", "http://b:1"]
+    for text in ("", "http://a:1,", "http://a:1,http://a:1", "a"):
+        with pytest.raises(ConfigError, match="--blob-server: "):
+            config.from_urls(text, "--blob-server")
+
+
+@pytest.mark.parametrize("host", ["a..b", ".a", "blob_server", "a" * 64, "-a", "a-.b", "a.b" * 90])
+def test_what_can_be_no_name_of_a_host(host):
+    """It is found when the configuration is read, not by each request."""
+    with pytest.raises(ValueError, match="no name of a host"):
+        config.server_url(f"http://{host}:4001")
+
+
+def test_what_can_be_a_name_of_a_host():
+    """Also a complete one, with a dot at the end, and one in Punycode."""
+    for host in ("a", "a-b.c9", "1.2.3.4", "xn--bcher-kva.example.", "a" * 63):
+        assert config.server_url(f"http://{host}:4001") == f"http://{host}:4001"
+
+
+def test_urls_have_one_spelling():
+    """The same server is the same text."""
+    assert config.server_url("HTTP://LocalHost:4001/") == "http://localhost:4001"
+    assert config.server_url("http://[::1]:4001") == "http://[::1]:4001"
+    assert config.server_url("http://[FE80::1%25eth0]:1") == "http://[fe80::1%25eth0]:1"
+    assert config.server_url("https://a/blobs/") == "https://a/blobs"
+    assert config.server_url("http://a:80") == "http://a"
+    assert config.server_url("https://a:443/") == "https://a"
+    assert config.server_url("https://a:80/") == "https://a:80"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("4096", 4096), ("64K", 65536), ("8MiB", 8 << 20), ("1t", 1 << 40)]
+)
+def test_sizes(text, size):
+    """Powers of 1024."""
+    assert config.size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "copies", "named"),
+    [
+        ("http://a:1\n", 1, []),
+        ("http://a:1\n", 2, ["default"]),
+        ("http://a:1\nhttp://b:1\n", 2, []),
+        ("http://a:1\nhttp://b:1 readonly\n", 2, ["default"]),
+        ("http://a:1 readonly\nhttp://b:1 readonly\n", 2, []),
+        (
+            "http://a:1\n[x]\n-: http://b:1\n-: http://c:1\n[y]\n-: http://d:1\n",
+            2,
+            ["default", "y"],
+        ),
+        ("http://a:1\n", 0, []),
+        ("", 3, []),
+    ],
+)
+def test_groups_that_are_too_small_are_named(text, copies, named):
+    """Those with too few servers that can be written to, unless none of theirs can."""
+    said = config.too_small(config.parse(text, "sos.conf").groups, copies)
+    assert [each.split()[1] for each in said] == named

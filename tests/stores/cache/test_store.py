@@ -1,0 +1,104 @@
+"""Small blobs from a cache: what is asked of it, and what is believed."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from sos.auth.request_signing import Key, Keys
+from sos.errors import NotFound
+from sos.interfaces import SMALL_BODY
+from sos.stores.cache.sealed_blob import unseal
+from sos.stores.cache.store import CachedStore
+from sos.stores.memory import MemoryStore
+from tests.contract import StoreContract
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
+from tests.support.replicas import replicated
+
+KEYS = Keys((Key(b"1" * 32), Key(b"2" * 32)))
+
+
+class SharedDict(dict):
+    """A cache that does what it is told, and counts."""
+
+    asked = 0
+
+    async def get(self, key):
+        self.asked += 1
+        return super().get(key)
+
+    def set(self, key, value):
+        self[key] = value
+
+
+class Lying(SharedDict):
+    """A cache that keeps everything and answers with something else."""
+
+    async def get(self, key):
+        values = [value for other, value in self.items() if other != key] or [b"junk" * 20]
+        return values[0]
+
+
+def cached(reactor, cache, *stores, keys=KEYS):
+    return CachedStore(replicated(reactor, list(stores)), cache, lambda: keys)
+
+
+class TestCachedStore(StoreContract):
+    @pytest.fixture(params=[SharedDict, Lying])
+    def store(self, reactor, request):
+        return cached(reactor, request.param(), MemoryStore("a"))
+
+
+@ensureDeferred
+async def test_a_small_blob_is_read_once(reactor):
+    """Then it comes from the cache, with its metadata, whoever has put it there."""
+    cache, a = SharedDict(), MemoryStore("a")
+    id = (await put(a, b"small", metadata={"X-A": "1"})).id
+    first, second = (cached(reactor, cache, a) for _ in range(2))
+    assert await content(await first.read(id)) == b"small"
+    a.blobs.clear()
+    blob = await second.read(id)
+    assert (blob.info.size, blob.info.metadata, blob.body) == (5, {"X-A": "1"}, b"small")
+    with pytest.raises(NotFound):
+        await second.stat(id)
+
+
+@ensureDeferred
+async def test_what_can_change_or_is_large_is_not_cached(reactor):
+    """Nor is it asked for: opaque names, larger bodies, manifests, parts."""
+    cache, a = SharedDict(), MemoryStore("a")
+    store = cached(reactor, cache, a)
+    await put(a, b"named", "name")
+    large = (await put(a, body_of(SMALL_BODY + 1))).id
+    id, text, metadata = manifest_of(body_of(5000), 1000)
+    await put(a, text, id, metadata)
+    small = (await put(a, body_of(1000))).id
+    for each, span in (("name", None), (large, None), (id, None), (small, (0, 10))):
+        await content(await store.read(each, span))
+    assert cache == {}
+
+
+@ensureDeferred
+async def test_a_key_can_be_changed(reactor):
+    """What the one before has sealed is opened while that holds."""
+    cache, a = SharedDict(), MemoryStore("a")
+    id = (await put(a, b"small")).id
+    await cached(reactor, cache, a, keys=Keys(KEYS.all[1:])).read(id)
+    (entry,) = cache.values()
+    assert unseal(KEYS.all[1], id, entry) is not None
+    a.blobs.clear()
+    assert (await cached(reactor, cache, a).read(id)).body == b"small"
+    with pytest.raises(NotFound):
+        await cached(reactor, cache, a, keys=Keys(KEYS.all[:1])).read(id)
+
+
+@ensureDeferred
+async def test_what_is_made_up_is_not_believed(reactor):
+    """The servers are asked, and the cache is told again."""
+    cache, a = SharedDict(), MemoryStore("a")
+    id = (await put(a, b"true", metadata={"X-A": "true"})).id
+    cache[b"sos:blob:" + id.encode()] = b"made up"
+    blob = await cached(reactor, cache, a).read(id)
+    assert (blob.body, blob.info.metadata) == (b"true", {"X-A": "true"})
+    assert unseal(KEYS.first, id, cache[b"sos:blob:" + id.encode()]) is not None
+    assert content_id(b"true") == id
