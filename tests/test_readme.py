@@ -1,4 +1,4 @@
-"""What README promises to be there: files, options, commands, sections."""
+"""What the documentation promises to be there: files, options, commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sos.cli import main
 from sos.tap import api, blob
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.rst").read_text()
+DOCUMENTS = (ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst")))
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
 
-#: Options of other programs that README shows: curl's, pip's, twistd's, pytest's, and more.
+#: Options of other programs that are shown: curl's, pip's, twistd's, pytest's, and more.
 OTHERS = {
     "check",
     "chroot",
@@ -69,17 +70,19 @@ def test_every_command_that_it_shows_is_one():
     assert len(shown) > 10
 
 
-@pytest.mark.parametrize("folder", ["sos", "tests", "benchmarks", "etc"])
+@pytest.mark.parametrize("folder", ["sos", "tests", "benchmarks", "etc", "docs"])
 def test_every_file_that_it_names_is_there(folder):
     """In the repository."""
     named = set(re.findall(rf"(?<![\w/.])({folder}/[\w./-]*\w)", TEXT))
     assert {name for name in named - ELSEWHERE if not (ROOT / name).exists()} == set()
 
 
-def test_every_address_is_of_an_example_or_of_twisted():
-    """There is no link that could come to nothing, but for one."""
+def test_every_address_is_of_an_example_or_well_known():
+    """There is no link that could come to nothing, but for these."""
     hosts = set(re.findall(r"https?://([a-z][\w.-]*)", TEXT))
     strangers = {
-        host for host in hosts if "." in host and not host.endswith((".example", "twisted.org"))
+        host
+        for host in hosts
+        if "." in host and not host.endswith((".example", "example.org", "twisted.org", "tus.io"))
     }
     assert strangers == set()

@@ -1,4 +1,4 @@
-"""The units under a systemd that runs: what README's guide leads to."""
+"""The units under a systemd that runs: what the guide leads to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.etc.machine import ADDRESS, Machine
 
 API, BLOB = "sos-api.service", "sos-blob@disk1.service"
 CONFIGURATION = "/etc/sos.conf"
-README = (ROOT / "README.rst").read_text()
+GUIDE = (ROOT / "docs/howto/run.rst").read_text()
 
 # Asks a server over and over while a command runs, and tells how it went.
 _ASK = """
@@ -29,8 +29,8 @@ print(count, running.returncode)
 
 
 def commands(title: str) -> list[str]:
-    """Return the blocks of commands in a section of README."""
-    section = re.split(r"\n.+\n~~~+\n", README.partition(f"\n{title}\n~~~")[2])[0]
+    """Return the blocks of commands in a section of the guide."""
+    section = re.split(r"\n.+\n---+\n", GUIDE.partition(f"\n{title}\n---")[2])[0]
     blocks = re.findall(r"::\n\n((?: {4}.*\n)+)", section)
     return [re.sub("^ {4}", "", block, flags=re.MULTILINE) for block in blocks]
 
