@@ -1,4 +1,4 @@
-"""Resumable uploads at real daemons: killed, told to stop, with tokens, and in workers."""
+"""Resumable uploads at real daemons: killed, told to stop, with tokens, and at several."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MIB = 1 << 20
 class Api:
     """An API server with a store of its own, and a directory of unfinished uploads."""
 
-    def __init__(self, place, options=""):
+    def __init__(self, place, options="", store="data"):
         self.place = place
         self.up, self.down = free_ports(2)
         self.command = (
-            f"sos-api --store data --api-host 127.0.0.1 --upload-port {self.up} "
+            f"sos-api --store {store} --api-host 127.0.0.1 --upload-port {self.up} "
             f"--download-port {self.down} --unfinished-dir unfinished {options}"
         )
         self.url = f"http://127.0.0.1:{self.up}/"
@@ -104,16 +104,16 @@ def test_an_upload_is_for_those_who_may_upload(place):
     assert path.rpartition("/")[2] not in said
 
 
-@pytest.mark.system
-def test_workers_share_the_uploads(place):
-    """A client that comes back gets its upload from whichever has it."""
-    api = Api(place, "--workers 2")
+def test_api_servers_share_the_uploads(place):
+    """A client that comes back to another one goes on there: they have one directory."""
+    first, second = Api(place), Api(place, store="other")
     body = bytes(range(256)) * 1000
-    path = api.create(len(body))
-    with api.begin(path, 0, len(body), body[:1000]) as lost:
-        offset = eventually(lambda: api.offset(path), lambda found: found == 1000)
+    path = first.create(len(body))
+    there = path.replace(first.url, second.url)
+    with first.begin(path, 0, len(body), body[:1000]) as lost:
+        offset = eventually(lambda: second.offset(there), lambda found: found == 1000)
         for start in range(offset, len(body), 50_000):
-            answer = api.patch(path, start, body[start : start + 50_000])
+            answer = second.patch(there, start, body[start : start + 50_000])
             assert answer.status == 204, answer
         assert answer.headers["X-Sos-Id"] == sha1(body).hexdigest()
         answer = http.client.HTTPResponse(lost)

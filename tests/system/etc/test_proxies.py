@@ -412,6 +412,7 @@ def test_the_proxy_closes_idle_connections_first(front, kind):
     """After 60 seconds, where the server does after 75; HAProxy uses none again for uploads."""
     assert PROXY_SECONDS < SERVER_SECONDS
     relay = front.up if kind == "upload" else front.down
+    assert front.upload("--data-binary", "idle").status == 200
     before = len(relay.closed)
     for _ in range(2):
         if kind == "upload":
