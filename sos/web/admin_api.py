@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-from klein import Klein
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from sos.errors import Unavailable
@@ -19,6 +18,7 @@ from sos.web import openapi
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json, answer_text
 from sos.web.public_api import DownloadServer, UploadServer
+from sos.web.stock_site import App
 
 #: Uploads and fetches at once; more are for the ports that are there for them.
 TRANSFERS = 4
@@ -44,7 +44,7 @@ class AdminServer:
         anything does.
     """
 
-    app = Klein()
+    app = App()
 
     def __init__(
         self,

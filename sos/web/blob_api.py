@@ -8,7 +8,6 @@ from hashlib import blake2b
 from itertools import islice
 
 import attrs
-from klein import Klein
 
 from sos import batch
 from sos.errors import InvalidRequest, TooLarge
@@ -24,6 +23,7 @@ from sos.monitoring.sightings import Sightings
 from sos.web import openapi
 from sos.web.errors import answer_json, answer_text, encode_json
 from sos.web.responses import answer_blob, answer_stored, is_known, store_body, whole_body
+from sos.web.stock_site import App
 
 _MEMBERS = MEMBERS.lower().encode("ascii")
 
@@ -42,7 +42,7 @@ class BlobServer:
     :param sightings: where it notes which API servers there are.
     """
 
-    app = Klein()
+    app = App()
 
     def __init__(
         self,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from klein import Klein
-
 from sos.errors import NotFound
 from sos.http.server.request import Request
 from sos.interfaces import BlobInfo, IBlobStore
@@ -17,6 +15,7 @@ from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
 from sos.web.responses import answer_blob, answer_stored, store_body
 from sos.web.resumable import TusServer
+from sos.web.stock_site import App
 
 # The end of the answer to a form that is kept as it stands.
 _HINT = b',"hint":"this is a form, and was stored as it stands: POST /form stores the files in it"}'
@@ -37,7 +36,7 @@ class UploadServer:
     :param resumable: takes those that come in several requests, None where none are taken.
     """
 
-    app = Klein()
+    app = App()
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class UploadServer:
 class DownloadServer:
     """Gives objects back."""
 
-    app = Klein()
+    app = App()
 
     def __init__(self, store: IBlobStore) -> None:
         self._store = store

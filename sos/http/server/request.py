@@ -15,8 +15,8 @@ from sos.monitoring.request_metrics import GONE, OTHER
 if TYPE_CHECKING:
     from sos.http.server.connection import Channel
 
-# Answers without a body (RFC 9110, 6.4.1).
-_BODILESS = frozenset({204, 304})
+#: Statuses of answers without a body (RFC 9110, 6.4.1).
+BODILESS = frozenset({204, 304})
 # A cache may keep a 404, and other answers, that say nothing of it (RFC 9111, 4.2.2).
 _UNCACHED = b"Cache-Control: no-store\r\n"
 
@@ -207,7 +207,7 @@ class Request:
         if channel is None:
             return
         if not self.startedWriting:
-            if self.code not in _BODILESS:
+            if self.code not in BODILESS:
                 self._answer_headers.setdefault(b"Content-Length", b"%d" % len(body or b""))
             self.write(body or b"")
         else:
@@ -222,7 +222,7 @@ class Request:
         assert self._channel is not None
         self.startedWriting = True
         headers = self._answer_headers
-        self._bodiless = self.method == b"HEAD" or self.code in _BODILESS
+        self._bodiless = self.method == b"HEAD" or self.code in BODILESS
         framed = self._bodiless or b"Content-Length" in headers
         if not framed and self.clientproto == b"HTTP/1.1":
             framed = self._chunked = True

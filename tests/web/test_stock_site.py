@@ -1,0 +1,132 @@
+"""A stock server of ``twisted.web`` answers every route as our own does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
+from twisted.web.server import Site as StockSite
+
+from sos.http.server.site import Site
+from sos.stores.memory import MemoryStore
+from sos.web.admin_api import AdminServer
+from sos.web.blob_api import BlobServer
+from sos.web.public_api import DownloadServer, UploadServer
+from sos.web.routes import handler
+from tests.support.blobs import body_of, content_id, put
+from tests.support.http import ask
+
+SMALL, LARGE = b"abc", body_of(1_000_000)
+ID, LARGE_ID = content_id(SMALL), content_id(LARGE)
+FORM = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nabc\r\n--x--'
+
+#: Of the servers, or of the moment.
+OWN = {"server", "date", "x-request-id", "last-modified", "transfer-encoding", "content-length"}
+
+
+def faces(store):
+    uploads, downloads = UploadServer(store), DownloadServer(store)
+
+    async def status():
+        return {"version": "1"}
+
+    async def metrics():
+        return b"sos_up 1\n"
+
+    return {
+        "blob": BlobServer(store),
+        "uploads": uploads,
+        "downloads": downloads,
+        "admin": AdminServer(store, status, metrics, uploads, downloads),
+    }
+
+
+REQUESTS = [
+    ("blob", "GET", "/alive", None, {}),
+    ("blob", "POST", f"/blob/{ID}", SMALL, {"X-Name": "n"}),
+    ("blob", "PUT", f"/blob/{LARGE_ID}", LARGE, {}),
+    ("blob", "POST", f"/blob/{LARGE_ID}", SMALL, {}),
+    ("blob", "POST", "/blob/A", SMALL, {}),
+    ("blob", "GET", f"/blob/{ID}", None, {}),
+    ("blob", "GET", f"/blob/{LARGE_ID}", None, {}),
+    ("blob", "HEAD", f"/blob/{LARGE_ID}", None, {}),
+    ("blob", "GET", f"/blob/{LARGE_ID}", None, {"Range": "bytes=10-19"}),
+    ("blob", "GET", f"/blob/{LARGE_ID}", None, {"Range": "bytes=2000000-"}),
+    ("blob", "GET", f"/blob/{ID}", None, {"If-None-Match": f'"{ID}"'}),
+    ("blob", "GET", "/blob/none", None, {}),
+    ("blob", "GET", "/blobs", None, {}),
+    ("blob", "GET", "/blobs?limit=1", None, {}),
+    ("blob", "GET", "/blobs?limit=x", None, {}),
+    ("blob", "GET", "/digests", None, {}),
+    ("blob", "GET", f"/digests/{ID[:3]}", None, {}),
+    ("blob", "GET", f"/batch?ids={ID}", None, {}),
+    ("blob", "PATCH", f"/blob/{ID}", b"", {"X-Sos-Metadata": "{}"}),
+    ("blob", "DELETE", f"/blob/{ID}", None, {}),
+    ("blob", "GET", "/status", None, {}),
+    ("blob", "GET", "/openapi.json", None, {}),
+    ("blob", "GET", "/nowhere", None, {}),
+    ("blob", "DELETE", "/alive", None, {}),
+    ("blob", "OPTIONS", "/alive", None, {}),
+    ("uploads", "POST", "/upload", SMALL, {"X-Mime-Type": "text/plain"}),
+    ("uploads", "PUT", "/upload/a%20b.txt", SMALL, {}),
+    ("uploads", "POST", "/upload", SMALL, {"X-Csrftoken": "t"}),
+    ("uploads", "POST", "/upload", SMALL, {"Content-Encoding": "exi"}),
+    ("uploads", "POST", "/form", FORM, {"Content-Type": "multipart/form-data; boundary=x"}),
+    ("uploads", "POST", "/form", SMALL, {"Content-Type": "text/plain"}),
+    ("uploads", "POST", "/tus", None, {"Tus-Resumable": "1.0.0"}),
+    ("downloads", "GET", f"/fetch/{ID}.txt", None, {}),
+    ("downloads", "HEAD", f"/fetch/{ID}", None, {}),
+    ("downloads", "GET", f"/fetch/{LARGE_ID}", None, {"Range": "bytes=-5"}),
+    ("admin", "GET", "/", None, {}),
+    ("admin", "GET", "/status", None, {}),
+    ("admin", "GET", "/metrics", None, {}),
+    ("admin", "GET", "/readyz", None, {}),
+    ("admin", "POST", "/upload", SMALL, {}),
+    ("admin", "GET", f"/fetch/{ID}", None, {}),
+]
+
+
+def told(answer):
+    """Return what has to be the same of an *answer*."""
+    headers = {
+        name.lower(): value for name, value in answer.headers.items() if name.lower() not in OWN
+    }
+    body = answer.body
+    if headers.get("content-type") == "application/json" and body:
+        body = json.loads(body)
+    return answer.status, headers, body
+
+
+@pytest.mark.parametrize(
+    ("face", "method", "path", "body", "headers"),
+    REQUESTS,
+    ids=[f"{face} {method} {path[:30]} {n}" for n, (face, method, path, *_) in enumerate(REQUESTS)],
+)
+@ensureDeferred
+async def test_both_answer_alike(reactor, face, method, path, body, headers):
+    """Status, headers and body; of what changes the store, the store."""
+    answers = []
+    for stock in (False, True):
+        store = MemoryStore("memory", now=lambda: 1_700_000_000.0)
+        for each in (SMALL, LARGE):
+            await put(store, each, content_id(each))
+        app = faces(store)[face].app
+        site = StockSite(app.resource()) if stock else Site(handler(app), reactor=reactor)
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        url = f"http://127.0.0.1:{port.getHost().port}{path}"
+        answers.append((told(await deferToThread(ask, url, body, headers, method)), store.blobs))
+        await port.stopListening()
+    assert answers[0] == answers[1]
+
+
+@ensureDeferred
+async def test_a_path_that_is_none(reactor):
+    """It is refused, and not answered with a traceback."""
+    app = BlobServer(MemoryStore()).app
+    port = reactor.listenTCP(0, StockSite(app.resource()), interface="127.0.0.1")
+    url = f"http://127.0.0.1:{port.getHost().port}/a%ff"
+    answer = await deferToThread(ask, url)
+    assert answer.status == 400
+    await port.stopListening()
