@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from klein import Klein
+from twisted.internet.interfaces import IAddress
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -80,11 +81,22 @@ class _Body(RequestBody):
 class _Channel:
     """Takes the place of a connection and of its site, for one request."""
 
+    head = b""  # a stock server adds its own
+    proxies = None
+
     def __init__(self, stock: Any) -> None:
-        self.peer = stock.getClientAddress()
+        self.peer: IAddress | None = stock.getClientAddress()
         self.transport = stock
-        self.site = self
         self.output = Output(stock, lambda: None)
+
+    @property
+    def site(self) -> _Channel:
+        """What is told of the request."""
+        return self
+
+    def persists(self, request: Request) -> bool:
+        """Leave that to the stock server."""
+        return True
 
     def finished(self, request: Request) -> None:
         """Count nothing: a stock server logs its requests itself."""
@@ -112,7 +124,7 @@ class _StockRequest(Request):
             for name, values in stock.requestHeaders.getAllRawHeaders()
             for value in values
         ]
-        channel: Any = _Channel(stock)
+        channel = _Channel(stock)
         body = _Body(stock.content)
         protocol = stock.clientproto
         super().__init__(channel, stock.method, stock.uri, protocol, headers, gather(headers), body)

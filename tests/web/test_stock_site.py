@@ -7,6 +7,7 @@ import json
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.web.server import Site as StockSite
 
 from sos.http.server.site import Site
@@ -129,4 +130,19 @@ async def test_a_path_that_is_none(reactor):
     url = f"http://127.0.0.1:{port.getHost().port}/a%ff"
     answer = await deferToThread(ask, url)
     assert answer.status == 400
+    await port.stopListening()
+
+
+@ensureDeferred
+async def test_an_error_of_ours_is_logged_with_who_asked(reactor):
+    """And answered 500, without a word of it."""
+    store = MemoryStore()
+    store.stat = store.read = None  # which cannot be called
+    port = reactor.listenTCP(0, StockSite(BlobServer(store).app.resource()), interface="127.0.0.1")
+    url = f"http://127.0.0.1:{port.getHost().port}/blob/{ID}"
+    with capturedLogs() as logged:
+        answer = await deferToThread(ask, url)
+    assert answer.status == 500
+    assert b"NoneType" not in answer.body
+    assert [event for event in logged if event.get("log_failure")]
     await port.stopListening()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing
+from collections.abc import Callable
+from typing import Any
 
 import httptools
 from twisted.internet.error import ConnectionAborted
@@ -24,9 +26,6 @@ from sos.http.client.response import Response
 from sos.http.server.coalescing import Receiver, Sender
 from sos.http.server.request_body import LARGE_READ, SMALL_READ
 
-if TYPE_CHECKING:
-    from sos.http.client.agent import Server
-
 #: Seconds to wait for a server to say that it takes a body, before that is sent all the same.
 CONTINUE_SECONDS = 1.0
 #: Most bytes of the head of an answer, and of what announces a chunk.
@@ -45,6 +44,38 @@ class BadAnswer(Exception):
     """What came is no HTTP answer, or too much of one."""
 
 
+class Pool(typing.Protocol):
+    """The connections to a server, which one of them belongs to."""
+
+    def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Have something called after so many *seconds*."""
+        ...
+
+    def freed(self, connection: Connection) -> None:
+        """Use the *connection* for the next request."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """Forget the *connection*, which is no more."""
+        ...
+
+    def forget(self, connection: Connection) -> None:
+        """Send nothing more on the *connection*."""
+        ...
+
+    def held_up(self, connection: Connection) -> None:
+        """Note that nobody reads what comes over the *connection* for now."""
+        ...
+
+    def goes_on(self, connection: Connection) -> None:
+        """Note that it is read on."""
+        ...
+
+    def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
+        """Send the request *call* again, or let it fail."""
+        ...
+
+
 @implementer(IConsumer)
 class Connection(Protocol):
     """Sends a request, and parses its answer.
@@ -58,7 +89,7 @@ class Connection(Protocol):
     _receiver: Receiver
     _sender: Sender
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Pool) -> None:
         self._server = server
         self.kept = False
         self.idle_since = 0.0

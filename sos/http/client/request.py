@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.python.failure import Failure
@@ -12,8 +12,13 @@ from twisted.web.iweb import IBodyProducer
 from sos.aio.timeouts import Deadlines
 from sos.http.client.response import Response
 
-if TYPE_CHECKING:
-    from sos.http.client.connection import Connection
+
+class Abortable(Protocol):
+    """A connection, as far as giving up a request needs it."""
+
+    def abort(self) -> None:
+        """Break it off."""
+        ...
 
 
 class Call:
@@ -55,7 +60,7 @@ class Call:
         self.body = body
         self.bodiless = bodiless
         self.answered: Deferred[Response] = Deferred(self._cancel)
-        self.connection: Connection | None = None
+        self.connection: Abortable | None = None
         self.connecting: Deferred[Any] | None = None
         self.again = False
         self._deadlines: Deadlines | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
@@ -11,12 +11,32 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
-if TYPE_CHECKING:
-    from sos.http.client.connection import Connection
-
-
 # Of the names of the headers that matter here.
 _LENGTHS = frozenset(map(len, ("Content-Length", "Transfer-Encoding", "Connection")))
+
+
+class BodySource(Protocol):
+    """The connection that an answer comes by, as far as reading its body needs it."""
+
+    def pause(self) -> None:
+        """Hold the server up."""
+        ...
+
+    def resume(self) -> None:
+        """Let the server go on."""
+        ...
+
+    def hold_up(self) -> None:
+        """Hold the server up for a reader, who may take long."""
+        ...
+
+    def go_on(self) -> None:
+        """Let the server go on, for the reader does."""
+        ...
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        ...
 
 
 @implementer(IResponse)
@@ -31,9 +51,9 @@ class Response:
     previousResponse: Any = None
 
     def __init__(
-        self, connection: Connection, code: int, phrase: bytes, fields: list[tuple[bytes, bytes]]
+        self, connection: BodySource, code: int, phrase: bytes, fields: list[tuple[bytes, bytes]]
     ) -> None:
-        self.connection: Connection | None = connection
+        self.connection: BodySource | None = connection
         self.code = code
         self.phrase = phrase
         self.fields = fields

@@ -11,8 +11,9 @@ a client can have no more waiting than comes in one read.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -25,20 +26,18 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sos.aio.limited_log import LimitedLog
 from sos.aio.twisted_internals import close_now, is_buffering
 from sos.errors import TooSlow
-from sos.http.server.coalescing import Receiver
+from sos.http.server.coalescing import Receiver, Turn
+from sos.http.server.connection_limits import Crowd
 from sos.http.server.heads import Refused, format_head
 from sos.http.server.output import Output
 from sos.http.server.parser import Input
-from sos.http.server.request import Request
+from sos.http.server.request import Recorder, Request
 from sos.http.server.request_body import RequestBody
 from sos.http.server.request_ids import CURRENT
 from sos.http.tls import handshake_failure
-
-if TYPE_CHECKING:
-    from sos.http.server.connection_limits import Crowd
-    from sos.http.server.site import Site
 
 #: Seconds that a connection may be open and idle between requests: longer than the minute for
 #: which proxies keep theirs, so that no request meets a connection that is being closed.
@@ -63,6 +62,43 @@ RETRY_SECONDS = 5
 _TURNED_AWAY = (401, 403, 421)
 
 
+class Owner(Recorder, typing.Protocol):
+    """The site of a connection: its limits, what answers, and what is told of it.
+
+    :ivar now: the time by its clock, which ticks once a second.
+    :ivar timer: tells the seconds that requests are measured by.
+    :ivar turn: in which its connections are served.
+    :ivar handler: answers requests.
+    :ivar failures: where mistakes of ours are told.
+    :ivar idle_seconds: for which a connection may be idle.
+    :ivar is_patient: whether clients that take nothing are waited for.
+    """
+
+    now: float
+    timer: Callable[[], float]
+    turn: Turn
+    handler: Callable[[Request], None]
+    failures: LimitedLog
+    idle_seconds: float
+    is_patient: bool
+
+    def made(self, channel: Channel) -> None:
+        """Record a new connection."""
+        ...
+
+    def lost(self, channel: Channel) -> None:
+        """Record the end of a connection."""
+        ...
+
+    def refused(self, status: int, sent: int) -> None:
+        """Record an answer of *sent* bytes to what was no request."""
+        ...
+
+    def handshake_failed(self, local: IAddress | None, peer: IAddress | None, why: str) -> None:
+        """Record that TLS was not agreed on."""
+        ...
+
+
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class Channel(Protocol):
     """One connection of a client.
@@ -76,7 +112,7 @@ class Channel(Protocol):
     :ivar active_at: when its last request came, or it was opened, by the site's timer.
     """
 
-    site: Site
+    site: Owner
     output: Output
     _receiver: Receiver
     _socket: Connection | None
@@ -86,7 +122,7 @@ class Channel(Protocol):
 
     def __init__(
         self,
-        site: Site,
+        site: Owner,
         peer: IAddress | None,
         crowds: Sequence[Crowd],
         refusal: Refused | None = None,

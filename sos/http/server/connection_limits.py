@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sos.http.server.heads import Refused
 
-if TYPE_CHECKING:
-    from sos.http.server.connection import Channel
+
+class Limited(Protocol):
+    """A connection that counts, and can be closed for another."""
+
+    @property
+    def active_at(self) -> float:
+        """When its last request came, or it was opened."""
+        ...
+
+    @property
+    def occupied(self) -> bool:
+        """Whether there is a request that has not been answered."""
+        ...
+
+    def give_way(self) -> bool:
+        """Close it unless there is a request to answer; return whether it did."""
+        ...
+
+    def give_up_stalled(self) -> bool:
+        """Close it if its client takes nothing of an answer; return whether it did."""
+        ...
 
 
 class Crowd:
@@ -28,36 +47,36 @@ class Crowd:
         self.refusal = refusal
         self._most = most
         self._count = 0
-        self._idle: OrderedDict[Channel, float] = OrderedDict()
-        self._in_head: OrderedDict[Channel, None] = OrderedDict()
-        self._stalled: OrderedDict[Channel, None] = OrderedDict()
+        self._idle: OrderedDict[Limited, float] = OrderedDict()
+        self._in_head: OrderedDict[Limited, None] = OrderedDict()
+        self._stalled: OrderedDict[Limited, None] = OrderedDict()
 
     def add(self) -> None:
         """Count one more."""
         self._count += 1
 
-    def remove(self, channel: Channel) -> None:
+    def remove(self, channel: Limited) -> None:
         """Forget *channel*, which is no more."""
         self._count -= 1
         self._idle.pop(channel, None)
         self._in_head.pop(channel, None)
         self._stalled.pop(channel, None)
 
-    def idle(self, channel: Channel) -> None:
+    def idle(self, channel: Limited) -> None:
         """Take note that *channel* has nothing to do."""
         self._idle[channel] = channel.active_at
         self._idle.move_to_end(channel)
 
-    def in_head(self, channel: Channel) -> None:
+    def in_head(self, channel: Limited) -> None:
         """Take note that a request of *channel* has begun to come; it is as old as its start."""
         self._idle.pop(channel, None)
         self._in_head.setdefault(channel)
 
-    def has_head(self, channel: Channel) -> None:
+    def has_head(self, channel: Limited) -> None:
         """Take note that the head of that request is complete."""
         self._in_head.pop(channel, None)
 
-    def stalled(self, channel: Channel) -> None:
+    def stalled(self, channel: Limited) -> None:
         """Take note that the client of *channel* takes nothing of its answer."""
         self._stalled.setdefault(channel)
 

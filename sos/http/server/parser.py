@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import httptools
 
 from sos.errors import Incomplete
 from sos.http.server.heads import Refused, body_length, gather
-from sos.http.server.request import Request
+from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
-
-if TYPE_CHECKING:
-    from sos.http.server.connection import Channel
 
 #: Most bytes of a request's line and headers together.
 MAX_HEAD_BYTES = 16 * 1024
@@ -21,6 +18,31 @@ MAX_FIELDS = 200
 
 
 _BLANK_LINE = b"\r\n\r\n"
+
+
+class RequestSink(ResponseSink, Protocol):
+    """The connection that requests are parsed for."""
+
+    @property
+    def occupied(self) -> bool:
+        """Whether there is a request that has not been answered."""
+        ...
+
+    def begun(self) -> None:
+        """Note that a request has begun to come."""
+        ...
+
+    def received(self, request: Request) -> None:
+        """Take *request*, whose head is in."""
+        ...
+
+    def send_continue(self) -> None:
+        """Let the client send its body, if it waits for that."""
+        ...
+
+    def regulate(self) -> None:
+        """Hold the client up while it is ahead of who reads the body."""
+        ...
 
 
 class Input:
@@ -37,7 +59,7 @@ class Input:
     :ivar waits: whether something has come that has not been looked at.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: RequestSink) -> None:
         self.in_head = False
         self.body: RequestBody | None = None
         self.body_bytes = 0

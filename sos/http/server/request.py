@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import parse_qs
 
 from sos.http.server.heads import format_head, split_target
+from sos.http.server.output import Output
+from sos.http.server.proxies import Proxies
 from sos.http.server.request_body import RequestBody
 from sos.http.server.request_ids import HEADER, request_id
 from sos.monitoring.request_metrics import GONE, OTHER
-
-if TYPE_CHECKING:
-    from sos.http.server.connection import Channel
 
 #: Statuses of answers without a body (RFC 9110, 6.4.1).
 BODILESS = frozenset({204, 304})
 # A cache may keep a 404, and other answers, that say nothing of it (RFC 9111, 4.2.2).
 _UNCACHED = b"Cache-Control: no-store\r\n"
+
+
+class Recorder(Protocol):
+    """What requests are told of when they have ended, and what it adds to each answer."""
+
+    @property
+    def head(self) -> bytes:
+        """Header lines that every answer begins with."""
+        ...
+
+    @property
+    def proxies(self) -> Proxies | None:
+        """The proxies that are believed when they say whose requests they pass on."""
+        ...
+
+    def finished(self, request: Request) -> None:
+        """Record a request that has been answered, or whose client has gone away."""
+        ...
+
+
+class ResponseSink(Protocol):
+    """The connection that a request came by, as far as its answer needs it."""
+
+    peer: IAddress | None
+    transport: Any
+    output: Output
+
+    @property
+    def site(self) -> Recorder:
+        """What is told of the request."""
+        ...
+
+    def persists(self, request: Request) -> bool:
+        """Return whether the connection can stay open after the answer to *request*."""
+        ...
+
+    def done(self, request: Request) -> None:
+        """Go on: the answer to *request* has been written."""
+        ...
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        ...
 
 
 class Work(Protocol):
@@ -83,7 +125,7 @@ class Request:
 
     def __init__(
         self,
-        channel: Channel,
+        connection: ResponseSink,
         method: bytes,
         target: bytes,
         version: bytes,
@@ -91,7 +133,7 @@ class Request:
         headers: dict[bytes, bytes],
         body: RequestBody,
     ) -> None:
-        self._channel: Channel | None = channel
+        self._channel: ResponseSink | None = connection
         self.method = method
         self.uri = target
         self.clientproto = version
