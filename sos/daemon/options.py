@@ -13,7 +13,6 @@ from sos.daemon import json_log, privileges
 from sos.daemon.log_pipe import unhindered
 from sos.daemon.privileges import Shedding
 from sos.errors import ConfigError
-from sos.http.server.connection import IDLE_SECONDS
 from sos.model import config
 
 # What is said of options that the release before had.
@@ -44,6 +43,12 @@ def parameter(
     return [name, short, default, text, coerce]
 
 
+def setting(name: str) -> list[Any]:
+    """Describe the option that is also the setting *name* of ``sos.conf``."""
+    found = config.SETTINGS[name]
+    return parameter(name, None, None, found.help, found.option or found.convert)
+
+
 class DaemonOptions(usage.Options):
     """Options of which a wrong one ends the program: one line, exit status 2."""
 
@@ -54,21 +59,7 @@ class DaemonOptions(usage.Options):
     shedding: Shedding | None = None
 
     optParameters = [
-        parameter("hosts", None, None, "Names to answer as, beside localhost.", config.hosts),
-        parameter(
-            "idle-timeout",
-            None,
-            None,
-            f"Seconds that idle connections stay open. [default: {IDLE_SECONDS:.0f}]",
-            config.timeout,
-        ),
-        parameter(
-            "trusted-proxies",
-            None,
-            None,
-            "Proxies to believe who asks: addresses, networks, unix.",
-            config.proxies,
-        ),
+        *(setting(name) for name in ("hosts", "idle-timeout", "trusted-proxies")),
         parameter(
             "log-format", None, "text", "Of the daemon's log: text, json.", json_log.log_format
         ),

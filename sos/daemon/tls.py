@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.ssl import CertificateOptions
 
 from sos.daemon.exposure import UNIX
-from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.options import DaemonOptions
 from sos.errors import ConfigError
 from sos.files.watched import WatchedFiles
 from sos.http.tls import ClientTLS, Renewable, Secured, client_tls, server_tls
@@ -17,18 +17,10 @@ from sos.http.tls import ClientTLS, Renewable, Secured, client_tls, server_tls
 #: Makes an endpoint, given a reactor and a string of Twisted's.
 Endpoint = Callable[[Any, str], Any]
 
-#: How a daemon speaks to those who come to it.
-SERVER_TLS = (
-    parameter("tls-certificate", None, None, "Speak TLS, with the certificate in this file."),
-    parameter("tls-key", None, None, "File of its key, if that is another."),
-    parameter("tls-client-ca", None, None, "Clients need a certificate of one of these."),
-)
-#: How it speaks to https blob servers.
-CLIENT_TLS = (
-    parameter("tls-ca", None, None, "Blob servers need a certificate of one of these."),
-    parameter("tls-client-certificate", None, None, "File of the certificate to show them."),
-    parameter("tls-client-key", None, None, "File of its key, if that is another."),
-)
+#: Settings of how a daemon speaks to its clients.
+SERVER_TLS = ("tls-certificate", "tls-key", "tls-client-ca")
+#: Settings of how it speaks to https blob servers.
+CLIENT_TLS = ("tls-ca", "tls-client-certificate", "tls-client-key")
 
 
 def absolute(path: str) -> str:
@@ -54,8 +46,8 @@ def check_client_tls(options: DaemonOptions) -> None:
     client_tls_of(options)
 
 
-def _make_absolute(options: DaemonOptions, parameters: Sequence[Sequence[Any]]) -> None:
-    for name, *_ in parameters:
+def _make_absolute(options: DaemonOptions, names: Sequence[str]) -> None:
+    for name in names:
         if options[name] is not None:
             options[name] = absolute(options[name])
 
@@ -65,7 +57,7 @@ def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | 
 
     It is made again when its files have changed; connections that are open keep theirs.
     """
-    files = [options[name] for name, *_ in SERVER_TLS]
+    files = [options[name] for name in SERVER_TLS]
     if options["tls-certificate"] is None:
         return None
     return WatchedFiles([each for each in files if each is not None], lambda: server_tls(*files))
@@ -73,13 +65,13 @@ def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | 
 
 def client_tls_files(options: DaemonOptions) -> WatchedFiles[ClientTLS]:
     """Return how https servers are spoken to by *options*, made again when files have changed."""
-    files = [options[name] for name, *_ in CLIENT_TLS if options[name] is not None]
+    files = [options[name] for name in CLIENT_TLS if options[name] is not None]
     return WatchedFiles(files, lambda: client_tls_of(options))
 
 
 def client_tls_of(settings: Mapping[str, Any]) -> ClientTLS:
     """Return how https servers are spoken to, by *settings* or options of their names."""
-    files = [settings.get(name) for name, *_ in CLIENT_TLS]
+    files = [settings.get(name) for name in CLIENT_TLS]
     if files[1] is None and files[2] is not None:
         raise ConfigError("--tls-client-key is of no use without --tls-client-certificate")
     return client_tls(*(None if each is None else absolute(each) for each in files))

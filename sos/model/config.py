@@ -172,7 +172,7 @@ class _Reader:
         if name in self._settings:
             raise ValueError(f"{name} is set a second time")
         try:
-            self._settings[name] = SETTINGS[name](value)
+            self._settings[name] = SETTINGS[name].convert(value)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -512,35 +512,74 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-#: What ``[sos]`` may set, each as the option of ``sos-api`` of the same name.
-SETTINGS: Mapping[str, Callable[[str], object]] = {
-    "api-host": host,
-    "hosts": hosts,
-    "idle-timeout": timeout,
-    "trusted-proxies": proxies,
-    "upload-port": port,
-    "download-port": port,
-    "admin-port": port,
-    "write-copies": copies,
-    "min-copies": copies,
-    "replicate-every": seconds,
-    "replicate-rate": limit,
-    "hash": algorithm,
-    "max-size": limit,
-    "kept-headers": header_patterns,
-    "cors-origins": origins,
-    "chunk-size": chunk_size,
-    "cache": cache_address,
-    "secret-file": path,
-    "token-file": path,
-    "private-reads": yes,
-    "tls-certificate": path,
-    "tls-key": path,
-    "tls-client-ca": path,
-    "tls-ca": path,
-    "tls-client-certificate": path,
-    "tls-client-key": path,
-    "unfinished-dir": path,
-    "unfinished-limit": limit,
-    "unfinished-expiry": duration,
+@frozen
+class Setting:
+    """A setting of a cluster: an option of ``sos-api``, and a line in the section ``[sos]``.
+
+    :param convert: reads its text in ``sos.conf``; raises ValueError.
+    :param text: what it means, for ``--help``.
+    :param default: its value where neither says anything.
+    :param shown: the default as one would write it.
+    :param option: reads the text on the command line, where that is another: paths may be
+        relative there.
+    """
+
+    convert: Callable[[str], object]
+    text: str
+    default: object = None
+    shown: str | None = None
+    option: Callable[[str], object] | None = None
+
+    @property
+    def help(self) -> str:
+        """What it means, and its default."""
+        return self.text if self.shown is None else f"{self.text} [default: {self.shown}]"
+
+
+#: All settings by their names: the one place where they are declared.
+SETTINGS: Mapping[str, Setting] = {
+    "api-host": Setting(host, "Address to listen on.", "0.0.0.0", "0.0.0.0", str),
+    "hosts": Setting(hosts, "Names to answer as, beside localhost."),
+    "idle-timeout": Setting(timeout, "Seconds that idle connections stay open.", 75.0, "75"),
+    "trusted-proxies": Setting(proxies, "Proxies to believe who asks: addresses, networks, unix."),
+    "upload-port": Setting(port, "Port for uploads.", 9991, "9991"),
+    "download-port": Setting(port, "Port for fetches.", 9992, "9992"),
+    "admin-port": Setting(
+        port, "Port of 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
+    ),
+    "write-copies": Setting(copies, "Copies that an upload waits for.", 1, "1"),
+    "min-copies": Setting(copies, "Copies in a group.", 2, "2"),
+    "replicate-every": Setting(seconds, "Seconds between replications, 0 for none.", 60.0, "60"),
+    "replicate-rate": Setting(limit, "Bytes a second that it may copy (8M)."),
+    "hash": Setting(algorithm, "Of new ids: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"),
+    "max-size": Setting(limit, "Refuse larger objects (64K, 8M, 5G)."),
+    "kept-headers": Setting(
+        header_patterns, "X-* headers of uploads to keep, no others: X-Meta-*, X-Mime-Type."
+    ),
+    "cors-origins": Setting(
+        origins, "Origins whose pages may upload and fetch, or * to fetch (https://app.example)."
+    ),
+    "chunk-size": Setting(
+        chunk_size, "Cut larger objects into chunks of this size, 0: none.", 8 << 20, "8M"
+    ),
+    "cache": Setting(
+        cache_address,
+        "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
+    ),
+    "secret-file": Setting(path, "File of the key that API and blob servers share.", option=str),
+    "token-file": Setting(path, "File of the tokens that clients have to bring.", option=str),
+    "private-reads": Setting(yes, "Fetches, too, need a token, or a signed link.", False),
+    "tls-certificate": Setting(path, "Speak TLS, with the certificate in this file.", option=str),
+    "tls-key": Setting(path, "File of its key, if that is another.", option=str),
+    "tls-client-ca": Setting(path, "Clients need a certificate of one of these.", option=str),
+    "tls-ca": Setting(path, "Blob servers need a certificate of one of these.", option=str),
+    "tls-client-certificate": Setting(path, "File of the certificate to show them.", option=str),
+    "tls-client-key": Setting(path, "File of its key, if that is another.", option=str),
+    "unfinished-dir": Setting(
+        path, "Take resumable uploads (tus), and keep their parts here.", option=str
+    ),
+    "unfinished-limit": Setting(limit, "Most bytes of these together.", 64 << 30, "64G"),
+    "unfinished-expiry": Setting(
+        duration, "After which time (15m, 12h, 30d) they are given up.", 86_400, "1d"
+    ),
 }

@@ -10,11 +10,12 @@ from sos.auth.hosts import HostGuard, Unlisted
 from sos.auth.request_signing import Keys, Signer, Verifier, parse_keys
 from sos.auth.tokens import Tokens, parse_tokens
 from sos.daemon.exposure import OTHERS
-from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.options import DaemonOptions
 from sos.daemon.tls import absolute
 from sos.errors import ConfigError
 from sos.files.watched import WatchedFile, read
 from sos.interfaces import IReplicaStore
+from sos.model import config
 from sos.web import cors
 
 #: What a load balancer may ask of any port: the original's health check, and ``OPTIONS *``.
@@ -23,11 +24,7 @@ ALIVE = (b"/alive", b"*")
 #: by which people see the rest, which tells nothing by itself.
 PROBES = (*ALIVE, b"/healthz", b"/readyz", b"/")
 
-SECRET_FILE = parameter(
-    "secret-file", None, None, "File of the key that API and blob servers share."
-)
-TOKEN_FILE = parameter("token-file", None, None, "File of the tokens that clients have to bring.")
-PRIVATE_READS = ["private-reads", None, "Fetches, too, need a token, or a signed link."]
+PRIVATE_READS = ["private-reads", None, config.SETTINGS["private-reads"].help]
 
 
 def check_secret(options: DaemonOptions) -> None:

@@ -26,7 +26,7 @@ from sos.aio.threads import threads_of
 from sos.daemon import tls
 from sos.daemon.dns import Names
 from sos.daemon.exposure import LOOPBACK, UNIX, reach
-from sos.daemon.options import parameter
+from sos.daemon.options import parameter, setting
 from sos.daemon.proxies import proxied
 from sos.daemon.reload import Reloading
 from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
@@ -35,11 +35,9 @@ from sos.daemon.status import ClusterPart, Overview, Part
 from sos.errors import ConfigError
 from sos.files.watched import WatchedFiles
 from sos.http.client.agent import Agent
-from sos.http.server.connection import IDLE_SECONDS
 from sos.http.tls import RenewableClient
 from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
 from sos.model import config, ids
-from sos.model.cache_address import cache_address
 from sos.model.config import Config
 from sos.model.membership import Membership, Speaker
 from sos.monitoring.request_metrics import Tally
@@ -58,36 +56,6 @@ from sos.web.admin_api import AdminServer, transfers_alone
 from sos.web.client_headers import KeptHeaders
 from sos.web.public_api import DownloadServer, UploadServer
 
-#: What holds where neither an option nor the section [sos] says otherwise.
-DEFAULTS: dict[str, object] = {
-    "api-host": "0.0.0.0",
-    "hosts": None,
-    "idle-timeout": IDLE_SECONDS,
-    "trusted-proxies": None,
-    "upload-port": 9991,
-    "download-port": 9992,
-    "admin-port": 9993,
-    "write-copies": 1,
-    "min-copies": 2,
-    "replicate-every": 60.0,
-    "replicate-rate": None,
-    "hash": ids.DEFAULT_ALGORITHM,
-    "max-size": None,
-    "kept-headers": None,
-    "cors-origins": None,
-    "chunk-size": 8 * 1024 * 1024,
-    "cache": None,
-    "secret-file": None,
-    "token-file": None,
-    "tls-certificate": None,
-    "tls-key": None,
-    "tls-client-ca": None,
-    "tls-ca": None,
-    "tls-client-certificate": None,
-    "tls-client-key": None,
-    **unfinished.DEFAULTS,
-}
-
 _NO_SERVERS = (
     "there is nowhere to keep anything. Name blob servers, one URL a line, in /etc/sos.conf or "
     "~/.sos.conf, or by --blob-server http://localhost:4001,http://localhost:4002; or keep "
@@ -105,6 +73,9 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
     "max-size",
     "chunk-size",
 )
+
+# Settings that are options of blob servers, too, or a flag.
+_ELSEWHERE = frozenset({"hosts", "idle-timeout", "trusted-proxies", "private-reads"})
 
 _log = Logger()
 
@@ -126,72 +97,8 @@ class Options(AdminOptions):
         parameter("blob-server", None, None, "URLs of blob servers, separated by commas."),
         parameter("config", "c", None, "Read this, not /etc/sos.conf and ~/.sos.conf."),
         parameter("store", "s", None, "Keep everything in this directory, or engine."),
-        parameter("api-host", None, None, "Address to listen on. [default: 0.0.0.0]"),
-        parameter("upload-port", None, None, "Port for uploads. [default: 9991]", config.port),
-        parameter("download-port", None, None, "Port for fetches. [default: 9992]", config.port),
-        parameter(
-            "admin-port",
-            None,
-            None,
-            "Port of 127.0.0.1 for /status and /metrics, 0 for none. [default: 9993]",
-            config.port,
-        ),
-        parameter(
-            "write-copies",
-            None,
-            None,
-            "Copies that an upload waits for. [default: 1]",
-            config.copies,
-        ),
-        parameter("min-copies", None, None, "Copies in a group. [default: 2]", config.copies),
-        parameter(
-            "replicate-every",
-            None,
-            None,
-            "Seconds between replications, 0 for none. [default: 60]",
-            config.seconds,
-        ),
-        parameter(
-            "replicate-rate", None, None, "Bytes a second that it may copy (8M).", config.limit
-        ),
-        parameter(
-            "hash", None, None, "Of new ids: sha1, sha256. [default: sha1]", config.algorithm
-        ),
-        parameter(
-            "chunk-size",
-            None,
-            None,
-            "Cut larger objects into chunks of this size, 0: none. [default: 8M]",
-            config.chunk_size,
-        ),
-        parameter("max-size", None, None, "Refuse larger objects (64K, 8M, 5G).", config.limit),
-        parameter(
-            "kept-headers",
-            None,
-            None,
-            "X-* headers of uploads to keep, no others: X-Meta-*, X-Mime-Type.",
-            config.header_patterns,
-        ),
-        parameter(
-            "cache",
-            None,
-            None,
-            "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
-            cache_address,
-        ),
-        parameter(
-            "cors-origins",
-            None,
-            None,
-            "Origins whose pages may upload and fetch, or * to fetch (https://app.example).",
-            config.origins,
-        ),
-        *unfinished.PARAMETERS,
+        *(setting(name) for name in config.SETTINGS if name not in _ELSEWHERE),
         *access.PARAMETERS,
-        admission.SECRET_FILE,
-        admission.TOKEN_FILE,
-        *tls.SERVER_TLS,
-        *tls.CLIENT_TLS,
         *local.PARAMETERS,
     ]
     compData = Completions(
@@ -243,9 +150,9 @@ class Options(AdminOptions):
                     f"--store keeps everything here, and {self['config']} lists servers"
                 )
             found = evolve(found, groups={})
-        for name, default in DEFAULTS.items():
+        for name, each in config.SETTINGS.items():
             if self[name] is None:
-                self[name] = found.settings.get(name, default)
+                self[name] = found.settings.get(name, each.default)
         # What an upload has waited for must not be taken for too much later.
         self["min-copies"] = max(self["min-copies"], self["write-copies"])
         if self["dump"]:
@@ -263,7 +170,7 @@ class Options(AdminOptions):
         for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
-        if not self["private-reads"]:
+        if not self["private-reads"]:  # a flag
             self["private-reads"] = found.settings.get("private-reads", False)
         unfinished.check(self)
         admission.check_secret(self)

@@ -19,12 +19,11 @@ from sos import __version__
 from sos.daemon import tls
 from sos.daemon.dns import Names
 from sos.daemon.exposure import LOOPBACK, OTHERS, UNIX, reach
-from sos.daemon.options import parameter
+from sos.daemon.options import parameter, setting
 from sos.daemon.proxies import proxied
 from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.daemon.status import Overview
 from sos.files.watched import WatchedFiles
-from sos.http.server.connection import IDLE_SECONDS
 from sos.model import config
 from sos.monitoring.request_metrics import Tally
 from sos.monitoring.sightings import Sightings
@@ -63,8 +62,8 @@ class Options(AdminOptions):
         parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
         parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
         *access.PARAMETERS,
-        admission.SECRET_FILE,
-        *tls.SERVER_TLS,
+        setting("secret-file"),
+        *(setting(name) for name in tls.SERVER_TLS),
         *local.PARAMETERS,
     ]
     compData = Completions(
@@ -92,7 +91,7 @@ class Options(AdminOptions):
     def postOptions(self) -> None:
         stores.check(self)
         if self["idle-timeout"] is None:
-            self["idle-timeout"] = IDLE_SECONDS
+            self["idle-timeout"] = config.SETTINGS["idle-timeout"].default
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]

@@ -11,37 +11,15 @@ from twisted.logger import Logger
 
 from sos.aio.periodic import PeriodicService
 from sos.aio.threads import threads_of
-from sos.daemon.options import DaemonOptions, parameter
+from sos.daemon.options import DaemonOptions
 from sos.daemon.services import STOP_SECONDS, give_up
 from sos.daemon.tls import absolute
 from sos.interfaces import IBlobStore
-from sos.model import config
 from sos.resumable import ResumableUploads
 from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web.client_headers import KeptHeaders
 from sos.web.resumable import TusServer
 
-PARAMETERS = [
-    parameter(
-        "unfinished-dir", None, None, "Take resumable uploads (tus), and keep their parts here."
-    ),
-    parameter(
-        "unfinished-limit", None, None, "Most bytes of these together. [default: 64G]", config.limit
-    ),
-    parameter(
-        "unfinished-expiry",
-        None,
-        None,
-        "After which time (15m, 12h, 30d) they are given up. [default: 1d]",
-        config.duration,
-    ),
-]
-#: What holds where neither an option nor the section [sos] says otherwise.
-DEFAULTS: dict[str, object] = {
-    "unfinished-dir": None,
-    "unfinished-limit": 64 << 30,
-    "unfinished-expiry": 86_400,
-}
 # Seconds between looks for those that have expired.
 _SWEEP_SECONDS = 60.0
 

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from sos.model import config
-from sos.tap.api import DEFAULTS
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "etc/sos.conf").read_text()
@@ -31,7 +30,9 @@ def test_what_is_commented_out_is_right():
     assert any(server.weight != 1 for server in marks)
 
 
-@pytest.mark.parametrize("name", [each for each, value in DEFAULTS.items() if value is not None])
+@pytest.mark.parametrize(
+    "name", [name for name, each in config.SETTINGS.items() if each.shown is not None]
+)
 def test_settings_that_have_a_default_tell_it(name):
     """Nothing changes when such a line is no comment any more."""
-    assert config.parse(EXAMPLE, "sos.conf").settings[name] == DEFAULTS[name]
+    assert config.parse(EXAMPLE, "sos.conf").settings[name] == config.SETTINGS[name].default
