@@ -188,9 +188,9 @@ def _wget(question: Question, output: Path) -> list[str]:
 
 def _aria2(question: Question, output: Path) -> list[str]:
     command = ["aria2c", "--no-conf", "--max-tries=1", "--file-allocation=none"]
-    command += ["--allow-overwrite=true", "--dir", str(output.parent), "--out", output.name]
-    if question.span is not None:  # it asks for parts by itself
-        command += ["-x4", "-s4", "-k1M"]
+    command += ["--dir", str(output.parent), "--out", output.name]
+    # A part of its own choice: the rest of the file that is there.
+    command.append("--allow-overwrite=true" if question.span is None else "--continue=true")
     if question.ca is not None:
         command.append(f"--ca-certificate={question.ca}")
     return [*command, question.url]
