@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from threading import Event, Thread
 
 import pytest
@@ -91,6 +92,7 @@ class Site:
 def site(tmp_path_factory):
     site = Site(tmp_path_factory.mktemp("clients"))
     fetch(site.plain.upload, BODY)
+    fetch(site.tls.upload, BODY, context=ssl.create_default_context(cafile=site.ca.path))
     yield site
     site.place.stop()
 
@@ -229,8 +231,8 @@ def test_head(site, client):
 def test_range(site, client):
     """A part, or the rest of what a client has."""
     before = site.plain.logged("GET", 206)
-    site.output.write_bytes(BODY[:1000])  # aria2 goes on with that, the others overwrite it
-    answer = send(client, site, "GET", site.plain.fetch + ID, span="1000-1999")
+    asked = {"span": "1000-1999", "begun": BODY[:2_000_000]}
+    answer = send(client, site, "GET", site.plain.fetch + ID, **asked)
     expected = {"aria2": (200, BODY), "wget": (206, BODY[1000:])}
     assert (answer.status, answer.body) == expected.get(client.name, (206, BODY[1000:2000]))
     assert wait_until(lambda: site.plain.logged("GET", 206) > before)

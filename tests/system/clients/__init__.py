@@ -47,6 +47,7 @@ class Question:
 
     :param body: the file of its body.
     :param span: the value of Range, behind ``bytes=``.
+    :param begun: what there is in front of that part, for a client that asks for the rest alone.
     :param ca: file of the authority that is trusted beside, or instead of, those of the system.
     """
 
@@ -54,6 +55,7 @@ class Question:
     url: str
     body: Path | None = None
     span: str | None = None
+    begun: bytes = b""
     ca: Path | None = None
 
     def words(self, output: Path) -> list[str]:
@@ -189,7 +191,8 @@ def _wget(question: Question, output: Path) -> list[str]:
 def _aria2(question: Question, output: Path) -> list[str]:
     command = ["aria2c", "--no-conf", "--max-tries=1", "--file-allocation=none"]
     command += ["--dir", str(output.parent), "--out", output.name]
-    # A part of its own choice: the rest of the file that is there.
+    if question.span is not None:
+        output.write_bytes(question.begun)
     command.append("--allow-overwrite=true" if question.span is None else "--continue=true")
     if question.ca is not None:
         command.append(f"--ca-certificate={question.ca}")
