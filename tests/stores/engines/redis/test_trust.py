@@ -100,8 +100,8 @@ async def test_who_may_not_see_the_settings_is_told_what_to_do(engine, stores):
 async def test_a_user_of_a_redis_needs_these_permissions(engine, stores):
     """Those that the README tells of."""
     rights = (
-        "~sos:* +select +info +config|get +get +set +del +unlink +exists +expire +persist +pttl "
-        "+rename +hget +hmget +hgetall +hset +hdel +hlen +hincrby +zadd +zrem +zscore "
+        "~sos:* +select +info +config|get +get +set +del +unlink +exists +expire +pexpire +persist "
+        "+pttl +rename +hget +hmget +hgetall +hset +hdel +hlen +hincrby +zadd +zrem +zscore "
         "+zrangebylex +eval +evalsha"
     )
     with engine.client() as client:
@@ -116,6 +116,7 @@ async def test_a_user_of_a_redis_needs_these_permissions(engine, stores):
     with pytest.raises(NotFound):
         await store.stat(id)
     token = await store.lease(10)
+    await store.lease(20, token)
     await store.drop((await put(store, b"body")).id, token)
     await store.release(token)
     writer = store.writer()
