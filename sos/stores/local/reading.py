@@ -121,10 +121,13 @@ def _check(digest: BodyDigest, record: Record) -> None:
 class FileBody:
     """An open body, or a part of it: its pieces, or the spans of the file where they lie.
 
-    A part is verified block by block.  The whole is verified by its id, too: the last of it
-    comes only once all match.  While one piece is sent the next is read.
+    Each block is verified before any of it is given: by its hash, which was taken when the body
+    was stored and matched its id.  A body of an earlier version has no block hashes; it is
+    compared with its id before its last piece is given, and gets them.  While one piece is sent
+    the next is read.
 
-    :param blocks: None where they have no hashes yet: then it has to be the whole.
+    :param blocks: None for such a body, which has to be read whole.
+    :param thorough: compare a body that is read whole with its id even if it has block hashes.
     :param failed: called with what is wrong with it: Damaged or Unreadable.
     """
 
@@ -133,6 +136,7 @@ class FileBody:
     _blocks: Blocks | None
     _record: Record
     _span: Span | None
+    _thorough: bool
     _lane: Lane
     _failed: Callable[[Damaged | Unreadable], Awaitable[object]]
 
@@ -155,6 +159,7 @@ class FileBody:
         """Give the part, from where on it is, in pieces of up to *size* bytes, whole blocks."""
         position, stop = self._span or (0, self._record.size)
         digest, hashes = BodyDigest(self._record.id), BlockHashes()
+        by_id = self._blocks is None or (self._thorough and self._span is None)
 
         def read(position: int) -> bytes:
             # Blocks are verified as wholes.
@@ -168,7 +173,7 @@ class FileBody:
                 self._blocks.verify(begin, piece)
             else:
                 hashes.update(piece)
-            if self._span is None:
+            if by_id:
                 digest.update(piece)
                 if end == self._record.size:
                     _check(digest, self._record)

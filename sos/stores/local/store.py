@@ -151,7 +151,9 @@ class LocalStore:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         return await self._opened(id, self._index.get(id), span)
 
-    async def _opened(self, id: str, encoded: Encoded | None, span: Span | None) -> Blob:
+    async def _opened(
+        self, id: str, encoded: Encoded | None, span: Span | None, thorough: bool = False
+    ) -> Blob:
         if encoded is None:
             raise self._not_found(id)
         try:
@@ -175,7 +177,7 @@ class LocalStore:
                 file.close()
                 raise
             failed = partial(self._judge, id, encoded)
-            return Blob(info, FileBody(path, file, blocks, record, span, lane, failed))
+            return Blob(info, FileBody(path, file, blocks, record, span, thorough, lane, failed))
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         # What was looked for has given way meanwhile, as a manifest to its object.
@@ -183,7 +185,7 @@ class LocalStore:
 
     def by_place(self) -> ByPlace:
         """Return its blobs as a scrub reads them; once it is open."""
-        opened = partial(self._opened, span=None)
+        opened = partial(self._opened, span=None, thorough=True)
         return ByPlace(self._index, self._layout, self._run_in_thread, opened)
 
     def writer(

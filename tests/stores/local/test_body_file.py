@@ -116,6 +116,21 @@ async def test_no_damaged_byte_is_sent(local_store, path, damage):
 
 
 @ensureDeferred
+async def test_a_scrub_compares_bodies_with_their_ids(local_store, reactor, path):
+    """The hashes of the blocks alone would not show it."""
+    await put(local_store, BODY)
+    flip(path, BLOCK)
+    record, _ = trailer_of(path)
+    with open(path, "r+b", buffering=0) as file:
+        write_trailer(file, record, hashes_of(file.read(record.size)))
+    report = Report()
+    await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+    assert report.damaged == 1
+    with pytest.raises(NotFound):
+        await local_store.stat(ID)
+
+
+@ensureDeferred
 async def test_a_sound_part_of_a_damaged_body_can_be_read(local_store, path):
     """Nobody has looked at the rest."""
     await put(local_store, BODY)
