@@ -1,3 +1,3 @@
 """SOS, the Simple Object Storage: keep files by the hash of their content."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
