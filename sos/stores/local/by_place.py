@@ -1,4 +1,4 @@
-"""The blobs of a directory in the order in which their bodies lie on its disk."""
+"""The blobs of a directory in the order of their bodies on the disk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sos.stores.record import Encoded
 
 @frozen
 class ByPlace:
-    """What a scrub reads of a local store, off the reactor's thread.
+    """The blobs of a local store for a scrub, which reads the index in threads.
 
-    The index is a map of its file: to look there for what is not in memory waits for the disk.
+    The index is a mapped file: reading a page that is not in memory waits for the disk.
 
-    :param opened: opens the blob of an id and its encoded record.
+    :param opened: opens the blob with an id and an encoded record.
     """
 
     index: Index
@@ -29,24 +29,25 @@ class ByPlace:
     opened: Callable[[str, Encoded | None], Awaitable[Blob]]
 
     async def listing(self, after: str | None, limit: int) -> list[str]:
-        """Return the next *limit* ids from behind *after*, the one first that lies first.
+        """Return the next *limit* ids after *after*, sorted by position on the disk.
 
-        Those that are marked as unreadable are among them.
+        Ids that are marked as unreadable are included.
         """
         return await self.run_in_thread(self._page, after, limit)
 
     async def read(self, id: str) -> Blob:
         """Open a blob, as :meth:`sos.interfaces.IBlobStore.read` does."""
-        return await self.opened(id, await self.run_in_thread(self.index.get, id))
+        encoded = await self.run_in_thread(self.index.read_in_thread, self.index.get, id)
+        return await self.opened(id, encoded)
 
     def _page(self, after: str | None, limit: int) -> list[str]:
-        places = self.index.places(after, limit)
+        places = self.index.read_in_thread(self.index.places, after, limit)
         return sorted(places, key=partial(self._place, places))
 
     def _place(self, places: dict[str, int], id: str) -> tuple[bool, int]:
         if places[id]:
             return False, places[id]
-        # File systems put files, and the numbers of them, in order as they come.
+        # File systems tend to allocate both disk blocks and inode numbers in order of creation.
         try:
             return True, self.layout.body(id).stat().st_ino
         except OSError:

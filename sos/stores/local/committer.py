@@ -1,11 +1,11 @@
-"""Group commit: one thread, one transaction for everything that waits.
+"""Group commit: one thread, one transaction for all queued changes.
 
-While a transaction is being made durable others queue up, and the next one
-takes them all: under load many uploads share one fsync.
+While a transaction is synced, further changes queue up, and the next transaction
+takes them all: under load, many uploads share one fsync.
 
-The interpreter runs one thread at a time.  So the answers to one transaction
-are given while the next is on its way to the disk: given before, they would
-set the reactor's thread to work, and the two would take turns at each step.
+The interpreter runs one thread at a time.  So the results of one transaction are
+delivered while the next one is synced.  Delivered earlier, they would wake the
+reactor's thread, and the two threads would compete for the interpreter at each step.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from sos.stores.local.transaction import Transaction
 
 T = TypeVar("T")
 
-# Jobs of a transaction after which no more are waited for: a bound on its memory.
+# A transaction with so many jobs takes no more from the queue, to bound its memory.
 _MOST_TOGETHER = 256
 
 _log = Logger()
 
 
-# A step, and what fires with its result.
+# A step, and the Deferred for its result.
 _Job = tuple[Callable[[Transaction], Any], Deferred[Any]]
 
 
 class Committer:
-    """Carries out changes of the index, each all or nothing, in order.
+    """A queue of changes to the index, applied in order, each all or nothing.
 
-    After a failed sync it takes no more, and :attr:`failure` says why.
+    After a failed sync it refuses further changes, and :attr:`failure` says why.
 
-    :param committed: called, on the writer thread, with how many changes have
-        been made durable together, and the seconds that this took.
+    :param committed: called on the writer thread after each transaction, with the number
+        of changes, and the seconds that the commit took.
     """
 
     def __init__(
@@ -69,26 +69,26 @@ class Committer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more, and return when everything submitted has been carried out."""
+        """Refuse further changes, and return when all submitted ones are done."""
         self._stopped = True
         self._hand_over()
         self._queue.put(None)
         self._thread.join()
 
     def submit(self, step: Callable[[Transaction], T]) -> Deferred[T]:
-        """Run ``step(transaction)`` in the writer thread.
+        """Run ``step(transaction)`` on the writer thread.
 
-        The Deferred fires, on the reactor's thread, with what *step* returned,
-        once that is on stable storage.  A step that raises must not have
-        changed anything yet; one may be run again, on a new transaction, when
-        its first run was not committed.
+        The Deferred fires, on the reactor's thread, with the result of *step* once the
+        change is on stable storage.  A step that raises must not have changed anything
+        yet.  A step can run again, in a new transaction, if its first run was not
+        committed.
         """
         if self._stopped:
             return fail(Unavailable("the store is closed"))
         done: Deferred[T] = Deferred()
         if not self._gathered:
-            # Once for all that this turn of the reactor brings, because to wake
-            # a thread costs more than most of them.
+            # Batch the changes of one reactor iteration: waking the thread costs more
+            # than most changes do.
             self._reactor.callLater(0, self._hand_over)
         self._gathered.append((step, done))
         return done
@@ -99,12 +99,12 @@ class Committer:
             self._queue.put(jobs)
 
     def fail(self, error: SyncFailed) -> ReadOnly:
-        """Take no more after *error*, and return what to refuse with."""
+        """Refuse further changes after *error*, and return the exception to refuse them with."""
         self.give_up(f"a write could not be made durable: {error}")
         return ReadOnly(self.failure or "")
 
     def give_up(self, reason: str) -> None:
-        """Take no more, and say why."""
+        """Refuse further changes, and log why."""
         if self.failure is None:
             self.failure = f"read-only since {reason}"
             _log.critical("{failure}", failure=self.failure)
@@ -117,14 +117,14 @@ class Committer:
             try:
                 results = self._commit(jobs)
             except Exception as error:
-                # Uploads must not wait for ever for a thread that is gone.
+                # The thread must survive any error, or uploads would wait for ever.
                 refusal = Failure(self.fail(SyncFailed(f"{type(error).__name__}: {error}")))
                 results = [refusal] * len(jobs)
             self._unanswered += zip(jobs, results, strict=True)
         self._answer()
 
     def _take(self) -> list[_Job]:
-        """Return what waits, or wait for something."""
+        """Return the queued jobs; wait until there is one, or :meth:`stop` is called."""
         jobs: list[_Job] = []
         while not jobs or (len(jobs) < _MOST_TOGETHER and not self._queue.empty()):
             more = self._queue.get()
@@ -140,7 +140,7 @@ class Committer:
             self._unanswered = []
 
     def _commit(self, jobs: list[_Job]) -> list[Any]:
-        """Return each job's result, or the Failure that it ended with."""
+        """Return the result of each job, or its Failure."""
         if self.failure is not None:
             return [Failure(ReadOnly(self.failure))] * len(jobs)
         while True:
@@ -154,8 +154,8 @@ class Committer:
             except SyncFailed as error:
                 of_lmdb = isinstance(error.__cause__, lmdb.Error)
                 if of_lmdb and self._index.is_cramped() and not self._index.is_dead():
-                    # LMDB takes a write that was cut short by a full disk for
-                    # an input/output error; the transaction is undone.
+                    # LMDB reports a write cut short by a full disk as an input/output
+                    # error.  It has aborted the transaction.
                     return [Failure(NoSpace(f"the disk is full: {error}"))] * len(jobs)
                 return self._give_up(error, jobs)
             except NoSpace as error:
@@ -167,7 +167,8 @@ class Committer:
 
     def _grow(self) -> Failure | None:
         try:
-            # No transaction may be open meanwhile, and it is the reactor that reads.
+            # No transaction may be open meanwhile.  Reads run on the reactor's thread; those on
+            # other threads make this wait.
             blockingCallFromThread(self._reactor, self._index.grow)
         except Exception as error:
             return Failure(NoSpace(f"the index cannot grow: {error}"))
@@ -176,7 +177,7 @@ class Committer:
     def _give_up(self, error: SyncFailed, jobs: list[_Job]) -> list[Any]:
         refusal = Failure(self.fail(error))
         if self._index.is_dead():
-            # Reading goes on; it is the reactor's thread that reads.
+            # Reads must go on.
             blockingCallFromThread(self._reactor, self._index.reopen_to_read)
         return [refusal] * len(jobs)
 

@@ -1,8 +1,8 @@
 """The LMDB environment: every blob's record, inline bodies, and digests.
 
-The records are in the order of listings.  Bodies lie apart from them, in the
-order in which they came: what is stored together is on the disk together, and
-a listing does not wade through them.
+Records are in listing order.  Inline bodies are in a database of their own, in
+order of arrival: bodies stored together lie together on the disk, and a listing
+does not have to read past them.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from sos.stores.local.transaction import (
 )
 from sos.stores.record import Encoded
 
-#: Bytes that an index can take of the address space, not of the disk: its file grows with use.
+#: Bytes of address space (not disk) that an index reserves: its file grows with use.
 MAP_SIZE = 1 << 40 if sys.maxsize > 1 << 32 else 1 << 30
-# Bytes free below which a write that came out short is put down to that.
+# With fewer bytes free than this, a short write is taken for a full disk.
 _CRAMPED = 1 << 20
 _DATABASES = (b"records", b"bodies", b"lease", b"digests", b"identity", b"lost")
-# Those that older versions had not.
+# Databases that older versions did not have.
 _LATER = (b"identity", b"lost")
-# Two that tell where everything is, at the beginning of the file.
+# LMDB's meta pages, at the beginning of the file.
 _META_PAGES = 2
-# The one key of its database.
+# The only key in the identity database.
 _IDENTITY = b"id"
-# What LMDB fails with when it is asked for too much; all else that a reader meets is damage.
+# LMDB's errors for exhausted resources.  Any other error of a reader means damage.
 _BUSY = (lmdb.ReadersFullError, lmdb.TlsFullError, lmdb.MemoryError, lmdb.MapResizedError)
-# What is damage when it is met while writing, too.
+# Errors that mean damage in a write transaction as well.
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError)
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 def _reads(method: Callable[P, T]) -> Callable[P, T]:
-    """Raise Unavailable in place of LMDB's errors, wherever in *method* they are met."""
+    """Wrap *method* so that it raises Unavailable in place of LMDB's errors."""
 
     @wraps(method)
     def reading(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,14 +71,13 @@ def _reads(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class Index:
-    """Records by id.  Reading is safe on any thread, at any time.
+    """Records by id.  Read on the thread that grows it, or by :meth:`read_in_thread`.
 
-    :param durable: whether a committed transaction is on stable storage.
-    :param readonly: whether nothing can be written, no lock either.
-    :param map_size: in bytes, how large the index can become before
-        :meth:`grow` is called.
-    :ivar progress: notes what each transaction has reached.
-    :ivar damaged: called with the reason, on any thread, when damage is met.
+    :param durable: whether to sync each transaction to stable storage.
+    :param readonly: open for reading only, and take no lock.
+    :param map_size: bytes that the index can reach before :meth:`grow` is called.
+    :ivar progress: if set, records how far the index is after each transaction.
+    :ivar damaged: called with the reason, on any thread, when damage is found.
     """
 
     def __init__(
@@ -90,6 +89,7 @@ class Index:
         self._damage: str | None = None
         self._doubted: dict[str, Encoded] = {}
         self._writing = Lock()
+        self._mapping = Lock()  # held while another thread reads, and while the map moves
         self._readonly = readonly
         options = {"readonly": True, "lock": False} if readonly else {}
         self._open(map_size=map_size, sync=durable, metasync=durable, **options)
@@ -99,17 +99,17 @@ class Index:
             self.directory, mode=0o640, max_dbs=len(_DATABASES), **options
         )
         self._pad()
-        # What a process that was killed was reading would keep its pages from
-        # being used again for as long as another has the index open.
+        # Clear the reader slots of killed processes: LMDB cannot reuse the pages that
+        # those were reading while any process has the index open.
         self._environment.reader_check()
         databases = [self._database(name) for name in _DATABASES]
         self._records, self._bodies, self._lease, digests, self._identity, self._lost = databases
         self._databases = [each for each in databases if each is not None]
         self._log = DigestLog(digests)
-        self.digests()  # from here on there is little of the log to read
+        self.digests()  # reads the whole log now; later calls read only new rows
 
     def _database(self, name: bytes) -> Any:
-        """Open a database; None for one that an older version had not, where none can be made."""
+        """Open a database; return None if an older version lacks it and the index is read-only."""
         try:
             return self._environment.open_db(name, create=not self._readonly)
         except lmdb.NotFoundError:
@@ -118,9 +118,9 @@ class Index:
             return None
 
     def _pad(self) -> None:
-        # Reading past the end of a mapped file kills the process (SIGBUS).  LMDB may leave out
-        # pages at the end that it freed before it wrote them; of any other missing page it
-        # reports the zeros as damage.
+        # Reading past the end of a mapped file kills the process (SIGBUS).  So extend the file
+        # with zeros.  LMDB may leave out freed pages at the end; if any other page is missing,
+        # it reports the zeros as damage.
         pages = self._environment.info()["last_pgno"] + 1
         size = pages * self._environment.stat()["psize"]
         if self.reached.size < size:
@@ -137,13 +137,13 @@ class Index:
 
     @property
     def reached(self) -> Reached:
-        """How far it has come."""
+        """The number of the last transaction, and the size of the file in bytes."""
         number = self._environment.info()["last_txnid"]
         return Reached(number, os.stat(self._file).st_size)
 
     @property
     def identity(self) -> str | None:
-        """The id of the store that it is of, None if it has not been told."""
+        """The id of the store that the index belongs to, None if it has none."""
         if self._identity is None:
             return None
         with self._environment.begin(self._identity) as transaction:
@@ -151,13 +151,13 @@ class Index:
         return None if id is None else id.decode("ascii", "replace")
 
     def identify(self, id: str) -> None:
-        """Make it the index of the store *id*."""
+        """Record that the index belongs to the store *id*."""
         with self._environment.begin(self._identity, write=True) as transaction:
             transaction.put(_IDENTITY, id.encode("ascii"))
 
     @_reads
     def reusable(self) -> int:
-        """Return the bytes of the file that hold nothing, and will be used before it grows."""
+        """Return the number of free bytes in the file, which LMDB uses before the file grows."""
         information = self._environment.info()
         with self._reading() as transaction:
             used = [self._environment.stat(), *map(transaction.stat, self._databases)]
@@ -168,17 +168,17 @@ class Index:
         return max(free, 0) * int(used[0]["psize"])
 
     def check_in_place(self) -> None:
-        """Raise SyncFailed when other files, or none, are where those of the store were."""
+        """Raise SyncFailed if the store's files were removed or replaced."""
         if self.progress is not None:
             self.progress.check_in_place()
 
     def is_cramped(self) -> bool:
-        """Tell whether there is so little free that a full disk explains a failure."""
+        """Return whether so little space is free that a full disk explains a failed write."""
         disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize < _CRAMPED
 
     def is_dead(self) -> bool:
-        """Tell whether LMDB refuses to go on, as it does after a failed write of its meta page."""
+        """Return whether LMDB refuses all work, as it does after a failed meta page write."""
         try:
             self._environment.begin().abort()
         except lmdb.PanicError:
@@ -186,20 +186,21 @@ class Index:
         return False
 
     def reopen_to_read(self) -> None:
-        """Open what is on the disk anew, to read from it; nothing may be reading or writing."""
-        map_size = self._environment.info()["map_size"]
-        self._environment.close()
-        self._open(map_size=map_size, readonly=True)
+        """Close the environment, once reads in other threads have ended; open it read-only."""
+        with self._mapping:
+            map_size = self._environment.info()["map_size"]
+            self._environment.close()
+            self._open(map_size=map_size, readonly=True)
 
     def note_damage(self, error: lmdb.Error) -> None:
-        """From now on say nothing of what is there as a whole: some of it cannot be found."""
+        """Refuse listings and digests from now on: the index cannot find all of its records."""
         self._damage = f"the index {self.directory} is damaged: {error}"
         self.damaged(self._damage)
 
     def doubt(self, id: str, encoded: Encoded) -> None:
-        """Say nothing of what is there as a whole: *id* counts as a copy, and is none.
+        """Refuse listings and digests: they include *id*, whose body is bad.
 
-        :param encoded: its record; the doubt ends when it has another.
+        :param encoded: the record of *id*; the doubt ends when another record replaces it.
         """
         self._doubted[id] = encoded
 
@@ -208,7 +209,7 @@ class Index:
         self._doubted.pop(id, None)
 
     def doubts(self, id: str) -> bool:
-        """Tell whether there is a doubt about *id*."""
+        """Return whether there is a doubt about *id*."""
         return id in self._doubted
 
     def _check_sound(self) -> None:
@@ -230,21 +231,31 @@ class Index:
         try:
             return self._environment.begin(self._records, **options)
         except lmdb.MapResizedError:
-            with self._writing:  # for no transaction may be open
+            with self._writing:  # no transaction may be open
                 self.follow()
             return self._environment.begin(self._records, **options)
 
     def close(self) -> None:
-        """Close the environment; nothing may be reading or writing."""
+        """Close the environment; no transaction may be open."""
         self._environment.close()
 
     def grow(self) -> None:
-        """Double the map; no transaction may be open in this process."""
-        self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+        """Double the map, once reads in other threads have ended."""
+        with self._mapping:
+            self._environment.set_mapsize(2 * self._environment.info()["map_size"])
 
     def follow(self) -> None:
-        """Take over the map that another process has grown; as for :meth:`grow`."""
+        """Adopt the map size that another process has set; no transaction may be open here."""
         self._environment.set_mapsize(0)
+
+    def read_in_thread(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return ``read(*args)``; meanwhile :meth:`grow` waits.
+
+        Growing ends all transactions in this process: a read in progress would fail as if the
+        index were damaged.
+        """
+        with self._mapping:
+            return read(*args, **kwargs)
 
     @_reads
     def get(self, id: str) -> Encoded | None:
@@ -254,9 +265,9 @@ class Index:
 
     @_reads
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
-        """Return up to *limit* ids in order, from behind *after*, of one partition or all.
+        """Return up to *limit* ids after *after*, in order, of one partition or of all.
 
-        Those that are marked as unreadable are left out.
+        Ids that are marked as unreadable are omitted.
         """
         self._check_whole()
         prefix = (partition or "").encode("ascii")
@@ -274,10 +285,10 @@ class Index:
 
     @_reads
     def places(self, after: str | None, limit: int) -> dict[str, int]:
-        """Return up to *limit* ids from behind *after*, and where their bodies lie.
+        """Return up to *limit* ids after *after*, each with the position of its body.
 
-        That is a number which is the higher the later an inline body was stored, and 0 for a
-        body with a file of its own.
+        The positions of inline bodies ascend in the order of storing.  A body in a file has
+        position 0.
         """
         self._check_sound()
         found: dict[str, int] = {}
@@ -293,9 +304,10 @@ class Index:
 
     @_reads
     def lost(self, limit: int) -> tuple[int, tuple[str, ...]]:
-        """Return how many blobs were held, and cannot be given any more, and *limit* of them.
+        """Return the number of lost blobs, and up to *limit* of their ids.
 
-        They are damaged or cannot be read, and were not stored anew nor dropped since.
+        A blob is lost if its copy here was damaged or unreadable, and it has been neither
+        stored again nor dropped since.
         """
         if self._lost is None:
             return 0, ()
@@ -306,9 +318,9 @@ class Index:
 
     @_reads
     def digests(self) -> Mapping[str, PartitionDigest]:
-        """Return the digest of every partition that holds anything, by its name.
+        """Return the digests of all partitions that hold blobs, by name.
 
-        It is the same object until they change.
+        The mapping is the same object until the digests change.
         """
         self._check_whole()
         with self._reading() as transaction:
@@ -316,9 +328,9 @@ class Index:
 
     @_reads
     def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        """Return what each blob of *partition* is, by id.
+        """Return the digest of each blob in *partition*, by id.
 
-        What is damaged, or marked as unreadable, is none.
+        Damaged records, and blobs marked as unreadable, are omitted.
         """
         self._check_whole()
         with self._reading() as transaction:
@@ -330,9 +342,9 @@ class Index:
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
-        """Begin the one write transaction, waiting for any other to end.
+        """Wait for any other write transaction to end, and begin one.
 
-        It is committed at the end of the block, unless that raises.
+        The transaction commits at the end of the block, and aborts if the block raises.
         """
         try:
             with self._writing, self._environment.begin(self._records, write=True) as transaction:

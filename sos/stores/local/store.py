@@ -1,4 +1,4 @@
-"""The store that a directory is."""
+"""A store in a directory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 _MOST_THREADS = 8
 _WHOLE = 1 << 62
-# Of what was lost, that is told in a status.
+# Most ids of lost blobs in a status.
 _LOST_IDS = 200
 
 _log = Logger()
@@ -53,16 +53,16 @@ _log = Logger()
 
 @implementer(IReplicaStore)
 class LocalStore:
-    """Keeps blobs in a directory.  It must be opened before it is used.
+    """A store that keeps blobs in a directory.  Open it before use.
 
     :param algorithm: the hash of new content ids.
     :param durable: False acknowledges blobs that a power cut would lose.
-    :param reserve: what is to stay free on the disk.
-    :param now: tells the time in seconds since the epoch.
+    :param reserve: the space to keep free on the disk.
+    :param now: returns the time in seconds since the epoch.
     :param committed: see :class:`~sos.stores.local.committer.Committer`.
+    :param require: whether the directory must be a store already; else a new store is
+        created where there is none.
     :ivar identity: the id of the store, a UUID, once it is open.
-    :param require: whether the directory has to be a store already; else a new one is
-        made where there is none.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class LocalStore:
         self._space = Space(directory, reserve, lambda: self._index.reusable())
 
     def open(self) -> None:
-        """Lock the directory, settle what a crash left, and be ready.
+        """Lock the directory, clean up after a crash, and start the threads.
 
-        :raises StoreUnusable: when it is locked, or no store.
+        :raises StoreUnusable: if another process uses the directory, or it is no usable store.
         """
         self._lock = self._layout.lock(not self._require)
         self._prepare()
@@ -123,7 +123,7 @@ class LocalStore:
             raise StoreUnusable(f"{self.name} cannot be put in order: {error}") from error
 
     async def close(self) -> None:
-        """Finish what was begun, and unlock the directory."""
+        """Finish the changes in flight, and unlock the directory."""
         await self._changes.underway.finish()
         await self._run_in_thread(self._committer.stop)
         self._pool.stop()
@@ -132,7 +132,7 @@ class LocalStore:
 
     @property
     def failure(self) -> str | None:
-        """Why it takes no blobs until it is opened again, None while it does."""
+        """Why the store accepts no blobs until it is opened again, None while it does."""
         return self._committer.failure
 
     async def stat(self, id: str) -> BlobInfo:
@@ -166,7 +166,7 @@ class LocalStore:
             if not record.readable or self._index.doubts(id):
                 await lane.run(self._changes.verify, record)
                 self._index.trust(id)
-                with suppress(SOSError):  # it can be read, whether or not that can be noted
+                with suppress(SOSError):  # the body is sound even if the mark cannot be removed
                     await self._changes.mark(id, encoded, readable=True)
             path = self._layout.body(id)
             file, blocks = await lane.run(open_body, path, record)
@@ -180,11 +180,11 @@ class LocalStore:
             return Blob(info, FileBody(path, file, blocks, record, span, thorough, lane, failed))
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
-        # What was looked for has given way meanwhile, as a manifest to its object.
+        # The record has been replaced meanwhile, as a manifest by its object.
         return await self.read(id, span)
 
     def by_place(self) -> ByPlace:
-        """Return its blobs as a scrub reads them; once it is open."""
+        """Return the blobs in disk order, for a scrub.  The store must be open."""
         opened = partial(self._opened, span=None, thorough=True)
         return ByPlace(self._index, self._layout, self._run_in_thread, opened)
 
@@ -206,8 +206,9 @@ class LocalStore:
         return self._index.digests()
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        # There can be many, and others want to be served meanwhile.
-        return await self._run_in_thread(self._index.blob_digests, partition)
+        # In a thread: a large partition would block the reactor.
+        digests = self._index.blob_digests
+        return await self._run_in_thread(self._index.read_in_thread, digests, partition)
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         encoded = self._index.get(id)
@@ -228,7 +229,7 @@ class LocalStore:
         await self._changes.underway.to_its_end(self._replicas.drop(id, token, known))
 
     def _check_in_place(self) -> None:
-        """Raise Unavailable when the store is not at its place any more: its disk is gone, say."""
+        """Raise Unavailable if the store's files were removed or replaced, as by an unmount."""
         try:
             self._index.check_in_place()
         except SyncFailed as error:
@@ -269,16 +270,16 @@ class LocalStore:
         )
 
     async def _refuse(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> None:
-        """Raise what tells of *error*; return if there is another blob by now."""
+        """Quarantine or mark the blob and raise; return if its record has changed meanwhile."""
         if await self._judge(id, encoded, error):
             if isinstance(error, Damaged):
                 raise SetAside(id, error) from error
             raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
 
     async def _judge(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
-        """Set what is damaged aside, and mark what cannot be read, that *encoded* tells of.
+        """Quarantine a damaged blob, or mark an unreadable one.
 
-        Returns False if there is another blob by now.
+        Return False if *encoded* is no longer its record.
         """
         return await self._changes.underway.to_its_end(self._take_out(id, encoded, error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from threading import Event, Thread
 
 import lmdb
 import pytest
@@ -49,6 +50,32 @@ def test_what_is_there_is_not_added_again(index):
         assert not transaction.add(record_of(1))
         assert not transaction.add(record_of(1, inline=False))
     assert index.digests() == before
+
+
+@pytest.mark.parametrize("move", ["grow", "reopen_to_read"])
+def test_a_read_in_another_thread_ends_before_the_map_moves(index, move):
+    """It would find its transaction closed, and take the index for damaged."""
+    with index.begin() as transaction:
+        transaction.add(record_of(1))
+    began, go_on, read = Event(), Event(), []
+
+    def places():
+        with index._reading() as transaction:
+            began.set()
+            go_on.wait()
+            read.append(len(list(transaction.cursor())))
+
+    reader = Thread(target=index.read_in_thread, args=(places,))
+    mover = Thread(target=getattr(index, move))
+    reader.start()
+    began.wait()
+    mover.start()
+    mover.join(0.1)
+    go_on.set()
+    reader.join()
+    mover.join()
+    assert read == [1]
+    assert index.get(record_of(1).id) is not None
 
 
 def test_a_transaction_that_raises_changes_nothing(index):
