@@ -1,4 +1,4 @@
-"""Scrub: read everything again, so that damage is found while there are other copies."""
+"""Scrub: read all blobs again, to find damage while there are other copies."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sos.files.regular import open_regular, read_regular
 from sos.interfaces import Blob
 from sos.model import ids
 
-#: A blob counts for at least so many bytes of the rate: there is more to it
-#: than its body.
+#: Bytes that each blob counts for at the rate, in addition to its body: reading a blob costs more
+#: than that.
 _LEAST = 16 * 1024
-#: Blobs that are listed at once, and of which a pass that is broken off begins again.
+#: Blobs to list at once.  An interrupted pass resumes at the beginning of a page.
 _PAGE = 64
-#: Seconds between two notes of how far a pass is.
+#: Seconds between two saves of the report.
 _SAVE_EVERY = 10.0
-#: Seconds from the start of the daemon to that of a pass that is due.
+#: Seconds from the start of the daemon to a pass that is due already.
 _SETTLE = 60.0
-# Seconds that a pass may have ended in the future, as clocks are set.
+# Seconds by which a pass may have ended in the future, because clocks are set.
 _MOST_SKEW = 3600.0
 
 _log = Logger()
@@ -43,15 +43,15 @@ def _is_id(report: Report, attribute: object, value: str) -> None:
 
 @define
 class Report:
-    """How far a pass over a store is, and what it found.
+    """The progress and findings of a pass over a store.
 
-    :param position: the id up to which all were read, None between two passes.
-    :param started_at: when it was begun, in seconds since the epoch.
-    :param finished_at: when the last whole pass ended.
-    :param checked: blobs read, with *bytes* in their bodies.
-    :param damaged: of those, not what was stored, and set aside.
-    :param unreadable: of those, refused by the disk; they count as missing until they can be
-        read, or are stored anew.
+    :param position: the id up to which all blobs were read, None between two passes.
+    :param started_at: when the pass began, in seconds since the epoch.
+    :param finished_at: when the last complete pass ended, likewise.
+    :param checked: the number of blobs read, with *bytes* in their bodies.
+    :param damaged: the number of these that were damaged, and are quarantined.
+    :param unreadable: the number of these that the disk could not read; they count as missing
+        until they can be read, or are stored anew.
     """
 
     position: str | None = field(default=None, validator=optional([instance_of(str), _is_id]))
@@ -64,11 +64,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether the pass found no damage."""
         return not (self.damaged or self.unreadable)
 
     def begin(self, now: float) -> None:
-        """Begin a new pass, of which nothing is known but the time."""
+        """Reset the report for a new pass."""
         self.started_at = now
         self.checked = self.bytes = self.damaged = self.unreadable = 0
 
@@ -80,10 +80,10 @@ class Report:
 
 
 class Scrubbed(Protocol):
-    """What a scrub reads: a store, or the blobs of one in a better order."""
+    """The source of a scrub: a store, or the blobs of one in a faster order."""
 
     async def listing(self, after: str | None, limit: int) -> list[str]:
-        """Return the next *limit* ids from behind *after*, in the order in which to read them."""
+        """Return the next *limit* ids after *after*, in the order in which to read them."""
         ...
 
     async def read(self, id: str) -> Blob:
@@ -100,14 +100,14 @@ async def scrub(
     progress: Callable[[Report], None] = lambda report: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Read every blob of *store* from behind ``report.position``, and keep *report*.
+    """Read every blob of *store* after ``report.position``, and update *report*.
 
-    Reading is what verifies a blob, and sets a damaged one aside.
+    Reading a blob verifies it, and quarantines a damaged one.
 
-    :param rate: bytes to read in a second, 0 for as many as can be.
-    :param progress: called after each blob.  A report that is kept then counts those behind
-        its position, some of a page, which the pass that goes on with it counts again.
-    :param warn: called with a line about each blob that is not well.
+    :param rate: bytes to read in a second, 0 for no limit.
+    :param progress: called after each blob.  A report saved then includes blobs after its
+        position, up to a page, which a pass that resumes from it counts again.
+    :param warn: called with a line about each damaged or unreadable blob.
     """
     if report.position is None:
         report.begin(now())
@@ -120,7 +120,7 @@ async def scrub(
                 report.damaged += 1
                 warn(f"{id}: {error}")
             except NotFound:
-                pass  # it was dropped since it was listed
+                pass  # it was dropped after it was listed
             except SOSError as error:
                 report.unreadable += 1
                 warn(f"{id} cannot be read: {error}")
@@ -135,6 +135,7 @@ async def _read(store: Scrubbed, id: str, pace: Pace) -> int:
     await pace.spend(_LEAST)
     blob = await store.read(id)
     if isinstance(blob.body, bytes):
+        await pace.spend(len(blob.body))
         return len(blob.body)
     size = 0
     async with aclosing(blob.body):
@@ -156,7 +157,7 @@ def load(path: Path) -> Report:
 
 
 def save(report: Report, path: Path) -> None:
-    """Keep *report* in the file *path*."""
+    """Write *report* to the file *path*."""
     unfinished = path.with_name(path.name + ".new")
     with open_regular(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
         file.write(json.dumps(attrs.asdict(report)).encode())
@@ -169,13 +170,13 @@ def _take_over(source: Report, target: Report) -> None:
 
 
 class ScrubService(PeriodicService):
-    """Makes a pass now and then, and goes on with one that was broken off.
+    """A service that runs scrubs periodically, and resumes an interrupted one.
 
-    :param source: returns what is to be read, at the beginning of a pass.
-    :param path: where the report is kept from one start to the next, None for nowhere.
+    :param source: returns the blobs to read, at the beginning of a pass.
+    :param path: the file that keeps the report across restarts, None for none.
     :param rate: bytes to read in a second.
     :param every: seconds from the end of a pass to the next.
-    :param now: tells the time in seconds since the epoch.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
