@@ -1,6 +1,6 @@
-"""Several small blobs by one request, for most of what a small one costs is its request.
+"""Batches of small blobs in one request, because the request is most of a small blob's cost.
 
-They go as a JSON object: by id, the metadata of each, and its body in base64::
+A batch is a JSON object: by id, the metadata of each blob, and its body in base64::
 
     {"a1": {"metadata": {"X-Mime-Type": "text/plain"}, "body": "Ynl0ZXM="}}
 """
@@ -22,19 +22,19 @@ from sos.transfer import copy
 
 #: Most blobs in one batch.
 MOST_BLOBS = 64
-#: Most bytes of a body that goes in a batch: what a larger one costs is not its request.
+#: Most bytes of a body in a batch: for a larger one, the request is not most of the cost.
 SMALL = 16 * 1024
-#: Bytes of bodies at which a batch is full: a server does nothing else while it goes
-#: through one, and has all of it in memory.
+#: Bytes of bodies at which a batch is full: a server does nothing else while it parses
+#: one, and holds all of it in memory.
 FULL = 256 * 1024
-#: Most bytes of a document: of a full batch, with room for what describes the blobs.
+#: Most bytes of a document: a full batch, with room for ids and metadata.
 MOST_BYTES = 2 * 1024 * 1024
 
 T = TypeVar("T")
 
 
 def encode(blobs: Iterable[Blob]) -> bytes:
-    """Write *blobs*, whose bodies are bytes."""
+    """Encode *blobs*, whose bodies are bytes, as a batch."""
     document = {}
     for blob in blobs:
         assert isinstance(blob.body, bytes)
@@ -44,9 +44,9 @@ def encode(blobs: Iterable[Blob]) -> bytes:
 
 
 def decode(text: bytes) -> list[Blob]:
-    """Read what :func:`encode` wrote; raises InvalidRequest for anything else.
+    """Decode the result of :func:`encode`; raise InvalidRequest for anything else.
 
-    Whether a body is that of its id is not looked at.
+    This does not verify the bodies against their ids.
     """
     try:
         document = json.loads(text)
@@ -82,14 +82,14 @@ def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:
 
 
 async def read_from(store: IBlobStore, ids: Iterable[str]) -> list[Blob]:
-    """Return those of *ids* that can be read and are small, until they are a full batch."""
+    """Return the blobs of *ids* that can be read and are small, up to a full batch."""
     found = await _those_of(_read(store, id) for id in ids)
     behind = accumulate(blob.info.size or 0 for blob in found)
     return [blob for blob, size in zip(found, behind, strict=True) if size <= FULL + SMALL]
 
 
 async def store_in(store: IBlobStore, blobs: Iterable[Blob]) -> list[str]:
-    """Store *blobs*; return the ids of those that are durable now."""
+    """Store *blobs*; return the ids that are durable now."""
     return await _those_of(_store(store, blob) for blob in blobs)
 
 

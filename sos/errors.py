@@ -1,4 +1,4 @@
-"""What can go wrong, in the words of a blob store.
+"""The exceptions of a blob store.
 
 These exceptions know no HTTP: :mod:`sos.web.errors` maps them to statuses and
 :mod:`sos.stores.remote.store` maps statuses back to them.  The text of each says
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return *text*, which somebody else has said, as it can stand in an error.
+    """Return *text*, which is from outside, without unprintable characters, for an error.
 
-    From there it comes to logs and terminals, to which control characters are commands.
+    Errors go to logs and terminals, which would obey control characters.
     """
     return "".join(each if each.isprintable() else "?" for each in text)
 
@@ -21,7 +21,7 @@ class SOSError(Exception):
 
 
 class InvalidRequest(SOSError):
-    """Input from outside is not well formed; nothing was changed."""
+    """Input from outside is malformed; nothing was changed."""
 
 
 class InvalidId(InvalidRequest):
@@ -29,7 +29,7 @@ class InvalidId(InvalidRequest):
 
 
 class InvalidMetadata(InvalidRequest):
-    """X-* metadata that is too much, or that cannot be a header."""
+    """X-* metadata that is too large, or that cannot be a header."""
 
 
 class Incomplete(InvalidRequest):
@@ -45,9 +45,9 @@ class WrongChecksum(SOSError):
 
 
 class Unauthorized(SOSError):
-    """Who asks has not shown who they are, or not so that it can be believed.
+    """The request has missing or invalid credentials.
 
-    :param challenge: the scheme by which it can be shown, of ``WWW-Authenticate``
+    :param challenge: the scheme to authenticate by, for ``WWW-Authenticate``
         (RFC 9110, 11.6.1).
     """
 
@@ -57,7 +57,7 @@ class Unauthorized(SOSError):
 
 
 class Forbidden(SOSError):
-    """Who asks may not do this; nothing was changed."""
+    """The client is not allowed to do this; nothing was changed."""
 
 
 class Misdirected(SOSError):
@@ -65,17 +65,17 @@ class Misdirected(SOSError):
 
 
 class TooSlow(SOSError):
-    """A request's bytes came too slowly to go on waiting; nothing was stored."""
+    """A request's bytes arrive too slowly; nothing was stored."""
 
 
 class TooLarge(SOSError):
-    """A body passes the configured limit; nothing was stored."""
+    """A body exceeds the configured limit; nothing was stored."""
 
 
 class UnsupportedCoding(SOSError):
-    """A body in a content coding that is not taken; nothing was stored.
+    """The body has a content coding that is not accepted; nothing was stored.
 
-    :ivar accepted: the codings that are.
+    :ivar accepted: the codings that are accepted.
     """
 
     def __init__(self, text: str, accepted: tuple[str, ...] = ()) -> None:
@@ -84,7 +84,7 @@ class UnsupportedCoding(SOSError):
 
 
 class Unsatisfiable(SOSError):
-    """A part was asked for that lies outside the body, which is of *size* bytes."""
+    """The requested range lies outside the body, which has *size* bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the blob has {size} bytes")
@@ -92,26 +92,26 @@ class Unsatisfiable(SOSError):
 
 
 class NotFound(SOSError):
-    """The store answered, and holds no such blob."""
+    """The store answered that it holds no such blob."""
 
 
 class SetAside(NotFound):
-    """The store's copy was damaged, as it has just found: it holds no such blob any more."""
+    """The store has just found its copy damaged and quarantined it: the blob is gone there."""
 
     def __init__(self, id: str, damage: object) -> None:
         super().__init__(f"{id} was damaged, and is set aside: {damage}")
 
 
 class Mismatch(SOSError):
-    """The bytes do not hash to the content id they came under, or are not its manifest."""
+    """The bytes do not hash to their content id, or are not its manifest."""
 
 
 class Conflict(SOSError):
-    """What is stored, or held, is not what the request is for; nothing was changed."""
+    """The request contradicts what is stored, or who holds a lease; nothing was changed."""
 
 
 class Locked(SOSError):
-    """Another request is at work on the same upload."""
+    """Another request is working on the same upload."""
 
 
 class NoSpace(SOSError):
@@ -119,13 +119,13 @@ class NoSpace(SOSError):
 
 
 class ReadOnly(SOSError):
-    """The store takes no writes, and says why; reading still works."""
+    """The store accepts no writes, and the text says why; reading still works."""
 
 
 class Unavailable(SOSError):
     """The store did not answer, or its answer cannot be trusted.
 
-    It says nothing about whether the blob exists.
+    So it is unknown whether the blob exists.
     """
 
 
@@ -134,4 +134,4 @@ class StoreUnusable(SOSError):
 
 
 class ConfigError(SOSError):
-    """A configuration text is wrong; the message names the file and the line."""
+    """The configuration is wrong; the message names the file and the line."""

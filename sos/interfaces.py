@@ -1,11 +1,11 @@
-"""The blob store: what every one of them promises.
+"""The interfaces of blob stores, and the values that they exchange.
 
 A blob server, a directory, a group of servers: each is a store, and each
 passes the same contract suite (``tests/contract.py``).  Blobs are immutable:
 an id, once stored, means the same bytes for ever.
 
 Every method that may wait is a coroutine function.  Cancelling one never
-harms the store: what it was doing either happens whole or not at all.
+harms the store: its change happens completely or not at all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sos.model.ids import is_store_id
 from sos.model.membership import View
 from sos.model.metadata import EMPTY, Metadata
 
-#: A body that is longer than this many bytes is handled in pieces.
+#: A body of more bytes than this is handled in pieces.
 SMALL_BODY = 64 * 1024
-# In seconds since the epoch; no date behind it can be told.
+# In seconds since the epoch; Python cannot represent later dates.
 _YEAR_10000 = 253_402_300_800
 
 
@@ -42,32 +42,32 @@ class Pieces(Protocol):
     async def aclose(self) -> None: ...
 
 
-#: A part of a body: its first byte and the one behind its last, from 0.
+#: A part of a body: the offsets of its first byte and of the byte after its last, from 0.
 Span = tuple[int, int]
 
 
 @runtime_checkable
 class FilePieces(Pieces, Protocol):
-    """Pieces that lie in a file, from which they can be sent without being handled."""
+    """Pieces that lie in a file, for callers that send them without reading them."""
 
     def fileno(self) -> int: ...
 
     def spans(self) -> AsyncGenerator[Span, None]:
-        """Tell, instead of the pieces, where in the file they lie."""
+        """Yield the position of each piece in the file, instead of the piece."""
         ...
 
 
 @frozen
 class BlobInfo:
-    """What a store knows of a blob without its body.
+    """A description of a blob, without its body.
 
-    :param size: of the body, in bytes; None where the store does not tell (the
-        original system's servers do not, for a larger one).
+    :param size: of the body, in bytes; None where the store does not report it
+        (the original system's servers do not, for a larger one).
     :param metadata: see :mod:`sos.model.metadata`.
     :param stored_at: when this copy was stored, in seconds since the epoch;
-        None where the store does not tell.
-    :param copies: how many of it were made, when it has just been stored.
-    :param store: the id of the store that it has just been stored in, where that tells.
+        None where the store does not report it.
+    :param copies: the number of copies made, when it has just been stored.
+    :param store: the id of the store that has just stored it, where the store reports one.
     """
 
     id: str
@@ -80,11 +80,11 @@ class BlobInfo:
 
 @frozen
 class Blob:
-    """A blob that is being read.
+    """A blob that is open for reading.
 
     :param body: the whole body when it is small, otherwise its pieces.
-        Pieces end with :exc:`~sos.errors.Mismatch` before the last of them
-        when the body does not match its id, and with
+        The pieces raise :exc:`~sos.errors.Mismatch` before the last of them
+        when the body does not match its id, and
         :exc:`~sos.errors.Unavailable` when they cannot be read to the end.
     """
 
@@ -93,12 +93,12 @@ class Blob:
 
 
 def is_size(value: object) -> bool:
-    """Tell whether *value* can be a number of bytes, or of blobs: a whole one below 2**63."""
+    """Return whether *value* can be a number of bytes or blobs: an integer from 0 to 2**63 - 1."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
 def parse_size(text: bytes | str) -> int | None:
-    """Return the size that a header tells, None for what :func:`is_size` would say no to."""
+    """Return the size in a header's *text*, or None if it is not one, see :func:`is_size`."""
     size = int(text) if text.isdigit() and text.isascii() and len(text) < 20 else -1
     return size if is_size(size) else None
 
@@ -144,9 +144,10 @@ def _is_yes_or_no(status: object, attribute: attrs.Attribute[Any], value: object
 
 @frozen
 class ScrubStatus:
-    """How far the scrub of a store is, and what it found: see :class:`sos.scrub.Report`.
+    """The progress and findings of a store's scrub: see :class:`sos.scrub.Report`.
 
-    :raises TypeError: when one of them is of another type, InvalidId for a position.
+    :raises TypeError: if a value has another type.
+    :raises InvalidId: if the position is not an id.
     """
 
     position: str | None = field(validator=optional(_is_position))
@@ -160,22 +161,22 @@ class ScrubStatus:
 
 @frozen
 class StoreStatus:
-    """How a store is doing.
+    """The state of a store.
 
-    :param writable: whether it takes blobs now.
-    :param reason: why not, when it does not.
-    :param blobs: how many it holds, None when that is not known.
-    :param size: of their bodies together, in bytes, None when not known.
-    :param capacity: of what it stores on, in bytes, None when not known.
-    :param free: of that, in bytes.
-    :param scrub: of a server that tells of its own.
-    :param lost: how many blobs it held and cannot give any more, for they are damaged or cannot
-        be read, None when it does not tell; *lost_ids* are some of them.
-    :param id: of the store, a UUID: by that, and by no address, two servers are known to
-        be one store.  None where it does not tell, as servers of the release before.
-    :param others: what other API servers go by than this one, as far as the server has
-        heard; None where it does not listen for that.
-    :raises TypeError: when one of them is of another type.
+    :param writable: whether it accepts blobs now.
+    :param reason: why it accepts none, if so.
+    :param blobs: the number that it holds, None if unknown.
+    :param size: of their bodies together, in bytes, None if unknown.
+    :param capacity: of its disk or engine, in bytes, None if unknown.
+    :param free: bytes of the capacity that are free.
+    :param scrub: the scrub's status, where the server reports it.
+    :param lost: the number of blobs that it held and cannot serve any more, because they are
+        damaged or unreadable; None where it does not report it.  *lost_ids* are some of them.
+    :param id: of the store, a UUID.  Two servers with the same id are one store, whatever
+        their addresses.  None where it reports none, as servers of the release before.
+    :param others: the views of the cluster that differ from this API server's, as far as the
+        server has received them; None where it does not take part.
+    :raises TypeError: if a value has another type.
     """
 
     writable: bool = field(validator=_is_yes_or_no)
@@ -192,19 +193,19 @@ class StoreStatus:
 
     @property
     def refusal(self) -> str | None:
-        """Why it takes no blobs now, None when it does."""
+        """Why the store accepts no blobs now, None when it accepts them."""
         return None if self.writable else self.reason or "it is not writable"
 
 
 @frozen
 class Upload:
-    """An upload that comes in several requests.
+    """A resumable upload, which arrives in several requests.
 
     :param length: of the whole, in bytes.
     :param metadata: of the object that it becomes.
-    :param told: the metadata as the client told it, for those who ask.
-    :param offset: bytes that are on stable storage.
-    :param id: of the object, once that is stored.
+    :param told: the metadata as the client sent it, to return when a client asks for it.
+    :param offset: the number of bytes on stable storage.
+    :param id: of the object, once it is stored.
     """
 
     length: int
@@ -215,24 +216,24 @@ class Upload:
 
     @property
     def acknowledged(self) -> int:
-        """Bytes that the client need not send again.
+        """The number of bytes that the client need not send again.
 
-        The last one counts when the object is stored: a client that is told of all of them
-        takes it for that, and if storing failed nobody would try again.
+        The last byte counts only when the object is stored: a client whose bytes are all
+        acknowledged takes the object for stored, and would not retry if storing it failed.
         """
         return self.length if self.id else min(self.offset, max(self.length - 1, 0))
 
 
 class IBlobWriter(Interface):
-    """One blob on its way into a store.
+    """A blob that is being written to a store.
 
-    It ends with one ``commit`` or any number of ``abort``.  Until a commit
-    has succeeded nothing of it can be read, and after an abort nothing of it
-    is left.
+    Call ``commit`` once at its end, or ``abort`` any number of times.  Until a
+    commit has succeeded nothing of the blob can be read, and after an abort
+    nothing of it is left.
     """
 
     async def write(piece: bytes) -> None:
-        """Take the next *piece* of the body; returns when it can take another.
+        """Write the next *piece* of the body; return when the writer accepts another.
 
         Raises NoSpace, ReadOnly or Unavailable.
         """
@@ -240,16 +241,18 @@ class IBlobWriter(Interface):
     async def commit() -> BlobInfo:
         """Make the blob durable, and only then return its id and size.
 
-        A blob that the store holds already is a success, and keeps the
-        metadata and the time that it has.  An object and its manifest, see
-        :mod:`sos.model.manifest`, are one blob: the object itself takes the place of
-        its manifest, and no manifest that of the object.  Raises Incomplete when the body is
-        not of the size announced, Mismatch when it does not hash to its
-        content id or, where the metadata marks it, is not its manifest,
-        Conflict when other bytes are stored under its id, which for a content
-        id is a collision of the hash, and NoSpace, ReadOnly or Unavailable;
-        then nothing was stored, but for Unavailable, after which it may have
-        been.
+        If the store holds the blob already, commit succeeds, and the stored
+        metadata and time stay.  An object and its manifest, see
+        :mod:`sos.model.manifest`, are one blob: the object replaces its
+        manifest, and a manifest never replaces the object.
+
+        :raises Incomplete: if the body does not have the announced size.
+        :raises Mismatch: if it does not hash to its content id or, where the
+            metadata marks it as a manifest, is not the manifest of its id.
+        :raises Conflict: if other bytes are stored under its id.  For a
+            content id that is a collision of the hash.
+        :raises NoSpace, ReadOnly, Unavailable: After Unavailable the blob may
+            have been stored; after the others it was not.
         """
 
     def abort() -> None:
@@ -262,7 +265,7 @@ class IBlobStore(Interface):
     name: str = Attribute("What to call it in a log: its address or directory.")
 
     async def stat(id: str) -> BlobInfo:
-        """Describe a blob that is there, whole.  Raises NotFound or Unavailable."""
+        """Describe a blob that is stored completely.  Raises NotFound or Unavailable."""
 
     async def read(id: str, span: Span | None = None) -> Blob:
         """Open a blob for reading.
@@ -270,8 +273,8 @@ class IBlobStore(Interface):
         A small body is verified before it is returned, a larger one as its
         pieces pass.  Raises NotFound or Unavailable.
 
-        :param span: the part to read, which lies within the body; a part of a
-            larger body is not verified.  The size told is that of the whole.
+        :param span: the part to read, within the body; a part of a larger body
+            is not verified.  ``info.size`` is the size of the whole body.
         """
 
     def writer(
@@ -281,9 +284,10 @@ class IBlobStore(Interface):
 
         :param id: its id, or None to store it under its content id.
         :param size: of the body in bytes, where it is known; a body of any
-            other size is then refused with Incomplete.
+            other size then raises Incomplete.
 
-        Raises NoSpace or ReadOnly where it is known that it cannot be stored.
+        Raises NoSpace or ReadOnly if the store knows already that it cannot
+        store the blob.
         """
 
     async def listing(
@@ -291,108 +295,108 @@ class IBlobStore(Interface):
     ) -> list[str]:
         """List ids in the order of :func:`sos.model.ids.sort_key`.
 
-        :param after: list from behind this id, whether it is stored or not.
-        :param limit: list at most so many.
-        :param partition: list this one alone, see :func:`sos.model.ids.partition`.
+        :param after: begin after this id, whether it is stored or not.
+        :param limit: the most ids to list.
+        :param partition: list only this one, see :func:`sos.model.ids.partition`.
 
-        Raises Unavailable; a listing that cannot be whole is never returned.
+        Raises Unavailable, rather than return an incomplete listing.
         """
 
     async def status() -> StoreStatus:
-        """Tell how the store is doing.  Raises Unavailable."""
+        """Return the state of the store.  Raises Unavailable."""
 
 
 class IObjectStore(IBlobStore):
-    """A store that puts objects together, of each of which a part can be gone.
+    """A store that assembles objects from chunks.
 
-    Then it is neither there nor missing: ``stat`` and ``read`` raise Unavailable,
-    and what is uploaded again is whole again.
+    An object that lacks a chunk is neither found nor missing: ``stat`` and ``read``
+    raise Unavailable.  Uploading it again repairs it.
     """
 
     async def outline(id: str) -> BlobInfo:
-        """Describe an object as ``stat`` does, but look for none of its parts.
+        """Describe an object as ``stat`` does, but do not look for its chunks.
 
-        It is for who goes on to read some, which are looked for then.  Raises
-        NotFound or Unavailable.
+        It is for callers that read the object next, which looks for the chunks.
+        Raises NotFound or Unavailable.
         """
 
 
 class IReplicaStore(IBlobStore):
-    """A store that can be one of several which are to hold the same.
+    """A store that can be a replica: one of several stores that hold the same blobs.
 
-    A server of the original system is asked in vain for any of this: then
-    NotFound is raised, by all but ``release``.
+    A server of the original system supports none of these methods: they raise
+    NotFound for it.
     """
 
     async def digests() -> Mapping[str, PartitionDigest]:
         """Return the digest of each partition that holds anything, by its name.
 
-        Where that can be told it is the same object until something changes,
-        so that who has seen it before has nothing to do.  Raises Unavailable.
+        Where the store can detect changes, it returns the same object until
+        something changes, so that callers can skip it.  Raises Unavailable.
         """
 
     async def blob_digests(partition: str) -> dict[str, BlobDigest]:
-        """Return what each blob of *partition* is, by id.  Raises Unavailable."""
+        """Return the digest of each blob in *partition*, by id.  Raises Unavailable."""
 
     async def settle(id: str, metadata: Metadata) -> None:
-        """Take *metadata* for that of a blob, when it precedes what that has.
+        """Reconcile metadata: replace a blob's metadata if *metadata* precedes it.
 
-        See :func:`sos.model.metadata.precedes`: two stores that are told of each
-        other's end with the same.  It is durable on return.  Raises NotFound
-        when there is no such blob, Conflict when one of them is the object and
+        See :func:`sos.model.metadata.precedes`: two stores that receive each
+        other's metadata end with the same.  It is durable on return.  Raises
+        NotFound if there is no such blob, Conflict if one is the object and
         the other its manifest, NoSpace, ReadOnly or Unavailable.
         """
 
     async def lease(seconds: float, token: str | None = None) -> str:
         """Return a token that allows drops for *seconds*, at most 300.
 
-        It is given to one at a time.  Raises Conflict while another is valid,
-        NoSpace, ReadOnly or Unavailable.
+        Only one lease is valid at a time.  Raises Conflict while another is
+        valid, NoSpace, ReadOnly or Unavailable.
 
-        :param token: of a valid lease, which lasts so long from now on; when
-            it is valid no more that is a Conflict.
+        :param token: of a valid lease to extend to *seconds* from now; raises
+            Conflict if it is not valid any more.
         """
 
     async def release(token: str) -> None:
-        """Give a lease back, valid or not.  Raises NoSpace, ReadOnly or Unavailable."""
+        """Release a lease, valid or not.  Raises NoSpace, ReadOnly or Unavailable."""
 
     async def drop(id: str, token: str, known: BlobDigest | None = None) -> None:
-        """Remove a blob, durably; one that is not there is a success.
+        """Remove a blob, durably; succeed also if there is no such blob.
 
-        Raises Conflict unless *token* is that of the lease, NoSpace, ReadOnly
-        or Unavailable.
+        Raises Conflict unless *token* belongs to the valid lease, NoSpace,
+        ReadOnly or Unavailable.
 
-        :param known: what was told of the blob; when it is not that any more,
-            it stays, and Conflict is raised.  None for whatever it is.
+        :param known: the blob's digest when it was listed; if it has changed
+            since, the blob stays, and this raises Conflict.  None drops it anyhow.
         """
 
 
 class IBatchStore(IReplicaStore):
-    """A store to which each request is dear, and which takes several small blobs by one.
+    """A store with a high cost per request, which accepts several small blobs in one.
 
-    What it leaves out, for whatever reason, is to be asked for by itself:
-    then that is told.  Both raise Unavailable, and NotFound where the server
-    knows of no batches.
+    Request each blob that is missing from a result by itself: that request
+    raises the reason.  Both methods raise Unavailable, and NotFound where the
+    server does not support batches.
     """
 
     async def read_batch(wanted: Sequence[str]) -> list[Blob]:
-        """Return those of the blobs *wanted* that could be read, each verified.
+        """Return the blobs among *wanted* that could be read, each verified.
 
         At most :data:`sos.batch.MOST_BLOBS` ids, of blobs that are no larger than
         :data:`sos.batch.SMALL`.
         """
 
     async def store_batch(blobs: Sequence[Blob]) -> frozenset[str]:
-        """Store *blobs*, whose bodies are bytes; return the ids of those that are durable now."""
+        """Store *blobs*, whose bodies are bytes; return the ids that are durable now."""
 
 
 class IEngineStore(IReplicaStore):
-    """A store that another program keeps: Redis, PostgreSQL, an object store.
+    """A store in another program: Redis, PostgreSQL, an object store.
 
-    Several processes can be clients of the same one at the same time.  Each
-    request connects anew when the connection was lost, and raises Unavailable
-    while there is none: nothing has to be started again.  It raises Unavailable
-    also before the store has been opened: nothing is taken before that.
+    Several processes can be clients of the same one at the same time.  A
+    request reconnects if the connection was lost, and raises Unavailable if
+    that fails, so nothing has to be restarted.  Requests raise Unavailable
+    also before the store is open.
     """
 
     identity: str | None = Attribute(
@@ -401,26 +405,26 @@ class IEngineStore(IReplicaStore):
     )
 
     async def open(require: bool = False) -> None:
-        """Connect, recognise the store that is there, and see that the engine can be trusted.
+        """Connect, identify the store, and check that the engine's settings are safe.
 
-        Where there is nothing at all a new store is made, and that is logged.
+        If the engine is empty, make a new store, and log that.
 
-        :param require: whether the store has to be there already.
-        :raises StoreUnusable: when it can never be this store: a wrong password,
-            another format, settings by which it loses what it acknowledges, or
-            nothing where a store has to be.
-        :raises Unavailable: when it cannot be reached.  Then it may be called again.
+        :param require: whether the store has to exist already.
+        :raises StoreUnusable: if retrying cannot help: a wrong password, another
+            format, settings that can lose acknowledged blobs, or no store where
+            one is required.
+        :raises Unavailable: if the engine cannot be reached.  Then call it again.
         """
 
     async def close() -> None:
-        """Finish what was begun, and close all connections."""
+        """Finish the requests in flight, and close all connections."""
 
 
 class IStoreFactory(Interface):
-    """What makes the stores of one kind, for ``--store SCHEME:...``.
+    """A factory for stores of one kind, for ``--store SCHEME:...``.
 
-    It is a plugin of Twisted's, found by its scheme: put an object that
-    provides this into a module of the package ``twisted.plugins``.
+    It is a Twisted plugin, found by its scheme: put an object that provides
+    this interface into a module of the package ``twisted.plugins``.
     """
 
     scheme: str = Attribute("The scheme of the URLs that it understands: ``redis``.")
@@ -429,20 +433,19 @@ class IStoreFactory(Interface):
         """Return the store that *url* describes; nothing is connected or opened yet.
 
         :param algorithm: the hash of new content ids.
-        :raises ValueError: telling what is wrong with the URL, and nothing of
-            a password in it.  The store's name holds none either.
+        :raises ValueError: naming the error in the URL, without the password.
+            The store's name must not contain the password either.
         """
 
 
 @frozen
 class Member:
-    """A store as one of a group.
+    """A store as a member of a group.
 
-    :param readonly: it is read from, never written to.
-    :param preferred: it is read from before its fellows.
-    :param weight: how much it should keep, relative to its fellows.
-    :param name: what it is known by where blobs are placed, and so everywhere: that
-        of its store by default.
+    :param readonly: never write to it.
+    :param preferred: read from it before the other members.
+    :param weight: its share of the blobs, relative to the other members.
+    :param name: its name for placement, and in logs; the name of its store by default.
     """
 
     store: IReplicaStore

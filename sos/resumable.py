@@ -1,4 +1,4 @@
-"""Uploads in several requests: from a directory, when they are whole, into a store."""
+"""Resumable uploads: parts are collected in a directory, and complete uploads stored."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from sos.transfer import transfer
 
 T = TypeVar("T")
 
-#: Bytes after which a part that is still coming is put on stable storage: most that the end of
-#: the process can cost.
+#: Bytes of an arriving part after which it is put on stable storage: the most that a crash of
+#: the process can lose.
 KEEP_BYTES = 16 << 20
-#: Seconds between looks whether another request wants an upload.
+#: Seconds between checks whether another request wants an upload.
 LOOK_SECONDS = 1.0
-#: How often a request tries to get an upload that another one works on, and the seconds between.
+#: How often a request tries to lock an upload that another one holds, and the seconds between.
 ATTEMPTS, ATTEMPT_SECONDS = 20, 0.25
 
 
 class Checksum(Protocol):
-    """What a client has said of a part, see :class:`sos.web.tus.Checksum`."""
+    """A client's checksum of a part, see :class:`sos.web.tus.Checksum`."""
 
     def update(self, piece: bytes) -> None:
         """Add the next *piece*."""
         ...
 
     def verify(self) -> None:
-        """Raise WrongChecksum unless the pieces are the part that was meant."""
+        """Raise WrongChecksum unless the pieces match the checksum."""
         ...
 
 
 class ResumableUploads:
-    """Takes uploads part by part.
+    """A service that receives uploads part by part.
 
-    A client that lost its connection without the server's noticing comes back on another one:
-    so the request that comes later gets the upload, and the earlier one is ended.  Only while
-    the whole is being stored nobody gets it.
+    A client that lost its connection, without the server noticing, returns on another one.
+    So a later request gets the upload, and ends the earlier one.  Only while the complete
+    upload is being stored, no request gets it.
 
-    What is done for a request is done to its end, also when that is cancelled, for its client is
-    gone: what has come counts, and what is whole is stored.
+    Work for a request goes on to its end when the request is cancelled because the client is
+    gone: bytes that have arrived count, and a complete upload is stored.
 
-    :param store: where an upload goes when it is whole.
-    :param max_size: most bytes of one, None for any that fits.
-    :param now: tells the time, in seconds since the epoch.
-    :ivar max_size: most bytes of one.
+    :param store: the store for complete uploads.
+    :param max_size: most bytes of an upload, None for any that fits.
+    :param now: returns the time, in seconds since the epoch.
+    :ivar max_size: most bytes of an upload.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class ResumableUploads:
 
     @property
     def expires_at(self) -> float:
-        """When an upload expires that something is done for now, in seconds since the epoch."""
+        """When an upload that is touched now expires, in seconds since the epoch."""
         return self._now() + self._uploads.seconds
 
     async def create(
         self, upload: Upload, body: RequestBody, checksum: Checksum | None
     ) -> tuple[str, Upload]:
-        """Begin *upload*, with the bytes of *body*; return its token, and what it is then.
+        """Begin *upload* with the bytes of *body*; return its token and its state.
 
-        Whatever goes wrong, nothing is left of it: its client does not know it yet.
+        On any error nothing is left of it, because the client does not know its token yet.
         """
         if upload.length > self.max_size:
             raise TooLarge(f"an upload of {upload.length} bytes; at most {self.max_size} are taken")
@@ -92,24 +92,25 @@ class ResumableUploads:
     async def append(
         self, token: str, offset: int, body: RequestBody, checksum: Checksum | None
     ) -> Upload:
-        """Add *body* to an upload from byte *offset* on, and store that when it is whole.
+        """Add *body* to an upload from byte *offset* on, and store the upload when complete.
 
-        If it breaks off what has come is kept, unless there is a checksum.
+        If the body breaks off, its bytes so far are kept, unless there is a checksum.
+        Raises WrongChecksum, TooLarge, NotFound or Locked.
 
-        :raises Conflict: when the upload goes on elsewhere, WrongChecksum, TooLarge.
+        :raises Conflict: if *offset* is not the end of the upload so far.
         """
         return await self._finish(body, self._append(token, offset, body, checksum))
 
     async def look(self, token: str, body: RequestBody) -> Upload:
-        """Tell of an upload; raises NotFound and Locked, as the others do."""
+        """Return an upload; raise NotFound and Locked, as the other methods do."""
         return await self._finish(body, self._look(token))
 
     async def remove(self, token: str, body: RequestBody) -> None:
-        """Remove an upload.  An object that it has become stays."""
+        """Remove an upload.  If it has been stored as an object, the object stays."""
         await self._finish(body, self._remove(token))
 
     def settled(self) -> Deferred[Any]:
-        """Return a Deferred that fires when nothing is being done any more."""
+        """Return a Deferred that fires when all work in progress has ended."""
         return DeferredList([shielded(work) for work in self._under_way], consumeErrors=True)
 
     async def _finish(self, body: RequestBody, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -119,7 +120,7 @@ class ResumableUploads:
         try:
             return await shielded(work)
         except CancelledError:
-            body.wake()  # who reads it has to learn that there is no more
+            body.wake()  # so that its reader learns that it has ended
             raise
 
     def _ended(self, result: T, work: Deferred[T]) -> T:
@@ -188,7 +189,7 @@ class ResumableUploads:
     async def _receive(
         self, body: RequestBody, opened: OpenUpload, checksum: Checksum | None
     ) -> None:
-        """Put *body* on stable storage, or what has come of it."""
+        """Put *body* on stable storage, or the part of it that arrives."""
         kept = position = opened.upload.acknowledged
         looking = LoopingCall(_give_way, body, opened)
         looking.clock = self._clock
@@ -212,11 +213,11 @@ class ResumableUploads:
             raise
         finally:
             looking.stop()
-        # All can be there but stored: then an empty part is enough to have that tried again.
+        # All bytes can be here, but not stored: then an empty part retries storing them.
         await self._run(opened.keep, max(position, opened.upload.offset))
 
     async def _store_whole(self, opened: OpenUpload) -> None:
-        """Store an upload of which every byte has come."""
+        """Store the upload as an object if it is complete."""
         upload = opened.upload
         if upload.offset == upload.length:
             metadata = metadata_format.stamped(upload.metadata, self._now())
@@ -232,7 +233,7 @@ class ResumableUploads:
 
 
 def _give_way(body: RequestBody, opened: OpenUpload) -> None:
-    """End a request when another one wants its upload."""
+    """End a request if another one wants its upload."""
     if opened.is_wanted():
         body.fail(Locked("another request goes on with this upload"))
         body.wake()

@@ -1,4 +1,4 @@
-"""A body on its way from one place into a store, or a blob from one store into another."""
+"""Transfers of a body into a store, and copies of a blob from one store to another."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from sos.interfaces import Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces
 
 
 async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
-    """Write *body* and commit it; return what is stored then.
+    """Write *body* and commit it; return the description of the stored blob.
 
-    Whatever goes wrong, reading or writing or by cancellation, the writer is
-    aborted and the body closed.
+    On any error or cancellation, abort the writer.  Close the body in any case.
     """
     try:
         if isinstance(body, bytes):
@@ -28,10 +27,10 @@ async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
 
 
 async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
-    """Store *blob*, which has been opened for reading, on *target* as well.
+    """Store *blob*, which is open for reading, on *target* as well.
 
-    Its body is closed then, whatever goes wrong, also where *target* refuses
-    it before any of it is sent.
+    Close its body in any case, even if *target* rejects it before any of it is
+    sent.
     """
     info = blob.info
     try:
@@ -44,14 +43,14 @@ async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
 
 
 async def one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Give *body*, which is not empty, as pieces are given."""
+    """Yield *body*, which is not empty, as a single piece."""
     yield body
 
 
 async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:
-    """Tell whether two bodies are the same bytes, and close both.
+    """Return whether two bodies are the same bytes, and close both.
 
-    Raises what their pieces raise; where they differ neither is read to its end.
+    Reading stops at the first difference.  Errors of their pieces propagate.
     """
     async with _opened(one) as ones, _opened(other) as others:
         behind = b""
@@ -69,7 +68,7 @@ async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:
 
 @asynccontextmanager
 async def _opened(body: bytes | Pieces) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-    """Give the pieces of *body*, and close it, also where none of them was asked for."""
+    """Yield the pieces of *body*, and close it, even if none of them was read."""
     if isinstance(body, bytes):
         yield pieces_of(body)
         return
@@ -87,7 +86,7 @@ async def _each(body: Pieces) -> AsyncGenerator[bytes, None]:
 
 
 async def pieces_of(body: bytes | Pieces) -> AsyncGenerator[bytes, None]:
-    """Give the pieces of *body*, and close it."""
+    """Yield the pieces of *body*, and close it."""
     if isinstance(body, bytes):
         if body:
             yield body

@@ -1,4 +1,4 @@
-"""Several coroutines at once, and one for a limited time."""
+"""Coroutines that run concurrently, or with a timeout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all of *work* at once; the first error, or a cancellation, ends all of it."""
+    """Run all of *work* concurrently; cancel all at the first error or a cancellation."""
     begun = [ensureDeferred(each) for each in work]
     try:
         return await gatherResults(begun, consumeErrors=True)
@@ -24,7 +24,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T], clock: Any) -> T:
-    """Return the result of *work*, or end it and raise Unavailable after so many *seconds*."""
+    """Return the result of *work*, or cancel it and raise Unavailable after *seconds*."""
     deferred: Deferred[T] = ensureDeferred(work)
 
     def late(result: Any, timeout: float) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Log lines that strangers can cause at will: of each kind one in a while, and a count."""
+"""Rate-limited logging, for lines that strangers can cause at will."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import Any
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-#: Least seconds between two lines of a kind.
+#: Seconds between two lines of a kind, at least.
 SECONDS = 60.0
-# Kinds that are remembered: those of which a line was written last.
+# Most kinds to remember; the one written longest ago is forgotten.
 _MOST_KINDS = 256
 
 
 class LimitedLog:
-    """Writes one line of a kind in so many *seconds*; the next tells how many were left out.
+    """A log that writes one line of a kind in *seconds*, and counts the others in the next.
 
-    What differs between the lines of a kind is lost with those that are left out: what has to
-    be told in any case goes into *log* itself.
+    The fields of the others are lost.  For lines that must not be lost, use *log* itself.
 
-    :param clock: tells seconds that pass.
+    :param clock: returns a time in seconds; only differences count.
     """
 
     def __init__(
@@ -33,19 +32,19 @@ class LimitedLog:
         self._log = log
         self._clock = clock
         self._seconds = seconds
-        # By kind, when a line of it was written, and how many were left out since; oldest first.
+        # By kind, the time of its last line, and the number left out since; oldest first.
         self._written: dict[Hashable, tuple[float, int]] = {}
 
     def tell(self, level: LogLevel, format: str, kind: Hashable = None, **fields: Any) -> None:
-        """Write a line; its kind is its *format*, and *kind*."""
+        """Log a line, whose kind is its *format* and *kind*."""
         others = self._admit((format, kind))
         if others is not None:
             self._log.emit(level, format + "{others}", others=others, **fields)
 
     def failure(self, format: str, failure: Failure | None = None, **fields: Any) -> None:
-        """Write a line with a traceback, by default of the exception that is being handled.
+        """Log a line with a traceback, by default of the exception in progress.
 
-        Its kind is its *format*, and what :func:`kind_of` returns.
+        Its kind is its *format* and the result of :func:`kind_of`.
         """
         failure = failure or Failure()
         others = self._admit((format, kind_of(failure)))
@@ -53,7 +52,7 @@ class LimitedLog:
             self._log.failure(format + "{others}", failure, others=others, **fields)
 
     def _admit(self, kind: Hashable) -> str | None:
-        """Return what the line tells of others before it; None when it is left out."""
+        """Return the line's note about lines left out before it; None to leave it out."""
         now = self._clock()
         written, left_out = self._written.get(kind, (None, 0))
         if written is not None and now - written < self._seconds:

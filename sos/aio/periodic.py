@@ -14,13 +14,13 @@ _log = Logger()
 
 
 class PeriodicService(Service, ABC):
-    """Runs :meth:`work` periodically, in a :class:`~twisted.internet.task.LoopingCall`.
+    """A service that runs :meth:`work` periodically, in a ``LoopingCall``.
 
     The period is measured from the end of one run to the start of the next, so runs never
     overlap.  A run that fails is logged, and the next one comes as usual.  Stopping the
     service cancels the run in progress, and waits for its end.
 
-    :param title: what to call the work in the log.
+    :param title: the name of the work in the log.
     """
 
     def __init__(self, title: str, clock: IReactorTime) -> None:

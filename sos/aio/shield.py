@@ -1,4 +1,4 @@
-"""Changes that are carried out whatever becomes of those who want them."""
+"""Changes that run to their end even if their callers are cancelled."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class Underway:
-    """Keeps hold of what has been begun, and has not ended yet."""
+    """The set of changes in progress."""
 
     def __init__(self) -> None:
         self._works: set[Deferred[Any]] = set()
 
     def to_its_end(self, change: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """Carry out *change*; cancelling the Deferred that is returned does not end it."""
+        """Carry out *change*; cancelling the returned Deferred does not cancel it."""
         work = ensureDeferred(change)
         self._works.add(work)
         result = shielded(work)
@@ -27,6 +27,6 @@ class Underway:
         return result
 
     async def finish(self) -> None:
-        """Return when every change that has been begun has ended."""
+        """Wait until all changes have ended, also those that begin meanwhile."""
         while self._works:
             await DeferredList(list(self._works))

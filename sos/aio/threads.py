@@ -1,4 +1,4 @@
-"""Blocking work on a file, for an owner that may be cancelled meanwhile."""
+"""Blocking work on threads, for owners that can be cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _log = LimitedLog(Logger())
 
 
 class RunInThread(Protocol):
-    """Runs ``function(*args)`` on some other thread; the result comes back on this one."""
+    """A function that runs ``function(*args)`` on another thread, and returns to this one."""
 
     def __call__(self, function: Callable[..., T], *args: Any) -> Deferred[T]: ...
 
 
 def shielded(work: Deferred[T]) -> Deferred[T]:
-    """Return a Deferred of *work*'s result; cancelling it leaves *work* alone."""
+    """Return a Deferred of *work*'s result; cancelling it does not cancel *work*."""
     result: Deferred[T] = Deferred()
     work.chainDeferred(result)
     return result
 
 
 class Lane:
-    """Runs things on other threads, and cleans up when they have ended.
+    """Functions on other threads, and clean-up when all have ended.
 
-    The owner's cancellation does not stop what a thread is in the middle of,
-    so cleaning up has to wait for that: closing a descriptor under a running
-    write would let the write hit whatever file is opened next.
+    Cancelling the owner does not stop a function on a thread, so clean-up has to
+    wait for that: if a descriptor were closed during a write, the write could go
+    to the file that is opened next.
     """
 
     def __init__(self, run_in_thread: RunInThread) -> None:
@@ -44,10 +44,10 @@ class Lane:
         self._clean_ups: list[Callable[[], None]] = []
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Run ``function(*args)``."""
+        """Run ``function(*args)`` on another thread; cancelling does not stop it."""
         work = self._run_in_thread(function, *args)
         self._running += 1
-        # Another Deferred, whose cancellation leaves the work alone.
+        # Another Deferred, whose cancellation does not cancel the work.
         result: Deferred[T] = Deferred()
 
         def pass_on(outcome: Any) -> None:
@@ -60,7 +60,7 @@ class Lane:
         return result
 
     def afterwards(self, clean_up: Callable[[], None]) -> None:
-        """Call *clean_up* now, or as soon as nothing runs any more."""
+        """Call *clean_up* now, or as soon as no function runs any more."""
         if self._running:
             self._clean_ups.append(clean_up)
         else:
@@ -71,10 +71,10 @@ def _clean_up(clean_up: Callable[[], None]) -> None:
     try:
         clean_up()
     except Exception:
-        # What is left over is settled at the next start; the work itself is done.
+        # The next start cleans up the rest; the work itself is done.
         _log.failure("what is not needed any more could not be cleaned up")
 
 
 def threads_of(reactor: Any) -> RunInThread:
-    """Return how to run something on the threads that *reactor* keeps."""
+    """Return a function that runs functions in *reactor*'s thread pool."""
     return partial(deferToThreadPool, reactor, reactor.getThreadPool())

@@ -1,4 +1,4 @@
-"""Deadlines, of which most are met."""
+"""Deadlines that are cheap to set and clear, because most are met."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any, Protocol
 
 
 class Hurried(Protocol):
-    """Who has a deadline."""
+    """An object with a deadline."""
 
     def late(self) -> None:
-        """The deadline is over."""
+        """Handle a missed deadline."""
 
 
 class Deadlines:
-    """Tells those who are late, in the context where they were given their time.
+    """Deadlines of any number of objects, checked by one timer.
 
-    One timer serves them all: a delayed call for each, which is cancelled as a
-    rule, would cost more than what it guards.
+    It calls ``late`` of an object in the context where its deadline was set.  A
+    delayed call for each, most of which would be cancelled, would cost more than
+    the work that it guards.
 
-    :param tick: seconds between looks; so much later one may be told.
+    :param tick: seconds between checks; ``late`` can be called so much later.
     """
 
     def __init__(self, clock: Any, tick: float) -> None:
@@ -29,14 +30,14 @@ class Deadlines:
         self._ticking = False
 
     def set(self, who: Hurried, seconds: float) -> None:
-        """Give *who* so many *seconds* from now."""
+        """Set the deadline of *who* to *seconds* from now."""
         self._due[who] = self.clock.seconds() + seconds, copy_context()
         if not self._ticking:
             self._ticking = True
             self.clock.callLater(self._tick, self._look)
 
     def clear(self, who: Hurried) -> None:
-        """Free *who* from its deadline, if it has one."""
+        """Clear the deadline of *who*, if it has one."""
         self._due.pop(who, None)
 
     def _look(self) -> None:
@@ -46,5 +47,5 @@ class Deadlines:
             now = self.clock.seconds()
             for who in [who for who, (due, _) in self._due.items() if due <= now]:
                 _, context = self._due.pop(who, (now, None))
-                if context is not None:  # unless an earlier one freed it
+                if context is not None:  # unless another's late() cleared it
                     context.run(who.late)

@@ -1,7 +1,7 @@
-"""Private names of Twisted and Klein: all that this project stands on, and why.
+"""All uses of private names of Twisted and Klein, and the reasons for them.
 
-Another version may do without any of them.  ``tests/aio/test_twisted_internals.py`` tests what
-each is used for, by what can be seen from outside, so that a version that breaks one is noticed.
+Another version may lack any of them.  ``tests/aio/test_twisted_internals.py`` tests the effect of
+each from outside, so that a version that breaks one is noticed.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 def is_buffering(transport: tcp.Connection) -> bool:
-    """Return whether data that was written waits for the socket to be writable.
+    """Return whether written data waits in the transport's buffer.
 
-    What is sent past the transport's buffer would overtake it.
+    Data sent past that buffer would overtake it.
     """
     return bool(transport.dataBuffer or transport._tempDataBuffer)
 
 
 def call_when_writable(transport: tcp.Connection) -> None:
-    """Have *transport* call ``resumeProducing`` of its producer when it can be written to.
+    """Make *transport* call its producer's ``resumeProducing`` when the socket is writable.
 
-    Public API does that only after more has been written than the socket takes.
+    The public API does that only after a write of more than the socket accepts.
     """
     transport.producerPaused = True
     transport.startWriting()
 
 
 def close_now(transport: tcp.Connection) -> None:
-    """Close a socket in this turn, whatever its other side does.
+    """Close a connection in the next reactor iteration, whatever its peer does.
 
-    What was written is offered to the system once more; what that takes is delivered.
-    ``loseConnection`` waits for a client that reads nothing, ``abortConnection`` discards what
-    the system has taken.
+    This writes buffered data once more; the data that the kernel accepts is delivered.
+    ``loseConnection`` would wait for a peer that does not read, ``abortConnection`` would
+    discard data that the kernel has accepted.
     """
     transport.doWrite()
     transport.stopReading()
@@ -54,20 +54,20 @@ def close_now(transport: tcp.Connection) -> None:
 
 
 def reserve_descriptor() -> None:
-    """Open the descriptor that Twisted gives up when it can open no more, to accept and close.
+    """Open Twisted's reserve descriptor, which it uses to reject connections at the file limit.
 
-    It is opened when a port first listens, for which /dev/null has to be there: not so
-    after a chroot.
+    By default Twisted opens it when a port first listens.  That needs /dev/null, which is
+    missing after a chroot.
     """
     tcp._reservedFD.reserve()
 
 
 def log_observer(options: Mapping[str, Any]) -> FileLogObserver:
-    """Return the observer that twistd would log by.
+    """Return the log observer that twistd would use.
 
     :param options: twistd's ``logfile`` and ``nodaemon``.
     """
-    # Imports what only daemons need.
+    # Here, because only daemons need what this imports.
     from twisted.scripts._twistd_unix import UnixAppLogger
 
     observer: FileLogObserver = UnixAppLogger(options)._getLogObserver()
@@ -75,17 +75,17 @@ def log_observer(options: Mapping[str, Any]) -> FileLogObserver:
 
 
 def name_resolver(reactor: Any, pool: ThreadPool, look_up: Callable[..., Any]) -> IHostnameResolver:
-    """Return what resolves names as *reactor* does by default, on threads of *pool*.
+    """Return a resolver that works as *reactor*'s default, on threads of *pool*.
 
-    :param look_up: getaddrinfo(); where it raises anything but gaierror, no answer comes.
+    :param look_up: getaddrinfo(); if it raises anything but gaierror, no answer comes.
     """
     return GAIResolver(reactor, lambda: pool, look_up)
 
 
 def route_functions(app: Klein) -> dict[str, Callable[..., Any]]:
-    """Return the functions of *app*'s routes by endpoint, bound to its instance, as written.
+    """Return *app*'s route functions by endpoint, bound to its instance, as written.
 
-    Klein's own wrap each result into a Deferred and handle path segments of twisted.web.
+    Klein's own wrappers put each result into a Deferred and handle twisted.web's path segments.
     """
     return {
         name: partial(endpoint.__original__, app._instance)  # type: ignore[attr-defined]

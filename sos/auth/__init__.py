@@ -1,1 +1,1 @@
-"""Who may do what: tokens, signed requests and URLs, and the guards that check them."""
+"""Authentication and authorization: tokens, signed requests and URLs, and guards."""

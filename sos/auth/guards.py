@@ -1,4 +1,4 @@
-"""Who is let in: what a request has to pass before any of its body is read."""
+"""Guards: authentication and authorization of requests, before any of the body is read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sos.errors import Forbidden, SOSError, Unauthorized
 from sos.http.server.access_log_lines import without_secrets
 from sos.http.server.request import Request
 
-#: Raises Unauthorized or Forbidden for a request that is not to be answered.
+#: Checks a request; raises Unauthorized or Forbidden to refuse it.
 Guard = Callable[[Request], None]
 
-#: Least seconds between two lines of the log about those who were turned away.
+#: Seconds between two log lines about refused requests, at least.
 LOG_SECONDS = 1.0
 
 # RFC 6750, 3.
@@ -31,10 +31,10 @@ _log = Logger()
 
 
 class SignedRequests:
-    """Lets in what is signed.
+    """Guard that accepts signed requests.
 
-    :param open_paths: what everybody may ask for.
-    :param clock: tells seconds that pass.
+    :param open_paths: paths that need no signature.
+    :param clock: returns a time in seconds, for the rate of log lines.
     """
 
     def __init__(
@@ -58,14 +58,13 @@ class SignedRequests:
 
 
 class Bearers:
-    """Lets in who brings a token that is good for *scope* (RFC 6750).
+    """Guard that accepts requests with a token for *scope* (RFC 6750).
 
-    :param tokens: returns those that there are.
-    :param now: tells the time, in seconds since 1970.
-    :param clock: tells seconds that pass.
-    :param open_paths: what everybody may ask for.
-    :param link_keys: returns the keys by which links are signed that are as good
-        as a token; None where no links are.
+    :param tokens: returns the valid tokens.
+    :param now: returns the time, in seconds since 1970.
+    :param clock: returns a time in seconds, for the rate of log lines.
+    :param open_paths: paths that need no token.
+    :param link_keys: returns the keys of signed URLs; None to accept none.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Bearers:
         if request.path in self._open_paths:
             return
         target = request.target
-        if _SIGNED in target:  # which is not for access logs: whoever has the link may fetch
+        if _SIGNED in target:  # keep it out of access logs: anyone with the link may fetch
             request.uri = target.partition(_SIGNED)[0] + _SIGNED + b"..."
         try:
             if (
@@ -120,14 +119,13 @@ class Bearers:
 
 
 class AdminGuard:
-    """Lets in who may do what is asked of an admin port.
+    """Guard of an admin port, which selects another guard by the route.
 
-    Who may reach that may see how the server is doing, and needs for the objects what
-    is needed for them elsewhere.
+    Uploads and fetches need the same credentials here as on their own ports.
 
-    :param uploads: what has to be passed for uploads, if anything.
-    :param fetches: the same for fetches.
-    :param rest: the same for all else.
+    :param uploads: the guard for uploads; None to use *rest*.
+    :param fetches: the guard for fetches; None to use *rest*.
+    :param rest: the guard for all other routes; None to accept all requests.
     """
 
     def __init__(self, uploads: Guard | None, fetches: Guard | None, rest: Guard | None) -> None:
@@ -146,7 +144,7 @@ class AdminGuard:
 
 
 def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
-    """Tell who was turned away because of *error*: some of them, and the number of the others."""
+    """Log that *request* was refused because of *error*, at a limited rate."""
     log.tell(
         LogLevel.warn,
         "turned away: {method} {path} from {peer}: {error}",

@@ -25,7 +25,7 @@ from sos.http.server.request import Request
 from sos.model.membership import MEMBERS
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-# Health checks, which tell nothing about what is stored, are answered under any name.
+# Health checks reveal nothing about stored objects, and are answered under any name.
 _PROBES = frozenset({b"/alive", b"*", b"/healthz", b"/readyz"})
 # A GET with this header changes what a blob server knows about API servers.
 _MEMBERS = MEMBERS.lower().encode("ascii")
@@ -63,7 +63,7 @@ class HostGuard:
     :param unlisted: how to treat other names.
     :param clock: returns a time in seconds, for the rate of log lines.
     :param inner: the guard that runs after this one, if any.
-    :param origins: those of other sites whose pages may make changes, too.
+    :param origins: other origins whose pages may make changes, too.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class HostGuard:
         )
 
 
-@lru_cache(maxsize=256)  # nearly every request names the same
+@lru_cache(maxsize=256)  # nearly all requests have the same Host
 def _rebindable(host: bytes) -> bytes | None:
     """Return the name in the Host header *host*, None if DNS rebinding cannot use it.
 

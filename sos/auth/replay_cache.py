@@ -1,8 +1,8 @@
-"""Requests that were accepted already, and must not be a second time.
+"""Replay protection: a signed request is accepted only once.
 
-Each signed request carries the number of its client, chosen at random, and its own
-number among those that this client has signed.  What was accepted is one bit of it,
-in blocks of neighbours: ten minutes of ten thousand requests a second are some
+Each signed request carries the random number of its client, and its own number among
+those that the client has signed.  The cache keeps one bit for each accepted request, in
+blocks of consecutive numbers.  Ten minutes at ten thousand requests a second take some
 6000 blocks.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from attrs import define
 
-#: Most blocks that are remembered, of some 400 bytes each.
+#: Most blocks in the cache, of some 400 bytes each.
 MOST_BLOCKS = 16_384
 
 _BITS = 1024
@@ -23,13 +23,13 @@ class _Block:
 
 
 class Replays:
-    """Remembers requests while their dates would be accepted.
+    """Cache of accepted requests, for as long as their dates would be accepted.
 
-    Where that would take over *most* blocks those that are oldest are forgotten,
-    and from then on nothing is admitted that is dated as they are: so what is
-    forgotten is never admitted again.
+    If that takes more than *most* blocks, the cache drops the oldest ones, and rejects
+    all further requests that are dated as they are or earlier.  So a request that was
+    dropped from the cache is never admitted again.
 
-    :param most: blocks that are remembered.
+    :param most: most blocks in the cache.
     """
 
     def __init__(self, most: int = MOST_BLOCKS) -> None:
@@ -41,10 +41,10 @@ class Replays:
         return len(self._blocks)
 
     def admit(self, client: bytes, number: int, date: int, oldest: float) -> bool:
-        """Remember a request, and tell whether it is new.
+        """Record a request; return whether it is new.
 
-        :param date: of the request, which the caller has found recent.
-        :param oldest: date of the oldest request that is still recent.
+        :param date: of the request, in seconds since 1970, already checked.
+        :param oldest: the oldest date that is accepted.
         """
         if date <= self._floor:
             return False
@@ -65,7 +65,7 @@ class Replays:
         return True
 
     def _forget(self, oldest: float) -> None:
-        """Forget what is too old anyway; if that is too little, the older half."""
+        """Drop the expired blocks; if over half of *most* are left, drop the older half."""
         kept = {place: each for place, each in self._blocks.items() if each.newest >= oldest}
         if len(kept) > self._most // 2:
             dates = sorted(each.newest for each in kept.values())

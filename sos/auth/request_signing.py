@@ -1,40 +1,40 @@
-"""Signed requests: who has the secret shows it, without sending it.
+"""Signed requests: a client proves that it has the secret, without sending it.
 
-A request is signed by HMAC-SHA256 (RFC 2104) over its *canonical form*, which is
+The signature is the HMAC-SHA256 (RFC 2104) of the request's *canonical form*, which is
 these lines, each ended by a newline::
 
     SOS1
     method
-    path and query, as they stand in the request's line
+    path and query, as in the request line
     date: seconds since 1970
     nonce: 32 hex digits
     length of the body in bytes, or "chunked"
-    SHA-256, in hex, of the headers that count
+    SHA-256, in hex, of the signed headers
 
-The headers that count are those ``X-*`` ones that have an effect (metadata that is
-kept, and ``X-Sos-*``, which servers tell each other), ``Range``, and the digests of
-a body (``Content-Digest``, ``Repr-Digest``, ``Content-MD5``): a line
-``name:value`` each, sorted, the name in lower case, the value without blanks around
-it, the values of one name joined by ``", "``.  What proxies add does not count, so it
-breaks nothing: metadata has an effect only with what stores a blob, and where it comes in
-``X-Sos-Metadata`` the plain ``X-*`` are taken to be what that says, whatever a proxy has made
-of them.
+The signed headers are the ``X-*`` headers that have an effect (stored metadata, and
+``X-Sos-*``, which servers exchange), ``Range``, and the digests of a body
+(``Content-Digest``, ``Repr-Digest``, ``Content-MD5``).  Each is a line ``name:value``; the
+lines are sorted, the name is in lower case, the value has no blanks around it, and the
+values of one name are joined by ``", "``.  Headers that proxies add are not signed, so
+they break nothing: metadata has an effect only in requests that store a blob, and if it is
+in ``X-Sos-Metadata``, the plain ``X-*`` are derived from that header again, whatever a
+proxy has made of them.
 
-The body itself is not in it, for it would have to be read before anything is
-known of who sends it.  What is stored under a content id has to hash to that,
-which is in the path.  For other bodies a client sends ``Content-Digest`` with those it
-has in memory; of an opaque name's body that is streamed, the length alone is signed.
+The signature does not cover the body: the server would have to read it before it knows
+who sends it.  A body under a content id must match the id, which is in the path.  For
+other bodies, a client sends ``Content-Digest`` if it has the body in memory.  If it
+streams the body of an opaque name, only the length is signed.
 
-The result goes into a header::
+The signature goes into a header::
 
     Authorization: SOS1 key=ID, date=SECONDS, nonce=HEX, signature=HEX
 
-A client that knows the id of the server's store names it in ``X-Sos-Store``: so what was
-recorded on its way to one server is good for nothing at another.
+A client that knows the id of the server's store sends it in ``X-Sos-Store``, so a request
+that was recorded on its way to one server cannot be replayed at another.
 
-The key's id is made of the key by a hash, so that two sides which have several keys
-know which is meant.  A nonce is the number of a client, and that of the request
-among those it has signed: see :mod:`sos.auth.replay_cache`.
+The key's id is derived from the key by HMAC.  It selects the key when both sides have
+several.  A nonce consists of a random client number and the number of the request among
+those that the client has signed: see :mod:`sos.auth.replay_cache`.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from sos.model import metadata
 
 #: Name of the scheme, and version of the canonical form.
 SCHEME = "SOS1"
-#: Names the store that a request is for.
+#: Header with the id of the store that a request is for.
 STORE = "X-Sos-Store"
-#: Seconds that the clocks of the two sides may differ.
+#: Seconds by which the clocks of the two sides may differ.
 SKEW_SECONDS = 300
-#: Most keys that hold at a time: the one that signs, and one that is coming or going.
+#: Most valid keys at a time: the one that signs, and another during a key rotation.
 MOST_KEYS = 2
-#: Least hex digits of a key: 128 bits.
+#: Fewest hex digits of a key: 128 bits.
 LEAST_DIGITS = 32
 
 _MOST_DIGITS = 256
@@ -77,14 +77,14 @@ _STORING = frozenset((b"POST", b"PUT", b"PATCH"))
 _COUNTED = frozenset((b"range", b"content-digest", b"repr-digest", b"content-md5"))
 _NO_HEADERS = sha256().hexdigest().encode("ascii")
 
-#: What a body's length can be: None for a chunked one.
+#: Length of a body in bytes, None for a chunked one.
 Length = int | None
 
 
 class Key:
-    """One secret.
+    """Secret key.
 
-    :ivar id: names it, and tells nothing of it.
+    :ivar id: identifies the key, and reveals nothing about it.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -99,26 +99,26 @@ class Key:
         return hmac.digest(self._secret, text, "sha256").hex()
 
     def derived(self, label: str) -> Key:
-        """Return a key of its own for another purpose, which *label* names."""
+        """Return a separate key for the purpose that *label* names."""
         return Key(bytes.fromhex(self.sign(f"sos derived key: {label}".encode("ascii"))))
 
 
 @frozen
 class Keys:
-    """The keys that hold: the first one signs, all of them are accepted."""
+    """The valid keys: the first one signs, all of them are accepted."""
 
     all: tuple[Key, ...]
 
     @property
     def first(self) -> Key:
-        """The one that signs."""
+        """The key that signs."""
         return self.all[0]
 
 
 def parse_keys(text: str) -> Keys:
     """Return the keys in *text*, the content of a secret file: one or two, a line each.
 
-    :raises ValueError: which says what is wrong, and nothing of the keys.
+    :raises ValueError: if *text* is malformed; the message does not contain the keys.
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
@@ -151,10 +151,10 @@ def canonical(
     length: Length,
     headers: Mapping[bytes, bytes],
 ) -> bytes:
-    """Return what is signed of a request.
+    """Return the canonical form of a request.
 
     :param target: its path and query.
-    :param headers: its fields, by their names in lower case.
+    :param headers: its headers, by their names in lower case.
     """
     body = b"chunked" if length is None else b"%d" % length
     digest = _digest(headers, method in _STORING and b"/blob/" in target)
@@ -169,9 +169,9 @@ def _digest(headers: Mapping[bytes, bytes], is_storing: bool) -> bytes:
     return sha256(b"".join(lines)).hexdigest().encode("ascii")
 
 
-@lru_cache(maxsize=512)  # requests have the same few names
+@lru_cache(maxsize=512)  # requests have few different names
 def _counts(name: bytes, is_storing: bool) -> bool:
-    """Tell whether a header, by its name in lower case, has an effect on what a request does."""
+    """Return whether the header *name*, in lower case, is signed."""
     if name.startswith(b"x-sos-"):
         return True
     if not name.startswith(b"x-"):
@@ -180,7 +180,7 @@ def _counts(name: bytes, is_storing: bool) -> bool:
 
 
 def _as_sent(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-    """Return *headers* with those plain X-* that their sender made of the metadata in them."""
+    """Return *headers* with the plain X-* replaced by those that ``X-Sos-Metadata`` implies."""
     try:
         told = metadata.to_headers(metadata.from_header(headers[_METADATA]))
     except InvalidMetadata:
@@ -194,10 +194,10 @@ def _as_sent(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
 
 
 class Signer:
-    """Signs the requests of one client.
+    """Signer of the requests of one client.
 
-    :param keys: returns those that hold now.
-    :param now: tells the time, in seconds since 1970.
+    :param keys: returns the valid keys.
+    :param now: returns the time, in seconds since 1970.
     """
 
     def __init__(self, keys: Callable[[], Keys], now: Callable[[], float]) -> None:
@@ -209,9 +209,9 @@ class Signer:
     def __call__(
         self, method: bytes, target: bytes, length: Length, headers: Iterable[tuple[bytes, bytes]]
     ) -> bytes:
-        """Return the value of ``Authorization`` for a request, which is good for once.
+        """Return the value of ``Authorization`` for a request, valid once.
 
-        :param headers: as they are sent; no name is among them twice.
+        :param headers: the headers to send, without repeated names.
         """
         key = self._keys().first
         date = b"%d" % self._now()
@@ -223,12 +223,12 @@ class Signer:
 
 
 class Verifier:
-    """Checks the signatures of requests.
+    """Verifier of the signatures of requests.
 
-    :param keys: returns those that hold now.
-    :param now: tells the time, in seconds since 1970.
-    :param store: returns the id of the store that is served, None while that is not known.
-    :param replays: remembers what was accepted.
+    :param keys: returns the valid keys.
+    :param now: returns the time, in seconds since 1970.
+    :param store: returns the id of the store that is served, None while it is not known.
+    :param replays: remembers the accepted requests.
     """
 
     def __init__(
@@ -246,11 +246,11 @@ class Verifier:
     def check(
         self, method: bytes, target: bytes, length: Length, headers: Mapping[bytes, bytes]
     ) -> None:
-        """Return if a request is signed, and has not been seen before.
+        """Check that a request is signed, and has not been seen before.
 
-        :param headers: its fields, by their names in lower case; those of one
+        :param headers: its headers, by their names in lower case; the values of one
             name joined by a comma.
-        :raises Unauthorized: which says why not.
+        :raises Unauthorized: if not; the message says why.
         """
         value = headers.get(b"authorization")
         if value is None:
@@ -266,7 +266,7 @@ class Verifier:
         text = canonical(method, target, date, client + number, length, sent)
         if not hmac.compare_digest(key.sign(text).encode("ascii"), signature):
             raise _refused("the signature is not that of this request")
-        # From here on it is somebody who has the key.
+        # From here on, the sender has the key.
         now = self._now()
         late = now - int(date)
         if abs(late) > SKEW_SECONDS:

@@ -1,11 +1,10 @@
 """Tokens of clients, and the file that lists them.
 
-A token is 256 random bits.  The file holds its SHA-256 and not the token, so that who
-reads the file cannot use it.  That hash is as good here as a slow one with a salt,
-which is for passwords: what people think up can be guessed, and 256 random bits
-cannot, however fast the guesses are; and no two tokens are the same.
+A token is 256 random bits.  The file holds the SHA-256 of each token, so nobody can use a
+token after reading the file.  Passwords need a slow hash with a salt, because they can be
+guessed.  Tokens do not: 256 random bits cannot be guessed, and no two tokens are the same.
 
-A line of the file is the JSON of one token::
+Each line of the file is the JSON of one token::
 
     {"name": "backup", "hash": "...", "scopes": ["upload"],
      "created": "2026-11-25T12:00:00Z", "expires": "2026-12-25T12:00:00Z"}
@@ -24,10 +23,10 @@ from typing import Any
 
 from attrs import frozen
 
-#: What a token can be good for.
+#: The scopes that a token can have.
 SCOPES = ("upload", "read", "admin")
 
-# So that it is known for what it is where it should not be.
+# Makes a leaked token recognizable.
 _PREFIX = "sos_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -38,13 +37,13 @@ _MEMBERS = {"name", "hash", "scopes", "created", "expires"}
 
 @frozen
 class Token:
-    """What is known of a token.
+    """Entry of the token file.
 
-    :param name: of who has it.
-    :param hash: its SHA-256, in hex.
-    :param scopes: what it is good for, of :data:`SCOPES`.
+    :param name: of the token's holder.
+    :param hash: the SHA-256 of the token, in hex.
+    :param scopes: the permitted uses, from :data:`SCOPES`.
     :param created: when, in seconds since 1970.
-    :param expires: from when on it is no good; None for never.
+    :param expires: when, in seconds since 1970; None for never.
     """
 
     name: str
@@ -54,12 +53,12 @@ class Token:
     expires: int | None = None
 
     def holds(self, now: float) -> bool:
-        """Tell whether it is still good."""
+        """Return whether the token has not expired at the time *now*."""
         return self.expires is None or now < self.expires
 
 
 class Tokens:
-    """The tokens that a file lists; raises ValueError when two have a name, or are the same."""
+    """The tokens in a file; raises ValueError if two have the same name or the same hash."""
 
     def __init__(self, tokens: Iterable[Token] = ()) -> None:
         self.all = tuple(tokens)
@@ -72,9 +71,8 @@ class Tokens:
             raise ValueError("the same token is listed twice")
 
     def find(self, secret: bytes) -> Token | None:
-        """Return the token that *secret* is, None if it is none of these."""
-        # How long it takes to look up a hash tells of the hash, from which nothing
-        # follows for the token.
+        """Return the entry of the token *secret*, None if it is not listed."""
+        # The time of the look-up can reveal the hash, but the hash does not reveal the token.
         hash = sha256(secret).hexdigest()
         found = self._by_hash.get(hash)
         return found if found is not None and compare_digest(found.hash, hash) else None
@@ -83,10 +81,10 @@ class Tokens:
 def make_token(
     name: str, scopes: Iterable[str], now: float, expires_in: float | None
 ) -> tuple[str, Token]:
-    """Return a new token, and what is to be known of it.
+    """Return a new token, and its entry for the token file.
 
     :param expires_in: seconds from now; None for never.
-    :raises ValueError: when *name* or *scopes* cannot be.
+    :raises ValueError: if *name* or *scopes* are invalid.
     """
     secret = _PREFIX + secrets.token_urlsafe(32)
     expires = None if expires_in is None else int(now + expires_in)
@@ -97,7 +95,7 @@ def make_token(
 
 
 def check_bearer(text: str) -> str:
-    """Return *text*, which can be sent as a token, or raise ValueError, which does not tell it."""
+    """Return *text* if it can be a token; else raise a ValueError that does not contain it."""
     if _BEARER.fullmatch(text) is None:
         raise ValueError("that is no token: one line, without blanks")
     return text
@@ -106,7 +104,7 @@ def check_bearer(text: str) -> str:
 def parse_tokens(text: str) -> Tokens:
     """Return the tokens in *text*, the content of a token file.
 
-    :raises ValueError: naming the line.
+    :raises ValueError: if *text* is malformed; the message names the line.
     """
     tokens = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -121,12 +119,12 @@ def parse_tokens(text: str) -> Tokens:
 
 
 def format_tokens(tokens: Iterable[Token]) -> str:
-    """Write *tokens* as :func:`parse_tokens` reads them."""
+    """Format *tokens* as :func:`parse_tokens` reads them."""
     return "".join(f"{json.dumps(_document(each))}\n" for each in tokens)
 
 
 def date(seconds: int) -> str:
-    """Write a time as the file has it."""
+    """Format a time, in seconds since 1970, as in the token file."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

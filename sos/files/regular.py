@@ -1,7 +1,7 @@
-"""Regular files in directories that somebody else has filled.
+"""Regular files, opened safely in directories whose contents are not trusted.
 
-A path can also lead to a pipe, which would be waited for without end, to a device, of which
-already the opening can do something, or by a link to a file that was never meant.
+A path can also lead to a pipe, on which a reader would block for ever, to a device, on which
+merely opening it can have effects, or through a link to a file that was not meant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISBLK, "a device"),
 )
 
-#: Most bytes of a file that is read as a whole.
+#: Most bytes of a file to read as a whole.
 MOST_BYTES = 16 * 1024 * 1024
 
 _MODES = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}
@@ -30,7 +30,7 @@ _Path = str | os.PathLike[str]
 
 
 class NotRegular(OSError):
-    """What a path leads to is no regular file; says what it is."""
+    """A path leads to something other than a regular file, which the text names."""
 
     def __init__(self, path: _Path, kind: str) -> None:
         super().__init__(errno.EINVAL, f"it is {kind}, and no regular file", os.fspath(path))
@@ -40,19 +40,18 @@ class NotRegular(OSError):
 
 
 def open_regular(path: _Path, flags: int = os.O_RDONLY, named: bool = False) -> FileIO:
-    """Open the regular file *path*, without a buffer, and without waiting for anybody.
+    """Open the regular file *path*, unbuffered, without blocking.
 
-    :param flags: as :func:`os.open` takes them; with ``O_TRUNC`` nothing but a regular file is
-        truncated.
+    :param flags: as for :func:`os.open`; ``O_TRUNC`` truncates only a regular file.
     :param named: whether a person has named the file: then links are followed, and
         ``/dev/null`` is an empty file.
-    :raises OSError: when it cannot be opened, :exc:`NotRegular` when it is something else.
+    :raises OSError: if it cannot be opened, :exc:`NotRegular` if it is not a regular file.
     """
     wanted = flags & ~os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         descriptor = os.open(path, wanted if named else wanted | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # ENXIO of sockets, and pipes
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # ENXIO: a socket or pipe
             check_regular(path, named)
         raise
     try:
@@ -66,9 +65,9 @@ def open_regular(path: _Path, flags: int = os.O_RDONLY, named: bool = False) -> 
 
 
 def read_regular(path: _Path, most: int = MOST_BYTES, named: bool = False) -> bytes:
-    """Return what is in a regular file, see :func:`open_regular`.
+    """Return the content of a regular file, see :func:`open_regular`.
 
-    :param most: bytes that it may have; of a longer one it raises OSError.
+    :param most: the most bytes that it may have; a longer file raises OSError.
     """
     with open_regular(path, named=named) as file:
         data = b""
@@ -80,7 +79,7 @@ def read_regular(path: _Path, most: int = MOST_BYTES, named: bool = False) -> by
 
 
 def check_regular(path: _Path, named: bool = False) -> None:
-    """Raise :exc:`NotRegular` when *path* leads to something else; nothing if there is nothing."""
+    """Raise :exc:`NotRegular` if *path* exists and is not a regular file."""
     try:
         status = os.stat(path, follow_symlinks=named)
     except FileNotFoundError:
@@ -100,12 +99,12 @@ def _check(path: _Path, status: os.stat_result, named: bool) -> None:
 def below(
     directory: _Path, failed: Callable[[OSError], object], stopped: Callable[[], bool] = bool
 ) -> Iterator[os.DirEntry[str]]:
-    """Give all that is below *directory* and no directory, in order; links are not followed.
+    """Yield all entries below *directory* but directories, in order, without following links.
 
-    However deep it is: :func:`os.walk` calls itself for each level.
+    It works at any depth, while :func:`os.walk` recurses.
 
     :param failed: called with the error of a directory that cannot be read.
-    :param stopped: tells whether no more is wanted.
+    :param stopped: returns whether to stop.
     """
     waiting = [os.fspath(directory)]
     while waiting and not stopped():

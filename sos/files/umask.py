@@ -1,18 +1,18 @@
-"""Who may read what is stored, and what is logged: the owner, and the group, and nobody else."""
+"""Permissions of stored files and logs: readable by the owner and the group only."""
 
 from __future__ import annotations
 
 import os
 
-#: What others, and the group as far as writing goes, never have: directories that are made are
-#: 0750 and files 0640 at most.
+#: The permission bits to withhold: all of others, and write of the group.  New directories are
+#: 0750 at most, and new files 0640.
 WITHHELD = 0o027
 
 
 def withhold() -> None:
-    """Make no file or directory from here on that others can read, or the group can write to.
+    """Withhold access by others, and writing by the group, from all new files and directories.
 
-    A umask that withholds more stays as it is.  It is for a whole process, which is a daemon's
-    or a command's that works on a store.
+    It sets the umask of the process, for daemons and for commands that work on a store.  A
+    stricter umask stays.
     """
     os.umask(os.umask(WITHHELD) | WITHHELD)

@@ -1,4 +1,4 @@
-"""Files with secrets and certificates: read, and read again when they have changed."""
+"""Files with secrets and certificates, which are read again when they have changed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sos.files.regular import open_regular
 
 T = TypeVar("T")
 
-#: Seconds between looks whether a file has changed.
+#: Seconds between checks whether a file has changed.
 LOOK_SECONDS = 1.0
-#: Seconds for which a file can be gone, as while an editor puts another in its place.
+#: Seconds for which a file can be missing, as while an editor replaces it.
 GONE_SECONDS = 5.0
 
 # Others may do nothing, the group may not write: 600 or 640.
@@ -27,21 +27,20 @@ _MOST_BYTES = 1024 * 1024
 
 _log = Logger()
 
-# All that there are in this process, to which a signal goes as a whole.
+# All instances in this process: a signal makes all of them read again.
 _watched: WeakSet[WatchedFiles[Any]] = WeakSet()
 
 
 class WatchedFiles(Generic[T]):
-    """What several files mean together, as of a second ago at most.
+    """A value that is made from several files, and is at most a second old.
 
-    Files that cannot be used any more, when they have changed, change nothing: what they
-    meant before holds, and :meth:`trouble` and the log tell why.  A file that is being
-    written, for which it is taken when it was changed in place or is empty, is read once it
-    has been the same for a second.
+    If changed files are invalid, the previous value stays in effect, and :meth:`trouble` and
+    the log say why.  A file that is empty, or was changed in place, may still be being
+    written: it is read once it has been the same for a second.
 
-    :param make: returns what the files mean; raises ConfigError.
+    :param make: reads the files and returns the value; raises ConfigError.
     :param clock: returns a time in seconds.
-    :raises ConfigError: when they cannot be used at first.
+    :raises ConfigError: if the files are invalid at first.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class WatchedFiles(Generic[T]):
         _watched.add(self)
 
     def __call__(self) -> T:
-        """Return what the files mean."""
+        """Return the value, after a check for changes if one is due."""
         now = self._clock()
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
@@ -69,12 +68,12 @@ class WatchedFiles(Generic[T]):
         return self._value
 
     def trouble(self) -> str | None:
-        """Say why the files as they are do not hold, None if they do."""
+        """Return why the current files are not in effect, None if they are."""
         self()
         return self._trouble
 
     def read_again(self) -> None:
-        """Read the files now: whoever asks for it has written them to their ends."""
+        """Read the files now: the caller knows that they are complete."""
         self._looked = self._clock()
         before, self._seen = self._seen, self._look_at()
         self._judge(before, asked=True)
@@ -83,10 +82,10 @@ class WatchedFiles(Generic[T]):
         return [_version(path) for path in self._paths]
 
     def _judge(self, before: list[_Version | None], asked: bool = False) -> None:
-        """Take what is there now for what holds, unless it is as it was, or is being written.
+        """Load the files unless they are unchanged or being written.
 
-        :param before: what was there a second ago.
-        :param asked: whether it is taken in any case.
+        :param before: their versions at the previous check.
+        :param asked: whether to load them in any case.
         """
         if not asked and (
             self._seen == self._versions
@@ -112,12 +111,12 @@ class WatchedFiles(Generic[T]):
 
 
 class WatchedFile(WatchedFiles[T]):
-    """What one file with a secret says, which can cease to hold when the file is removed.
+    """The value of one file with a secret, which can be revoked by removing the file.
 
-    :param parse: makes of the text what it means; raises ValueError, whose text
-        must tell nothing of what is secret.
-    :param without: what holds when there is no such file any more, for
-        :data:`GONE_SECONDS`; None for what it said before.
+    :param parse: returns the value for the text; raises ValueError, whose text
+        must not contain the secret.
+    :param without: the value after the file has been missing for
+        :data:`GONE_SECONDS`; None to keep the previous one.
     """
 
     def __init__(
@@ -149,15 +148,15 @@ class WatchedFile(WatchedFiles[T]):
 
 
 def read_all_again() -> None:
-    """Read all files that are watched in this process again, as at SIGHUP."""
+    """Read all watched files of this process again, as at SIGHUP."""
     for each in list(_watched):
         each.read_again()
 
 
 def read(path: str, parse: Callable[[str], T]) -> T:
-    """Return what *parse* makes of the file *path*, which others cannot read.
+    """Return the result of *parse* for the text of *path*, which must not be open to others.
 
-    :raises ConfigError: naming it, and telling what to do.
+    :raises ConfigError: naming the file and the error.
     """
     try:
         with open_regular(path, named=True) as file:
@@ -181,7 +180,7 @@ def read(path: str, parse: Callable[[str], T]) -> T:
 
 
 class _Version(NamedTuple):
-    """What is another when a file has been written or replaced, or can be reached again."""
+    """A fingerprint that changes when a file is written, replaced, or becomes accessible."""
 
     inode: int
     size: int
@@ -190,25 +189,25 @@ class _Version(NamedTuple):
 
 
 def _version(path: str) -> _Version | None:
-    """Return the version of a file, None if there is none."""
+    """Return the version of a file, None if it does not exist."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:  # which says nothing of whether it is there
+    except OSError as error:  # so it is unknown whether the file exists
         return _Version(0, -1, 0, error.errno or 0)
     return _Version(status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
 
 
 def _is_being_written(seen: _Version | None, *before: _Version | None) -> bool:
-    """Tell whether a file that is not as *before* can be one that is not written to its end."""
+    """Return whether a file that differs from *before* may be incomplete."""
     if seen is None:
         return False
     return not seen.size or seen.inode in {each.inode for each in before if each is not None}
 
 
 def _still_seconds(directory: str) -> float:
-    """Return for how long nothing has come into, or gone from, a *directory*."""
+    """Return the seconds since an entry of *directory* was last added or removed."""
     try:
         return max(time.time() - os.stat(directory).st_mtime, 0.0)
     except OSError:

@@ -1,6 +1,6 @@
-"""TLS, in both directions with certificates: contexts, made of PEM files.
+"""TLS contexts from PEM files, with certificates on both sides.
 
-Endpoint strings of Twisted's (``ssl:``) know no certificates of clients.
+Twisted's endpoint strings (``ssl:``) do not support client certificates.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from sos.errors import ConfigError
 from sos.files.regular import read_regular
 from sos.files.watched import read
 
-#: Makes what checks the certificate of a host, and shows ours.
+#: Makes the TLS context for a host, which verifies its certificate and sends ours.
 ClientTLS = Callable[[str], IOpenSSLClientConnectionCreator]
 
 _OLDEST = TLSVersion.TLSv1_2
-# What OpenSSL says of an answer that is not TLS.
+# Errors of OpenSSL about an answer that is not TLS.
 _NOT_TLS = {"wrong version number", "packet length too long", "http request", "unknown protocol"}
 
 
 @frozen
 class _Identity:
-    """A certificate, those that lead from it to its authority, and its key."""
+    """Certificate, its chain up to the authority, and its private key."""
 
     certificate: X509
     chain: list[X509]
@@ -55,14 +55,13 @@ class _Identity:
 
 
 def server_tls(certificate: str, key: str | None, client_ca: str | None) -> CertificateOptions:
-    """Return the context of a server.
+    """Return the TLS context of a server.
 
-    :param certificate: file of its certificate, and of those that follow up to its
-        authority's.
-    :param key: file of the key; None if that is in the same.
-    :param client_ca: file of the authorities one of which clients need a certificate
-        of; None if they need none.
-    :raises ConfigError: naming the file that cannot be used.
+    :param certificate: file with the server's certificate, followed by its chain.
+    :param key: file with the private key; None if *certificate* contains it.
+    :param client_ca: file with the authorities for client certificates; None if clients need
+        no certificate.
+    :raises ConfigError: if a file cannot be used; the message names it.
     """
     identity = _identity(certificate, key)
     options = CertificateOptions(
@@ -80,13 +79,13 @@ def server_tls(certificate: str, key: str | None, client_ca: str | None) -> Cert
 
 
 def client_tls(ca: str | None, certificate: str | None, key: str | None) -> ClientTLS:
-    """Return what makes the contexts of a client.
+    """Return a function that makes the TLS context of a client for a host.
 
-    :param ca: file of the authorities one of which servers need a certificate of; None
-        for those that this machine trusts.
-    :param certificate: file of the certificate to show, as in :func:`server_tls`, or None.
-    :param key: file of its key; None if that is in the same.
-    :raises ConfigError: naming the file that cannot be used.
+    :param ca: file with the authorities for server certificates; None for those that this
+        machine trusts.
+    :param certificate: file with the client's certificate, as in :func:`server_tls`, or None.
+    :param key: file with its private key; None if *certificate* contains it.
+    :raises ConfigError: if a file cannot be used; the message names it.
     """
     trust = None if ca is None else _authorities(ca)
     ours = None
@@ -99,12 +98,12 @@ def client_tls(ca: str | None, certificate: str | None, key: str | None) -> Clie
     return lambda host: optionsForClientTLS(host, trust, ours, extraCertificateOptions=more)
 
 
-#: What a connection fails with that is not to be had by TLS.
+#: Exceptions of a connection that fails because of TLS.
 TLS_ERRORS = (TLSError, VerificationError)
 
 
 def tls_cause(error: BaseException | None) -> str | None:
-    """Say in one line why TLS was not to be had; None if *error* is of another kind."""
+    """Describe in one line why TLS failed; return None if *error* is of another kind."""
     if isinstance(error, VerificationError):
         return "its certificate is for another name or address"
     if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
@@ -118,12 +117,12 @@ def tls_cause(error: BaseException | None) -> str | None:
 def handshake_failure(
     error: BaseException | None, handle: Connection | None, given_up: bool
 ) -> str | None:
-    """Say why a server's handshake with a client failed; None if the client began none.
+    """Describe why a server's TLS handshake failed; return None if the client began none.
 
-    Load balancers see by a connection that they close whether a port is open.
+    Load balancers check that a port is open with a connection that they close at once.
 
-    :param error: by which the connection was lost.
-    :param handle: of OpenSSL; None if the connection had never one.
+    :param error: the reason why the connection was lost.
+    :param handle: the connection of OpenSSL; None if there was none.
     :param given_up: whether the server closed the connection.
     """
     if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
@@ -139,7 +138,7 @@ def handshake_failure(
 @implementer(IOpenSSLServerConnectionCreator)
 @frozen
 class Renewable:
-    """The context of a server, which is asked for anew for each connection."""
+    """TLS context of a server, looked up for each connection, so that it can change."""
 
     _context: Callable[[], CertificateOptions]
 
@@ -150,9 +149,9 @@ class Renewable:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class RenewableClient:
-    """The context of a client for *host*, which is made anew when *context* returns another.
+    """TLS context of a client for *host*, made anew when *context* returns another object.
 
-    :raises ValueError: when *host* can be the name of none.
+    :raises ValueError: if *host* is not a valid host name.
     """
 
     def __init__(self, context: Callable[[], ClientTLS], host: str) -> None:
@@ -172,7 +171,7 @@ class RenewableClient:
 @implementer(IStreamServerEndpoint)
 @frozen
 class Secured:
-    """An endpoint that speaks TLS, by *context*, on another."""
+    """Endpoint that adds TLS to another endpoint."""
 
     _endpoint: Any
     _context: CertificateOptions | Renewable
@@ -186,7 +185,7 @@ class Secured:
 
 def _identity(certificate: str, key: str | None) -> _Identity:
     first, *rest = _certificates(certificate)
-    # Which others may not be able to read, as any secret.
+    # read() also checks that other users cannot read the key.
     try:
         secret = read(key or certificate, _private_key)
     except ConfigError as error:
@@ -209,7 +208,7 @@ def _private_key(text: str) -> Any:
         return load_pem_private_key(text.encode("ascii"), None)
     except TypeError:
         raise ValueError("the key in it has a password, which nobody is there to type") from None
-    except (ValueError, UnsupportedAlgorithm):  # whose texts are about ASN.1
+    except (ValueError, UnsupportedAlgorithm):  # their messages are about ASN.1
         raise ValueError("it holds no key that can be used, in PEM") from None
 
 

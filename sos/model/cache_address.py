@@ -16,12 +16,12 @@ _FORMS = (
 
 @frozen
 class CacheAddress:
-    """Where a cache is; the text of it, ``str()``, has no password.
+    """The address of a cache; ``str()`` of it has no password.
 
     :param kind: ``memcached`` or ``redis``.
-    :param host: empty, as is the port, where there is a socket.
+    :param host: empty, and the port 0, if there is a socket.
     :param socket: the path of a Unix socket, or None.
-    :param database: the number of Redis's, 0 for memcached.
+    :param database: the number of the Redis database, 0 for memcached.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class CacheAddress:
 
 
 def cache_address(text: str) -> CacheAddress:
-    """Read the URL of a cache, or raise ValueError, which tells nothing of a password."""
+    """Parse the URL of a cache, or raise ValueError, without the password in its text."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

@@ -1,12 +1,12 @@
-"""sos.conf: the blob servers by group, and settings.
+"""The parser of ``sos.conf``: blob servers by group, and settings.
 
-Either plain lines of URLs, which are the group ``default``, or INI sections,
-one a group, with lines ``-: http://host:port``.  After a URL may stand
-``readonly``, ``preferred``, ``weight=NUMBER`` and ``name=NAME``.  The section
-``[sos]`` holds settings, ``name = value``.  ``#`` starts a comment.
+Plain lines of URLs belong to the group ``default``.  Each INI section is a group,
+with lines ``-: http://host:port``.  The words ``readonly``, ``preferred``,
+``weight=NUMBER`` and ``name=NAME`` can follow a URL.  The section ``[sos]``
+contains settings, ``name = value``.  ``#`` starts a comment.
 
-This is no INI file to :mod:`configparser`: that merges equal lines and forgets
-line numbers, and every error here names its line.
+This does not use :mod:`configparser`, which merges equal lines and forgets line
+numbers: every error here names its line.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from sos.model import ids, metadata
 from sos.model.cache_address import cache_address
 
 DEFAULT_GROUP = "default"
-#: Who comes over a Unix socket, among trusted proxies.
+#: In trusted-proxies, all clients of a Unix socket.
 UNIX_PEERS = "unix"
 _SETTINGS_SECTION = "sos"
 
 _SECTION = re.compile(r"\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
-# RFC 1123, 2.1; any other could never be connected to.
+# RFC 1123, 2.1; no connection to another name could succeed.
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(\.{_LABEL})*\.?")
-# As names that a proxy or a container platform gives can be, underscores included; a last
-# label of digits is part of an address.
+# Names that a proxy or a container platform can give, underscores included.  A last label of
+# digits would be part of an address.
 _OWN_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[a-z0-9_-]{1,63}")
 _HEADER_PATTERN = re.compile(r"[Xx]-(?:[!#$%&'+.^_`|~0-9A-Za-z-]+\*?|\*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"([0-9]{1,19})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
-# Pages of extensions and of applications have schemes of their own.
+# Pages of browser extensions and of applications have their own schemes.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,30})://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Characters of the name of a group, and of what is quoted of a line.
+# Most characters of a group's name, and of a quotation in an error.
 _LONGEST_GROUP = 200
 _LONGEST_SHOWN = 100
 _LONGEST_URL = 2000
-# What is beyond is a mistake, and arithmetic with it would fail later.
+# Values beyond these are mistakes, and arithmetic with them would fail later.
 _MOST_COPIES = 1000
 _MOST_SECONDS = 1e9
 _LEAST_WEIGHT = 1e-18
@@ -57,14 +57,14 @@ _LEAST_WEIGHT = 1e-18
 
 @frozen
 class Server:
-    """One blob server, as the configuration marks it.
+    """A blob server in the configuration.
 
     :param url: its address, without a trailing slash.
-    :param readonly: never written to.
-    :param preferred: tried before its fellows.
-    :param weight: its share of the partitions, relative to its fellows'.
-    :param name: what placement knows it by, its URL by default: with the same
-        name a server that has moved to another URL keeps its partitions.
+    :param readonly: never write to it.
+    :param preferred: read from it before the other members of its group.
+    :param weight: its share of the partitions, relative to the other members.
+    :param name: its name for placement, its URL by default: a server that moves
+        to another URL and keeps its name keeps its partitions.
     """
 
     url: str
@@ -76,27 +76,27 @@ class Server:
 
 @frozen
 class Config:
-    """Servers by group, in the order of the text, and the settings made."""
+    """Servers by group, in the order of the text, and the settings in it."""
 
     groups: Mapping[str, tuple[Server, ...]] = {}
     settings: Mapping[str, Any] = {}
 
 
 class _Marked(Protocol):
-    """A server, or what stands for it."""
+    """A server, or an object that stands for one."""
 
     @property
     def readonly(self) -> bool: ...
 
 
 def too_small(groups: Mapping[str, Sequence[_Marked]], copies: int) -> list[str]:
-    """Say which *groups* have too few servers for so many *copies*, and what to do.
+    """Return a message for each of *groups* that has too few servers for *copies*.
 
-    :param groups: the servers of each, by its name.
+    :param groups: the servers of each group, by its name.
     """
     said = []
     for name, servers in groups.items():
-        # Nothing is written to a group that is read-only as a whole: it has what it has.
+        # Nothing is written to a group of read-only servers, so all of them count.
         able = sum(not server.readonly for server in servers) or len(servers)
         if able < copies:
             said.append(
@@ -107,13 +107,13 @@ def too_small(groups: Mapping[str, Sequence[_Marked]], copies: int) -> list[str]
 
 
 def parse(text: str, source: str, onto: Config | None = None) -> Config:
-    """Read *text*, the content of the file *source*.
+    """Parse *text*, the content of the file *source*.
 
-    :param onto: an earlier file's configuration, which this one adds to.
+    :param onto: the configuration of an earlier file, to add to.
     :raises ConfigError: naming *source* and the line.
     """
     reader = _Reader(onto or Config())
-    # Not splitlines(), which also ends lines where no editor does, as at U+2028.
+    # Not splitlines(), which also splits where editors show no line break, as at U+2028.
     for number, raw_line in enumerate(text.split("\n"), 1):
         line = _COMMENT.sub("", raw_line).strip()
         try:
@@ -124,7 +124,7 @@ def parse(text: str, source: str, onto: Config | None = None) -> Config:
 
 
 def from_urls(text: str, source: str) -> Config:
-    """Read a comma-separated list of URLs, as ``--blob-server`` takes it.
+    """Parse a comma-separated list of URLs, the value of ``--blob-server``.
 
     :raises ConfigError: naming *source*.
     """
@@ -138,7 +138,7 @@ def from_urls(text: str, source: str) -> Config:
 
 
 class _Reader:
-    """Adds lines to *config*."""
+    """A parser that adds lines to *config*."""
 
     def __init__(self, config: Config) -> None:
         self._section = DEFAULT_GROUP
@@ -150,12 +150,12 @@ class _Reader:
 
     @property
     def config(self) -> Config:
-        """What has been read."""
+        """The configuration so far."""
         groups = {name: tuple(servers) for name, servers in self._groups.items()}
         return Config(groups, self._settings)
 
     def read(self, line: str) -> None:
-        """Add a *line* without its comment; raises ValueError."""
+        """Parse a *line* without its comment; raise ValueError if it is invalid."""
         if line.startswith("["):
             self._section = _section(line)
         elif line and self._section == _SETTINGS_SECTION:
@@ -177,7 +177,7 @@ class _Reader:
             raise ValueError(f"{name}: {error}") from None
 
     def add(self, server: Server) -> None:
-        """Add a *server* to the group that the lines are in; raises ValueError."""
+        """Add a *server* to the current group; raise ValueError if it is a duplicate."""
         if server.url in self._urls:
             raise ValueError(f"the server {server.url} is listed a second time")
         if server.name in self._names:
@@ -191,7 +191,7 @@ class _Reader:
 def _section(line: str) -> str:
     match = _SECTION.fullmatch(line)
     name = "" if match is None else match[1].strip()
-    # Logs, terminals and metrics tell it.
+    # Logs, terminals and metrics show the name.
     if not name or not name.isprintable() or len(name) > _LONGEST_GROUP:
         raise ValueError(f"{_shown(line)} is not a section: [name]")
     return name
@@ -201,7 +201,7 @@ def _server(line: str) -> Server:
     words = line.removeprefix("-:").split()
     if not words:
         raise ValueError("a server's URL is missing")
-    if any("@" in word for word in words[1:]):  # of which any can be a part of a password
+    if any("@" in word for word in words[1:]):  # any word can be part of a password
         raise ValueError("the URL of a server cannot hold a user or a password, nor a blank")
     server = Server(url=server_url(words[0]))
     for word in words[1:]:
@@ -248,13 +248,13 @@ def server_url(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Quote the beginning of *text*, without the password that there may be in a URL."""
+    """Quote the beginning of *text* for an error, without the password that a URL can contain."""
     _, at, behind = text.rpartition("@")
     return repr((f"...@{behind}" if at else behind)[:_LONGEST_SHOWN])
 
 
 def _name(text: str) -> str:
-    """Return the name of a server, which can be the URL that it had before it had a name."""
+    """Return a server's name, which can be the URL that it had before it had a name."""
     if "://" in text:
         return server_url(text)
     if _NAME.fullmatch(text) is None:
@@ -272,7 +272,7 @@ def _weight(text: str) -> float:
     return weight
 
 
-# The values of options and settings: text in, a checked value out, ValueError.
+# Converters of options and settings: from text to a checked value, or raise ValueError.
 
 
 def port(text: str) -> int:
@@ -284,7 +284,7 @@ def port(text: str) -> int:
 
 
 def copies(text: str) -> int:
-    """How many servers should hold a blob, 1 or more."""
+    """A number of copies of each blob, 1 or more."""
     number = _integer(text)
     if not 1 <= number <= _MOST_COPIES:
         raise ValueError(f"{text} is not a number of copies: 1 to {_MOST_COPIES}")
@@ -328,7 +328,7 @@ def size(text: str) -> int:
 
 @frozen
 class Reserve:
-    """What is to stay free of a disk: so many bytes, or a percentage of its size."""
+    """The space of a disk to keep free: in bytes, or as a percentage of its size."""
 
     bytes: int = 0
     percent: float = 0.0
@@ -341,7 +341,7 @@ class Reserve:
         return f"{self.percent:g}%" if self.percent else f"{self.bytes} bytes"
 
 
-#: Everything may be filled.
+#: No reserve: the whole disk may be filled.
 NO_RESERVE = Reserve()
 
 
@@ -380,7 +380,7 @@ def algorithm(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether *host*, a name or an address, is this machine and nothing else."""
+    """Return whether *host*, a name or an address, is a loopback address of this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -391,12 +391,12 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts(text: str) -> str:
-    """Names of this server, separated by commas; returns them in lower case."""
+    """Names of this server, separated by commas, in lower case."""
     return ",".join(dict.fromkeys(_own_name(each.strip()) for each in text.split(",")))
 
 
 def header_patterns(text: str) -> str:
-    """Names of X-* headers, or beginnings of names with a ``*``, separated by commas."""
+    """Names of X-* headers, or prefixes of names before a ``*``, separated by commas."""
     patterns = list(dict.fromkeys(each.strip() for each in text.split(",")))
     for each in patterns:
         if _HEADER_PATTERN.fullmatch(each) is None:
@@ -417,7 +417,7 @@ def _own_name(text: str) -> str:
 
 
 def proxies(text: str) -> str:
-    """Addresses and networks of proxies, and ``unix``, by commas; returns their normal forms."""
+    """Addresses and networks of proxies, or ``unix``, separated by commas, in normal form."""
     return ",".join(dict.fromkeys(_proxy(each.strip()) for each in text.split(",")))
 
 
@@ -444,12 +444,12 @@ def _proxy(text: str) -> str:
 
 
 def origins(text: str) -> str:
-    """Origins of pages, separated by commas, or ``*``; returns them as browsers send them."""
+    """Origins of pages, or ``*``, separated by commas, as browsers send them."""
     return ",".join(dict.fromkeys(_origin(each.strip()) for each in text.split(",")))
 
 
 def _origin(text: str) -> str:
-    """Return the serialization of an origin (RFC 6454, 6.2), which has no default port."""
+    """Return the serialization of an origin, without the default port (RFC 6454, 6.2)."""
     if text == "*":
         return text
     found = _ORIGIN.fullmatch(text.lower())
@@ -476,7 +476,7 @@ def _origin(text: str) -> str:
 def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
-        # What stands there instead of the path may be the secret that belongs into the file.
+        # Do not quote the text: it may be the secret that belongs into the file.
         raise ValueError("it is not the path of a file: one that begins with / or ~/")
     return text
 
@@ -496,8 +496,8 @@ def yes(text: str) -> bool:
 
 
 def _number(text: str) -> float:
-    """Return the number that *text* is, which is finite, or else NaN."""
-    if not text.isascii():  # digits of other scripts are numbers to Python
+    """Return the number *text* if it is finite, or else NaN."""
+    if not text.isascii():  # Python also parses digits of other scripts
         return math.nan
     try:
         number = float(text)
@@ -516,12 +516,11 @@ def _integer(text: str) -> int:
 class Setting:
     """A setting of a cluster: an option of ``sos-api``, and a line in the section ``[sos]``.
 
-    :param convert: reads its text in ``sos.conf``; raises ValueError.
-    :param text: what it means, for ``--help``.
-    :param default: its value where neither says anything.
-    :param shown: the default as one would write it.
-    :param option: reads the text on the command line, where that is another: paths may be
-        relative there.
+    :param convert: returns the value for its text in ``sos.conf``; raises ValueError.
+    :param text: its description, for ``--help``.
+    :param default: its value if neither sets it.
+    :param shown: the default as a user would write it.
+    :param option: replaces *convert* on the command line, where paths may be relative.
     """
 
     convert: Callable[[str], object]
@@ -532,11 +531,11 @@ class Setting:
 
     @property
     def help(self) -> str:
-        """What it means, and its default."""
+        """Its description and default, for ``--help``."""
         return self.text if self.shown is None else f"{self.text} [default: {self.shown}]"
 
 
-#: All settings by their names: the one place where they are declared.
+#: All settings by name: the only place that declares them.
 SETTINGS: Mapping[str, Setting] = {
     "api-host": Setting(host, "Address to listen on.", "0.0.0.0", "0.0.0.0", str),
     "hosts": Setting(hosts, "Names to answer as, beside localhost."),

@@ -1,10 +1,10 @@
-"""Content codings in which a body can be kept (RFC 9110, 8.4.1)."""
+"""Content codings of stored bodies (RFC 9110, 8.4.1)."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-#: Those that browsers take off by themselves.
+#: Codings that browsers decode by themselves.
 KNOWN = ("gzip", "deflate", "br", "zstd")
 
 _SAME_AS = {"x-gzip": "gzip", "identity": ""}

@@ -12,8 +12,8 @@ from sos.model import ids, manifest
 from sos.model import metadata as metadata_format
 from sos.model.metadata import Metadata
 
-# By the name of the algorithm; None for the bodies of opaque names, whose
-# names say nothing about them.
+# By the name of the algorithm; None for blobs with opaque names, which do not
+# say which.
 _HASHES = {
     "sha1": partial(hashlib.sha1, usedforsecurity=False),
     "sha256": partial(hashlib.sha256, usedforsecurity=False),
@@ -25,9 +25,9 @@ _SUM_MODULUS = 1 << (8 * _SUM_BYTES)
 
 
 class BodyDigest:
-    """The hash and size of a body as it passes by, piece after piece.
+    """A running hash and size of a body, piece by piece.
 
-    :param id: what the body is to be called, or None to call it by its hash.
+    :param id: the id of the body, or None for its hash.
     :param algorithm: the hash for that (``sha1`` or ``sha256``).
     :param expected_size: in bytes, where it was announced.
     """
@@ -50,14 +50,14 @@ class BodyDigest:
         self.size += len(piece)
 
     def value(self) -> bytes:
-        """Return the hash of what has passed so far."""
+        """Return the hash of the pieces so far."""
         return self._hash.digest()
 
     def verified_id(self) -> str:
         """Return the id of the whole body.
 
-        Raises :exc:`~sos.errors.Incomplete` when it is not of the expected
-        size, :exc:`~sos.errors.Mismatch` when it does not hash to its id.
+        Raises :exc:`~sos.errors.Incomplete` if it does not have the expected
+        size, :exc:`~sos.errors.Mismatch` if it does not hash to its id.
         """
         self._check_size()
         if self._id is None:
@@ -72,9 +72,9 @@ class BodyDigest:
 
 
 class ManifestDigest(BodyDigest):
-    """The hash and size of a body that has to be the manifest of the object *id*.
+    """A running hash and size of a body that has to be the manifest of the object *id*.
 
-    It is gathered, for it can be judged as a whole alone.
+    It buffers the body, because only a whole manifest can be parsed.
 
     :param mark: the value of the header that marks it, see :mod:`sos.model.manifest`.
     """
@@ -87,7 +87,7 @@ class ManifestDigest(BodyDigest):
         self._pieces: list[bytes] = []
 
     def update(self, piece: bytes) -> None:
-        """Add the next *piece*; raises Mismatch when that is too much for a manifest."""
+        """Add the next *piece*; raise Mismatch if the body is too long for a manifest."""
         super().update(piece)
         if self.size > manifest.MAX_BYTES:
             self._pieces.clear()
@@ -97,8 +97,8 @@ class ManifestDigest(BodyDigest):
     def verified_id(self) -> str:
         """Return the id of the object.
 
-        Raises :exc:`~sos.errors.Incomplete` when the body is not of the
-        expected size, :exc:`~sos.errors.Mismatch` when it is not the object's
+        Raises :exc:`~sos.errors.Incomplete` if the body does not have the
+        expected size, :exc:`~sos.errors.Mismatch` if it is not the object's
         manifest.
         """
         self._check_size()
@@ -114,9 +114,9 @@ def body_digest(
     algorithm: str = ids.DEFAULT_ALGORITHM,
     expected_size: int | None = None,
 ) -> BodyDigest:
-    """Return what verifies the body of a blob: as a manifest, if *metadata* marks it as one.
+    """Return a digest to verify a blob's body, as a manifest if *metadata* marks it as one.
 
-    The arguments are those of :class:`BodyDigest`.
+    See :class:`BodyDigest` for the arguments.
     """
     mark = metadata.get(manifest.MARK)
     if mark is None:
@@ -132,11 +132,10 @@ def hash_of(id: str, body: bytes) -> bytes:
 def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
     """Return the 128-bit number that one blob adds to its partition's sum.
 
-    The time at which metadata was set adds nothing, for older servers keep none.
+    The time at which metadata was set does not count, because older servers keep none.
 
     :param encoded_metadata: the canonical form, see :func:`sos.model.metadata.encode`.
-    :param hash: of the body, see :func:`hash_of`; it counts where the id is a
-        name that says nothing about it.
+    :param hash: of the body, see :func:`hash_of`; it counts for opaque names only.
     """
     data = id.encode("ascii") + b"\0" + metadata_format.untimed(encoded_metadata)
     if ids.algorithm(id) is None:
@@ -146,7 +145,7 @@ def record_sum(id: str, encoded_metadata: bytes, hash: bytes) -> int:
 
 @frozen
 class PartitionDigest:
-    """What one partition holds: equal on two servers when they hold the same.
+    """A digest of one partition: equal on two servers when they hold the same blobs.
 
     :param count: number of blobs.
     :param bytes: size of their bodies together.
@@ -162,19 +161,18 @@ class PartitionDigest:
         return PartitionDigest(self.count + 1, self.bytes + size, (self.sum + sum) % _SUM_MODULUS)
 
     def without_blob(self, size: int, sum: int) -> PartitionDigest:
-        """Return this digest without one of its blobs, as for :meth:`with_blob`."""
+        """Return this digest without one of its blobs: the reverse of :meth:`with_blob`."""
         return PartitionDigest(self.count - 1, self.bytes - size, (self.sum - sum) % _SUM_MODULUS)
 
 
 @frozen
 class BlobDigest:
-    """What is told of one blob, to compare its copies.
+    """A digest of one copy of a blob, to compare with the others.
 
     :param size: of its body, in bytes.
     :param version: of its metadata, see :func:`sos.model.metadata.version`.
-    :param hash: of its body in hex, where the id is a name that does not tell
-        it; else empty.
-    :param set_at: see :func:`sos.model.metadata.set_at`; without it two are equal.
+    :param hash: of its body in hex if the id is an opaque name, else empty.
+    :param set_at: see :func:`sos.model.metadata.set_at`; it does not count for equality.
     """
 
     size: int
@@ -184,12 +182,12 @@ class BlobDigest:
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """What orders it among its copies, see :func:`sos.model.metadata.order`."""
+        """Its sort key among the blob's copies, see :func:`sos.model.metadata.order`."""
         return metadata_format.order(self.version, self.set_at)
 
 
 def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDigest:
-    """Return what is told of a blob.
+    """Return the digest of a blob.
 
     :param size: of its body, in bytes.
     :param hash: of its body, see :func:`hash_of`.
@@ -203,9 +201,10 @@ def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDige
 
 
 def check_held(id: str, held: BlobDigest, known: BlobDigest | None) -> None:
-    """Raise :exc:`~sos.errors.Conflict` unless *held*, which a store has, is what is *known* of it.
+    """Raise :exc:`~sos.errors.Conflict` if a blob has changed since it was listed.
 
-    :param known: None for whatever it is.
+    :param held: its digest now.
+    :param known: its digest when it was listed; None accepts any.
     """
     if known not in (None, held):
         raise Conflict(f"of {id} something else is held by now")

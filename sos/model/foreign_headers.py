@@ -1,8 +1,8 @@
-"""X-* headers that say nothing of an object: what a proxy adds, obeys, or lets somebody in by.
+"""X-* headers that are not metadata: proxies add or obey them, or they carry credentials.
 
-A client's X-* headers are kept with what it uploads, and served to everybody, unchanged, for
-years.  So of those that were not meant for that, none may be taken: they are told apart by the
-words in a name, and by whose it is.
+SOS keeps a client's X-* headers with its upload, and serves them to everybody, unchanged, for
+years.  So it must not keep headers that were not meant for that.  It recognizes them by the
+words in a name, and by the names that other programs use.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from sos.model import metadata
 
-#: What object stores call their users' own metadata, with the names that this one obeys: these
-#: are never anybody else's, whatever words are in them.
+#: Names for users' own metadata in object stores, and the names that SOS itself interprets:
+#: these are never foreign, whatever words are in them.
 _OWN = re.compile(
     r"x-(?:(?:meta|object-meta|amz-meta|goog-meta|ms-meta)-.+|orig-filename|mime-type|mime-encoding)"
 )
@@ -23,7 +23,7 @@ _OWN = re.compile(
 _WORD = re.compile(
     "|".join(
         (
-            # Credentials, and whom they let in.
+            # Credentials and identities.
             r"auth(?:n|z|ori[sz]ation|enticat\w*|ed|key|user|id|info|code|data)?",
             r"\w*oauth\d?\w*|\w*webauth\w*|\w*[cx]srf\w*|\w*jwt\w*|saml\w*|sso|bearer|login|principal",
             r"\w*tokens?|\w*secrets?|\w*cookies?|\w*credentials?|creds?|assertions?",
@@ -32,19 +32,19 @@ _WORD = re.compile(
             r"session|encryption|signing)?keys?",
             r"(?:php|j|asp|web|user|auth|login)?sess(?:ion)?(?:s|ids?|keys?|data)?|sid",
             r"userinfo|\w*clientcert\w*|m?tls|ssl",
-            # Who asks, and by which way.
+            # The client and its route.
             r"\w*forwarded\w*|proxy\w*|proxied|via",
             r"ips?|ipv[46]|ipaddr(?:ess)?",
             r"\w*(?:client|real|remote|source|peer|user|origin|originating)ip",
             r"remote(?:addr(?:ess)?|user|host|port)?",
-            # Which request it was.
+            # Ids of requests.
             r"(?:request|correlation|trace|span)id|trace(?:parent|state)",
-            # What steers.
+            # Commands to proxies and frameworks.
             r"override|\w*sendfile\w*",
         )
     )
 )
-# Words that follow each other.
+# Pairs of consecutive words.
 _PAIRS = frozenset(
     (
         ("request", "id"),
@@ -61,7 +61,7 @@ _PAIRS = frozenset(
     )
 )
 
-# By owner, without the "x-", those that are not told by their words; a name, or a prefix*.
+# By owner, without the "x-", names that the words do not match; a name, or a prefix*.
 _OWNERS: dict[str, str] = {
     # nginx.org: ngx_http_proxy_module, proxy_ignore_headers; its wiki's "X-Accel"; ingress-nginx:
     # the template nginx.tmpl and "External Authentication".
@@ -99,7 +99,7 @@ _OWNERS: dict[str, str] = {
     # ARR and URL Rewrite; ASP.NET and ASP.NET Core.
     "IIS": "aspnet-* aspnetmvc-* aspnetcore-* iis-* sourcefiles powered-by powered-by-*",
     # Other edges: Squid, Heroku, Imperva, Sucuri, F5, Citrix, Vercel, Netlify, Kong, Pomerium,
-    # authentik, Istio, and what measures behind them.
+    # authentik, Istio, and monitoring agents behind them.
     "others": "squid-* heroku-* request-start queue-start iinfo cdn sucuri-* f5-* citrix-* "
     "vercel-* matched-path nf-* kong-* consumer-* anonymous-consumer pomerium-* authentik-* "
     "istio-* kubernetes-* k8s-* newrelic-* instana-* dynatrace dynatrace-* sentry-* backend "
@@ -113,13 +113,13 @@ _OWNERS: dict[str, str] = {
     "Java": "application-context requested-by",
     # Express, Helmet, response-time; jQuery and axios.
     "JavaScript": "response-time requested-with http-method",
-    # What a browser obeys (MDN: "HTTP headers").
+    # Headers that browsers obey (MDN: "HTTP headers").
     "browsers": "content-type-options frame-options xss-protection dns-prefetch-control "
     "download-options permitted-cross-domain-policies ua-compatible content-security-policy "
     "content-security-policy-* webkit-csp webkit-csp-* sourcemap firefox-spdy moz purpose",
-    # By which frameworks let a request say where it went (Werkzeug's ProxyFix, Symfony, Zend).
+    # Original addresses of requests, for frameworks (Werkzeug's ProxyFix, Symfony, Zend).
     "frameworks": "host http-host script-name url-scheme",
-    # What servers tell each other here.
+    # Headers between the servers of SOS.
     "SOS": "sos-*",
 }
 _PATTERNS = " ".join(_OWNERS.values()).split()
@@ -131,10 +131,10 @@ _SEPARATORS = re.compile("[^a-z0-9]+")
 
 @lru_cache(maxsize=512)  # a server sees the same few names in all requests
 def is_foreign(name: str) -> bool:
-    """Tell whether an X-* header, by its *name* in any case, was not meant to be kept.
+    """Return whether the X-* header *name*, in any case, was not meant to be kept.
 
-    What stands between the words makes no difference: there are programs that take an
-    underscore, or anything else, for a hyphen.
+    The characters between the words make no difference, because some programs treat an
+    underscore, or anything else, as a hyphen.
     """
     if metadata.is_withheld(metadata.canonical_name(name)):
         return True

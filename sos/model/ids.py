@@ -1,7 +1,7 @@
-"""Ids, and the partition each belongs to.
+"""Ids, and the partition of each.
 
 An *id* is 1 to 128 lower-case ASCII letters and digits.  40 hex digits are the
-SHA-1 of the content, 64 its SHA-256: a *content id*, and whatever is stored
+SHA-1 of the content, 64 its SHA-256: a *content id*, and the bytes stored
 under it must hash to it.  Any other id is an *opaque name*, whose bytes are
 fixed by the first write.
 """
@@ -14,7 +14,7 @@ from hashlib import sha1
 
 from sos.errors import InvalidId
 
-#: The hash of a new content id, unless another is asked for: the original's.
+#: The hash of new content ids by default, as in the original system.
 DEFAULT_ALGORITHM = "sha1"
 
 #: Length of a content id in hex digits, by the algorithm that makes it.
@@ -27,16 +27,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def check(text: str) -> str:
-    """Return *text*, which is an id, or raise :exc:`~sos.errors.InvalidId`."""
+    """Return *text* if it is an id, or raise :exc:`~sos.errors.InvalidId`."""
     if _ID.fullmatch(text) is None:
         shown = ascii(text if len(text) <= 140 else text[:140] + "...")
         raise InvalidId(f"{shown} is not an id: 1 to 128 of a-z and 0-9")
     return text
 
 
-@lru_cache(maxsize=1024)  # a request asks for that of its id several times
+@lru_cache(maxsize=1024)  # a request needs it several times for its id
 def algorithm(id: str) -> str | None:
-    """Name the hash that *id* is made of, or None for an opaque name."""
+    """Return the name of the hash that made *id*, or None for an opaque name."""
     if len(id) == 40 and _HEX.fullmatch(id):
         return "sha1"
     if len(id) == 64 and _HEX.fullmatch(id):
@@ -45,10 +45,10 @@ def algorithm(id: str) -> str | None:
 
 
 def partition(id: str) -> str:
-    """Return the three hex digits that *id* is placed and compared by.
+    """Return the partition of *id*, three hex digits, for placement and comparison.
 
-    There are 4096: the first digits of a content id, those of the SHA-1 of an
-    opaque name.
+    There are 4096: the first digits of a content id, or of the SHA-1 of an opaque
+    name.
     """
     if algorithm(id) is not None:
         return id[:3]
@@ -56,7 +56,7 @@ def partition(id: str) -> str:
 
 
 def check_partition(text: str) -> str:
-    """Return *text*, which names a partition, or raise InvalidId."""
+    """Return *text* if it names a partition, or raise InvalidId."""
     if _PARTITION.fullmatch(text) is None:
         raise InvalidId(f"{text[:20]!a} is not a partition: three hex digits")
     return text
@@ -68,5 +68,5 @@ def sort_key(id: str) -> str:
 
 
 def is_store_id(id: object) -> bool:
-    """Tell whether *id* can be that of a store: a UUID, as :func:`uuid.uuid4` writes them."""
+    """Return whether *id* can be the id of a store: a UUID, as :func:`uuid.uuid4` writes them."""
     return isinstance(id, str) and _UUID.fullmatch(id) is not None

@@ -1,4 +1,4 @@
-"""The right to drop blobs of a store, which is given to one at a time."""
+"""Leases: the right to drop blobs of a store, for one holder at a time."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from sos.errors import Conflict
 
 #: The header that carries a token.
 LEASE = "X-Sos-Lease"
-#: Seconds for which one is given at most.
+#: The longest duration of a lease, in seconds.
 MAX_SECONDS = 300
 
 
 @frozen
 class Lease:
-    """A right that was given.
+    """A lease in force.
 
-    :param token: who knows it has the right.
-    :param until: when it ends, by a clock in seconds that stands still for nobody.
+    :param token: a secret that proves who holds the lease.
+    :param until: when it ends, in seconds on a clock that never stops.
     """
 
     token: str
     until: float
 
     def is_valid(self, now: float) -> bool:
-        """Tell whether it has not ended; one from before the clock began anew is of no use."""
+        """Return whether it is in force; one from before the clock was reset is not."""
         return now < self.until <= now + MAX_SECONDS
 
 
 def grant(held: Lease | None, seconds: float, now: float, token: str | None = None) -> Lease:
-    """Return a lease for *seconds*; raises Conflict while the one that is *held* is valid.
+    """Return a lease for *seconds*; raise Conflict while the lease *held* is valid.
 
-    :param token: of a lease that is valid, to make that last longer.
+    :param token: of the valid lease, to extend it.
     """
     if token is not None:
         check(held, token, now)
@@ -44,6 +44,6 @@ def grant(held: Lease | None, seconds: float, now: float, token: str | None = No
 
 
 def check(held: Lease | None, token: str, now: float) -> None:
-    """Raise Conflict unless *token* is that of the lease that is *held*, and valid."""
+    """Raise Conflict unless *token* belongs to the lease *held*, and that is valid."""
     if held is None or held.token != token or not held.is_valid(now):
         raise Conflict("this lease is not valid, or not any more")

@@ -1,13 +1,13 @@
-"""Manifests: which chunks, in which order, a large object consists of.
+"""Manifests: the chunks of a large object, in order.
 
-A manifest is a blob that stands in for another: it is stored under the content
-id of the whole object, and one header of its metadata, :data:`MARK`, tells it
-from a blob that is the object itself.  Its body is compact JSON::
+A manifest is a blob that is stored under the content id of a whole object, in
+place of that object.  The header :data:`MARK` in its metadata distinguishes it
+from the object itself.  Its body is compact JSON::
 
     {"id":"ID OF THE WHOLE","size":17,"chunks":[["ID OF A CHUNK",10],["...",7]]}
 
-There is one way to write a manifest: a body that :func:`encode` would write
-otherwise is none.
+There is one canonical form: a body that differs from the result of
+:func:`encode` is not a manifest.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sos.model import ids
 MARK = "X-Sos-Manifest"
 #: Most chunks of one object.
 MAX_CHUNKS = 90_000
-#: Most bytes of a manifest's body, which are more than :data:`MAX_CHUNKS` take.
+#: Most bytes of a manifest's body, more than :data:`MAX_CHUNKS` chunks need.
 MAX_BYTES = 8 * 1024 * 1024
 
 _SIZE = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class Chunk(NamedTuple):
-    """A part of an object, which is a blob of its own.
+    """A part of an object, stored as a blob.
 
     :param id: its content id.
     :param size: in bytes.
@@ -45,10 +45,10 @@ class Chunk(NamedTuple):
 
 @frozen
 class Manifest:
-    """What an object consists of.
+    """The list of an object's chunks.
 
-    :param id: the content id of the whole.
-    :param size: of the whole, in bytes.
+    :param id: the content id of the whole object.
+    :param size: of the whole object, in bytes.
     :param chunks: from the first to the last.
     """
 
@@ -58,7 +58,7 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Write *manifest* as the body of a blob."""
+    """Encode *manifest* as the body of a blob."""
     fields = {"id": manifest.id, "size": manifest.size, "chunks": manifest.chunks}
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
@@ -66,13 +66,13 @@ def encode(manifest: Manifest) -> bytes:
 def parse(body: bytes, id: str, mark: str) -> Manifest:
     """Return the manifest that is stored as *body* under *id*.
 
-    Raises :exc:`~sos.errors.Mismatch` unless it is one, of that object: two or
-    more chunks, whose ids are made by the same hash as *id* and whose sizes
-    add up to that of the whole, which is what the *mark* tells.
+    Raises :exc:`~sos.errors.Mismatch` unless *body* is the manifest of *id*: two
+    or more chunks, whose ids are made by the same hash as *id*, and whose sizes
+    add up to the size of the whole in *mark*.
     """
     if len(body) > MAX_BYTES:
         raise Mismatch(f"a manifest of {len(body)} bytes; at most {MAX_BYTES} are read")
-    # What is no manifest could take hundreds of megabytes when it is parsed.
+    # Parsing other JSON of this size could take hundreds of megabytes.
     if body.count(b"[") > MAX_CHUNKS + 1 or body.count(b"{") > 1:
         raise _refusal(id, f"has over {MAX_CHUNKS} chunks, or is not written as one")
     try:
@@ -88,7 +88,7 @@ def parse(body: bytes, id: str, mark: str) -> Manifest:
 
 
 def marked_size(mark: str) -> int:
-    """Return the size of the whole, in bytes, that a *mark* tells; raises Mismatch."""
+    """Return the size of the whole in bytes from a *mark*, or raise Mismatch."""
     if _SIZE.fullmatch(mark) is None:
         raise Mismatch(f"{mark[:20]!a} does not mark a manifest: it is not a size")
     return int(mark)
@@ -105,8 +105,8 @@ def _check(manifest: Manifest, id: str) -> None:
     algorithm = ids.algorithm(id)
     if algorithm is None:
         raise _refusal(id, "has no content id")
-    # Of a single chunk the id would be that of the whole; and a chunk that is
-    # shorter than the whole can itself be in chunks, with an end to that.
+    # A single chunk would have the id of the whole.  With two or more, each is shorter
+    # than the whole, so chunks that are manifests themselves cannot recur endlessly.
     if not 2 <= len(manifest.chunks) <= MAX_CHUNKS:
         raise _refusal(id, f"has {len(manifest.chunks)} chunks, not 2 to {MAX_CHUNKS}")
     is_id = re.compile(f"[0-9a-f]{{{ids.ALGORITHMS[algorithm]}}}").fullmatch

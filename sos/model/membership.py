@@ -1,8 +1,8 @@
-"""Which servers an API server knows, as others are told of it.
+"""Views of the cluster: the servers that each API server knows, compared by fingerprint.
 
-Two API servers that know different servers, or keep different numbers of copies, each
-copy what the other drops, and one does not find what the other has stored.  So each
-tells every blob server what it goes by, and asks who else there is.
+If two API servers know different servers, or keep different numbers of copies, each
+copies what the other drops, and one does not find objects that the other has stored.
+So each sends its view to all blob servers, and receives the views of the others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from attrs import define, frozen
 
 from sos.errors import InvalidRequest
 
-#: The header by which a request says who sends it: a fingerprint, and a speaker's name.
+#: The header that identifies a request's sender: a fingerprint, and a speaker's name.
 MEMBERS = "X-Sos-Members"
-#: Most bytes of a membership that is told.
+#: Most bytes of an encoded membership in a request.
 MOST_BYTES = 64 * 1024
-#: Seconds after which who has not been heard of is not there any more.
+#: Seconds without a request after which a speaker counts as gone.
 ALIVE_SECONDS = 180.0
-# Characters that are told of a difference.
+# Most characters of a difference in a message.
 _LONGEST_DIFFERENCE = 2000
 
 _SPEAKER = re.compile(r"[!-~]{1,120}")
@@ -44,12 +44,12 @@ class _Marked(Protocol):
 
 @define(slots=False)
 class Membership:
-    """What decides where copies belong.
+    """The settings that decide where copies belong.
 
-    In what order ``sos.conf`` lists servers, their URLs if they have names, and which are
-    preferred does not: with the same names, API servers can reach them in different ways.
+    The order of servers in ``sos.conf``, ``preferred``, and the URLs of servers with names do
+    not count: API servers can reach the same server in different ways.
 
-    :param copies: of each blob that are kept.
+    :param copies: the number of copies in a group.
     :param groups: by group and name, the weight of each server; 0 if it is read-only.
     """
 
@@ -58,7 +58,7 @@ class Membership:
 
     @classmethod
     def of(cls, groups: Mapping[str, Sequence[_Marked]], copies: int) -> Membership:
-        """Return what follows from the servers in *groups*."""
+        """Return the membership for the servers in *groups*."""
         return cls(
             copies,
             {
@@ -69,13 +69,13 @@ class Membership:
 
     @cached_property
     def encoded(self) -> bytes:
-        """It, in its one canonical form: compact JSON, sorted names."""
+        """The membership in its canonical form: compact JSON, sorted names."""
         document = {"copies": self.copies, "groups": self.groups}
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
     @cached_property
     def fingerprint(self) -> str:
-        """What it is known by: equal for what is equal."""
+        """A hash: memberships are equal if their fingerprints are."""
         return sha256(self.encoded).hexdigest()[:32]
 
     @property
@@ -90,7 +90,7 @@ class Membership:
 
 
 def parse(document: Any) -> Membership:
-    """Return the membership that the JSON *document* is, or raise InvalidRequest."""
+    """Return the membership in the parsed JSON *document*, or raise InvalidRequest."""
     try:
         copies, groups = document["copies"], document["groups"]
         known = Membership(
@@ -100,7 +100,7 @@ def parse(document: Any) -> Membership:
                 for group, members in groups.items()
             },
         )
-        # Logs and terminals tell the names.
+        # Logs and terminals show the names.
         if type(copies) is int and copies > 0 and all(map(str.isprintable, known.all_names)):
             return known
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
@@ -109,7 +109,7 @@ def parse(document: Any) -> Membership:
 
 
 def decode(text: bytes) -> Membership:
-    """Return the membership that *text* is, as it is :attr:`~Membership.encoded`."""
+    """Decode :attr:`Membership.encoded`, or raise InvalidRequest."""
     try:
         return parse(json.loads(text))
     except (ValueError, RecursionError):
@@ -124,9 +124,9 @@ def _weight(told: Any) -> float:
 
 @frozen
 class Speaker:
-    """One who goes by a membership: a process of an API server, or a command.
+    """A process with a view of the cluster: an API server, or a command.
 
-    :param name: tells it from all others: host, process, and a number by chance.
+    :param name: unique to the process: host, process, and a random number.
     """
 
     name: str
@@ -134,12 +134,12 @@ class Speaker:
 
     @property
     def header(self) -> str:
-        """The value of :data:`MEMBERS` in its requests."""
+        """The value of :data:`MEMBERS` in the requests of this process."""
         return f"{self.membership.fingerprint} {self.name}"
 
 
 def heard(header: str) -> tuple[str, str]:
-    """Return the fingerprint and the speaker in a header, or raise InvalidRequest."""
+    """Return the fingerprint and the speaker's name in a header, or raise InvalidRequest."""
     fingerprint, _, name = header.partition(" ")
     if _FINGERPRINT.fullmatch(fingerprint) is None or _SPEAKER.fullmatch(name) is None:
         raise InvalidRequest(f"{header[:80]!r} is not a value of {MEMBERS}")
@@ -148,11 +148,11 @@ def heard(header: str) -> tuple[str, str]:
 
 @frozen
 class View:
-    """What others go by than we do.
+    """A view of the cluster that differs from our own.
 
-    :param speakers: who they are.
-    :param difference: in what it differs from ours; if we have none, what it is.
-    :param unknown: servers that it names and we do not know; None where we only look.
+    :param speakers: the names of the processes that have it.
+    :param difference: how it differs from ours; the whole view if we have none.
+    :param unknown: servers in it that we do not know; None if we have no view.
     """
 
     fingerprint: str
@@ -169,10 +169,10 @@ class View:
 
 
 def parse_views(documents: Any, own: Membership | None) -> tuple[View, ...]:
-    """Return the views in a server's status that are not our *own*.
+    """Return the views in a server's status that differ from our *own*.
 
-    Raises InvalidRequest, or what comes of documents that are of another form:
-    AttributeError, KeyError or TypeError.
+    Raises InvalidRequest or, for documents of another form, AttributeError, KeyError or
+    TypeError.
     """
     views = []
     for each in documents:

@@ -1,7 +1,7 @@
-"""What a store keeps of two versions of one blob: the rules that all stores follow.
+"""The merge rules of all stores: which of two versions of one blob a store keeps.
 
-Stores load, merge and save.  As all of them merge by these rules, replicas that have seen
-the same versions agree, in whichever order they came.
+Stores load, merge and save.  As all of them merge by these rules, replicas that have received
+the same versions agree, whatever the order.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def replaces_metadata(id: str, stored: Metadata, received: Metadata) -> bool:
 def replaces_body(id: str, stored: Metadata, received: Metadata) -> dict[str, str] | None:
     """Decide between two different bodies of one id, by their metadata.
 
-    An object replaces its manifest, and keeps the metadata of that.  A manifest replaces
-    nothing: the object, or another manifest, stands for it.
+    An object replaces its manifest, and keeps the manifest's metadata.  A manifest replaces
+    nothing: the stored object or manifest stays.
 
     :returns: the metadata with which the received body replaces the stored one, or None if
         the stored one stays.

@@ -22,27 +22,28 @@ from sos.model.manifest import MARK
 
 Metadata = Mapping[str, str]
 
-#: When the rest was set, see :func:`ticks`: of several, those that were set first stay.  What has
-#: none is from before there was this, and comes before what has one.
+#: The time at which the metadata was set, see :func:`ticks`: the metadata set first wins.
+#: Metadata without a time is from before times were kept, and precedes metadata with one.
 SET_AT = "X-Sos-Set-At"
-#: Ticks in a second.  An upload that begins once another was acknowledged is set later by more
-#: than one, so that no hash decides between the two.
+#: Ticks in a second.  They are so short that an upload which begins after another was
+#: acknowledged has a later time, so that :func:`order` does not decide by the hash.
 TICKS = 100_000
-#: Names that servers keep for each other, and clients neither set nor see.
+#: Names that only servers use: clients neither set nor see them.
 INTERNAL = frozenset((MARK, SET_AT))
-#: The header by which servers tell each other metadata, in the form of :func:`to_header`: other
-#: X-* headers beside it may have been added on the way, by a proxy.
+#: The header in which servers send each other metadata, see :func:`to_header`.  A proxy may
+#: have added the other X-* headers of the message.
 HEADER = "X-Sos-Metadata"
-#: A client's name for the media type of an object, which is its ``Content-Type`` when served.
+#: The media type of an object, as the client set it: the ``Content-Type`` when served.
 TYPE = "X-Mime-Type"
-#: The codings that the bytes of an object are in, its ``Content-Encoding`` when served.
+#: The content codings of an object's bytes: the ``Content-Encoding`` when served.
 ENCODING = "X-Mime-Encoding"
 
 #: No metadata at all.
 EMPTY: Metadata = MappingProxyType({})
 
-# Names that are never metadata between servers, and that no signature counts: servers of all
-# versions have to agree on these.  Clients may set less: see :mod:`sos.model.foreign_headers`.
+# Names that are never metadata between servers, and that signatures do not cover: servers of
+# all versions have to agree on these.  Clients may set fewer: see
+# :mod:`sos.model.foreign_headers`.
 _EXCLUDED_PREFIXES = ("X-Forwarded-", "X-Auth-", "X-Accel-", "X-Sendfile", "X-Sos-")
 _EXCLUDED = frozenset(
     (
@@ -62,8 +63,8 @@ _EXCLUDED = frozenset(
         "X-Xss-Protection",
     )
 )
-# Not served to clients either; but blobs may have some of these from before, which servers tell
-# each other, sign, and copy as all others.
+# Not served to clients either.  But older blobs may have some of these, so servers send, sign
+# and copy them like all others.
 _STEERING = ("X-Envoy-", "X-Lighttpd-", "X-Litespeed-", "X-Reproxy-", "X-Rewrite-")
 _WITHHELD_PREFIXES = _EXCLUDED_PREFIXES + _STEERING
 
@@ -77,25 +78,25 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _HEADER = HEADER.encode("ascii")
 _EMPTY_HEADER = [(_HEADER, b"{}")]
 _FORBIDDEN = re.compile("[\r\n\0]")
-# How it stands in the canonical form.
+# The beginning of the field in the canonical form.
 _SET_AT_NAME = SET_AT.encode("ascii")
 _SET_AT = b'"%s":"' % _SET_AT_NAME
 _TIME = re.compile("[0-9]{1,15}")
 _TIME_ALONE = re.compile(rb'\{%b([0-9]{1,15})"\}' % re.escape(_SET_AT))
-#: A time behind all that can be said.
+#: A time after every time that metadata can have.
 NEVER = 10**15
-# Times that are less were told in milliseconds: in ticks they were in 2001 or before.
+# A smaller number is a time in milliseconds: in ticks it would be in 2001 or before.
 _LEAST_IN_TICKS = 10**14
 
 
 def from_server(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the metadata that another server tells in *headers*, pairs of name and value.
+    """Return the metadata that another server sent in *headers*, pairs of name and value.
 
-    That is what :data:`HEADER` says.  Servers that do not send it, those of earlier versions and
-    of the original system, mean the plain X-* headers; one sent twice is joined by a comma
-    (RFC 9110, 5.3).  Raises :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
+    It is the value of :data:`HEADER`.  Servers of earlier versions and of the original system do
+    not send that header: then it is the plain X-* headers.  Repeated headers are joined by a
+    comma (RFC 9110, 5.3).  Raises :exc:`~sos.errors.InvalidMetadata` as :func:`check` does.
 
-    Never of what a client sends: see :mod:`sos.web.client_headers`.
+    Do not use this for requests of clients: see :mod:`sos.web.client_headers`.
     """
     found: dict[str, str] = {}
     told: bytes | None = None
@@ -111,13 +112,13 @@ def from_server(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def add(found: dict[str, str], name: str, raw_value: bytes) -> None:
-    """Add a header's value to what was *found*, behind one of the same *name*."""
+    """Add a header to *found*; append its value to an earlier one of the same *name*."""
     value = raw_value.decode("utf-8", "surrogateescape")
     found[name] = f"{found[name]}, {value}" if name in found else value
 
 
 def from_header(value: bytes) -> dict[str, str]:
-    """Read what :func:`to_header` wrote; raises InvalidMetadata for anything else."""
+    """Decode the result of :func:`to_header`; raise InvalidMetadata for anything else."""
     if value == b"{}":
         return {}
     alone = _TIME_ALONE.fullmatch(value)
@@ -133,10 +134,10 @@ def from_header(value: bytes) -> dict[str, str]:
 
 
 def to_header(metadata: Metadata) -> bytes:
-    """Write *metadata* as the value of :data:`HEADER`.
+    """Encode *metadata* as the value of :data:`HEADER`.
 
-    It is the JSON of :func:`encode`, but for bytes that are not ASCII: these stand for
-    themselves, for one takes at most two bytes then, and not six, and heads have a limit.
+    It is the JSON of :func:`encode`, except that bytes beyond ASCII are not escaped.  So each
+    takes at most two bytes rather than six: servers limit the size of headers.
     """
     if not metadata or (len(metadata) == 1 and SET_AT in metadata):
         return encode(metadata)
@@ -149,14 +150,14 @@ def to_header(metadata: Metadata) -> bytes:
 
 
 def for_server(metadata: Metadata) -> Metadata:
-    """Return the headers that tell a server of any version the *metadata* of a blob."""
+    """Return the headers that carry *metadata* to a server of any version."""
     return {**metadata, HEADER: to_header(metadata).decode("utf-8", "surrogateescape")}
 
 
 def received(found: object) -> dict[str, str]:
-    """Return the metadata that another server sent as JSON, once it is parsed and *found* sound.
+    """Validate *found*, the parsed JSON that another server sent, and return it as metadata.
 
-    Raises InvalidMetadata, also for names that servers do not tell each other.
+    Raises InvalidMetadata, also for names that servers do not send each other.
     """
     if not isinstance(found, dict):
         raise InvalidMetadata("metadata that is no object of strings")
@@ -167,7 +168,7 @@ def received(found: object) -> dict[str, str]:
 
 
 def to_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Spell *metadata* as header pairs, sorted by name."""
+    """Return *metadata* as header pairs, sorted by name."""
     return [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
         for name, value in sorted(metadata.items())
@@ -175,12 +176,12 @@ def to_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
 
 
 def to_client(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Spell *metadata* as :func:`to_headers`, without what :func:`is_withheld` names.
+    """Return *metadata* as header pairs for a client, without the names that :func:`is_withheld`.
 
-    ``Content-Encoding`` is among them, where one is known.  Between servers bodies are bytes, and
-    nobody on the way is to decode them.
+    Adds ``Content-Encoding`` if :data:`ENCODING` holds known codings.  :func:`to_server` does
+    not, so that nothing between servers decodes the body.
     """
-    if len(metadata) == 1 and SET_AT in metadata:  # most objects have no other
+    if len(metadata) == 1 and SET_AT in metadata:  # as of most objects
         return []
     headers = [
         (name.encode("ascii"), value.encode("utf-8", "surrogateescape"))
@@ -188,7 +189,7 @@ def to_client(metadata: Metadata) -> list[tuple[bytes, bytes]]:
         if not (name in _EXCLUDED or name.startswith(_WITHHELD_PREFIXES))
     ]
     if ENCODING in metadata:
-        with suppress(ValueError):  # a client can have said anything
+        with suppress(ValueError):  # a client can have set any value
             codings = parse_codings(metadata[ENCODING])
             if codings:
                 headers.append((b"Content-Encoding", codings.encode("ascii")))
@@ -196,20 +197,20 @@ def to_client(metadata: Metadata) -> list[tuple[bytes, bytes]]:
 
 
 def to_server(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Spell *metadata* as header pairs for servers of any version: :data:`HEADER` and the plain."""
+    """Return *metadata* as header pairs for servers of any version: :data:`HEADER` and plain."""
     if not metadata:
         return _EMPTY_HEADER
-    if len(metadata) == 1 and SET_AT in metadata:  # most objects have no other
+    if len(metadata) == 1 and SET_AT in metadata:  # as of most objects
         time = metadata[SET_AT].encode("ascii")
         return [(_HEADER, b'{%b%b"}' % (_SET_AT, time)), (_SET_AT_NAME, time)]
     return [(_HEADER, to_header(metadata)), *to_headers(metadata)]
 
 
 def check(metadata: Metadata) -> dict[str, str]:
-    """Return *metadata* if it can be kept, or raise InvalidMetadata.
+    """Return a copy of *metadata* if it can be kept, or raise InvalidMetadata.
 
-    The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`; a value holds no
-    CR, LF or NUL.  Those that are :data:`INTERNAL` come on top of what the limits leave.
+    The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`, which do not count
+    :data:`INTERNAL` headers.  A value must not contain CR, LF or NUL.
     """
     if _is_time_alone(metadata):
         return dict(metadata)
@@ -236,24 +237,24 @@ def check(metadata: Metadata) -> dict[str, str]:
 
 
 def _is_time_alone(metadata: Metadata) -> bool:
-    """Tell whether there is a time and no more, as of most objects: these are to cost little."""
+    """Return whether there is a time and no more: a fast path, for most objects have no more."""
     return len(metadata) == 1 and _TIME.fullmatch(metadata.get(SET_AT, "")) is not None
 
 
 def canonical_name(name: str) -> str:
-    """Spell a header's name with a capital after each hyphen, as Go does."""
+    """Return a header's name with a capital at the start and after each hyphen, as Go does."""
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
 @lru_cache(maxsize=256)  # a server sees the same few names in all requests
 def _judge(raw_name: bytes) -> tuple[str, bool]:
-    """Return a header's name in its canonical spelling, and whether servers mean metadata by it."""
+    """Return a header's name in canonical spelling, and whether it is metadata between servers."""
     name = canonical_name(raw_name.decode("latin-1"))
     return name, _is_metadata(name)
 
 
 def is_excluded(name: str) -> bool:
-    """Tell whether *name*, in canonical spelling, is not metadata between servers."""
+    """Return whether *name*, in canonical spelling, is not metadata between servers."""
     return name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES)
 
 
@@ -262,12 +263,12 @@ def _is_metadata(name: str) -> bool:
 
 
 def is_withheld(name: str) -> bool:
-    """Tell whether *name*, in canonical spelling, is never kept, nor served to clients."""
+    """Return whether *name*, in canonical spelling, is neither kept from nor served to clients."""
     return name in _EXCLUDED or name.startswith(_WITHHELD_PREFIXES)
 
 
 def encode(metadata: Metadata) -> bytes:
-    """Write *metadata* in its one canonical form: compact JSON, sorted names."""
+    """Encode *metadata* in its canonical form: compact JSON, sorted names."""
     if not metadata:
         return b"{}"
     if _is_time_alone(metadata):
@@ -276,20 +277,20 @@ def encode(metadata: Metadata) -> bytes:
 
 
 def ticks(seconds: float) -> int:
-    """Return a time, in *seconds* since the epoch, as it is told with metadata."""
+    """Convert a time, in *seconds* since the epoch, to the ticks of :data:`SET_AT`."""
     return int(seconds * TICKS)
 
 
 def stamped(metadata: Metadata, seconds: float) -> Metadata:
-    """Return the *metadata* of an object, set then: that it has none is said then as well."""
+    """Return *metadata* with its time, in *seconds* since the epoch, even if it is empty."""
     return {**metadata, SET_AT: str(ticks(seconds))}
 
 
 def timed(metadata: Metadata, ticks: int) -> Metadata:
-    """Return *metadata*, set then unless it says when; of none there is nothing to say.
+    """Return *metadata* with the time *ticks*, unless it has a time already or is empty.
 
-    It is for what servers tell each other, as the chunks of objects, of which nobody has said
-    anything: so that these never take the place of what was said.
+    Use it for metadata from other servers.  Chunks have none, and no time: so theirs never
+    replaces metadata that a client set.
     """
     if SET_AT in metadata or is_empty(metadata):
         return metadata
@@ -297,9 +298,9 @@ def timed(metadata: Metadata, ticks: int) -> Metadata:
 
 
 def set_at(metadata: Metadata) -> int:
-    """Return when *metadata* was set, as it says.
+    """Return the time in *metadata*, as it stands there: see :func:`in_ticks`.
 
-    If it does not say, that is 0, and :data:`NEVER` if there is none.
+    Without a time, return 0, or :data:`NEVER` if the metadata is empty.
     """
     told = metadata.get(SET_AT)
     if told is None:
@@ -308,13 +309,13 @@ def set_at(metadata: Metadata) -> int:
 
 
 def is_empty(metadata: Metadata) -> bool:
-    """Tell whether there is nothing that a client has said."""
+    """Return whether *metadata* has no headers but :data:`INTERNAL` ones."""
     return not metadata.keys() - INTERNAL
 
 
 def untimed(encoded: bytes) -> bytes:
-    """Return the canonical form of what is *encoded*, without the time at which it was set."""
-    start = encoded.find(_SET_AT)  # which no value holds: a quote in one is escaped
+    """Return *encoded*, metadata in its canonical form, without the time at which it was set."""
+    start = encoded.find(_SET_AT)  # no value contains this: quotes in values are escaped
     if start < 0:
         return encoded
     end = encoded.index(b'"', start + len(_SET_AT)) + 1
@@ -324,50 +325,50 @@ def untimed(encoded: bytes) -> bytes:
 
 
 def version(metadata: Metadata) -> str:
-    """Return what tells copies of a blob apart that differ in their metadata.
+    """Return a string that differs between copies of a blob with different metadata.
 
-    It begins with 0 for those that are the object itself, and with 1 for its manifest.  The
-    time at which they were set does not matter.
+    It begins with 0 for the object itself, and with 1 for its manifest, and ends with the
+    SHA-256 of the metadata without its time.
     """
     return ("1" if MARK in metadata else "0") + sha256(untimed(encode(metadata))).hexdigest()
 
 
-#: The end of the version of no metadata at all.
+#: The version of empty metadata, without its first digit.
 NONE = version(EMPTY)[1:]
 
 
 def assumed(version: str) -> int:
-    """Return what :func:`set_at` is of metadata of this *version* of which nothing is told."""
+    """Return what :func:`set_at` returns for metadata of this *version* without a time."""
     return NEVER if version[1:] == NONE else 0
 
 
 def order(version: str, set_at: int) -> tuple[str, int, str]:
-    """Return what orders the copies of a blob: the one that comes first is to be had everywhere.
+    """Return the sort key of a blob's copies: all replicas are to hold the one that sorts first.
 
-    An object comes before its manifest, and what was set first before what was set later, or
-    never.  Where nothing else tells the hash does, so that all who compare agree.
+    An object sorts before its manifest, then metadata by its time.  At equal times the hash
+    decides, so that all servers agree.
 
-    :param set_at: in ticks or, as earlier versions tell it, in milliseconds.
+    :param set_at: in ticks or, from earlier versions, in milliseconds.
     """
     return version[:1], in_ticks(set_at), version[1:]
 
 
 def in_ticks(set_at: int) -> int:
-    """Return a time in ticks that may be told in milliseconds."""
+    """Convert a time that is in ticks or milliseconds to ticks."""
     return set_at if set_at >= _LEAST_IN_TICKS else set_at * (TICKS // 1000)
 
 
 def first_said(told: Iterable[Metadata]) -> Metadata | None:
-    """Return what of all that is *told* of an object was said first; None where nothing was."""
+    """Return the metadata in *told* that was set first; None if all are empty without a time."""
     said = [each for each in told if set_at(each) < NEVER]
     return min(said, key=lambda each: order(version(each), set_at(each))[1:], default=None)
 
 
 def precedes(told: Metadata, stored: Metadata) -> bool:
-    """Tell whether *told* is to be had in the place of what is *stored*, see :func:`order`.
+    """Return whether the metadata *told* replaces the metadata *stored*, see :func:`order`.
 
-    What does not say when it was set was told by a server that does not know of that: it
-    does not take the place of what was set at a known time.
+    Metadata without a time is from a server that keeps no times: it does not replace metadata
+    with one.
     """
     if SET_AT in stored and SET_AT not in told:
         return False
@@ -375,13 +376,13 @@ def precedes(told: Metadata, stored: Metadata) -> bool:
 
 
 def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:
-    """Return *metadata* as that of an object or of its manifest, whichever *other* is."""
+    """Return *metadata* marked as a manifest's if *other* is, and unmarked otherwise."""
     said = {name: value for name, value in metadata.items() if name != MARK}
     return {**said, MARK: other[MARK]} if MARK in other else said
 
 
 def decode(data: bytes) -> dict[str, str]:
-    """Read what :func:`encode` wrote; raises InvalidMetadata for anything else."""
+    """Decode the result of :func:`encode`; raise InvalidMetadata for anything else."""
     if data == b"{}":
         return {}
     alone = _TIME_ALONE.fullmatch(data)

@@ -1,12 +1,12 @@
-"""Where blobs belong: the order of a cluster's groups, and of a group's members.
+"""Placement: the order of a cluster's groups, and of a group's members, for a blob.
 
-Both are rendezvous orders (highest random weight): each name is given a score
-by a hash of the name and of what is to be placed, and the best comes first.
-Whoever knows the names comes to the same order, and when a name is added or
-taken away nothing moves but to or from that name.
+Both use rendezvous hashing (highest random weight): each name gets a score from
+a hash of the name and a key, and the best score comes first.  Every process that
+knows the names computes the same order.  When a name is added or removed, blobs
+move only to or from that name.
 
-Groups are ordered for each id, members for each partition: it is by partition
-that the members of a group are compared with each other.
+Groups are ordered by id, members by partition, because anti-entropy passes
+compare the members of a group by partition.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _UNIT = 1 << 64
 
 
 def rank(weights: Mapping[str, float], key: str) -> tuple[str, ...]:
-    """Order the names in *weights* for what is called *key*.
+    """Order the names in *weights* for *key*.
 
-    A name comes first for a share of all keys that is as its weight, above
-    zero, to the sum of all weights.
+    The share of keys for which a name comes first is its weight, above zero,
+    divided by the sum of all weights.
     """
     if len(weights) == 1:
         return tuple(weights)
@@ -33,13 +33,13 @@ def rank(weights: Mapping[str, float], key: str) -> tuple[str, ...]:
 
 def _score(name: str, weight: float, key: str) -> tuple[float, str]:
     digest = blake2b(f"{key} {name}".encode(), digest_size=8).digest()
-    # An exponential variable of this rate: the least of several is that of a
-    # name with a probability of its share in the sum of the rates.
+    # An exponential variable with the weight as its rate.  The probability that a
+    # name's is the least of all is its rate divided by the sum of the rates.
     return -math.log((int.from_bytes(digest, "big") + 0.5) / _UNIT) / weight, name
 
 
 class Placement:
-    """The order in which the servers of a cluster are to be tried.
+    """The order in which to try the servers of a cluster.
 
     :param groups: the members' weights by their names, by group.
     """
@@ -50,11 +50,11 @@ class Placement:
         self._members: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def groups(self, id: str) -> Sequence[str]:
-        """Return the groups that have members, the one where *id* belongs first."""
+        """Return the groups that have members, first the one where *id* belongs."""
         return rank(self._weights, id)
 
     def members(self, group: str, id: str) -> Sequence[str]:
-        """Return the members of *group*, if it has any, those that should keep *id* first."""
+        """Return the members of *group*, if it has any, first the replica set of *id*."""
         partition = ids.partition(id)
         known = self._members.get((group, partition))
         if known is None:

@@ -1,9 +1,9 @@
-"""What a partition of a group lacks: pure, from what its servers hold to steps.
+"""The plan of an anti-entropy pass: from the listings of a group's servers to steps.
 
-The copies of an object never differ but in their metadata, and in whether they
-are the object itself or its manifest.  Of two, the one that comes first in their
-order is to be had everywhere, see :func:`sos.model.metadata.order`: so servers that
-are compared in any order come to hold the same.
+Copies under a content id differ only in their metadata, and in whether they are the
+object itself or its manifest.  All replicas are to hold the copy that sorts first, see
+:func:`sos.model.metadata.order`: so servers end with the same copies, whatever the
+order of comparisons.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from sos.model import ids
 from sos.model.digest import BlobDigest
 from sos.model.placement import rank
 
-#: Copies on all servers of a group that can be written to.
+#: As a number of copies: one on each server of a group that can be written to.
 ALL = 1 << 30
 
-#: What a server holds of a partition, by id; None for a blob of which it tells
-#: nothing more, as the original system's servers do.
+#: The blobs of a partition that a server holds, by id; None for a blob without a
+#: digest, as from servers of the original system.
 Held = Mapping[str, BlobDigest | None]
 
 
 @frozen
 class Step:
-    """What one blob lacks, to be done in this order.
+    """The repair of one blob: first copies, then metadata, then drops.
 
-    :param size: of its body in bytes, None where no server tells.
+    :param size: of its body in bytes, None where no server reports it.
     :param sources: servers to copy it from, in the order in which to try them.
-    :param targets: servers that are to hold a copy, and do not, or hold the
-        manifest of what is the object elsewhere.
-    :param told: servers that are to be told the metadata of the first source.
-    :param leaving: servers that hold a copy which belongs elsewhere, and what
-        they told of it: to be dropped when all of *holders* are seen to have theirs.
-    :param holders: the servers that should have it.
-    :param spares: servers that can take the place of a target which fails, in order.
+    :param targets: servers to copy it to: they lack it, or hold the manifest while
+        another server holds the object.
+    :param told: servers to send the metadata of the first source, or of *sayer*.
+    :param leaving: servers that hold a surplus copy, and its digest: drop it once all
+        of *holders* have been read back.
+    :param holders: the servers that are to hold it.
+    :param spares: servers for hinted handoff if a target fails, in order.
     :param surplus: copies beside those of the holders: so many targets can fail, and
         there are enough copies.
-    :param sayer: the server whose metadata is told, if that is not the first source's.
+    :param sayer: the server whose metadata to send, if that is not the first source's.
     """
 
     id: str
@@ -57,11 +57,11 @@ class Step:
 
 @frozen
 class Plan:
-    """What a partition lacks.
+    """The repair of one partition.
 
-    :param short: blobs that have fewer copies than are wanted even after all steps.
+    :param short: the number of blobs with fewer copies than wanted even after all steps.
     :param disputed: opaque names under which servers hold different bytes.
-        Nothing tells which are right, so that all of them stay.
+        Nothing says which are right, so all of them stay.
     """
 
     steps: tuple[Step, ...]
@@ -70,19 +70,18 @@ class Plan:
 
 
 def holders(weights: Mapping[str, float], partition: str, copies: int) -> tuple[str, ...]:
-    """Return who should hold *partition*, the first of the servers in *weights*."""
+    """Return the replica set of *partition*, the first *copies* of the servers in *weights*."""
     if copies >= len(weights):
         return tuple(weights)
     return rank(weights, partition)[:copies]
 
 
 def in_sync(digests: Mapping[str, Hashable], holders: Sequence[str], movable: Set[str]) -> bool:
-    """Tell whether nothing is to be done for a partition.
+    """Return whether nothing is to be done for a partition.
 
-    :param digests: of what each server holds of it; a server that holds
-        nothing has none.
-    :param holders: the servers that should hold it.
-    :param movable: the servers that may drop what belongs elsewhere.
+    :param digests: by server; a server that holds none of its blobs has none.
+    :param holders: its replica set.
+    :param movable: the servers that may drop surplus copies.
     """
     if any(name in movable and name not in holders for name in digests):
         return False
@@ -91,16 +90,15 @@ def in_sync(digests: Mapping[str, Hashable], holders: Sequence[str], movable: Se
 
 @frozen
 class Placing:
-    """Where the blobs of a partition are to be.
+    """The servers on which the blobs of a partition belong.
 
-    :param order: servers that may hold it, those that should first.  One that is
-        away, and is expected back with what it had, is waited for in its place.
-    :param copies: how many of them should.
-    :param movable: servers that may drop what belongs elsewhere; no holder drops
-        anything.
-    :param full: servers that take no blobs now, nor other metadata.  What they have
-        counts; what they lack goes to the next in order.
-    :param drained: servers whose copies do not count, for they are to go.
+    :param order: servers that may hold it, the replica set first.  A server that does
+        not answer, and is expected back with its copies, keeps its place.
+    :param copies: the number of copies wanted.
+    :param movable: servers that may drop surplus copies; no holder drops anything.
+    :param full: servers that accept neither blobs nor metadata now.  Their copies
+        count; what they lack goes to the next in order.
+    :param drained: servers whose copies do not count, because they will be removed.
     """
 
     order: Sequence[str]
@@ -110,10 +108,10 @@ class Placing:
     drained: Set[str] = frozenset()
 
     def holders(self, having: Set[str], asked: Set[str]) -> tuple[str, ...]:
-        """Return who is to have a blob.
+        """Return the servers that are to hold a blob.
 
-        :param having: servers that have it.
-        :param asked: servers that told what they have.
+        :param having: servers that hold it.
+        :param asked: servers that have sent their listing.
         """
         chosen: list[str] = []
         places = self.copies
@@ -129,11 +127,11 @@ class Placing:
 
 
 def plan(held: Mapping[str, Held], placing: Placing) -> Plan:
-    """Return the steps after which each blob is on all of its holders, and the same there.
+    """Return the steps after which all holders of each blob have the same copy.
 
-    :param held: what each server of one group holds of one partition.  A
-        server that could not be asked is left out, as are its copies: none may
-        be movable then.
+    :param held: the blobs of one partition that each server of a group holds,
+        without servers that did not answer.  If there are such, *placing* must
+        have nothing movable.
     """
     steps, disputed, short = [], [], 0
     for id in sorted(set().union(*held.values()), key=ids.sort_key):
@@ -162,12 +160,12 @@ def _step(
     versions = {name: "" if copy is None else copy.version for name, copy in copies.items()}
     best = min(copies.values(), key=_order)
     first = "" if best is None else best.version
-    # An object is one kind, its manifest the other; of some we do not know.
+    # Servers with a copy of the first's kind, object or manifest, or of unknown kind.
     alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
     holders = placing.holders(alike, asked)
     able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
-    # What was said first can be with a manifest, while the object itself is to be had.
+    # A manifest can have the metadata that was set first, while an object is to be copied.
     sayer = _sayer(copies, best)
     all_copies = placing.copies == ALL
     enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
@@ -176,16 +174,16 @@ def _step(
         for name, copy in sorted(copies.items())
         if copy is not None and name in placing.movable and name not in holders
     }
-    if not (enough and holders) or sayer:  # which leaves once others say the same
+    if not (enough and holders) or sayer:  # its copy leaves when the others have its metadata
         leaving.clear()
-    # Also a copy that stays where it does not belong, for it can be the one that is read.
+    # Also to surplus copies that stay, for clients can be served from those.
     staying = (name for name in placing.order if name in alike and name not in leaving)
     told = tuple(
         name
         for name in dict.fromkeys([*holders, *staying])
         if versions.get(name, "") not in ("", first) and name in able
     )
-    # And one of the other kind, whose version differs anyhow, if it was set later.
+    # And to copies of the other kind, whose versions always differ, if set later.
     first_said = copies[sayer] if sayer else best
     if sayer and first_said is not None:
         told = tuple(
@@ -225,7 +223,7 @@ def _step(
 
 
 def _sayer(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> str:
-    """Return whose metadata was set before that of *best*, of the other kind; empty for nobody."""
+    """Return the server with metadata of the other kind, set before *best*; empty for none."""
     if best is None:
         return ""
     earlier = [
@@ -239,10 +237,10 @@ def _sayer(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> 
 
 
 def _order(copy: BlobDigest | None) -> tuple[bool, tuple[str, int, str]]:
-    """Put what nothing is known of behind the rest."""
+    """Return the sort key of a copy; copies without a digest sort last."""
     return copy is None, ("", 0, "") if copy is None else copy.order
 
 
 def _spread(id: str, name: str) -> int:
-    """Order the sources of each blob in another way, so that none has to give all."""
+    """Return a sort key for sources that differs by blob, to spread the reads over them."""
     return zlib.crc32(name.encode(), zlib.crc32(id.encode("ascii")))

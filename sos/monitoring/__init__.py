@@ -1,1 +1,1 @@
-"""What is counted and reported: request metrics, server health, Prometheus."""
+"""Monitoring: request metrics, server health, export to Prometheus."""

@@ -1,4 +1,4 @@
-"""What is counted of the commits of a store."""
+"""Metrics of the commits of a store."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 
 class Commits:
-    """How many changes are made durable together, and how long that takes."""
+    """Histograms of commits: changes that become durable together, and seconds."""
 
     def __init__(self) -> None:
         self._changes = Histogram(_CHANGES)
         self._seconds = Histogram(_SECONDS)
 
     def observe(self, changes: int, seconds: float) -> None:
-        """Count a commit of so many *changes*; it may be called on any one thread."""
+        """Count a commit of *changes* that took *seconds*; always call it on the same thread."""
         self._changes.observe(changes)
         self._seconds.observe(seconds)
 
     def told(self) -> dict[str, Any]:
-        """Return all of it, as JSON can hold it."""
+        """Return the histograms as a JSON object."""
         return {"changes": self._changes.told(), "seconds": self._seconds.told()}

@@ -1,4 +1,4 @@
-"""How values are spread: counts by bounds, as Prometheus wants them."""
+"""Histograms with fixed bounds, as in Prometheus."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Histogram:
-    """Counts values by the bound that they are at most.
+    """Histogram: counts of values by their upper bound.
 
-    :param bounds: in order; one more count is of what is above the last.
-    :ivar counts: of each bound alone, so that to count a value is to change one.
+    :param bounds: in ascending order; one more count is for the values above the last one.
+    :ivar counts: by bound and not cumulative, so that each value changes one count only.
     :ivar sum: of all values.
     """
 
@@ -28,5 +28,5 @@ class Histogram:
         self.sum += value
 
     def told(self) -> dict[str, Any]:
-        """Return it, as JSON can hold it."""
+        """Return the histogram as a JSON object."""
         return {"bounds": list(self.bounds), "counts": list(self.counts), "sum": self.sum}

@@ -1,4 +1,4 @@
-"""What a daemon counts of the requests that it answers."""
+"""Metrics of the requests that a daemon answers."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from sos.monitoring.histogram import Histogram
 from sos.monitoring.server_health import percentile
 
-#: The route of what has none, and of what is no request.
+#: The route of requests that match no rule, and of malformed requests.
 OTHER = "other"
-#: The status of a request whose client went away before it was answered; nginx has it so.
+#: The status of a request whose client went away before the answer; as in nginx.
 GONE = 499
 
-#: Bounds in seconds of the times that requests take.
+#: Histogram bounds of request durations, in seconds.
 SECONDS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
-# Requests of a route whose times are remembered one by one.
+# Most recent durations kept for each route and method, for the percentiles.
 _REMEMBERED = 256
 
 
 class _Line:
-    """The requests of one route and method."""
+    """Metrics of one route and method."""
 
     __slots__ = ("bytes_in", "bytes_out", "recent", "seconds", "statuses")
 
@@ -38,10 +38,10 @@ class _Line:
 
 
 class Tally:
-    """Counts requests by route, which is a rule and never a path: there are few.
+    """Request metrics by route (a rule, never a path, so there are few) and method.
 
-    :ivar connections: that are open.
-    :ivar failed_handshakes: of TLS, by the port or the socket that they came to.
+    :ivar connections: the number of open connections.
+    :ivar failed_handshakes: the number of failed TLS handshakes by port, or ``unix``.
     """
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class Tally:
     def count(
         self, route: str, method: bytes, status: int, seconds: float, received: int, sent: int
     ) -> None:
-        """Count a request that has been answered.
+        """Count a request that has ended.
 
         :param received: bytes of its body.
-        :param sent: bytes of the answer's.
+        :param sent: bytes of the answer's body.
         """
-        # Each request passes here: no lock, no call or look-up that is not needed.
+        # Runs for every request: avoid locks, calls and look-ups.
         line = self._lines.get((route, method))
         if line is None:
             line = self._lines[route, method] = _Line()
@@ -71,7 +71,7 @@ class Tally:
         line.bytes_out += sent
 
     def told(self) -> dict[str, Any]:
-        """Return all of it, as JSON can hold it."""
+        """Return all metrics as a JSON object."""
         return {
             "connections": self.connections,
             "failed_handshakes": dict(self.failed_handshakes),
@@ -89,7 +89,7 @@ class Tally:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return it in short, as ``/status`` has it."""
+        """Return the summary for ``/status``, with percentiles instead of histograms."""
         return {
             "connections": self.connections,
             "routes": [

@@ -1,4 +1,4 @@
-"""How servers are doing: what is noted of each while it is used, and what it says when asked."""
+"""Server health, from the outcomes of requests and the servers' own status."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from sos.errors import SOSError, Unavailable
 from sos.interfaces import Groups, Member, ScrubStatus, StoreStatus
 
 UP = "up"
-#: It is read from, and has refused a blob, or says that it would.
+#: The server is read from, but it has refused a blob, or reports that it would.
 TAKES_NO_BLOBS = "takes no blobs"
-#: It does not tell how it is doing.
+#: The server does not answer a request for its status.
 UNREACHABLE = "unreachable"
-#: It failed, and is asked for nothing until it has been seen to answer.
+#: The circuit breaker is open: the server failed, and must answer a status request first.
 LEFT_ALONE = "left alone"
 
 
 @frozen
 class Account:
-    """What a process has noted of a server.
+    """Health record of a server: what this process has observed.
 
-    :param requests: that it was sent.
-    :param errors: how often it failed; to have no such blob is no failure.
+    :param requests: the number of requests sent to it.
+    :param errors: the number of failures; a missing blob is not a failure.
     :param latencies: seconds that its recent answers took.
-    :param last_error: what it failed with last, and how many seconds ago.
-    :param failure: why it is left alone at present.
-    :param refusal: why it takes no blobs at present.
-    :param asked_again: seconds until it is asked whether that still holds.
+    :param last_error: its last error, and how many seconds ago that was.
+    :param failure: why the circuit breaker is open; None if it is closed.
+    :param refusal: why the server accepts no blobs at present; None if it does.
+    :param asked_again: seconds until this process asks the server again.
     """
 
     requests: int = 0
@@ -46,27 +46,27 @@ class Account:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the value that a *share* of *values* are below, None if there are none."""
+    """Return the quantile *share*, from 0 to 1, of *values*; None if there are no values."""
     ordered = sorted(values)
     return ordered[int(len(ordered) * share)] if ordered else None
 
 
 @frozen
 class Standing:
-    """How a server is doing.
+    """Health of a server: the health record and the server's own status, merged.
 
     :param state: one of :data:`UP`, :data:`TAKES_NO_BLOBS`, :data:`UNREACHABLE`
         and :data:`LEFT_ALONE`.
     :param reason: why it is not up.
-    :param asked_again: seconds until it is asked whether that still holds.
-    :param blobs: that it holds, of *size* bytes together.
+    :param asked_again: seconds until this process asks the server again, None if it is up.
+    :param blobs: the number of its blobs, of *size* bytes together.
     :param capacity: of its disk, and *free* of that, in bytes.
     :param last_error_ago: seconds since its last error.
-    :param p50_ms: milliseconds that half of its recent answers took at most.
-    :param p95_ms: those that 19 of 20 took at most.
-    :param scrub: how far its scrub is, if it tells.
-    :param id: of its store, if it tells.
-    :param name: what it is known by, its URL if it has no other.
+    :param p50_ms: median latency of its recent answers, in milliseconds.
+    :param p95_ms: 95th percentile of the same.
+    :param scrub: the state of its scrub, if it reports one.
+    :param id: of its store, if it reports one.
+    :param name: from ``sos.conf``, or else its URL.
     """
 
     url: str = field(validator=instance_of(str))
@@ -93,14 +93,14 @@ class Standing:
     )
 
 
-#: What a server says when it is asked for its status, or why it says nothing.
+#: The status of a server, or the error of the request for it.
 Answer = StoreStatus | SOSError
 
 
 async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
-    """Ask all members of *groups* at once for their status; return what each says, by its name.
+    """Ask all members of *groups* at once for their status; return the answers by name.
 
-    :param seconds: that each has to answer in.
+    :param seconds: the timeout for each of them.
     """
     members = [member for each in groups.values() for member in each]
     answers = await together(_ask(member, seconds, clock) for member in members)
@@ -108,9 +108,9 @@ async def ask(groups: Groups, seconds: float, clock: Any) -> dict[str, Answer]:
 
 
 def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
-    """Return the names of those servers that are the same store, those of each together.
+    """Return the servers that share a store: a tuple of names for each such store.
 
-    :param ids: of their stores, by their names, None where it is not known.
+    :param ids: the ids of the stores by server name, None if unknown.
     """
     found: dict[str, list[str]] = {}
     for name in sorted(ids):
@@ -120,7 +120,7 @@ def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
 
 
 def described_twins(names: Sequence[str]) -> str:
-    """Say of servers that they are one store, and what to do."""
+    """Describe the problem that servers share a store, and its solution."""
     return (
         f"{' and '.join(names)} are one store: what is on both is one copy, and nothing is "
         "dropped; list it once"
@@ -128,7 +128,7 @@ def described_twins(names: Sequence[str]) -> str:
 
 
 def ids_of(answers: Mapping[str, Answer]) -> dict[str, str | None]:
-    """Return the ids of the stores that gave *answers*, by the same names."""
+    """Return the ids of the stores in *answers*, by the same names; None if unknown."""
     return {
         name: answer.id if isinstance(answer, StoreStatus) else None
         for name, answer in answers.items()
@@ -152,7 +152,7 @@ def standing(
     preferred: bool = False,
     weight: float = 1.0,
 ) -> Standing:
-    """Return how a server is doing, by what was noted of it and what it has just said."""
+    """Return the health of a server, from its health record and its latest answer."""
     status = StoreStatus(writable=True)
     if isinstance(answer, StoreStatus):
         status = answer
@@ -195,7 +195,7 @@ def _rounded(seconds: float | None, unit: int = 1) -> float | None:
 def standings(
     groups: Groups, accounts: Mapping[str, Account], answers: Mapping[str, Answer]
 ) -> dict[str, list[Standing]]:
-    """Return how the servers of each group are doing; *accounts* and *answers* are by name."""
+    """Return the health of the servers by group; *accounts* and *answers* are by name."""
 
     def of(member: Member) -> Standing:
         name = member.name
@@ -207,11 +207,10 @@ def standings(
 
 
 def parse_standings(groups: Any) -> dict[str, list[Standing]]:
-    """Return what the JSON *groups* tells, or raise Unavailable; members it may have beside
-    those that are known here are passed over, and so is the scrub."""
+    """Parse server health from JSON, without unknown members and the scrub; raises Unavailable."""
     known = [each for each in attrs.fields(Standing) if each.name != "scrub"]
     needed = [each.name for each in known if each.default is NOTHING]
-    names = [each.name for each in known if each.default is not NOTHING]  # which older ones lack
+    names = [each.name for each in known if each.default is not NOTHING]  # new: older lack them
     try:
         return {
             group: [

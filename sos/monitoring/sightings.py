@@ -1,4 +1,4 @@
-"""Who goes by which servers, as far as a blob server has heard of late."""
+"""The API servers' recent views of the cluster, as received by a blob server."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 from sos.model.membership import ALIVE_SECONDS, Membership, heard
 
-# Speakers that are remembered, and memberships: those heard of last.
+# Most speakers (processes that sent their view) and memberships (views) to remember.
 _MOST_SPEAKERS = 256
 _MOST_MEMBERSHIPS = 16
-# Of one membership, as many speakers are told.
+# Most speakers to report for one membership.
 _MOST_TOLD = 5
 
 
 class Sightings:
-    """Remembers who has said, of late, which servers they go by.
+    """Record of views of the cluster, and of the processes that have sent them.
 
-    :param clock: tells seconds that pass.
+    :param clock: returns a time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # By speaker, the fingerprint (None when it has left) and when that was; newest last.
+        # By speaker, the fingerprint of its view (None if it has left) and the time; newest last.
         self._speakers: dict[str, tuple[str | None, float]] = {}
         self._memberships: dict[str, Membership] = {}
 
     def hear(self, header: str, membership: Membership | None = None) -> None:
-        """Note who has sent *header*, see :data:`sos.model.membership.MEMBERS`.
+        """Record the sender of *header*, see :data:`sos.model.membership.MEMBERS`.
 
-        :param membership: that it stands for, where that is told.
+        :param membership: the view with the fingerprint in *header*, if it was sent.
         """
         fingerprint, speaker = heard(header)
         self._note(speaker, fingerprint)
@@ -41,7 +41,7 @@ class Sightings:
                 del self._memberships[next(iter(self._memberships))]
 
     def leave(self, header: str) -> None:
-        """Note that who sends *header* goes."""
+        """Record that the sender of *header* stops."""
         self._note(heard(header)[1], None)
 
     def _note(self, speaker: str, fingerprint: str | None) -> None:
@@ -51,7 +51,7 @@ class Sightings:
             del self._speakers[next(iter(self._speakers))]
 
     def told(self) -> list[dict[str, Any]]:
-        """Return what was heard of late, by fingerprint, as JSON can hold it."""
+        """Return the recent views and their senders, by fingerprint, as a JSON array."""
         now = self._clock()
         found: dict[str, list[tuple[float, str]]] = {}
         for speaker, (fingerprint, at) in self._speakers.items():

@@ -1,7 +1,7 @@
-"""Replication: bring every blob of a group to the servers that should hold it.
+"""Replication: anti-entropy passes that copy every blob to its replica set.
 
-A pass asks each server for the digests of its partitions, and compares blob by
-blob those alone that differ: what it costs is what has changed.
+A pass asks each server for the digests of its partitions, and compares blob by blob
+only the partitions that differ.  So its cost depends on the changes alone.
 """
 
 from sos.replication.group_pass import Policy

@@ -1,8 +1,8 @@
-"""Objects that are in several groups: what was said of them first is to be had in all.
+"""Reconciliation of the metadata of objects that several groups hold.
 
-A group that takes no uploads has another stand in for it, and where groups are added objects
-belong to others than before.  Each group by itself is in order then, and yet which metadata
-is told depends on which group is asked first.
+An object can be in several groups: another group stands in for one that fails, and added
+groups take over some of the ids.  Each group by itself is consistent then, but a reader
+could get different metadata from each.  The metadata that was set first wins in all groups.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from sos.replication.objects import TURN_PARTITIONS
 from sos.replication.pass_state import Memory
 from sos.replication.summary import Report, Summary
 
-# Partitions that are compared at once.
+# Partitions that are compared concurrently.
 _AT_ONCE = 4
-# Seconds that a server has to list a partition, and to tell or take the metadata of a blob.
+# Timeouts, in seconds: to list a partition, and to read or replace the metadata of a blob.
 _LISTING_SECONDS = 120.0
 _BLOB_SECONDS = 30.0
 
 
 @define
 class AcrossGroups:
-    """Compares the metadata of objects that several groups hold.
+    """Comparison of the metadata of objects that several groups hold.
 
-    One server of each group is asked and told: the next pass over that group tells the others.
+    It reads and updates one server of each group.  The next pass over the group brings the
+    metadata to the other replicas.
 
-    :param stock: what each server has told that it holds, by group and name.
-    :param writable: names of the servers that can be told anything.
+    :param stock: inventories of the servers, by group and name.
+    :param writable: names of the servers that accept metadata.
     """
 
     groups: Groups
@@ -58,7 +59,7 @@ class AcrossGroups:
         }
 
     async def run(self) -> None:
-        """Go through the partitions that several groups hold, as far as it is their turn."""
+        """Compare the partitions that several groups hold, as many as this pass's turn allows."""
         now = self.clock.seconds()
         known = {
             name: each.digests for stock in self.stock.values() for name, each in stock.items()
@@ -80,7 +81,7 @@ class AcrossGroups:
             turns.settle(known, now)
 
     def _shared(self) -> list[str]:
-        """Return the partitions that more than one group holds something of."""
+        """Return the partitions in which more than one group holds blobs."""
         counts = Counter(
             partition
             for stock in self.stock.values()
@@ -91,7 +92,7 @@ class AcrossGroups:
     def _unfit(
         self, stock: Mapping[str, Inventory], partition: str, name: str
     ) -> tuple[bool, bool, int]:
-        """Order the servers of a group: one that can be told, and that has most of *partition*."""
+        """Return a sort key: servers that accept metadata and hold most of *partition* first."""
         each = stock[name]
         return not each.drops, name not in self.writable, -each.count(partition)
 
@@ -118,8 +119,9 @@ class AcrossGroups:
         source = min(told, key=lambda name: told[name].order[1:])
         first = told[source]
         for name, digest in told.items():
-            # Other bytes are other objects; but an object is one kind, its manifest the other,
-            # whose versions differ though they say the same at the same time.
+            # Different bytes (under an opaque name) are different objects.  An object and its
+            # manifest are two kinds: their versions differ even with equal metadata, so only
+            # the times count.
             if digest.version[:1] == first.version[:1]:
                 same = (digest.size, digest.hash) == (first.size, first.hash)
                 differs = same and digest.version != first.version

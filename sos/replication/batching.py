@@ -1,4 +1,4 @@
-"""Copies of small blobs, many of them by one request."""
+"""Copies of small blobs in batches, many in one request."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from sos.batch import FULL, MOST_BLOBS
 from sos.errors import SOSError
 from sos.interfaces import IBatchStore, IReplicaStore
 
-# Batches from one server to another at once: so all have something to do.
+# Concurrent batches from one server to another: enough to keep both and this process busy.
 _AT_ONCE = 3
-# Seconds that one may take.
+# Timeout of a batch, in seconds.
 _SECONDS = 15.0
 
 
 class Batches:
-    """Copies small blobs between *stores*, by their names.
+    """Batched copies of small blobs between servers.
 
-    :param note: called with a line when blobs have to be copied one by one.
+    :param stores: the servers by name.
+    :param note: called with a line of text when blobs have to be copied one by one.
     """
 
     def __init__(
@@ -37,9 +38,9 @@ class Batches:
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
     async def copy(self, id: str, size: int, source: str, target: str) -> int | None:
-        """Copy a blob of *size* bytes, as far as is known.
+        """Copy a blob in a batch.
 
-        Returns how many it has, or None when it has to be copied by itself.
+        Return its size in bytes, or None if it has to be copied by itself.
         """
         lane = self._lanes.get((source, target))
         if lane is None:
@@ -48,7 +49,7 @@ class Batches:
         return await lane.copy(id, size)
 
     def stop(self) -> None:
-        """Break off those that are under way."""
+        """Cancel the batches in flight."""
         for lane in self._lanes.values():
             lane.stop()
 
@@ -61,12 +62,11 @@ class _Waiting:
 
 
 class _Lane:
-    """The way from *source* to *target*.
+    """Queue of blobs to copy from *source* to *target*.
 
-    When a batch is through, the next takes along what waits by then: nothing
-    is held up for others to come, and the more there are, the more go together.
-    When one fails that was the last: the server knows of no batches, or has
-    some trouble, which shows with each blob by itself.
+    A batch starts at once if few are in flight; else the next batch takes all that waits.  So
+    no blob waits for others, and batches grow with the load.  After a failure no new batch
+    starts: the server does not support batches, or has a problem that single copies show.
     """
 
     def __init__(self, source: Any, target: Any, clock: Any, note: Callable[[str], None]) -> None:
@@ -104,7 +104,7 @@ class _Lane:
         return taken
 
     async def _carry(self, ids: list[str]) -> dict[str, int]:
-        """Copy *ids*; return the sizes of those that were copied."""
+        """Copy *ids* in one batch; return the sizes in bytes of the blobs that were copied."""
         try:
             return await within(_SECONDS, self._copied(ids), self._clock)
         except SOSError as error:

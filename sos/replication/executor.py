@@ -1,4 +1,4 @@
-"""Steps, carried out: copies made, metadata settled, copies that belong elsewhere dropped."""
+"""Execution of steps: make copies, reconcile metadata, drop surplus copies."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from sos.replication.server_failures import Health
 from sos.replication.summary import Report, Summary
 from sos.transfer import copy
 
-#: Seconds after which what failed is tried again.
+#: Delays before a failed copy is retried, in seconds.
 RETRY_SECONDS = (1.0, 4.0)
-#: What is copied by itself, told or dropped at once.
+#: Steps that run concurrently; copies in batches do not count.
 AT_ONCE = 16
 
-# Seconds that a request of a step may take, and bytes a second that it has to make.
+# Timeout of a request in seconds, for an empty body, and least bytes a second of a body.
 _STEP_SECONDS = 30.0
 _STEP_RATE = 64 * 1024
-# What a blob counts for at least.
+# Least bytes that a blob counts for in the rate limit.
 _LEAST = 1024
 
 T = TypeVar("T")
@@ -45,19 +45,18 @@ _log = Logger()
 
 
 class _Disputed(Exception):
-    """Two servers hold different bodies under one id: says which."""
+    """Two servers hold different bodies under one id; the message names the servers."""
 
 
 @define
 class Executor:
-    """Carries out the steps of one group.
+    """Executor of the steps of one group.
 
-    A failure ends its own step alone; what is missing then is found again by
-    the next pass.
+    A failure ends only its own step; the next pass finds the copies that are still missing.
 
-    :param stores: the servers of the group by their names.
-    :ivar disputed: ids under which servers were found to hold different bodies.  Nothing
-        tells which are right, so that all of them stay.
+    :param stores: the servers of the group by name.
+    :ivar disputed: ids under which servers hold different bodies.  Nothing says which are
+        right, so all of them stay.
     """
 
     stores: Mapping[str, IReplicaStore]
@@ -76,11 +75,11 @@ class Executor:
         self._places = Places(AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:
-        """Do what *step* says, and count it."""
+        """Execute *step*, and count the results."""
         left = []
         for target in step.targets:
             if self._health.takes(target):
-                # Before the body is opened, for who sends it does not wait for long.
+                # Wait before the body is opened: a server does not wait long with a body.
                 await self._spend(step.size or 0)
                 if await self._copied_in_batch(step, target):
                     continue
@@ -107,7 +106,7 @@ class Executor:
                 elif not await self._handed_off(step, spares):
                     self.summary.failed += 1
             self.report.progress(self.summary)
-        if sound:  # where a copy could not be made it has to wait as well
+        if sound:  # else a later pass reconciles the metadata, after the copies
             for name in step.told:
                 sound = await self._settle(step, name) and sound
         if sound:
@@ -115,14 +114,14 @@ class Executor:
                 await self._drop(step, name, known)
 
     def stop(self) -> None:
-        """Begin with nothing more, and break off the batches that are under way."""
+        """Start no more steps, and cancel the batches in flight."""
         self._places.close()
         self._batches.stop()
 
     # Copies.
 
     async def _copied_in_batch(self, step: Step, target: str) -> bool:
-        """Copy what is small together with others, and tell whether it was."""
+        """Copy a small blob in a batch with others; return False if it was not copied."""
         source = next(filter(self._health.gives, step.sources), None)
         if source is None or step.size is None or step.size > SMALL:
             return False
@@ -133,7 +132,7 @@ class Executor:
         return True
 
     async def _copy(self, step: Step, target: str) -> bool:
-        paid = True  # at first
+        paid = True  # carry_out has already waited for the first attempt
         for delay in (0.0, *RETRY_SECONDS):
             if delay and self._health.takes(target):
                 await deferLater(self.clock, delay)
@@ -153,14 +152,14 @@ class Executor:
         return False
 
     async def _handed_off(self, step: Step, spares: Iterator[str]) -> bool:
-        """Copy to the next server that can take the place of one which could not."""
+        """Copy to one of the *spares* in place of a failed target (hinted handoff)."""
         for spare in spares:
             if await self._copy(step, spare):
                 return True
         return False
 
     async def _copied(self, step: Step, source: str, target: str) -> bool:
-        """Copy from one *source*, and tell whether that was possible."""
+        """Copy from one *source*, and return whether that succeeded."""
         size = step.size or 0
         turn = _Turn()
         try:
@@ -192,11 +191,11 @@ class Executor:
         source = step.sayer or step.sources[0]
         try:
             info = await self._within(0, self.stores[source].stat(step.id))
-            # What was set before this was noted is told to be.
+            # Metadata without a time is older than all that has one.
             metadata = timed(info.metadata, 0)
             try:
                 await self._within(0, self.stores[name].settle(step.id, metadata))
-            except Conflict:  # for one is the object, and one its manifest
+            except Conflict:  # one of the copies is the object, the other its manifest
                 before = await self._within(0, self.stores[name].stat(step.id))
                 metadata = with_kind_of(metadata, before.metadata)
                 await self._within(0, self.stores[name].settle(step.id, metadata))
@@ -208,10 +207,10 @@ class Executor:
         self.report.note(f"{step.id} on {name} has the metadata that it has on {source}")
         return True
 
-    # Copies that belong elsewhere.
+    # Surplus copies.
 
     async def _drop(self, step: Step, name: str, known: BlobDigest) -> None:
-        # All that is read to confirm it; not under the lease, which would end.
+        # Wait for all bytes that _confirm reads: under the lease, the wait could outlast it.
         await self._spend(known.size * (len(step.holders) + 1))
         try:
             tokens = await self.leases.tokens()
@@ -237,13 +236,13 @@ class Executor:
         self.report.note(f"{step.id} dropped from {name}, for it is on {', '.join(step.holders)}")
 
     async def _confirm(self, step: Step, leaving: str) -> None:
-        """Raise unless every holder gives back what *leaving* has, or the object itself."""
+        """Raise unless every holder sends the same bytes as *leaving*, or the object itself."""
         algorithm = ids.algorithm(step.id)
         ours: tuple[bool, bytes] | None = None
         for holder in step.holders:
             is_manifest, hash = await self._fingerprint(step.id, holder)
             if not is_manifest and algorithm == "sha256":
-                continue  # it has been verified as it was read
+                continue  # the read has verified it by its id
             if ours is None:
                 ours = await self._fingerprint(step.id, leaving)
             is_object = ours[0] and not is_manifest and algorithm is not None
@@ -251,13 +250,13 @@ class Executor:
                 raise _Disputed(f"{holder} has others than {leaving}")
 
     async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
-        """Return whether *name* holds a manifest, and the hash of what it gives to read."""
+        """Return whether *name* holds a manifest, and the SHA-256 of the body that it sends."""
         blob = await self._within(0, self.stores[name].read(id))
         hash = await self._within(blob.info.size or 0, _hash(blob))
         return MARK in blob.info.metadata, hash
 
     def _within(self, size: int, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        """Return *work*, which fails when it takes too long for *size* bytes."""
+        """Return *work* with a timeout for a body of *size* bytes."""
         return within(_STEP_SECONDS + size / _STEP_RATE, work, self.clock)
 
     def _warn(self, step: Step, what: str, error: SOSError) -> None:
@@ -266,12 +265,12 @@ class Executor:
 
 @define
 class _Turn:
-    """Whose turn it is when something fails, that of the source or of the target."""
+    """Which side a copy waits for, the source or the target, and so which side has failed."""
 
     of_source: bool = True
 
     def watch(self, blob: Blob) -> Blob:
-        """Return *blob*, which the source has given, with a body that keeps this up to date."""
+        """Return *blob*, just opened on the source, with a body that keeps this up to date."""
         self.of_source = False
         if isinstance(blob.body, bytes):
             return blob
@@ -280,7 +279,7 @@ class _Turn:
 
 @define
 class _Watched:
-    """The pieces of *body*."""
+    """Pieces of *body*, which keep *turn* up to date."""
 
     body: Pieces
     turn: _Turn

@@ -1,4 +1,4 @@
-"""One pass over one group: who holds what, where that differs, and what is done about it."""
+"""One anti-entropy pass over one group: compare the servers, plan steps, and execute them."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ from sos.replication.pass_state import Memory
 from sos.replication.step_pool import Steps, described
 from sos.replication.summary import Report, Summary
 
-# Seconds that a server has to tell what it holds; one of the original system
-# lists everything.
+# Timeout of a server's inventory, in seconds; a server of the original system lists all blobs.
 _STOCK_SECONDS = 600.0
-# Seconds that it has to tell what it holds of one partition.
+# Timeout for the digests of the blobs of one partition, in seconds.
 _LISTING_SECONDS = 120.0
-# Partitions that are compared at once.
+# Partitions that are compared concurrently.
 _COMPARING = 4
 
 
 @frozen
 class Policy:
-    """What a pass is to bring about.
+    """Goals and limits of a pass.
 
-    :param min_copies: servers of a group that should hold each of its blobs,
-        :data:`sos.model.plan.ALL` for every one that can be written to.
-    :param rate: bytes a second that copies may take, 0 for as many as can be.
-    :param moves: whether copies that belong elsewhere are dropped there, once
-        they are where they belong; else copies are only added.
-    :param drained: names of servers that are to hold nothing any more.
-    :param dry_run: only tell what would be done.
+    :param min_copies: copies of each blob in its group,
+        :data:`sos.model.plan.ALL` for one on every writable server.
+    :param rate: most bytes a second for copies, 0 for no limit.
+    :param moves: whether to drop surplus copies once the replica set is complete; else only
+        add copies.
+    :param drained: names of servers to empty.
+    :param dry_run: only report the steps, and execute none.
     """
 
     min_copies: int
@@ -56,8 +55,8 @@ class Policy:
 class GroupPass:
     """One pass over *members*.
 
-    :param answers: what each of them, by its name, has said of how it is doing.
-    :param memory: what is known from earlier passes.
+    :param answers: the statuses of the servers, or their errors, by name.
+    :param memory: state of earlier passes.
     """
 
     group: str
@@ -75,19 +74,18 @@ class GroupPass:
 
     @property
     def inventories(self) -> Mapping[str, Inventory]:
-        """What the servers that have answered hold, by their names."""
+        """The inventories of the servers that answered, by name."""
         return self._inventories
 
     async def run(self) -> None:
-        """Go through all partitions that differ."""
+        """Compare all partitions that differ, and execute the steps."""
         await together(self._take_stock(member) for member in self.members)
         if not self._inventories:
             return
         self.summary.servers += len(self._inventories)
         self._place()
         now = self.clock.seconds()
-        # The digests of a server are the same object while they do not change, so
-        # that all of this is compared at once.
+        # A server's digests are the same object until they change, so this comparison is cheap.
         digests = {name: each.digests for name, each in self._inventories.items()}
         known = (digests, self._weights, self._movable, self._full)
         rested = self.memory.rested(self.group, known, now)
@@ -136,19 +134,19 @@ class GroupPass:
             self.memory.seen(name)
 
     def _away(self, name: str, error: SOSError) -> None:
-        # That it did not say what it holds never means that it holds nothing.
+        # A server without an answer is never taken for an empty one.
         self._inventories.pop(name, None)
         self.memory.missed(name, self.clock.seconds())
         self.summary.unlisted.append(name)
         self.report.warn(f"group {self.group}: {error}")
 
     def _place(self) -> None:
-        """Decide who can be a holder, and who may drop what belongs elsewhere.
+        """Decide which servers can be holders, and which may drop surplus copies.
 
-        In place of a server that is away its copies are made elsewhere when it
-        has been away for long; nothing is dropped while one is, or while there
-        are fewer servers than there should be copies.  In place of one that takes
-        no blobs they are made elsewhere at once.
+        The copies of a server that does not answer are made elsewhere once it is no longer
+        expected back; those of a server that takes no blobs are made elsewhere at once.
+        Nothing is dropped while a server does not answer, or while there are fewer servers
+        than copies wanted.
         """
         now = self.clock.seconds()
         self._weights = {
@@ -174,10 +172,10 @@ class GroupPass:
         return tuple(name for name in wanted if name in self._inventories)
 
     def _differing(self) -> list[str]:
-        """Return the partitions to compare: those with hints first, others in any order.
+        """Return the partitions to compare: those with hints first, the others in random order.
 
-        Several API servers that make a pass at the same time begin at different
-        ones, and find done what others have done.
+        So several API servers that make a pass at the same time begin at different
+        partitions, and share the work.
         """
         found = []
         for partition in set().union(*(each.digests for each in self._inventories.values())):
@@ -207,7 +205,7 @@ class GroupPass:
         }
 
     def _wanting(self, step: Step) -> int:
-        """Return how many copies a blob lacks: one elsewhere than where it belongs is one."""
+        """Return how many copies a blob lacks, counting copies outside of its replica set."""
         if self.policy.min_copies == ALL:
             return len(step.targets)
         there = len(step.holders) - len(step.targets) + step.surplus
@@ -220,12 +218,12 @@ class GroupPass:
     async def _compare(self, remaining: Iterator[str], steps: Steps) -> None:
         for partition in remaining:
             while not await self._compared(partition, steps):
-                pass  # without the server that has just failed
+                pass  # try again without the server that has just failed
             self.summary.compared += 1
             self.report.progress(self.summary)
 
     async def _compared(self, partition: str, steps: Steps) -> bool:
-        """Compare a *partition*, unless a server cannot list it; tell whether it was."""
+        """Compare a *partition*; return False if a server failed to list it."""
         digests = self._digests(partition)
         before = frozenset(self._inventories)
         held: dict[str, Held] = {name: {} for name in before}
@@ -239,7 +237,7 @@ class GroupPass:
                     self._away(name, error)
                     self._place()
 
-        # Also those that should hold it, and did not a moment ago: others make copies, too.
+        # Ask holders without blobs as well: another pass may have made copies there meanwhile.
         await together(ask(name) for name in before & {*digests, *self._holders(partition)})
         if before - set(self._inventories):
             return False

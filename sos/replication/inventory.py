@@ -1,4 +1,4 @@
-"""What a server says that it holds."""
+"""Inventories: which blobs each server holds."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sos.model.plan import Held
 
 
 class Inventory(Protocol):
-    """The partitions of one server, when it was asked."""
+    """The partitions that one server held when it was asked."""
 
     @property
     def digests(self) -> Mapping[str, Hashable]:
-        """Something that is equal for what is held alike, by partition.
+        """Digests by partition; equal digests mean equal contents.
 
-        There is none for a partition of which nothing is held.
+        Empty partitions have none.
         """
 
-    #: Whether the server can be told to drop a copy.
+    #: Whether the server can drop copies.
     drops: bool
 
     def count(self, partition: str) -> int:
-        """Return how many blobs it holds of *partition*."""
+        """Return the number of blobs that the server holds in *partition*."""
 
     async def held(self, partition: str) -> Held:
-        """Return what it holds of *partition*.  Raises Unavailable."""
+        """Return the blobs that the server holds in *partition*.  Raises Unavailable."""
 
 
 async def take(store: IReplicaStore) -> Inventory:
-    """Ask *store* what it holds: one request, however much that is.
+    """Return the inventory of *store*.
 
-    A server of the original system lists everything, which is one as well.
-    Raises Unavailable.
+    This takes one request, for the digests of all partitions.  A server of the original
+    system has none, and lists all its blobs in a second request.  Raises Unavailable.
     """
     try:
         return _Digested(store, await store.digests())
@@ -62,7 +62,7 @@ class _Digested:
 
 
 class _Listed:
-    """What a server of the original system lists, which knows no partitions."""
+    """Inventory from the listing of a server of the original system, which has no digests."""
 
     drops = False
 

@@ -1,4 +1,4 @@
-"""The right to drop blobs, which one pass at a time has in a group."""
+"""The leases that allow one pass at a time to drop blobs in a group."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from sos.aio.gather import together, within
 from sos.errors import Conflict, NotFound, SOSError
 from sos.interfaces import IReplicaStore
 
-#: Seconds for which a lease is asked for.  That of a process which was killed
-#: keeps others waiting for so long.
+#: Duration of a lease in seconds.  The lease of a killed process blocks others for so long.
 SECONDS = 120
-# Seconds after which it is made to last longer, while there is a pass.
+# Seconds between renewals during a pass.
 _BEAT_SECONDS = 40.0
-# Seconds that a server has to give or prolong one, and to take it back.
+# Timeouts, in seconds: to grant or renew a lease, and to release it.
 _GRANT_SECONDS = 30.0
 _RELEASE_SECONDS = 2.0
 
@@ -26,16 +25,14 @@ _log = Logger()
 
 
 class Leases:
-    """The leases of all *stores* of a group.
+    """The leases of all servers of a group.
 
-    Two passes that think differently about who should hold a blob could each
-    see the copies that they ask for, and drop what the other has seen.  So
-    one pass alone drops, while it has the lease of every server, and while no
-    server has heard of an API server that goes by other servers.  A server of
-    the original system grants none, and drops nothing either.
+    Two passes with different views of the replica set could each confirm the copies that the
+    other one drops.  So a pass drops copies only while it holds the lease of every server,
+    and while no server knows of an API server with another view.  A server of the original
+    system grants no leases, and drops nothing.
 
-    A lease that could not be had, or that could not be made to last, is not
-    asked for again.
+    After a lease was refused or could not be renewed, none is requested again.
     """
 
     def __init__(self, stores: Mapping[str, IReplicaStore], clock: IReactorTime) -> None:
@@ -48,9 +45,10 @@ class Leases:
         self._prolonging: Deferred[None] | None = None
 
     async def tokens(self) -> Mapping[str, str]:
-        """Return the leases, by the names of the servers.
+        """Return the tokens of the leases, by server name; acquire them if need be.
 
-        Raises what a server refuses its lease with: Conflict when another pass has it.
+        Raises Conflict when another pass holds a lease or an API server has another view,
+        or any other error of a server.
         """
         async with self._lock:
             if self._failure is not None:
@@ -63,7 +61,7 @@ class Leases:
     async def _acquire(self) -> None:
         tokens: dict[str, str] = {}
         try:
-            # In one order, so that of two passes one gets all of them.
+            # Always in the same order, so that one of two competing passes gets all leases.
             for name in sorted(self._stores):
                 with suppress(NotFound):
                     granted = self._stores[name].lease(SECONDS)
@@ -101,7 +99,7 @@ class Leases:
             self._failure = error
 
     async def _check_others(self) -> None:
-        """Raise Conflict while another API server goes by other servers than this one."""
+        """Raise Conflict if a server knows of an API server with another view."""
         granted = _GRANT_SECONDS
         told = await together(
             within(granted, each.status(), self._clock) for each in self._stores.values()
@@ -111,8 +109,8 @@ class Leases:
                 raise Conflict(str(status.others[0]))
 
     async def release(self) -> None:
-        """Give back what there is; it would expire, but others may be waiting."""
-        async with self._lock:  # one that is being asked for has to be given back as well
+        """Release all leases: they would expire, but other passes may be waiting."""
+        async with self._lock:  # wait for a request in flight, to release its lease as well
             tokens, self._tokens = self._tokens or {}, None
             if self._beat is not None:
                 self._beat.cancel()
@@ -125,5 +123,5 @@ class Leases:
         await together(self._give_back(name, token) for name, token in tokens.items())
 
     async def _give_back(self, name: str, token: str) -> None:
-        with suppress(SOSError):  # then it expires
+        with suppress(SOSError):  # otherwise the lease expires
             await within(_RELEASE_SECONDS, self._stores[name].release(token), self._clock)

@@ -1,7 +1,6 @@
-"""Objects in chunks: whether the servers still have every chunk, all of them together.
+"""The check that some server still has each chunk of each object.
 
-That each blob has its copies says nothing of a blob that no server has any more.
-What is missed then is told by the manifests alone.
+A comparison of servers cannot find a blob that all of them have lost.  Manifests can.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from sos.replication.inventory import Inventory
 from sos.replication.pass_state import Memory, Place
 from sos.replication.summary import Report, Summary
 
-#: Chunks that are looked for together: so many have to be in memory.
+#: Chunks that are looked for together; this bounds the memory that the check takes.
 BATCH = 100_000
-#: Chunks, and partitions with manifests, of a pass that does not look at all at once.
+#: Most chunks, and partitions, that a pass checks in one turn.
 TURN = 10_000
 TURN_PARTITIONS = 256
 
-# Partitions that are looked into at once.
+# Partitions that are checked concurrently.
 _AT_ONCE = 8
-# Seconds that a server has to list a partition, to give a manifest, and to tell of a chunk.
+# Timeouts, in seconds: to list a partition, to read a manifest, and to stat a chunk.
 _LISTING_SECONDS = 120.0
 _READ_SECONDS = 60.0
 _STAT_SECONDS = 15.0
-# Blobs that are listed in the time in which one is asked for.
+# Blobs that a listing returns in the time that one stat takes.
 _LISTED_FOR_ONE = 100
 
-# What each server has told that it holds, by group and name.
+# Inventories of the servers, by group and name.
 _Stock = Mapping[str, Mapping[str, Inventory]]
 
 
 @frozen
 class _Object:
-    """An object as its manifest describes it."""
+    """An object in chunks, as its manifest describes it."""
 
     id: str
     place: Place
@@ -54,13 +53,12 @@ class _Object:
 
 @define
 class ObjectCheck:
-    """Looks for the chunks of objects.
+    """Search for the chunks of all objects.
 
-    While no server holds anything else than it did, nothing is looked for again
-    before an hour has passed.
+    While no digest changes, the search is repeated only once an hour.
 
-    :param groups: all servers there are: a chunk can be in another group than its object.
-    :param stock: what is to be gone through; a server that is not in it has not answered.
+    :param groups: all groups: a chunk can be in another group than its object.
+    :param stock: inventories of the servers that answered, whose objects to check.
     """
 
     groups: Groups
@@ -76,11 +74,11 @@ class ObjectCheck:
         self._stores = {
             member.name: member.store for members in self.groups.values() for member in members
         }
-        # Whom the pass was told nothing by is not waited for once more.
+        # Do not wait again for servers that did not answer earlier in the pass.
         self._silent.update(self.summary.unlisted)
 
     async def run(self) -> None:
-        """Go through the manifests, as far as it is their turn, and count what is broken."""
+        """Check as many manifests as this pass's turn allows, and count the broken objects."""
         now = self.clock.seconds()
         known = {
             name: each.digests for stock in self.stock.values() for name, each in stock.items()
@@ -103,7 +101,7 @@ class ObjectCheck:
         ]
 
     async def _go_through(self, places: Iterator[Place]) -> None:
-        """Look for the chunks of all objects at *places*, so many at a time."""
+        """Look for the chunks of all objects at *places*: in batches, or one batch per turn."""
         most = TURN if self.memory.in_turn else BATCH
         more = True
         while more:
@@ -142,7 +140,7 @@ class ObjectCheck:
     # Manifests.
 
     async def _objects(self, place: Place) -> list[_Object]:
-        """Return the objects in chunks at *place*."""
+        """Return the objects at *place* that are in chunks."""
         group, partition = place
         holding = {
             name: each
@@ -150,7 +148,8 @@ class ObjectCheck:
             if partition in each.digests and name not in self._silent
         }
         if not all(each.drops for each in holding.values()):
-            # Of the original system: others tell what it does not, of what was just copied too.
+            # A server of the original system does not say which blobs are manifests.  Ask all
+            # others as well: they do, and may have got a copy just now.
             ours = self.stock[group].items()
             holding |= {
                 name: each for name, each in ours if each.drops and name not in self._silent
@@ -159,7 +158,7 @@ class ObjectCheck:
         seen: set[Hashable] = set()
         for name, each in holding.items():
             if each.digests.get(partition) in seen:
-                continue  # it holds the same as another
+                continue  # it holds the same blobs as another server
             listing = within(_LISTING_SECONDS, each.held(partition), self.clock)
             try:
                 held[name] = await listing
@@ -176,7 +175,7 @@ class ObjectCheck:
     async def _object(
         self, id: str, place: Place, held: Mapping[str, Held], holding: Iterable[str]
     ) -> list[_Object]:
-        """Return the object *id*, unless it is not in chunks."""
+        """Return the object *id* in a list, empty if it is not in chunks or cannot be read."""
         told = [each[id] for each in held.values() if id in each]
         kinds = {"" if each is None else each.version[:1] for each in told}
         if "0" in kinds:
@@ -186,7 +185,7 @@ class ObjectCheck:
         for name in names:
             store = self._stores[name]
             try:
-                if "1" not in kinds:  # a server of the original system does not tell
+                if "1" not in kinds:  # only servers of the original system listed it
                     info = await within(_STAT_SECONDS, store.stat(id), self.clock)
                     if MARK not in info.metadata:
                         return []
@@ -200,7 +199,7 @@ class ObjectCheck:
     # Chunks.
 
     async def _gone(self, chunks: Iterable[str]) -> set[str]:
-        """Return those of *chunks* that no server has, as each has said twice."""
+        """Return the *chunks* that no server has, asked twice; none if one did not answer."""
         by_partition = defaultdict(set)
         for chunk in chunks:
             by_partition[ids.partition(chunk)].add(chunk)
@@ -209,7 +208,7 @@ class ObjectCheck:
 
         async def worker() -> None:
             for partition, wanted in remaining:
-                # One that is moved meanwhile can be missed by who asks one after the other.
+                # The servers are asked in sequence: a chunk that moves meanwhile is missed.
                 missing = await self._missing(partition, wanted, lists=True)
                 if missing:
                     missing = await self._missing(partition, missing, lists=False)
@@ -217,11 +216,14 @@ class ObjectCheck:
                     gone.update(missing)
 
         await together(worker() for _ in range(_AT_ONCE))
-        # Who has fallen silent since may have had those that others do not have.
+        # A server that stopped answering since may have chunks that the others lack.
         return set() if self._silent else gone
 
     async def _missing(self, partition: str, wanted: set[str], lists: bool) -> set[str]:
-        """Return those of *wanted* that no server has which answers."""
+        """Return the chunks of *wanted* that no answering server has.
+
+        :param lists: whether to list the partition where that is faster.
+        """
         missing = set(wanted)
         for group, name in self._order(partition):
             if not missing or name in self._silent:
@@ -241,7 +243,7 @@ class ObjectCheck:
     async def _had(
         self, group: str, name: str, partition: str, wanted: set[str], lists: bool
     ) -> set[str]:
-        """Return those of *wanted* that a server has."""
+        """Return the chunks of *wanted* that the server *name* has."""
         stock = self.stock.get(group, {}).get(name)
         count = 0 if stock is None else stock.count(partition)
         if lists and count <= _LISTED_FOR_ONE * len(wanted):
@@ -260,7 +262,7 @@ class ObjectCheck:
         return had
 
     def _failed(self, name: str, error: SOSError) -> None:
-        """Ask a server nothing more in this pass: what it has cannot be told."""
+        """Skip a server for the rest of the check, since it is not known what it holds."""
         if name not in self._silent:
             self._silent.add(name)
             self.summary.unlisted.append(name)
@@ -268,7 +270,7 @@ class ObjectCheck:
 
 
 async def _chunks(store: IReplicaStore, id: str) -> tuple[str, ...]:
-    """Return the chunks of the object *id*, none if it is not in chunks."""
+    """Return the ids of the chunks of the object *id*, none if it is not in chunks."""
     blob = await store.read(id)
     body = blob.body
     if MARK not in blob.info.metadata:

@@ -1,4 +1,4 @@
-"""What a replication knows from one pass to the next."""
+"""State that replication keeps from one pass to the next."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from collections.abc import Iterable, Iterator
 
 from attrs import define, field
 
-#: Seconds for which a server that is away is expected back, and its copies are
-#: not made anew elsewhere.
+#: Seconds to wait for a server that does not answer before its copies are made elsewhere.
 AWAY_SECONDS = 600.0
-# Seconds after which what was compared is compared again.
+# Seconds after which a comparison is repeated even if nothing has changed.
 _COMPARE_AGAIN = 3600.0
 
 
-#: Groups and partitions of which a copy is known to be missing.
+#: Groups and partitions in which a copy is missing or misplaced.
 Hints = set[tuple[str, str]]
 
-#: A group and a partition of it; no group where it is that of all.
+#: A group and a partition of it; the group is empty for a partition across all groups.
 Place = tuple[str, str]
 
-#: What there is in a group: blobs, and those that want more servers.
+#: Counts for a group: its blobs, and its blobs with too few copies for want of servers.
 Found = tuple[int, int]
 
 
 @define
 class Turns:
-    """What is gone through in turns, some of it in each pass, and rests while nothing changes.
+    """A round through places, some in each pass, which pauses while nothing changes.
 
-    :ivar remaining: where is still to be looked, before it is begun anew.
+    :ivar remaining: places left in this round, the next one last.
     """
 
     remaining: list[Place] = field(init=False, factory=list)
@@ -35,23 +34,23 @@ class Turns:
     _settled: tuple[object, float] | None = field(init=False, default=None)
 
     def begin(self, known: object, places: Iterable[Place]) -> None:
-        """Look at all *places*, while *known* is what there is."""
+        """Start a round through all *places*, with *known* as the digests of the servers."""
         self._begun = known
         self.remaining = list(places)[::-1]
 
     def turn(self, most: int) -> Iterator[Place]:
-        """Take *most* places to look at."""
+        """Remove up to *most* places from the round, and yield them."""
         for _ in range(most):
             if self.remaining:
                 yield self.remaining.pop()
 
     def settle(self, known: object, now: float) -> None:
-        """Note that all was looked at, if *known* is what there was when that was begun."""
+        """Note that the round is complete, if *known* is the same as when it started."""
         if known == self._begun:
             self._settled = known, now
 
     def is_settled(self, known: object, now: float) -> bool:
-        """Tell whether that was noted of what is *known*, not too long ago."""
+        """Return whether a round over the same *known* was completed within the last hour."""
         if self._settled is None:
             return False
         before, then = self._settled
@@ -60,20 +59,20 @@ class Turns:
 
 @define
 class Objects(Turns):
-    """What is remembered of the objects that are in chunks.
+    """Results of the check of objects in chunks.
 
-    :ivar broken: those of which chunks are gone, by where they are.
+    :ivar broken: ids of the objects that lack chunks, by place.
     """
 
     broken: dict[Place, frozenset[str]] = field(init=False, factory=dict)
 
     def turn(self, most: int) -> Iterator[Place]:
-        """Take places to look at: all that were found to hold what is broken, and *most* more."""
+        """Yield all places with broken objects, and up to *most* places of the round."""
         yield from list(self.broken)
         yield from super().turn(most)
 
     def note(self, place: Place, broken: Iterable[str], sure: bool) -> None:
-        """Note what was found at *place*; unless that is *sure*, what was known stays."""
+        """Note the *broken* objects at *place*; unless *sure*, keep those known before as well."""
         found = frozenset(broken) | (frozenset() if sure else self.broken.get(place, frozenset()))
         if found:
             self.broken[place] = found
@@ -83,13 +82,15 @@ class Objects(Turns):
 
 @define
 class Memory:
-    """What passes remember; without it each begins anew.
+    """State that one pass leaves for the next.
 
-    :param patience: seconds for which a server that is away is expected back.
-    :param in_turn: whether a pass looks for the chunks of some objects alone, when
-        there are many, and the next goes on with others.
-    :ivar objects: what was found of those.
-    :ivar across: what of several groups was compared.
+    :param hints: partitions to compare first.
+    :param patience: seconds to wait for a server that does not answer before its copies
+        are made elsewhere.
+    :param in_turn: whether a pass checks only some objects, and compares only some
+        partitions across groups, and the next pass continues.
+    :ivar objects: the check of objects in chunks.
+    :ivar across: the comparison across groups.
     """
 
     hints: Hints = field(factory=set)
@@ -105,31 +106,30 @@ class Memory:
     # Servers.
 
     def seen(self, name: str) -> None:
-        """Note that the server *name* has answered."""
+        """Note that the server *name* answered."""
         self._away_since.pop(name, None)
 
     def missed(self, name: str, now: float) -> None:
-        """Note that the server *name* has not answered at the time *now*."""
+        """Note that the server *name* did not answer at the time *now*."""
         self._away_since.setdefault(name, now)
 
     def is_expected(self, name: str, now: float) -> bool:
-        """Tell whether a server that is away should be waited for."""
+        """Return whether to wait for a server that does not answer."""
         return now - self._away_since.get(name, now) < self.patience
 
     # Partitions.
 
     def settle(self, group: str, partition: str, known: object, short: int, now: float) -> None:
-        """Note that nothing is to be done for a partition while *known* of it is the same.
+        """Note that a partition needs no work while *known*, its state, stays the same.
 
-        Servers can hold a partition differently for good: one that is only
-        read from keeps what it has.
+        Servers can hold a partition differently for good: a read-only one keeps its copies.
 
-        :param short: blobs of it that have too few copies.
+        :param short: number of its blobs that have too few copies.
         """
         self._settled[group, partition] = known, short, now
 
     def settled(self, group: str, partition: str, known: object, now: float) -> int | None:
-        """Return how many were *short*, None if that was not noted of what is *known* lately."""
+        """Return the *short* noted for the same *known* in the last hour, None if none was."""
         before, short, then = self._settled.get((group, partition), (None, 0, 0.0))
         return short if before == known and now - then < _COMPARE_AGAIN else None
 
@@ -140,22 +140,22 @@ class Memory:
         self._disputed[group, id] = now
 
     def is_disputed(self, group: str, id: str, now: float) -> bool:
-        """Tell whether that was noted lately: then nothing is done about it, nor told again."""
+        """Return whether a dispute was noted in the last hour: the pass then skips this id."""
         return now - self._disputed.get((group, id), -_COMPARE_AGAIN) < _COMPARE_AGAIN
 
     # Groups.
 
     def rest(self, group: str, known: object, found: Found, now: float) -> None:
-        """Note that nothing is to be done in *group* while *known* of it is the same."""
+        """Note that *group* needs no work while *known*, its state, stays the same."""
         self._resting[group] = known, found, now
 
     def rested(self, group: str, known: object, now: float) -> Found | None:
-        """Return what was *found* then, None if that was not noted of what is *known* lately."""
+        """Return the *found* noted for the same *known* in the last hour, None if none was."""
         before, found, then = self._resting.get(group, (None, None, 0.0))
         return found if before == known and now - then < _COMPARE_AGAIN else None
 
     def take_hints(self, group: str) -> set[str]:
-        """Return the partitions of *group* that have hints, and forget these."""
+        """Remove the hints for *group*, and return their partitions."""
         found = {hint for hint in self.hints if hint[0] == group}
         self.hints -= found
         return {partition for _, partition in found}

@@ -1,4 +1,4 @@
-"""A pass over all groups, which never mix."""
+"""One anti-entropy pass over all groups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sos.replication.objects import ObjectCheck
 from sos.replication.pass_state import Memory
 from sos.replication.summary import Report, Summary
 
-# Seconds that a server has to say how it is doing.
+# Timeout of a server's status, in seconds.
 _STATUS_SECONDS = 30.0
 
 _log = Logger()
@@ -38,13 +38,12 @@ async def replicate(
 ) -> Summary:
     """Make one pass over each of *groups*, then look for the chunks of their objects.
 
-    A failure ends its own step alone: a server that does not tell what it
-    holds is left out of the pass, and a copy that cannot be made is counted.
-    A pass that is broken off is taken up by the next, which finds what is
-    still missing.
+    A failure ends only its own step: a pass skips a server that sends no inventory, and
+    counts a copy that it cannot make.  After a pass that was cancelled, the next one finds
+    the copies that are still missing.
 
-    :param memory: what is known from earlier passes, if anything is.
-    :param everywhere: all groups there are, if *groups* are not: chunks can be in others.
+    :param memory: state of earlier passes, if any.
+    :param everywhere: all groups, if *groups* are only some: chunks can be in the others.
     """
     summary = Summary()
     memory = Memory() if memory is None else memory
@@ -66,7 +65,7 @@ async def replicate(
             await group_pass.run()
         except CancelledError:
             raise
-        except Exception:  # a mistake of ours must not keep the other groups from their copies
+        except Exception:  # a bug in one group's pass must not stop the other groups
             _log.failure("the replication of group {name} failed", name=name)
             summary.unlisted.append(f"group {name}")
     writable = _writable(groups, answers)
@@ -85,7 +84,7 @@ async def replicate(
 
 
 def _writable(groups: Groups, answers: Mapping[str, Answer]) -> set[str]:
-    """Return the names of the servers that can be told anything."""
+    """Return the names of the servers that accept metadata."""
     return {
         member.name
         for members in groups.values()
@@ -103,9 +102,9 @@ async def _look_for_lost(
     summary: Summary,
     report: Report,
 ) -> None:
-    """Count what servers say that they have lost, and that none has a copy of.
+    """Count the blobs that servers report as lost, and that no server has a copy of.
 
-    What a server cannot give is in no listing: that all listings are alike says nothing of it.
+    Listings leave out damaged and unreadable blobs, so comparing them cannot find these.
     """
     members = [member for each in groups.values() for member in each]
     had: dict[str, list[str]] = {}
@@ -126,7 +125,7 @@ async def _look_for_lost(
 
 
 async def _is_nowhere(id: str, members: Iterable[Member], clock: Any) -> bool:
-    """Tell whether no server has *id*; one that does not answer, or cannot read it, has not."""
+    """Return whether no server has *id*; a server that does not answer counts as without it."""
     for member in members:
         with suppress(SOSError):
             await within(_STATUS_SECONDS, member.store.stat(id), clock)
@@ -135,7 +134,7 @@ async def _is_nowhere(id: str, members: Iterable[Member], clock: Any) -> bool:
 
 
 def _others(answers: Mapping[str, Answer]) -> Iterable[View]:
-    """Return what other API servers go by, each once."""
+    """Return the differing views of other API servers, each once."""
     return {
         view.fingerprint: view
         for answer in answers.values()
@@ -145,7 +144,7 @@ def _others(answers: Mapping[str, Answer]) -> Iterable[View]:
 
 
 def _each_once(members: tuple[Member, ...], same: Iterable[tuple[str, ...]]) -> tuple[Member, ...]:
-    """Leave out of *members* all but the first of those that are the *same* store."""
+    """Return *members* with only the first name of each store that has several (*same*)."""
     names = {member.name for member in members}
     repeated = {name for each in same for name in [n for n in each if n in names][1:]}
     return tuple(member for member in members if member.name not in repeated)

@@ -1,4 +1,4 @@
-"""So many at a time."""
+"""A semaphore that many can wait for without deep recursion."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 
 
 class Places:
-    """Lets *count* in at a time: ``async with places:``.
+    """Semaphore with *count* places: ``async with places:``.
 
-    A DeferredSemaphore lets the next in before it returns to who leaves.  Where
-    hundreds wait, and each leaves as soon as it is let in, that goes too deep.
+    The release of a DeferredSemaphore runs the next waiter before it returns.  With hundreds
+    of waiters that leave at once, the recursion gets too deep.
     """
 
     def __init__(self, count: int) -> None:
@@ -38,5 +38,5 @@ class Places:
             self._letting_in = False
 
     def close(self) -> None:
-        """Let nobody in any more who waits."""
+        """Admit no more waiters."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""Which servers are worth asking, in one pass."""
+"""The circuit breakers of one pass: which servers it still uses."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from collections import Counter
 
 from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 
-#: Failures one after the other at which a server is left alone for a pass.
+#: Consecutive failures after which the pass stops using a server.
 PATIENCE = 5
 
 
 class Health:
-    """How the servers of a group, by their names, have done so far."""
+    """Failures of the servers of a group in one pass, by server name."""
 
     def __init__(self) -> None:
         self._failures: Counter[str] = Counter()
         self._full: set[str] = set()
 
     def gives(self, name: str) -> bool:
-        """Tell whether a server can be asked for blobs."""
+        """Return whether to read blobs from a server."""
         return self._failures[name] < PATIENCE
 
     def takes(self, name: str) -> bool:
-        """Tell whether a server can be sent blobs."""
+        """Return whether to send blobs to a server."""
         return name not in self._full and self.gives(name)
 
     def worked(self, *names: str) -> None:
-        """These servers have done what they were asked to."""
+        """Record a success of each of these servers."""
         for name in names:
             self._failures[name] = 0
 
     def failed(self, name: str, error: SOSError) -> None:
-        """A server has not; what is no failure of the whole of it does not count."""
+        """Record a failure of a server.
+
+        Only Unavailable counts towards :data:`PATIENCE`; a server that is full or read-only
+        is sent no more blobs.
+        """
         if isinstance(error, (NoSpace, ReadOnly)):
             self._full.add(name)
         elif isinstance(error, Unavailable):

@@ -1,4 +1,4 @@
-"""Replication as a part of a daemon."""
+"""The service that runs replication passes in a daemon."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _log = Logger()
 class Pass:
     """A pass that has ended.
 
-    :param started_at: when, in seconds since the epoch.
-    :param seconds: that it took.
-    :param summary: what it did, None when it failed as a whole.
-    :param error: why it did.
+    :param started_at: when it started, in seconds since the epoch.
+    :param seconds: its duration.
+    :param summary: its results, None when it failed as a whole.
+    :param error: why it failed as a whole, else None.
     """
 
     started_at: float
@@ -37,16 +37,17 @@ class Pass:
 
 
 class ReplicationService(PeriodicService):
-    """Makes a pass every now and then.
+    """Service that runs a pass at intervals.
 
     :param interval: seconds from the end of a pass to the next, give or take a
         fifth, so that several API servers do not all start at once.
-    :param hints: where it is told what it should look at first.
-    :param now: tells the time in seconds since the epoch.
-    :ivar last: the last pass that has ended, if one has.
-    :ivar passes: how many have ended, by how: ``ok``, ``incomplete``, ``failed``.
-    :ivar made: what all of them have done together.
-    :ivar running_since: when the pass that is under way was begun, if one is.
+    :param hints: groups and partitions to compare first; other code adds to it.
+    :param now: returns the time in seconds since the epoch.
+    :ivar last: the last pass that ended, if any.
+    :ivar passes: numbers of ended passes by result: ``ok``, ``incomplete``, ``failed``.
+    :ivar made: totals over all passes.
+    :ivar running_since: when the running pass started, in seconds since the epoch; None
+        between passes.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class ReplicationService(PeriodicService):
 
     @property
     def hints(self) -> int:
-        """How many partitions it has been told to look at first."""
+        """Number of partitions that the next pass compares first."""
         return len(self._memory.hints)
 
     @property
     def lag(self) -> float:
-        """Seconds since a pass saw every blob with all its copies, or since there are passes."""
+        """Seconds since the last pass with the result ``ok``, or since the service was made."""
         return self.clock.seconds() - self._well_at
 
     def delay(self) -> float:

@@ -1,4 +1,4 @@
-"""Steps, several of them at once."""
+"""Concurrent execution of steps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from twisted.python.failure import Failure
 from sos.model.plan import Step
 from sos.replication.executor import Executor
 
-#: Steps that are under way at once: as many as fill some batches.
+#: Steps that run concurrently: enough to fill several batches.
 CONCURRENCY = 256
 
 
 class Steps:
-    """Has *executor* carry out the steps that it is given."""
+    """Pool of steps that *executor* carries out concurrently."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -25,7 +25,7 @@ class Steps:
         self._finished: Deferred[None] | None = None
 
     async def begin(self, step: Step) -> None:
-        """Begin with *step*, when there is room for one more."""
+        """Start *step*, after waiting for a free slot."""
         await self._slots.acquire()
         work = ensureDeferred(self._executor.carry_out(step))
         self._under_way.add(work)
@@ -40,7 +40,7 @@ class Steps:
         self._slots.release()
 
     async def finish(self) -> None:
-        """Return when all have ended; raises what one failed with, which is a mistake of ours."""
+        """Wait for all steps to end; raise the first unexpected exception, which is a bug."""
         if self._under_way:
             self._finished = Deferred()
             await self._finished
@@ -48,14 +48,14 @@ class Steps:
             self._failure.raiseException()
 
     def stop(self) -> None:
-        """Break off those that are under way."""
+        """Cancel the steps in flight."""
         self._executor.stop()
         for work in list(self._under_way):
             work.cancel()
 
 
 def described(step: Step) -> Iterator[str]:
-    """Tell what *step* would do, line by line."""
+    """Yield a line of text for each action of *step*."""
     for target in step.targets:
         yield f"copy {step.id} from {step.sources[0]} to {target}"
     for name in step.told:

@@ -1,4 +1,4 @@
-"""What a pass has done, and how it tells of it."""
+"""The results of a pass, and the callbacks that report them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from attrs import Factory, define, frozen
 
 @define
 class Summary:
-    """What a pass has done so far.
+    """Results of a pass so far.
 
-    :param blobs: held by the servers that could be asked, each counted once.
-    :param differing: partitions that the servers do not hold alike.
-    :param compared: of those, how many have been gone through.
-    :param planned: copies to make; it grows as partitions are compared.
-    :param copied: of those, how many were made, of *bytes* together.
-    :param settled: copies that were told other metadata.
-    :param moved: copies dropped, for they belonged elsewhere.
-    :param staying: copies that belong elsewhere and could not be dropped yet,
-        for not every server has given a lease: another pass has it, mostly.
-    :param failed: steps that could not be carried out.
-    :param short: blobs that would want more servers than can be written to.
+    :param servers: servers that sent their inventories.
+    :param blobs: blobs on the servers that answered, each counted once per group.
+    :param differing: partitions to compare blob by blob.
+    :param compared: number of these that have been compared.
+    :param planned: copies to make; grows as partitions are compared.
+    :param wanting: copies that were missing before the pass, counting the copies on any
+        server of the group.
+    :param copied: copies made.
+    :param bytes: size of the copies made, in bytes.
+    :param settled: copies whose metadata was reconciled.
+    :param moved: surplus copies dropped.
+    :param staying: surplus copies that could not be dropped yet.  Mostly another pass holds
+        the lease; or the server is full or read-only.
+    :param failed: copies, metadata updates, drops and checks that failed.
+    :param short: blobs that need more servers than can be written to.
     :param disputed: ids under which servers hold different bytes.
-    :param wanting: copies that blobs lacked before, wherever those are that they have.
-    :param broken: objects of which no server has all chunks any more, and lost blobs.
-    :param unlisted: servers that did not tell what they hold.
-    :param errors: what is wrong with which servers there are; nothing is dropped then.
+    :param broken: objects with a chunk that no server has, and lost blobs.
+    :param unlisted: servers that did not send their inventories.
+    :param errors: problems with the set of servers; while there are any, nothing is dropped.
     """
 
     servers: int = 0
@@ -55,7 +58,7 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every blob that the servers told of had its copies, or has them now."""
+        """Whether every blob on the servers that answered had its copies, or has them now."""
         lacking = max(self.wanting - self.copied, 0)
         return not (self.failed or self.short or self.disputed or lacking)
 
@@ -91,11 +94,11 @@ def _nobody(told: object) -> None: ...
 
 @frozen
 class Report:
-    """Who is told what.
+    """Callbacks that report on a pass.
 
-    :param progress: called after each step.
-    :param note: called with a line about each thing that was done.
-    :param warn: called with a line about each failure.
+    :param progress: called with the summary after each step.
+    :param note: called with a line of text for each change made.
+    :param warn: called with a line of text for each failure.
     """
 
     progress: Callable[[Summary], None] = _nobody

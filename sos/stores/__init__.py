@@ -1,1 +1,1 @@
-"""Where blobs are kept: one module a kind of store."""
+"""Blob stores, one module or package for each kind."""

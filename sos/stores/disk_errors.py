@@ -1,4 +1,4 @@
-"""What a disk refuses, in the words of a blob store."""
+"""Translate errors of the disk and of LMDB into the errors of a blob store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-# What says nothing of the data that was to be read or written.
+# Errors that say nothing about the data itself.
 _OF_SYSTEM = (*_FULL, *_BUSY, *_FORBIDDEN, errno.EROFS, errno.EIO, errno.EAGAIN)
 
 
 class SyncFailed(Exception):
-    """Data may not have reached the disk, and asking again would not tell.
+    """Data may not have reached the disk, and a retry cannot find out.
 
     After a failed fsync the kernel may have dropped the pages, and a second
     fsync succeeds without them (the PostgreSQL project's "fsyncgate", 2018).
@@ -28,9 +28,9 @@ class SyncFailed(Exception):
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn what the disk refuses into the store's own errors.
+    """Raise the store's own errors in place of OSError and LMDB's errors.
 
-    A full map passes, for the index grows it.
+    MapFullError passes unchanged: the committer grows the map and retries.
     """
     try:
         yield
@@ -47,22 +47,22 @@ def disk_errors() -> Iterator[None]:
 
 
 def is_of_system(error: lmdb.Error) -> bool:
-    """Tell whether the system refused something, and nothing is said of what the index holds."""
+    """Return whether *error* comes from the operating system, and does not mean damage."""
     return _is_one_of(error, _OF_SYSTEM)
 
 
 def _is_one_of(error: lmdb.Error, numbers: Iterable[int]) -> bool:
-    # py-lmdb keeps the errno in its message alone.
+    # py-lmdb has the errno only as text in its message.
     return any(os.strerror(number) in str(error) for number in numbers)
 
 
 def is_full(error: OSError) -> bool:
-    """Tell whether *error* says that there is no room."""
+    """Return whether *error* means that the disk or the quota is full."""
     return error.errno in _FULL
 
 
 def is_of_process(error: OSError) -> bool:
-    """Tell whether *error* says that this process, or the machine, has no more to work with."""
+    """Return whether *error* means that the process or the machine lacks files or memory."""
     return error.errno in _BUSY
 
 

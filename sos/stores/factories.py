@@ -1,4 +1,14 @@
-"""The kinds of stores that an engine keeps, by the schemes of their URLs."""
+"""Kinds of stores, found by the scheme of the ``--store`` URL.
+
+``twisted/plugins/sos_stores.py`` lists them, one :class:`StoreFactory` a line. To add a kind,
+write a package with ``make(url, algorithm, reactor)``, which returns an
+:class:`~sos.interfaces.IEngineStore`, and add a line to that file::
+
+    foo = StoreFactory("foo", "sos.stores.engines.foo")
+
+The scheme matches ``[a-z][a-z0-9+-]+`` and is not ``file``. Another distribution can list its
+own kinds in a module of its own in ``twisted/plugins``.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +28,10 @@ _SCHEME = re.compile("([a-z][a-z0-9+-]+):")
 @implementer(IPlugin, IStoreFactory)
 @frozen
 class StoreFactory:
-    """Makes the stores of a module, which is not imported before one is wanted.
+    """A factory that imports its module, and the libraries of that, only when it makes a store.
 
-    :param module: has a function ``make(url, algorithm, reactor)``, see
+    :param scheme: of the URLs that it understands, without the colon.
+    :param module: the name of a module with a function ``make(url, algorithm, reactor)``; see
         :class:`~sos.interfaces.IStoreFactory`.
     """
 
@@ -32,7 +43,7 @@ class StoreFactory:
 
 
 def scheme_of(place: str) -> str | None:
-    """Return the scheme of *place*, the text of ``--store``; None when that is a directory.
+    """Return the scheme of *place*, the text of ``--store``; None if *place* is a directory.
 
     A directory whose name looks like a URL can be written as ``./redis:``.
     """
@@ -41,7 +52,7 @@ def scheme_of(place: str) -> str | None:
 
 
 def factory(scheme: str) -> IStoreFactory:
-    """Return what makes the stores of *scheme*, or raise ValueError."""
+    """Return the factory for *scheme*; raise ValueError if no plugin has it."""
     known = {each.scheme: each for each in getPlugins(IStoreFactory)}
     if scheme not in known:
         schemes = ", ".join(f"{each}:" for each in sorted(known))

@@ -46,10 +46,10 @@ class _Stored:
 
 @implementer(IEngineStore)
 class MemoryStore:
-    """Keeps blobs for as long as it lives.
+    """A store that keeps blobs until the process ends.
 
     :param algorithm: the hash of new content ids.
-    :param now: tells the time in seconds since the epoch.
+    :param now: returns the time in seconds since the epoch.
     :param identity: the id of the store, a UUID, if it has one.
     """
 
@@ -68,12 +68,12 @@ class MemoryStore:
         self._lease: leases.Lease | None = None
 
     async def open(self, require: bool = False) -> None:
-        """Raise StoreUnusable if a store is required to be there: this one is always new."""
+        """Raise StoreUnusable if a store must exist already: this one is always new."""
         if require:
             raise StoreUnusable(f"{self.name} is always a new store: leave --require-store out")
 
     async def close(self) -> None:
-        """Do nothing: what is kept goes with the process."""
+        """Do nothing: the blobs vanish with the process."""
 
     async def stat(self, id: str) -> BlobInfo:
         return self._stored(id).info
@@ -146,7 +146,7 @@ class MemoryStore:
 
 
 def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
-    """Return an empty store; raises ValueError for anything but ``memory:``."""
+    """Return an empty store.  Raises ValueError for any *url* but ``memory:``."""
     if url != "memory:":
         raise ValueError(f"the memory of the process is memory: and no more, not {url!r}")
     return MemoryStore(algorithm=algorithm, identity=str(uuid4()))

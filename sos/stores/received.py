@@ -1,4 +1,4 @@
-"""A body as it comes in: in memory while it is small, then in a file."""
+"""A body in arrival: in memory while it is small, then in a file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sos.interfaces import SMALL_BODY
 from sos.model.digest import BodyDigest
 from sos.stores.disk_errors import disk_errors
 
-# Bytes that are gathered before a thread is asked to hash and write them.
+# Bytes to gather before a thread hashes and writes them.
 _WRITE_SIZE = 256 * 1024
 
 
 class ReceivedBody:
-    """Takes the pieces of a body.
+    """A buffer for the pieces of a body, which moves to a file when it grows.
 
-    :param digest: takes the body's hash and size on the way.
-    :param create: opens the file to write to; it is not called for a body of
-        up to :data:`~sos.interfaces.SMALL_BODY` bytes.
-    :param lane: where the file is written.
+    :param digest: updated with the body, for its hash and size.
+    :param create: creates the file; it is not called for a body of up to
+        :data:`~sos.interfaces.SMALL_BODY` bytes.
+    :param lane: runs the writes to the file, in threads.
     :param written: called there with each piece that goes into the file.
     """
 
@@ -49,7 +49,7 @@ class ReceivedBody:
             await self._lane.run(self._write_out)
 
     async def whole(self) -> bytes | None:
-        """Return the body, or None when it is in :attr:`file`; nothing more comes."""
+        """End the body; return it, or None if it is in :attr:`file`."""
         if self.file is not None:
             await self._lane.run(self._write_out)
             return None
@@ -68,7 +68,10 @@ class ReceivedBody:
             self._written = write_at(self.file, data, self._written)
 
     def discard(self, gone: Callable[[], None] = lambda: None) -> None:
-        """Close the file once nothing is written to it any more, then call *gone*."""
+        """Close the file after any writes in progress, then call *gone*.
+
+        If there is no file, *gone* is not called.
+        """
         self._pieces.clear()
         self._lane.afterwards(lambda: self._close(gone))
 
@@ -79,7 +82,7 @@ class ReceivedBody:
 
 
 def write_at(file: IO[bytes], data: bytes, position: int) -> int:
-    """Write all of *data* to an open *file*, from byte *position* on; return where it ends."""
+    """Write all of *data* to an open *file* at byte *position*; return the position after it."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(file.fileno(), rest, position)

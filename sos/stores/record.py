@@ -1,4 +1,4 @@
-"""What a local store and a Redis hold of one blob, as bytes."""
+"""The record of one blob, and its encoding in a local store and in Redis."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from sos.model import digest, metadata
 from sos.model.digest import BlobDigest
 
 # version, flags, length of the hash, size of the body in bytes, time of storing in
-# microseconds since the epoch; behind it the rest of version 2, if it is one, the hash and the
-# metadata
+# microseconds since the epoch; then, in version 2, _REST; then the hash and the metadata
 _HEAD = struct.Struct("<BBHQQ")
-# the stamp, and the milliseconds since the epoch at which the blob expires
+# the stamp, and when the blob expires, in milliseconds since the epoch
 _REST = struct.Struct("<QQ")
 _CHECKSUM = struct.Struct("<I")
-# Version 1 knows the first flag alone.
+# Version 1 has only the first flag.
 _INLINE, _UNREADABLE, _PART = 1, 2, 4
 
 
 class Damaged(Exception):
-    """A stored blob is not what was stored; says how that shows."""
+    """A stored blob differs from the one that was stored; says how."""
 
 
 @define
 class Record:
     """One blob in the index.
 
-    What stands behind the body has room in version 2 alone, and is what version 1 means.
+    Only version 2 of the encoding can hold other values than the defaults.
 
+    :param size: of the body, in bytes.
     :param hash: of the body, see :func:`sos.model.digest.hash_of`.
     :param metadata: in canonical form.
-    :param body: the body itself, or None when it has a file of its own.
-    :param readable: False when the body could not be read: then this is no copy.
-    :param root: False for what is a part of an object, and nothing by itself.
-    :param stamp: orders what was said of the blob; 0 comes before all.
+    :param stored_at: seconds since the epoch.
+    :param body: the inline body, or None if it is in a file.
+    :param readable: False if the body could not be read: then this does not count as a copy.
+    :param root: False for a part of an object, which is no object itself.
+    :param stamp: orders the changes to this id; 0 comes first.  Nothing sets it yet.
     :param expires_at: milliseconds since the epoch, 0 for never.
     """
 
@@ -55,7 +56,7 @@ class Record:
     expires_at: int = 0
 
     def info(self) -> BlobInfo:
-        """Describe the blob.  Raises Damaged."""
+        """Return what a store reports about the blob.  Raises Damaged."""
         try:
             found = metadata.decode(self.metadata)
         except InvalidMetadata as error:
@@ -63,26 +64,27 @@ class Record:
         return BlobInfo(self.id, self.size, found, self.stored_at)
 
     def sum(self) -> int:
-        """Return what the blob adds to its partition's sum."""
+        """Return the number that the blob adds to its partition's sum."""
         return digest.record_sum(self.id, self.metadata, self.hash)
 
     def verify_inline(self) -> None:
-        """Raise Damaged unless the inline body is the one that was stored."""
+        """Raise Damaged unless the inline body, if there is one, matches its hash."""
         if self.body is not None and digest.hash_of(self.id, self.body) != self.hash:
             raise Damaged("the body does not match its hash")
 
 
 class Encoded(NamedTuple):
-    """A record as the index keeps it: the inline body, if there is one, lies apart."""
+    """A record as the index keeps it: a head, and an inline body in another database."""
 
     head: bytes
     body: bytes | None
 
 
 def encode(record: Record) -> Encoded:
-    """Write *record*, with a checksum over all but the body, which has its hash.
+    """Encode *record*, with a checksum over all but the body, which the hash covers.
 
-    It is of the first version that can hold it, for others may not know the next.
+    The encoding has the lowest version that can hold the record: older releases do not know
+    version 2.
     """
     flags = (
         (_INLINE if record.body is not None else 0)
@@ -104,7 +106,7 @@ def encode(record: Record) -> Encoded:
 
 
 def decode(id: str, encoded: Encoded) -> Record:
-    """Read what :func:`encode` wrote for *id*; raises Damaged for anything else."""
+    """Decode the record of *id*, as :func:`encode` wrote it; raise Damaged for anything else."""
     record, inline = _decode(id, encoded.head)
     if inline:
         if encoded.body is None or len(encoded.body) != record.size:
@@ -114,16 +116,16 @@ def decode(id: str, encoded: Encoded) -> Record:
 
 
 def weigh(id: str, head: bytes) -> tuple[int, int] | None:
-    """Return size and sum, see :meth:`Record.sum`, of the blob with this *head*.
+    """Return size in bytes and :meth:`~Record.sum` of the blob with this *head*.
 
-    None if it is marked as unreadable, and so counts for nothing.  Raises Damaged.
+    Return None if it is marked as unreadable and so does not count.  Raises Damaged.
     """
     record, _ = _decode(id, head)
     return (record.size, record.sum()) if record.readable else None
 
 
 def told(id: str, head: bytes) -> BlobDigest | None:
-    """Return what is told of the blob with this *head*; None and Damaged as for :func:`weigh`."""
+    """Return the digest of the blob with this *head*; None and Damaged as for :func:`weigh`."""
     record, _ = _decode(id, head)
     if not record.readable:
         return None
@@ -131,13 +133,13 @@ def told(id: str, head: bytes) -> BlobDigest | None:
 
 
 def is_marked(head: bytes) -> bool:
-    """Tell whether a *head* marks its blob as unreadable, without looking whether it is sound."""
+    """Return whether a *head* marks its blob as unreadable, without verifying its checksum."""
     told = head[_CHECKSUM.size : _CHECKSUM.size + 2]
     return len(told) == 2 and told[0] > 1 and bool(told[1] & _UNREADABLE)
 
 
 def has_file(id: str, encoded: Encoded | None) -> bool:
-    """Tell whether there is a record, and its body may be the file of *id*."""
+    """Return whether there is a record whose body is in a file, or may be: it is damaged."""
     if encoded is None:
         return False
     try:

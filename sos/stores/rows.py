@@ -1,8 +1,8 @@
-"""The rows of an index that may be damaged, read by a process of their own.
+"""Read the rows of an index that may be damaged, in a subprocess.
 
-Where pages are missing, or hold what LMDB does not expect, to read can kill the process: by
-SIGBUS behind the end of the file, or by an assertion of LMDB's.  Then it is another one that
-is killed; the next begins behind the place.  Nothing is changed, and no lock taken.
+If pages are missing or damaged, reading can kill the process: by SIGBUS past the end of the
+file, or by an assertion in LMDB.  That kills only the subprocess, and a new one continues after
+the damaged place.  Nothing is changed, and no lock is taken.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any, NamedTuple
 
 import lmdb
 
-#: Databases that an index has at most, in any version.
+#: Most databases in an index, of any version.
 MOST_DATABASES = 8
-# A place in the order of records is told by so many of these digits, which an id begins with.
+# The first _DEPTH characters of a record's key, as digits, number its place in the order.
 _DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyz"
 _DEPTH = 8
-# Of a record's row: the key of its inline body, or zeros.
+# Bytes of the key of an inline body, or zeros, at the beginning of a record's row.
 _NUMBER_BYTES = 8
 
 
 class Row(NamedTuple):
     """One row.
 
-    :ivar body: the inline body that belongs to it, where bodies are asked for.
+    :ivar body: the inline body of the record, if bodies were requested.
     """
 
     key: bytes
@@ -41,16 +41,16 @@ class Row(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Rows that cannot be read, as many as there are in one place; says why."""
+    """One or more consecutive rows that cannot be read; says why."""
 
     reason: str
 
 
 class Extent(NamedTuple):
-    """What an index says of itself.
+    """The extent that an index itself states.
 
     :ivar transaction: the number of its last transaction.
-    :ivar size: bytes of all its pages; the last can be missing where they are free.
+    :ivar size: bytes of all its pages.  The file can be shorter, if the last pages are free.
     """
 
     transaction: int
@@ -58,7 +58,7 @@ class Extent(NamedTuple):
 
 
 def extent(directory: Path) -> Extent | Fault:
-    """Return what the index in *directory* says of itself, or why it cannot be opened."""
+    """Return the extent of the index in *directory*, or why it cannot be opened."""
     with closing(_Reader(directory, "", "keys")) as reader:
         match reader.next():
             case "opened", transaction, size:
@@ -71,10 +71,10 @@ def extent(directory: Path) -> Extent | Fault:
 def walk(
     directory: Path, database: str, bodies: bool = False, values: bool = True
 ) -> Iterator[Row | Fault]:
-    """Give the rows of a *database* of the index in *directory*, and a fault where some are not.
+    """Yield the rows of a *database* of the index in *directory*, with faults between them.
 
-    :param bodies: whether the rows are records, and come with their inline bodies.
-    :param values: False leaves out what the rows hold.
+    :param bodies: whether the rows are records, to be yielded with their inline bodies.
+    :param values: False yields only the keys.
     """
     take = "bodies" if bodies else "all" if values else "keys"
     with closing(_Reader(directory, database, take)) as reader:
@@ -111,16 +111,16 @@ def _rows(reader: _Reader, of_ids: bool) -> Iterator[Row | Fault]:
                     break
         assert start is not None
         if reader.in_body:
-            continue  # to read that body did it; the next row may be well
+            continue  # only the body is unreadable, its row was yielded; try the next row
         yield Fault(message[1])
         start = _behind(reader, start, of_ids)
 
 
 def _behind(reader: _Reader, start: bytes, of_ids: bool) -> bytes | None:
-    """Return the first place behind *start* from which on rows can be read, None for none.
+    """Return the first place after *start* where a row can be read, None if there is none.
 
-    The search goes on in ever larger steps, and then back by halves: it can pass over rows that
-    are few in comparison with those that cannot be read before them.
+    Search forward in steps that double, then back by bisection.  This can skip readable rows
+    if they are few compared with the unreadable ones before them.
     """
     bad = number_of(start, of_ids)
     step = 1
@@ -142,7 +142,10 @@ def _behind(reader: _Reader, start: bytes, of_ids: bool) -> bytes | None:
 
 
 def number_of(start: bytes, of_ids: bool) -> int:
-    """Return the number of the place that *start* is in."""
+    """Return the number of the place that contains the key *start*.
+
+    :param of_ids: whether the keys are those of records; else they are numbers.
+    """
     if not of_ids:
         return int.from_bytes(start[:_NUMBER_BYTES].ljust(_NUMBER_BYTES, b"\0"))
     number, weight = 0, len(_DIGITS) ** _DEPTH
@@ -150,13 +153,13 @@ def number_of(start: bytes, of_ids: bool) -> int:
         weight //= len(_DIGITS)
         before = bisect_left(_DIGITS, byte)
         number += before * weight
-        if byte not in _DIGITS:  # as damage has made it: between two places is in the first
+        if byte not in _DIGITS:  # a damaged key: it is between two places, so in the first
             return number - 1
     return number if len(start) >= _DEPTH else number - 1
 
 
 def place_of(number: int, of_ids: bool) -> bytes | None:
-    """Return where the place of this *number* begins, None if there is none."""
+    """Return the first key of the place *number*, None if there is no such place."""
     if not of_ids:
         return number.to_bytes(_NUMBER_BYTES) if number < 1 << 8 * _NUMBER_BYTES else None
     if number >= len(_DIGITS) ** _DEPTH:
@@ -169,9 +172,10 @@ def place_of(number: int, of_ids: bool) -> bytes | None:
 
 
 class _Reader:
-    """A process that reads, and is started anew when it was killed.
+    """A subprocess that reads rows, and is restarted after it was killed.
 
-    :ivar in_body: whether it was killed while it read the body of the last row.
+    :ivar in_body: whether the last message was a row whose body comes next: if the process
+        is killed then, that body did it.
     """
 
     def __init__(self, directory: Path, database: str, take: str) -> None:
@@ -190,30 +194,30 @@ class _Reader:
         )
 
     def ask(self, start: bytes, one: bool) -> None:
-        """Have it read from *start* on: all rows, or one."""
+        """Make it read from *start* on: *one* row, or all."""
         self.in_body = False
         if self._process.poll() is not None:
             self.close()
             self._start()
-            self.next()  # that it is open
+            self.next()  # the message that the index is open
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{start.hex()} {int(one)}\n".encode())
             self._process.stdin.flush()
 
     def can_read(self, place: bytes) -> bool:
-        """Tell whether there is a row from *place* on, or the end."""
+        """Return whether the first row from *place* on can be read, or there is none."""
         self.ask(place, True)
         while (message := self.next())[0] in ("row", "body"):
             pass
         return bool(message[0] == "end")
 
     def next(self) -> tuple[Any, ...]:
-        """Return what it says next: of being killed, that a row could not be read."""
+        """Return its next message; if it was killed, a message that a row cannot be read."""
         assert self._process.stdout is not None
         try:
             message: tuple[Any, ...] = marshal.load(self._process.stdout)
-        except (EOFError, ValueError, TypeError):  # it was killed in a message, at worst
+        except (EOFError, ValueError, TypeError):  # killed, maybe in the middle of a message
             status = self._process.wait()
             name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             return "lost", f"to read it kills the process ({name})"
@@ -255,7 +259,7 @@ def _read(
 ) -> None:
     in_body = True
     while in_body:
-        # No transaction is of use any more in which something could not be read.
+        # After a read error a transaction is unusable, so begin another.
         with environment.begin(rows) as transaction, transaction.cursor() as cursor:
             in_body = False
             try:
@@ -281,7 +285,7 @@ def _read(
 
 
 def _say(*message: Any) -> None:
-    # Whole, and at once, for the next step may be the last.
+    # Unbuffered: the next read may kill the process.
     data = marshal.dumps(message)
     while data:
         data = data[os.write(1, data) :]

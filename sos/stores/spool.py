@@ -1,8 +1,8 @@
-"""A body that has to be known whole before it can go anywhere.
+"""Spool a body that must be complete before it is stored.
 
-What an id is, only the last byte of the body tells; so where blobs are sent
-under their id, an upload without one is spooled first: in memory while it is
-small, then in a file that has no name, so that nothing is ever left over.
+The id of an upload is unknown until its last byte.  So where blobs are sent under
+their id, the body is spooled first: in memory while it is small, then in an unnamed
+temporary file, so that a crash leaves nothing over.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from sos.stores.disk_errors import disk_errors
 from sos.stores.received import ReceivedBody
 
 _READ_SIZE = 256 * 1024
-# Bytes free in the temporary directory below which it counts as full.
+# The temporary directory counts as full with fewer bytes free than this.
 _LEAST_ROOM = 16 << 20
 
 
 @frozen
 class Spooled:
-    """A whole body, verified, and what is to be stored of it.
+    """A whole body, verified, with its id and metadata.
 
-    :param body: gives the body, anew at each call.
-    :param close: lets go of the body; whoever is given this calls it once.
+    :param size: in bytes.
+    :param body: returns the body, from its beginning, at each call.
+    :param close: releases the body; the receiver calls it once.
     """
 
     id: str
@@ -45,21 +46,20 @@ class Spooled:
 
 
 class IPlacingStore(IBlobStore):
-    """A store that takes whole bodies as well, each of which it can send to several places."""
+    """A store that also takes whole bodies, and can send one to several servers."""
 
     async def place(spooled: Spooled) -> BlobInfo:
-        """Store a whole body, durably, and only then return what is stored.
+        """Store a whole body, durably, and then return the stored blob's info.
 
-        It is closed, now or when the last copy of it has been made, whatever
-        happens.  Raises what :meth:`~sos.interfaces.IBlobWriter.commit` does.
+        The store closes *spooled* in any case, at once or after the last copy.
+        Raises the errors of :meth:`~sos.interfaces.IBlobWriter.commit`.
         """
 
 
 class Spool:
-    """Gathers a body, which can then be read as often as need be.
+    """Gathers a body, which can then be read any number of times.
 
-    :param digest: takes the body's hash and size on the way, where the file
-        is written.
+    :param digest: updated with the body, for its hash and size.
     """
 
     def __init__(self, digest: BodyDigest, run_in_thread: RunInThread) -> None:
@@ -74,12 +74,12 @@ class Spool:
             await self._received.write(piece)
 
     async def finish(self) -> None:
-        """Nothing more comes: what came is hashed, and can be read."""
+        """End the body: hash the rest of it, and make it readable."""
         with _in_temporary_directory():
             self._body = await self._received.whole()
 
     def spooled(self, id: str, metadata: Metadata) -> Spooled:
-        """Return the finished body, to be stored under *id*; closing it discards this."""
+        """Return the finished body, to be stored under *id*; closing that discards the spool."""
         body = self._body
         return Spooled(
             id=id,
@@ -102,16 +102,16 @@ class Spool:
             return os.pread(file.fileno(), _READ_SIZE, position)
 
     def discard(self) -> None:
-        """Forget the body."""
+        """Release the body's memory, and close its file."""
         self._received.discard()
 
 
 @implementer(IBlobWriter)
 class SpooledWriter:
-    """Gathers a body, then hands it to *place*.
+    """A writer that gathers a body, then hands it to *place*.
 
-    :param digest: which takes the body's hash, and knows its id if it has one.
-    :param place: stores the whole body, tells what is stored then, and closes it.
+    :param digest: updated with the body; knows the expected id, if there is one.
+    :param place: stores the whole body, returns the stored blob's info, and closes the body.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class SpooledWriter:
 
 
 def refusal() -> str | None:
-    """Return why no larger body could be spooled now, None if one could be."""
+    """Return why larger bodies cannot be spooled now, None if they can."""
     directory = tempfile.gettempdir()
     try:
         found = os.statvfs(directory)
@@ -154,7 +154,7 @@ def refusal() -> str | None:
 
 @contextmanager
 def _in_temporary_directory() -> Iterator[None]:
-    """Tell that it is that which has no room, and no store."""
+    """Turn NoSpace into Unavailable: the temporary directory is full, not a store."""
     try:
         yield
     except NoSpace as error:

@@ -1,11 +1,11 @@
-"""Uploads that come in several requests, kept in a directory until their last byte is in.
+"""Resumable uploads, which a directory keeps until their last byte has arrived.
 
-An upload has two files, named by its token: ``TOKEN.part`` has its bytes, ``TOKEN.json`` says how
-many of them count.  The second is replaced only after the bytes are on stable storage, so that no
-crash and no order in which a file system writes can make it promise too much.  Whoever works on
-an upload holds a lock (flock) on ``TOKEN.part``, in whatever process: the system releases it when
-that dies.  ``TOKEN.wanted`` asks the holder to give it up.  Of an upload that has been stored
-``stored/TOKEN.json`` remains, for a client that did not get the answer.
+An upload has two files, named by its token: ``TOKEN.part`` holds its bytes, ``TOKEN.json`` records
+how many of them count.  The record is replaced only after the bytes are on stable storage; so it
+never counts bytes that a crash can lose.  A request that works on an upload holds a lock (flock)
+on ``TOKEN.part``; the system releases it if the process dies.  ``TOKEN.wanted`` asks the holder to
+release it.  After an upload is stored, ``stored/TOKEN.json`` remains, for a client that did not
+receive the answer.
 
 An upload expires when its newest file has not changed for a time.
 """
@@ -34,7 +34,7 @@ from sos.model import metadata as metadata_format
 from sos.stores.disk_errors import disk_errors
 from sos.stores.received import write_at
 
-#: Most uploads that may be unfinished at once.
+#: Most unfinished uploads at one time.
 MOST_UPLOADS = 10_000
 
 _TOKEN_BYTES = 24
@@ -42,18 +42,18 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 _OURS = re.compile(r"([A-Za-z0-9_-]{32})\.(part|json|new|wanted)")
 _STORED = "stored"
 _READ_SIZE = 256 * 1024
-# Of metadata there are 4 KiB in 90 fields, once as it came, which in JSON can be six times that.
+# Bytes.  Metadata has at most 4 KiB in 90 fields, and JSON can make it six times as long.
 _MOST_RECORD = 128 * 1024
 
 
 class UnfinishedUploads:
-    """The uploads in a directory, which several processes may share.
+    """The unfinished uploads in a directory, which several processes may share.
 
-    Its methods, and those of the uploads, wait for the disk: call them on a thread.
+    All methods, also of :class:`OpenUpload`, wait for the disk: call them on a thread.
 
-    :param most_bytes: that unfinished uploads may have together, when they are complete.
-    :param seconds: after which one that nothing is done for expires.
-    :param now: tells the time, in seconds since the epoch.
+    :param most_bytes: limit for the total length of unfinished uploads, complete, in bytes.
+    :param seconds: an upload expires after this time without a change.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class UnfinishedUploads:
         self._now = now
 
     def prepare(self) -> None:
-        """Make the directory where there is none; raises OSError."""
+        """Create the directory if it does not exist.  Raises OSError."""
         for path in (self._directory, self._directory / _STORED):
             with suppress(FileExistsError):
                 path.mkdir(mode=0o700)
@@ -78,7 +78,7 @@ class UnfinishedUploads:
     def create(self, upload: Upload) -> OpenUpload:
         """Begin *upload* under a new token.
 
-        :raises Unavailable: where there is no room for it now.
+        :raises Unavailable: if there are too many unfinished uploads or bytes of them now.
         """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         with _disk_errors():
@@ -92,7 +92,7 @@ class UnfinishedUploads:
         return opened
 
     def _take_room(self, token: str, length: int) -> FileIO:
-        """Make the file of an upload, which is as long as that will be, and locked."""
+        """Create the file of an upload, locked, and sparse at its full *length* in bytes."""
         with self._alone():
             sizes = [
                 status.st_size for _, kind, status in self._files(self._directory) if kind == "part"
@@ -108,10 +108,10 @@ class UnfinishedUploads:
             return file
 
     def open(self, token: str) -> OpenUpload | Upload:
-        """Lock an upload; or tell of one that is stored.
+        """Lock and return the upload *token*, or return the record of a stored one.
 
-        :raises NotFound: when there is none of this *token*, or it has expired.
-        :raises Locked: while another holds the lock, who is asked to give it up.
+        :raises NotFound: if there is no such upload, or it has expired.
+        :raises Locked: if another request has the lock; this one has asked it to release it.
         """
         found = None
         if _TOKEN.fullmatch(token) is not None:
@@ -128,7 +128,7 @@ class UnfinishedUploads:
             return None
         try:
             flock(file, LOCK_EX | LOCK_NB)
-            # Whoever removes an upload has the lock, and begins with this.
+            # An upload is removed under the lock, and its record first.
             upload = self._read(self._path(token, "json"))
         except BlockingIOError:
             file.close()
@@ -144,7 +144,7 @@ class UnfinishedUploads:
         return OpenUpload(self, token, file, upload)
 
     def _read(self, path: Path) -> Upload | None:
-        """Return what a record says, None when there is none, or it has expired."""
+        """Read a record; return None if there is none, or it has expired."""
         try:
             if self._has_expired(path.lstat().st_mtime):
                 return None
@@ -158,13 +158,13 @@ class UnfinishedUploads:
         return self._now() - modified > self.seconds
 
     def forget(self, token: str) -> None:
-        """Remove the record of an upload that is stored."""
+        """Remove the record of a stored upload."""
         with _disk_errors():
             _unlink(self._stored(token))
             _sync_directory(self._directory / _STORED)
 
     def sweep(self) -> int:
-        """Remove the uploads that have expired, and return how many there were.
+        """Remove the expired uploads, and return how many unfinished ones there were.
 
         Nothing else in the directory is touched: no other names, and no links.
         """
@@ -180,12 +180,12 @@ class UnfinishedUploads:
         return removed
 
     def _remove_expired(self, token: str) -> bool:
-        # In use; or it is no file, and nothing of ours: the others are seen to all the same.
+        # Skip an upload that is in use, or a name that is no regular file, and go on.
         with suppress(OSError), ExitStack() as held:
-            with suppress(FileNotFoundError):  # what a crash has left can be without it
+            with suppress(FileNotFoundError):  # a crash can leave the other files without it
                 file = held.enter_context(open_regular(self._path(token, "part"), os.O_RDWR))
                 flock(file, LOCK_EX | LOCK_NB)
-            with suppress(FileNotFoundError):  # a request can have come in the meantime
+            with suppress(FileNotFoundError):  # a request may have saved it in the meantime
                 if not self._has_expired(self._path(token, "json").lstat().st_mtime):
                     return False
             self.remove(token)
@@ -193,7 +193,7 @@ class UnfinishedUploads:
         return False
 
     def _files(self, directory: Path) -> Iterator[tuple[str, str, os.stat_result]]:
-        """Give token, kind and status of each file in *directory* that is of an upload."""
+        """Yield token, kind and status of each file in *directory* that belongs to an upload."""
         with os.scandir(directory) as entries:
             for entry in entries:
                 found = _OURS.fullmatch(entry.name)
@@ -205,7 +205,7 @@ class UnfinishedUploads:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep all others from creating uploads, so that together they keep to the limits."""
+        """Lock the directory against other creators, so that together they keep the limits."""
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             flock(descriptor, LOCK_EX)
@@ -213,10 +213,10 @@ class UnfinishedUploads:
         finally:
             os.close(descriptor)
 
-    # What an open upload calls, which has the lock.
+    # OpenUpload calls the following methods.  It has the lock.
 
     def save(self, token: str, upload: Upload) -> None:
-        """Put what is known of an upload on stable storage."""
+        """Put the record of an upload on stable storage."""
         document = {**asdict(upload), "metadata": dict(upload.metadata)}
         new = self._path(token, "new")
         with open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
@@ -233,7 +233,7 @@ class UnfinishedUploads:
         _sync_directory(self._directory)
 
     def is_wanted(self, token: str) -> bool:
-        """Tell whether another request waits for the lock."""
+        """Return whether another request has asked for the lock."""
         return self._path(token, "wanted").exists()
 
     def _path(self, token: str, kind: str) -> Path:
@@ -244,9 +244,9 @@ class UnfinishedUploads:
 
 
 class OpenUpload:
-    """An upload that nobody else works on until it is closed.
+    """An upload that is locked until it is closed.
 
-    :ivar upload: what is on stable storage of it.
+    :ivar upload: its record, as it is on stable storage.
     """
 
     def __init__(
@@ -259,14 +259,14 @@ class OpenUpload:
         self.upload = upload
 
     def write(self, data: bytes, position: int) -> None:
-        """Write *data* from byte *position* on; it counts once it is kept."""
+        """Write *data* at byte *position*; it counts after :meth:`keep`."""
         with _disk_errors():
             write_at(self._file, data, position)
 
     def keep(self, offset: int) -> None:
-        """Put all that was written on stable storage: it is *offset* bytes by now.
+        """Put all written bytes on stable storage, and record that *offset* bytes count.
 
-        Once that has failed it fails always: another fsync would tell nothing, see
+        After a failure every call fails: another fsync would prove nothing, see
         :exc:`~sos.stores.disk_errors.SyncFailed`.
         """
         if self._failure is not None:
@@ -282,14 +282,14 @@ class OpenUpload:
         self.upload = upload
 
     def read(self, position: int) -> bytes:
-        """Return some of the bytes from *position* on."""
+        """Return up to 256 KiB from byte *position* on."""
         with _disk_errors():
             return os.pread(
                 self._file.fileno(), min(_READ_SIZE, self.upload.length - position), position
             )
 
     def stored(self, id: str) -> None:
-        """Keep nothing but that it is stored as the object *id*."""
+        """Record that it is stored as the object *id*, and remove its other files."""
         with _disk_errors():
             upload = evolve(self.upload, id=id)
             self._uploads.save(self.token, upload)
@@ -297,22 +297,22 @@ class OpenUpload:
         self.upload = upload
 
     def remove(self) -> None:
-        """Remove it."""
+        """Remove the upload."""
         with _disk_errors():
             self._uploads.remove(self.token)
 
     def is_wanted(self) -> bool:
-        """Tell whether another request waits for it."""
+        """Return whether another request has asked for the lock."""
         return self._uploads.is_wanted(self.token)
 
     def close(self) -> None:
-        """Let others work on it."""
+        """Release the lock."""
         self._file.close()
 
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Do as :func:`disk_errors`, without names of files: a token lets who reads it go on."""
+    """Do as :func:`disk_errors`, but omit file names: with a token anybody could go on."""
     with disk_errors():
         try:
             yield
@@ -321,7 +321,7 @@ def _disk_errors() -> Iterator[None]:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a regular file, if it is there: nothing else is ours."""
+    """Remove a regular file, if it exists.  Leave anything else: it is not ours."""
     with suppress(FileNotFoundError):
         if stat.S_ISREG(path.lstat().st_mode):
             path.unlink()
@@ -337,7 +337,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _decode(data: bytes) -> Upload:
-    """Read what was saved; raises ValueError, TypeError, KeyError or an SOSError."""
+    """Decode a record.  Raises ValueError, TypeError, KeyError or an SOSError."""
     upload = Upload(**json.loads(data))
     if not (is_size(upload.length) and is_size(upload.offset) and upload.offset <= upload.length):
         raise ValueError("its offset is not within its length")

@@ -1,1 +1,1 @@
-"""HTTP faces on a store: Klein's routes, and what they have in common."""
+"""HTTP interfaces of a store: Klein's routes, and their common parts."""

@@ -1,4 +1,4 @@
-"""The face beside those that serve: how it is doing, for those who look after it."""
+"""The HTTP interface of the admin port: status, metrics, health checks and the dashboard."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ from sos.web.errors import answer_json, answer_text
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.stock_site import App
 
-#: Uploads and fetches at once; more are for the ports that are there for them.
+#: Most uploads and fetches at once on the admin port; use the other ports for more.
 TRANSFERS = 4
 
 _Face = TypeVar("_Face", UploadServer, DownloadServer)
 
-# It is told anew each time, and is what it says it is.
+# Caches must not store the status, and browsers must not guess another type.
 _FRESH = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 class AdminServer:
-    """Tells people and monitors how a daemon is doing.
+    """HTTP server for the people and monitors that watch a daemon.
 
-    Its page can upload and fetch, which it does here: to a browser the other
-    faces, on their ports, are other sites, and need not let any site in.
+    The dashboard uploads and fetches through this port: for a browser, the other ports
+    are other origins, which need not allow cross-origin requests.
 
-    :param store: what it serves.
-    :param status: returns what ``/status`` tells, as JSON can hold it.
-    :param metrics: returns what ``/metrics`` tells, in Prometheus' text format.
-    :param uploads: where its page uploads, and *downloads* where it fetches; without
-        these there is no page.
-    :param obstacle: tells what else than the store keeps uploads from being taken, if
-        anything does.
+    :param store: the store that the daemon serves.
+    :param status: returns the document of ``/status``.
+    :param metrics: returns the text of ``/metrics``, in Prometheus' text format.
+    :param uploads: takes the uploads of the dashboard, and *downloads* its fetches;
+        without these there is no dashboard.
+    :param obstacle: returns a reason besides the store why uploads would fail now, or None.
     """
 
     app = App()
@@ -65,7 +64,7 @@ class AdminServer:
 
     @app.route("/", methods=["GET"])
     def page(self, request: Request) -> bytes:
-        """Show it to a person: a page that asks for ``/status`` every now and then."""
+        """Send the dashboard, a page that polls ``/status``."""
         _there(self._uploads)
         request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
         request.setFixedHeaders(PAGE_HEADERS)
@@ -73,13 +72,13 @@ class AdminServer:
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
-        """Tell how the server is doing, and the servers behind it."""
+        """Send the status of this server and of the servers behind it."""
         request.setFixedHeaders(_FRESH)
         return answer_json(request, await self._status())
 
     @app.route("/metrics", methods=["GET"])
     async def metrics(self, request: Request) -> bytes:
-        """Tell it to Prometheus."""
+        """Send the metrics, for Prometheus."""
         text = await self._metrics()
         request.setHeader(b"Content-Type", CONTENT_TYPE)
         return text
@@ -87,12 +86,12 @@ class AdminServer:
     @app.route("/alive", methods=["GET"])
     @app.route("/healthz", methods=["GET"], endpoint="healthz")
     def alive(self, request: Request) -> bytes:
-        """Say that the server runs."""
+        """Confirm that the server runs."""
         return answer_text(request, b"alive")
 
     @app.route("/readyz", methods=["GET"])
     async def ready(self, request: Request) -> bytes:
-        """Say that an upload would be taken now; else the answer is 503, and why."""
+        """Confirm that the server accepts uploads now; else answer 503 with the reason."""
         reason = (await self._store.status()).refusal
         if reason is None:
             reason = self._obstacle()
@@ -102,21 +101,21 @@ class AdminServer:
 
     @app.route("/upload", methods=["POST", "PUT"])
     async def upload(self, request: Request) -> bytes:
-        """Take an upload as :class:`UploadServer` does."""
+        """Store the body as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
         with self._one_of_few():
             return await uploads.upload(request)
 
     @app.route("/upload/<name>", methods=["PUT"])
     async def upload_file(self, request: Request, name: str) -> bytes:
-        """Take a file as :class:`UploadServer` does."""
+        """Store a file as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
         with self._one_of_few():
             return await uploads.upload_file(request, name)
 
     @app.route("/form", methods=["POST"])
     async def form(self, request: Request) -> bytes:
-        """Take a form as :class:`UploadServer` does."""
+        """Store the files of a form as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
         with self._one_of_few():
             return await uploads.form(request)
@@ -130,7 +129,7 @@ class AdminServer:
 
     @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
     async def resume(self, request: Request, token: str) -> bytes | None:
-        """Go on with a resumable upload as :class:`UploadServer` does."""
+        """Continue a resumable upload as :class:`UploadServer` does."""
         uploads = _there(self._uploads)
         with self._one_of_few():
             return await uploads.resume(request, token)
@@ -144,7 +143,7 @@ class AdminServer:
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:
-        """Describe the interface of all three faces to programs."""
+        """Send the OpenAPI description of all three ports."""
         _there(self._uploads)
         return openapi.answer(request, openapi.API)
 
@@ -160,10 +159,10 @@ class AdminServer:
 
 
 def transfers_alone(tally: Tally, note: Note | None) -> Note:
-    """Return what counts and logs the uploads and fetches at an admin port, and nothing else.
+    """Return a callback that counts and logs only the uploads and fetches at an admin port.
 
-    :param tally: where those at the ports for them are counted, and *note* where they
-        are logged.
+    :param tally: the request metrics of the ports for uploads and fetches, and *note*
+        their access log.
     """
 
     def tell(request: Request, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The blob server's face: store bytes under a name, give them back, list the names."""
+"""The HTTP interface of the blob server: store, read, list and drop blobs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _MEMBERS = MEMBERS.lower().encode("ascii")
 
 #: Most ids in one page of a listing.
 MAX_PAGE = 10_000
-# Blobs of which one write tells: a partition can have hundreds of thousands.
+# Blobs per write of a long answer: a partition can have hundreds of thousands.
 _TOLD_AT_ONCE = 1000
 
 
 class BlobServer:
-    """Serves one store.
+    """HTTP server for one store.
 
-    :param max_size: most bytes of a blob, None for any.
-    :param status: returns what ``/status`` tells, as JSON can hold it: by
-        default, what the store says of itself.
-    :param sightings: where it notes which API servers there are.
+    :param max_size: most bytes of a blob, None for no limit.
+    :param status: returns the document of ``/status``; by default, the status of
+        the store and the sightings.
+    :param sightings: records which API servers use this server.
     """
 
     app = App()
@@ -55,7 +55,7 @@ class BlobServer:
         self._store = store
         self._max_size = max_size
         self._status = status or self._own_status
-        # The digests told last, as they were written, and what that is called.
+        # The digests sent last, their JSON, and its ETag.
         self._digests: tuple[Mapping[str, PartitionDigest], bytes, str] = {}, b"{}", "empty"
 
     @app.route("/alive", methods=["GET"])
@@ -65,10 +65,10 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
     async def store(self, request: Request, id: str) -> bytes:
-        """Keep the body under *id*, with the metadata that the headers tell.
+        """Store the body under *id*, with the metadata from the headers.
 
-        One that is marked as a manifest has to be the manifest of *id*.  Metadata that does not
-        say when it was set is set now.
+        A body that is marked as a manifest must be the manifest of *id*.  Metadata without a time
+        gets the current time, unless it is empty.
         """
         told = metadata_format.from_server(request.received_headers)
         metadata = metadata_format.timed(told, metadata_format.ticks(time.time()))
@@ -76,19 +76,19 @@ class BlobServer:
         return answer_stored(request, info, self._named())
 
     def _named(self) -> bytes:
-        """Return what tells, in an answer, in which store a blob is."""
+        """Return the JSON member with the id of the store, empty if the store has no id."""
         id = getattr(self._store, "identity", None)
         return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
 
     @app.route("/blob/<id>", methods=["GET"])
     async def read(self, request: Request, id: str) -> bytes | None:
-        """Give the blob *id* back."""
+        """Send the blob *id*."""
         return await answer_blob(request, self._store, ids.check(id), to_server)
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
     async def listing(self, request: Request) -> None:
-        """List the ids: all of them, of one ``partition``, ``limit`` from behind ``after``."""
+        """List ids, optionally of one ``partition``, after the id ``after``, at most ``limit``."""
         after = _argument(request, b"after")
         limit = _argument(request, b"limit")
         partition = _argument(request, b"partition")
@@ -96,7 +96,7 @@ class BlobServer:
             ids.check(after)
         if partition is not None:
             ids.check_partition(partition)
-        # Page by page, so that memory does not grow with what is stored.
+        # Page by page, so that memory does not grow with the number of blobs.
         size = MAX_PAGE if limit is None else _number("limit", limit, MAX_PAGE)
         page = await self._store.listing(after, size, partition)
         request.setHeader(b"Content-Type", b"application/json")
@@ -115,7 +115,7 @@ class BlobServer:
 
     @app.route("/digests", methods=["GET"])
     async def digests(self, request: Request) -> bytes:
-        """Tell in short what each partition holds: count, bytes, sum; 304 who knows it."""
+        """Send the digest of each partition: count, bytes, sum.  304 if the ETag matches."""
         found = await self._store.digests()
         if found is not self._digests[0]:
             told = encode_json({name: _row(found[name]) for name in sorted(found)})
@@ -130,16 +130,17 @@ class BlobServer:
 
     @app.route("/digests/<partition>", methods=["GET"])
     async def blob_digests(self, request: Request, partition: str) -> bytes | None:
-        """Tell of each blob of a partition its size, and the version of its metadata.
+        """Send the size and metadata version of each blob of a partition.
 
-        With ``times`` also, where it is known, the hash of an opaque name, or nothing, and when
-        the metadata was set: older servers take no more than they know.
+        The hash follows if the blob has an opaque name.  With ``times``, the hash (or "") and
+        the time of the metadata follow, unless the version implies that time: older API servers,
+        which do not send ``times``, reject rows of four.
         """
         found = await self._store.blob_digests(ids.check_partition(partition))
         timed = _argument(request, b"times") is not None
         told = ((id, _told(each, timed)) for id, each in found.items())
         request.setHeader(b"Content-Type", b"application/json")
-        if len(found) <= _TOLD_AT_ONCE:  # whole, with its length: that is shorter than chunks
+        if len(found) <= _TOLD_AT_ONCE:  # whole, with a Content-Length: shorter than chunks
             return encode_json(dict(told))
         separator = b"{"
         while part := dict(islice(told, _TOLD_AT_ONCE)):
@@ -151,7 +152,7 @@ class BlobServer:
 
     @app.route("/batch", methods=["GET"])
     async def read_batch(self, request: Request) -> bytes:
-        """Give those of the blobs ``ids`` that are small and can be read, see :mod:`sos.batch`."""
+        """Send the blobs ``ids`` that are small and readable, see :mod:`sos.batch`."""
         wanted = (_argument(request, b"ids") or "").split(",")
         if len(wanted) > batch.MOST_BLOBS:
             raise InvalidRequest(f"{len(wanted)} ids; at most {batch.MOST_BLOBS} are taken")
@@ -161,7 +162,7 @@ class BlobServer:
 
     @app.route("/batch", methods=["POST"])
     async def store_batch(self, request: Request) -> bytes:
-        """Keep the blobs of a batch, and tell which could be stored."""
+        """Store the blobs of a batch; answer with the ids that were stored."""
         blobs = batch.decode(await whole_body(request, batch.MOST_BYTES))
         if self._max_size is not None and any(
             (blob.info.size or 0) > self._max_size for blob in blobs
@@ -171,16 +172,16 @@ class BlobServer:
 
     @app.route("/blob/<id>", methods=["PATCH"])
     async def settle(self, request: Request, id: str) -> bytes:
-        """Take the metadata for that of *id*, when they come before what is stored."""
+        """Reconcile the metadata of *id*: the metadata that precedes the other wins."""
         metadata = metadata_format.from_server(request.received_headers)
         await self._store.settle(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
     @app.route("/lease", methods=["POST"])
     async def lease(self, request: Request) -> bytes:
-        """Give the right to drop blobs for so many ``seconds``, to one at a time.
+        """Grant a lease, the right to drop blobs, for ``seconds``, to one holder at a time.
 
-        Who sends a lease has that last so long from now on.
+        A request that sends a lease renews it for ``seconds`` from now.
         """
         seconds = _number("seconds", _argument(request, b"seconds") or "", MAX_SECONDS)
         token = await self._store.lease(seconds, _lease(request))
@@ -188,13 +189,13 @@ class BlobServer:
 
     @app.route("/lease/<token>", methods=["DELETE"])
     async def release(self, request: Request, token: str) -> bytes:
-        """Take a lease back, whether or not it is valid."""
+        """Release a lease, whether or not it is valid."""
         await self._store.release(token)
         return answer_json(request, {"status": "OK"})
 
     @app.route("/blob/<id>", methods=["DELETE"])
     async def drop(self, request: Request, id: str) -> bytes:
-        """Remove the copy of *id*, for who has the lease; if it still is what is known of it."""
+        """Remove the copy of *id* for the holder of the lease, if it matches the query."""
         token = _lease(request)
         if token is None:
             raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
@@ -203,27 +204,27 @@ class BlobServer:
 
     @app.route("/status", methods=["GET"])
     async def status(self, request: Request) -> bytes:
-        """Tell how the store is doing, what its scrub has found, and by what API servers go."""
+        """Send the status of the store and its scrub, and the views of API servers."""
         if (header := request.getHeader(_MEMBERS)) is not None:
             self._sightings.hear(header.decode("latin-1"))
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["POST"])
     async def members(self, request: Request) -> bytes:
-        """Learn which servers an API server goes by; tell what ``/status`` does."""
+        """Record an API server's view of the cluster; answer as ``/status``."""
         told = membership.decode(await whole_body(request, membership.MOST_BYTES))
         self._sightings.hear(_speaker(request), told)
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["DELETE"])
     def leave(self, request: Request) -> bytes:
-        """Forget an API server, which goes."""
+        """Forget an API server that stops."""
         self._sightings.leave(_speaker(request))
         return answer_json(request, {"status": "OK"})
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:
-        """Describe this interface to programs."""
+        """Send the OpenAPI description of this interface."""
         return openapi.answer(request, openapi.BLOB)
 
     async def _own_status(self) -> Mapping[str, object]:
@@ -251,7 +252,7 @@ def _told(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
 
 
 def _known(request: Request) -> BlobDigest | None:
-    """Return what the query says that a blob is, None when it says nothing."""
+    """Return the expected digest of a blob from the query, if there is one."""
     size, version = _argument(request, b"size"), _argument(request, b"version")
     if size is None and version is None:
         return None

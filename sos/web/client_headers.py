@@ -1,4 +1,4 @@
-"""What the headers of an upload say of the object: its metadata, and what is not taken for that."""
+"""The metadata of an object, read from the headers of its upload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sos.model.foreign_headers import is_foreign
 from sos.model.metadata import ENCODING, TYPE, Metadata, add, canonical_name, check, is_withheld
 from sos.web.responses import is_media_type
 
-# Types that clients declare when they know none.
+# Types that clients declare when they do not know the type.
 _SAYS_NOTHING = re.compile(
     rb"(?:application/(?:x-www-form-urlencoded|octet-stream|x-octet-stream|unknown)"
     rb"|binary/octet-stream)[ \t]*(?:;.*)?|.*\*.*",
@@ -28,10 +28,10 @@ _CONTENT = frozenset(map(len, ("Content-Type", "Content-Encoding")))
 
 @frozen
 class Said:
-    """What a client says of an object.
+    """Metadata of an upload, and the headers that are not part of it.
 
-    :ivar metadata: what is kept.
-    :ivar ignored: names of the X-* headers that are not, in their canonical spelling.
+    :ivar metadata: the metadata to store.
+    :ivar ignored: canonical names of the X-* headers that are not stored.
     """
 
     metadata: dict[str, str]
@@ -39,12 +39,12 @@ class Said:
 
 
 class KeptHeaders:
-    """Which X-* headers of clients are kept.
+    """Selection of the clients' X-* headers that are stored.
 
-    :param patterns: names, and beginnings of names with ``*`` behind them, separated by commas,
-        as :func:`sos.model.config.header_patterns` gives them: no other is kept.  A name is also
-        good for its extended form (``X-Orig-Filename*``, see RFC 8187).  None keeps
-        whatever is not foreign, see :mod:`sos.model.foreign_headers`.
+    :param patterns: the names to store, separated by commas, as
+        :func:`sos.model.config.header_patterns` returns them.  A final ``*`` matches any rest.
+        A name also matches its extended form (``X-Orig-Filename*``, see RFC 8187).  None stores
+        all headers that are not foreign, see :mod:`sos.model.foreign_headers`.
     """
 
     def __init__(self, patterns: str | None = None) -> None:
@@ -55,7 +55,7 @@ class KeptHeaders:
         self._prefixes = tuple(each[:-1] for each in listed if each.endswith("*"))
 
     def _judged(self, raw_name: bytes) -> tuple[str, bool]:
-        """Return a header's name as it is kept, and whether it is."""
+        """Return the canonical name of a header, and whether the header is stored."""
         name = canonical_name(raw_name.decode("latin-1"))
         if not self._listed:
             return name, not is_foreign(name)
@@ -63,16 +63,16 @@ class KeptHeaders:
         return name, is_listed and not is_withheld(canonical_name(name.replace("_", "-")))
 
     def read(self, headers: Iterable[tuple[bytes, bytes]], of_body: bool = True) -> Said:
-        """Return what the *headers* of an upload, or of a part of a form, say of the object.
+        """Return the metadata in the *headers* of an upload, or of a part of a form.
 
-        ``Content-Type`` is its type, unless ``X-Mime-Type`` is; ``Content-Encoding`` the coding
-        that it was sent in, and is kept and served in.
+        ``X-Mime-Type``, or else ``Content-Type``, is the type of the object.
+        ``Content-Encoding`` is the coding in which the object is stored and served.
 
-        :param headers: pairs of name and value, as they came.
-        :param of_body: whether the body is the object, so that what they say of the body holds
-            for that; a form has it in each part.
+        :param headers: pairs of name and value, as received.
+        :param of_body: whether the request's body is the object.  If not, as for a form,
+            ``Content-Type`` and ``Content-Encoding`` are ignored.
         :raises InvalidMetadata: see :func:`sos.model.metadata.check`.
-        :raises UnsupportedCoding: of a coding that could not be served.
+        :raises UnsupportedCoding: if the server could not serve the coding.
         """
         found: dict[str, str] = {}
         ignored: list[str] = []
@@ -84,7 +84,7 @@ class KeptHeaders:
                     add(found, name, raw_value)
                 elif name not in ignored:
                     ignored.append(name)
-            elif of_body and len(raw_name) in _CONTENT:  # most are told apart by that already
+            elif of_body and len(raw_name) in _CONTENT:  # a cheap test that excludes most names
                 lower = raw_name.lower()
                 if lower == b"content-type" and _is_type(raw_value):
                     add(content, TYPE, raw_value)
@@ -96,7 +96,7 @@ class KeptHeaders:
 
 
 def with_defaults(found: Metadata, defaults: Metadata) -> dict[str, str]:
-    """Return the metadata that was *found*, and of the *defaults* what is not among it."""
+    """Return *found*, completed with the *defaults* that it lacks."""
     return check({**defaults, **found})
 
 
@@ -110,7 +110,7 @@ def _is_type(value: bytes) -> bool:
 
 
 def _with_content(found: dict[str, str], content: dict[str, str]) -> dict[str, str]:
-    """Return the metadata that was *found*, and what *content* adds to it."""
+    """Return *found*, completed with the type and the coding in *content*."""
     try:
         encoding = parse_codings(content.get(ENCODING, ""))
     except ValueError as error:
@@ -122,6 +122,6 @@ def _with_content(found: dict[str, str], content: dict[str, str]) -> dict[str, s
     if encoding and ENCODING not in found:
         found = check({**found, ENCODING: encoding})
     if TYPE in content and TYPE not in found:
-        with suppress(InvalidMetadata):  # with what it is in addition to it is too much
+        with suppress(InvalidMetadata):  # the metadata would be too large with the type
             found = check({**found, TYPE: content[TYPE]})
     return found

@@ -1,26 +1,25 @@
-"""What a browser may do with an object that it is sent to, by the type of the object.
+"""Content-Security-Policies of stored objects, by media type.
 
-A stored object can be anything, a page with scripts as well, and is served from the same
-origin as all others.  So the policy of every type that is not known to be inert is a sandbox
-in which nothing is loaded and nothing runs.  Browsers show audio, video and images in a small
-document of their own, to which the policy of the object applies, too (Content Security Policy
-Level 3, 4.1): it needs the object itself, or style.  ``nosniff`` keeps browsers to the type
-that was checked here.
+A stored object can be anything, even a page with scripts, and all objects share one origin.
+So the policy for every type that is not known to be inert is a sandbox in which nothing loads
+and nothing runs.  Browsers show audio, video and images in a small document of their own, to
+which the policy of the object applies, too (Content Security Policy Level 3, 4.1).  It must
+load the object, and style.  ``nosniff`` makes browsers use the type that was checked here.
 
-A policy applies where the object is the document.  Where a page embeds it, that page's holds.
+If a page embeds the object, the policy of the page applies instead.
 """
 
 from __future__ import annotations
 
 _SANDBOX = b"sandbox; default-src 'none'"
-# Out of a sandbox, whose origin is no other's, the document could not load what it shows.
+# Not a sandbox: its document would have an opaque origin, and could not load the object.
 _MEDIA = b"default-src 'none'; media-src 'self'"
 _PDF = b"default-src 'none'; object-src 'self'; style-src 'unsafe-inline'"
 _IMAGE = b"sandbox; default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
-# It can hold scripts, which do not run in a sandbox, and loads nothing that it does not hold.
+# An SVG can contain scripts, which do not run in a sandbox.  It loads nothing from outside.
 _DRAWING = b"sandbox; default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
 
-# Plain text is shown in the sandbox as well.
+# Browsers can show plain text in the sandbox.
 _POLICIES = {
     **dict.fromkeys(
         (
@@ -78,7 +77,7 @@ _POLICIES = {
 def policy(media_type: bytes) -> bytes:
     """Return the Content-Security-Policy of objects of *media_type*, a Content-Type.
 
-    Neither its parameters nor its case matter (RFC 9110, 8.3.1).
+    Its parameters and case are ignored (RFC 9110, 8.3.1).
     """
     essence = media_type.partition(b";")[0].strip(b" \t").lower()
     return _POLICIES.get(essence, _SANDBOX)

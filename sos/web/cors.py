@@ -1,8 +1,8 @@
 """Cross-origin resource sharing: which pages of other origins may use a server (Fetch, 3.2).
 
-A browser shows a page the answer of another origin only if that says so, and asks before it
-sends more than a form could.  No cookies are used here, so none are let in: a token goes with
-each request that needs one.
+A browser lets a page read the answer of another origin only if the answer permits it, and sends
+a preflight request first if the page sends more than a form could.  SOS uses no cookies, so it
+permits none: tokens are in a header.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from collections.abc import Callable, Collection, Iterable
 
 from sos.http.server.request import Request
 
-#: Stands for every origin; its pages may read what everybody may read, and store nothing.
+#: Every origin.  Its pages may read answers, and store nothing.
 ANYONE = b"*"
 
-# Without cookies these stand for all headers, but Authorization has to be named.
+# Without credentials "*" means all headers, except that Authorization must be named.
 _SHARED = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Expose-Headers: *\r\n"
 _BY_ORIGIN = b"Vary: Origin\r\n"
 _ALLOWED_HEADERS = b"*, Authorization"
-# Seconds that a browser may remember what it was allowed; they take two hours at most.
+# Seconds that a browser may cache a preflight answer: the most that browsers accept.
 _MAX_AGE = b"7200"
 _READS = frozenset({b"GET", b"HEAD"})
 
 
 def named(origins: Collection[bytes]) -> frozenset[bytes]:
-    """Return those of *origins* whose pages may store something, too."""
+    """Return the *origins* whose pages may also store objects: all but :data:`ANYONE`."""
     return frozenset(origins) - {ANYONE}
 
 
 class CrossOrigin:
-    """Answers as *inner* does, and lets pages of *origins* read the answers, errors included.
+    """Wrapper of *inner* that lets pages of *origins* read its answers, errors included.
 
-    It answers preflight requests itself: they bring no token.
+    It answers preflight requests itself, because they bring no token.
 
     :param origins: serialized as browsers send them (RFC 6454, 6.2), or :data:`ANYONE`.
-    :param methods: those that there are.
+    :param methods: all methods that *inner* supports.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CrossOrigin:
         if request.method == b"OPTIONS":
             asked = headers.get(b"access-control-request-method")
         if self._anyone and (asked or request.method) in _READS:
-            shared = _SHARED % ANYONE  # whoever asks, so that caches can give it to all
+            shared = _SHARED % ANYONE  # the same for all, so that caches can share it
         else:
             shared = self._lines.get(headers.get(b"origin", b""), b"")
         request.sharing = shared or _BY_ORIGIN

@@ -1,7 +1,7 @@
-"""The page for those who look after a cluster, and what a browser may do with it.
+"""The dashboard for operators of a cluster, and its Content-Security-Policy.
 
-It is one file, ``dashboard.html``, that asks nobody but the server that it
-came from, and of what it contains only the script and the style are run.
+The page is one file, ``dashboard.html``.  It connects only to its own server, and
+the browser runs no script or style but those in the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def policy(page: bytes) -> str:
-    """Return the Content-Security-Policy of *page*: its own script and style, by their hashes."""
+    """Return the Content-Security-Policy of *page*, with the hashes of its script and style."""
     allowed: dict[bytes, list[str]] = {b"script": [], b"style": []}
     for kind, text in _INLINE.findall(page):
         allowed[kind].append(f"'sha256-{b64encode(sha256(text).digest()).decode('ascii')}'")
@@ -36,7 +36,7 @@ def policy(page: bytes) -> str:
 #: The page.
 PAGE = files("sos.web").joinpath("dashboard.html").read_bytes()
 
-#: The headers that it is sent with, each on its line.
+#: Its headers, each on its own line.
 PAGE_HEADERS = "".join(
     f"{name}: {value}\r\n"
     for name, value in (

@@ -1,8 +1,8 @@
-"""Digests that a client sends with a body, to have it checked, or asks for.
+"""Digests that a client sends to have a body verified, or asks for.
 
-``Repr-Digest``, ``Content-Digest`` and ``Want-Repr-Digest`` are of RFC 9530,
-``Content-MD5`` is of RFC 1864.  Bodies are kept as they come, whatever their
-coding: content and representation are the same bytes here.
+RFC 9530 defines ``Repr-Digest``, ``Content-Digest`` and ``Want-Repr-Digest``, RFC 1864
+``Content-MD5``.  SOS stores bodies unchanged, whatever their coding, so content and
+representation are the same bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CONTENT_DIGEST = b"content-digest"
 CONTENT_MD5 = b"content-md5"
 WANT_REPR_DIGEST = b"want-repr-digest"
 
-# What RFC 9530 calls active, by the names of its registry.  Any other is passed
-# over, as it says (section 2): no one who sends one can count on its check.
+# The algorithms that RFC 9530 calls active, by the names of its registry.  Others are
+# ignored, as section 2 says, so no client can rely on them.
 _HASHES = {
     "sha-256": partial(hashlib.sha256, usedforsecurity=False),
     "sha-512": partial(hashlib.sha512, usedforsecurity=False),
@@ -38,11 +38,11 @@ _ALL_HASHES = {**_HASHES, "md5": partial(hashlib.md5, usedforsecurity=False)}
 
 @frozen
 class Claim:
-    """What a header says of the body.
+    """Digest of a body, as declared in a header.
 
     :param field: the header's name, in lower case.
     :param algorithm: the hash: ``sha-256``, ``sha-512`` or ``md5``.
-    :param digest: what it gives for the body.
+    :param digest: the expected hash of the body.
     """
 
     field: str
@@ -51,9 +51,9 @@ class Claim:
 
 
 def claims(headers: Mapping[bytes, bytes]) -> list[Claim]:
-    """Return what a request's *headers*, by their names in lower case, say of its body.
+    """Return the digests of the body in a request's *headers*, named in lower case.
 
-    Raises :exc:`~sos.errors.InvalidRequest` for a value that is malformed.
+    Raises :exc:`~sos.errors.InvalidRequest` for a malformed value.
     """
     found = []
     for field in (REPR_DIGEST, CONTENT_DIGEST):
@@ -95,14 +95,14 @@ def _md5(value: bytes) -> bytes:
 
 
 async def checked(body: Pieces, claimed: list[Claim]) -> AsyncGenerator[bytes, None]:
-    """Pass the pieces of *body* on, and at its end check what is *claimed* of it.
+    """Yield the pieces of *body*, and verify its *claimed* digests at the end.
 
-    Raises :exc:`~sos.errors.WrongDigest` behind the last piece.
+    Raises :exc:`~sos.errors.WrongDigest` after the last piece.
     """
     hashes = {claim.algorithm: _ALL_HASHES[claim.algorithm]() for claim in claimed}
     async for piece in body:
-        # Here and not on a thread: a piece is what came in since the last one, at
-        # most some 100 KiB, so that others wait no longer than 0.2 ms for it.
+        # Not in a thread: a piece has at most some 100 KiB, so hashing it delays other
+        # requests by 0.2 ms at most.
         for each in hashes.values():
             each.update(piece)
         yield piece
@@ -118,8 +118,8 @@ async def checked(body: Pieces, claimed: list[Claim]) -> AsyncGenerator[bytes, N
 def answer(wanted: bytes, id: str) -> bytes | None:
     """Return the ``Repr-Digest`` of the blob *id* that ``Want-Repr-Digest`` asks for.
 
-    None when it asks for none that is at hand: the id of a blob can be its
-    SHA-256, and nothing else is.  It is a wish: a malformed one is passed over.
+    None unless it asks for SHA-256 and the id is the SHA-256 of the blob, because no
+    other digest is known.  A malformed *wanted* is ignored.
     """
     if ids.algorithm(id) != "sha256":
         return None
@@ -128,7 +128,7 @@ def answer(wanted: bytes, id: str) -> bytes | None:
     except InvalidRequest:
         return None
     preference, _ = preferences.get("sha-256", (0, None))
-    # 1 to 10, 0 for "not that one" (section 4).
+    # 1 to 10, or 0 for "not acceptable" (section 4).
     if type(preference) is not int or not 1 <= preference <= 10:
         return None
     return b"sha-256=:%s:" % base64.b64encode(bytes.fromhex(id))

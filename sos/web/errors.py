@@ -1,4 +1,4 @@
-"""The one table from what went wrong to an HTTP status."""
+"""Error responses: the table from exceptions to HTTP statuses."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ _STATUSES: dict[type[Exception], int] = {
     NoSpace: 507,
 }
 
-# json.dumps() would make an encoder each time.
+# json.dumps() would create an encoder for each call.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _log = Logger()
 
 
 def errors_log(clock: Callable[[], float]) -> LimitedLog:
-    """Return what the errors of one face are logged by."""
+    """Return the rate-limited log for the errors of one server."""
     return LimitedLog(_log, clock)
 
 
 def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
-    """Return the body of the answer that tells what *failure* means.
+    """Answer *request* with *failure*: set status and headers, and return the body.
 
-    What is not the client's fault is told to *log*.  When part of an answer has been sent there
-    is only one way left to say that something is wrong: the connection is broken.
+    Server errors (5xx) go to *log*.  If part of an answer has been sent already, only a broken
+    connection can show the client that something is wrong.
     """
     error = failure.value
     assert error is not None
@@ -76,10 +76,10 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     if status >= 500:
         _tell(log, request, failure, status, text)
     if request.startedWriting:
-        request.setResponseCode(status)  # for who counts: another has been sent
+        request.setResponseCode(status)  # for metrics and logs
         request.abort()
         return b""
-    # What a route has set is of the answer that it would have given.
+    # The route has set headers for another answer.
     request.clearHeaders()
     request.setResponseCode(status)
     if isinstance(error, Unauthorized):
@@ -116,20 +116,20 @@ def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text
 
 
 def answer_json(request: Request, document: object) -> bytes:
-    """Return *document* as the body of an answer, whose headers it sets."""
+    """Return *document* as JSON, the body of an answer, and set the ``Content-Type``."""
     body = encode_json(document)
     request.setHeader(b"Content-Type", b"application/json")
     return body
 
 
 def answer_text(request: Request, text: bytes) -> bytes:
-    """Return *text* as the body of an answer, whose headers it sets."""
+    """Return *text* as the body of an answer, and set the ``Content-Type``."""
     request.setHeader(b"Content-Type", b"text/plain")
     return text
 
 
 def encode_json(document: object) -> bytes:
-    """Write *document* as compact JSON."""
+    """Encode *document* as compact JSON."""
     return _encode(document).encode("ascii")
 
 

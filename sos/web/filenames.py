@@ -9,12 +9,12 @@ from werkzeug.http import dump_options_header
 
 from sos.model.metadata import Metadata
 
-#: The name that a client says a file has.
+#: The file name that a client has sent.
 NAME = "X-Orig-Filename"
-#: The same, percent-encoded: the extended form of a header's value (RFC 8187).
+#: The same name, percent-encoded: the extended form of a header's value (RFC 8187).
 EXTENDED_NAME = "X-Orig-Filename*"
 
-# RFC 8187, 3.2.1, and ISO-8859-1, which its predecessor had as well.
+# RFC 8187, 3.2.1, and ISO-8859-1, which its predecessor (RFC 5987) had as well.
 _EXTENDED = re.compile(
     r"(UTF-8|ISO-8859-1)'[A-Za-z0-9-]*'((?:%[0-9A-F]{2}|[!#$&+.^_`|~0-9A-Za-z-])+)", re.IGNORECASE
 )
@@ -22,10 +22,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def disposition(metadata: Metadata) -> bytes | None:
-    """Return the ``Content-Disposition`` of an object, or None where no name is told.
+    """Return the ``Content-Disposition`` of an object, or None if it has no usable name.
 
-    Directories in the name are left out, and control characters replaced: a percent-encoded
-    value can hold any.
+    Directories are removed from the name, and control characters replaced: a percent-encoded
+    value can contain any character.
     """
     told = _extended(metadata.get(EXTENDED_NAME, ""))
     if told is None and NAME in metadata:
@@ -42,7 +42,7 @@ def disposition(metadata: Metadata) -> bytes | None:
 
 
 def _extended(value: str) -> str | None:
-    """Return what is encoded in *value*, None if it is not of the extended form."""
+    """Decode *value*; return None if it is not in the extended form."""
     match = _EXTENDED.fullmatch(value)
     try:
         return None if match is None else unquote(match[2], match[1], "strict")
@@ -51,7 +51,7 @@ def _extended(value: str) -> str | None:
 
 
 def _as_text(value: str) -> str:
-    """Return the text that the bytes of a header are: in UTF-8 or else, as of old, in Latin-1."""
+    """Decode the bytes of a header as UTF-8 or, if they are not UTF-8, as Latin-1."""
     if value.isascii():
         return value
     raw = value.encode("utf-8", "surrogateescape")

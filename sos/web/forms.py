@@ -27,13 +27,13 @@ MOST_PARTS = 1000
 _FORM = b"multipart/form-data"
 # RFC 2046, 5.1.1.
 _LONGEST_BOUNDARY = 70
-# That of a part whose sender does not know it.
+# The type of a part whose sender does not know it.
 _NO_TYPE = "application/octet-stream"
 _ENCODINGS = frozenset({"7bit", "8bit", "binary"})
 
 
 def is_form(headers: Mapping[bytes, bytes]) -> bool:
-    """Tell whether the body of a request with these *headers* is said to be a form."""
+    """Return whether *headers* declare the body of a request as a form."""
     type = headers.get(b"content-type")
     return type is not None and type[: len(_FORM)].lower() == _FORM
 
@@ -41,18 +41,18 @@ def is_form(headers: Mapping[bytes, bytes]) -> bool:
 async def store_files(
     request: Request, store: IBlobStore, max_size: int | None, metadata: Metadata
 ) -> list[BlobInfo]:
-    """Store the files of the form that *request* brings, and return what is stored, in order.
+    """Store the files of the form in *request*, and return their descriptions, in order.
 
-    A part is a file if it has a filename; those of browsers where none was chosen have an empty
-    one, and no content.  Fields are passed over.
+    A part is a file if it has a filename.  If no file was chosen, browsers send a part with an
+    empty filename and no content, which is skipped.  Fields are skipped, too.
 
-    A file is stored when it is known what follows it, the last one at the end of the form: so if
-    that breaks off, only files that were complete before can have been stored.
+    A file is committed when the next file begins, the last one at the end of the form.  So if
+    the form breaks off, only complete files can have been stored.
 
-    :param max_size: most bytes of each file, None for any.
-    :param metadata: of each file; what a part says of its name and type is kept unless this does.
-    :raises UnsupportedCoding: when the form is encoded.
-    :raises InvalidRequest: when the body is no form, is broken, or has no file.
+    :param max_size: most bytes of each file, None for no limit.
+    :param metadata: of each file; it overrides the name and type that a part declares.
+    :raises UnsupportedCoding: if the form is encoded.
+    :raises InvalidRequest: if the body is not a form, is broken, or has no file.
     """
     if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedCoding("a form is sent without a Content-Encoding")
@@ -103,10 +103,10 @@ def _boundary(headers: Mapping[bytes, bytes]) -> str:
 async def _events(
     body: Pieces, boundary: str
 ) -> AsyncGenerator[MultipartSegment | bytes | None, None]:
-    """Give what is in a form: of each part its head, its pieces, and None at its end."""
+    """Yield the content of a form: for each part its head, its pieces, and None at its end."""
     async with aclosing(body):
         try:
-            # Bytes of a name can be those of any charset: see _text().
+            # A name can be in any charset: see _text().
             parser = PushMultipartParser(
                 boundary, max_segment_count=MOST_PARTS, header_charset="latin-1"
             )
@@ -119,7 +119,7 @@ async def _events(
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Tell whether *part* is a file; its filename is then its name, or empty."""
+    """Return whether *part* is a file; decode its filename, which can be empty."""
     encoding = part.header("Content-Transfer-Encoding", "binary").strip()
     if encoding.lower() not in _ENCODINGS:
         raise InvalidRequest(f"a part of the form is encoded: {encoding[:40]!a}")
@@ -132,7 +132,7 @@ def _is_file(part: MultipartSegment) -> bool:
 
 
 def _text(raw: str) -> str:
-    """Return the text whose bytes were taken for Latin-1: UTF-8, or else that."""
+    """Decode text that was read as Latin-1 as UTF-8, if it is UTF-8."""
     try:
         return raw.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:

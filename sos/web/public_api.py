@@ -1,4 +1,4 @@
-"""The API server's two faces: upload on one port, fetch on another."""
+"""The HTTP interface of the API server: upload on one port, fetch on another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sos.web.responses import answer_blob, answer_stored, store_body
 from sos.web.resumable import TusServer
 from sos.web.stock_site import App
 
-# The end of the answer to a form that is kept as it stands.
+# The end of the answer to ``POST /upload`` of a form, which is stored unparsed.
 _HINT = b',"hint":"this is a form, and was stored as it stands: POST /form stores the files in it"}'
 
 
@@ -29,11 +29,12 @@ def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes
 
 
 class UploadServer:
-    """Takes objects in, and tells the ids by which they can be fetched.
+    """HTTP server that stores objects and answers with their ids.
 
-    :param max_size: most bytes of an object, None for any.
-    :param kept_headers: which X-* headers are kept; by default those that are not foreign.
-    :param resumable: takes those that come in several requests, None where none are taken.
+    :param max_size: most bytes of an object, None for no limit.
+    :param kept_headers: selects the X-* headers that are stored; by default those that are
+        not foreign.
+    :param resumable: handles resumable uploads; None to answer them 404.
     """
 
     app = App()
@@ -57,9 +58,9 @@ class UploadServer:
 
     @app.route("/upload", methods=["POST", "PUT"])
     async def upload(self, request: Request, name: str | None = None) -> bytes:
-        """Keep the body as it stands, with its type, coding and X-* headers; tell the copies made.
+        """Store the body unchanged, with its type, coding and X-* headers.
 
-        X-* headers that were not meant for that are not kept, and named in the answer.
+        The answer has the number of copies, and names the X-* headers that were not stored.
         """
         said = self._kept_headers.read(request.received_headers)
         found = said.metadata if name is None else with_defaults(said.metadata, {NAME: name})
@@ -70,12 +71,12 @@ class UploadServer:
 
     @app.route("/upload/<name>", methods=["PUT"])
     async def upload_file(self, request: Request, name: str) -> bytes:
-        """Keep the body as ``/upload`` does, as a file of this *name*."""
+        """Store the body as ``/upload`` does, with *name* as its file name by default."""
         return await self.upload(request, name)
 
     @app.route("/form", methods=["POST"])
     async def form(self, request: Request) -> bytes:
-        """Keep the files in a form; tell of the only one as of an upload, of several in a list."""
+        """Store the files in a form; answer one as ``/upload`` does, several with a list."""
         said = self._kept_headers.read(request.received_headers, of_body=False)
         stored = await store_files(request, self._store, self._max_size, said.metadata)
         answers = [_answer(request, info, said.ignored) for info in stored]
@@ -83,12 +84,12 @@ class UploadServer:
 
     @app.route("/tus", methods=["OPTIONS", "POST"])
     async def begin(self, request: Request) -> None:
-        """Begin a resumable upload, or tell what of tus is spoken."""
+        """Begin a resumable upload, or describe the supported parts of tus."""
         await self._resumed().begin(request)
 
     @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
     async def resume(self, request: Request, token: str) -> bytes | None:
-        """Go on with a resumable upload."""
+        """Continue a resumable upload."""
         return await self._resumed().resume(request, token)
 
     def _resumed(self) -> TusServer:
@@ -98,7 +99,7 @@ class UploadServer:
 
 
 class DownloadServer:
-    """Gives objects back."""
+    """HTTP server that sends objects."""
 
     app = App()
 
@@ -112,6 +113,6 @@ class DownloadServer:
 
     @app.route("/fetch/<name>", methods=["GET"])
     async def fetch(self, request: Request, name: str) -> bytes | None:
-        """Send the object *name*: an id, and any file extension behind it."""
+        """Send the object *name*: an id, optionally followed by a file extension."""
         id, _, _ = name.partition(".")
         return await answer_blob(request, self._store, ids.check(id), to_client)

@@ -1,4 +1,4 @@
-"""Blobs in requests and in answers."""
+"""Receiving blobs in requests, and sending them in responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sos.web.content_security import policy
 from sos.web.digest_fields import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
 from sos.web.filenames import EXTENDED_NAME, NAME, disposition
 
-#: Spells metadata as headers.
+#: Converts metadata to headers.
 Spelling = Callable[[Metadata], list[tuple[bytes, bytes]]]
 
 _DEFAULT_TYPE = b"application/octet-stream"
@@ -33,7 +33,7 @@ _MEDIA_TYPE = re.compile(
 _GUARDS = (
     b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: %b\r\nAccept-Ranges: bytes\r\n"
 )
-# An id means the same bytes for ever.  By whether the answer is private.
+# The bytes of an id never change.  Keyed by whether the answer is private.
 _CACHE_CONTROL = {
     False: b"Cache-Control: public, max-age=31536000, immutable\r\n",
     True: b"Cache-Control: private, max-age=31536000, immutable\r\n",
@@ -41,13 +41,13 @@ _CACHE_CONTROL = {
 
 
 def _lines(media_type: bytes) -> Mapping[bool, bytes]:
-    """Return the fixed lines of answers of this type, by whether the answer is private."""
+    """Return the fixed header lines of *media_type*, keyed by whether the answer is private."""
     guards = _GUARDS % policy(media_type)
     return {private: guards + line for private, line in _CACHE_CONTROL.items()}
 
 
 _OF_DEFAULT_TYPE = _lines(_DEFAULT_TYPE)
-# What makes the answer depend on more than the blob's id; the first by whether it is there.
+# Headers that make the answer depend on more than the id; _STATES need a complete blob.
 _STATES = frozenset({b"if-none-match", b"if-modified-since"})
 _CONDITIONS = _STATES | {b"range"}
 
@@ -57,11 +57,10 @@ async def store_body(
 ) -> BlobInfo:
     """Store the request's body with *metadata*.
 
-    A body that comes with a digest is checked against it: see
-    :mod:`sos.web.digest_fields`.
+    A digest in the headers is verified: see :mod:`sos.web.digest_fields`.
 
     :param id: to store it under, or None for its content id.
-    :param max_size: most bytes that the body may have, None for any.
+    :param max_size: most bytes that the body may have, None for no limit.
     """
     request.blob = id
     body = received_body(request, max_size)
@@ -69,19 +68,19 @@ async def store_body(
 
 
 async def whole_body(request: Request, max_size: int) -> bytes:
-    """Return the request's body, of up to *max_size* bytes, checked as by :func:`store_body`."""
+    """Read the request's body, of up to *max_size* bytes, verified as by :func:`store_body`."""
     return b"".join([piece async for piece in received_body(request, max_size)])
 
 
 def received_body(request: Request, max_size: int | None = None) -> Pieces:
-    """Return the body of *request*, of up to *max_size* bytes, checked against its digests."""
+    """Return the body of *request*, of up to *max_size* bytes, verified against its digests."""
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
         raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
     body: Pieces = request.body
     if max_size is not None and length is None:
         body = _limited(body, max_size)
-    # Three look-ups cost less than going through the headers.
+    # Three look-ups cost less than iterating over the headers.
     headers = request.headers
     if REPR_DIGEST in headers or CONTENT_DIGEST in headers or CONTENT_MD5 in headers:
         claimed = digest_fields.claims(headers)
@@ -93,7 +92,7 @@ def received_body(request: Request, max_size: int | None = None) -> Pieces:
 def answer_stored(request: Request, info: BlobInfo, more: bytes = b"") -> bytes:
     """Return the body of the answer to an upload that is stored as *info*.
 
-    :param more: other members of the JSON object, each behind a comma.
+    :param more: other members of the JSON object, each preceded by a comma.
     """
     request.setHeader(b"Content-Type", b"application/json")
     request.blob = info.id
@@ -112,9 +111,9 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
 
 
 def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
-    """Set the headers of an answer that is, or would be, the blob *info*.
+    """Set the headers of an answer with the blob *info*, or of an answer to HEAD.
 
-    :param to_headers: spells its metadata: :func:`sos.model.metadata.to_server`, or
+    :param to_headers: converts its metadata: :func:`sos.model.metadata.to_server` or
         :func:`sos.model.metadata.to_client`.
     """
     request.setHeader(b"Content-Type", _DEFAULT_TYPE)
@@ -141,19 +140,19 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
 def _of_type(value: bytes) -> Mapping[bool, bytes] | None:
-    """Return the :func:`_lines` of the type *value*, None where it is no media type."""
+    """Return the :func:`_lines` for the type *value*, None if it is not a media type."""
     return _lines(value) if is_media_type(value) else None
 
 
 def is_media_type(value: bytes) -> bool:
-    """Tell whether *value* can be that of ``Content-Type`` (RFC 9110, 8.3.1)."""
+    """Return whether *value* is valid as ``Content-Type`` (RFC 9110, 8.3.1)."""
     return _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def _describe_version(
     request: Request, info: BlobInfo, fixed: Mapping[bool, bytes] = _CACHE_CONTROL
 ) -> None:
-    # Its id is its validator, too.
+    # The id is the validator as well.
     request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
     request.setFixedHeaders(fixed[request.private])
     if info.stored_at is not None:
@@ -168,7 +167,7 @@ def _http_date(seconds: int) -> bytes:
 async def answer_blob(
     request: Request, store: IBlobStore, id: str, to_headers: Spelling
 ) -> bytes | None:
-    """Answer a GET or HEAD of the blob *id*, or of a part of it (RFC 9110, 13 and 14).
+    """Answer a GET or HEAD of the blob *id*, or of a range of it (RFC 9110, 13 and 14).
 
     :param to_headers: see :func:`describe`.
     """
@@ -191,7 +190,7 @@ async def answer_blob(
 
 
 async def _describe_stored(request: Request, store: IBlobStore, id: str) -> BlobInfo:
-    """Describe the blob *id*: as one that is there, unless a part of it is all that is asked."""
+    """Describe the blob *id*; check that it is complete unless only a range is requested."""
     asks_state = request.method == b"HEAD" or not _STATES.isdisjoint(request.headers)
     if asks_state or not IObjectStore.providedBy(store):
         return await store.stat(id)
@@ -199,7 +198,7 @@ async def _describe_stored(request: Request, store: IBlobStore, id: str) -> Blob
 
 
 def _is_current(request: Request, info: BlobInfo) -> bool:
-    """Tell whether the client has the blob already (RFC 9110, 13.2.2)."""
+    """Return whether the client has the blob already (RFC 9110, 13.2.2)."""
     if b"if-none-match" in request.headers:
         return is_known(request, info.id)
     since = _seconds(_header(request, b"if-modified-since"))
@@ -207,16 +206,16 @@ def _is_current(request: Request, info: BlobInfo) -> bool:
 
 
 def _seconds(date: str | None) -> float | None:
-    """Return what *date* is in seconds since 1970, None if it is none (RFC 9110, 13.1.3)."""
+    """Return *date* in seconds since 1970, None if it is not a date (RFC 9110, 13.1.3)."""
     try:
         found = parse_date(date)
         return None if found is None else found.timestamp()
-    except OverflowError:  # of a number in it that no date has
+    except OverflowError:  # a number in it is too large for a date
         return None
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """Tell whether the client has, by its ``If-None-Match``, what is called *etag*."""
+    """Return whether the request's ``If-None-Match`` contains *etag*."""
     return parse_etags(_header(request, b"if-none-match")).contains_weak(etag)
 
 
@@ -226,10 +225,10 @@ def _header(request: Request, name: bytes) -> str | None:
 
 
 def _span(request: Request, info: BlobInfo) -> Span | None:
-    """Return the part that *request* asks for, None for the whole.
+    """Return the range that *request* asks for, None for the whole blob.
 
-    The whole is what a client gets that asks for several parts, or in a way
-    that is not understood, or if another version is meant.
+    A client gets the whole blob if it asks for several ranges, if the header is
+    malformed, or if its ``If-Range`` names another version.
     """
     asked = parse_range_header(_header(request, b"range"))
     condition = _header(request, b"if-range")
@@ -238,7 +237,7 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
     if condition is not None and condition != f'"{info.id}"':
         return None
     start, stop = asked.ranges[0]
-    if start < 0:  # so many bytes from the end
+    if start < 0:  # the last -start bytes
         start = max(info.size + start, 0)
     if start >= info.size:
         raise Unsatisfiable(info.size)
@@ -258,7 +257,7 @@ async def _send_part(
 
 
 async def _send(request: Request, body: bytes | Pieces) -> bytes | None:
-    """Return a small *body*; send another, no faster than the client takes it."""
+    """Return a small *body*; send a larger one, no faster than the client reads."""
     if isinstance(body, bytes):
         return body
     async with aclosing(body):

@@ -1,4 +1,4 @@
-"""The requests of tus 1.0.0: see :mod:`sos.web.tus`."""
+"""Requests of tus 1.0.0, for resumable uploads: see :mod:`sos.web.tus`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sos.web.client_headers import KeptHeaders
 from sos.web.errors import answer_json
 from sos.web.tus import Checksum
 
-#: Header of an answer that tells the id of the object that an upload has become.
+#: Response header with the id of the object, once the upload is complete.
 ID = b"X-Sos-Id"
 
 
 class TusServer:
-    """Answers the requests of tus for *uploads*.
+    """Handler of tus requests for *uploads*.
 
-    :param kept_headers: which X-* headers are kept.
+    :param kept_headers: selects the X-* headers that are stored.
     """
 
     def __init__(self, uploads: ResumableUploads, kept_headers: KeptHeaders) -> None:
@@ -28,7 +28,7 @@ class TusServer:
         self._kept_headers = kept_headers
 
     async def begin(self, request: Request) -> None:
-        """Create an upload, with its first bytes if these come along."""
+        """Create an upload, with its first bytes if the request has a body."""
         tus.identify(request)
         if request.method == b"OPTIONS":
             self._tell(request)
@@ -44,19 +44,19 @@ class TusServer:
             checksum = _checksum(request)
         token, upload = await self._uploads.create(upload, request.body, checksum)
         request.setResponseCode(201)
-        # Relative to the path that was asked for, so that a proxy can put it below another one.
+        # Relative to the request's path, so that a proxy can serve this under another path.
         request.setHeader(b"Location", b"tus/" + token.encode("ascii"))
         self._describe(request, upload)
 
     async def resume(self, request: Request, token: str) -> bytes | None:
-        """Tell of the upload *token*, add to it, or remove it."""
+        """Describe the upload *token*, append to it, or remove it."""
         tus.identify(request)
         headers = request.headers
         method = request.method
         if method == b"OPTIONS":
             self._tell(request)
             return None
-        if method == b"POST":  # of a client whose network lets nothing else through
+        if method == b"POST":  # from a client whose network blocks PATCH and DELETE
             method = headers.get(b"x-http-method-override", b"")
             if method not in (b"PATCH", b"DELETE"):
                 raise MethodNotAllowed(["GET", "HEAD", "OPTIONS", "PATCH", "DELETE"])
@@ -82,7 +82,7 @@ class TusServer:
         return answer_json(request, told)
 
     def _metadata(self, request: Request, told: bytes) -> dict[str, str]:
-        """Return what is kept with the object: X-* headers, and what ``Upload-Metadata`` says."""
+        """Return the object's metadata: X-* headers, overridden by ``Upload-Metadata``."""
         headers = tus.metadata_headers(told)
         names = {name.lower() for name, _ in headers}
         others = [each for each in request.received_headers if each[0].lower() not in names]

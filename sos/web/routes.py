@@ -1,4 +1,4 @@
-"""Klein's routes, without Klein's requests: found at once, and run at once."""
+"""A fast dispatcher for Klein's routes that does not use Klein's requests."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def handler(
     clock: Callable[[], float] = time.monotonic,
     origins: Collection[bytes] = (),
 ) -> Callable[[Request], None]:
-    """Return what answers requests by the routes of *app*.
+    """Return a function that answers requests by the routes of *app*.
 
-    :param guard: what each request has to pass first, before any of its body
-        is read; None to let everybody in.
-    :param clock: tells seconds that pass.
-    :param origins: whose pages may read the answers, see :class:`CrossOrigin`.
+    :param guard: checks each request before any of its body is read; None to
+        accept all requests.
+    :param clock: returns a time in seconds.
+    :param origins: the origins whose pages may read the answers, see :class:`CrossOrigin`.
 
-    A route's function returns the answer's body, or has written it; or it is a
-    coroutine that does.  Every error is answered in JSON.
+    The function of a route returns the body of the answer, or writes it and returns None.
+    It can be a coroutine.  Every error is answered in JSON.
     """
-    app.url_map.merge_slashes = False  # a path is taken as it stands
+    app.url_map.merge_slashes = False  # "//" is not "/"
     answer = _Dispatcher(app, guard, clock)
     if not origins:
         return answer
@@ -57,8 +57,8 @@ class _Dispatcher:
         self._log = errors_log(clock)
         self._all = app.url_map.bind("")
         self._functions = route_functions(app)
-        # Where most requests go, by method and path; and by method and the path
-        # up to its last segment, which is an argument of this name.
+        # Shortcuts for most routes: by method and path; and by method and the path up to
+        # its last segment, if only that is an argument.
         self._fixed: dict[tuple[bytes, str], tuple[_Function, str]] = {}
         self._named: dict[tuple[bytes, str], tuple[_Function, str, str]] = {}
         for rule in app.url_map.iter_rules():
@@ -81,7 +81,7 @@ class _Dispatcher:
         try:
             try:
                 function, arguments = self._find(request)
-            finally:  # who may not ask is not told what there is
+            finally:  # also for unknown paths: do not reveal which exist without credentials
                 if self._guard is not None:
                     self._guard(request)
             result = function(request, **arguments)
@@ -93,7 +93,7 @@ class _Dispatcher:
             self._answer(request, result)
 
     def _find(self, request: Request) -> tuple[_Function, Mapping[str, str]]:
-        """Return what answers *request*, and with which arguments; it is given its route."""
+        """Return the function for *request* and its arguments; set the request's route."""
         try:
             quoted = request.path
             path = (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8")
@@ -108,7 +108,7 @@ class _Dispatcher:
         if named is not None and last:
             function, name, request.route = named
             return function, {name: last}
-        if path[:2] == "//":  # werkzeug takes any number of them for one
+        if path[:2] == "//":  # werkzeug treats any number of leading slashes as one
             raise NotFound
         rule, arguments = self._all.match(path, request.method.decode("ascii"), return_rule=True)
         request.route = rule.rule

@@ -1,7 +1,7 @@
-"""The routes under a stock ``twisted.web`` server: ``Site(BlobServer(store).app.resource())``.
+"""Adapter for a stock ``twisted.web`` server: ``Site(BlobServer(store).app.resource())``.
 
-Our own server is faster, refuses malformed requests, and sends bodies from files; a stock one
-can be put together with other resources.  Both answer every route alike.
+Our own server is faster, rejects malformed requests, and sends bodies from files.  A stock
+server can combine the routes with other resources.  Both answer every route alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sos.web.routes import handler
 
 
 class App(Klein):
-    """A Klein application whose routes are given our requests by a stock server, too."""
+    """Klein application whose routes also work in a stock server."""
 
     def resource(self) -> _Resource:  # type: ignore[override]  # another kind of resource
         """Return the routes as a resource of ``twisted.web``."""
@@ -39,7 +39,7 @@ class _Resource:
         self._answer = handler(app)
 
     def getChildWithDefault(self, name: bytes, request: Any) -> _Resource:
-        """Return what answers for everything below: this."""
+        """Return this resource, which answers all paths below it."""
         return self
 
     def putChild(self, path: bytes, child: Any) -> None:
@@ -60,7 +60,7 @@ class _Resource:
 
 
 class _Body(RequestBody):
-    """A body that ``twisted.web`` has received already, into memory or a file."""
+    """Body that ``twisted.web`` has already received, into memory or a file."""
 
     def __init__(self, content: Any) -> None:
         size = content.seek(0, 2)
@@ -79,7 +79,7 @@ class _Body(RequestBody):
 
 
 class _Channel:
-    """Takes the place of a connection and of its site, for one request."""
+    """Substitute for our connection and its site, for one request."""
 
     head = b""  # a stock server adds its own
     proxies = None
@@ -91,15 +91,15 @@ class _Channel:
 
     @property
     def site(self) -> _Channel:
-        """What is told of the request."""
+        """The recorder of finished requests."""
         return self
 
     def persists(self, request: Request) -> bool:
-        """Leave that to the stock server."""
+        """Return True: the stock server decides."""
         return True
 
     def finished(self, request: Request) -> None:
-        """Count nothing: a stock server logs its requests itself."""
+        """Do nothing: a stock server logs its requests itself."""
 
     def done(self, request: Request) -> None:
         """End the answer."""
@@ -108,13 +108,13 @@ class _Channel:
         self.transport.finish()
 
     def abort(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         self.output.abort()
         self.transport.transport.abortConnection()
 
 
 class _StockRequest(Request):
-    """One of our requests, which a request of ``twisted.web`` is behind."""
+    """Request of ours that wraps a request of ``twisted.web``."""
 
     __slots__ = ("_stock",)
 

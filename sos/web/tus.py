@@ -1,7 +1,9 @@
-"""The headers of tus 1.0.0, a protocol for resumable uploads (https://tus.io/protocols/resumable-upload).
+"""The headers of tus 1.0.0, a protocol for resumable uploads.
 
-The IETF's "Resumable Uploads for HTTP" is to follow it; tus is what clients speak today:
-tus-js-client, Uppy, tuspy and those of Java, Android, iOS, Go and .NET.
+https://tus.io/protocols/resumable-upload
+
+The IETF's "Resumable Uploads for HTTP" is to succeed it, but clients implement tus today:
+tus-js-client, Uppy, tuspy, and those for Java, Android, iOS, Go and .NET.
 """
 
 from __future__ import annotations
@@ -18,42 +20,42 @@ from sos.errors import InvalidRequest, WrongChecksum
 from sos.http.server.request import Request
 from sos.interfaces import parse_size
 
-#: What the paths begin with.
+#: The beginning of all paths.
 PATH = b"/tus"
 VERSION = b"1.0.0"
 EXTENSIONS = b"creation,creation-with-upload,expiration,checksum,termination"
 
 _BODY_TYPE = b"application/offset+octet-stream"
-# By the names of the checksum extension; servers have to know sha1.
+# As named by the checksum extension; servers must support sha1.
 _ALGORITHMS = ("sha1", "md5", "sha256", "sha512")
 #: The same, for ``Tus-Checksum-Algorithm``.
 ALGORITHMS = ",".join(_ALGORITHMS).encode("ascii")
-# A key without commas and blanks, which is to be a part of a header's name (RFC 9110, 5.6.2).
+# A key must be valid as part of a header's name (RFC 9110, 5.6.2).
 _KEY = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# What clients call them, by what SOS calls them.
+# From the clients' keys to the headers of SOS.
 _NAMES = {b"filename": b"X-Orig-Filename", b"filetype": b"X-Mime-Type"}
 
 
 def identify(request: Request) -> None:
-    """Set the headers of every answer."""
+    """Set the headers that every answer has."""
     request.setHeader(b"Tus-Resumable", VERSION)
     request.setHeader(b"Tus-Version", VERSION)
 
 
 def check_version(headers: Mapping[bytes, bytes]) -> None:
-    """Raise PreconditionFailed unless a request is of the version that is spoken here."""
+    """Raise PreconditionFailed unless the request is of the supported version."""
     if headers.get(b"tus-resumable") != VERSION:
         raise PreconditionFailed("this is tus 1.0.0: send Tus-Resumable: 1.0.0")
 
 
 def check_type(headers: Mapping[bytes, bytes]) -> None:
-    """Raise UnsupportedMediaType unless a body is said to be a part of an upload."""
+    """Raise UnsupportedMediaType unless the body is declared as part of an upload."""
     if headers.get(b"content-type", b"").lower() != _BODY_TYPE:
         raise UnsupportedMediaType(f"a part of an upload has the type {_BODY_TYPE.decode()}")
 
 
 def size(headers: Mapping[bytes, bytes], name: bytes) -> int:
-    """Return the number of bytes that a header tells; raises InvalidRequest."""
+    """Return the number of bytes in the header *name*; raises InvalidRequest if there is none."""
     found = parse_size(headers.get(name, b""))
     if found is None:
         raise InvalidRequest(f"{name.decode()} is missing, or is no number of bytes")
@@ -61,10 +63,10 @@ def size(headers: Mapping[bytes, bytes], name: bytes) -> int:
 
 
 def metadata_headers(told: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the X-* headers that an ``Upload-Metadata`` stands for.
+    """Convert the value of ``Upload-Metadata`` to X-* headers.
 
-    ``filename`` is X-Orig-Filename, ``filetype`` is X-Mime-Type, and any other ``KEY`` is
-    X-Meta-KEY.  Raises InvalidRequest for one that is malformed.
+    ``filename`` becomes X-Orig-Filename, ``filetype`` X-Mime-Type, and any other ``KEY``
+    X-Meta-KEY.  Raises InvalidRequest if the value is malformed.
     """
     found: dict[bytes, bytes] = {}
     for pair in told.split(b",") if told else ():
@@ -86,9 +88,9 @@ def _decode(name: str, encoded: bytes) -> bytes:
 
 
 class Checksum:
-    """What ``Upload-Checksum`` says of a body, and the hash of that as it passes by.
+    """Verifier of a body by its ``Upload-Checksum``.
 
-    Raises InvalidRequest for a *value* that is malformed, or of an algorithm that is not known.
+    Raises InvalidRequest if the *value* is malformed, or its algorithm is unknown.
     """
 
     def __init__(self, value: bytes) -> None:
@@ -102,10 +104,10 @@ class Checksum:
             raise InvalidRequest(f"upload-checksum: it is not as long as a {self._name}")
 
     def update(self, piece: bytes) -> None:
-        """Add the next *piece*."""
+        """Hash the next *piece* of the body."""
         self._hash.update(piece)
 
     def verify(self) -> None:
-        """Raise WrongChecksum unless it was the body that it is said to be."""
+        """Raise WrongChecksum unless the body matches the checksum."""
         if self._hash.digest() != self._digest:
             raise WrongChecksum(f"the part does not match its {self._name}; none of it is kept")

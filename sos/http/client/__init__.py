@@ -1,1 +1,1 @@
-"""The client side of HTTP/1.1: an agent that pools connections."""
+"""The client side of HTTP/1.1: an agent with connection pools."""

@@ -1,6 +1,6 @@
-"""An HTTP/1.1 client over llhttp: an agent with a pool of connections.
+"""An HTTP/1.1 client over llhttp: an agent with a connection pool for each server.
 
-It follows no redirects, keeps no cookies, and unpacks nothing.
+It follows no redirects, keeps no cookies, and decodes no content codings.
 """
 
 from __future__ import annotations
@@ -36,28 +36,27 @@ from sos.http.client.request import Call
 from sos.http.client.response import Response
 from sos.http.tls import ClientTLS
 
-#: Seconds to wait for a connection to be made.
+#: Timeout in seconds for making a connection.
 CONNECT_SECONDS = 2.0
-# Seconds after which the next address of a name is tried beside.
+# Seconds after which the next address of a name is tried in parallel.
 _ADDRESS_SECONDS = 0.05
-#: Seconds that a connection may be kept idle: less than servers allow.
+#: Seconds for which a connection is kept idle: less than servers allow.
 KEPT_SECONDS = 30.0
-#: Connections to one server; what needs more waits.
+#: Most connections to one server; further requests wait.
 MOST_CONNECTIONS = 256
-#: Seconds after which a connection is taken back from who reads nothing of what comes
-#: over it, when others wait for one.
+#: Seconds after which a paused reader loses its connection, if requests wait for one.
 HELD_SECONDS = 0.5
 
 
 @implementer(IAgent)
 class Agent:
-    """Sends requests to ``http``, ``https`` and ``http+unix`` URLs.
+    """HTTP client for ``http``, ``https`` and ``http+unix`` URLs.
 
-    The last kind names a socket where others name a host, percent-encoded:
+    In the last kind, the percent-encoded path of a Unix socket replaces the host:
     ``http+unix://%2Frun%2Fsos.sock/blobs``.
 
-    :param most: connections to one server.
-    :param tls: makes what checks the certificate of a host.
+    :param most: most connections to one server.
+    :param tls: makes the TLS context for a host.
     """
 
     def __init__(
@@ -83,9 +82,9 @@ class Agent:
         return server.request(method, uri, headers, bodyProducer)
 
     def server(self, origin: bytes) -> Server:
-        """Return the connections to the server at *origin*: a URL without a path.
+        """Return the connection pool for the server at *origin*: a URL without a path.
 
-        Raises ValueError when it is none that can be connected to.
+        Raises ValueError if *origin* is invalid.
         """
         server = self._servers.get(origin)
         if server is None:
@@ -95,18 +94,18 @@ class Agent:
         return server
 
     async def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the idle connections."""
         for server in self._servers.values():
             server.close_idle()
 
 
 @implementer(IAgent)
 class Server:
-    """The connections to one server.
+    """Connection pool for one server.
 
     It is an agent itself, which sends everything there.
 
-    :ivar host: what goes into the Host header.
+    :ivar host: the value of the Host header.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Server:
         self._open = 0
         self._waiting: deque[Call] = deque()
         self._sweep: IDelayedCall | None = None
-        # Those whose readers take nothing, and since when, the longest first.
+        # Connections whose readers have paused, and since when, oldest first.
         self._held_up: dict[Connection, float] = {}
         self._search: IDelayedCall | None = None
 
@@ -131,13 +130,12 @@ class Server:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[Any]:
-        """Send a request; the Deferred fires with an IResponse when its head is in.
+        """Send a request; the Deferred fires with an IResponse when its head has arrived.
 
-        A request that went out on a kept connection, which its server had
-        closed meanwhile, is sent once more on a new one, if it has no body or
-        one with a ``replay()`` method that returns True.
+        If the server had closed the kept connection meanwhile, the request is sent once more on
+        a new one, provided that it has no body or one whose ``replay()`` returns True.
 
-        :param uri: of which the path and the query count.
+        :param uri: only its path and query are used.
         """
         fields = [] if headers is None else list(_pairs(headers))
         if not any(name.lower() == b"host" for name, _ in fields):
@@ -159,7 +157,7 @@ class Server:
             self._idle.pop().send(call)
         elif self._open < self._most or self._idle:
             if self._open >= self._most:
-                self._idle.pop(0).close()  # to be sent again takes a new one
+                self._idle.pop(0).close()  # to send it again, we need a new connection
             self._connect(call)
         else:
             self._waiting.append(call)
@@ -167,9 +165,9 @@ class Server:
                 self._make_room()
 
     def _make_room(self) -> None:
-        """Take connections back for those who wait.
+        """Take connections back from slow readers for the waiting requests.
 
-        Or whoever reads slowly, from as many clients, would keep all others from the server.
+        Otherwise slow readers could block all other requests to the server.
         """
         self._search = None
         oldest = self._reactor.seconds() - HELD_SECONDS
@@ -198,18 +196,18 @@ class Server:
     def _failed(self, failure: Failure, call: Call) -> None:
         self._open -= 1
         call.connecting = None
-        if failure.check(ValueError):  # of a name that can be none of a host
+        if failure.check(ValueError):  # an invalid host name
             failure = Failure(ConnectError(string=str(failure.value)))
         call.end(failure)
         self._next()
 
-    # What connections call.
+    # Called by connections.
 
     def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
-        """The request *call* failed.
+        """Send the request *call* again after a *failure*, or make it fail.
 
-        :param kept: whether the connection had been kept, so that its server
-            may have closed it before it had the request.
+        :param kept: whether the connection had served a request before, so that the server
+            may have closed it before it got this one.
         """
         call.connection = None
         if call.answered.called:
@@ -221,20 +219,20 @@ class Server:
             call.end(failure)
 
     def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
-        """Have something called after so many *seconds*."""
+        """Schedule *call* after *seconds*."""
         timer: IDelayedCall = self._reactor.callLater(seconds, call)
         return timer
 
     def held_up(self, connection: Connection) -> None:
-        """Who reads what comes over *connection* takes nothing for now."""
+        """Record that the reader of the answer on *connection* has paused."""
         self._held_up.setdefault(connection, self._reactor.seconds())
 
     def goes_on(self, connection: Connection) -> None:
-        """It is read on."""
+        """Record that the reader has resumed."""
         self._held_up.pop(connection, None)
 
     def freed(self, connection: Connection) -> None:
-        """The *connection* can take the next request."""
+        """Use the *connection* for the next request."""
         self.goes_on(connection)
         connection.kept = True
         connection.idle_since = self._reactor.seconds()
@@ -244,13 +242,13 @@ class Server:
             self._sweep = self._reactor.callLater(KEPT_SECONDS, self._expire)
 
     def lost(self, connection: Connection) -> None:
-        """The *connection* is no more."""
+        """Forget the *connection*, which is lost."""
         self._open -= 1
         self.forget(connection)
         self._next()
 
     def forget(self, connection: Connection) -> None:
-        """Nothing more is to be sent on the *connection*."""
+        """Send no further requests on the *connection*."""
         self.goes_on(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -272,7 +270,7 @@ class Server:
             self._sweep = self._reactor.callLater(due, self._expire)
 
     def close_idle(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections, and cancel the timers."""
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -283,7 +281,7 @@ class Server:
 
 
 def _split(uri: bytes) -> tuple[bytes, bytes]:
-    """Return the origin and the path with its query."""
+    """Split *uri* into its origin, and its path with the query."""
     scheme, _, rest = uri.partition(b"://")
     authority, slash, path = rest.partition(b"/")
     return scheme + b"://" + authority, (slash + path).partition(b"#")[0] or b"/"
@@ -296,7 +294,7 @@ def _pairs(headers: Headers) -> Any:
 
 
 def _endpoint(reactor: Any, origin: bytes, tls: ClientTLS) -> tuple[bytes, IStreamClientEndpoint]:
-    """Return what goes into the Host header, and where to connect to."""
+    """Return the value of the Host header, and the endpoint to connect to."""
     scheme, _, authority = origin.decode("ascii").partition("://")
     if scheme == "http+unix":
         socket = UNIXClientEndpoint(reactor, unquote(authority), timeout=CONNECT_SECONDS)
@@ -313,7 +311,7 @@ def _endpoint(reactor: Any, origin: bytes, tls: ClientTLS) -> tuple[bytes, IStre
         host, _, given = authority.rpartition(":")
         port = int(given)
     host, percent, zone = host.strip("[]").partition("%")
-    # The zone is for this machine alone: no server knows it, no certificate has it (RFC 6874, 3).
+    # Only this machine knows the zone: servers and certificates do not have it (RFC 6874, 3).
     named = authority.replace(percent + zone, "")
     address = f"{host}%{unquote(zone.removeprefix('25'))}" if zone else host
     return named.encode("ascii"), wrap(_tcp(reactor, address, port), host)
@@ -326,7 +324,7 @@ def _tcp(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
         return HostnameEndpoint(
             reactor, host, port, timeout=CONNECT_SECONDS, attemptDelay=_ADDRESS_SECONDS
         )
-    # That would do as well, but tells of a refused connection only when it would
-    # have tried the next address of a name.
+    # HostnameEndpoint would report a refused connection only after the delay before the next
+    # address of a name.
     kind = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
     return kind(reactor, host, port, timeout=CONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""Bodies of requests and of their answers, on the client's side, and what goes wrong."""
+"""Bodies of requests and of answers, on the client's side, and their failures."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from sos.errors import Unavailable
 from sos.http.client.connection import BadAnswer, TakenBack
 from sos.http.tls import TLS_ERRORS, tls_cause
 
-#: Seconds that the answer to a question may take to begin.
+#: Timeout in seconds for the head of an answer to a request without a large body.
 PROMPT_SECONDS = 10.0
-#: Seconds that the answer to an upload, or the next piece of a body, may take:
-#: a disk that is busy takes its time to sync.
+#: Timeout in seconds for the answer to an upload, or for the next piece of a body:
+#: a busy disk takes long to sync.
 ANSWER_SECONDS = 60.0
-#: Bytes of a body that have to come for each second that is waited for it, over those: what a
-#: server takes of a client's.
+#: Least bytes of a body for each second of waiting beyond ANSWER_SECONDS; our server requires
+#: the same of clients.
 LEAST_RATE = 512
-#: Seconds after which who takes nothing of a body is slow: servers do not wait for ever.
+#: Seconds after which a reader that has paused counts as slow: servers do not wait for ever.
 SLOW_SECONDS = 10.0
 
 
@@ -51,9 +51,9 @@ _NETWORK_ERRORS = (
 
 
 def is_network_failure(error: BaseException) -> bool:
-    """Tell whether a request failed for what the network or the server did.
+    """Return whether the network or the server made a request fail.
 
-    Anything else is a mistake of ours, which is no reason to think ill of the server.
+    Any other error is a bug of ours, and must not open the server's circuit breaker.
     """
     reasons = getattr(error, "reasons", ())
     if reasons:
@@ -62,8 +62,8 @@ def is_network_failure(error: BaseException) -> bool:
 
 
 def cause(error: BaseException | None) -> str:
-    """Say in one line why a request failed, or its response."""
-    for failure in getattr(error, "reasons", ()):  # of several, the first tells most
+    """Describe in one line why a request or its answer failed."""
+    for failure in getattr(error, "reasons", ()):  # the first of several is the most telling
         return cause(failure.value)
     if isinstance(error, ConnectError) and error.osError:
         return os.strerror(error.osError).lower()
@@ -73,19 +73,19 @@ def cause(error: BaseException | None) -> str:
 
 
 class HeldUp(Unavailable):
-    """A body broke off while nobody took what had come of it.
+    """A body broke off because its reader was slow.
 
-    That says nothing about the server: it gave up, or its connection was taken back.
+    This is no failure of the server: it gave up, or the pool took its connection back.
     """
 
 
 class ResponseBody(Protocol):
-    """The pieces of a response's body: ``async for piece in body``.
+    """Asynchronous iterator over a response's body: ``async for piece in body``.
 
-    Iterating raises :exc:`~sos.errors.Unavailable` when the body does not come
-    to its end, when nothing of it comes for :data:`ANSWER_SECONDS`, and when it
-    trickles: less than :data:`LEAST_RATE` of it for longer than that; :exc:`HeldUp` when
-    it broke off under a reader that was slow.
+    Iterating raises :exc:`~sos.errors.Unavailable` if the body breaks off, if nothing
+    arrives for :data:`ANSWER_SECONDS`, or if less than :data:`LEAST_RATE` bytes a second
+    arrive for longer than that.  It raises :exc:`HeldUp` if the body broke off under a
+    slow reader.
     """
 
     def __init__(self, response: Any, clock: IReactorTime) -> None:
@@ -94,7 +94,7 @@ class ResponseBody(Protocol):
         self._waiting = 0
         self._paused_at: float | None = None
         self._was_slow = False
-        # Seconds for which more can be waited for.
+        # Seconds of waiting that are left.
         self._patience = ANSWER_SECONDS
         self._complete = False
         self._error: Exception | None = None
@@ -132,7 +132,7 @@ class ResponseBody(Protocol):
         self._patience -= self._clock.seconds() - begun
 
     async def aclose(self) -> None:
-        """Break the connection, if the body has not come to its end."""
+        """Abort the connection if the body has not ended."""
         if not self._complete and self._error is None:
             self._producer().stopProducing()
 
@@ -154,7 +154,10 @@ class ResponseBody(Protocol):
         self._wake()
 
     def _is_slow(self) -> bool:
-        """Tell whether the server has been held up for long; what it did then is seen later."""
+        """Return whether the reader has paused for long.
+
+        The previous pause counts, too: its effect on the server may show later.
+        """
         if self._paused_at is None:
             return self._was_slow
         return self._was_slow or self._clock.seconds() - self._paused_at > SLOW_SECONDS
@@ -170,11 +173,11 @@ class ResponseBody(Protocol):
 
 @implementer(IBodyProducer)
 class StreamedBody:
-    """A request's body whose pieces are written as they come.
+    """Body of a request that is sent piece by piece.
 
     :param length: in bytes, or None to send it chunked.
-    :ivar expects: whether nothing is to be sent of it before the server says that it takes it,
-        or has said nothing for a while (RFC 9110, 10.1.1).
+    :ivar expects: whether to wait for ``100 Continue`` before sending it, for a limited time
+        (RFC 9110, 10.1.1).
     """
 
     def __init__(self, length: int | None, clock: IReactorTime, expects: bool = False) -> None:
@@ -184,13 +187,13 @@ class StreamedBody:
         self._consumer: IConsumer | None = None
         self._finished: Deferred[None] = Deferred()
         self._stopped = False
-        # What waits for the connection to be made, or to take more.
+        # Fires when the connection is made, or can take more.
         self._held: Deferred[None] | None = Deferred()
 
     async def write(self, piece: bytes) -> bool:
-        """Send the next *piece*; return False if no one wants it any more.
+        """Send the next *piece*; return False if the request has ended.
 
-        Raises :exc:`~sos.errors.Unavailable` when the server takes nothing for
+        Raises :exc:`~sos.errors.Unavailable` if the server reads nothing for
         :data:`ANSWER_SECONDS`.
         """
         if self._held is not None:
@@ -206,16 +209,16 @@ class StreamedBody:
         return True
 
     def replay(self) -> bool:
-        """Tell whether it can be sent with another request: nothing has been sent of it."""
+        """Return whether another request can send it, because none of it has been sent."""
         return self._consumer is None and not self._stopped
 
     def finish(self) -> None:
-        """The body is whole."""
+        """Mark the body as complete."""
         if not self._finished.called:
             self._finished.callback(None)
 
     def stop(self) -> None:
-        """There is no request any more that wants this body."""
+        """Mark the body as unwanted, because its request has ended."""
         self._stopped = True
         self._release()
 

@@ -1,4 +1,4 @@
-"""The client's side of a connection: one request after the other."""
+"""The client's side of a connection, which sends one request after the other."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from sos.http.client.response import Response
 from sos.http.server.coalescing import Receiver, Sender
 from sos.http.server.request_body import LARGE_READ, SMALL_READ
 
-#: Seconds to wait for a server to say that it takes a body, before that is sent all the same.
+#: Seconds to wait for ``100 Continue`` before the body is sent all the same.
 CONTINUE_SECONDS = 1.0
-#: Most bytes of the head of an answer, and of what announces a chunk.
+#: Most bytes of the head of an answer, and of the line before a chunk.
 MAX_HEAD_BYTES = 64 * 1024
 
 _BODILESS = frozenset({204, 304})
-# The same for every answer, of which there are thousands a second.
+# One object for all answers, because there are thousands a second.
 _DONE = Failure(ResponseDone())
 
 
 class TakenBack(ConnectionAborted):
-    """Somebody else needed the connection, and what came over it was not read."""
+    """A slow reader's connection was aborted, because another request needed it."""
 
 
 class BadAnswer(Exception):
-    """What came is no HTTP answer, or too much of one."""
+    """The server's answer is malformed or too large."""
 
 
 class Pool(typing.Protocol):
-    """The connections to a server, which one of them belongs to."""
+    """The pool of connections to a server."""
 
     def later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
-        """Have something called after so many *seconds*."""
+        """Schedule *call* after *seconds*."""
         ...
 
     def freed(self, connection: Connection) -> None:
@@ -56,33 +56,33 @@ class Pool(typing.Protocol):
         ...
 
     def lost(self, connection: Connection) -> None:
-        """Forget the *connection*, which is no more."""
+        """Forget the *connection*, which is lost."""
         ...
 
     def forget(self, connection: Connection) -> None:
-        """Send nothing more on the *connection*."""
+        """Send no further requests on the *connection*."""
         ...
 
     def held_up(self, connection: Connection) -> None:
-        """Note that nobody reads what comes over the *connection* for now."""
+        """Record that the reader of the answer on the *connection* has paused."""
         ...
 
     def goes_on(self, connection: Connection) -> None:
-        """Note that it is read on."""
+        """Record that the reader has resumed."""
         ...
 
     def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
-        """Send the request *call* again, or let it fail."""
+        """Send the request *call* again, or make it fail."""
         ...
 
 
 @implementer(IConsumer)
 class Connection(Protocol):
-    """Sends a request, and parses its answer.
+    """Connection to a server, which sends requests and parses the answers.
 
-    :param server: is told what becomes of it.
-    :ivar kept: whether there was a request before.
-    :ivar idle_since: in seconds of the reactor's clock; the pool's to use.
+    :param server: the pool of the connection.
+    :ivar kept: whether the connection has served a request before.
+    :ivar idle_since: in seconds of the reactor's clock; for the pool.
     """
 
     transport: Any
@@ -96,7 +96,7 @@ class Connection(Protocol):
         self._call: Call | None = None
         self._bodiless = False
         self._body: IBodyProducer | None = None
-        # Until the server has said that it takes the body, which has not begun.
+        # The timer while the body waits for "100 Continue".
         self._holding: IDelayedCall | None = None
         self._chunked = False
         self._unsent: int | None = None
@@ -125,9 +125,9 @@ class Connection(Protocol):
             set_no_delay(True)
 
     def send(self, call: Call) -> None:
-        """Send a request; the answer, or what fails, is told to it."""
+        """Send a request; *call* gets the answer or the failure."""
         self._reset()
-        if self._bodiless:  # the one before: the parser still waits for its body
+        if self._bodiless:  # after the previous request, the parser still waits for a body
             self._parser = httptools.HttpResponseParser(self)
         self._call = call
         call.connection = self
@@ -157,7 +157,7 @@ class Connection(Protocol):
                 self._produce()
 
     def _produce(self) -> None:
-        """Let the request's body be sent."""
+        """Start to send the request's body."""
         holding, self._holding = self._holding, None
         if holding is not None and holding.active():
             holding.cancel()
@@ -165,9 +165,9 @@ class Connection(Protocol):
             self._body.startProducing(self).addCallbacks(self._sent, self._unsendable)
 
     def _drop_body(self) -> bool:
-        """Send no more of the request's body, if there is one left; return whether there was.
+        """Stop sending the request's body; return whether it was incomplete.
 
-        One of which nothing has been sent is not stopped: it can go with another request.
+        A body that has not been started is not stopped: another request can send it.
         """
         body, self._body = self._body, None
         holding, self._holding = self._holding, None
@@ -207,35 +207,35 @@ class Connection(Protocol):
             self._fail(RequestGenerationFailed([failure]))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """A body's producer is asked through its own interface."""
+        """Do nothing: the body is paused and resumed through IBodyProducer."""
 
     def unregisterProducer(self) -> None:
         """See :meth:`registerProducer`."""
 
     def pauseProducing(self) -> None:
-        """The transport has enough to send for now."""
+        """Pause the body: the transport's buffer is full."""
         if self._body is not None and self._holding is None:
             self._body.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The transport can take more."""
+        """Resume the body: the transport can take more."""
         if self._body is not None and self._holding is None:
             self._body.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost follows."""
+        """Do nothing: connectionLost follows."""
 
     # The answer.
 
     def dataReceived(self, data: bytes) -> None:
         if self._call is None and self._response is None:
-            self.abort()  # for nobody has asked for it
+            self.abort()  # an answer without a request
         else:
             self._receiver.receive(data)
 
     def _take(self, data: bytes) -> None:
         if self._broken:
-            return  # in the turn in which it came
+            return  # in the same reactor iteration
         self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -249,7 +249,7 @@ class Connection(Protocol):
             self._tell()
 
     def _tell(self) -> None:
-        """Go on with what has come of the answer."""
+        """Deliver the part of the answer that has arrived."""
         response = self._response
         if response is None:
             if self._may_go_on and self._holding is not None:
@@ -258,7 +258,7 @@ class Connection(Protocol):
         call, self._call = self._call, None
         if self._complete:
             self._end(response)
-        # Not before all that came with the head is in: often that is the whole.
+        # After the bytes that came with the head: often they are the whole answer.
         if call is not None:
             call.end(response)
         response.regulate()
@@ -279,7 +279,7 @@ class Connection(Protocol):
         phrase, self._phrase = self._phrase, b""
         if code < 200:
             self._may_go_on = code == 100
-            return  # to be followed by the answer
+            return  # an interim response: the answer follows
         self._silent_bytes = 0
         response = self._response = Response(self, code, phrase, fields)
         if self._bodiless or code in _BODILESS:
@@ -299,12 +299,12 @@ class Connection(Protocol):
             self._keep = self._parser.should_keep_alive()
 
     def _end(self, response: Response) -> None:
-        """The answer is whole: make ready for the next, or close."""
+        """End a complete answer: prepare for the next request, or close."""
         keep = self._keep
-        if self._bodiless:  # the parser has not come to the end
+        if self._bodiless:  # the parser has not reached the end
             keep = response.keeps and self._parser.get_http_version() == "1.1"
         keep = keep and not self._lost
-        unsent = self._drop_body()  # of which the server does not want the rest
+        unsent = self._drop_body()  # the server does not want the rest
         keep = keep and not unsent
         self._response = response.connection = None
         self.transport.bufferSize = SMALL_READ
@@ -312,7 +312,7 @@ class Connection(Protocol):
             self.resume()
             self._server.freed(self)
         elif unsent:
-            self.abort()  # or what is left to be sent would wait to be taken
+            self.abort()  # close() would wait until the server reads the buffered rest
         else:
             self.close()
         response.end(_DONE)
@@ -333,7 +333,7 @@ class Connection(Protocol):
         self.abort()
 
     def _break(self, unanswered: Exception, unfinished: Exception) -> None:
-        """Tell who waits for the answer, or for the rest of it, what went wrong."""
+        """Fail the request with *unanswered*, or an incomplete answer with *unfinished*."""
         self._drop_body()
         call, self._call = self._call, None
         response, self._response = self._response, None
@@ -344,39 +344,39 @@ class Connection(Protocol):
             response.end(Failure(unfinished))
 
     def pause(self) -> None:
-        """Hold the server up."""
+        """Stop reading from the server."""
         if not self._paused:
             self._paused = True
             self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Let the server go on."""
+        """Resume reading from the server."""
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
 
     def hold_up(self) -> None:
-        """Pause for who reads the answer: others may need the connection more."""
+        """Pause for the reader; the pool may take the connection back."""
         self.pause()
         self._server.held_up(self)
 
     def go_on(self) -> None:
-        """The answer is read on."""
+        """Resume for the reader."""
         self._server.goes_on(self)
         self.resume()
 
     def take_back(self) -> None:
-        """Break the connection off under who reads nothing of the answer."""
+        """Abort the connection of a reader that has paused."""
         self._fail(TakenBack())
 
     def close(self) -> None:
         """Close an idle connection."""
-        self.resume()  # over TLS it stays open until the server's close alert is read
+        self.resume()  # over TLS the connection stays open until the server's close alert arrives
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Break the connection now."""
+        """Abort the connection now."""
         self._broken = True
         self._server.forget(self)
         self._sender.drop()

@@ -1,4 +1,4 @@
-"""A request on the client's side."""
+"""Requests, on the client's side."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Abortable(Protocol):
     """A connection, as far as giving up a request needs it."""
 
     def abort(self) -> None:
-        """Break it off."""
+        """Abort the connection."""
         ...
 
 
 class Call:
-    """A request on its way, up to the head of its answer.
+    """Request in flight, up to the head of its answer.
 
-    :param head: its first line and its headers, each with the end of its line,
-        but for those that tell the size of its body.
-    :param body: the whole of it, or what will produce it; None for none.
+    :param head: its first line and its headers, each with a line end, without the headers
+        for the size of its body.
+    :param body: the whole body, or its producer; None for no body.
     :param bodiless: whether the answer has no body, whatever its headers say.
-    :param sign: returns another header, which is made each time that it is sent.
-    :ivar answered: fires with the answer when its head is in, or fails; to
-        cancel it is to give the request up.
-    :ivar connection: that it was sent on.
-    :ivar connecting: the attempt to make one for it.
+    :param sign: returns another header line, made anew each time the request is sent.
+    :ivar answered: fires with the answer when its head has arrived, or fails; cancel it to
+        give the request up.
+    :ivar connection: the connection on which it was sent.
+    :ivar connecting: the attempt to make a connection for it.
     :ivar again: whether it has been sent before.
     """
 
@@ -66,28 +66,28 @@ class Call:
         self._deadlines: Deadlines | None = None
 
     def hurry(self, seconds: float, deadlines: Deadlines) -> None:
-        """Give it up with a TimeoutError if it is not answered in so many *seconds*."""
+        """Make the request fail with a TimeoutError if it is not answered in *seconds*."""
         self._deadlines = deadlines
         deadlines.set(self, seconds)
 
     def end(self, outcome: Response | Failure) -> None:
-        """Tell who waits for the answer, unless it has been given up."""
+        """Fire :attr:`answered` with *outcome*, unless the request has been given up."""
         if not self.answered.called:
             if self._deadlines is not None:
                 self._deadlines.clear(self)
-            # From here on the answer's body is what can be given up.
+            # From here on, only the body can be given up.
             self.connection = None
             self.answered.callback(outcome)
 
     def replay(self) -> bool:
-        """Tell whether it can be sent once more, and make ready for that."""
+        """Return whether the request can be sent once more, and prepare for that."""
         if self.body is None or isinstance(self.body, bytes):
             return True
         replay = getattr(self.body, "replay", None)
         return replay is not None and bool(replay())
 
     def late(self) -> None:
-        """Its time is over."""
+        """Give the request up with a TimeoutError."""
         self._give_up(TimeoutError())
 
     def _cancel(self, _: object) -> None:

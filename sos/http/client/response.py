@@ -1,4 +1,4 @@
-"""The answer to a request, on the client's side."""
+"""Responses, on the client's side."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
-# Of the names of the headers that matter here.
+# Lengths of the names of the headers that matter here.
 _LENGTHS = frozenset(map(len, ("Content-Length", "Transfer-Encoding", "Connection")))
 
 
 class BodySource(Protocol):
-    """The connection that an answer comes by, as far as reading its body needs it."""
+    """The connection of an answer, as far as reading its body needs it."""
 
     def pause(self) -> None:
-        """Hold the server up."""
+        """Stop reading from the server."""
         ...
 
     def resume(self) -> None:
-        """Let the server go on."""
+        """Resume reading from the server."""
         ...
 
     def hold_up(self) -> None:
-        """Hold the server up for a reader, who may take long."""
+        """Pause for the reader; the pool may take the connection back."""
         ...
 
     def go_on(self) -> None:
-        """Let the server go on, for the reader does."""
+        """Resume for the reader."""
         ...
 
     def abort(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         ...
 
 
 @implementer(IResponse)
 class Response:
-    """The answer to a request: its head, and its body for whom it is delivered to.
+    """Answer to a request: its head, and its body, which a protocol receives.
 
-    :ivar fields: the headers as they came.
+    :ivar fields: the headers as received.
     """
 
     version = (b"HTTP", 1, 1)
@@ -62,7 +62,7 @@ class Response:
         self.keeps = True
         for name, value in fields:
             if len(name) not in _LENGTHS:
-                continue  # most are told apart by that already
+                continue  # a cheap test that excludes most names
             name = name.lower()
             if name == b"content-length":
                 self.length = int(value)
@@ -79,7 +79,7 @@ class Response:
 
     @property
     def headers(self) -> Headers:
-        """The headers, for who wants them of this kind."""
+        """The headers as an object of Twisted's, made on demand."""
         if self._headers is None:
             self._headers = Headers()
             for name, value in self.fields:
@@ -87,11 +87,11 @@ class Response:
         return self._headers
 
     def setPreviousResponse(self, response: Any) -> None:
-        """Of redirects, which are not followed here but may be above."""
+        """Store *response*, for callers that follow redirects."""
         self.previousResponse = response
 
     def deliverBody(self, protocol: IProtocol) -> None:
-        """Give the body, as it comes, to *protocol*; its loss of connection is the end."""
+        """Deliver the body, as it arrives, to *protocol*; connectionLost is its end."""
         if self._delivered:
             raise RuntimeError("the body is delivered once")
         self._delivered = True
@@ -99,33 +99,33 @@ class Response:
         protocol.makeConnection(self)  # type: ignore[arg-type]
         self.tell()
         if self._ended is not None:
-            self._protocol = None  # or the two would keep each other
+            self._protocol = None  # breaks the reference cycle
             protocol.connectionLost(self._ended)
         elif not self._paused and self.connection is not None:
             self.connection.resume()
 
     def whole(self) -> bytes | None:
-        """Return the body if all of it has come by now: else nothing is taken of it."""
+        """Return the body if all of it has arrived; else None."""
         if self._ended is None or not isinstance(self._ended.value, ResponseDone):
             return None
         self._delivered = True
         return b"".join(self._pieces)
 
-    # What the connection calls; who reads goes on when it is told to, for that
-    # may end the response, which must not happen in the middle of a parser's call.
+    # Called by the connection.  feed() does not call the reader, which may end the response:
+    # that must not happen during a call of the parser.
 
     def feed(self, piece: bytes) -> None:
-        """Take the next *piece* of the body."""
+        """Buffer the next *piece* of the body."""
         self._pieces.append(piece)
 
     def tell(self) -> None:
-        """Pass on what has come."""
+        """Deliver the buffered pieces."""
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
             self._protocol.dataReceived(piece)
 
     def end(self, reason: Failure) -> None:
-        """Nothing more comes."""
+        """Deliver the rest, and report the end of the body with *reason*."""
         if self._ended is None:
             self._ended = reason
             if self._protocol is not None:
@@ -134,30 +134,30 @@ class Response:
                 protocol.connectionLost(reason)
 
     def regulate(self) -> None:
-        """Hold the server up until somebody wants the body."""
+        """Deliver the buffered pieces, or stop reading while there is no reader."""
         if self._protocol is not None:
             self.tell()
         elif self.connection is not None:
             self.connection.pause()
 
-    # What the protocol that the body is delivered to has for a transport.
+    # The transport of the protocol that receives the body.
 
     disconnecting = False
 
     def pauseProducing(self) -> None:
-        """Hold the server up."""
+        """Stop reading from the server."""
         self._paused = True
         if self.connection is not None:
             self.connection.hold_up()
 
     def resumeProducing(self) -> None:
-        """Let the server go on."""
+        """Resume reading from the server."""
         self._paused = False
         if self.connection is not None:
             self.connection.go_on()
 
     def stopProducing(self) -> None:
-        """Break the connection: the rest is of no use."""
+        """Abort the connection: the reader does not want the rest."""
         if self.connection is not None:
             self.connection.abort()
 

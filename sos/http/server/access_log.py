@@ -1,4 +1,4 @@
-"""A file with a line for each request, which can be renamed under its writer."""
+"""The access log: a file with a line for each request, which can be rotated by renaming it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from twisted.logger import Logger
 from sos.http.server.access_log_lines import Line
 from sos.http.server.request import Request
 
-# Seconds between looks at whether the file is still there.
+# Seconds between checks whether the file has been renamed.
 _LOOK_SECONDS = 0.5
 
 _log = Logger()
 
 
 class AccessLog:
-    """Writes lines to the end of a file, all those of one turn of the reactor at once.
+    """Access log, which appends all lines of a reactor iteration with one write.
 
-    Several processes can write to the same one: lines stay whole.  A file that
-    has been renamed or removed is followed by a new one of its name.
+    Several processes can write to the same file: lines stay whole.  If the file has been
+    renamed or removed, a new one is created.
 
-    :param line: makes the lines.
-    :param now: tells the time in seconds since the epoch.
+    :param line: formats the lines.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -49,21 +49,21 @@ class AccessLog:
         self._file = file
 
     def reopen(self) -> None:
-        """Write what there is, and go on in the file that has the name now."""
+        """Write the buffered lines, and open the file that has the name now."""
         self._write()
         try:
             self.open()
-        except OSError as error:  # go on in the one that is open
+        except OSError as error:  # keep using the file that is open
             _log.error("{path} cannot be opened again: {error}", path=self._path, error=error)
 
     def note(self, request: Request, seconds: float) -> None:
-        """Write the line of a *request*, which took so many *seconds*."""
+        """Add the line for a *request*, which took *seconds*."""
         if not self._lines:
             self._reactor.callLater(0, self._end_turn)
         self._lines.append(self._line(request, seconds, self._now()))
 
     def _end_turn(self) -> None:
-        if self._file is None:  # it has been closed meanwhile
+        if self._file is None:  # the log has been closed meanwhile
             return
         now = self._reactor.seconds()
         if now >= self._look_at:
@@ -88,14 +88,14 @@ class AccessLog:
     def _write(self) -> None:
         if not self._lines or self._file is None:
             return
-        # One call: what is appended so is not mixed with what others append.
+        # One call, so that lines of several processes are not mixed.
         data = ("\n".join(self._lines) + "\n").encode("ascii", "backslashreplace")
         self._lines.clear()
         try:
             written = os.write(self._file, data)
             if written < len(data):
                 os.write(self._file, data[written:])
-        except OSError as error:  # a full disk, say: the requests go on
+        except OSError as error:  # a full disk, say: requests are served all the same
             self._fail(error)
         else:
             self._failing = False
@@ -106,7 +106,7 @@ class AccessLog:
         self._failing = True
 
     def close(self) -> None:
-        """Write what there is, and close the file."""
+        """Write the buffered lines, and close the file."""
         self._write()
         if self._file is not None:
             os.close(self._file)

@@ -1,4 +1,4 @@
-"""What an access log says of a request: in the combined format, or as JSON."""
+"""Lines of an access log, in the combined format or as JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from twisted.web.http import datetimeToLogString
 
 from sos.http.server.request import Request
 
-#: Makes a line of a request, of the seconds that it took, and of the time now
-#: in seconds since the epoch.
+#: Formats the line for a request, its duration in seconds, and the current time in seconds
+#: since the epoch.
 Line = Callable[[Request, float, float], str]
 
-# Arguments of a query that let whoever reads them do something.
+# Names of query arguments whose values are secret.
 _SECRET = re.compile(
     rb"sig$|signature|token|secret|passw|credential|auth|key|session", re.IGNORECASE
 )
 _HIDDEN = b"***"
-# What would end a quoted field, or a line, or is not to be sent to a terminal.
+# Characters that would end a quoted field or a line, or that a terminal could interpret.
 _UNPRINTABLE = re.compile(r'["\\\x00-\x1f\x7f-\xff]')
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def combined(request: Request, seconds: float, now: float) -> str:
-    """Return the line in Apache's combined format, and the request's id behind it."""
+    """Return the line in Apache's combined format, followed by the request's id."""
     target = _quoted(without_secrets(request, request.uri))
     headers = request.headers
     referrer = hide_secrets(headers.get(b"referer", b"-"))
@@ -64,17 +64,17 @@ def as_json(request: Request, seconds: float, now: float) -> str:
 
 
 def timestamp(now: float) -> str:
-    """Return a time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    """Format a time, in seconds since the epoch, as RFC 3339 in UTC."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def peer(request: Request) -> str | None:
-    """Return the address that the request came from, None where that has none."""
+    """Return the client's address; None if it has none, as over a Unix socket."""
     return getattr(request.getClientAddress(), "host", None)
 
 
 def hide_secrets(target: bytes) -> bytes:
-    """Return a request's target, or a whole URL, without what is secret in its query."""
+    """Return a request's target, or a whole URL, with the secrets in its query masked."""
     path, mark, query = target.partition(b"?")
     if not mark:
         return target
@@ -88,7 +88,7 @@ def _hidden(argument: bytes) -> bytes:
 
 
 def without_secrets(request: Request, target: bytes) -> bytes:
-    """Return *target*, the request's or a part of it, as logs may tell it."""
+    """Return *target*, the request's or a part of it, with its secrets masked for logs."""
     target = hide_secrets(target)
     if request.route.endswith("/<token>"):
         path, mark, query = target.partition(b"?")

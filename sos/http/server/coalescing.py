@@ -1,14 +1,12 @@
-"""What is done once in a turn of the reactor, for all of its connections together.
+"""Coalescing of reads, work and writes of all connections per reactor iteration.
 
-First what has come is read, from each connection that has something; then it
-is worked through, one request after the other; then the answers are sent.  Were
-each request read, worked through and answered by itself, every answer would
-wake its reader, and the processor would go back and forth between the system's
-code and ours: a blob server answered two fifths less.
+In each iteration, first all connections with data are read, then the requests are handled,
+then the answers are sent.  If each request were read, handled and answered by itself, every
+answer would wake its reader, and the processor would switch between kernel and program all
+the time: a blob server answered two fifths fewer requests.
 
-Connections take turns: one that has sent many requests has one of them answered,
-and the next when all others that wait have had one.  So what a client waits for is
-one request of each other, however much they have sent.
+Connections are served round-robin, one request at a time.  So a client waits for one request
+of each other client, however many these have sent.
 """
 
 from __future__ import annotations
@@ -24,11 +22,11 @@ from twisted.logger import Logger
 from sos.aio.limited_log import LimitedLog
 from sos.aio.twisted_internals import is_buffering
 
-# Most bytes that wait for the rest of the turn, of one connection and in one
-# direction: to handle what is larger costs more than what is saved here.
+# Most bytes that one connection buffers in one direction until the end of the iteration.
+# Coalescing larger data would save less than it costs.
 _MOST_BYTES = 16 * 1024
 
-#: Requests and answers that are worked through before the sockets are looked at again.
+#: Most calls per reactor iteration, before the sockets are polled again.
 MOST_IN_A_TURN = 256
 
 _Do = Callable[[], None]
@@ -37,7 +35,7 @@ _log = Logger()
 
 
 class Turn:
-    """The turn that a reactor is in: of each reactor there is one."""
+    """Queue of the work in the current iteration of a reactor, one for each reactor."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -47,16 +45,16 @@ class Turn:
         self._failures = LimitedLog(_log, lambda: self._reactor.seconds())
 
     def add(self, do: _Do, abort: _Do) -> None:
-        """Have *do* called when all has been read, behind what was added before.
+        """Call *do* after all connections have been read, in the order of these calls.
 
-        :param abort: breaks the connection that it is done for, if it fails.
+        :param abort: called if *do* raises; aborts the connection concerned.
         """
         self._queue.append((do, abort))
         if not self._is_set:
             self._set()
 
     def to_send(self, sender: Sender) -> None:
-        """Have *sender* send what it has when everything has been worked through."""
+        """Flush *sender* after the calls of this iteration."""
         self._to_send.append(sender)
         if not self._is_set:
             self._set()
@@ -68,7 +66,7 @@ class Turn:
     def _end(self) -> None:
         queue = self._queue
         left = MOST_IN_A_TURN
-        while queue and left:  # which may become more
+        while queue and left:  # calls may add to the queue
             self._attempt(*queue.popleft())
             left -= 1
         self._is_set = False
@@ -79,28 +77,28 @@ class Turn:
             self._set()
 
     def _attempt(self, do: _Do, abort: _Do) -> None:
-        """Do what is of one connection: whatever goes wrong there ends that one, and no other."""
+        """Call *do* for one connection; an error aborts that connection, and no other."""
         try:
             do()
-        except BaseException:  # as the reactor has it
+        except BaseException:  # as the reactor itself does
             self._failures.failure("a connection is broken off")
             abort()
 
 
-#: Returns the turn of a reactor: there is one in a process; tests have their own.
+#: Returns the queue of a reactor.  A process has one reactor; tests have their own.
 turn_of = lru_cache(maxsize=16)(Turn)
 
 
 def _turn_at(transport: Any) -> Turn | None:
-    """Return the turn that *transport* is served in, None unless it is a bare socket's."""
+    """Return the queue for *transport*, None unless *transport* is a bare socket."""
     return turn_of(transport.reactor) if isinstance(transport, Connection) else None
 
 
 class Receiver:
-    """What has come over a connection, passed on with what comes in the same turn over others.
+    """Buffer of received data until all connections have been read in this iteration.
 
-    :param take: is given it.
-    :param abort: breaks the connection.
+    :param take: called with the data.
+    :param abort: aborts the connection.
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class Receiver:
         self._data = b""
 
     def receive(self, data: bytes) -> None:
-        """Take what has been read: in the order in which it came."""
+        """Buffer *data*, or pass it on at once if it is large or there is no queue."""
         earlier, self._data = self._data, b""
         data = earlier + data
         if self._turn is None or len(data) > _MOST_BYTES:
@@ -124,18 +122,18 @@ class Receiver:
 
     @property
     def waits(self) -> bool:
-        """Whether something has come that has not been passed on."""
+        """Whether there is buffered data."""
         return bool(self._data)
 
     def pass_on(self) -> None:
-        """Pass on now what has come."""
+        """Pass on the buffered data now."""
         if self._data:
             data, self._data = self._data, b""
             self._take(data)
 
 
 class Sender:
-    """What is sent over a connection, with what is sent in the same turn over others."""
+    """Buffer of data to send at the end of the reactor iteration."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
@@ -144,7 +142,7 @@ class Sender:
         self._bytes = 0
 
     def send(self, data: bytes) -> None:
-        """Send *data* in this turn, behind what was to be sent before."""
+        """Send *data* in this iteration, after the data that is buffered already."""
         if self._turn is None:
             self.transport.write(data)
             return
@@ -156,30 +154,30 @@ class Sender:
             self.flush()
 
     def flush(self) -> None:
-        """Send now what is to be sent."""
+        """Send the buffered data now."""
         if self._pieces:
             data = b"".join(self._pieces)
             self.drop()
             self._send_now(data)
 
     def drop(self) -> None:
-        """Send nothing of what is to be sent: the connection is broken."""
+        """Discard the buffered data, because the connection is broken."""
         self._pieces.clear()
         self._bytes = 0
 
     def _send_now(self, data: bytes) -> None:
         transport = self.transport
         if self.is_clear:
-            # Twisted would wait for the socket to say that it can be written to,
-            # which costs two system calls and a turn of the reactor.
+            # Twisted would wait until the socket is writable, which costs two system
+            # calls and a reactor iteration.
             sent = transport.writeSomeData(data)
             if sent == len(data):
                 return
-            if isinstance(sent, int):  # else an error, which write() will meet again
+            if isinstance(sent, int):  # else an error, which write() will handle
                 data = data[sent:]
         transport.write(data)
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is a bare socket, and nothing waits for it to be written to."""
+        """Whether the transport is a bare socket, and buffers no data."""
         return self._turn is not None and not is_buffering(self.transport)

@@ -1,11 +1,10 @@
 """The server's side of a connection.
 
-A request is handled when its headers are in, and its route decides what
-becomes of the body before any of it is read: see :class:`RequestBody`.
-Requests that come pipelined are answered one after the other, in order, and between
-two of them all others have their turn (see :mod:`sos.http.server.coalescing`).  What follows a
-request is not looked at before that is answered, and reading goes on behind it: so
-a client can have no more waiting than comes in one read.
+The server handles a request as soon as its headers are complete, and the route decides what to
+do with the body before any of it is read: see :class:`RequestBody`.  Pipelined requests are
+answered in order, one at a time, and all other connections are served between two of them (see
+:mod:`sos.http.server.coalescing`).  Until a request is answered, the server does not parse the
+bytes behind it; once there are any, it stops reading.  So at most one read of them can wait.
 """
 
 from __future__ import annotations
@@ -39,39 +38,39 @@ from sos.http.server.request_body import RequestBody
 from sos.http.server.request_ids import CURRENT
 from sos.http.tls import handshake_failure
 
-#: Seconds that a connection may be open and idle between requests: longer than the minute for
-#: which proxies keep theirs, so that no request meets a connection that is being closed.
+#: Seconds for which a connection may be idle: longer than the minute for which proxies keep
+#: theirs, so that no request arrives while the connection is being closed.
 IDLE_SECONDS: float = 75
 #: Seconds from the first byte of a request to the last of its headers.
 HEAD_SECONDS = 20.0
-#: Seconds in which a body whose reader waits has to bring BODY_BYTES.
+#: Seconds in which a body must bring BODY_BYTES while its reader waits.
 BODY_SECONDS = 20.0
 #: Least bytes of a body in BODY_SECONDS: 512 a second.
 BODY_BYTES = 10 * 1024
-#: Seconds after which a client that takes nothing of what waits to be sent is the first to give
-#: way.  It can be a video player that was paused: while there is room it is waited for, until
-#: TCP gives it up because its side is gone (RFC 9293, 3.8.6.1; on Linux after 15 minutes or so,
-#: ``tcp_retries2``).
+#: Seconds after which a client that does not read its answer is stalled: it is the first to be
+#: closed for a new one.  It can be a paused video player, so while there is room the server
+#: waits, until TCP finds that the client is gone (RFC 9293, 3.8.6.1; on Linux after 15 minutes
+#: or so, ``tcp_retries2``).
 STALL_SECONDS = 120.0
-#: Seconds to let a client notice an answer that came before it had sent all.
+#: Seconds to let a client notice an answer that came before it had sent the whole request.
 LINGER_SECONDS = 5.0
-#: Seconds after which a client that was refused for want of room may try again.
+#: Seconds after which a client that was answered 503 may try again (``Retry-After``).
 RETRY_SECONDS = 5
 
-# Who may not ask has to come again for the next try.
+# These close the connection, so each try with other credentials needs a new one.
 _TURNED_AWAY = (401, 403, 421)
 
 
 class Owner(Recorder, typing.Protocol):
-    """The site of a connection: its limits, what answers, and what is told of it.
+    """The site of a connection: its settings, its handler, and its records.
 
-    :ivar now: the time by its clock, which ticks once a second.
-    :ivar timer: tells the seconds that requests are measured by.
-    :ivar turn: in which its connections are served.
+    :ivar now: the time in seconds, updated once a second.
+    :ivar timer: returns a time in seconds, to measure the duration of requests.
+    :ivar turn: batches the work of its connections per reactor iteration.
     :ivar handler: answers requests.
-    :ivar failures: where mistakes of ours are told.
+    :ivar failures: the log for internal errors.
     :ivar idle_seconds: for which a connection may be idle.
-    :ivar is_patient: whether clients that take nothing are waited for.
+    :ivar is_patient: whether to wait for stalled clients.
     """
 
     now: float
@@ -91,25 +90,25 @@ class Owner(Recorder, typing.Protocol):
         ...
 
     def refused(self, status: int, sent: int) -> None:
-        """Record an answer of *sent* bytes to what was no request."""
+        """Record an answer of *sent* bytes to a malformed request or a surplus connection."""
         ...
 
     def handshake_failed(self, local: IAddress | None, peer: IAddress | None, why: str) -> None:
-        """Record that TLS was not agreed on."""
+        """Record a failed TLS handshake."""
         ...
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class Channel(Protocol):
-    """One connection of a client.
+    """Connection of a client.
 
-    :param peer: the address that it comes from; None if that is not told.
-    :param crowds: what it counts in.
-    :param refusal: the answer to whatever it asks.
-    :ivar output: what is answered goes there.
-    :ivar since: when what it waits for now began, by the site's clock.
+    :param peer: the address of the client; None if it is not known.
+    :param crowds: the connection limits that it counts in.
+    :param refusal: if given, the answer to any request.
+    :ivar output: sends the answers.
+    :ivar since: when the connection began its current wait, by the site's clock.
     :ivar occupied: whether there is a request that has not been answered.
-    :ivar active_at: when its last request came, or it was opened, by the site's timer.
+    :ivar active_at: time of its last request, or of its opening, by the site's timer.
     """
 
     site: Owner
@@ -118,7 +117,7 @@ class Channel(Protocol):
     _socket: Connection | None
     _over_tls: bool
     _local: IAddress | None
-    transport: Any  # ITransport says nothing of producers and half-closing
+    transport: Any  # ITransport lacks the methods for producers and half-closing
 
     def __init__(
         self,
@@ -155,7 +154,7 @@ class Channel(Protocol):
     def connectionMade(self) -> None:
         self._over_tls = ISSLTransport.providedBy(self.transport)
         bare = self.transport.transport if self._over_tls else self.transport
-        # Once the connection is lost it is not known any more.
+        # Not available any more once the connection is lost.
         self._local = self.transport.getHost() if self._over_tls else None
         self._socket = bare if isinstance(bare, Connection) else None
         self.site.made(self)
@@ -179,15 +178,15 @@ class Channel(Protocol):
         """The client sends no more, but may be waiting for answers."""
         self._receiver.pass_on()
         self._ended = self._retired = True
-        if self._is_shut:  # it was waited for, to have our answer
+        if self._is_shut:  # we lingered, so that the client gets our answer
             self.transport.loseConnection()
         self._advance()
 
     def writeConnectionLost(self) -> None:
-        """Our side is closed: so we have asked."""
+        """Our side is closed, as requested."""
 
     def handshakeCompleted(self) -> None:
-        """TLS is spoken from here on, see IHandshakeListener."""
+        """Note that the TLS handshake is complete, see IHandshakeListener."""
         self._is_secured = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -204,15 +203,15 @@ class Channel(Protocol):
         self.output.close()
         self.site.lost(self)
 
-    # What the way in calls.
+    # Called by the parser.
 
     def begun(self) -> None:
-        """A request has begun to come."""
+        """Note that the first bytes of a request have arrived."""
         if not self.output.full:
             self.since = self.site.now
 
     def received(self, request: Request) -> None:
-        """The head of *request* is in."""
+        """Take *request*, whose head is complete."""
         self._next = request
         self.occupied = True
 
@@ -226,9 +225,9 @@ class Channel(Protocol):
             self._parse()
             if self._current is not None:
                 self._current.body.wake()
-                if self._current is None:  # and what follows it can be looked at
+                if self._current is None:  # it has been answered: parse the next one
                     self._parse()
-            # A client that does not read what it has asked for waits for more.
+            # A client that does not read its answers gets no further ones.
             if self._current is None and not self._closing and not self.output.full:
                 request, self._next = self._next, None
                 if request is not None:
@@ -253,7 +252,7 @@ class Channel(Protocol):
             self._input.fail("the connection was ended before the body")
 
     def _rest(self) -> None:
-        """There is nothing to do, or it is the turn of others."""
+        """Queue the next request, if there is one; else close, or count as idle."""
         if self.output.full:
             return
         if self._input.waits or self._refusal is not None:
@@ -296,7 +295,7 @@ class Channel(Protocol):
             CURRENT.reset(context)
 
     def done(self, request: Request) -> None:
-        """Called by a request when its answer has been written."""
+        """Go on after the answer to *request* has been written."""
         self._current = None
         self.occupied = self._next is not None
         self.since = self.site.now
@@ -308,7 +307,7 @@ class Channel(Protocol):
             self._advance()
 
     def persists(self, request: Request) -> bool:
-        """Tell whether the connection can go on when *request* is answered."""
+        """Return whether the connection stays open after the answer to *request*."""
         if not request.body.complete or (self._retired and not self._input.waits):
             return False
         if request.code in _TURNED_AWAY:
@@ -321,7 +320,7 @@ class Channel(Protocol):
         return kept and b"close" not in options
 
     def _refuse(self, refusal: Refused) -> None:
-        """Answer what came before, then *refusal*, then close."""
+        """Answer the earlier requests, then answer *refusal*, then close."""
         self._refusal = refusal
         self._input.fail(f"the request's framing is broken: {refusal}")
 
@@ -343,41 +342,41 @@ class Channel(Protocol):
         self._close(linger)
 
     def give_way(self) -> bool:
-        """Close for another that wants to come; return False while there is a request to answer."""
+        """Close for a new connection; return False if there is work to do on this one."""
         if self.occupied or self._receiver.waits or self._in_line or self.output.full:
-            # It has lost its place, and takes one again when it rests.
+            # The caller has removed it from its list; _rest() adds it again.
             self._counts_as_idle = self._counts_as_in_head = False
             return False
         if self._input.in_head:
             self._answer_refusal(self.crowds[0].refusal, linger=False)
         else:
             self._close(linger=False)
-        # Now: the other's place is this one's, and a client that reads nothing, or does not
-        # answer the close alert of TLS, could hold it for as long as it liked.
+        # Close at once: a client that reads nothing, or does not answer the close alert of TLS,
+        # could keep the connection open for as long as it liked.
         if self._socket is not None:
             close_now(self._socket)
         return True
 
     def give_up_stalled(self) -> bool:
-        """Break off for another that wants to come; return False if the client takes something."""
-        self._counts_as_stalled = False  # it has lost its place
+        """Abort for a new connection; return False if the client reads again."""
+        self._counts_as_stalled = False  # the caller has removed it from its list
         if not self._is_sending or self.site.now - self.since <= STALL_SECONDS:
             return False
         self.abort()
         return True
 
     def retire(self) -> None:
-        """Answer what has come, then close."""
+        """Answer the requests that have been received, then close."""
         self._receiver.pass_on()
         self._retired = True
         self._advance()
 
     def _close(self, linger: bool) -> None:
-        """Send what is written, then close.
+        """Send the buffered output, then close.
 
-        :param linger: whether more may be coming.  A connection that is closed
-            with bytes unread is reset, and the client may lose the answer: so
-            read on for a while.
+        :param linger: whether the client may still be sending: then read on for a while.
+            TCP resets a connection that is closed with unread bytes, and the client may
+            lose the answer.
         """
         self._closing = True
         self._lingers = linger
@@ -388,17 +387,17 @@ class Channel(Protocol):
             self._shut()
 
     def _shut(self) -> None:
-        if self._is_shut:  # by what went on when there was room again
+        if self._is_shut:  # a callback has done so already
             return
         self._is_shut = True
-        # A transport with a producer does not close, but asks that for more.
+        # A transport does not close while it has a producer, but asks it for more.
         self.transport.unregisterProducer()
         self.since = self.site.now
         if self._ended or self._over_tls:
             self._lingers = False
         if self._paused and (self._lingers or self._over_tls):
-            # What the client sends last is still to be read: over TLS its close alert,
-            # without which the connection stays open.
+            # Read the last bytes of the client: over TLS the connection stays open until
+            # its close alert arrives.
             self._paused = False
             self.transport.resumeProducing()
         if self._lingers:
@@ -407,16 +406,16 @@ class Channel(Protocol):
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Reset the connection: nothing more is sent, not even what waits to be sent."""
+        """Reset the connection, and discard the buffered output."""
         self._closing = True
         self.output.abort()
         abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
         abort()
 
-    # Flow: of what comes in, and of what goes out.
+    # Flow control and timeouts.
 
     def regulate(self) -> None:
-        """Hold the client up while it is ahead of us."""
+        """Pause reading while received or outgoing data waits, or resume it."""
         if self._closing or self._ended:
             return
         body = self._input.body
@@ -430,17 +429,17 @@ class Channel(Protocol):
                 self.transport.resumeProducing()
 
     def expire(self, now: float) -> None:
-        """Give up waiting, if the time *now* is past what this connection waits for.
+        """Apply the timeout of what this connection waits for.
 
-        The time since when is of the same clock, which ticks once a second.
+        :param now: the time by the site's clock, as :attr:`since`.
         """
         if self._receiver.waits or self._in_line:
-            return  # for its turn, which comes
+            return  # it waits for us, not for the client
         waited = now - self.since
         if self._is_sending:
             if waited > LINGER_SECONDS:
                 self._wait_for_no_alert()
-            # Nobody waits for the end of a refusal, as for that of a download.
+            # A stalled refusal is not worth waiting for, unlike a download.
             if waited > STALL_SECONDS and (self._refusal or not self.site.is_patient):
                 self.abort()
             elif waited > STALL_SECONDS and not self._counts_as_stalled:
@@ -461,11 +460,11 @@ class Channel(Protocol):
 
     @property
     def _is_sending(self) -> bool:
-        """Whether it waits for the client to take what was written."""
+        """Whether the connection waits for the client to read the output."""
         return self.output.full or (self._closing and not self._lingers)
 
     def _wait_for_no_alert(self) -> None:
-        """Close when all has been sent, and only the client's close alert of TLS is to come."""
+        """Close if all has been sent, and only the client's close alert of TLS is missing."""
         bare = self._socket
         if self._over_tls and self._is_shut and bare is not None and not is_buffering(bare):
             close_now(bare)
@@ -491,7 +490,7 @@ class Channel(Protocol):
             self._advance()
 
     def send_continue(self) -> None:
-        """Somebody waits for the body: let the client send it, if it has asked."""
+        """Send ``100 Continue`` if the client waits for it before it sends the body."""
         request = self._current
         if request is not None and not request.startedWriting:
             expectation = request.headers.get(b"expect")

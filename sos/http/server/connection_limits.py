@@ -1,4 +1,4 @@
-"""How many connections there may be, and which gives way to another that comes."""
+"""Limits on the number of connections, and the choice of one to close for a new one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sos.http.server.heads import Refused
 
 
 class Limited(Protocol):
-    """A connection that counts, and can be closed for another."""
+    """Connection that counts towards a limit, and can be closed for a new one."""
 
     @property
     def active_at(self) -> float:
-        """When its last request came, or it was opened."""
+        """When its last request was handled, or it was opened."""
         ...
 
     @property
@@ -22,25 +22,25 @@ class Limited(Protocol):
         ...
 
     def give_way(self) -> bool:
-        """Close it unless there is a request to answer; return whether it did."""
+        """Close the connection unless it has a request to answer; return whether it did."""
         ...
 
     def give_up_stalled(self) -> bool:
-        """Close it if its client takes nothing of an answer; return whether it did."""
+        """Abort the connection if its client still does not read; return whether it did."""
         ...
 
 
 class Crowd:
-    """Connections of which there may be so many: all of a site's, or those from one network.
+    """Limited set of connections: all of a site, or those from one network.
 
-    Requests come far more often than connections, so a request changes nothing here: a
-    connection keeps its place among the idle, with the time when it took it.  One whose
-    place comes and that has been active since goes to the end.  So a new connection looks
-    at no more of the others than have had a request for it.  In the same way one whose client
-    takes nothing keeps its place among the stalled when its client goes on.
+    Requests are far more frequent than new connections, so a request does not update the
+    lists: a connection stays in the list of idle ones, with the time when it entered.  When
+    a new connection needs room, those at the head that have been active since move to the
+    end, at most one for each earlier request.  Likewise, a stalled connection stays in its
+    list when its client reads again.
 
-    :param most: how many there may be.
-    :param refusal: the answer to one more.
+    :param most: the limit.
+    :param refusal: the answer to a connection over the limit.
     """
 
     def __init__(self, most: int, refusal: Refused) -> None:
@@ -52,39 +52,39 @@ class Crowd:
         self._stalled: OrderedDict[Limited, None] = OrderedDict()
 
     def add(self) -> None:
-        """Count one more."""
+        """Count one more connection."""
         self._count += 1
 
     def remove(self, channel: Limited) -> None:
-        """Forget *channel*, which is no more."""
+        """Forget *channel*, which is closed."""
         self._count -= 1
         self._idle.pop(channel, None)
         self._in_head.pop(channel, None)
         self._stalled.pop(channel, None)
 
     def idle(self, channel: Limited) -> None:
-        """Take note that *channel* has nothing to do."""
+        """Record that *channel* has nothing to do."""
         self._idle[channel] = channel.active_at
         self._idle.move_to_end(channel)
 
     def in_head(self, channel: Limited) -> None:
-        """Take note that a request of *channel* has begun to come; it is as old as its start."""
+        """Record that *channel* is receiving the head of a request; the oldest head is first."""
         self._idle.pop(channel, None)
         self._in_head.setdefault(channel)
 
     def has_head(self, channel: Limited) -> None:
-        """Take note that the head of that request is complete."""
+        """Record that the head of that request is complete."""
         self._in_head.pop(channel, None)
 
     def stalled(self, channel: Limited) -> None:
-        """Take note that the client of *channel* takes nothing of its answer."""
+        """Record that the client of *channel* does not read its answer."""
         self._stalled.setdefault(channel)
 
     def has_room(self) -> bool:
-        """Tell whether there is room for one more.
+        """Return whether there is room for a new connection, after closing one if necessary.
 
-        The one whose client has taken nothing for the longest is closed for it, or else the
-        one that has been idle for the longest, or whose request has been coming for the longest.
+        It closes the connection that has been stalled for the longest, or else the one that has
+        been idle for the longest, or else the one that has been sending a head for the longest.
         """
         if self._count < self._most:
             return True

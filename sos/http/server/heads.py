@@ -1,4 +1,4 @@
-"""Heads: what a request may begin with, and how a response does."""
+"""Validation of request heads, and formatting of response heads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 
-# RFC 3986, 3.2.2 and 3.2.3, without the comma, which separates lists; RFC 6874, 2.
+# RFC 3986, 3.2.2 and 3.2.3, without the comma, which separates list items; RFC 6874, 2.
 _ZONE = rb"%25(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2}){1,64}"
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]+(?:%b)?\]|([A-Za-z0-9._~!$&'()*+;=-]|%%[0-9A-Fa-f]{2}){0,255})"
@@ -15,16 +15,16 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
-# Those that Twisted keeps end before 422.
+# Twisted's own table lacks the 4xx statuses above 418.
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
-_STATUS_LINES[460] = b"HTTP/1.1 460 Checksum Mismatch\r\n"  # which tus has made up
+_STATUS_LINES[460] = b"HTTP/1.1 460 Checksum Mismatch\r\n"  # an invention of tus
 
 
 class Refused(Exception):
-    """A request that cannot be understood: its status, and why."""
+    """Malformed or unacceptable request, with the status of its answer and the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def gather(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return header fields by their names in lower case, those of one name as a list.
+    """Return headers by their names in lower case; join the values of one name by a comma.
 
     RFC 9110, 5.2.
     """
@@ -46,10 +46,10 @@ def gather(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> int | None:
-    """Return the length of a request's body, None for a chunked one.
+    """Return the length of a request's body in bytes, None for a chunked one.
 
-    Raises :exc:`Refused` when the headers are not those of one clear request;
-    conflicting lengths and most transfer codings llhttp has refused already.
+    Raises :exc:`Refused` if the request is not acceptable.  llhttp has already rejected
+    conflicting lengths and most transfer codings.
     """
     if version not in ("1.1", "1.0"):
         raise Refused(505, f"HTTP/{version} is not spoken here, HTTP/1.1 is")
@@ -71,13 +71,13 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     return None
 
 
-@lru_cache(maxsize=256)  # nearly every request names the same
+@lru_cache(maxsize=256)  # nearly all requests have the same Host
 def split_host(text: bytes) -> tuple[bytes, bytes] | None:
     """Split the value of a Host header into a name or address, and a port.
 
-    The name is in lower case and without a trailing dot, an IPv6 address stands in
-    brackets, without its zone: that means something to the client alone (RFC 6874, 1).
-    Either part can be empty.  Returns None for what is not one host.
+    The name is in lower case and without a trailing dot.  An IPv6 address is in brackets,
+    without its zone, which has a meaning only for the client (RFC 6874, 1).  Either part
+    can be empty.  Returns None if *text* is not one host.
     """
     found = _HOST.fullmatch(text)
     if found is None:
@@ -89,9 +89,9 @@ def split_host(text: bytes) -> tuple[bytes, bytes] | None:
 
 
 def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
-    """Return the host that a request target names, if any, and its path and query.
+    """Split a request target into its host, if any, and its path and query.
 
-    RFC 9112, 3.2.  Raises :exc:`Refused` for one that has no path.
+    RFC 9112, 3.2.  Raises :exc:`Refused` if the target is malformed.
     """
     host = None
     path = target
@@ -103,16 +103,16 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
         if path[:1] != b"/":
             path = b"/" + path
     if method == b"OPTIONS" and path == b"*":
-        return host, path  # of the server as a whole
+        return host, path  # about the server as a whole
     if path[:1] != b"/" or b"#" in path:
         raise Refused(400, "the target is not a path")
     return host, path
 
 
 def format_head(status: int, fixed: bytes, headers: Mapping[bytes, bytes]) -> bytes:
-    """Write the status line and the headers of a response.
+    """Format the status line and the headers of a response.
 
-    :param fixed: headers that are written already.
+    :param fixed: header lines that are already formatted.
     """
     lines = [b"%s: %s\r\n" % field for field in headers.items()]
     return b"%s%s%s\r\n" % (_STATUS_LINES[status], fixed, b"".join(lines))

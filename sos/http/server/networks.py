@@ -1,4 +1,4 @@
-"""Where connections come from, as far as one client can be told from another."""
+"""The network of a client, by which its connections are counted."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ipaddress import IPv6Address, ip_address
 
 from twisted.internet.interfaces import IAddress
 
-# Who has one address of IPv6 has all those that begin with the same bits (RFC 6177).
+# A client with one IPv6 address usually has all addresses with the same prefix (RFC 6177).
 _OF_ONE_CLIENT = 64
 
 
 def network_of(address: IAddress | None) -> str | None:
-    """Return the network of the client at *address*: an IPv4 address or the first half of an IPv6.
+    """Return the network of *address*: an IPv4 address, or the first half of an IPv6 address.
 
-    None for a socket of this machine's, which has no address.
+    None for a Unix socket, which has no address.
     """
     host = getattr(address, "host", None)
     return None if host is None else _network_of(host)
@@ -25,6 +25,6 @@ def _network_of(host: str) -> str:
     address = ip_address(host)
     if not isinstance(address, IPv6Address):
         return host
-    if address.ipv4_mapped is not None:  # of a socket that takes both kinds
+    if address.ipv4_mapped is not None:  # from a socket that accepts IPv4 and IPv6
         return str(address.ipv4_mapped)
     return str(IPv6Address(int(address) >> _OF_ONE_CLIENT << _OF_ONE_CLIENT))

@@ -1,4 +1,4 @@
-"""What is sent to a client: no faster than it is taken."""
+"""Output to a client, with flow control."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sos.http.server.coalescing import Sender
 
 
 def _discard(data: bytes) -> None:
-    """Take the place of :meth:`Output.send` on an aborted connection."""
+    """Replace :meth:`Output.send` on an aborted connection."""
 
 
 class Output:
-    """The way out of a connection.
+    """Output side of a connection.
 
     :param changed: called when :attr:`full` has changed.
-    :ivar full: whether the transport has enough to send for now.
+    :ivar full: whether the transport's buffer is full.
     """
 
     send: Callable[[bytes], None]
@@ -30,9 +30,9 @@ class Output:
     def __init__(self, transport: Any, changed: Callable[[], None]) -> None:
         self._transport = transport
         self._sender = Sender(transport)
-        #: Sends what it is given; in this turn of the reactor, or when it can be.
+        #: Sends data at the end of this reactor iteration, or as soon as the client reads.
         self.send = self._sender.send
-        #: Gives the transport now what is sent in this turn: it is to be closed.
+        #: Passes the buffered data to the transport now, before that is closed.
         self.flush = self._sender.flush
         self._changed = changed
         self.full = False
@@ -46,10 +46,10 @@ class Output:
         return isinstance(self._transport, Connection)
 
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
-        """Send part of an open file; returns when the system has taken all of it.
+        """Send part of an open file; return when the kernel has accepted all of it.
 
-        Raises :exc:`~sos.errors.Incomplete` when it is not to be had, or nobody
-        is there to take it.
+        Raises :exc:`~sos.errors.Incomplete` if the file ends early, or the connection
+        is lost.
         """
         self.flush()
         while start < stop:
@@ -71,31 +71,31 @@ class Output:
             start += sent
 
     async def drained(self) -> None:
-        """Return when the transport can take more."""
+        """Wait until the transport can take more output."""
         if self._drained is not None:
             waiter: Deferred[None] = Deferred()
             self._drained.addCallback(lambda _: waiter.callback(None))
             await waiter
 
     async def _writable(self) -> None:
-        # As the transport does to a producer that has written too much: it
-        # says when the socket can be written to, and nothing waits before it.
+        # Pause as if the transport's buffer were full.  The buffer is empty, so the
+        # transport resumes as soon as the socket is writable.
         self.pauseProducing()
         call_when_writable(self._transport)
         await self.drained()
 
     def abort(self) -> None:
-        """Discard what has not been sent yet, and all that is written from now on.
+        """Discard the buffered data, and all data that is written from now on.
 
-        An answer that is aborted must not end like a whole one: the last chunk of a
-        chunked body, or the rest of a file, is not to follow (RFC 9112, 8).
+        An aborted answer must not end like a complete one, with the last chunk of a
+        chunked body or the rest of a file (RFC 9112, 8).
         """
         self._aborted = True
         self._sender.drop()
         self.send = _discard
 
     def close(self) -> None:
-        """The connection is lost: discard everything, and let those go on who wait for room."""
+        """Discard everything after the connection is lost, and wake the writers that wait."""
         self.abort()
         self._let_go_on()
 
@@ -105,19 +105,19 @@ class Output:
         if drained is not None:
             drained.callback(None)
 
-    # What the transport calls.
+    # Called by the transport.
 
     def pauseProducing(self) -> None:
-        """The transport has enough to send for now."""
+        """Note that the transport's buffer is full."""
         if not self.full:
             self.full = True
             self._drained = Deferred()
             self._changed()
 
     def resumeProducing(self) -> None:
-        """The transport can take more."""
+        """Note that the transport can take more output."""
         self._let_go_on()
         self._changed()
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost follows."""
+        """Do nothing: connectionLost follows."""

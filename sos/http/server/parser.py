@@ -1,4 +1,4 @@
-"""The way in of a connection: llhttp in front, our requests behind."""
+"""The parser of a connection, which makes requests of its input by llhttp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sos.http.server.heads import Refused, body_length, gather
 from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
 
-#: Most bytes of a request's line and headers together.
+#: Most bytes of a request line and headers together.
 MAX_HEAD_BYTES = 16 * 1024
 #: Most header fields of a request.
 MAX_FIELDS = 200
@@ -21,7 +21,7 @@ _BLANK_LINE = b"\r\n\r\n"
 
 
 class RequestSink(ResponseSink, Protocol):
-    """The connection that requests are parsed for."""
+    """The connection that the parser works for."""
 
     @property
     def occupied(self) -> bool:
@@ -29,34 +29,33 @@ class RequestSink(ResponseSink, Protocol):
         ...
 
     def begun(self) -> None:
-        """Note that a request has begun to come."""
+        """Note that the first bytes of a request have arrived."""
         ...
 
     def received(self, request: Request) -> None:
-        """Take *request*, whose head is in."""
+        """Take *request*, whose head is complete."""
         ...
 
     def send_continue(self) -> None:
-        """Let the client send its body, if it waits for that."""
+        """Send ``100 Continue`` if the client waits for it before it sends the body."""
         ...
 
     def regulate(self) -> None:
-        """Hold the client up while it is ahead of who reads the body."""
+        """Pause reading while received data waits, or resume it."""
         ...
 
 
 class Input:
-    """Makes requests of what a client sends, for *channel*.
+    """Parser of the bytes that a client sends, for *channel*.
 
-    What is answered does not depend on how the bytes were cut into reads.  The
-    parser tells what it has found, not where: so it is given pieces that end
-    where a head or a message does, and that hold no more than what can be
-    judged afterwards.
+    The result does not depend on how the bytes are split into reads.  llhttp does not report
+    positions, so it gets pieces that end where a head or a message can end, and that are
+    small enough to check the size limits afterwards.
 
     :ivar in_head: whether the head of a request has begun, and not ended.
-    :ivar body: what is being received, None between bodies.
-    :ivar body_bytes: of bodies, since it was set to zero.
-    :ivar waits: whether something has come that has not been looked at.
+    :ivar body: the body that is being received, None between bodies.
+    :ivar body_bytes: bytes of bodies received since it was set to zero.
+    :ivar waits: whether there is input that has not been parsed.
     """
 
     def __init__(self, channel: RequestSink) -> None:
@@ -65,17 +64,15 @@ class Input:
         self.body_bytes = 0
         self.waits = False
         self._channel = channel
-        # What has come, and where in it that begins which has not been looked at.
+        # The input, and the offset of the part that has not been parsed.
         self._data = b""
         self._start = 0
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        # Bytes of the body that are still to come: 0 in a head, None where
-        # the chunks will tell.
+        # Bytes of the body that are still missing: 0 in a head, None for a chunked body.
         self._left: int | None = 0
-        # Bytes of a head, or of a line between chunks, that has not ended, and
-        # the last three of them.
+        # Bytes of an incomplete head, or line between chunks, and the last three of them.
         self._unfinished = 0
         self._tail = b""
         self._in_chunk = False
@@ -83,15 +80,15 @@ class Input:
         self._upgrading = False
 
     def feed(self, data: bytes) -> None:
-        """Take what came, which :meth:`go_on` makes requests of."""
+        """Add *data* to the input, which :meth:`go_on` parses."""
         self._data = self._data[self._start :] + data if self.waits else data
         self._start = 0
         self.waits = bool(self._data)
 
     def go_on(self) -> None:
-        """Make a request of what came, and look at no more while the channel has one.
+        """Parse the input up to the end of a request, and no further while that is unanswered.
 
-        Raises :exc:`~sos.http.server.heads.Refused` when it is none.
+        Raises :exc:`~sos.http.server.heads.Refused` if the input is malformed.
         """
         data = self._data
         size = len(data)
@@ -114,7 +111,7 @@ class Input:
             self._data = b""
 
     def _judged_at_once(self) -> int:
-        """Return up to where a head, or chunks, can be parsed in one go."""
+        """Return the offset up to which a head, or chunks, can be parsed in one call."""
         data, start = self._data, self._start
         room = MAX_HEAD_BYTES - self._unfinished
         if room <= 0:
@@ -122,7 +119,7 @@ class Input:
                 raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
             raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
         end = start + room
-        if self._in_chunk:  # up to the end of a line there is nothing but data
+        if self._in_chunk:  # chunk data up to the next line end does not count
             line = data.find(b"\n", start)
             end += (len(data) if line < 0 else line) - start
         if self._tail:
@@ -133,7 +130,7 @@ class Input:
         return min(end, len(data) if blank < 0 else blank + len(_BLANK_LINE))
 
     def _look_for_the_line(self, piece: bytes) -> None:
-        """See how much of *piece*, the last of what came of the chunks, is a line between them."""
+        """Update the size of an incomplete line between chunks after parsing *piece*."""
         line = piece.rfind(b"\n")
         if self._in_chunk:
             self._unfinished = 0
@@ -144,8 +141,8 @@ class Input:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # No upgrade is offered, so the request is an ordinary one (RFC
-            # 9110, 7.8): its body follows, if it has one, and the next.
+            # The server offers no upgrade, so this is an ordinary request (RFC 9110, 7.8),
+            # whose body follows.
             if self._upgrading:
                 self._go_on_to_the_body()
         except httptools.HttpParserError as error:
@@ -154,7 +151,7 @@ class Input:
             raise Refused(400, str(error)) from None
 
     def _go_on_to_the_body(self) -> None:
-        """Have the body parsed that llhttp takes for another protocol."""
+        """Make llhttp parse the body, which it takes for the data of another protocol."""
         assert self.body is not None
         length = self.body.length
         framing = (
@@ -165,11 +162,11 @@ class Input:
         self._upgrading = False
 
     def fail(self, reason: str) -> None:
-        """The body that is being received, if there is one, will not come whole."""
+        """Fail the body that is being received, if any, with Incomplete."""
         if self.body is not None:
             self.body.fail(Incomplete(reason))
 
-    # The parser.
+    # Called by llhttp.
 
     def on_message_begin(self) -> None:
         self._target = b""
@@ -185,7 +182,7 @@ class Input:
         headers = self._headers
         stripped = value.rstrip(b" \t")
         if b"\t" in value and name.lower() == b"transfer-encoding":
-            # llhttp does not see it as we do.
+            # llhttp interprets it differently from us.
             raise Refused(400, "there is a tab in the transfer coding")
         headers.append((name, stripped))
         if len(headers) > MAX_FIELDS:

@@ -1,4 +1,4 @@
-"""The proxies that are believed when they say whose requests they pass on."""
+"""Trusted proxies, and the client address in their forwarding headers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from sos.model.config import UNIX_PEERS
 # RFC 9110, 5.6.2 and 5.6.4.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = rb'"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+)"'
-# RFC 7239, 4: one pair of an element, or none, and what ends it.  Blanks around semicolons,
-# which the RFC does not have and some proxies send, mean nothing else.
+# RFC 7239, 4: one pair of an element, or none, and its end.  Some proxies put blanks around
+# semicolons, which the RFC does not permit; they are ignored.
 _PAIR = re.compile(rb"[ \t]*+(?:(%b)=(?:(%b)|%b)[ \t]*+)?([;,]|\Z)" % (_TOKEN, _TOKEN, _QUOTED))
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _PORT = rb"(?::[0-9]{1,5})?"
 # RFC 7239, 6: an IPv6 address is in brackets, and a port can be obfuscated.
 _NODE = re.compile(rb"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5}|:_[A-Za-z0-9._-]+)?")
-# X-Forwarded-For has no rule: addresses as nginx, HAProxy, Caddy, Envoy and Azure write them.
+# X-Forwarded-For has no standard: addresses as nginx, HAProxy, Caddy, Envoy and Azure write them.
 _HOP = re.compile(rb"(?:([0-9.]+)%b|\[([0-9A-Fa-f:.]+)\]%b|([0-9A-Fa-f:.]+))" % (_PORT, _PORT))
-# Where the client is not told: RFC 7239, 6.2.
+# For a client that the proxy does not name: RFC 7239, 6.2.
 _UNKNOWN = b"unknown"
 
 
 class Proxies:
-    """Addresses of proxies, as ``trusted-proxies`` lists them.
+    """The proxies that ``trusted-proxies`` lists.
 
-    What a client says of itself is never believed: only what one of these has added.
+    Only addresses that one of these proxies has added are trusted.
 
     :param listed: addresses, networks, and ``unix``, as :func:`sos.model.config.proxies`
         returns them.
@@ -57,14 +57,14 @@ class Proxies:
         return any(plain in network for network in self._networks)
 
     def client(self, peer: IAddress | None, headers: Mapping[bytes, bytes]) -> IAddress | None:
-        """Return whose request *peer* has sent: its own unless it is one of these proxies.
+        """Return the address of the client: *peer*, unless that is one of these proxies.
 
-        Each proxy adds the address that it was asked from at the end of ``X-Forwarded-For`` or
-        ``Forwarded``.  So the client is the last address there that is not a proxy's.  Where
-        that is not told, or cannot be read, it is the last proxy that is known.
+        Each proxy appends the address of its own peer to ``X-Forwarded-For`` or ``Forwarded``.
+        So the client is the last address there that is not a proxy's.  If that address is
+        missing or malformed, the result is the last known proxy.
 
-        A proxy writes one of the two and may pass on the other as its client sent it.  Where
-        they name different clients neither is believed.
+        A proxy writes one of the two headers, and may pass on the other as its client sent it.
+        If they name different clients, neither is trusted.
 
         :param headers: by their names in lower case.
         """
@@ -90,12 +90,12 @@ class Proxies:
 
 
 def _hops(value: bytes) -> list[bytes]:
-    """Return what ``X-Forwarded-For`` lists."""
+    """Return the items of ``X-Forwarded-For``."""
     return [hop for each in value.split(b",") if (hop := each.strip(b" \t"))]
 
 
 def _nodes(value: bytes) -> list[bytes]:
-    """Return what the elements of ``Forwarded`` have as ``for``; what is malformed is unknown."""
+    """Return the ``for`` of each element of ``Forwarded``; only "unknown" if it is malformed."""
     nodes: list[bytes] = []
     pairs: dict[bytes, bytes] = {}
     position = 0
@@ -118,13 +118,13 @@ def _nodes(value: bytes) -> list[bytes]:
 
 
 def _address(name: bytes, pattern: re.Pattern[bytes]) -> IAddress | None:
-    """Return the address that a proxy calls *name*, None where it is none."""
+    """Return the address in *name*, as a proxy has written it; None if it is not an address."""
     found = pattern.fullmatch(name)
     return None if found is None else address_of(next(filter(None, found.groups())).decode("ascii"))
 
 
 def address_of(value: str | bytes, port: int = 0) -> IAddress | None:
-    """Return the address of IPv4 or IPv6 that *value* is, text or packed; None if it is none."""
+    """Parse an IPv4 or IPv6 address, text or packed; return None if *value* is not an address."""
     try:
         address = ip_address(value)
     except ValueError:

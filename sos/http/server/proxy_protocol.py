@@ -1,10 +1,11 @@
-"""The PROXY protocol, versions 1 and 2: how a proxy says whose connection it passes on.
+"""The PROXY protocol, versions 1 and 2: a proxy sends the address of its client first.
 
 https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt
 
-Twisted's :mod:`twisted.protocols.haproxy` does not do here.  It believes whoever connects, wants
-the header from every connection, fails where 16 bytes do not come in one read, takes what is no
-address, up to 64 KiB of it, and for ever, and stays between a connection and its transport.
+Twisted's :mod:`twisted.protocols.haproxy` is not suitable.  It trusts every peer, requires the
+header on every connection, fails if the first 16 bytes are split over two reads, accepts
+malformed addresses and headers of 64 KiB, has no timeout, and stays between a connection and
+its transport.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _LINE = re.compile(
     rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|TCP(?:4 ([0-9.]+) ([0-9.]+)|6 %b %b) (%b) (%b))"
     % (_IPV6, _IPV6, _NUMBER, _NUMBER)
 )
-# Section 2.2: what follows the signature, and then how many bytes of addresses each family has.
+# Section 2.2: the fields after the signature, and the bytes of addresses of each family.
 _FIXED = struct.Struct("!BBH")
 _HEADER_BYTES = len(_V2) + _FIXED.size
 _LOCAL, _PROXY = 0x20, 0x21
@@ -43,8 +44,8 @@ _ADDRESS_BYTES = (0, 12, 36, 216)
 _STREAM_V4, _STREAM_V6 = 0x11, 0x21
 _V4, _V6 = struct.Struct("!4s4sHH"), struct.Struct("!16s16sHH")
 
-# Connections whose first bytes have not come; past that, the one that waits for the longest is
-# closed.  Proxies send the header at once.
+# Most connections whose header is incomplete; over that, the oldest one is closed.  Proxies send
+# the header at once.
 _MOST_WAITING = 512
 
 _log = Logger()
@@ -52,11 +53,11 @@ _log = Logger()
 
 @frozen
 class Header:
-    """What a connection begins with.
+    """PROXY header at the beginning of a connection.
 
-    :param size: in bytes, 0 where it has no header.
-    :param own: whether the proxy speaks for itself.
-    :param client: the one that it speaks for; None where it does not say.
+    :param size: in bytes, 0 if there is no header.
+    :param own: whether the connection is the proxy's own, as for health checks.
+    :param client: the address of the proxy's client; None if it is not given.
     """
 
     size: int
@@ -65,9 +66,9 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Read the header that *data* begins with, None while it is not complete.
+    """Parse the header at the beginning of *data*; return None while it is incomplete.
 
-    Raises ValueError when there is one that is malformed.
+    Raises ValueError if the header is malformed.
     """
     if data[: len(_V2)] == _V2:
         return _read_v2(data)
@@ -109,7 +110,7 @@ def _read_v2(data: bytes) -> Header | None:
     size = _HEADER_BYTES + length
     if command not in (_LOCAL, _PROXY):
         raise ValueError(f"its version and command are 0x{command:02x}")
-    if size > MAX_HEAD_BYTES:  # as any other head: with certificates in it, there can be much
+    if size > MAX_HEAD_BYTES:  # as for any head: it can contain certificates
         raise ValueError(f"it passes {MAX_HEAD_BYTES} bytes")
     if command == _PROXY and (family >= len(_ADDRESS_BYTES) or transport > 2):
         raise ValueError(f"its family and transport are 0x{kind:02x}")
@@ -127,7 +128,7 @@ def _read_v2(data: bytes) -> Header | None:
 
 
 class _Opening(Protocol):
-    """A connection of a proxy until it is known whose it is, and its protocol can be made."""
+    """Connection of a proxy until its header is complete, and its real protocol can be made."""
 
     transport: Any
     _timer: IDelayedCall
@@ -158,7 +159,7 @@ class _Opening(Protocol):
     def _go_on(self, client: IAddress | None, size: int) -> None:
         self._forget()
         transport = self.transport
-        # The transport calls what follows by itself: to pass on what comes costs nothing.
+        # From here on the transport calls the real protocol directly, at no cost.
         transport.protocol = protocol = self._factory.protocol_for(client)
         protocol.makeConnection(transport)
         if len(self._data) > size:
@@ -173,15 +174,15 @@ class _Opening(Protocol):
         self._factory.discard(self)
 
     def abort(self) -> None:
-        """Close the connection, which has done nothing yet."""
+        """Abort the connection before it has a protocol."""
         self._forget()
         self.transport.abortConnection()
 
 
 class _Factory(ServerFactory):
-    """Makes the protocols of another factory, for the clients that proxies name.
+    """Wrapper of a factory that passes it the client addresses from PROXY headers.
 
-    :param idle_seconds: in which a connection has to begin.
+    :param idle_seconds: for which a proxy's connection may be idle before its first byte.
     """
 
     noisy = False
@@ -191,7 +192,7 @@ class _Factory(ServerFactory):
         self.idle_seconds = idle_seconds
         self._factory = factory
         self._proxies = proxies
-        self._waiting: dict[_Opening, None] = {}  # in the order in which they came
+        self._waiting: dict[_Opening, None] = {}  # oldest first
         self._refusals = LimitedLog(_log, reactor.seconds)
 
     def doStart(self) -> None:
@@ -212,12 +213,12 @@ class _Factory(ServerFactory):
         return self.protocol_for(addr)
 
     def protocol_for(self, client: IAddress | None) -> Protocol:
-        """Return the protocol of a connection of *client*, None where that is not told."""
+        """Return the protocol for a connection of *client*, which is None if unknown."""
         made: Protocol = self._factory.buildProtocol(client)
         return made
 
     def add(self, opening: _Opening) -> None:
-        """Keep *opening* until it is known what it begins with."""
+        """Keep *opening* until its header is complete; abort the oldest if there are too many."""
         if len(self._waiting) >= _MOST_WAITING:
             next(iter(self._waiting)).abort()
         self._waiting[opening] = None
@@ -227,7 +228,7 @@ class _Factory(ServerFactory):
         self._waiting.pop(opening, None)
 
     def refuse(self, peer: IAddress | None, reason: str) -> None:
-        """Log that the proxy *peer* has sent a header that is malformed."""
+        """Log that the proxy *peer* has sent a malformed header."""
         self._refusals.tell(
             LogLevel.warn,
             "PROXY header refused, connection closed: proxy={proxy} reason={reason}",
@@ -239,12 +240,12 @@ class _Factory(ServerFactory):
 @implementer(IStreamServerEndpoint)
 @frozen
 class Proxied:
-    """An endpoint where *proxies* may say by the PROXY protocol whose connections they pass on.
+    """Endpoint that accepts PROXY headers from *proxies*.
 
-    They need not, if it is certain that no client of theirs can: they speak HTTP themselves, or
-    send the header always.  For all others there is no such protocol.
+    The header is optional.  This is safe only if a proxy's clients cannot send one, because
+    the proxy speaks HTTP itself, or always sends the header.
 
-    :param idle_seconds: for which a proxy's connection may be idle before it begins.
+    :param idle_seconds: for which a proxy's connection may be idle before its first byte.
     """
 
     _endpoint: Any

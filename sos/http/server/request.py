@@ -1,4 +1,4 @@
-"""A request as the routes see it, and the answer that they make of it."""
+"""Requests, as the routes see them, and their answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sos.monitoring.request_metrics import GONE, OTHER
 
 #: Statuses of answers without a body (RFC 9110, 6.4.1).
 BODILESS = frozenset({204, 304})
-# A cache may keep a 404, and other answers, that say nothing of it (RFC 9111, 4.2.2).
+# Without it, caches may store a 404 and other answers (RFC 9111, 4.2.2).
 _UNCACHED = b"Cache-Control: no-store\r\n"
 
 
 class Recorder(Protocol):
-    """What requests are told of when they have ended, and what it adds to each answer."""
+    """Recorder of finished requests, and source of the headers that all answers have."""
 
     @property
     def head(self) -> bytes:
@@ -30,7 +30,7 @@ class Recorder(Protocol):
 
     @property
     def proxies(self) -> Proxies | None:
-        """The proxies that are believed when they say whose requests they pass on."""
+        """The proxies whose forwarding headers are trusted."""
         ...
 
     def finished(self, request: Request) -> None:
@@ -39,7 +39,7 @@ class Recorder(Protocol):
 
 
 class ResponseSink(Protocol):
-    """The connection that a request came by, as far as its answer needs it."""
+    """The connection of a request, as far as its answer needs it."""
 
     peer: IAddress | None
     transport: Any
@@ -47,7 +47,7 @@ class ResponseSink(Protocol):
 
     @property
     def site(self) -> Recorder:
-        """What is told of the request."""
+        """The recorder of the request."""
         ...
 
     def persists(self, request: Request) -> bool:
@@ -55,44 +55,42 @@ class ResponseSink(Protocol):
         ...
 
     def done(self, request: Request) -> None:
-        """Go on: the answer to *request* has been written."""
+        """Go on after the answer to *request* has been written."""
         ...
 
     def abort(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         ...
 
 
 class Work(Protocol):
-    """What is being done for a request."""
+    """Work in progress for a request."""
 
     def cancel(self) -> None:
-        """Do no more: the client is gone."""
+        """Stop, because the client is gone."""
 
 
 class Request:
-    """One request, handled as soon as its headers are in.
+    """Request, handled as soon as its headers are complete.
 
-    Raises :exc:`~sos.http.server.heads.Refused` when its target is none.  The names
-    are those of Twisted's, of which it has what routes and access logs need.
+    Raises :exc:`~sos.http.server.heads.Refused` if its target is malformed.  It has the
+    attributes of Twisted's requests that routes and access logs need, with the same names.
     Its body is :attr:`body`; there is no ``content``.
 
-    :ivar headers: the request's, by their names in lower case; the Host is that of the
-        target if it names one.
-    :ivar received_headers: the same as they came.
-    :ivar id: by which the logs know it, see :mod:`sos.http.server.request_ids`.
-    :ivar blob: the id of the blob that it is about, once that is known.
-    :ivar begun: when it was first handled, by the site's timer.
-    :ivar route: the rule that it goes by.
-    :ivar persistent: whether another may follow the answer on its connection.
-    :ivar sharing: header lines of the answer, whatever it is, that tell which pages of other
-        origins may read it.
-    :ivar private: whether the answer is for those alone who may ask for it, and
-        not for caches that others share.
+    :ivar headers: the request's headers, by their names in lower case; the Host is that of the
+        target if the target names one.
+    :ivar received_headers: the same, as received.
+    :ivar id: identifies the request in logs, see :mod:`sos.http.server.request_ids`.
+    :ivar blob: the id of the blob that it concerns, once that is known.
+    :ivar begun: when its handler was called, by the site's timer.
+    :ivar route: the rule of its route.
+    :ivar persistent: whether its connection stays open after the answer.
+    :ivar sharing: CORS header lines, which every answer to it has.
+    :ivar private: whether the answer needs credentials, so that shared caches must not
+        store it.
     :ivar target: its path and query.
-    :ivar uri: what access logs tell of the target.
-    :ivar work: what is being done for it, if that takes time; cancelled when
-        the client goes away.
+    :ivar uri: the target as access logs show it.
+    :ivar work: the route's work, if it is in progress; cancelled when the client goes away.
     """
 
     __slots__ = (
@@ -162,15 +160,15 @@ class Request:
 
     @property
     def args(self) -> dict[bytes, list[bytes]]:
-        """The arguments in the query."""
+        """The arguments in the query, as lists of values by name."""
         return parse_qs(self._query, True) if self._query else {}
 
     def getHeader(self, name: bytes) -> bytes | None:
-        """Return the value of the request's header *name*, in lower case."""
+        """Return the value of the request's header *name*, which is in lower case."""
         return self.headers.get(name)
 
     def getClientAddress(self) -> IAddress | None:
-        """Return where the request came from, as a trusted proxy says it; None if none is known."""
+        """Return the client's address, also behind trusted proxies; None if it is not known."""
         channel = self._channel
         if channel is None:
             return None
@@ -183,35 +181,35 @@ class Request:
 
     @property
     def disconnected(self) -> bool:
-        """Whether there is no one to answer any more."""
+        """Whether the request has been answered, or its client is gone."""
         return self._channel is None
 
     # The answer.
 
     def setResponseCode(self, code: int) -> None:
-        """Answer with the status *code*; 200 if it is not called."""
+        """Set the status of the answer; the default is 200."""
         self.code = code
 
     def setHeader(self, name: bytes, value: bytes) -> None:
-        """Answer with this header field."""
+        """Set a header of the answer."""
         self._answer_headers[name] = value
 
     def setFixedHeaders(self, lines: bytes) -> None:
-        """Answer with these header fields, which are written already, each on its line.
+        """Set headers of the answer that are already formatted as lines.
 
-        One of them is ``Cache-Control``: they replace the ``no-store`` of other answers.
+        They must include ``Cache-Control``, because they replace the default ``no-store``.
         """
         self._fixed = lines
 
     def clearHeaders(self) -> None:
-        """Answer with none of the header fields that have been set so far."""
+        """Remove the headers that have been set so far."""
         self._answer_headers.clear()
         self._fixed = _UNCACHED
 
     def write(self, data: bytes) -> None:
-        """Send more of the answer's body, and its head before the first of it.
+        """Send the next piece of the answer's body, and the head before the first piece.
 
-        Without a ``Content-Length`` it is sent in chunks.
+        Without a ``Content-Length``, the body is chunked (for a client with HTTP/1.1).
         """
         if self._channel is None:
             return
@@ -230,10 +228,10 @@ class Request:
         return self._channel is not None and self._channel.output.sends_files
 
     async def send_file(self, descriptor: int, start: int, stop: int) -> None:
-        """Send part of an open file as the next of the body, which has a Content-Length.
+        """Send part of an open file as the next piece of a body with a Content-Length.
 
-        Returns when the system has taken it.  It should have been read just
-        before, or the reactor waits for the disk.
+        Returns when the kernel has accepted it.  The part should be in the page cache,
+        or the reactor waits for the disk.
         """
         if self._channel is not None:
             self.write(b"")
@@ -243,7 +241,7 @@ class Request:
     def finish(self, body: bytes | None = None) -> None:
         """End the answer.
 
-        :param body: all of it, if nothing has been written; else the last of it.
+        :param body: the whole body if nothing has been written; else its last piece.
         """
         channel = self._channel
         if channel is None:
@@ -279,17 +277,17 @@ class Request:
         return format_head(self.code, fixed, headers)
 
     async def drained(self) -> None:
-        """Return when the client has taken enough of what was written."""
+        """Wait until the connection can take more output."""
         if self._channel is not None:
             await self._channel.output.drained()
 
     def abort(self) -> None:
-        """Break the connection: what was sent of the answer is not all of it."""
+        """Abort the connection, so that the client sees that its answer is incomplete."""
         if self._channel is not None:
             self._channel.abort()
 
     def connectionLost(self) -> None:
-        """There is no one to answer any more."""
+        """Record that the client is gone, and cancel the work."""
         if self._channel is not None:
             self.code = GONE
             self._channel.site.finished(self)

@@ -1,4 +1,4 @@
-"""The body of a request, as the route that asked for it reads it."""
+"""The body of a request, which a route reads piece by piece."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-#: Bytes of a body that may wait to be read before the sender is held up.
+#: Bytes of a body that may wait for the reader before the connection is paused.
 HIGH_WATER = 64 * 1024
 
-#: Bytes that a connection reads at once, and in a large body.  A large buffer
-#: costs time of its own, which only a large body is worth.
+#: Bytes that a connection reads at once: normally, and in a large body.  A large buffer
+#: costs time, which pays off only there.
 SMALL_READ = 64 * 1024
 LARGE_READ = 256 * 1024
 
 
 class RequestBody:
-    """The pieces of a request's body: ``async for piece in request.body``.
+    """Asynchronous iterator over a request's body: ``async for piece in request.body``.
 
-    Iterating raises what the body failed with: :exc:`~sos.errors.Incomplete`
-    when the connection ended or the framing broke before its end.
+    Iterating raises :exc:`~sos.errors.Incomplete` if the connection ended or the framing
+    broke before the end of the body, and :exc:`~sos.errors.TooSlow` if the body trickles.
 
-    :param length: in bytes, as announced; None for a chunked body.
+    :param length: in bytes, from the headers; None for a chunked body.
     :param wanted: called when a reader waits for the next piece.
-    :param drained: called when what waited has been read.
-    :ivar received: bytes that have come.
+    :param drained: called when the reader has taken all pieces.
+    :ivar received: bytes received so far.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class RequestBody:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Nothing is held: what is not read stays with the connection."""
+        """Do nothing: the connection handles the unread rest."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the body is complete or has failed."""
         return self.complete or self.error is not None
 
     @property
@@ -71,11 +71,11 @@ class RequestBody:
 
     @property
     def full(self) -> bool:
-        """Whether the sender should be held up."""
+        """Whether the connection should be paused."""
         return self._waiting >= HIGH_WATER
 
-    # What the channel calls; a reader goes on when it is told to, for it may
-    # end the request, which must not happen in the middle of a parser's call.
+    # Called by the channel.  Only wake() resumes the reader, which may finish the request:
+    # that must not happen during a call of the parser.
 
     def feed(self, piece: bytes) -> None:
         """Take the next *piece* from the wire."""
@@ -84,17 +84,17 @@ class RequestBody:
         self.received += len(piece)
 
     def end(self) -> None:
-        """The body has come whole."""
+        """Mark the body as complete."""
         self.complete = True
 
     def fail(self, error: Exception) -> None:
-        """The body will not come whole."""
+        """Mark the body as failed, unless it has ended already."""
         if not self.ended:
             self.error = error
             self._pieces.clear()
 
     def wake(self) -> None:
-        """Let a waiting reader go on, if there is something to tell it."""
+        """Resume a waiting reader, if there is a piece or the body has ended."""
         if self._reader is not None and (self._pieces or self.ended):
             reader, self._reader = self._reader, None
             reader.callback(None)
@@ -103,6 +103,6 @@ class RequestBody:
 def _no_one() -> None: ...
 
 
-#: Of a request that has none.
+#: The body of a request without a body.
 NO_BODY = RequestBody(0, _no_one, _no_one)
 NO_BODY.complete = True

@@ -1,4 +1,4 @@
-"""What listens: the factory of channels."""
+"""The HTTP server: the factory of connections, their limits and their timer."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from sos.http.server.proxies import Proxies
 from sos.http.server.request import Request
 from sos.monitoring.request_metrics import OTHER, Tally
 
-#: Answers a request, now or later, by its :meth:`~Request.finish`.
+#: Answers a request, now or later, with its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
-#: Is told of a request that has ended, and of the seconds that it took.
+#: Called with a request that has ended, and its duration in seconds.
 Note = Callable[[Request, float], None]
 
-# Of what is no request.
+# Counted as the method of malformed requests.
 _NO_METHOD = b"none"
 
 _SERVER = f"sos/{__version__}".encode("ascii")
 
-# What is spoken over TLS, by the names of RFC 7301, 6.  Clients that offer protocols by ALPN
-# are refused by Twisted if none of these is among them, and all of them if there are none.
+# Protocols for ALPN, by their names in RFC 7301, 6.  Twisted refuses clients that offer only
+# others; with an empty list, it would refuse all clients that use ALPN.
 _ALPN = [b"http/1.1", b"http/1.0"]
 
 _TOO_MANY = Refused(503, "too many connections, try again")
 _FROM_ONE = Refused(503, "too many connections from this address, try again")
 
-# Connections past the limit that are told so; any more are closed without a word.
+# Connections over the limit that get an answer 503; any more are closed without one.
 _MOST_REFUSED = 32
 
 _log = Logger()
 
 
 class _ClosedAtOnce(Protocol):
-    """A connection that is closed without a word.
+    """Connection that is closed without an answer.
 
-    A factory could return no protocol, but Twisted's TLS takes it for one, and leaves the
-    connection open for as long as its client likes.
+    A factory may return None instead, but with Twisted's TLS that would leave the connection
+    open for as long as its client likes.
     """
 
     transport: Any
@@ -64,20 +64,20 @@ class _ClosedAtOnce(Protocol):
 
 @implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
-    """Lets *handler* answer what comes in: the factory of :class:`Channel`.
+    """HTTP server that answers requests with *handler*: the factory of :class:`Channel`.
 
-    :param tally: where requests are counted.
-    :param note: where they are logged.
-    :param timer: tells the seconds that requests are measured by.
+    :param tally: counts the requests.
+    :param note: logs the requests.
+    :param timer: returns a time in seconds, to measure the duration of requests.
     :param idle_seconds: for which a connection may be idle between requests.
-    :param proxies: those that are believed when they say whose requests they pass on.
-    :param failed_handshakes: where those of TLS are counted by port, in *tally* by default.
-    :param is_patient: whether a client that takes nothing of an answer is waited for while there
-        is room; else it is given up after :data:`~sos.http.server.connection.STALL_SECONDS`.
-    :param max_connections: most of them at once, of which one network can have half.
-        Over that, one that has nothing to do gives way to a new one, see
+    :param proxies: the proxies whose forwarding headers are trusted.
+    :param failed_handshakes: counts failed TLS handshakes by port, in *tally* by default.
+    :param is_patient: whether to wait for stalled clients while there is room; if not, they are
+        aborted after :data:`~sos.http.server.connection.STALL_SECONDS`.
+    :param max_connections: most connections at once; one network can have half of them.
+        At the limit, an idle or stalled connection is closed for a new one, see
         :class:`~sos.http.server.connection_limits.Crowd`, or the new one is answered 503.
-    :ivar failures: where mistakes of ours are told.
+    :ivar failures: the log for internal errors.
     """
 
     noisy = False
@@ -113,7 +113,7 @@ class Site(ServerFactory):
         self._networks: WeakValueDictionary[str, Crowd] = WeakValueDictionary()
         self.now = 0.0
         self.failures = LimitedLog(_log, lambda: self.now)
-        self.head = b""  # what every answer's begins with
+        self.head = b""  # header lines that every answer begins with
         self._note = note
         self._sweep: IDelayedCall | None = None
         self._stopped = False
@@ -129,9 +129,9 @@ class Site(ServerFactory):
         return Channel(self, addr, crowds)
 
     def _crowds(self, address: IAddress | None) -> Sequence[Crowd]:
-        """Return what a connection from *address* has to find room in."""
+        """Return the limits that apply to a connection from *address*."""
         network = network_of(address)
-        # One proxy can be all clients.
+        # All clients can come through one proxy.
         if network is None or (self.proxies is not None and address in self.proxies):
             return (self._all,)
         of_one = self._networks.get(network)
@@ -147,16 +147,16 @@ class Site(ServerFactory):
         return channel
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return what a client may choose by ALPN, see IProtocolNegotiationFactory."""
+        """Return the protocols for ALPN, see IProtocolNegotiationFactory."""
         return _ALPN
 
     def made(self, channel: Channel) -> None:
-        """Called by a channel that has a connection."""
+        """Record that *channel* is connected."""
         self.channels.add(channel)
         self.tally.connections += 1
 
     def lost(self, channel: Channel) -> None:
-        """Called by a channel that is no more."""
+        """Record that *channel* has lost its connection."""
         self.tally.connections -= 1
         self.channels.discard(channel)
         self._turned_away.discard(channel)
@@ -170,7 +170,7 @@ class Site(ServerFactory):
                 empty.callback(None)
 
     def handshake_failed(self, local: Any, peer: IAddress | None, why: str) -> None:
-        """Called by a channel whose TLS never came about.
+        """Count and log a failed TLS handshake.
 
         :param local: the address that the client connected to.
         :param why: see :func:`~sos.http.tls.handshake_failure`.
@@ -191,7 +191,7 @@ class Site(ServerFactory):
         self._tick()
 
     def stopFactory(self) -> None:
-        # Nothing listens any more, but what is under way goes on.
+        # Nothing listens any more, but requests in flight continue.
         self._stopped = True
         if not self.channels:
             self._close()
@@ -202,19 +202,19 @@ class Site(ServerFactory):
             self._sweep = None
 
     def finished(self, request: Request) -> None:
-        """Called by a request that has been answered, or whose client has gone away."""
+        """Count and log a request that was answered, or whose client went away."""
         seconds = self.timer() - request.begun
         count(self.tally, request, seconds)
         if self._note is not None:
             self._note(request, seconds)
 
     def refused(self, status: int, sent: int) -> None:
-        """Called when what came was no request, or no more are taken."""
+        """Count an answer of *sent* bytes to a malformed request or a surplus connection."""
         self.tally.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
 
     def _tick(self) -> None:
-        # One timer for all connections: a delayed call each would be set and
-        # cancelled several times a request.
+        # One timer for all connections: a delayed call for each would be set and
+        # cancelled several times per request.
         self._sweep = self.reactor.callLater(1.0, self._tick)
         self.now = self.reactor.seconds()
         self.head = b"Server: %s\r\nDate: %s\r\n" % (_SERVER, datetimeToString())
@@ -222,9 +222,9 @@ class Site(ServerFactory):
             channel.expire(self.now)
 
     async def drain(self, seconds: float) -> None:
-        """Finish what is under way, for so many *seconds* at most, and close all connections.
+        """Finish the requests in flight, for *seconds* at most, then close all connections.
 
-        Nothing may be listening for new ones any more.
+        Call it when no port listens for new connections any more.
         """
         for channel in list(self.channels):
             channel.retire()
@@ -241,7 +241,7 @@ class Site(ServerFactory):
 
 
 def count(tally: Tally, request: Request, seconds: float) -> None:
-    """Count in *tally* a *request* that has ended, and took so many *seconds*."""
+    """Count in *tally* a *request* that has ended, and took *seconds*."""
     tally.count(
         request.route,
         request.method,

@@ -1,4 +1,4 @@
-"""``GET /metrics``: what ``/status`` tells, and more that is counted, as Prometheus reads it."""
+"""``GET /metrics``: the content of ``/status`` and more counters, in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from sos.monitoring.prometheus import cluster, process, store
 
-#: What the text is.
+#: The Content-Type of the metrics.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -20,15 +20,16 @@ def text(
 ) -> bytes:
     """Return the metrics of a daemon in Prometheus' text format.
 
-    :param document: of ``/status``.
-    :param requests: of :meth:`sos.monitoring.request_metrics.Tally.told`.
-    :param commits: of :meth:`sos.monitoring.commit_metrics.Commits.told`, None without a directory.
+    :param document: the document of ``/status``.
+    :param requests: from :meth:`sos.monitoring.request_metrics.Tally.told`.
+    :param commits: from :meth:`sos.monitoring.commit_metrics.Commits.told`; None if the daemon
+        has no directory store.
     """
     return generate_latest(_Daemon(document, requests, commits))
 
 
 class _Daemon(Collector):
-    """What the client library of Prometheus collects metrics from."""
+    """Source of metrics for the client library of Prometheus."""
 
     def __init__(
         self,

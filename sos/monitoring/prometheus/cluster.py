@@ -1,4 +1,4 @@
-"""What an API server tells of the servers behind it, and of the copies made among them."""
+"""Metrics of an API server about its blob servers, background copies and replication."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sos.monitoring.server_health import LEFT_ALONE, TAKES_NO_BLOBS, UNREACHABLE
 
 _STATES = (UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)
 _SERVER = ["group", "server"]
-# What is told of a server as it is, by its name in a standing.
+# Metrics that are copied from a Standing, by the names of its attributes.
 _GAUGES = {
     "blobs": ("sos_server_blobs", "Blobs that it holds."),
     "size": ("sos_server_bytes", "Bytes of their bodies."),
@@ -22,7 +22,7 @@ _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95"}
 
 
 def families(document: Mapping[str, Any]) -> Iterator[Metric]:
-    """Give the metrics of the cluster that *document* tells of."""
+    """Yield the metrics of the cluster in *document*, which is that of ``/status``."""
     yield from _standings(document["groups"])
     background = document["background"]
     yield GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""Histograms that were told, as those of Prometheus."""
+"""Conversion of histograms to Prometheus' format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.utils import floatToGoString
 
 
 def add(family: HistogramMetricFamily, labels: Sequence[str], told: Mapping[str, Any]) -> None:
-    """Add to *family* what a :class:`sos.monitoring.histogram.Histogram` has told."""
+    """Add to *family* the result of :meth:`sos.monitoring.histogram.Histogram.told`."""
     bounds = [*map(floatToGoString, told["bounds"]), "+Inf"]
     family.add_metric(
         labels, list(zip(bounds, accumulate(told["counts"]), strict=True)), told["sum"]

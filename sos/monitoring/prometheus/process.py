@@ -1,4 +1,4 @@
-"""Metrics of the process: the requests that it answered, and the resources that it uses."""
+"""Metrics of the process: the requests that it has answered, and its use of resources."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sos.monitoring.prometheus import histograms
 
 
 def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
-    """Give the metrics of requests and of this process.
+    """Yield the metrics of requests and of this process.
 
-    :param requests: of :meth:`sos.monitoring.request_metrics.Tally.told`.
+    :param requests: from :meth:`sos.monitoring.request_metrics.Tally.told`.
     """
     labels = ["route", "method"]
     count = CounterMetricFamily("sos_requests", "Requests answered.", labels=[*labels, "status"])

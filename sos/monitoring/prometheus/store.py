@@ -1,4 +1,4 @@
-"""What a daemon tells of a store of its own."""
+"""Metrics of a daemon about its own store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sos.monitoring.prometheus import histograms
 
 
 def families(document: Mapping[str, Any], commits: Mapping[str, Any] | None) -> Iterator[Metric]:
-    """Give the metrics of the store that *document* tells of, and of its *commits*."""
+    """Yield the metrics of the store in *document*, its *commits* and its scrub."""
     store = document["store"]
     yield GaugeMetricFamily("sos_store_writable", "Whether it takes blobs.", store["writable"])
     yield GaugeMetricFamily("sos_store_blobs", "Blobs that it holds.", store["blobs"])
@@ -39,7 +39,7 @@ def _commits(commits: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _scrub(report: Mapping[str, Any]) -> Iterator[Metric]:
-    """Give the metrics of the pass that is under way, or was the last."""
+    """Yield the metrics of the current scrub pass, or else of the last one."""
     for name, documentation, value in (
         ("blobs", "Blobs read.", report["checked"]),
         ("bytes", "Bytes read.", report["bytes"]),
@@ -53,7 +53,7 @@ def _scrub(report: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _progress(report: Mapping[str, Any]) -> float:
-    """Return how far a pass is: it goes through the partitions in order."""
+    """Return how much of a pass is done, from 0 to 1: it reads the partitions in order."""
     if report["position"] is None:
         return 0.0 if report["finished_at"] is None else 1.0
     return int(ids.partition(report["position"]), 16) / 4096

@@ -1,1 +1,1 @@
-"""Caches that several API servers share: memcached and Redis."""
+"""Caches shared by several API servers: memcached and Redis."""

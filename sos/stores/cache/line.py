@@ -1,4 +1,4 @@
-"""A connection to a cache, and the bounds of what may come from there."""
+"""A connection to a cache, with limits on its answers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sos.stores.cache.sealed_blob import OVERHEAD
 
 T = TypeVar("T")
 
-#: Bytes of one answer of a cache at most: a small blob.
+#: Most bytes of one answer of a cache: a small blob.
 LONGEST_ANSWER = SMALL_BODY + OVERHEAD
 
 
 class Refused(Exception):
-    """The server does not do what it was asked to; its text is ours."""
+    """The cache refuses a request or violates the protocol; the text is ours, not the server's."""
 
 
 class ILine(Protocol):
@@ -26,24 +26,24 @@ class ILine(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether it has ended."""
+        """Whether the connection is closed."""
 
     def get(self, key: bytes) -> Awaitable[bytes | None]:
-        """Return the value of *key*; fails in any way."""
+        """Return the value of *key*, None if there is none; may raise any exception."""
 
     def set(self, key: bytes, value: bytes) -> Awaitable[None]:
-        """Let *key* have *value*; fails in any way."""
+        """Store *value* under *key*; may raise any exception."""
 
     def close(self) -> None:
-        """End it at once, and what was asked of it."""
+        """Close the connection at once; requests in flight fail."""
 
 
 class Bounded(Connection):
-    """To be mixed into a client's protocol: ends it when what comes is no answer.
+    """A mixin for a client's protocol that limits what the server can send.
 
-    What nobody asked for, more than :attr:`longest_answer` bytes for an
-    answer, and what the protocol fails at end the connection, and with it all
-    requests that wait.
+    Data without a request, more than :attr:`longest_answer` bytes for a request, or data
+    on which the protocol raises an exception close the connection, and all requests in flight
+    fail.
     """
 
     lost = False
@@ -52,7 +52,7 @@ class Bounded(Connection):
     _received = 0
 
     def expect(self, answer: Deferred[T]) -> Deferred[T]:
-        """Count *answer*, to a request that has been sent, as one that may come."""
+        """Count *answer* as outstanding: its request has been sent."""
         self._unanswered += 1
         return answer.addBoth(self._answered)
 
@@ -64,14 +64,14 @@ class Bounded(Connection):
     def dataReceived(self, data: bytes, *rest: Any) -> None:
         if self.lost:
             return
-        if not rest:  # else Redis's protocol gives itself what it has put off
+        if not rest:  # else txredisapi passes itself data that has been counted
             self._received += len(data)
         if self._received > self._unanswered * self.longest_answer:
             self.close()
             return
         try:
             super().dataReceived(data, *rest)
-        except Exception:  # whatever the protocol makes of junk
+        except Exception:  # the protocol can raise anything on junk
             self.close()
 
     def connectionLost(self, reason: Any = None) -> None:

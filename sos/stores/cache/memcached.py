@@ -1,4 +1,4 @@
-"""memcached, by Twisted's client."""
+"""Connections to memcached, with Twisted's client."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchComm
 from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
 
-#: What a request fails with, when that is the server's doing; ValueError is of a name that
-#: can be none of a host.
+#: Errors of a request that are the server's fault; ValueError means an invalid host name.
 ERRORS = (ClientError, ServerError, NoSuchCommand, ValueError)
 
 
@@ -45,7 +44,7 @@ class MemcachedLine:
 
 async def connect(endpoint: IStreamClientEndpoint) -> MemcachedLine:
     """Connect to the memcached at *endpoint*."""
-    # The deadlines are the shared cache's.
+    # No timeout here: SharedCache has its own.
     factory = Factory.forProtocol(lambda: _Protocol(timeOut=None))
     factory.noisy = False
     return MemcachedLine(cast(_Protocol, await endpoint.connect(factory)))

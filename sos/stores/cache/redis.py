@@ -1,6 +1,6 @@
-"""Redis, by txredisapi.
+"""Connections to a Redis cache, with txredisapi.
 
-To import this is to import the global reactor, which txredisapi does.
+Importing this module installs the global reactor, because txredisapi imports it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from sos.model.cache_address import CacheAddress
 from sos.stores.cache.line import Bounded, Refused
 from sos.stores.cache.shared import KEPT_SECONDS
 
-#: What a request fails with, when that is the server's doing; ValueError is of a name that
-#: can be none of a host.
+#: Errors of a request that are the server's fault; ValueError means an invalid host name.
 ERRORS = (RedisError, ValueError)
 
 
 class BoundedRedis(Bounded, BaseRedisProtocol):
-    """A connection that ends when what comes from there is no answer."""
+    """A Redis connection that closes on invalid, oversized or unexpected answers."""
 
     def __init__(self) -> None:
         super().__init__(charset=None, convertNumbers=False)
 
     def lineReceived(self, line: str) -> Any:
         if line[:1] == "*" and self.multi_bulk.pending:
-            # Four bytes of such an answer take hundreds of memory.
+            # Four bytes of a nested list take hundreds of bytes of memory.
             raise Refused("it answers with a list in a list")
         if line[:1] == "$" and len(line) > len(str(self.longest_answer)) + 1:
             raise Refused("it announces more than any answer is")
@@ -70,14 +69,14 @@ class RedisLine:
         self._protocol.close()
 
     async def log_in(self, user: str | None, password: str) -> None:
-        """Give *password*, or raise Refused."""
+        """Authenticate.  Raises Refused."""
         try:
             await self._protocol.expect(self._protocol.auth(password, user))
-        except ResponseError:  # whose text can hold what was sent
+        except ResponseError:  # not chained: its text can contain the password
             raise Refused("it refuses the password") from None
 
     async def select(self, database: int) -> None:
-        """Go on in *database*, or raise Refused."""
+        """Select *database*.  Raises Refused."""
         try:
             await self._protocol.expect(self._protocol.select(database))
         except ResponseError:
@@ -85,7 +84,7 @@ class RedisLine:
 
 
 async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisLine:
-    """Connect to the Redis at *endpoint*, with the password and to the database of *address*."""
+    """Connect to the Redis at *endpoint*, with the credentials and database of *address*."""
     factory = Factory.forProtocol(BoundedRedis)
     factory.noisy = False
     line = RedisLine(cast(BoundedRedis, await endpoint.connect(factory)))

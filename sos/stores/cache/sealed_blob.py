@@ -1,8 +1,8 @@
-"""A small blob as it lies in a cache that nobody has to trust.
+"""The entry of a small blob in an untrusted cache.
 
-The body can be verified against its id, but nothing tells whether metadata are
-those of the blob.  So an entry is sealed, with a key that only those have who
-may speak to blob servers: what a cache makes up, or damages, is not opened.
+The body can be verified against its id, but the metadata cannot.  So an entry is
+sealed (HMAC) with a key that only clients of the blob servers have: an entry that the
+cache forges or damages is rejected.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from sos.errors import InvalidMetadata
 from sos.model import digest, metadata
 from sos.model.metadata import Metadata
 
-#: Bytes that an entry has beyond its body, at most.
+#: Most bytes of an entry besides the body.
 OVERHEAD = 16 * 1024
 
-# Bytes of the metadata, which follow, and behind them the body.
+# Length of the metadata in bytes; then come the metadata and the body.
 _LENGTH = struct.Struct(">I")
 _SEAL_BYTES = 32
 
 
 def seal(key: Key, id: str, found: Metadata, body: bytes) -> bytes:
-    """Return the entry of a blob, whose id is that of its content."""
+    """Return the sealed entry of a blob with the content id *id*.
+
+    :param found: its metadata.
+    """
     encoded = metadata.encode(found)
     content = _LENGTH.pack(len(encoded)) + encoded + body
     return _seal(key, id, content) + content
 
 
 def unseal(key: Key, id: str, entry: bytes) -> tuple[Metadata, bytes] | None:
-    """Return metadata and body of the blob *id*, None when *entry* is not what was sealed."""
+    """Return metadata and body of the blob *id*; None unless *entry* is sealed with *key*."""
     content = entry[_SEAL_BYTES:]
     if not hmac.compare_digest(entry[:_SEAL_BYTES], _seal(key, id, content)):
         return None
@@ -40,7 +43,7 @@ def unseal(key: Key, id: str, entry: bytes) -> tuple[Metadata, bytes] | None:
     body = content[end:]
     try:
         found = metadata.decode(content[_LENGTH.size : end])
-    except InvalidMetadata:  # of a limit that another version had
+    except InvalidMetadata:  # sealed by a version with other limits
         return None
     return None if digest.hash_of(id, body).hex() != id else (found, body)
 

@@ -1,4 +1,4 @@
-"""A shared cache, on which nothing depends: what it costs when it is in trouble."""
+"""A client for a shared cache, which bounds the cost of a cache that is slow or broken."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sos.stores.replicated.peer import rest_seconds
 
 T = TypeVar("T")
 
-#: Seconds that a request may take.
+#: Timeout of a request, in seconds.
 DEADLINE_SECONDS = 0.05
-#: Seconds that it may take to connect; all requests do without the cache meanwhile.
+#: Timeout of connecting, in seconds; requests do not use the cache meanwhile.
 CONNECT_SECONDS = 1.0
-#: Requests under way at once; what comes beyond that does without the cache.
+#: Most requests in flight; further ones do not use the cache.
 MOST_REQUESTS = 64
-#: Seconds after which a cache may forget what it was told, so that it does not
-#: fill up with places of what is long where it belongs.
+#: Seconds until an entry expires, so that the cache does not fill up with the locations
+#: of blobs that replication has long moved to their replicas.
 KEPT_SECONDS = 24 * 60 * 60
 
 _log = Logger()
@@ -33,13 +33,13 @@ _mistakes = LimitedLog(_log)
 class SharedCache:
     """A :class:`~sos.stores.replicated.location_cache.ICache` over a connection to a server.
 
-    The connection is made when it is first used.  A request that fails, or
-    that takes too long, ends the connection, and the cache is left alone for
-    a second, for two after the next, and so on to a minute.
+    The first request opens the connection.  A request that fails or times out closes
+    it, and opens a circuit breaker: no request uses the cache for a second, after the
+    next failure for two, and so on up to a minute.
 
-    :param name: what to call it in the log.
+    :param name: the name of the cache in the log.
     :param connect: returns a connection that is ready for requests.
-    :param errors: what the library behind it fails with, when that is the server's doing.
+    :param errors: errors of the client library that are the server's fault.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class SharedCache:
         self._stopped = False
 
     async def get(self, key: bytes) -> bytes | None:
-        # Who asks may go away meanwhile, which is not for the cache to pay for.
+        # If the caller is cancelled, the request goes on: else it would close the connection.
         return await shielded(ensureDeferred(self._attempt(lambda line: line.get(key))))
 
     def set(self, key: bytes, value: bytes) -> None:
         ensureDeferred(self._attempt(lambda line: line.set(key, value)))
 
     def stop(self) -> None:
-        """Close the connection, and make no other."""
+        """Close the connection, and open no other."""
         self._stopped = True
         self._hang_up()
 
@@ -113,7 +113,7 @@ class SharedCache:
     def _failed(self, error: Exception) -> None:
         self._hang_up()
         now = self._clock.seconds()
-        if self._stopped or now < self._rests_until:  # which another request has seen to
+        if self._stopped or now < self._rests_until:  # another request has opened the breaker
             return
         if not self._failures:
             _log.warn("{name} is left alone for a while: {why}", name=self._name, why=_why(error))
@@ -131,7 +131,7 @@ async def _awaited(work: Awaitable[T]) -> T:
 
 
 def _why(error: Exception) -> str:
-    """Describe *error* without what the server said, in which there could be anything."""
+    """Describe *error* without the server's text, which could contain anything."""
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     return str(error) if isinstance(error, Refused) else type(error).__name__

@@ -1,4 +1,4 @@
-"""Small blobs from a cache that many share, before a store that takes its time."""
+"""A shared cache of small blobs, in front of a slow store."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sos.stores.cache.sealed_blob import seal, unseal
 from sos.stores.replicated.location_cache import ICache
 from sos.stores.spool import IPlacingStore, Spooled
 
-# Keys of the cache are this and the id.
+# A key in the cache is this prefix and the id.
 _PREFIX = b"sos:blob:"
 
 
 @implementer(IPlacingStore)
 class CachedStore:
-    """Reads small blobs from *cache*, when it has them, and else from *store*.
+    """A store that reads small blobs from *cache* first, and else from *store*.
 
-    Only what has a content id is cached, and no manifests: a blob of these
-    never changes.  What the cache says counts when it was sealed with one of
-    the keys; so it can lose, damage or make up whatever it likes.
+    Only blobs with content ids are cached, because they never change, and no manifests.
+    An entry counts only if it was sealed with one of the keys; so nothing depends on
+    a cache that loses, damages or forges entries.
 
-    :param keys: returns those that the processes share which use the cache.
+    :param keys: returns the keys shared by the processes that use the cache.
     """
 
     def __init__(self, store: IPlacingStore, cache: ICache, keys: Callable[[], Keys]) -> None:
@@ -46,7 +46,7 @@ class CachedStore:
                 if found is not None:
                     return Blob(BlobInfo(id, len(found[1]), found[0]), found[1])
         blob = await self._store.read(id)
-        if isinstance(blob.body, bytes):  # which no larger one is
+        if isinstance(blob.body, bytes):  # a larger body is not
             self._keep(blob.info, blob.body)
         return blob
 

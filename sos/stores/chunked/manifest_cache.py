@@ -1,4 +1,4 @@
-"""Manifests that have been read, kept for the next part of the same object."""
+"""A cache of manifests, for further reads of the same object."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import OrderedDict
 
 from sos.model.manifest import MAX_CHUNKS, Manifest
 
-#: Most chunks in all the manifests that are kept, some 200 bytes each.  The
-#: largest manifest is kept as well.
+#: Most chunks in all cached manifests, some 200 bytes each.  The largest possible
+#: manifest still fits.
 MOST_CHUNKS = MAX_CHUNKS
 
 
 class ManifestCache:
-    """Keeps those manifests that were asked for last.
+    """An LRU cache of manifests.
 
-    None is ever out of date: it says what bytes have a content id.  But its
-    chunks can be gone where those of another manifest of the object are not.
+    An entry is never stale: it lists the bytes of a content id.  But its chunks can
+    be gone while those of another manifest of the object are still there.
     """
 
     def __init__(self) -> None:
@@ -23,14 +23,14 @@ class ManifestCache:
         self._chunks = 0
 
     def get(self, id: str) -> Manifest | None:
-        """Return the manifest of the object *id*, if it is kept."""
+        """Return the manifest of the object *id*, None if it is not cached."""
         found = self._kept.get(id)
         if found is not None:
             self._kept.move_to_end(id)
         return found
 
     def keep(self, manifest: Manifest) -> None:
-        """Keep *manifest*, in the place of any other of its object."""
+        """Cache *manifest*, and replace any other of the same object."""
         self.forget(manifest.id)
         self._kept[manifest.id] = manifest
         self._chunks += len(manifest.chunks)
@@ -38,7 +38,7 @@ class ManifestCache:
             self.forget(next(iter(self._kept)))
 
     def forget(self, id: str) -> None:
-        """Keep the manifest of the object *id* no longer."""
+        """Remove the manifest of the object *id* from the cache, if it is there."""
         gone = self._kept.pop(id, None)
         if gone is not None:
             self._chunks -= len(gone.chunks)

@@ -1,4 +1,4 @@
-"""Whether the chunks of an object are there: each is asked for, and none is read."""
+"""Check that the chunks of an object exist, without reading them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from sos.errors import NotFound, Unavailable
 from sos.interfaces import BlobInfo
 from sos.model.manifest import Chunk
 
-#: Most chunks of one object that are asked for at once.
+#: Most concurrent requests for the chunks of one object.
 AT_ONCE = 16
 
 
 async def look_for(chunks: Iterable[Chunk], stat: Callable[[str], Awaitable[BlobInfo]]) -> None:
-    """Return when all of *chunks* have been seen, each once.
+    """Check once for each of *chunks* that it exists.
 
-    An object of which one is gone is neither whole nor missing: it raises
-    :exc:`~sos.errors.Unavailable`, as it does when that cannot be told.
-
-    :param stat: asks for one, see :meth:`sos.interfaces.IBlobStore.stat`.
+    :param stat: see :meth:`sos.interfaces.IBlobStore.stat`.
+    :raises Unavailable: if a chunk is missing, or may be: the object is neither whole nor
+        missing then.
     """
     remaining = iter(dict.fromkeys(chunks))
 
@@ -34,11 +33,11 @@ async def look_for(chunks: Iterable[Chunk], stat: Callable[[str], Awaitable[Blob
 
 
 def gone(chunk: Chunk) -> Unavailable:
-    """Return what is raised of an object when *chunk* of it is found nowhere."""
+    """Return the error for an object whose *chunk* no server has."""
     return Unavailable(f"the chunk {chunk.id} is missing: upload the object again")
 
 
 def check_size(chunk: Chunk, found: BlobInfo) -> None:
-    """Raise Unavailable unless *found* can be *chunk*."""
+    """Raise Unavailable if *found* has another size than *chunk*."""
     if found.size not in (None, chunk.size):
         raise Unavailable(f"the chunk {chunk.id} is of {found.size} bytes, not of {chunk.size}")

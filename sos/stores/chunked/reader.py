@@ -1,4 +1,4 @@
-"""An object that is put together from its chunks while it is read."""
+"""Reassemble an object from its chunks while it is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sos.model.manifest import Chunk
 from sos.stores.chunked.presence import check_size, gone
 from sos.transfer import pieces_of
 
-#: Most chunks that are opened while the one before them is read.
+#: Most chunks to open ahead of the one that is being read.
 MOST_AHEAD = 2
 
 _log = LimitedLog(Logger())
@@ -26,7 +26,7 @@ _log = LimitedLog(Logger())
 
 @frozen
 class Part:
-    """What is to be read of a chunk: from the byte *start* to before *stop*."""
+    """The part of a chunk to read: the bytes from *start* up to, not including, *stop*."""
 
     chunk: Chunk
     start: int
@@ -34,7 +34,7 @@ class Part:
 
 
 def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
-    """Yield what a part of the whole consists of, chunk by chunk."""
+    """Yield the parts of *chunks* that make up the object's bytes from *start* to *stop*."""
     for chunk in chunks:
         if stop <= max(start, 0):
             return
@@ -47,13 +47,13 @@ def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
 class AssembledBody:
     """The pieces of an object, or of a part of it; see :class:`sos.interfaces.Pieces`.
 
-    The next chunks are opened while one is read.  What breaks off is taken up
-    once more from where it did: a server may have gone, and one whose chunk
-    was opened early may have lost patience with a slow reader.
+    The next chunks are opened while one is read.  A chunk that breaks off is resumed
+    once: its server may have failed, or may have timed out because the chunk was
+    opened early and the reader is slow.
 
     :param read: opens a chunk, see :meth:`sos.interfaces.IBlobStore.read`.
-    :param digest: of the object, if it is read whole: the last piece comes
-        only once all match its id.
+    :param digest: of the object, if it is read whole: the last piece is yielded only if
+        all pieces match its id.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AssembledBody:
                 await close((await opening).body)
 
     async def _verified(self, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
-        """Pass all pieces on, the last of them only when all match *digest*."""
+        """Yield all pieces, the last one only if all match the id of *digest*."""
         held = b""
         async with aclosing(self._all()) as pieces:
             async for piece in pieces:
@@ -106,7 +106,7 @@ class AssembledBody:
                     yield piece
 
     async def _of(self, part: Part, opening: Deferred[Blob]) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of a chunk, which is exactly as long as its part."""
+        """Yield the pieces of *part*; raise Unavailable if they are too long or too short."""
         again = True
         while True:
             try:
@@ -148,12 +148,12 @@ class AssembledBody:
 
 
 async def gather(body: bytes | Pieces) -> bytes:
-    """Return the whole of *body*, and close it."""
+    """Read the whole *body*, and close it."""
     async with aclosing(pieces_of(body)) as pieces:
         return b"".join([piece async for piece in pieces])
 
 
 async def close(body: bytes | Pieces) -> None:
-    """Close *body*, if it is one to be closed."""
+    """Close *body*, unless it is bytes."""
     if not isinstance(body, bytes):
         await body.aclose()

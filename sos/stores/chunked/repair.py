@@ -1,4 +1,4 @@
-"""An object that is stored in two ways: the chunks that are gone of one are made from the other."""
+"""Repair an object that has two manifests: make the missing chunks of one from the other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sos.transfer import transfer
 
 
 async def mend(store: IBlobStore, broken: Manifest, whole: Manifest) -> None:
-    """Store those chunks of *broken* that no server of *store* has.
+    """Store the chunks of *broken* that no server of *store* has.
 
-    :param whole: of the same object, and with all its chunks.
+    :param whole: another manifest of the same object, whose chunks all exist.
     """
     start = 0
     for chunk in broken.chunks:

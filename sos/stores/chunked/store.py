@@ -1,8 +1,8 @@
 """Large objects in chunks, over a store that keeps blobs.
 
-An object that is longer than a chunk is cut as it comes in.  Each chunk is a
-blob like any other, under its own content id; under that of the whole there is
-a manifest, see :mod:`sos.model.manifest`, which is stored when every chunk is.
+An object that is longer than a chunk is cut while it arrives.  Each chunk is a
+blob like any other, under its own content id.  Once all chunks are stored, a
+manifest, see :mod:`sos.model.manifest`, is stored under the object's id.
 """
 
 from __future__ import annotations
@@ -40,28 +40,30 @@ from sos.stores.chunked.repair import mend
 from sos.stores.spool import IPlacingStore, Spool, Spooled
 from sos.transfer import are_same
 
-#: Most chunks of one upload that are on their way into the store at once.
+#: Most chunks of one upload in flight to the store at one time.
 MOST_PLACING = 3
 
 
 @implementer(IObjectStore)
 class ChunkedStore:
-    """Cuts objects on their way into *store*, and puts them together again.
+    """A store that cuts objects into chunks in *store*, and reassembles them.
 
-    Nothing is stored outside the blobs: any number of these can be over the same
-    blobs, with chunks of any size.  In a listing the chunks are blobs as well.
-    The chunks of an upload that fails stay: others may have them in common.
+    It keeps no state outside the blobs: any number of these can share the same
+    blobs, with chunks of any size.  Listings include the chunks.  The chunks of a
+    failed upload stay: other objects may share them.
 
-    An opaque name is stored in one piece, for a manifest says what bytes have
-    a content id, and nothing of those that have a name.
+    A blob with an opaque name is stored whole: only a content id lets a reader
+    verify that chunks are the bytes of the object.
 
-    With an object it is noted when its metadata was set, see :data:`sos.model.metadata.SET_AT`:
-    once all of it has come, for else who is slow would be the first.
+    The metadata of each object records when it was set, see
+    :data:`sos.model.metadata.SET_AT`.  For a content id that is after the last byte has
+    arrived, else the slower of two uploads would have been first; for an opaque name it is
+    the beginning of the upload.
 
-    :param chunk_size: most bytes of a chunk, and of an object that is not cut;
-        0 cuts none, and what is in chunks can be read all the same.
+    :param chunk_size: most bytes of a chunk, and of an object stored whole; 0 stores all
+        objects whole, and objects in chunks can be read all the same.
     :param algorithm: the hash of new content ids.
-    :param now: tells the seconds since the epoch.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -84,9 +86,9 @@ class ChunkedStore:
         info = await self._store.stat(id)
         if MARK not in info.metadata:
             return info
-        # It is there when its chunks are: a manifest alone is no object.
+        # An object exists only if all its chunks do: a manifest alone is no object.
         blob = await self._store.read(id)
-        if MARK not in blob.info.metadata:  # for this copy is the object itself
+        if MARK not in blob.info.metadata:  # this replica has the object itself
             await close(blob.body)
             return blob.info
         found = await self._manifest(blob)
@@ -112,8 +114,8 @@ class ChunkedStore:
             if known is not None and mark == str(known.size):
                 return await self._assembled(info, known, span)
             whole = mark is not None
-        # Of a manifest the whole is needed.  One copy can be a manifest and
-        # another the object itself, so that only the one that is read tells.
+        # A manifest must be read whole, an object only in part.  One replica can have
+        # the manifest and another the object: only the copy that is read shows which.
         for _ in range(2):
             blob = await self._store.read(id, None if whole else span)
             if MARK in blob.info.metadata:
@@ -126,11 +128,11 @@ class ChunkedStore:
         raise Unavailable(f"some copies of {id} are in chunks and others are not; ask again")
 
     async def _manifest(self, blob: Blob) -> Manifest:
-        """Return the manifest that *blob* is, and keep it for parts of the object."""
+        """Read and parse the manifest *blob*, and cache it for further reads of the object."""
         id, mark = blob.info.id, blob.info.metadata[MARK]
         try:
             text = await gather(blob.body)
-            # It can be so long that others would have to wait for it.
+            # In a thread: a long manifest would block the reactor.
             found = await self._run_in_thread(manifest.parse, text, id, mark)
         except Mismatch as error:
             raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
@@ -138,14 +140,17 @@ class ChunkedStore:
         return found
 
     async def _assembled(self, info: BlobInfo, found: Manifest, span: Span | None) -> Blob:
-        """Return an object, or a part of it, that is stored as *info* and in chunks."""
+        """Return an object in chunks, or a *span* of it.
+
+        :param info: of the stored manifest.
+        """
         id = info.id
         start, stop = span or (0, found.size)
         digest = BodyDigest(id) if span is None else None
         wanted = list(parts(found.chunks, start, stop))
         body = AssembledBody(self.read, iter(wanted), digest)
         try:
-            if stop - start > SMALL_BODY:  # what is small is read before it is passed on
+            if stop - start > SMALL_BODY:  # a smaller part is read whole first, below
                 await look_for([part.chunk for part in wanted[1:]], self.stat)
             await body.begin()
             info = _shown(info, found.size)
@@ -153,7 +158,7 @@ class ChunkedStore:
                 return Blob(info, body)
             return Blob(info, await gather(body))
         except Unavailable:
-            # Another manifest may have taken its place, whose chunks are all there.
+            # Another manifest, with all of its chunks, may have replaced this one.
             self._manifests.forget(id)
             raise
         except Mismatch as error:
@@ -190,10 +195,10 @@ class ChunkedStore:
 
 @implementer(IBlobWriter)
 class _ChunkedWriter:
-    """Takes one object.
+    """A writer for one object.
 
-    :param whole: takes its hash, and knows its id if it has one.
-    :param read_manifest: reads one, once it has been opened.
+    :param whole: updated with the object's bytes; knows the expected id, if there is one.
+    :param read_manifest: parses the manifest in an open blob.
     """
 
     def __init__(
@@ -217,8 +222,7 @@ class _ChunkedWriter:
         self._metadata = metadata
         self._chunks: list[Chunk] = []
         self._placing = _Placing(store)
-        # Up to the end of the first chunk, its hash and that of the whole are
-        # the same.
+        # Until the end of the first chunk, the chunk and the object have the same hash.
         self._spool = Spool(whole, run_in_thread)
         self._filled = 0
         self._handed_over = False
@@ -227,7 +231,7 @@ class _ChunkedWriter:
         self._placing.check()
         position = 0
         while position < len(piece):
-            # A chunk is not known to be one before something comes behind it.
+            # Only a byte after it shows that this is a chunk and not the whole object.
             if self._filled == self._chunk_size:
                 await self._spool.finish()
                 await self._place_chunk()
@@ -237,7 +241,7 @@ class _ChunkedWriter:
             await self._spool.write(taken)
 
     async def _place_chunk(self) -> None:
-        """Place what is spooled as a chunk, and be ready for the next."""
+        """Place the spooled bytes as a chunk, and begin the next one."""
         if len(self._chunks) == MAX_CHUNKS:
             raise _too_large(self._chunk_size)
         chunk = Chunk(self._spool.digest.value().hex(), self._filled)
@@ -268,8 +272,8 @@ class _ChunkedWriter:
         body = await self._run_in_thread(manifest.encode, ours)
         metadata = {**stamped(self._metadata, self._now()), MARK: str(ours.size)}
         info = await self._store.place(Spooled(id, len(body), metadata, lambda: body, _nothing))
-        # What was there before stays, and its chunks can be others than ours.  The
-        # copy that is read here is the one that others would read.
+        # A manifest or object that was stored before stays, and can have other chunks than
+        # ours.  Check the copy that readers get.
         kept = await self._store.read(id)
         if MARK not in kept.info.metadata:
             await self._check_same(id, kept.body, ours)
@@ -282,7 +286,7 @@ class _ChunkedWriter:
         return info
 
     async def _check_same(self, id: str, kept: bytes | Pieces, ours: Manifest) -> None:
-        """Raise Conflict unless the object that is stored is the one that was sent."""
+        """Raise Conflict unless the stored object has the bytes of this upload."""
         try:
             sent = await self._body_of(ours)
         except BaseException:
@@ -307,7 +311,7 @@ class _ChunkedWriter:
 
 
 class _ChunkDigest(BodyDigest):
-    """Takes the hash of a chunk and, by the same pieces, that of the *whole*."""
+    """The digest of a chunk, which also updates that of the *whole* object."""
 
     def __init__(self, algorithm: str, whole: BodyDigest) -> None:
         super().__init__(None, algorithm)
@@ -319,7 +323,7 @@ class _ChunkDigest(BodyDigest):
 
 
 class _Placing:
-    """The chunks of one upload that are on their way into *store*."""
+    """The chunks of one upload in flight to *store*."""
 
     def __init__(self, store: IPlacingStore) -> None:
         self._store = store
@@ -328,19 +332,19 @@ class _Placing:
         self._failure: BaseException | None = None
 
     def check(self) -> None:
-        """Raise what went wrong with a chunk, if anything has."""
+        """Raise the first error of a chunk, if there was one."""
         if self._failure is not None:
             raise self._failure
 
     async def ready(self) -> None:
-        """Wait until there is room for one more; raises as :meth:`check` does."""
+        """Wait for a free slot; raise as :meth:`check` does."""
         await self._slots.acquire()
         if self._failure is not None:
             self._slots.release()
             raise self._failure
 
     def begin(self, spooled: Spooled) -> None:
-        """Place a chunk, in the room that was waited for."""
+        """Place a chunk, in the slot that :meth:`ready` waited for."""
         work = ensureDeferred(self._store.place(spooled))
         self._under_way.add(work)
         work.addBoth(self._ended, work)
@@ -353,22 +357,22 @@ class _Placing:
         self._slots.release()
 
     async def finish(self) -> None:
-        """Wait until every chunk is stored; raises as :meth:`check` does."""
+        """Wait until every chunk is stored; raise as :meth:`check` does."""
         for _ in range(MOST_PLACING):
             await self.ready()
 
     def stop(self) -> None:
-        """Place no more of them."""
+        """Cancel the chunks in flight."""
         for work in list(self._under_way):
             work.cancel()
 
 
 def _nothing() -> None:
-    """There is nothing to let go of."""
+    """Do nothing: a body in memory needs no closing."""
 
 
 def _shown(info: BlobInfo, size: int) -> BlobInfo:
-    """Return *info* as that of an object of *size* bytes, without a mark."""
+    """Return *info* with the object's *size* in bytes, and without the mark of a manifest."""
     if info.size == size and MARK not in info.metadata:
         return info
     shown = {name: value for name, value in info.metadata.items() if name != MARK}

@@ -4,7 +4,7 @@
 
     DIR/store.json  lock  index/  bodies/ab/cd/ID  incoming/  quarantine/
 
-What ``commit`` has returned for is on stable storage.
+A blob is on stable storage when ``commit`` returns.
 """
 
 from sos.stores.local.store import LocalStore

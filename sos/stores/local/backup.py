@@ -1,10 +1,11 @@
-"""A consistent copy of a store in use, in another directory, brought up to date each time.
+"""Back up a store in use to another directory: consistent, and incremental (``sos backup``).
 
-In order: LMDB copies the index as one transaction has left it; each body that the copy tells of
-and the backup has not is linked, cloned or copied, beside what is there; then the copy takes the
-place of the index of the backup, and bodies that it does not tell of are removed.  So the
-directory is the earlier backup or the new one.  Where it cannot be, because another body has to
-take a place, and before there is any, it has no ``store.json``, and is not opened as a store.
+LMDB copies the index as one transaction left it.  Then the bodies in the copy that the backup
+lacks are linked, cloned or copied beside its files.  Then the copy replaces the backup's index,
+and bodies without a record in it are removed.  So at any time the directory is the earlier
+backup or the new one.  The exceptions are the first backup, and one in which a body replaces
+another of the same id: while those are incomplete there is no ``store.json``, and nothing opens
+the directory as a store.
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ from sos.stores.received import write_at
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.rows import Extent
 
-# Records of which the bodies are brought before what was found about them is written.
+# Number of records whose bodies are brought before one transaction amends the records.
 _PAGE = 1000
-# Of <linux/fs.h>: let a file have the blocks of another, until one of them is changed.
+# From <linux/fs.h>: share the blocks of another file, copy-on-write.
 _FICLONE = 0x40049409
 
 
 @frozen
 class LeftOut:
-    """A blob that the store has, and the backup has not."""
+    """A blob that the store has and the backup lacks; says why."""
 
     id: str
     reason: str
@@ -62,15 +63,16 @@ class LeftOut:
 
 @define
 class Report:
-    """What a backup has done.
+    """The result of a backup.
 
-    :param blobs: in the backup, with *bytes* in their bodies.
-    :param linked: bodies that the two directories share as one file.
-    :param cloned: bodies that share their blocks on the disk.
-    :param copied: bodies that were copied and verified, of *copied_bytes* bytes.
-    :param kept: bodies that the backup had already.
-    :param removed: files of bodies that the store has no more.
-    :param left_out: blobs whose bodies are damaged, or cannot be read.
+    :param blobs: number of blobs in the backup, with *bytes* in their bodies.
+    :param linked: number of bodies that are hard links to the store's files.
+    :param cloned: number of bodies that share their disk blocks with the store's files.
+    :param copied: number of bodies copied and verified, of *copied_bytes* bytes.
+    :param kept: number of bodies that the backup had already.
+    :param removed: number of files removed, because the store no longer has those bodies.
+    :param left_out: blobs whose records or bodies are damaged, or whose bodies are missing
+        or unreadable.
     """
 
     blobs: int = 0
@@ -85,7 +87,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the backup has all that the store has."""
+        """Whether the backup has all blobs of the store."""
         return not self.left_out
 
     def __str__(self) -> str:
@@ -97,7 +99,7 @@ class Report:
 
 
 class _Gone(Exception):
-    """The file that was looked for is not there, or another has its place."""
+    """The file of a body is missing."""
 
 
 def backup(
@@ -107,15 +109,15 @@ def backup(
     progress: Callable[[int, int], None] = lambda done, all: None,
     now: Callable[[], float] = time.time,
 ) -> Report:
-    """Make *target* a copy of the store in *root*, which a daemon can have open.
+    """Make *target* a copy of the store in *root*, which a daemon may have open.
 
-    What it returns for is on stable storage.
+    The backup is on stable storage on return.
 
-    :param target: new, empty, or an earlier backup of the same store.
-    :param warn: called with a line about each blob that is left out.
-    :param progress: called with how many bodies in files were looked at, and how many there are.
-    :param now: tells the time in seconds since the epoch.
-    :raises StoreUnusable: when that cannot be; the earlier backup stays, or says that it is
+    :param target: a new or empty directory, or an earlier backup of the same store.
+    :param warn: called with one line for each blob that is left out.
+    :param progress: called with the number of body files handled, and of all body files.
+    :param now: returns the time in seconds since the epoch.
+    :raises StoreUnusable: if the backup fails; the earlier one stays, or is marked as
         unfinished.
     """
     source = Layout(root, durable=True)
@@ -166,7 +168,7 @@ def _make(layout: Layout) -> None:
         layout.make()
     names = set(os.listdir(layout.root)) - {"lost+found"}
     for name in sorted(names):
-        if (layout.root / name).is_symlink():  # what is below is written, and removed
+        if (layout.root / name).is_symlink():  # a backup writes and removes files below
             raise StoreUnusable(
                 f"{layout.root / name} is a symbolic link, and no part of a backup; remove it"
             )
@@ -187,7 +189,7 @@ def _locked(layout: Layout) -> Iterator[int]:
 
 @contextmanager
 def _opened(source: Layout) -> Iterator[_Live]:
-    """Open the index of the store beside the daemon, to read from it."""
+    """Open the index of the store for reading, while the daemon may be using it."""
     descriptor = None
     if (source.root / "lock").exists():
         descriptor = open_lock(source.root, os.O_RDONLY)
@@ -207,7 +209,7 @@ def _opened(source: Layout) -> Iterator[_Live]:
         map_size=MAP_SIZE,
     )
     try:
-        # An earlier backup that was killed while it copied would keep pages from being used again.
+        # Clear the reader slot of a backup that was killed: it keeps LMDB from reusing pages.
         environment.reader_check()
         yield _Live(environment)
     finally:
@@ -215,7 +217,7 @@ def _opened(source: Layout) -> Iterator[_Live]:
 
 
 class _Live:
-    """The index of the store, as it is by now."""
+    """The index of the store in its current state, newer than the copy."""
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self.environment = environment
@@ -228,10 +230,10 @@ class _Live:
 
 
 class _Mark:
-    """The file that says which store a directory is a backup of.
+    """The file ``backup.json``, which names the store that a directory is a backup of.
 
-    It tells the transactions with which the index of the backup can end: with any other, the
-    backup has been used as a store.
+    It also lists the transactions with which the backup's index can end.  If the index ends
+    with another one, a daemon has used the backup as a store.
     """
 
     def __init__(self, layout: Layout, id: str) -> None:
@@ -241,7 +243,7 @@ class _Mark:
         self._ends: list[int] = []
 
     def check(self) -> None:
-        """Raise StoreUnusable when the directory may not become a backup of the store."""
+        """Raise StoreUnusable if the directory may not become a backup of the store."""
         try:
             found = json.loads(read_regular(self._path))
             of, self._ends = found["of"], [int(each) for each in found["ends"]]
@@ -263,7 +265,7 @@ class _Mark:
             )
 
     def begin(self, reached: Reached) -> None:
-        """Note that the index of the backup becomes one that has *reached* so much."""
+        """Record that an index at *reached* is about to become the backup's."""
         self._ends.append(reached.transaction)
         self.write()
 
@@ -297,9 +299,9 @@ class _Backup:
         self._progress = progress
         self._staging = layout.root / STAGING
         self._bringing = self._staging / "body"
-        # Ids of the bodies that the backup is to have as files.
+        # Ids of the bodies that the backup keeps in files.
         self._files: set[str] = set()
-        # Bodies that take the place of others, which the earlier backup needs until then.
+        # Bodies that will replace files which the earlier backup needs until the switch.
         self._successors: dict[str, Path] = {}
         self._changed: set[Path] = set()
 
@@ -308,7 +310,7 @@ class _Backup:
         if self._staging.exists():
             shutil.rmtree(self._staging)
         if not layout.is_store:
-            self._mark.write()  # first, so that it is never mistaken for a store
+            self._mark.write()  # first, so that nothing mistakes it for a store
         for directory in (layout.bodies, layout.incoming, layout.quarantine, layout.index):
             directory.mkdir(exist_ok=True)
         copy = self._staging / "index"
@@ -352,7 +354,7 @@ class _Backup:
             self._layout.sync_directory(directory)
 
     def _brought(self, id: str, encoded: Encoded) -> Record | None:
-        """Bring the body of *id*, and return its record in the backup; None for none."""
+        """Bring the body of *id*, and return its record for the backup; None to leave it out."""
         while True:
             try:
                 record = records.decode(id, encoded)
@@ -361,13 +363,13 @@ class _Backup:
                 return record
             except (_Gone, Damaged, Unreadable) as error:
                 current = self._live.get(id)
-                if current is None:  # it was dropped meanwhile, or set aside
+                if current is None:  # it has been dropped or quarantined meanwhile
                     return None
                 if current == encoded:
                     self.report.left_out.append(LeftOut(id, str(error)))
                     self._warn(f"{id} is left out: {error}")
                     return None
-                encoded = current  # another has its place by now, as an object that of its manifest
+                encoded = current  # it has been replaced, as an object replaces its manifest
 
     def _bring(self, record: Record) -> None:
         path, target = self._source.body(record.id), self._layout.body(record.id)
@@ -387,7 +389,7 @@ class _Backup:
             self._changed.add(target.parent)
 
     def _obtain(self, path: Path, record: Record) -> None:
-        """Link, clone or copy the body of *record*, which is the file *path*, durably."""
+        """Link, clone or copy the body of *record* from the file *path*, durably."""
         for way, obtain in (("linked", os.link), ("cloned", _clone)):
             try:
                 obtain(path, self._bringing)
@@ -395,7 +397,7 @@ class _Backup:
                 raise _Gone("its file is missing") from None
             except OSError:
                 self._bringing.unlink(missing_ok=True)
-                continue  # the next one can, on another file system or for another owner
+                continue  # the next way may work, on another file system or for another owner
             file, blocks = open_body(self._bringing, record)
             with file:
                 if blocks is None:
@@ -411,14 +413,14 @@ class _Backup:
         self.report.copied_bytes += record.size
 
     def _switch(self, copy: Path, reached: Reached) -> None:
-        """Make the backup of what has been brought."""
+        """Put the new bodies and the new index in place."""
         layout = self._layout
         self._mark.begin(reached)
         finished = layout.is_store and not self._successors
         if layout.is_store and not finished:
             (layout.root / MARKER).unlink()
             layout.sync_directory(layout.root)
-        os.truncate(self._lock, 0)  # what was noted of the index before
+        os.truncate(self._lock, 0)  # removes the progress note of the earlier index
         layout.sync_file(self._lock)
         for id, successor in self._successors.items():
             target = layout.body(id)
@@ -433,7 +435,7 @@ class _Backup:
         Progress(self._lock, (), durable=True).note(reached)
 
     def _remove_others(self) -> None:
-        # What an earlier backup had may be better than what the store has now.
+        # Keep bodies of blobs that were left out: the earlier backup may have sound ones.
         spared = {each.id for each in self.report.left_out}
         for path in list(self._layout.files()):
             if path.name in self._files and self._layout.body(path.name) == path:
@@ -446,7 +448,7 @@ class _Backup:
 
 
 def _in_files(index: Index) -> Iterator[str]:
-    """Give the ids whose bodies are files."""
+    """Yield the ids whose bodies are files."""
     after = None
     while places := index.places(after, _PAGE):
         for id, number in places.items():
@@ -456,7 +458,7 @@ def _in_files(index: Index) -> Iterator[str]:
 
 
 def _holds(target: Path, record: Record, path: Path) -> bool:
-    """Tell whether the file *target* is the body of *record* already, which is *path*, too."""
+    """Return whether the file *target* already is the body of *record*, like *path*."""
     try:
         file, blocks = open_body(target, record)
     except (Damaged, Unreadable):
@@ -464,7 +466,7 @@ def _holds(target: Path, record: Record, path: Path) -> bool:
     with file:
         if blocks is not None:
             return True
-        # Files of bodies are not written to again, but for what stands behind the body.
+        # A body file is never written to again, except for its trailer.
         with suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return True
@@ -481,7 +483,10 @@ def _clone(path: Path, target: Path) -> None:
 
 
 def _copy(file: BinaryIO, copy: Any, record: Record) -> None:
-    """Copy the body of *record*, with what describes it behind; raises Damaged if it is not."""
+    """Copy and verify the body of *record*, and write its trailer.
+
+    Raises Damaged if the body does not match *record*, Unreadable if the disk does not return it.
+    """
     digest, hashes = BodyDigest(record.id), BlockHashes()
     while digest.size < record.size:
         with reading():

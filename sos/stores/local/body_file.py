@@ -1,11 +1,12 @@
-"""The file of a body: the body, and behind it what is needed without the index.
+"""The file of a body: the body, and a trailer.
 
 ::
 
     body | hash of each block | record | id | numbers
 
-The hashes let a part be verified without the rest, the record and the id let an index be made
-anew.  A file from before all this is its body and no more, until that is read as a whole.
+With the hashes, a part can be verified without the rest.  With the record and the id, ``sos
+rebuild`` can build a new index.  A file of an earlier version has no trailer until its body is
+read whole.
 """
 
 from __future__ import annotations
@@ -28,20 +29,21 @@ from sos.stores.disk_errors import disk_errors, is_of_process
 from sos.stores.received import write_at
 from sos.stores.record import Damaged, Encoded, Record
 
-#: Bytes that are hashed by themselves; the last block can be shorter.
+#: Bytes of a block, which has its own hash; the last block can be shorter.
 BLOCK = 256 * 1024
 _HASH_BYTES = 16
-# size of the body, lengths of the record and of the id, hash of all that comes behind the body
+# size of the body, lengths of the record and of the id, hash of all before it in the trailer,
+# magic
 _NUMBERS = struct.Struct("<QIH16s8s")
 _MAGIC = b"SOS body"
 
 
 class Unreadable(Exception):
-    """The disk does not give back what it has, or has not got, of a body; says why."""
+    """The file of a body is missing, or the disk cannot read it; says why."""
 
 
 class BlockHashes:
-    """The hashes of the blocks of a body, as it passes by."""
+    """Computes the block hashes of a body, piece by piece."""
 
     def __init__(self) -> None:
         self._finished: list[bytes] = []
@@ -62,14 +64,14 @@ class BlockHashes:
                 self._room = BLOCK
 
     def value(self) -> bytes:
-        """Return them, one behind the other."""
+        """Return the hashes of all blocks, concatenated."""
         last = [] if self._room == BLOCK else [self._block.digest()]
         return b"".join([*self._finished, *last])
 
 
 @frozen
 class Blocks:
-    """The blocks of a body that is stored.
+    """The blocks of a stored body.
 
     :param hashes: as :meth:`BlockHashes.value` returns them.
     """
@@ -77,7 +79,7 @@ class Blocks:
     hashes: bytes
 
     def verify(self, start: int, piece: bytes) -> None:
-        """Raise Damaged unless *piece*, whole blocks from byte *start* on, is what was stored."""
+        """Raise Damaged unless *piece*, whole blocks from byte *start* on, matches its hashes."""
         number = start // BLOCK
         for begin in range(0, len(piece), BLOCK):
             block = memoryview(piece)[begin : begin + BLOCK]
@@ -88,8 +90,8 @@ class Blocks:
 
 
 def write_trailer(file: IO[bytes], record: Record, hashes: bytes) -> None:
-    """Write what comes behind the body of *record*, whose blocks have these *hashes*."""
-    # It may have been marked, and has just been read.
+    """Write the trailer of the body of *record*, whose blocks have these *hashes*."""
+    # The record may be marked as unreadable, but the body has just been read.
     head, id = records.encode(evolve(record, readable=True)).head, record.id.encode("ascii")
     covered = hashes + head + id
     numbers = (record.size, len(head), len(id), xxh3_128_digest(covered), _MAGIC)
@@ -98,7 +100,7 @@ def write_trailer(file: IO[bytes], record: Record, hashes: bytes) -> None:
 
 
 def read_trailer(file: BinaryIO) -> tuple[Record, Blocks] | None:
-    """Return what comes behind the body in *file*; None where that is nothing, or damaged."""
+    """Return the trailer of the body in *file*; None if it is missing or damaged."""
     end = os.fstat(file.fileno()).st_size
     numbers = os.pread(file.fileno(), _NUMBERS.size, max(end - _NUMBERS.size, 0))
     if len(numbers) < _NUMBERS.size or not numbers.endswith(_MAGIC):
@@ -120,11 +122,11 @@ def read_trailer(file: BinaryIO) -> tuple[Record, Blocks] | None:
 
 
 def open_body(path: Path, record: Record) -> tuple[BinaryIO, Blocks | None]:
-    """Open the body of *record*, which is the file *path*.
+    """Open the body of *record* in the file *path*, and return it with its blocks.
 
-    Returns its blocks as well, if their hashes stand behind it.  Raises Damaged when it is cut
-    short, Unreadable when the disk does not give it, Unavailable when this process cannot open
-    it now.
+    The blocks are None without a trailer that matches *record*.  Raises Damaged if the file is
+    too short, Unreadable if it is missing or the disk cannot read it, and Unavailable if this
+    process lacks files or memory to open it.
     """
     with reading():
         file = open_regular(path)
@@ -142,23 +144,23 @@ def open_body(path: Path, record: Record) -> tuple[BinaryIO, Blocks | None]:
 
 
 def _describes(written: Record, record: Record) -> bool:
-    # The metadata can have been settled since.
+    # Not the metadata: it may have been reconciled since.
     return (written.id, written.size, written.hash) == (record.id, record.size, record.hash)
 
 
 def complete(path: Path, body: BinaryIO, record: Record, hashes: bytes) -> None:
-    """Write what is missing behind the verified *body*, as far as that can be written.
+    """Write the trailer of the verified *body*, if that is possible.
 
-    It need not last: what is torn by a crash is written again.
+    It is not synced: a trailer torn by a crash is invalid, and is written again.
     """
     with suppress(OSError), open_regular(path, os.O_RDWR) as file:
-        if os.path.sameopenfile(file.fileno(), body.fileno()):  # else another has its place
+        if os.path.sameopenfile(file.fileno(), body.fileno()):  # else the file was replaced
             write_trailer(file, record, hashes)
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raise Unreadable for what the disk refuses to a reader, but Unavailable for the process."""
+    """Raise Unreadable in place of OSError, but Unavailable if the process lacks resources."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Bodies that part from their records, so that a crash leaves neither alone."""
+"""Remove the file of a body together with its record, safely across a crash."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _log = Logger()
 
 @frozen
 class Parting:
-    """Removes the files of bodies that are no blobs any more."""
+    """Removes files of bodies whose records are removed."""
 
     layout: Layout
     committer: Committer
     run_in_thread: RunInThread
 
     async def part(self, id: str, step: Callable[[Transaction, Path], T]) -> T:
-        """Commit ``step(transaction, leaving)``, and remove the file of *id* that lost its record.
+        """Commit ``step(transaction, leaving)``, and remove the file of *id* if it lost its record.
 
-        *step* makes the index forget that file, and gives it the name
-        *leaving* before, see :meth:`~sos.stores.local.disk.Layout.hold`.
+        *step* first links the file to *leaving*, see
+        :meth:`~sos.stores.local.disk.Layout.hold`, and then removes its record.
         """
         token = secrets.token_hex(8)
         leaving = self.layout.incoming / incoming_name(id, token)
         try:
             result = await self.committer.submit(partial(_with, step, leaving))
         except ReadOnly:
-            raise  # the next start sees what was committed
+            raise  # unknown whether it was committed; the next start cleans up
         except BaseException:
             await self._remove(id, leaving)
             raise
@@ -57,11 +57,11 @@ class Parting:
                 await self.committer.submit(partial(self.withdraw, id, leaving))
                 await self.run_in_thread(leaving.unlink)
         except (SOSError, OSError) as error:
-            # The change itself is made, or is not; the next start settles the rest.
+            # The change itself is committed, or is not; the next start cleans up.
             _log.warn("{id}: its file stays until the next start: {error}", id=id, error=error)
 
     def withdraw(self, id: str, incoming: Path, transaction: Transaction) -> None:
-        """Take the place in ``bodies/`` from *incoming*, unless a record has its body there."""
+        """Unlink *incoming* from ``bodies/``, unless a record has its body in that file."""
         if not records.has_file(id, transaction.get(id)):
             with disk_errors():
                 self.layout.withdraw(incoming, id)

@@ -1,4 +1,4 @@
-"""A store that no daemon has open, checked against itself; nothing in it is changed."""
+"""Check a store that no daemon has open, without changing anything (``sos check``)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from sos.stores.rows import Extent, Fault, Row
 
 @frozen
 class Finding:
-    """Something in a store that is not as it should be.
+    """A problem in a store.
 
     :param kind: ``store`` (its marker), ``index`` (as a whole), ``record``, ``body``, ``digest``
         or ``file`` (one that is no body).
     :param of: an id, a partition, or a path below the store's directory.
-    :param reason: what is wrong with it.
+    :param reason: the problem.
     """
 
     kind: str
@@ -45,14 +45,14 @@ class Finding:
 
 @define
 class Report:
-    """What a check has come upon.
+    """The result of a check.
 
-    :param checked: records, sound or not.
-    :param bytes: in the bodies of those that are sound.
-    :param undescribed: sound bodies in files behind which nothing stands yet; a scrub adds that.
-    :param unfinished: uploads in ``incoming/``, which the next start settles.
-    :param quarantined: copies in ``quarantine/``.
-    :param recovered: bodies in ``recovered/``, where ``sos rebuild`` has put them.
+    :param checked: number of records, sound or not.
+    :param bytes: bytes of all sound bodies.
+    :param undescribed: number of sound bodies in files without a valid trailer; a scrub adds it.
+    :param unfinished: number of files in ``incoming/``; the next start cleans them up.
+    :param quarantined: number of copies in ``quarantine/``.
+    :param recovered: number of bodies in ``recovered/``, where ``sos rebuild`` puts them.
     """
 
     checked: int = 0
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether the check found no problem."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -78,11 +78,12 @@ def check(
     found: Callable[[Finding], None] = lambda finding: None,
     progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Read all of the store in *root*: its index, every record, every body, every file.
+    """Check all of the store in *root*: its index, every record, every body, every file.
 
-    :param found: called with each finding as it is made.
+    :param found: called with each finding at once.
     :param progress: called after each blob.
-    :raises StoreUnusable: when it is in use, no store, or of another format.
+    :raises StoreUnusable: if the directory is in use or cannot be read, is no store, or is an
+        unfinished backup.
     """
     layout = Layout(root, durable=False)
     layout.refuse_unfinished_backup()
@@ -111,18 +112,18 @@ class _Check:
         self._layout = layout
         self._found = found
         self._progress = progress
-        # Of records: which inline bodies they have, and whose bodies are files.
+        # From the records: the numbers of inline bodies, and the ids with bodies in files.
         self._numbers: set[bytes] = set()
         self._in_files: set[str] = set()
         self._counted: dict[bytes, PartitionDigest] = defaultdict(PartitionDigest)
-        # Partitions with a record of which nothing tells what it was counted as.
+        # Partitions with a damaged record: how their digest counts it is unknown.
         self._uncounted: set[bytes] = set()
 
     def run(self, lock: int | None) -> None:
         self._check_marker()
         if self._check_extent(lock):
             self._check_identity()
-            # What is not found in part of the records is not missing.
+            # Only with all records read can anything be said to have no record.
             if self._check_records():
                 self._check_bodies()
                 self._check_digests()
@@ -158,7 +159,7 @@ class _Check:
         for reason in reasons:
             self._find("index", "index", reason)
         data = self._layout.index / "data.mdb"
-        # To read behind its end would kill a process for each row.
+        # Reading past the end of the file would kill the reader process at each row.
         return extent is not None and not (reasons and data.stat().st_size < extent.size)
 
     def _check_identity(self) -> None:
@@ -170,7 +171,7 @@ class _Check:
             self._find("index", "index", f"it belongs to {whose}")
 
     def _check_records(self) -> bool:
-        """Return whether all records could be read; else there is nothing to compare with."""
+        """Check all records, and return whether all could be read."""
         whole = True
         for row in rows.walk(self._layout.index, "records", bodies=True):
             if isinstance(row, Fault):
@@ -200,7 +201,7 @@ class _Check:
         except Damaged as error:
             self._find("record", id, error)
             self._uncounted.add(row.key[:3])
-            self._in_files.add(id)  # for all that is known
+            self._in_files.add(id)  # it may have its body in a file
             return
         if weight is not None:
             self._counted[row.key[:3]] = self._counted[row.key[:3]].with_blob(*weight)
@@ -232,7 +233,7 @@ class _Check:
             self._find("body", record.id, "the hashes of its blocks are not those of the body")
 
     def _check_bodies(self) -> None:
-        # Those that records have were read with them.
+        # The bodies that belong to records have been checked with those.
         for row in rows.walk(self._layout.index, "bodies", values=False):
             if isinstance(row, Fault):
                 self._find("index", "bodies", f"some cannot be read: {row.reason}")
@@ -288,7 +289,10 @@ class _Check:
 
 
 def examine_index(layout: Layout, lock: int | None) -> tuple[Extent | None, list[str]]:
-    """Return what the index says of itself, None if it cannot be opened, and what is wrong."""
+    """Return the extent of the index, None if it cannot be opened, and a list of its problems.
+
+    :param lock: the open file ``lock``, which has the progress note; None if there is none.
+    """
     file = layout.index / "data.mdb"
     try:
         layout.check_index()
@@ -315,7 +319,7 @@ def examine_index(layout: Layout, lock: int | None) -> tuple[Extent | None, list
 
 
 def sound(id: str, encoded: Encoded) -> Record:
-    """Return the record of *id*; raises Damaged unless it and its inline body are sound."""
+    """Decode the record of *id*; raise Damaged unless it and any inline body are sound."""
     record = records.decode(id, encoded)
     record.info()
     record.verify_inline()
@@ -323,16 +327,16 @@ def sound(id: str, encoded: Encoded) -> Record:
 
 
 def id_of(key: bytes) -> str:
-    """Return the id that a *key* of the records is of; of a damaged one, what there is of it."""
+    """Return the id in a *key* of the records; escape bytes that damage has made non-ASCII."""
     return key[3:].decode("ascii", "backslashreplace")
 
 
 def identity(index: Path) -> str | Fault | None:
-    """Return the id of the store that an *index* is of, None if it tells none."""
+    """Return the id of the store that an *index* belongs to, None if it has none."""
     found: str | Fault | None = None
     for row in rows.walk(index, "identity"):
         if isinstance(row, Fault):
-            # A store from before stores had ids has no database of it.
+            # The index of an older version, without store ids, lacks this database.
             return found if "MDB_NOTFOUND" in row.reason else row
         found = row.value.decode("ascii", "backslashreplace")
     return found

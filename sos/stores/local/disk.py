@@ -1,4 +1,4 @@
-"""The directory itself: its layout, its lock, and how its files are made to last."""
+"""The directory of a store: its layout, its lock, and durable writes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from sos.model import ids
 from sos.stores.disk_errors import SyncFailed, is_full
 from sos.stores.received import write_at
 
-#: The file that says that a directory is a store.
+#: The file that marks a directory as a store.
 MARKER = "store.json"
-#: The file that says that a directory is a backup, see :mod:`sos.stores.local.backup`.
+#: The file that marks a directory as a backup, see :mod:`sos.stores.local.backup`.
 BACKUP_MARKER = "backup.json"
-#: Where a backup is made ready.
+#: The directory in which a backup is staged.
 STAGING = "backup"
 _MARKER: dict[str, Any] = {"format": "sos-local-store", "version": 1}
-# What is in the directory of a store, with what SOS leaves there at times, and a file system.
+# All names that SOS, or the file system, creates in the directory of a store.
 _NAMES = re.compile(
     r"(store|scrub|backup)\.json(\.new)?|lock|index(\.(making|new|padded|old-.*))?|bodies|incoming"
     r"|quarantine|recovered|backup|lost\+found"
 )
-# As uuid.uuid4() writes them.
+# A UUID as uuid.uuid4() writes it.
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Layout:
-    """Where everything is below the store's *root*, and how to make it last.
+    """The paths below the store's *root*, and durable writes to them.
 
     :param durable: whether to fsync at all.
     """
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def obstacle(self) -> str | None:
-        """What keeps blobs from being stored, None if nothing does."""
+        """The reason why no blobs can be stored, None if they can."""
         if self.readonly:
             return f"{self.root} is mounted read-only"
         for directory in (self.bodies, self.quarantine):
@@ -72,7 +72,7 @@ class Layout:
         return None
 
     def complete(self) -> None:
-        """Make the directories that a copy of a store may lack, for they were empty."""
+        """Create missing directories: a copy of a store may lack the empty ones."""
         for directory in (self.bodies, self.incoming, self.quarantine):
             directory.mkdir(exist_ok=True)
 
@@ -82,13 +82,13 @@ class Layout:
         return self._marker.exists()
 
     def marker(self) -> bytes:
-        """Return what the marker says.  Raises OSError."""
+        """Return the content of the marker.  Raises OSError."""
         return read_regular(self._marker)
 
     def identity(self) -> str | None:
-        """Return the id of the store, a UUID; None if it is from before stores had one.
+        """Return the id of the store, a UUID; None for a store of an older version, without id.
 
-        Raises :exc:`~sos.errors.StoreUnusable` if its marker is of another format.
+        Raises :exc:`~sos.errors.StoreUnusable` if the marker has another format.
         """
         try:
             marker = json.loads(self.marker())
@@ -102,15 +102,15 @@ class Layout:
         return id
 
     def check_index(self) -> None:
-        """Raise OSError when LMDB would open something else than files."""
+        """Raise OSError if LMDB would open anything but regular files."""
         for name in ("data.mdb", "lock.mdb"):
-            check_regular(self.index / name, named=True)  # which may be links to another disk
+            check_regular(self.index / name, named=True)  # links to another disk are allowed
 
     def begin_new(self, id: str) -> None:
-        """Make the directories of a new store, up to its index.
+        """Create the directories of a new store; the caller creates its index.
 
-        What an earlier attempt has left gives way, but nothing that may be of a store
-        that was in use: then it raises :exc:`~sos.errors.StoreUnusable`.
+        This removes the rest of an interrupted attempt.  Raises
+        :exc:`~sos.errors.StoreUnusable` if the files may belong to a store that was in use.
         """
         data = self.index / "data.mdb"
         if next(self.files(), None) is not None or (
@@ -126,7 +126,7 @@ class Layout:
             (self.index / name).unlink(missing_ok=True)
 
     def write_marker(self, id: str, finished: bool = True) -> None:
-        """Write the marker of the store *id*; it counts once it is *finished*."""
+        """Write the marker of the store *id*; only a *finished* one makes it a store."""
         text = json.dumps({**_MARKER, "id": id})
         if finished:
             self.replace_file(self._marker, text.encode("ascii"))
@@ -135,14 +135,14 @@ class Layout:
         self.sync_directory(self.root)
 
     def replace_file(self, path: Path, data: bytes) -> None:
-        """Give the file *path* in the directory itself other contents: those before, or these."""
+        """Replace the contents of *path*, a file directly below the root, atomically."""
         new = path.with_name(path.name + ".new")
         self.write_file(new, data)
         new.rename(path)
         self.sync_directory(self.root)
 
     def unusable(self, error: Exception) -> StoreUnusable:
-        """Return what says that the directory cannot be used because of *error*."""
+        """Return a StoreUnusable that gives *error* as the reason."""
         if self.root.exists() and not self.root.is_dir():
             return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
         reason = str(error)
@@ -154,8 +154,9 @@ class Layout:
     def lock(self, may_create: bool) -> int:
         """Lock the directory for this process, and return the lock's descriptor.
 
-        :param may_create: whether it is made when there is none, and may be no store yet.
-        :raises StoreUnusable: when another process has it, or there is none.
+        :param may_create: whether to accept a directory that is no store yet, and to create a
+            missing one.
+        :raises StoreUnusable: if another process has the lock, or there is no store.
         """
         try:
             self.refuse_unfinished_backup()
@@ -171,15 +172,15 @@ class Layout:
         return self.take_lock()
 
     def refuse_unfinished_backup(self) -> None:
-        """Raise StoreUnusable for a backup that may lack bodies which its index has."""
+        """Raise StoreUnusable for an unfinished backup: it may lack bodies that its index has."""
         if (self.root / BACKUP_MARKER).exists() and not self.is_store:
             raise StoreUnusable(f"{self.root} is an unfinished backup; run sos backup again")
 
     def take_lock(self, create: bool = True) -> int:
-        """Lock the directory, whatever is in it, and return the lock's descriptor.
+        """Lock the directory without looking at its contents; return the lock's descriptor.
 
-        :param create: whether the file is made if there is none, and can be written to.
-        :raises StoreUnusable: when another process has it.
+        :param create: whether to open the lock file for writing, and create a missing one.
+        :raises StoreUnusable: if another process has the lock.
         """
         try:
             flags = os.O_RDWR | os.O_CREAT if create and not self.readonly else os.O_RDONLY
@@ -196,7 +197,7 @@ class Layout:
         return descriptor
 
     def make(self) -> None:
-        """Make the directory, beside which there has to be something."""
+        """Create the directory.  Raises StoreUnusable if its parent does not exist."""
         parent = self.root.parent
         if not parent.exists():
             raise StoreUnusable(
@@ -206,7 +207,7 @@ class Layout:
         self.sync_directory(parent)
 
     def _refuse_foreign(self) -> None:
-        # What a crash can leave of a store that was being made, and what a new disk has.
+        # The names that an interrupted creation of a store leaves, and those on a new disk.
         ours = {"lock", "index", "bodies", "incoming", "quarantine", "store.json.new", "lost+found"}
         found = {entry.name for entry in self.root.iterdir()}
         if "store.json" not in found and not found <= ours:
@@ -216,31 +217,31 @@ class Layout:
             )
 
     def foreign(self) -> list[str]:
-        """Return the names in the directory that are none of a store's."""
+        """Return the names in the directory that do not belong to a store."""
         return [self.name(path) for path in sorted(self.root.iterdir()) if not _is_known(path)]
 
     def name(self, path: Path) -> str:
-        """Return what to call *path*, from the directory on, in any text."""
+        """Return *path* relative to the directory, as printable text."""
         return os.fsencode(path.relative_to(self.root)).decode("utf-8", "backslashreplace")
 
     def files(self) -> Iterator[Path]:
-        """Give everything below ``bodies/`` that is no directory."""
+        """Yield everything below ``bodies/`` that is no directory."""
         if not self.bodies.exists():
             return
         for entry in below(self.bodies, _raise):
             yield Path(entry.path)
 
     def body(self, id: str) -> Path:
-        """Return where the body of *id* is, if it has a file of its own."""
+        """Return the path of the body of *id*, if it is in a file."""
         spread = id if ids.algorithm(id) else sha1(id.encode("ascii")).hexdigest()
         return self.bodies / spread[:2] / spread[2:4] / id
 
     def place(self, incoming: Path, id: str) -> None:
-        """Give the finished file *incoming* its place as the body of *id*.
+        """Link the finished file *incoming* to its place as the body of *id*.
 
-        The caller holds the index's write lock and knows that a file which is there already
-        was left by a crash, or is the same body where it could not be read.  It gives way in
-        one step: were this undone, one of the two is there.
+        It replaces any file there in one step, so that a crash leaves one of the two.  The
+        caller holds the index's write lock and knows that the old file was left by a crash,
+        or is an unreadable copy of the same body.
         """
         target = self.body(id)
         self.make_directories(target.parent)
@@ -248,23 +249,23 @@ class Layout:
         second.unlink(missing_ok=True)
         os.link(incoming, second)
         os.replace(second, target)
-        second.unlink(missing_ok=True)  # it stays where both are the same file already
+        second.unlink(missing_ok=True)  # a rename to another link of the same file keeps both
         self.sync_directory(target.parent)
 
     def hold(self, id: str, incoming: Path) -> None:
-        """Give the body of *id*, which is about to lose its record, a name in ``incoming/`` too.
+        """Link the body of *id*, which is about to lose its record, into ``incoming/`` as well.
 
-        So it is found, and withdrawn, should nobody come to do that.
+        After a crash, the next start finds it there and removes both names.
         """
-        with suppress(FileExistsError):  # by a transaction that was not committed
+        with suppress(FileExistsError):  # made by a transaction that was not committed
             os.link(self.body(id), incoming)
         self.sync_directory(self.incoming)
 
     def withdraw(self, incoming: Path, id: str) -> None:
-        """Take its place as the body of *id* from the file *incoming*, which may have none.
+        """Remove the body of *id*, if it is the same file as *incoming*.
 
-        The caller holds the index's write lock and knows that no record of
-        *id* has its body there.
+        The caller holds the index's write lock and knows that no record of *id* has
+        its body in a file.
         """
         target = self.body(id)
         if target.exists() and target.samefile(incoming):
@@ -272,7 +273,7 @@ class Layout:
             self.sync_directory(target.parent)
 
     def make_directories(self, directory: Path) -> None:
-        """Make *directory*, which is two below ``bodies/``, to last."""
+        """Create *directory*, two levels below ``bodies/``, durably."""
         if directory in self._made:
             return
         for step in (directory.parent, directory):
@@ -281,14 +282,14 @@ class Layout:
         self._made.add(directory)
 
     def note_quarantine(self, id: str, reason: str) -> Path:
-        """Write the *reason* why *id* is set aside, and return the path to move its body to."""
+        """Write why *id* is quarantined, and return the path to move its body to."""
         kept = self.quarantine / f"{id}.{time.time_ns()}"
         note = {"id": id, "reason": reason, "quarantined_at": time.time()}
         self.write_file(kept.with_name(kept.name + ".json"), json.dumps(note).encode())
         return kept
 
     def write_file(self, path: Path, data: bytes) -> None:
-        """Write the whole file *path*; its directory's entry is the caller's to sync."""
+        """Write and sync the whole file *path*; the caller syncs the directory."""
         with open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             write_at(file, data, 0)
             self.sync_file(file.fileno())
@@ -296,8 +297,8 @@ class Layout:
     def sync_file(self, descriptor: int) -> None:
         """Return once the open file is on stable storage.
 
-        Raises NoSpace when that is what it takes, which some file systems find
-        out only now, and SyncFailed for anything else.
+        Raises NoSpace if the disk is full, which some file systems find out only now, and
+        SyncFailed for any other error.
         """
         if not self.durable:
             return
@@ -309,7 +310,7 @@ class Layout:
             raise SyncFailed(f"fsync failed: {error}") from error
 
     def sync_directory(self, directory: Path) -> None:
-        """Return once the directory's entries are on stable storage; raises as sync_file does."""
+        """Return once the directory's entries are on stable storage; raise as sync_file does."""
         if not self.durable:
             return
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -320,7 +321,7 @@ class Layout:
 
 
 def open_lock(root: Path, flags: int) -> int:
-    """Open the file that locks the directory *root*, and return its descriptor."""
+    """Open the lock file of the directory *root*, and return its descriptor."""
     with open_regular(root / "lock", flags) as file:
         return os.dup(file.fileno())
 
@@ -334,5 +335,5 @@ def _raise(error: OSError) -> None:
 
 
 def is_uuid(id: object) -> bool:
-    """Tell whether *id* can be that of a store."""
+    """Return whether *id* can be the id of a store."""
     return isinstance(id, str) and _UUID.fullmatch(id) is not None

@@ -1,7 +1,7 @@
-"""What changes the store, and in which order it reaches the disk.
+"""Changes to the store, and the order in which they reach the disk.
 
-Every decision about an id is made in the index's write transaction, of which
-there is one at a time: two uploads of one id cannot both find it absent.
+Every decision about an id is made in the index's write transaction.  There is one
+at a time, so two uploads of one id cannot both find it absent.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from sos.stores.record import Damaged, Encoded, Record
 
 T = TypeVar("T")
 
-# Stands for what is held of an id that another change has removed in the same
-# transaction.  Were that undone, what is on the disk had to be as before.
+# Returned for an id whose record another change has removed in the same, uncommitted
+# transaction: its file must stay as it is in case the transaction aborts.  Try again.
 _LATER = Encoded(b"", None)
 
 
 @frozen
 class Changes:
-    """Adds blobs, and sets damaged ones aside."""
+    """Adds blobs, and quarantines damaged ones."""
 
     layout: Layout
     committer: Committer
@@ -49,14 +49,14 @@ class Changes:
     async def add(self, new: Record, incoming: Path | None) -> Record:
         """Store *new*, durably, and return the record that is stored.
 
-        That is the one before it, when its bytes are the same: a copy that is
-        damaged or cannot be read gives way.  The object
-        itself takes the place of its manifest, and keeps its metadata; a manifest
-        that is not stored, for one of the two is, is told of with the size of *new*.
+        If the same bytes are stored already, that is the earlier record; *new* replaces a
+        copy that is damaged or unreadable.  An object replaces its manifest and keeps its
+        metadata.  A manifest does not replace its object or another manifest: the record
+        returned is then the stored one, with the size of *new*.
 
         :param incoming: the finished, synced file of a body that is not inline.
-        :raises Conflict: when other bytes are stored under the id.
-        :raises ReadOnly: when only the next start can tell whether it is stored.
+        :raises Conflict: if other bytes are stored under the id.
+        :raises ReadOnly: if only the next start can find out whether *new* is stored.
         """
         while True:
             held = await self._placed(partial(self._add, new, incoming), new.id, incoming)
@@ -92,17 +92,17 @@ class Changes:
                 return replaced
 
     def _is_same(self, held: Record, new: Record, incoming: Path | None) -> bool:
-        """Verify the stored body of *held*, and tell whether it is that of *new*.
+        """Verify the stored body of *held*, and return whether *new* has the same body.
 
         :param incoming: as for :meth:`add`.
-        :raises Damaged: unless the stored body is the one that *held* tells of.
+        :raises Damaged: if the stored body does not match *held*.
         """
         with Comparison(new, incoming) as comparison:
             self.verify(held, comparison.update)
             return comparison.same
 
     async def _renew(self, held: Encoded, new: Record, incoming: Path | None) -> bool:
-        """Store *new* in the place of a copy that cannot be read; False if another is held."""
+        """Replace an unreadable copy with *new*; return False if its record has changed."""
         if incoming is not None:
             return await self._placed(partial(self._succeed, held, new, incoming), new.id, incoming)
         return await self.parting.part(new.id, partial(self._succeed_inline, held, new))
@@ -119,13 +119,13 @@ class Changes:
         return True
 
     async def _placed(self, step: Callable[[Transaction], T], id: str, incoming: Path | None) -> T:
-        """Commit *step*, which may make the file *incoming* the body of *id*."""
+        """Commit *step*, which may link the file *incoming* into place as the body of *id*."""
         try:
             return await self.committer.submit(step)
         except ReadOnly:
             raise
         except Exception:
-            # It was undone, maybe for the sake of another change beside it.
+            # The transaction aborted, maybe because another change in it failed.
             if incoming is not None:
                 await self.committer.submit(partial(self.parting.withdraw, id, incoming))
             raise
@@ -133,10 +133,10 @@ class Changes:
     async def _replace(
         self, manifest: Record, held: Encoded, new: Record, incoming: Path | None
     ) -> Record | None:
-        """Store the object *new* in the place of its *manifest*; None when another is held by now.
+        """Replace *manifest* with its object *new*; return None if the record has changed.
 
-        There is one place for the file of either.  So a manifest that has it
-        goes into the index first, and there is no moment without both.
+        Both would have the same file name.  So a manifest in a file is moved into the
+        index first, and a crash at any moment leaves one of the two.
         """
         if manifest.body is None:
             try:
@@ -180,9 +180,9 @@ class Changes:
         return transaction.get(new.id)
 
     def verify(self, record: Record, passed: Callable[[bytes], None] = unheeded) -> None:
-        """Raise Damaged unless the stored body is the one that *record* tells of.
+        """Raise Damaged unless the stored body matches *record*.
 
-        :param passed: called with each piece of it.
+        :param passed: called with each piece of the body.
         """
         if record.body is None:
             verify_body(self.layout.body(record.id), record, passed)
@@ -191,19 +191,19 @@ class Changes:
             passed(record.body)
 
     async def mark(self, id: str, judged: Encoded, readable: bool) -> bool:
-        """Mark a blob as one that cannot be read, or that can be again.
+        """Mark a blob as unreadable, or as readable again.
 
-        A marked one is left out of listings and digests, until it can be read or is stored anew.
+        Listings and digests omit an unreadable blob until it can be read or is stored again.
 
         :param judged: as for :meth:`quarantine`.
         """
         return await self.committer.submit(partial(_mark, id, judged, readable))
 
     async def quarantine(self, id: str, judged: Encoded, reason: str) -> bool:
-        """Move a damaged blob to ``quarantine/``; it is missing from then on.
+        """Move a damaged blob to ``quarantine/``; the store does not have it from then on.
 
-        :param judged: the encoded record that was found wanting; if another
-            is stored by now, or none, nothing is done and False returned.
+        :param judged: the encoded record of the damaged blob; if another record or none
+            is stored by now, do nothing and return False.
         """
         return await self.committer.submit(partial(self._quarantine, id, judged, reason))
 
@@ -211,7 +211,7 @@ class Changes:
         if transaction.get(id) != judged:
             return False
         with disk_errors():
-            # What can fail for want of space comes before what takes the blob away.
+            # Steps that need space come first: if one fails, the blob is still in place.
             kept = self.layout.note_quarantine(id, reason)
             if not records.has_file(id, judged) or not self.layout.body(id).exists():
                 self.layout.write_file(kept, judged.head + (judged.body or b""))
@@ -224,7 +224,10 @@ class Changes:
 
 
 def _with_first_metadata(new: Record, held: Record) -> Record:
-    """Return *new* with the metadata of *held*, if that is of the same kind and was set first."""
+    """Return *new* with the metadata of *held*, if that is of the same kind and was set first.
+
+    The kinds are object and manifest.
+    """
     told, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
     if (MARK in told) == (MARK in stored) and metadata.precedes(stored, told):
         return evolve(new, metadata=held.metadata)
@@ -241,7 +244,7 @@ def _mark(id: str, judged: Encoded, readable: bool, transaction: Transaction) ->
 
 
 def _whole(path: Path, record: Record) -> bytes:
-    """Return the body in a file; raises as :func:`open_body` does."""
+    """Read a whole body from its file; raise the errors of :func:`open_body`."""
     file, _ = open_body(path, record)
     with file, reading():
         return file.read(record.size)

@@ -1,8 +1,9 @@
-"""A directory is opened as the store that it is, or becomes a new one where there is nothing.
+"""Open the index of a store, or create a new store in an empty directory.
 
-LMDB opens an index that was lost, emptied or truncated, that belongs to another store, or that
-was restored from an older copy like any other.  Such an index reports blobs as absent that the
-store holds: nobody would look for them, and replicas would be dropped or made by what it says.
+LMDB opens an index that was emptied or truncated, that belongs to another store, or that was
+restored from an older copy like any other, and a lost one as a new one.  Such an index reports
+blobs as absent that the store holds, and replication would drop or make copies because of it.
+So this module detects them.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ _log = Logger()
 
 
 def open_index(layout: Layout, lock: int) -> Index:
-    """Open the index of the store in *layout*, which has to be its own, or make a new store.
+    """Open the index of the store in *layout*, or create a new store.
 
     :param lock: the descriptor that :meth:`Layout.lock` returned.
-    :raises StoreUnusable: saying what is wrong, and what to do.
+    :raises StoreUnusable: if the index is not the store's own, or cannot be opened; says what
+        to do.
     """
     try:
         if layout.is_store:
@@ -49,8 +51,8 @@ def _create(layout: Layout, lock: int) -> Index:
     index = _open(layout, lock)
     try:
         index.identify(id)
-        layout.sync_directory(layout.index)  # where LMDB has made its file
-        layout.write_marker(id)  # where there is a marker, there is all the rest
+        layout.sync_directory(layout.index)  # for the file that LMDB has created there
+        layout.write_marker(id)  # last: a store with a marker is complete
     except BaseException:
         index.close()
         raise
@@ -101,7 +103,7 @@ def _open(layout: Layout, lock: int) -> Index:
 
 
 def _adopt(layout: Layout, index: Index) -> None:
-    """Give a store from before stores had ids its own."""
+    """Give an id to a store of an older version, which has none."""
     id = index.identity or str(uuid4())
     index.identify(id)
     layout.write_marker(id)

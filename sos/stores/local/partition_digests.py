@@ -1,9 +1,8 @@
 """The digest of every partition: in memory, and in the index as a log.
 
-What a transaction makes of the digests is one row of the log, which costs a
-page for each transaction, where a row for each partition would cost one for
-nearly every blob.  When the log is long, one row with every partition in it
-takes its place.
+Each transaction appends one row with the digests that it changes.  That writes one
+page for each transaction; a row for each partition would write one page for nearly
+every blob.  When the log is long, one row with all partitions replaces it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import lmdb
 from sos.errors import Unavailable
 from sos.model.digest import PartitionDigest
 
-# Most rows: what has to be read when a store is opened.
+# Most rows of the log, all of which are read when a store is opened.
 _MOST_ROWS = 256
 _KEY = struct.Struct(">Q")
 # partition, number of blobs, bytes of their bodies, sum
@@ -26,9 +25,9 @@ _ENTRY = struct.Struct(">3sQQ16s")
 
 
 class DigestLog:
-    """The digests by the name of their partition, as the last transaction left them.
+    """The digests by partition, as the last transaction left them.
 
-    :param database: holds the log.
+    :param database: of the log.
     """
 
     def __init__(self, database: Any) -> None:
@@ -41,7 +40,7 @@ class DigestLog:
     def read(self, transaction: lmdb.Transaction) -> dict[bytes, PartitionDigest]:
         """Return the digests that *transaction* sees, or newer ones.
 
-        It is the same mapping each time.  Raises Unavailable when the log is
+        This is always the same mapping, which changes.  Raises Unavailable if the log is
         damaged.
         """
         with self._lock, transaction.cursor(self._database) as log:
@@ -52,9 +51,9 @@ class DigestLog:
         return self._digests
 
     def named(self, transaction: lmdb.Transaction) -> Mapping[str, PartitionDigest]:
-        """Return the digests of partitions that hold anything.
+        """Return the digests of all partitions that hold blobs, by name.
 
-        It is another mapping once they have changed, and then alone.
+        This is the same mapping until the digests change, then another.
         """
         self.read(transaction)
         with self._lock:
@@ -64,7 +63,7 @@ class DigestLog:
             return self._named[1]
 
     def append(self, transaction: lmdb.Transaction, changed: dict[bytes, PartitionDigest]) -> int:
-        """Log that *transaction* makes *changed* of the digests, and return the row's number."""
+        """Log the *changed* digests in *transaction*, and return the row's number."""
         number = self._newest + 1
         row = changed
         if transaction.stat(self._database)["entries"] >= _MOST_ROWS:
@@ -74,9 +73,9 @@ class DigestLog:
         return number
 
     def committed(self, number: int, changed: Mapping[bytes, PartitionDigest]) -> None:
-        """Take over *changed*: the row of this *number* is in the index."""
+        """Adopt the *changed* digests: the transaction with the row *number* has committed."""
         with self._lock:
-            if number == self._newest + 1:  # else it has been read already
+            if number == self._newest + 1:  # else a reader has adopted the row already
                 self._digests.update(changed)
                 self._newest = number
 
@@ -89,7 +88,7 @@ def _pack(digests: Mapping[bytes, PartitionDigest]) -> bytes:
 
 
 def unpack(row: bytes) -> Iterator[tuple[bytes, PartitionDigest]]:
-    """Read a row of the log: digests by partition.  Raises Unavailable when it is damaged."""
+    """Yield the partitions and digests in a *row* of the log.  Raises Unavailable for damage."""
     if len(row) % _ENTRY.size:
         raise Unavailable("the log of digests is damaged")
     for name, count, size, sum in _ENTRY.iter_unpack(row):

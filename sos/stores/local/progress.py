@@ -1,8 +1,8 @@
-"""How far the index has come, known outside of it as well.
+"""A note outside the index of how far it is, to detect an index that was replaced.
 
-After each transaction its number, and the size of the index's file, are written to the
-file ``lock``, which the store has open anyway.  They are not synced: after a power cut they
-may be from before, which only lets less be noticed.  What is in the index was durable before.
+After each transaction, its number and the size of the index's file are written to the file
+``lock``, which the store has open anyway.  The note is not synced: after a power cut it may
+be outdated, and then detects less.  The transaction itself is durable before.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _LINE = b"%020d %020d\n"
 
 @frozen
 class Reached:
-    """How far an index has come.
+    """How far an index is.
 
     :ivar transaction: the number of its last transaction.
-    :ivar size: bytes of its file, which never becomes smaller.
+    :ivar size: bytes of its file, which never shrinks.
     """
 
     transaction: int
@@ -32,11 +32,11 @@ class Reached:
 
 
 class Progress:
-    """Records how far an index has come, and notices when its files are replaced.
+    """Writes the note of how far an index is, and detects that its files were replaced.
 
     :param lock: the open file ``lock``.
-    :param files: the paths of ``lock`` and of the index's file, to notice other files there.
-    :param durable: False notes nothing, for a power cut may take the index back.
+    :param files: the paths of ``lock`` and of the index's file, to detect other files there.
+    :param durable: False writes no note, because a power cut can set the index back.
     """
 
     def __init__(self, lock: int, files: Iterable[Path], durable: bool) -> None:
@@ -45,24 +45,24 @@ class Progress:
         self._files = {path: _inode(path) for path in files}
 
     def check_in_place(self) -> None:
-        """Raise SyncFailed when the files at the place of the store are others, or none.
+        """Raise SyncFailed if the store's files were removed or replaced.
 
-        What has just been written is in files then that nobody will find.
+        The last writes are then in files that nobody will find.
         """
         for path, inode in self._files.items():
             if _inode(path) != inode:
                 raise SyncFailed(f"{path} was removed or replaced while it was in use")
 
     def note(self, reached: Reached) -> None:
-        """Note what the index has *reached*, durably."""
+        """Write how far the index is, without syncing it."""
         if self._durable:
-            # An upload does not fail for want of the note: an older one only notices less.
+            # No upload fails for lack of the note: an older one only detects less.
             with suppress(OSError):
                 os.pwrite(self._lock, _LINE % (reached.transaction, reached.size), 0)
 
 
 def noted(lock: int) -> Reached | None:
-    """Return what was noted last in the open file *lock*, None if nothing was."""
+    """Return the note in the open file *lock*, None if there is none."""
     line = os.pread(lock, 100, 0)
     try:
         transaction, size = map(int, line.split())

@@ -1,4 +1,4 @@
-"""Bodies that have files of their own, read back and verified."""
+"""Read and verify bodies that are in files."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from sos.stores.local.body_file import (
 )
 from sos.stores.record import Damaged, Record
 
-# Bytes of a file that are read, and then sent from it, at once: four blocks.
+# Bytes that are verified and then sent from the file in one step: four blocks.
 _SPAN_SIZE = 4 * BLOCK
 
 
 def unheeded(piece: bytes) -> None:
-    """Do nothing with a piece that has passed."""
+    """Ignore a verified *piece*."""
 
 
 def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = unheeded) -> Blocks:
-    """Return the blocks of the body of *record* in the file *path*, all of which is verified.
+    """Verify the whole body of *record* in the file *path*, and return its blocks.
 
-    Raises as :func:`open_body` does, and Damaged when it is not that body.
+    A trailer that is missing or wrong is written.  Raises as :func:`open_body` does, and
+    Damaged if the body does not match *record*.
 
-    :param passed: called with each piece of it.
+    :param passed: called with each piece of the body.
     """
     file, blocks = open_body(path, record)
     with file:
@@ -51,7 +52,12 @@ def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = un
 def verify_file(
     file: BinaryIO, record: Record, passed: Callable[[bytes], None] = unheeded
 ) -> Blocks:
-    """Return the blocks of the body of *record* in an open file; raises as verify_body does."""
+    """Verify the whole body of *record* in an open file, and return its blocks.
+
+    :param passed: called with each piece of the body.
+    :raises Damaged: if the body does not match *record*.
+    :raises Unreadable: if the disk does not return it.
+    """
     digest, hashes = BodyDigest(record.id), BlockHashes()
     while digest.size < record.size:
         with reading():
@@ -67,10 +73,10 @@ def verify_file(
 
 
 class Comparison:
-    """Whether a stored body, whose pieces pass, is the one that *new* tells of.
+    """A comparison of a stored body, piece by piece, with the body of *new*.
 
-    :param incoming: the file of the latter where it is not inline; closed at the end of the
-        block.
+    :param incoming: the file with the body of *new*, if that is not inline; the comparison
+        is a context manager, which opens and closes it.
     """
 
     def __init__(self, new: Record, incoming: Path | None) -> None:
@@ -92,7 +98,7 @@ class Comparison:
             self._file.close()
 
     def update(self, piece: bytes) -> None:
-        """Compare the next *piece*.  Raises Unavailable when what was received cannot be read."""
+        """Compare the next *piece*.  Raises Unavailable if *incoming* cannot be read."""
         if not self._differs:
             self._differs = piece != self._received(len(piece))
         self._passed += len(piece)
@@ -108,7 +114,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether all that has passed is the whole body."""
+        """Whether the pieces so far are the whole body of *new*."""
         return not self._differs and self._passed == self._new.size
 
 
@@ -119,16 +125,16 @@ def _check(digest: BodyDigest, record: Record) -> None:
 
 @define
 class FileBody:
-    """An open body, or a part of it: its pieces, or the spans of the file where they lie.
+    """An open body, or a part of it, as pieces or as spans of the file.
 
-    Each block is verified before any of it is given: by its hash, which was taken when the body
-    was stored and matched its id.  A body of an earlier version has no block hashes; it is
-    compared with its id before its last piece is given, and gets them.  While one piece is sent
-    the next is read.
+    Each block is verified by its hash before any of it is yielded; the hash was taken when the
+    body was stored and matched its id.  A body of an earlier version has no block hashes: it is
+    compared with its id before its last piece is yielded, and then gets them.  The next piece
+    is read while one is sent.
 
-    :param blocks: None for such a body, which has to be read whole.
+    :param blocks: None for a body without block hashes, which must be read whole.
     :param thorough: compare a body that is read whole with its id even if it has block hashes.
-    :param failed: called with what is wrong with it: Damaged or Unreadable.
+    :param failed: called with the error if reading fails: Damaged or Unreadable.
     """
 
     _path: Path
@@ -149,20 +155,23 @@ class FileBody:
             yield piece
 
     async def spans(self) -> AsyncGenerator[Span, None]:
-        """Tell which parts of the file can be sent; what is in them has been read before."""
+        """Yield the spans of the file that can be sent, each after its bytes are verified."""
         async for start, piece in self._windows(_SPAN_SIZE):
             stop = start + len(piece)
-            del piece  # or a slow reader would cost the memory of it
+            del piece  # else it stays in memory while a slow client receives it
             yield start, stop
 
     async def _windows(self, size: int) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Give the part, from where on it is, in pieces of up to *size* bytes, whole blocks."""
+        """Yield position and bytes of pieces of the span, verified.
+
+        :param size: most bytes of a piece, a multiple of the block size.
+        """
         position, stop = self._span or (0, self._record.size)
         digest, hashes = BodyDigest(self._record.id), BlockHashes()
         by_id = self._blocks is None or (self._thorough and self._span is None)
 
         def read(position: int) -> bytes:
-            # Blocks are verified as wholes.
+            # Only a whole block can be verified.
             begin = position - position % BLOCK
             end = min(begin + size, -(-stop // BLOCK) * BLOCK, self._record.size)
             with reading():

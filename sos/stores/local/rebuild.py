@@ -1,9 +1,10 @@
-"""A new index, made of what can be proven: by the old one, and by what stands behind bodies.
+"""Build a new index from the old one and from the trailers of body files (``sos rebuild``).
 
-Nothing is deleted.  In order: the new index is made whole in ``index.making/``, and called
-``index.new/`` then; the old one becomes ``index.old-TIME/``, and the new one ``index/``; last,
-files that are no bodies of the store are moved away.  After a crash, the next rebuild goes on
-from there: before the two renames the store is as it was, after them it has its new index.
+It takes over a blob only if a record and a hash prove its body.  It deletes no data: it builds
+the new index in ``index.making/`` and renames it to ``index.new/``; then it renames the old one
+to ``index.old-TIME/``, and the new one to ``index/``; last, it moves files away that are no
+bodies of the store.  After a crash, the next rebuild resumes: before the two renames the store
+is as it was, after them it has its new index.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ from sos.stores.local.transaction import split_row
 from sos.stores.record import Damaged, Encoded, Record
 from sos.stores.rows import Fault, Row
 
-# What one transaction of the new index holds at most: records, and bytes of inline bodies.
+# Most records, and bytes of inline bodies, in one transaction of the new index.
 _MOST_RECORDS = 1000
 _MOST_BYTES = 16 << 20
-# What LMDB knows to be no page of its own.
+# Filler for missing pages, which LMDB does not mistake for a page.
 _NO_PAGES = b"\xff" * (1 << 20)
-# Letters of the name of a file that are kept in quarantine, as many as an id can have.
+# Characters of a file's name that quarantine keeps: as many as an id can have.
 _MOST_NAME = 128
 
 
 @frozen
 class Lost:
-    """A blob that the store is known to have had, or a file of it, that is not in the new index.
+    """A blob that the store once had, or a file, that is unusable; says why.
 
     :param of: its id, or a path below the store's directory.
     """
@@ -61,17 +62,18 @@ class Lost:
 
 @define
 class Report:
-    """What has come of a rebuild.
+    """The result of a rebuild.
 
-    :param kept: blobs that the old index proved.
-    :param from_files: blobs that what stands behind their bodies proved.
-    :param bytes: in the bodies of both.
+    :param kept: number of blobs with a sound record in the old index.
+    :param from_files: number of blobs that the trailers of their files describe.
+    :param bytes: bytes of the readable bodies of both.
     :param lost: blobs of the old index without a sound body.
-    :param unreadable: blobs whose body the disk refuses; they are in the index, and marked.
-    :param without_metadata: ids of sound bodies in ``recovered/`` of which nothing else is known.
-    :param quarantined: files that prove nothing, now in ``quarantine/``.
-    :param faults: where the old index could not be read: more blobs can have been lost there.
-    :param old_index: what the old index is called now.
+    :param unreadable: blobs whose body the disk does not return.  Those with a record in the
+        old index are in the new one, marked as unreadable.
+    :param without_metadata: ids of sound bodies, now in ``recovered/``, without a record.
+    :param quarantined: files that cannot be used, now in ``quarantine/``.
+    :param faults: parts of the old index that cannot be read; they may have held more blobs.
+    :param old_index: the name of the old index now.
     """
 
     kept: int = 0
@@ -86,7 +88,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost, as far as can be known."""
+        """Whether, as far as the rebuild can know, nothing was lost."""
         return not (self.lost or self.unreadable or self.without_metadata or self.faults)
 
     def __str__(self) -> str:
@@ -105,12 +107,12 @@ def rebuild(
     warn: Callable[[str], None] = lambda text: None,
     progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Make a new index for the store in *root*, which no daemon has open.
+    """Build a new index for the store in *root*, which no daemon may have open.
 
-    :param warn: called with a line about each thing that is not well.
+    :param warn: called with one line for each problem.
     :param progress: called after each blob.
-    :raises StoreUnusable: when it is in use, no store, or of another format; when there is no
-        room, with the store as it was.
+    :raises StoreUnusable: if the directory is in use, is no store or has another format; if
+        the disk is full, and the store stays as it was.
     """
     layout = Layout(root, durable=True)
     if not (layout.is_store or layout.index.exists() or any(layout.files())):
@@ -149,9 +151,9 @@ class _Rebuild:
         self._pending_bytes = 0
         self._algorithms: Counter[str | None] = Counter()
         self._lost: dict[str, str] = {}
-        # Files to move away, by what is said of them; None for another name of a body.
+        # Files to move away, with the reason; None for a second name of a body's file.
         self._leaving: dict[Path, str | None] = {}
-        # Bodies of which nothing but the id is known.
+        # Bodies whose content matches their id, but that have no metadata.
         self._bare: list[Path] = []
 
     def run(self) -> None:
@@ -180,7 +182,7 @@ class _Rebuild:
         self._tell()
 
     def _make(self, id: str, old: Path | None) -> Reached:
-        """Make the new index, and return what it has reached."""
+        """Build the new index, and return how far it is."""
         self._index = Index(self._make_directory(self._making), durable=True)
         try:
             self._index.identify(id)
@@ -193,7 +195,7 @@ class _Rebuild:
             self._index.close()
 
     def _go_on(self) -> None:
-        """Finish what an earlier rebuild has begun, or clear it away."""
+        """Finish a rebuild that was interrupted between its renames; remove any other's files."""
         if self._new.exists() and not self._layout.index.exists():
             self._place_new()
         for directory in (self._making, self._new, self._padded):
@@ -201,9 +203,9 @@ class _Rebuild:
                 shutil.rmtree(directory)
 
     def _marked(self) -> str | None:
-        """Return the id in the store's marker, None if that tells none.
+        """Return the id in the store's marker, None if it has none or is damaged.
 
-        Raises StoreUnusable when it is of a format that is not known.
+        Raises StoreUnusable if the marker has an unknown version.
         """
         try:
             return self._layout.identity() if self._layout.is_store else None
@@ -221,7 +223,7 @@ class _Rebuild:
         self._warn(text)
 
     def _readable_index(self) -> Path | None:
-        """Return the old index, or a copy that is as long as it says of itself, None for none."""
+        """Return the old index; a copy padded to its recorded size if cut short; None for none."""
         extent, reasons = examine_index(self._layout, self._lock)
         for reason in reasons:
             self._fault(f"the index: {reason}")
@@ -230,7 +232,7 @@ class _Rebuild:
         data = self._layout.index / "data.mdb"
         if extent.size <= data.stat().st_size:
             return self._layout.index
-        # To read behind its end would kill a process for each row.
+        # Reading past the end of the file would kill the reader process at each row.
         copy = self._make_directory(self._padded) / "data.mdb"
         shutil.copyfile(data, copy)
         with copy.open("ab") as file:
@@ -264,7 +266,7 @@ class _Rebuild:
                 self._recover(row.value)
 
     def _take_record(self, row: Row, numbers: set[bytes]) -> None:
-        """Take what a row proves, and add the key of its inline body to *numbers* if it tells."""
+        """Take over the record in *row*, and add the key of its inline body to *numbers*."""
         id = id_of(row.key)
         number, head = split_row(row.value)
         try:
@@ -287,11 +289,12 @@ class _Rebuild:
         self._take(evolve(record, readable=True))
 
     def _proven(self, path: Path, id: str, known: Record | None) -> Record:
-        """Return the record of the body in the file *path*, all of which is verified.
+        """Verify the whole body in the file *path*, and return the record that it matches.
 
-        :param known: what the old index has of *id*; else it is what stands behind the body.
-        :raises Damaged: when that is not what was stored.
-        :raises Unreadable: when the disk does not give it.
+        :param known: the record of *id* in the old index; the trailer of the file is the
+            other candidate.
+        :raises Damaged: if the body matches neither.
+        :raises Unreadable: if the disk does not return it.
         """
         with reading(), open_regular(path) as file:
             found = read_trailer(file)
@@ -381,10 +384,10 @@ class _Rebuild:
         self._warn(f"{id} cannot be read: {error}")
 
     def _take_misplaced(self, path: Path, id: str) -> None:
-        """Take the body of *id* in the file *path*, and give it its place."""
+        """Take over the body of *id* in the misplaced file *path*, and link it to its place."""
         target = self._layout.body(id)
         if target.exists():
-            if target in self._bare:  # the same, by its hash
+            if target in self._bare:  # its content has the same hash
                 self._leaving[path] = f"the body of {id} is elsewhere, too"
                 return
             self._quarantine(target, self._leaving.pop(target, None) or "it is not its body")
@@ -393,7 +396,7 @@ class _Rebuild:
             self._leaving[path] = None
 
     def _recover(self, body: bytes) -> None:
-        """Keep an inline *body* that has no record any more."""
+        """Write an inline *body* without a record to ``recovered/``, named by its hash."""
         sha256 = self._algorithms["sha256"] > self._algorithms["sha1"]
         record_id = digest.BodyDigest(None, "sha256" if sha256 else ids.DEFAULT_ALGORITHM)
         record_id.update(body)
@@ -424,8 +427,8 @@ class _Rebuild:
             shutil.rmtree(self._padded)
 
     def _place_new(self) -> None:
-        """Make the new index that of the store, which has none now."""
-        os.truncate(self._lock, 0)  # what was noted of the old one
+        """Rename the new index into place; the store has none at this time."""
+        os.truncate(self._lock, 0)  # removes the progress note of the old index
         self._layout.sync_file(self._lock)
         self._new.rename(self._layout.index)
         self._layout.sync_directory(self._layout.root)
@@ -457,7 +460,7 @@ class _Rebuild:
 
 
 def _id_of_file(path: Path) -> str | None:
-    """Return the id of the body in a file, by what stands behind it, or by its name."""
+    """Return the id of the body in a file, from its trailer or else its name; None for none."""
     try:
         with open_regular(path) as file:
             found = read_trailer(file)
@@ -472,7 +475,7 @@ def _id_of_file(path: Path) -> str | None:
 
 
 def _checked(record: Record) -> Record | None:
-    """Return what stands behind a body, if that can be: a content id is that of its body."""
+    """Return the *record* of a trailer; None if it is damaged or its hash contradicts its id."""
     try:
         info = record.info()
     except Damaged:
@@ -482,7 +485,7 @@ def _checked(record: Record) -> Record | None:
 
 
 def _is_content(path: Path, id: str) -> bool:
-    """Tell whether a file is the body of the content id *id*, and no more."""
+    """Return whether the content of a file hashes to *id*; False for an opaque name."""
     if ids.algorithm(id) is None:
         return False
     digested = digest.BodyDigest(id)

@@ -1,4 +1,4 @@
-"""What a crash left in ``incoming/``, settled when the store is opened."""
+"""Clean up the files that a crash left in ``incoming/``, when the store is opened."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from sos.stores.local.disk import Layout
 from sos.stores.local.index import Index
 from sos.stores.record import has_file
 
-#: In place of the id that is not known yet; it is none.
+#: Stands for an id that is not known yet; no id has this form.
 UNNAMED = "NEW"
 
 
 def incoming_name(id: str | None, token: str) -> str:
-    """Name the file of an upload; recovery looks for its blob by that name."""
+    """Return the file name of an upload; recovery finds its blob by the id in it."""
     return f"{id or UNNAMED}.{token}"
 
 
 def settle_incoming(layout: Layout, index: Index) -> int:
-    """Remove every file that no one will finish, and return how many there were.
+    """Remove all files in ``incoming/``, and return how many there were.
 
-    None of them was acknowledged, for the incoming name goes last.  A file
-    that has its place in ``bodies/`` already keeps it only if a record in the
-    index has its body there.  The time this takes depends on what was under way, not on what is
-    stored.
+    A file that is linked into ``bodies/`` as well stays there only if the index has a
+    record for it.  The name in ``incoming/`` is removed last, so no acknowledged blob is lost.
+    The time this takes depends on the number of uploads in flight, not of stored blobs.
     """
     leftovers = list(layout.incoming.iterdir())
     for leftover in leftovers:
@@ -47,16 +46,16 @@ def _possible_ids(leftover: Path) -> list[str]:
     if name != UNNAMED:
         try:
             return [ids.check(name)]
-        except InvalidId:  # which no upload had
+        except InvalidId:  # no upload made this file
             return []
     try:
         file = open_regular(leftover)
-    except NotRegular:  # of which no body was made
+    except NotRegular:  # this was never a body
         return []
     with file:
         if described := read_trailer(file):
             return [described[0].id]
-        # From before a file told its id.
+        # A file of an earlier version, without a trailer.
         found = []
         for algorithm in ids.ALGORITHMS:
             file.seek(0)

@@ -1,4 +1,4 @@
-"""What a store does as one of several that are to hold the same."""
+"""Operations on a store as one replica: reconcile metadata, and drop copies under a lease."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from sos.stores.local.transaction import Transaction
 
 @frozen
 class Replicas:
-    """Settles metadata, and drops copies for who has the lease.
+    """Reconciles metadata, grants the lease, and drops copies for its holder.
 
-    The lease lies in the index, for the processes of a store to share it; what
-    it allows is decided in the transaction that does it.
+    The lease is in the index, and outlives a restart.  The transaction that drops a
+    copy also checks the lease.
     """
 
     layout: Layout
@@ -36,7 +36,7 @@ class Replicas:
     parting: Parting
 
     async def settle(self, id: str, metadata: Metadata) -> None:
-        """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
+        """See :class:`sos.interfaces.IReplicaStore`; raise Damaged if the record is."""
         damage = await self.committer.submit(partial(_settle, id, metadata))
         if damage is not None:
             raise damage
@@ -83,7 +83,7 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
         record = records.decode(id, encoded)
         stored = record.info().metadata
     except records.Damaged as damage:
-        return damage  # raised here it would undo what others have done
+        return damage  # raised here, it would abort the other changes in this transaction
     if replaces_metadata(id, stored, metadata):
         transaction.replace(evolve(record, metadata=metadata_format.encode(metadata)))
     return None
@@ -124,5 +124,5 @@ def _hold(transaction: Transaction, lease: Lease) -> None:
 
 
 def _now() -> float:
-    # It is the same in all processes, and nobody sets it.
+    # Seconds since boot: nobody can set this clock, and a restarted daemon continues with it.
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""How much room there is for blobs: on the disk, and in the index's own file."""
+"""The free space for blobs: on the disk, and inside the index's file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sos.interfaces import SMALL_BODY
 from sos.model.config import Reserve
 from sos.stores.disk_errors import disk_errors
 
-# Seconds that a look at the disk is good for: others write to it, too.
+# Seconds for which a measurement of the disk is valid: others write to it, too.
 _FRESH = 0.25
-# Bytes that a record can take beside an inline body: a page of metadata, with
+# Bytes that a record can need besides an inline body: a page of metadata, and
 # the pages of the index above it.
 _RECORD = 16 * 1024
 # Free pages of the index that do not count: each change needs some before it frees others.
 _SPARE = 1 << 20
-# Files and directories that a file system has left when none is made any more.
+# Inodes to leave free: with fewer left, no more files are created.
 _LAST_FILES = 16
 
 
 class Space:
-    """Refuses what would leave less than *reserve* free.
+    """An account of the free space, which refuses uploads into the *reserve*.
 
-    Every upload counts against the last look at the disk until the next one.
+    Each upload counts against the last measurement of the disk until the next one.
 
-    :param reusable: tells how many bytes of the index's file can be used again: what takes the
-        place of blobs that were dropped takes nothing of the disk.
+    :param reusable: returns the number of free bytes inside the index's file: blobs that
+        reuse the space of dropped ones take none of the disk.
     """
 
     def __init__(self, directory: Path, reserve: Reserve, reusable: Callable[[], int]) -> None:
@@ -46,8 +46,8 @@ class Space:
     def take_blob(self, size: int | None) -> None:
         """Count a blob that is about to be stored, or raise NoSpace.
 
-        :param size: of its body, in bytes; where it is not known :meth:`take` counts what comes
-            behind the first :data:`~sos.interfaces.SMALL_BODY`.
+        :param size: of its body, in bytes; if it is None, call :meth:`take` for the bytes
+            after the first :data:`~sos.interfaces.SMALL_BODY`.
         """
         if size is not None and size > SMALL_BODY:
             self.take(size + _RECORD)
@@ -75,7 +75,7 @@ class Space:
         self._left -= size
 
     def correct(self) -> None:
-        """Take back that there was room: what is free in the index is in pieces too small."""
+        """Count the free space in the index as unusable: its pieces are too small."""
         self._unusable = max(self._unusable, self._reusable())
 
     @property
@@ -89,11 +89,11 @@ class Space:
 
     @property
     def full(self) -> bool:
-        """Whether nothing fits any more, by the last look, as :meth:`disk` takes one."""
+        """Whether nothing more fits, by the last measurement; :meth:`disk` makes one."""
         return self._left + self._left_inside <= _RECORD
 
     def disk(self) -> tuple[int, int]:
-        """Return the size of the disk, and what is free of it and in the index, in bytes."""
+        """Measure; return the bytes of the disk, and the free bytes on it and in the index."""
         self._look()
         return self._capacity, self._free
 
@@ -107,6 +107,6 @@ class Space:
         self._left = max(free - self._reserve.of(self._capacity), 0)
         self._unusable = max(min(self._unusable, reusable), _SPARE)
         self._left_inside = max(reusable - self._unusable, 0)
-        # Some file systems make inodes as they are needed, and tell of none.
+        # Some file systems create inodes on demand, and report none.
         self._files = found.f_favail - _LAST_FILES if found.f_files else 1 << 62
         self._looked_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The rows of the index, and what one transaction reads and changes of them."""
+"""The rows of the index, and the transaction that reads and changes them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sos.model.digest import PartitionDigest
 from sos.stores import record as records
 from sos.stores.record import Damaged, Encoded, Record
 
-# What an inline body is kept by, in front of its record; 0 where there is none.
+# The key of a blob's inline body, which precedes the head in a row; 0 if there is none.
 _NUMBER = struct.Struct(">Q")
 _NO_NUMBER = _NUMBER.pack(0)
-# The one key of its database.
+# The only key in the lease database.
 _LEASE = b"lease"
 
 T = TypeVar("T")
 
 
 class Transaction:
-    """What one transaction of the index reads and changes.
+    """A write transaction of the index.
 
-    :param before: the digests by partition, as they were.
-    :ivar digests: those that it has changed.
-    :ivar removed: ids of which it has removed a record.
+    :param before: the digests by partition, before the transaction.
+    :ivar digests: the digests that it has changed, by partition.
+    :ivar removed: the ids whose records it has removed.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Transaction:
         return find(self._transaction, self._bodies, id)
 
     def add(self, record: Record) -> bool:
-        """Add *record*, and tell whether its id had none before; else change nothing."""
+        """Add *record* and return True; if its id has a record, change nothing, return False."""
         key = key_of(record.id)
         head, body = records.encode(record)
         number = _NO_NUMBER if body is None else _NUMBER.pack(self._newest + 1)
@@ -72,12 +72,12 @@ class Transaction:
         return True
 
     def lose(self, id: str) -> None:
-        """Note that *id* was held, and cannot be given any more."""
+        """Record *id* as lost: the store had the blob, and its copy is damaged or unreadable."""
         self._transaction.put(id.encode("ascii"), b"", db=self._lost)
         self._has_lost = True
 
     def regain(self, id: str) -> None:
-        """Forget that *id* was lost: it is held, or nobody wants it any more."""
+        """Remove *id* from the lost blobs: it is stored again, or was dropped."""
         if self._has_lost:
             self._transaction.delete(id.encode("ascii"), db=self._lost)
 
@@ -86,7 +86,7 @@ class Transaction:
 
     @property
     def lease(self) -> bytes | None:
-        """The row of the lease that was given last."""
+        """The row of the lease that was granted last."""
         return cast("bytes | None", self._transaction.get(_LEASE, db=self._lease))
 
     @lease.setter
@@ -109,16 +109,16 @@ class Transaction:
                 self.digests[partition] = self._digest(partition).without_blob(*weight)
 
     def replace(self, record: Record) -> None:
-        """Put *record* in the place of the one that its id has."""
+        """Replace the record that the id of *record* has."""
         self.remove(record.id)
         self.add(record)
 
     def _counted(self, partition: bytes) -> PartitionDigest:
-        """Count *partition* anew, for nothing tells what a damaged record was counted as."""
+        """Count *partition* anew: how the digest counted a damaged record is unknown."""
         left = PartitionDigest()
         for id, head in heads_of(self._transaction, partition):
             weight = judged(records.weigh, id, head)
-            # A damaged one is not a blob any more; it is set aside when it is met.
+            # Another damaged record no longer counts; a read of it will quarantine it.
             left = left if weight is None else left.with_blob(*weight)
         return left
 
@@ -138,13 +138,13 @@ def find(transaction: lmdb.Transaction, bodies: Any, id: str) -> Encoded | None:
 
 
 def split_row(row: bytes | memoryview) -> tuple[bytes, bytes]:
-    """Return the key of the inline body, zeros for none, and the head, that a record's *row* is."""
+    """Split a record's *row* into the key of the inline body, zeros for none, and the head."""
     row = bytes(row)
     return row[: _NUMBER.size], row[_NUMBER.size :]
 
 
 def heads_of(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[str, bytes]]:
-    """Give the ids of *partition*, and the heads of their records."""
+    """Yield the ids of *partition*, and the heads of their records."""
     for cursor in rows_from(transaction, partition):
         key = bytes(cursor.key())
         if not key.startswith(partition):
@@ -153,10 +153,10 @@ def heads_of(transaction: lmdb.Transaction, partition: bytes) -> Iterator[tuple[
 
 
 def rows_from(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Cursor]:
-    """Give a cursor at each row from *start* on.
+    """Yield a cursor at each row from *start* on.
 
-    It searches for each row: a search reports a damaged page as an error, where stepping
-    to the next row fails an assertion of LMDB's, which kills the process.
+    Search for each row instead of stepping to the next: at a damaged page a search raises an
+    error, and a step fails an assertion in LMDB, which kills the process.
     """
     with transaction.cursor() as cursor:
         while cursor.set_range(start) if start else cursor.first():
@@ -168,7 +168,7 @@ def rows_from(transaction: lmdb.Transaction, start: bytes) -> Iterator[lmdb.Curs
 
 
 def judged(judge: Callable[[str, bytes], T | None], id: str, head: bytes) -> T | None:
-    """Return what *judge* makes of a record's head, None if that is damaged."""
+    """Return the result of *judge* for a record's head, None if the head is damaged."""
     try:
         return judge(id, head)
     except Damaged:

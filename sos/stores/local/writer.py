@@ -1,10 +1,10 @@
-"""A blob on its way into the directory.
+"""The write path of a blob.
 
-The write path, in order: stream into ``incoming/`` and hash; check length and
-hash; write behind the body what describes it; fsync the file; then, in the
-index's transaction, link it into ``bodies/`` and fsync that directory, and put
-the record; when that is committed remove the incoming name.  A small body never
-leaves memory until it goes into the transaction.
+In order: stream the body into ``incoming/`` and hash it; check length and hash;
+write the trailer; fsync the file; then, in the index's transaction, link the file
+into ``bodies/``, fsync that directory, and put the record; after the commit, remove
+the name in ``incoming/``.  A small body stays in memory until it goes into the
+transaction.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from sos.stores.record import Record
 
 @implementer(IBlobWriter)
 class LocalWriter:
-    """Takes one body; see :class:`sos.interfaces.IBlobWriter`.
+    """A writer for one blob; see :class:`sos.interfaces.IBlobWriter`.
 
-    Raises NoSpace when there is no room for one of *size* bytes; if that is
-    not known, writing may raise it.
+    The constructor raises NoSpace if there is no room for *size* bytes; if the size is
+    None, :meth:`write` may raise it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LocalWriter:
         space.take_blob(size)
         self._changes = changes
         self._space = space
-        # Bytes that have been counted, of more than come where that is known.
+        # Bytes counted in *space* that have not arrived yet; None if *size* is counted whole.
         self._counted = SMALL_BODY if size is None else None
         self._metadata = metadata
         self._now = now
@@ -74,7 +74,7 @@ class LocalWriter:
     async def commit(self) -> BlobInfo:
         self._committing = True
         if self._received.file is not None:
-            # Not to be left half-way between incoming/ and the index.
+            # Shielded from cancellation, which could leave the file without a record.
             return await self._changes.underway.to_its_end(self._commit_file())
         body = await self._received.whole()
         try:
@@ -93,7 +93,7 @@ class LocalWriter:
             self._discard()
             raise self._changes.committer.fail(error) from error
         except ReadOnly:
-            # The file stays: the next start looks whether the index has it.
+            # Keep the file: the next start checks whether the index has its record.
             self._received.discard()
             raise
         except BaseException:

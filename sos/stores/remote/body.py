@@ -1,4 +1,4 @@
-"""A body as a server sends it."""
+"""The body of a blob, as a remote server sends it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from sos.http.client.bodies import HeldUp
 from sos.interfaces import Pieces
 from sos.model.digest import BodyDigest, ManifestDigest
 
-#: Opens the rest of a body elsewhere: given how much of it has been read, and
-#: the error that it ended with.
+#: Opens the rest of a body on another server, given the number of bytes read so far and
+#: the error that ended it.
 Resume = Callable[[int, Unavailable], Awaitable[Pieces]]
 
 
 class RemoteBody:
-    """The pieces of a larger body, or of a part of it.
+    """Pieces of a larger body, or of a part of one.
 
-    The whole is verified: the last piece comes only when all match *digest*.
+    A whole body is verified: its last piece comes only if all bytes match *digest*.
 
-    :param start: what has been read of it.
-    :param rest: its other pieces.
+    :param start: the bytes that have been read already.
+    :param rest: the other pieces.
     :param digest: None for a part, which cannot be verified.
-    :param size: in bytes, None where it is not known.
-    :param run_in_thread: verifies a manifest: of a hundred thousand chunks, one takes
-        longer than others can wait.
-    :ivar resume: how to go on when the server breaks off; without it, and
-        where the size is not known, the body ends with
-        :exc:`~sos.errors.Unavailable`.
-    :ivar failed: told of each failure of the server, also of one after which it goes on.
+    :param size: in bytes, None if it is not known.
+    :param run_in_thread: verifies manifests: one of a hundred thousand chunks would block
+        the reactor for too long.
+    :ivar resume: opens the rest on another server when this one breaks off.  Without it or
+        the size, the body ends with :exc:`~sos.errors.Unavailable`.
+    :ivar failed: called with each failure of the server, even if the body resumes
+        elsewhere.  :exc:`~sos.http.client.bodies.HeldUp`, for a slow reader, is none.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RemoteBody:
                 await self._rest.aclose()
                 if received < self._size:
                     self._rest = await self.resume(received, error)
-                elif self._digest is None:  # nothing else tells that it is whole
+                elif self._digest is None:  # then nothing proves that the body is complete
                     raise
                 else:
                     break

@@ -1,8 +1,7 @@
-"""Requests to a server, and answers that are checked.
+"""HTTP requests to one server, and validation of its answers.
 
-What a server answers is checked here and in :mod:`sos.stores.remote.store`, and
-nowhere else; an answer that makes no sense is that server's failure,
-:exc:`~sos.errors.Unavailable`.
+Only this module and :mod:`sos.stores.remote.store` validate what a server answers.
+An invalid answer counts as a failure of that server: :exc:`~sos.errors.Unavailable`.
 """
 
 from __future__ import annotations
@@ -56,14 +55,14 @@ from sos.model import metadata as metadata_format
 from sos.model.manifest import MARK
 from sos.model.metadata import EMPTY, Metadata
 
-#: An answer: an IResponse.
+#: An HTTP response: an IResponse.
 Response = Any
 
 #: The header fields of a request.
 Fields = list[tuple[bytes, bytes]]
 
-#: Shows who sends a request: returns the value of its ``Authorization``, given its
-#: method, its path and query, the length of its body, and its headers.
+#: Signs a request: returns the value of its ``Authorization`` header, given its method,
+#: its path and query, the length of its body in bytes, and its headers.
 Credentials = Callable[[bytes, bytes, Length, Fields], bytes]
 
 # The inverse of the table in sos.web.errors; any other status is Unavailable.
@@ -77,7 +76,7 @@ _ERRORS: dict[int, type[SOSError]] = {
 
 _STORE = STORE.encode("ascii")
 
-# Most bytes of an answer that is no blob and no listing.
+# Most bytes of an answer that is neither a blob nor a listing.
 _MOST_OF_A_DOCUMENT = 64 * 1024
 
 # Most characters of a URL in an error.
@@ -86,26 +85,26 @@ _MOST_OF_A_URL = 200
 # Most bytes of the body of an error.
 _MOST_OF_AN_ERROR = 4096
 
-# What is sent back as it came (RFC 9110, 8.8.3).
+# An entity tag, which is sent back unchanged (RFC 9110, 8.8.3).
 _ETAG = re.compile(rb'(W/)?"[!#-~]*"')
 
-# Most bytes of a listing, of what is told of one of its blobs.
+# Most bytes of one member of a listing.
 _MOST_OF_A_MEMBER = 1024 * 1024
 
-# How much later than it should a request may be given up.
+# Resolution of request timeouts, in seconds: a request can time out so much later.
 _TICK_SECONDS = 0.5
 
 
 class Exchange:
-    """Speaks to the server at a URL.
+    """HTTP client of the server at one URL.
 
     :param url: its address, as :func:`sos.model.config.server_url` spells it.
-    :param agent: blobs go over its connections directly, and what need not be
-        fast through treq.
-    :param credentials: who we are; None not to say it.
-    :ivar ignored: names of the X-* headers of uploads that it did not keep.
-    :ivar store: the id of its store, once it has told that.  Requests are signed for it,
-        until one is refused: there may be another by now.
+    :param agent: its connections: directly for blobs, through treq for requests that need
+        not be fast.
+    :param credentials: signs the requests; None to send them unsigned.
+    :ivar ignored: names of the X-* headers of uploads that the server did not keep.
+    :ivar store: the id of the server's store, once known.  Requests are signed for it
+        until the server answers 401: the address may lead to another store by then.
     :ivar expects: whether uploads wait for a ``100 Continue`` before they send a body in pieces.
     """
 
@@ -134,11 +133,11 @@ class Exchange:
         span: Span | None = None,
         seconds: float = PROMPT_SECONDS,
     ) -> Response:
-        """Return the answer to a request without a body, which is a 200.
+        """Send a request without a body, and return its response, a 200.
 
-        :param span: the part of the body that is asked for; then it can be a
-            206, of that part and no other.
-        :param seconds: that the answer to any other may take to begin.
+        :param span: range of the body to request; the response can then be a 206 with
+            exactly this range.
+        :param seconds: timeout for the head of the response, without a *span*.
         """
         if span is None:
             return await self.answered(self.send(method, path, seconds=seconds))
@@ -160,24 +159,24 @@ class Exchange:
         most: int = _MOST_OF_A_DOCUMENT,
         fields: Metadata = EMPTY,
     ) -> Any:
-        """Return the JSON that answers a request, of up to *most* bytes."""
+        """Send a request without a body, and return the JSON of its answer, up to *most* bytes."""
         return await self.parsed(await self._ask(method, path, fields), most)
 
     async def parsed(self, response: Response, most: int) -> Any:
-        """Return the JSON that *response* brings, of up to *most* bytes."""
+        """Return the JSON in the body of *response*, up to *most* bytes."""
         return self._parsed(await gather(ResponseBody(response, self.clock), most))
 
     async def parts(
         self, response: Response, brackets: bytes, separator: bytes, most: int
     ) -> AsyncGenerator[Any, None]:
-        """Give the JSON that *response* brings, an array or an object, in parts of a few members.
+        """Yield the JSON array or object in *response* in parts of a few members each.
 
-        To parse tens of megabytes at once would hold up all other requests.  Raises
+        Parsing tens of megabytes at once would block all other requests.  Raises
         :exc:`~sos.errors.Unavailable` after more than *most* bytes.
 
-        :param brackets: in which the members stand.
-        :param separator: ends each member but the last with a comma, and stands nowhere
-            within one.
+        :param brackets: around the members: ``[]`` or ``{}``.
+        :param separator: ends each member but the last, with a comma as its last byte; must
+            not occur within a member.
         """
         opening, closing = brackets[:1], brackets[1:]
         body = ResponseBody(response, self.clock)
@@ -198,9 +197,9 @@ class Exchange:
         yield last
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:
-        """Return what the JSON at *path*, of up to *most* bytes, is called by its ETag, and it.
+        """Return the ETag of the JSON at *path*, and the JSON, up to *most* bytes.
 
-        :param known: an ETag; of what is still called so None is returned.
+        :param known: ETag of an earlier answer; while it matches, the JSON is None.
         """
         if known is None:
             response = await self._ask("GET", path)
@@ -227,7 +226,7 @@ class Exchange:
             headers.addRawHeader(b"Authorization", value)
         sent = self._http.request(
             method,
-            f"http://server{self._base}{path}",  # treq takes no address of IPv6
+            f"http://server{self._base}{path}",  # treq rejects IPv6 addresses
             headers=headers,
             allow_redirects=False,
             unbuffered=True,
@@ -253,7 +252,7 @@ class Exchange:
         """Send one request.
 
         :param fields: its headers, which can be metadata.
-        :param seconds: after which it fails with a TimeoutError; None for never.
+        :param seconds: until it fails with a TimeoutError; None for no timeout.
         """
         head = f"{method} {self._base}{path}{self._version}".encode("ascii")
         headers = metadata_format.to_headers(fields)
@@ -277,7 +276,7 @@ class Exchange:
     def _signed(
         self, method: str, path: str, headers: Fields, body: bytes | IBodyProducer | None
     ) -> Callable[[], bytes]:
-        """Return what makes the header that shows who sends a request."""
+        """Return a function that makes the ``Authorization`` header line of a request."""
         credentials = self._credentials
         assert credentials is not None
         target = f"{self._base}{path}".encode("ascii")
@@ -292,9 +291,9 @@ class Exchange:
     async def answered(
         self, sent: Deferred[Response], accept: tuple[int, ...] = (200,)
     ) -> Response:
-        """Wait for the answer to a request, and return it if its status is in *accept*.
+        """Wait for the response to a request, and return it if its status is in *accept*.
 
-        Any other raises what it means, and none at all
+        Any other status raises the error that it stands for.  No response at all raises
         :exc:`~sos.errors.Unavailable`.
         """
         try:
@@ -317,15 +316,15 @@ class Exchange:
         if location and response.code // 100 == 3:
             told = f", a redirect to {shown_url(location.decode('latin-1'))}"
         reason = f"{self.url} answered {response.code}{told}"
-        # One that breaks off can be of anything before the server: nothing follows from it.
+        # A truncated answer can be a proxy's: its status proves nothing.
         raise (_ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
-        """Upload *body*, as by :meth:`send`, and return what was stored, see :meth:`stored`."""
+        """Upload *body* with :meth:`send`, and return the stored blob: see :meth:`stored`."""
         return await self.stored(self.send("POST", path, fields, body, ANSWER_SECONDS))
 
     async def stored(self, sent: Deferred[Response]) -> BlobInfo:
-        """Wait for the answer to an upload, and return what it says was stored."""
+        """Wait for the answer to an upload, and return the blob that it confirms."""
         response = await self.answered(sent)
         text = response.whole()
         if text is None:
@@ -350,14 +349,14 @@ class Exchange:
 
 @implementer(IBlobWriter)
 class Upload:
-    """Sends a body as it comes, but for the last piece: that goes with the commit.
+    """Upload that streams its body, but holds the last piece back until the commit.
 
-    With the whole body a server has all it needs to store the blob.
+    A server that has the whole body stores the blob, even if the upload is to be aborted.
 
-    :param path: what to POST to.
-    :param id: the id that the answer has to name, or None for any.
-    :param fields: the headers, which tell the metadata.
-    :param size: of the body in bytes, None to send it chunked.
+    :param path: path to POST to.
+    :param id: the id that the answer must name, or None for any.
+    :param fields: headers, which carry the metadata.
+    :param size: size of the body in bytes, None to send it chunked.
     """
 
     def __init__(
@@ -407,7 +406,7 @@ class Upload:
 
 
 class _Streamed:
-    """An upload whose body is sent in pieces."""
+    """Upload whose body is sent in pieces."""
 
     def __init__(self, exchange: Exchange, path: str, fields: Metadata, size: int | None) -> None:
         self._exchange = exchange
@@ -418,7 +417,7 @@ class _Streamed:
 
     def _ended(self, outcome: Response | Failure) -> None:
         self._sent.callback(outcome)
-        self._body.stop()  # who writes goes on, and finds that out
+        self._body.stop()  # wakes up a waiting writer, which then finds the outcome
 
     async def write(self, piece: bytes) -> None:
         if not await self._body.write(piece):
@@ -433,13 +432,13 @@ class _Streamed:
         )
 
     def abort(self) -> None:
-        # An answer that nobody takes would keep its connection for ever.
+        # An answer that nobody reads would hold its connection for ever.
         self._sent.addCallbacks(_let_go, _given_up)
         self._sent.cancel()
 
 
 def _let_go(response: Response | None) -> None:
-    if response is not None:  # else it was taken already
+    if response is not None:  # else somebody has read it already
         response.stopProducing()
 
 
@@ -449,15 +448,15 @@ def _given_up(failure: Failure) -> None:
 
 
 async def gather(body: ResponseBody, most: int) -> bytes:
-    """Return the whole body, or its beginning once that is over *most* bytes, and close it."""
+    """Return the body, cut off after the piece that exceeds *most* bytes, and close it."""
     async with aclosing(body):
         return await beginning(body, most)
 
 
 async def _excerpt(body: ResponseBody) -> tuple[bytes, bool]:
-    """Return the beginning of an error's body, and whether it did not break off.
+    """Return the beginning of an error's body, and False if the body was truncated.
 
-    One without a length ends where its connection does: so do those of HTTP/1.0.
+    Truncation does not show in a body without a length, as in HTTP/1.0.
     """
     text = b""
     async with aclosing(body):
@@ -472,7 +471,7 @@ async def _excerpt(body: ResponseBody) -> tuple[bytes, bool]:
 
 
 async def beginning(body: ResponseBody, most: int) -> bytes:
-    """Return the whole body, or its beginning once that is over *most* bytes."""
+    """Return the body, cut off after the piece that exceeds *most* bytes."""
     pieces = []
     size = 0
     async for piece in body:
@@ -484,7 +483,7 @@ async def beginning(body: ResponseBody, most: int) -> bytes:
 
 
 def _is_certified(path: str, fields: Metadata) -> bool:
-    """Tell whether the id at the end of *path* is the hash of what is sent there."""
+    """Return whether the id at the end of *path* is the hash of the body that is sent there."""
     return ids.algorithm(path.rpartition("/")[2]) is not None and MARK not in fields
 
 
@@ -494,14 +493,14 @@ def _content_digest(body: bytes) -> bytes:
 
 
 def _phrase(status: int) -> str:
-    """Return what *status* is called, to go behind it where the answer says nothing."""
+    """Return the reason phrase of *status*, for an error whose answer has no message."""
     return f" {responses[status]}" if status in responses else ""
 
 
 def _told(response: Response, document: bytes) -> str:
-    """Return what a server says of an error, to go behind its status.
+    """Return the server's error message, to follow the status code.
 
-    That is one line; of a page of a proxy's it is what the status is called.
+    The message is one line.  For a proxy's HTML page it is the reason phrase.
     """
     try:
         told = str(json.loads(document)["error"])
@@ -515,7 +514,7 @@ def _told(response: Response, document: bytes) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return *url* as it can stand in an error: without its query or password, which are secret."""
+    """Return *url* for an error message: without query, user and password, which are secret."""
     scheme, separator, rest = url.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
     shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,7 +1,7 @@
-"""A blob server somewhere else, spoken to over HTTP.
+"""The store of a remote blob server, over HTTP.
 
-It may be of the original system: then a blob's size can be unknown, and a
-listing comes whole.
+The server may be of the original system: then a blob's size can be unknown, and a
+listing is always complete.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from sos.transfer import transfer
 
 # 4096 partitions, some 90 bytes each.
 _MOST_OF_DIGESTS = 1024 * 1024
-# Which servers up to 16 kinds of API servers go by.
+# The membership views of up to 16 kinds of API servers.
 _MOST_OF_A_STATUS = 2 * 1024 * 1024
-# The ids of what was stored.
+# The ids of the blobs that were stored.
 _MOST_OF_A_BATCH = 64 * 1024
-# Of one partition: half a million blobs.
+# The digests of half a million blobs in one partition.
 _MOST_OF_PARTITION = 64 * 1024 * 1024
-# Of a server of the original system, which lists all that it has: twelve million blobs.
+# Twelve million ids: a server of the original system always lists all of them.
 _MOST_OF_A_LISTING = 512 * 1024 * 1024
-# In one: shorter ids take more memory than they are long.
+# In one listing.  Bytes alone do not bound the memory: short ids take more than their length.
 _MOST_IDS = 16_000_000
-# Lost blobs that are asked for one by one, and characters of why a server takes none.
+# Most ids of lost blobs (a pass searches for each), and characters of a refusal's reason.
 _MOST_LOST = 1000
 _MOST_OF_A_REASON = 500
 
@@ -70,13 +70,13 @@ _SUM = re.compile("[0-9a-f]{1,32}")
 
 @implementer(IBatchStore)
 class RemoteStore:
-    """The blobs of a server.
+    """Store of the blobs on one remote server.
 
     :param algorithm: the hash of new content ids.
-    :param path: what comes before an id in the path of a blob.
-    :param stat_seconds: that the server may take to tell whether it has one.
-    :param speaker: who we are to it, if it is to know by which servers we go.
-    :param membership: by which we go without telling, to see who differs.
+    :param path: prefix of an id in the path of a blob.
+    :param stat_seconds: timeout of ``stat``.
+    :param speaker: name and membership view to announce to the server, if any.
+    :param membership: without a *speaker*, the view to compare with the views of others.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RemoteStore:
         self._algorithm = algorithm
         self._path = path
         self._stat_seconds = stat_seconds
-        # The digests told last, and what the server calls them.
+        # The ETag of the last digests, and the digests.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
@@ -134,7 +134,7 @@ class RemoteStore:
         body = ResponseBody(response, self._exchange.clock)
         start, stop = span
         try:
-            # The original's servers send the whole, whatever part is asked for.
+            # Servers of the original system ignore Range, and send the whole body.
             skip = 0 if response.code == 206 else start
             info = self._info(id, response, _whole_size(response))
             part = _Part(body, skip, stop - start, is_all=response.code == 206)
@@ -146,7 +146,7 @@ class RemoteStore:
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
-        # What does not say when it was set was set before that was noted; it is not set now.
+        # Metadata without a time is older than all that has one: it is not set now.
         metadata = metadata_format.timed(metadata, 0)
         if id is None:
             digest = body_digest(None, metadata, self._algorithm, size)
@@ -168,7 +168,7 @@ class RemoteStore:
         query = urlencode({name: value for name, value in page.items() if value is not None})
         response = await self._exchange.request("GET", f"/blobs?{query}" if query else "/blobs")
         parts = self._exchange.parts(response, b"[]", b",", _MOST_OF_A_LISTING)
-        # The original's servers list everything, whatever they are asked.
+        # Servers of the original system ignore the query, and list everything.
         start = "" if after is None else ids.sort_key(after)
         keys: list[str] = []
         async with aclosing(parts):
@@ -204,7 +204,7 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        # Thousands of these are asked for when a server has been lost: the way of blobs.
+        # After the loss of a server a pass sends thousands of these, so it bypasses treq.
         response = await self._exchange.request("GET", f"/digests/{partition}?times=yes")
         parts = self._exchange.parts(response, b"{}", b"],", _MOST_OF_PARTITION)
         digests: dict[str, BlobDigest] = {}
@@ -263,7 +263,7 @@ class RemoteStore:
         await self._done(self._exchange.send("DELETE", self._path + id + query, {LEASE: token}))
 
     async def _done(self, sent: Deferred[Response]) -> None:
-        """Wait until what was sent is answered with a 200."""
+        """Wait until the request that was *sent* is answered with a 200."""
         sent.addTimeout(ANSWER_SECONDS, self._exchange.clock)
         response = await self._exchange.answered(sent)
         await gather(ResponseBody(response, self._exchange.clock), 1024)
@@ -273,7 +273,7 @@ class RemoteStore:
         fields = EMPTY if speaker is None else {MEMBERS: speaker.header}
         try:
             found = await self._exchange.document("GET", "/status", _MOST_OF_A_STATUS, fields)
-        except NotFound:  # of the original system
+        except NotFound:  # a server of the original system
             response = await self._exchange.request("GET", "/alive")
             await gather(ResponseBody(response, self._exchange.clock), 1024)
             return StoreStatus(writable=True)
@@ -305,10 +305,10 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
 
     async def leave(self) -> None:
-        """Tell the server that it will not hear of us any more, if it has."""
+        """Withdraw the membership view that was announced to the server, if any."""
         speaker, self._speaker = self._speaker, None
         if speaker is not None:
-            with suppress(SOSError):  # then it forgets us, after a while
+            with suppress(SOSError):  # the server drops the view after a while anyway
                 await self._done(
                     self._exchange.send("DELETE", "/members", {MEMBERS: speaker.header})
                 )
@@ -324,7 +324,7 @@ class RemoteStore:
 def _in_order(keys: list[str]) -> list[str]:
     """Return the ids of *keys* in order.
 
-    They are sorted partition by partition, for no other thread runs while a list is sorted.
+    Sort partition by partition: a sort holds the GIL, so a long one blocks all threads.
     """
     partitions: dict[str, list[str]] = {}
     for key in keys:
@@ -333,19 +333,19 @@ def _in_order(keys: list[str]) -> list[str]:
 
 
 def _is_heard(speaker: Speaker, status: dict[str, Any]) -> bool:
-    """Tell whether a server knows by what *speaker* goes, or does not listen for that."""
+    """Return whether a server has the view of *speaker*, or does not take part in views."""
     known = [each["fingerprint"] for each in status.get("members", ()) if each["members"]]
     return "members" not in status or speaker.membership.fingerprint in known
 
 
 def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:
-    if told is None:  # of an engine, and of older servers
+    if told is None:  # engines and older servers send none
         return None
     return ScrubStatus(**{each.name: told[each.name] for each in attrs.fields(ScrubStatus)})
 
 
 def _reason(told: Any) -> Any:
-    """Return what a server says of itself, as logs and terminals may tell it."""
+    """Return a server's reason in a form that is safe for logs and terminals."""
     return printable(told[:_MOST_OF_A_REASON]) if isinstance(told, str) else told
 
 
@@ -382,10 +382,10 @@ def _is_sound(blob: Blob) -> bool:
 
 
 class _Part:
-    """The pieces of *size* bytes of *body*, from behind *skip* bytes.
+    """Pieces of *size* bytes of *body*, after the first *skip* bytes.
 
-    :param is_all: whether *body* is to end with them: its end is waited for then, as no
-        hash tells whether one that broke off behind its last byte is what it should be.
+    :param is_all: whether *body* must end with these bytes.  Then its end is awaited too:
+        a part has no hash, so only a proper end proves that its bytes are right.
     """
 
     def __init__(self, body: Pieces, skip: int, size: int, is_all: bool) -> None:
@@ -408,7 +408,7 @@ class _Part:
             raise Unavailable(f"the body ended {self._size} bytes early")
 
     async def aclose(self) -> None:
-        # A generator that was never begun would not have done it.
+        # A generator that was never started does not run its cleanup.
         await self._body.aclose()
 
 
@@ -420,5 +420,5 @@ def _whole_size(response: Response) -> int | None:
 
 
 def _content_length(response: Response) -> int | None:
-    # Of the answer to a HEAD; the length that is parsed is that of no body.
+    # For the answer to a HEAD, response.length is 0: there is no body.
     return parse_size(response.headers.getRawHeaders(b"content-length", [b""])[0])

@@ -1,4 +1,4 @@
-"""Work that nobody waits for, of which there is never too much."""
+"""Bounded background work: copies that no request waits for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-# At most so many bytes of bodies, and so many pieces of work.
+# Most bytes of bodies, and most tasks.
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST = 256
 
 
 class Background:
-    """Keeps count of what is under way.
+    """The background tasks in flight.
 
-    All of it can be lost: a replication pass finds what has not been done.
+    A crash can lose all of them: replication makes up for it.
 
-    :ivar bytes: of the bodies under way.
+    :ivar bytes: size of the bodies in flight.
     """
 
     def __init__(self) -> None:
@@ -26,15 +26,15 @@ class Background:
 
     @property
     def count(self) -> int:
-        """How many pieces of work are under way."""
+        """Number of tasks in flight."""
         return len(self._works)
 
     def admits(self, size: int) -> bool:
-        """Tell whether there is room for work on *size* bytes."""
+        """Return whether there is room for a task with a body of *size* bytes."""
         return len(self._works) < _MOST and self.bytes + size <= _MOST_BYTES
 
     def add(self, size: int, work: Deferred[Any], stop: Callable[[], None]) -> None:
-        """Take *work* over until it ends, which *stop* hastens."""
+        """Keep *work* until it ends; call *stop* to cancel it."""
         self.bytes += size
         self._works[work] = stop
 
@@ -46,6 +46,6 @@ class Background:
         work.addBoth(ended)
 
     def stop(self) -> None:
-        """End all of it."""
+        """Cancel all tasks."""
         for stop in list(self._works.values()):
             stop()

@@ -1,4 +1,4 @@
-"""How long to wait for an answer before another server is asked."""
+"""The hedge delay: how long to wait for an answer before another server is asked as well."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections import deque
 from sos.monitoring.server_health import percentile
 from sos.stores.replicated.peer import SLOW_SECONDS
 
-#: Seconds to wait at least, however fast all answers are.
+#: Least hedge delay, in seconds, however fast all answers are.
 LEAST_SECONDS = 0.02
 
-# Answers that are remembered, and after how many new ones they are looked at.
+# Latencies that are kept, and the number of new ones after which to update the delay.
 _REMEMBERED = 512
 _REVIEW = 64
-# Part of the questions that may be asked a second time, and how many at once.
+# Most hedged requests per first request, and most in a burst.
 _SHARE = 0.1
 _BURST = 10.0
 
 
 class Patience:
-    """Learns how long answers take.
+    """Hedge delay that adapts to the latencies of recent answers.
 
-    The second question is for the slowest twentieth of the first; and so that
-    servers which are all slow are not asked everything twice, there are at
-    most a tenth as many second questions as first ones.
+    The slowest twentieth of the requests are hedged.  When all servers are slow, hedging
+    would double their load, so there is at most one hedged request per ten first requests.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Patience:
         self._allowance = _BURST
 
     def observe(self, seconds: float) -> None:
-        """Take note of an answer that took so long."""
+        """Record the latency of an answer, in *seconds*."""
         self._seconds.append(seconds)
         self._new += 1
         if self._new == _REVIEW:
@@ -42,10 +41,10 @@ class Patience:
             self._limit = min(max(slow or 0.0, LEAST_SECONDS), SLOW_SECONDS)
 
     def next(self) -> float:
-        """Return the seconds for the next question."""
+        """Return the hedge delay of the next request, in seconds."""
         self._allowance = min(self._allowance + _SHARE, _BURST)
         return self._limit if self._allowance >= 1 else SLOW_SECONDS
 
     def spent(self) -> None:
-        """A second question has been asked."""
+        """Record that a hedged request is being sent."""
         self._allowance -= 1

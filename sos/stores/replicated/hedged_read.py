@@ -1,4 +1,4 @@
-"""The first good answer of several servers."""
+"""The hedged read: the first good answer of several servers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _log = LimitedLog(Logger())
 class Found(Generic[T]):
     """A good answer.
 
-    :param peer: gave it.
-    :param missed: those that had answered, and have no such blob.
+    :param peer: the server that gave it.
+    :param missed: the servers that have answered before that they do not have the blob.
     """
 
     answer: T
@@ -38,21 +38,20 @@ class Found(Generic[T]):
 
 
 class Search(Generic[T]):
-    """Asks servers for a blob until one has it.
+    """Search for a blob, which asks servers until one has it.
 
-    The members of a group are asked one after the other.  The first group
-    begins; once one of its members has failed, or has no such blob, a member
-    of each other group is asked at the same time.  And when the first answer
-    takes long another member is asked beside.  Those that were being left alone
-    already are waited for no longer than for a second.
+    It asks the servers of a group in sequence, and begins with the first group.  Once a
+    server has failed, or does not have the blob, it asks a server of each other group at
+    the same time.  After the hedge delay it asks the next server as well (a hedged request).
+    It waits at most a second for servers whose circuit breaker was open already.
 
-    :param groups: their members, in the order in which to ask them.
-    :param ask: asks one; see :class:`sos.interfaces.IBlobStore`.
-    :param hint: tells, when the first has failed or has no such blob, another
-        to ask before its turn, or None.  Nothing waits for that.
-    :param discard: is given an answer that came too late.
-    :param patience: tells what takes long, and learns from it.
-    :param deadlines: to be told of it.
+    :param groups: the servers of each group, in the order in which to ask them.
+    :param ask: asks one server; see :class:`sos.interfaces.IBlobStore`.
+    :param hint: called when the first server has failed or does not have the blob; returns
+        a server to ask at once, or None.  The search does not wait for it.
+    :param discard: called with each late answer.
+    :param patience: gives the hedge delay, and learns from the latencies.
+    :param deadlines: call :meth:`late` when the hedge delay has passed.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Search(Generic[T]):
         """Search for *id*.
 
         The Deferred fails with :exc:`~sos.errors.NotFound` only when every
-        server has said that it has no such blob, else with
+        server has said that it does not have the blob, else with
         :exc:`~sos.errors.Unavailable`.
         """
         self._id = id
@@ -122,10 +121,10 @@ class Search(Generic[T]):
         if isinstance(outcome, Failure):
             _log.failure("nothing could be found out about {id}", outcome, id=self._id)
         elif outcome is not None and outcome not in self._asked and not self._settled:
-            self._begin(outcome, deque())  # after which it is nobody's turn
+            self._begin(outcome, deque())  # an empty lane: no other server follows this one
 
     def late(self) -> None:
-        """Ask one more beside, for this one takes long."""
+        """Send a hedged request; after a second, also open the breakers of the slow servers."""
         left = self._since + SLOW_SECONDS - self._clock.seconds()
         if left > 0:
             self._patience.spent()
@@ -137,7 +136,7 @@ class Search(Generic[T]):
         if self._next(self._lanes[0]) or self._begin_lane():
             return
         if left <= 0 and self._running.keys() <= self._unlikely:
-            # Those that are left alone were asked all the same, as the last ones.
+            # Servers with an open circuit breaker are asked last, but not waited for.
             self._failures += len(self._running)
             self._settle(Failure(self._verdict()))
 

@@ -1,34 +1,34 @@
-"""Where blobs are that are not where they belong."""
+"""Cache of the locations of blobs outside of their replica sets."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Protocol
 
-# Blobs whose place is remembered here.
+# Blobs whose location this process remembers.
 _MOST = 100_000
-# Keys of the shared cache are this and the id.
+# Prefix of the id in the keys of the shared cache.
 _PREFIX = b"sos:where:"
 
 
 class ICache(Protocol):
-    """A cache that several processes share.
+    """Cache that several processes share.
 
-    It may forget, and nothing that it says is to be trusted; but it never
-    fails, and it answers soon.
+    It may forget values or return wrong ones, so verify them.  It never raises, and
+    answers soon.
     """
 
     async def get(self, key: bytes) -> bytes | None:
-        """Return the value of *key*, None where there is none or the cache is in trouble."""
+        """Return the value of *key*, None if there is none or the cache has failed."""
 
     def set(self, key: bytes, value: bytes) -> None:
-        """Let *key* have *value* soon, if the cache can."""
+        """Set *key* to *value* in the background, if the cache works."""
 
 
 class Locations:
-    """Remembers servers by what blobs were found on them.
+    """The servers on which blobs were found, by the ids of the blobs.
 
-    :param cache: where others who look for the same blobs remember them.
+    :param cache: shares the locations with other API servers.
     """
 
     def __init__(self, cache: ICache | None = None) -> None:
@@ -36,18 +36,18 @@ class Locations:
         self._names: OrderedDict[str, str] = OrderedDict()
 
     def known(self, id: str) -> str | None:
-        """Return the name of the server that is remembered here."""
+        """Return the name of the server that this process remembers for *id*, if any."""
         return self._names.get(id)
 
     async def told(self, id: str) -> str | None:
-        """Return the name that the shared cache tells, which can be anything."""
+        """Return the server name in the shared cache, if any; it can be wrong."""
         if self._cache is None:
             return None
         value = await self._cache.get(_PREFIX + id.encode("ascii"))
         return None if value is None else value.decode("utf-8", "replace")
 
     def remember(self, id: str, name: str) -> None:
-        """Remember, here and in the shared cache, that the server *name* has *id*."""
+        """Remember, in this process and in the shared cache, that the server *name* has *id*."""
         self._names[id] = name
         self._names.move_to_end(id)
         if len(self._names) > _MOST:
@@ -56,5 +56,5 @@ class Locations:
             self._cache.set(_PREFIX + id.encode("ascii"), name.encode())
 
     def forget(self, id: str) -> None:
-        """Forget *id* here, which no server has; what is shared goes by itself."""
+        """Forget *id* in this process; its entry in the shared cache expires by itself."""
         self._names.pop(id, None)

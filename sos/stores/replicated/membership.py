@@ -1,4 +1,4 @@
-"""The members of a replicated store: which there are, in which order to try them, how they do."""
+"""The servers of a replicated store: their groups, the order to try them in, and their health."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sos.model.placement import Placement
 from sos.monitoring.server_health import Answer, Standing, ask, described_twins, standings, twins
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
-#: Seconds that a look at the servers is good for before an object is said not to exist.
+#: Views older than so many seconds are refreshed before an object is reported as not found.
 FRESH_SECONDS = 1.0
 
 
 class Members:
-    """The members of *groups*, which stay the same: another configuration has others.
+    """The servers of one configuration, which does not change: a reload makes a new object.
 
-    :param before: the peers of an earlier configuration, by their names; those
-        that are members still are taken over, with what is known of them.
-    :ivar peers: by their names.
+    :param before: the peers of the configuration before, by name.  Those that remain are
+        reused with their health records.
+    :ivar peers: the servers by name.
     """
 
     def __init__(self, groups: Groups, before: Mapping[str, Peer], clock: Any) -> None:
@@ -36,7 +36,7 @@ class Members:
                     peer = Peer(member, group, clock)
                 else:
                     peer.member, peer.group, peer.store = member, group, member.store
-                    # Who configures it anew has seen that, or is about to make it another.
+                    # A reload acknowledges that the store at this address has a new id.
                     peer.before = peer.identity = None
                 self.peers[peer.name] = peer
         self._placement = Placement(
@@ -53,18 +53,18 @@ class Members:
         }
 
     def stop(self, staying: Mapping[str, Peer] = {}) -> None:
-        """Ask those that are not *staying* no more how they are."""
+        """Stop the probes of all peers that are not *staying*."""
         for name, peer in self.peers.items():
-            if staying.get(name) is not peer:  # another, where the name has moved to another URL
+            if staying.get(name) is not peer:  # a name that moved to another URL has a new peer
                 peer.stop()
 
-    # The orders in which to try them.
+    # The order in which to try the servers.
 
     def readers(self, id: str, known: Peer | None, without: Sequence[Peer]) -> Iterator[list[Peer]]:
-        """Give whom to ask for *id*: by group, each group's members in order.
+        """Yield the servers to ask for *id*, group by group, each group's servers in order.
 
-        :param known: to be asked first.
-        :param without: not to be asked.
+        :param known: the server to ask first, if any; its group comes first.
+        :param without: servers not to ask.
         """
         if known is not None:
             others = [peer for peer in self._all(known.group, id, without) if peer is not known]
@@ -79,12 +79,15 @@ class Members:
         members = [*self.holders(group, id), *self._readonly[group]]
         if without:
             members = [peer for peer in members if peer not in without]
-        # One that is left alone is asked when no other of its group has it.
+        # Servers with an open circuit breaker come last in their group.
         members.sort(key=lambda peer: (peer.error is not None, not peer.member.preferred))
         return members
 
     def writers(self, id: str) -> Iterator[list[Peer]]:
-        """Give where *id* can go: by group, each group's members in order."""
+        """Yield the servers to write *id* to, group by group, each group's servers in order.
+
+        Servers that take no blobs at present come last, as a group of their own.
+        """
         left_alone = []
         for group in self._placement.groups(id):
             members = self.holders(group, id)
@@ -95,31 +98,31 @@ class Members:
         yield left_alone
 
     def holders(self, group: str, id: str) -> list[Peer]:
-        """Return those of a group that can be written to, those that should have *id* first."""
+        """Return the writable servers of *group*, with the replica set of *id* first."""
         return [self.peers[name] for name in self._placement.members(group, id)]
 
     def belonging(self, id: str, copies: int) -> list[Peer]:
-        """Return those that should have *id*, of which so many *copies* are wanted.
+        """Return the replica set of *id* for this number of *copies*.
 
-        None where no server can be written to.
+        It is empty if no server can be written to.
         """
         groups = self._placement.groups(id)
         return self.holders(groups[0], id)[:copies] if groups else []
 
     def fellows(self, id: str, peer: Peer) -> list[Peer]:
-        """Return all of the group of *peer*, and of the one that *id* belongs to."""
+        """Return all servers of the own group of *id*, and of the group of *peer*."""
         groups = dict.fromkeys([*self._placement.groups(id)[:1], peer.group])
         return [each for group in groups for each in self._all(group, id, ())]
 
-    # How they are doing.
+    # The health of the servers.
 
     async def survey(self) -> dict[str, list[Standing]]:
-        """Tell by group how each is doing, which they are asked at the same time."""
+        """Ask all servers for their status, and return the health of each, by group."""
         accounts = {name: peer.account() for name, peer in self.peers.items()}
         return standings(self._groups, accounts, await self.answers())
 
     async def answers(self) -> dict[str, Answer]:
-        """Ask all at once for their status; return what each says, by its name."""
+        """Ask all servers for their status concurrently; return the answers by server name."""
         answers = await ask(self._groups, SLOW_SECONDS, self._clock)
         for name, answer in answers.items():
             if isinstance(answer, StoreStatus):
@@ -127,9 +130,12 @@ class Members:
         return answers
 
     async def look(self) -> None:
-        """Have the servers told of late what other API servers go by, if they tell that."""
+        """Refresh the views of other API servers if they are out of date.
+
+        Does nothing, after the first time, if no server collects views.
+        """
         begun = self._clock.seconds()
-        async with self._looking:  # those who wait are content with one look
+        async with self._looking:  # all that wait here share one refresh
             listens = any(peer.others is not None for peer in self.peers.values())
             seen = self._looked_at
             if seen is None or (listens and begun - seen > FRESH_SECONDS):
@@ -137,18 +143,18 @@ class Members:
                 await self.answers()
 
     def unknown(self) -> list[str]:
-        """Return the servers that other API servers go by, and that are none of these."""
+        """Return the names of servers that other API servers use, and that are unknown here."""
         return sorted({name for view in self._views() for name in view.unknown or ()})
 
     def _views(self) -> list[View]:
-        """Return what others go by, each once."""
+        """Return the views of other API servers, each once."""
         views = {view.fingerprint: view for p in self.peers.values() for view in p.others or ()}
         return [views[fingerprint] for fingerprint in sorted(views)]
 
     def errors(self) -> list[str]:
-        """Say what is wrong with the members, as far as they have told."""
+        """Return the known problems: shared or changed store ids, and differing views."""
         others = self._views()
-        if len(others) == 1 and others[0].unknown is None:  # we only look, and all agree
+        if len(others) == 1 and others[0].unknown is None:  # we have no view, and all others agree
             others = []
         same = twins({name: peer.identity for name, peer in self.peers.items()})
         return [

@@ -1,4 +1,4 @@
-"""The members of a replicated store, and how each has been doing."""
+"""One server of a replicated store, with its circuit breaker and health record."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from sos.monitoring.server_health import Account
 
 T = TypeVar("T")
 
-#: Seconds that a member is left alone after its first failure; twice that after
-#: the next, and so on.
+#: Back-off after a first failure, in seconds; it doubles with each further failure.
 FIRST_REST_SECONDS = 1.0
-#: Seconds that it is left alone at most.
+#: Longest back-off, in seconds.
 LONGEST_REST_SECONDS = 60.0
-#: Seconds to wait for a member before it is taken to have failed, for now.
+#: Seconds without an answer after which a server counts as failed, for now.
 SLOW_SECONDS = 1.0
 
-# Answers of a member whose times are remembered.
+# Recent answers whose latencies are kept.
 _REMEMBERED = 256
 
 _log = Logger()
 
 
 def rest_seconds(failures: int) -> float:
-    """Return how long to leave alone what fails, and has failed so often before."""
+    """Return the back-off in seconds for a failure that follows *failures* others."""
     return min(FIRST_REST_SECONDS * 2 ** min(failures, 16), LONGEST_REST_SECONDS)
 
 
 class Peer:
-    """A member of a group, which is left alone for a while when it fails.
+    """Server of a group, with a circuit breaker.
 
-    It is asked for its status then, after a growing while, until it answers;
-    and in the same way after it has refused a blob for want of room, until it
-    says that it is writable.
+    The breaker opens when the server fails.  The server's status is then probed, with a
+    growing back-off, until it answers; or, if it refused a blob because it is full or
+    read-only, until it is writable.
 
-    :param group: that it is a member of.
-    :ivar error: what it failed with, None while it answers.
-    :ivar refusal: why it takes no blobs at present, None when it does.
-    :ivar identity: the id of its store, where that is known.
-    :ivar others: what other API servers go by, if it has told.
-    :ivar before: the id that its store had before, when it has another now.
+    :param group: its group.
+    :ivar error: the last failure while the breaker is open, None while it is closed.
+    :ivar refusal: why the server takes no blobs at present, None when it does.
+    :ivar identity: the id of its store, None if unknown.
+    :ivar others: the views of API servers that differ from ours, from its last status; None
+        if it collects none.
+    :ivar before: the former id of its store, if that has changed.
     """
 
     def __init__(self, member: Member, group: str, clock: Any) -> None:
@@ -74,11 +74,11 @@ class Peer:
 
     @property
     def takes_blobs(self) -> bool:
-        """Whether there is no reason not to write to it."""
+        """Whether its circuit breaker is closed and it has not refused blobs."""
         return self.error is None and self.refusal is None
 
     async def attempt(self, work: Awaitable[T]) -> T:
-        """Return the result of *work*, which it does, and note how that went."""
+        """Await *work*, a request to this server, and record its outcome and latency."""
         self._requests += 1
         begun = self._clock.seconds()
         try:
@@ -90,7 +90,7 @@ class Peer:
             self._count_error(str(error))
             self._refused(str(error))
             raise
-        except (NotFound, Conflict):  # which are answers
+        except (NotFound, Conflict):  # valid answers, not failures
             self._latencies.append(self._clock.seconds() - begun)
             raise
         except SOSError as error:
@@ -102,7 +102,7 @@ class Peer:
         return result
 
     def failed(self, error: SOSError) -> None:
-        """Leave it alone for a while."""
+        """Record a failure, and open the circuit breaker."""
         if self.error is None:
             _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)
         self.error = str(error)
@@ -110,12 +110,12 @@ class Peer:
         self._rest()
 
     def told(self, status: StoreStatus) -> None:
-        """Note what a *status* tells beside how the store is doing."""
+        """Record the store id and the views of API servers from a *status*."""
         self.identify(status.id)
         self.others = status.others
 
     def identify(self, id: str | None) -> None:
-        """Note the *id* that its store tells, if it tells one."""
+        """Record the *id* of its store, if it has one, and the former id if that changes."""
         if id is None or id == self.identity:
             return
         if self.identity is not None:
@@ -123,12 +123,12 @@ class Peer:
         self.identity = id
 
     def is_twin_of(self, other: Peer) -> bool:
-        """Tell whether both are the same store, as far as is known."""
+        """Return whether both are known to be the same store."""
         return self.identity is not None and self.identity == other.identity
 
     def slow(self) -> None:
-        """It has not answered in time, and may yet."""
-        if self.error is None:  # all that wait for it at the same time are one failure
+        """Open the circuit breaker because an answer takes too long; it may still come."""
+        if self.error is None:  # requests that wait at the same time count as one failure
             self.failed(Unavailable("it does not answer"))
 
     def _count_error(self, error: str) -> None:
@@ -136,7 +136,7 @@ class Peer:
         self._last_error = error, self._clock.seconds()
 
     def account(self) -> Account:
-        """Tell what has been noted of it."""
+        """Return the request metrics and the state of the circuit breaker."""
         now = self._clock.seconds()
         due, last = self._due, self._last_error
         return Account(
@@ -193,7 +193,7 @@ class Peer:
         self._rest()
 
     def stop(self) -> None:
-        """Ask no more, whatever becomes of what is under way."""
+        """Stop probing; failures of requests in flight start no new probe."""
         self._stopped = True
         if self._due is not None:
             self._due.cancel()

@@ -1,4 +1,4 @@
-"""The copies of one upload."""
+"""The quorum write: sends one blob to its replica set, with hinted handoff."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
 from sos.transfer import transfer
 
-# Seconds after which the copies are sent that were held back, see Copies._at_once.
+# Seconds, beside the body's at _SLOW_RATE, before held back copies are sent: see Copies._at_once.
 _HEDGE_SECONDS = 0.05
-# Bytes a second at which a server is not yet too slow.
+# Least bytes a second of a server that is not too slow.
 _SLOW_RATE = 4 * 1024 * 1024
 
 _log = LimitedLog(Logger())
 
 
 class Copies:
-    """Sends a blob to several servers.
+    """Quorum write of one blob to several servers.
 
-    One that fails is replaced by the next of its group, which then keeps the
-    copy in its place, and if need be by one of another group.  So is one that
-    takes too long, while there are not enough copies yet.
+    If a server fails, the next one of the group stores the copy in its place (hinted
+    handoff), or else one of another group.  Until the write quorum is reached, a slow
+    server is replaced in the same way, unless the blob has an opaque name.
 
-    :param groups: the members that can be written to, in the order in which to
-        try them, the blob's own group first.
-    :param enough: copies that are acknowledged.
-    :param wanted: copies that its own group should have.
-    :param belonging: those that should have it.
-    :param said: returns, for another to which it goes, the metadata that it is to have.
-    :param may_linger: asked, once there are enough, whether those that are
-        being made may be finished.
-    :param deadlines: to be told who takes too long.
-    :ivar made: the servers that have it now.
-    :ivar acknowledged: fires once there are enough copies, and tells how many.
+    :param groups: writable servers in the order in which to try them, the blob's own
+        group first.
+    :param enough: the write quorum.
+    :param wanted: copies that the blob's own group should have.
+    :param belonging: the replica set of the blob.
+    :param said: returns the metadata for a copy on a server outside of the replica set.
+    :param may_linger: called after the quorum is reached; returns whether to go on with
+        the other copies in the background.
+    :param deadlines: call :meth:`late` when servers are slow.
+    :ivar made: the servers that have stored the blob so far.
+    :ivar acknowledged: fires with the stored blob when the write quorum is reached.
         It fails with :exc:`~sos.errors.Conflict`, with
         :exc:`~sos.errors.NoSpace` when every server is full, else with
         :exc:`~sos.errors.Unavailable`; some copies may have been made then.
-    :ivar ended: fires when nothing is being sent any more.
+    :ivar ended: fires when nothing is in flight any more.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Copies:
             deadlines.set(self, patience + self._seconds)
 
     def _at_once(self) -> int:
-        """Return to how many servers the body is sent before any of them has taken it.
+        """Return to how many servers to send the body before any of them has stored it.
 
-        Under one opaque name there can be different bytes, and two bodies can be made that have
-        the same SHA-1: the first server decides which are stored, and only who has to have them
-        before the upload is acknowledged is sent them meanwhile, unless that takes long.
+        Different bytes can have one opaque name, or be made to have one SHA-1.  The first server
+        decides which are stored: so only one server gets an opaque name first, and only the
+        write quorum a SHA-1 id, unless that takes long (see :meth:`late`).
         """
         match ids.algorithm(self._whole.id):
             case "sha256":
@@ -113,7 +113,7 @@ class Copies:
                 self._works.append(work)
 
     def late(self) -> None:
-        """Send the copies that were held back, or else replace those that take too long."""
+        """Send the copies that were held back; next time, replace the slow servers."""
         if self._held_back:
             self._begin(self._held_back)
             self._held_back = 0
@@ -149,8 +149,8 @@ class Copies:
                 metadata = await self._said(peer)
             info = await peer.attempt(self._send(peer, metadata))
         except Conflict as error:
-            # A server that has stored it had no body before, and now servers hold different
-            # bodies: each such conflict is logged.  Clients can cause any number of the others.
+            # If another server has stored this body, servers now hold different bodies: log
+            # each such conflict.  Clients can cause any number of the others: log few.
             names = ", ".join(each.name for each in self.made)
             _log.tell(
                 LogLevel.warn,
@@ -162,7 +162,7 @@ class Copies:
             )
             raise other_body(self._whole.id) from error
         except SOSError as error:
-            # What failed where is for the log: who uploads is not to know the servers.
+            # Which server failed is only logged: clients must not learn about the servers.
             _log.tell(
                 LogLevel.info,
                 "a copy of {id} was not made: {error}",
@@ -209,7 +209,7 @@ class Copies:
             if not self.acknowledged.called:
                 self.acknowledged.errback(self._verdict())
             self._deadlines.clear(self)
-            self._works.clear()  # which know this
+            self._works.clear()  # breaks reference cycles
             self.ended.callback(None)
 
     def _broken(self, failure: Failure) -> None:
@@ -231,7 +231,7 @@ class Copies:
         return Unavailable(f"{len(self.made)} of {self._enough} copies could be made; {why}")
 
     def stop(self) -> None:
-        """Send no more."""
+        """Cancel all copies in flight, and start no more."""
         self._stopped = True
         self._deadlines.clear(self)
         for work in self._works:

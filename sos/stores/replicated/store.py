@@ -1,4 +1,4 @@
-"""A store made of other stores, which keep copies for each other."""
+"""The replicated store: it keeps each blob on several servers of a group."""
 
 from __future__ import annotations
 
@@ -44,23 +44,22 @@ from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
 
-# Seconds that a server has to tell what was said of an object, before another has to be kept
-# from being slow with its copy.
+# Timeout for an object's metadata, for which a copy waits that itself is slow after SLOW_SECONDS.
 _SAID_SECONDS = SLOW_SECONDS / 2
-# How much later than it could be another server is asked.
+# Resolution of hedge delays, in seconds.
 _TICK_SECONDS = 0.01
 
-# Of each once, for then it is not missing any more.
+# Not limited: each repair is logged once, since the copy is not missing after it.
 _repairs = Logger()
 _log = LimitedLog(_repairs)
 
 
 @frozen
 class Copying:
-    """How many copies uploads make.
+    """Numbers of copies that uploads make.
 
-    :param acknowledged: are made before an upload is answered.
-    :param wanted: of a group's members should have each of its blobs.
+    :param acknowledged: the write quorum: copies made before an upload is acknowledged.
+    :param wanted: size of the replica set: copies of each blob in its group.
     """
 
     acknowledged: int = 1
@@ -69,18 +68,17 @@ class Copying:
 
 @implementer(IPlacingStore)
 class ReplicatedStore:
-    """Keeps each blob on several members of one of its groups.
+    """Store that keeps each blob on several servers of one group.
 
-    Copies that an upload does not wait for are made in the background, as far
-    as there is room for what that takes; the others are the replication's to
-    make.
+    Copies beyond the write quorum are made in the background, up to a limit on their
+    number and bytes.  Replication makes the others.
 
-    :param groups: at least one member in all.
+    :param groups: the servers by group; at least one server in all.
     :param algorithm: the hash of new content ids.
-    :param locations: of blobs that are not where they belong; its own, if it
-        is given none.
-    :param hints: where groups and partitions are noted of which a copy was not
-        made, or not where it belongs.
+    :param locations: cache of the locations of blobs outside of their replica sets; by
+        default a new one.
+    :param hints: set to which the store adds the groups and partitions in which a copy is
+        missing or misplaced.
     """
 
     def __init__(
@@ -106,13 +104,13 @@ class ReplicatedStore:
         self._hints = set() if hints is None else hints
 
     def configure(self, groups: Groups) -> None:
-        """Go on with *groups*; a server that stays keeps what is known of it."""
+        """Replace the groups by *groups*; servers in both keep their health records."""
         before = self._members
         self._members = Members(groups, before.peers, self._clock)
         before.stop(staying=self._members.peers)
 
     def stop(self) -> None:
-        """Make no more copies in the background, and ask no server how it is."""
+        """Stop the background copies and the probes of servers."""
         self._members.stop()
         self._background.stop()
 
@@ -153,8 +151,8 @@ class ReplicatedStore:
             except NotFound:
                 if len(self._members.peers) == 1:
                     raise
-                # While one was asked after the other it may have been moved, from
-                # one that was asked late to one that was asked early.
+                # Servers are asked one after the other.  Meanwhile the blob may have moved
+                # from one not asked yet to one asked before: ask all again.
                 found = await look()
         except NotFound:
             await self._members.look()
@@ -173,20 +171,20 @@ class ReplicatedStore:
         return found
 
     async def _told(self, id: str, without: Sequence[Peer]) -> Peer | None:
-        """Return the server that others who share their locations have found *id* on."""
+        """Return the server on which the shared cache locates *id*, if it can be asked."""
         return self._peer(await self._locations.told(id), without)
 
     def _peer(self, name: str | None, without: Sequence[Peer]) -> Peer | None:
-        """Return the server that *name* names, if it is one that can be asked."""
+        """Return the server called *name*, None if it is unknown or in *without*."""
         peer = self._members.peers.get(name or "")
         return None if peer in without else peer
 
     async def _resume(
         self, id: str, part: Span, broken: list[Peer], received: int, error: Unavailable
     ) -> Pieces:
-        """Open the rest of *part*, of which some has been received.
+        """Resume: open the rest of *part*, after the bytes already *received*.
 
-        Not on a server that broke off, unless that had been held up.
+        Skip servers that broke off, except when a slow reader was the cause.
         """
         start, stop = part
         if isinstance(error, HeldUp):
@@ -197,14 +195,14 @@ class ReplicatedStore:
         rest = start + received, stop
         try:
             found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
-        except NotFound:  # elsewhere: the one that broke off has it
+        except NotFound:  # on the other servers; the one that broke off has the blob
             raise error from None
         broken.append(found.peer)
         body = found.answer.body
         return one_piece(body) if isinstance(body, bytes) else body
 
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
-        """Copy what *source* has to those of its group that should have it."""
+        """Start read repair: copy *id* from *source* to the replicas in its group that lack it."""
         for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
             if peer not in missed:
                 continue
@@ -240,7 +238,7 @@ class ReplicatedStore:
         return SpooledWriter(digest, metadata, self.place, self._run_in_thread)
 
     async def place(self, whole: Spooled) -> BlobInfo:
-        """Store *whole*, which is closed when nothing is made of it any more."""
+        """Store *whole*, and close it once no copy of it is in flight."""
         belonging = self._members.belonging(whole.id, self._copying.wanted)
         copies = Copies(
             whole,
@@ -261,12 +259,12 @@ class ReplicatedStore:
         return info
 
     async def _said(self, whole: Spooled, target: Peer) -> Metadata:
-        """Return the metadata that *whole* is to have on *target*, which stands in for another.
+        """Return the metadata for a hinted handoff of *whole* to *target*.
 
-        What was said of it first stays.  So those are asked that could have it: a stand-in
-        has never heard of it, and may be read from before anybody compares what it has.
+        The metadata that was set first wins, so ask the servers that could have the object.
+        The target cannot know, and may serve reads before a pass reconciles its metadata.
         """
-        if set_at(whole.metadata) == NEVER:  # a chunk, which says nothing that could stay
+        if set_at(whole.metadata) == NEVER:  # a chunk: it has no metadata to reconcile
             return whole.metadata
 
         async def ask(peer: Peer) -> Metadata:
@@ -290,7 +288,7 @@ class ReplicatedStore:
             groups = {peer.group for peer in made}
             self._hints.update((group, ids.partition(whole.id)) for group in groups)
 
-    # The whole of it.
+    # All servers together.
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -301,7 +299,7 @@ class ReplicatedStore:
         return sorted(found, key=ids.sort_key)[:limit]
 
     async def status(self) -> StoreStatus:
-        """Tell whether an upload would be taken: by as many servers as it waits for."""
+        """Return a status that is writable if a write quorum of servers takes blobs."""
         peers = self._members.peers.values()
         names = [peer.name for peer in peers if not peer.member.readonly]
         answers = await self._members.answers()
@@ -322,25 +320,25 @@ class ReplicatedStore:
         return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
 
     async def survey(self) -> dict[str, list[Standing]]:
-        """Tell by group how each server is doing, which they are asked at the same time."""
+        """Ask all servers for their status, and return the health of each, by group."""
         return await self._members.survey()
 
     async def look(self) -> list[str]:
-        """Ask all servers how they are doing; say what is wrong with which there are."""
+        """Ask all servers for their status, and return the errors of :meth:`errors`."""
         await self._members.answers()
         return self.errors()
 
     def errors(self) -> list[str]:
-        """Say what is wrong with which servers there are, as far as they have told."""
+        """Return the known problems with the set of servers, such as two names for one store."""
         return self._members.errors()
 
     @property
     def background(self) -> Background:
-        """The copies that nobody waits for."""
+        """The copies beyond the write quorum, and read repairs, that are in flight."""
         return self._background
 
 
 def _discard(blob: Blob) -> None:
-    """Close the body of an answer that came too late."""
+    """Close the body of a late answer."""
     if not isinstance(blob.body, bytes):
         ensureDeferred(blob.body.aclose()).addErrback(unwanted)

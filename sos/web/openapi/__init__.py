@@ -1,4 +1,4 @@
-"""What the HTTP interface is, for programs: an OpenAPI 3.1 description of each kind of server."""
+"""OpenAPI 3.1 descriptions of the HTTP interface of each kind of server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from importlib.resources import files
 
 from sos.http.server.request import Request
 
-#: The API server: its ports for uploads, for fetches and for those who look after it.
+#: The API server: its ports for uploads and fetches, and its admin port.
 API = files("sos.web.openapi").joinpath("api.json").read_bytes()
 #: The blob server.
 BLOB = files("sos.web.openapi").joinpath("blob.json").read_bytes()
 
 
 def answer(request: Request, description: bytes) -> bytes:
-    """Return *description* as the body of an answer, whose headers it sets."""
+    """Return *description* as the body of an answer, and set the ``Content-Type``."""
     request.setHeader(b"Content-Type", b"application/json")
     return description

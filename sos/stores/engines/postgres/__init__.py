@@ -1,4 +1,4 @@
-"""The store that a PostgreSQL keeps: ``--store postgresql://...``."""
+"""Blobs in PostgreSQL: ``--store postgresql://...``."""
 
 from __future__ import annotations
 

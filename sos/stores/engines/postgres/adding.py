@@ -1,4 +1,4 @@
-"""What happens to a whole body: it is stored, or what is stored already stands."""
+"""Storing whole bodies, and resolving conflicts with stored blobs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sos.stores.engines.postgres.reading import Reading
 from sos.stores.engines.postgres.record import Record, checksum
 from sos.stores.engines.postgres.schema import PIECE_SIZE
 
-# Times that it is tried while others store and drop the same.
+# Attempts to store a blob while others store and drop it.
 _ROUNDS = 5
 
 
 @frozen
 class Adding:
-    """Adds blobs to a store."""
+    """The part of a store that adds blobs."""
 
     blobs: Blobs
     bodies: Bodies
@@ -31,15 +31,14 @@ class Adding:
     reading: Reading
 
     async def add(self, new: Record) -> tuple[BlobInfo, bool]:
-        """Store *new*, durably; tell what is stored, and whether that is its body.
+        """Store *new* durably; return the stored blob, and whether it uses the body of *new*.
 
-        It is not when the same bytes were stored before: a damaged copy gives
-        way.  The object itself takes the place of its
-        manifest, and keeps its metadata; a manifest that is not stored, for
-        one of the two is, is told of with the size of *new*.
+        It does not if the same bytes are stored already. *new* replaces a damaged copy. An object
+        replaces its manifest, and takes over the metadata of that. A manifest does not replace
+        the object or another manifest: then the stored one is returned, with the size of *new*.
 
-        :raises Conflict: when other bytes are stored under the id.
-        :raises Unavailable: when the pieces of *new* are not all there, too.
+        :raises Conflict: if other bytes are stored under the id.
+        :raises Unavailable: also if pieces of *new* are missing.
         """
         for _ in range(_ROUNDS):
             stored_at = await self.committer.add(new)
@@ -64,9 +63,9 @@ class Adding:
         raise Unavailable(f"{new.id}: a part of the body was lost on the way; send it again")
 
     async def _is_same(self, held: Record, new: Record) -> bool | None:
-        """Tell whether the bodies of both are the same; None when one of them has gone meanwhile.
+        """Return whether both bodies are the same; None if one of them is gone by now.
 
-        Those in pieces are compared where they are.
+        The database compares bodies in pieces.
         """
         if held.size != new.size:
             return False
@@ -81,9 +80,9 @@ class Adding:
         return True
 
     async def _replace(self, manifest: Record, new: Record, kept: dict[str, str]) -> Record | None:
-        """Store the object *new* in the place of its *manifest*; None when another is held now.
+        """Replace a *manifest* by its object *new*; None if the manifest has changed meanwhile.
 
-        :param kept: its metadata.
+        :param kept: the metadata of the object.
         """
         text = metadata.encode(kept).decode()
         new = evolve(new, metadata=text, checksum=checksum(new.id, new.size, new.hash, text))

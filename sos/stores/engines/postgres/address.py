@@ -1,4 +1,4 @@
-"""Where the store is: the URL of ``--store``, which is one of libpq's and a little more."""
+"""The address of a store: the URL of ``--store``, a libpq URL with two more options."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from attrs import field, frozen
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-#: Seconds in which a connection has to be made.
+#: Timeout of a connection attempt in seconds.
 CONNECT_SECONDS = 5
 
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _DURABILITY = ("strict", "relaxed")
 _FORM = "postgresql://user@host:port/database?table=name, or another URL that libpq understands"
 
-# Unless the URL says otherwise: a peer whose machine is gone is noticed.
+# Defaults for options that the URL lacks; the keepalives detect a dead peer.
 _DEFAULTS = {
     "application_name": "sos",
     "connect_timeout": str(CONNECT_SECONDS),
@@ -29,12 +29,12 @@ _DEFAULTS = {
 
 @frozen
 class Address:
-    """How to reach the tables of one store.
+    """The address of the tables of one store.
 
-    :param conninfo: what libpq is given, maybe with a password.
-    :param table: the name of the first table, with which those of the others begin.
-    :param relaxed: whether settings by which acknowledged blobs can be lost are accepted.
-    :param name: what to call the store in a log; it has no password.
+    :param conninfo: the connection string for libpq, which may contain a password.
+    :param table: the name of the table of blobs, and the prefix of all other table names.
+    :param relaxed: whether to accept settings with which a crash can lose acknowledged blobs.
+    :param name: the name of the store in the log, without the password.
     """
 
     conninfo: str = field(repr=False)
@@ -44,7 +44,7 @@ class Address:
 
 
 def address(url: str) -> Address:
-    """Read *url*; raises ValueError, which tells nothing of a password."""
+    """Parse *url*; the message of a ValueError contains no password."""
     base, mark, query = url.partition("?")
     own = {"table": "sos", "durability": "strict"}
     rest = []
@@ -64,7 +64,7 @@ def address(url: str) -> Address:
         given = conninfo_to_dict(base + ("?" + "&".join(rest) if rest else ""))
         _check_ports(str(given.get("port") or ""))
     except (ProgrammingError, ValueError):
-        # What libpq says of it may quote the password.
+        # The message of libpq may quote the password.
         raise ValueError(f"that is not the URL of a PostgreSQL: {_FORM}") from None
     conninfo = make_conninfo("", **{**_DEFAULTS, **given})
     return Address(

@@ -1,4 +1,4 @@
-"""The table of blobs: what is read of it, and what is added to it."""
+"""The table of blobs: its queries and inserts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FROM {{blobs}} WHERE key = %s
 _FIND = _GET.format(body="substr(body, 1, 0)")
 _READ = _GET.format(body="body")
 
-# A body in pieces has to be there whole, for a server that crashed may have lost
-# some of them; and nobody must be about to clear it away.
+# Adds blobs. A body in pieces must be whole, because a server that crashed may have lost some;
+# and it must not be doomed, because then it is being removed.
 _ADD = (
     """
 WITH new AS (
@@ -71,7 +71,7 @@ RETURNING extract(epoch FROM stored_at)::float8
 """
 
 
-# The kinds of the columns of _GET.
+# The types of the columns of _GET.
 _RECORD = (int, bytes, str, bytes | None, int | None, int, float, str)
 
 
@@ -83,15 +83,15 @@ class Blobs:
     digests: Digests
 
     def find(self, session: Session, id: str) -> Record:
-        """Return what is stored as *id*, of a small body nothing; raises NotFound."""
+        """Return the record of *id*, with an empty inline body if any; raises NotFound."""
         return self._get(session, _FIND, id)
 
     def lock(self, session: Session, id: str) -> Record:
-        """Return the same; nobody else changes it to the end of the transaction."""
+        """Return the same, and lock the row until the end of the transaction."""
         return self._get(session, _FIND + "FOR UPDATE", id)
 
     def get(self, session: Session, id: str) -> Record:
-        """Return what is stored as *id*; raises NotFound."""
+        """Return the record of *id* with its inline body; raises NotFound."""
         return self._get(session, _READ, id)
 
     def _get(self, session: Session, asked: str, id: str) -> Record:
@@ -104,7 +104,7 @@ class Blobs:
     def page(
         self, session: Session, after: str | None, limit: int, partition: str | None
     ) -> list[str]:
-        """List at most *limit* ids."""
+        """List at most *limit* ids after *after*; of one partition, or of all if it is None."""
         asked = (
             "SELECT key FROM {blobs} WHERE key > %s AND key >= %s AND key < %s"
             " ORDER BY key LIMIT %s"
@@ -115,7 +115,7 @@ class Blobs:
         return [_listed(key) for (key,) in rows]
 
     def told(self, session: Session, partition: str) -> dict[str, BlobDigest]:
-        """Tell of each blob of a partition."""
+        """Return the digest of each blob of a partition, by id."""
         asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
         values = partition, partition + "~"
         rows = session.rows(self.tables.sql(asked), values, str, int, str, bytes)
@@ -131,9 +131,9 @@ class Blobs:
             ) from error
 
     def add(self, session: Session, new: Sequence[Record]) -> dict[str, float]:
-        """Store those of which nothing is stored, and tell when that was, by id.
+        """Store those whose ids are free; return the times of storing, by id.
 
-        No two of them are of one id.
+        A record whose pieces are missing or doomed is not stored either. All ids must differ.
         """
         values = {
             "writer": self.digests.writer,
@@ -150,7 +150,7 @@ class Blobs:
         return {key[3:]: stored_at for key, stored_at in rows}
 
     def replace(self, session: Session, held: Record, new: Record) -> Record | None:
-        """Store *new* in the place of *held*; None when another is held by now."""
+        """Replace *held* by *new*; return None if *held* has changed meanwhile."""
         values = {
             "key": new.key,
             "row": held.row,
@@ -178,12 +178,12 @@ class Blobs:
         return evolve(new, stored_at=one(stored)[0])
 
     def let_go(self, session: Session, pieces: int) -> None:
-        """Let the body *pieces* be no blob's; who reads it can do so to its end."""
+        """Make the body *pieces* loose, to be removed when nobody reads it any more."""
         session.execute(self.tables.sql("INSERT INTO {loose} (body) VALUES (%s)"), (pieces,))
 
 
 def _listed(key: str) -> str:
-    """Return the id of which *key* is the place in the table; raises Unavailable."""
+    """Return the id whose sort key is *key*; raises Unavailable if there is none."""
     with suppress(InvalidId):
         if ids.sort_key(id := ids.check(key[3:])) == key:
             return id

@@ -1,10 +1,9 @@
-"""Larger bodies, in pieces: on their way in, read, and cleared away.
+"""Larger bodies in pieces: writing, reading and garbage collection.
 
-A body that comes in is *loose* until the transaction that makes a blob of it,
-and that of a dropped blob is loose again.  What is loose for long, because the
-process is gone that wrote it or read it, is cleared away by whoever sees it.
-Before the first piece of it goes it is *doomed*, in a transaction of its own:
-from then on nothing can make a blob of it.
+A body is *loose* until a transaction makes it the body of a blob, and again after the blob is
+dropped. A process marks the loose bodies that it writes or reads as used. Any process removes a
+loose body that has not been used for long. First it *dooms* the body, in a separate transaction:
+a doomed body cannot become the body of a blob.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from sos.errors import Unavailable
 from sos.stores.engines.postgres.schema import PIECE_SIZE, Tables
 from sos.stores.engines.postgres.session import Session, one
 
-# Seconds after which a body that nobody has claimed to use is cleared away.
+# Seconds after the last use from which a loose body counts as abandoned.
 _ABANDONED_SECONDS = 900
-# Pieces that are removed at once: a statement has little time.
+# Most pieces that one statement removes, because statements time out.
 _CLEARED_TOGETHER = 256
 
-# Nothing of these is acknowledged: the commit that is waits for all before it, and
-# misses what a crash has lost of them.
+# These inserts need not wait for the disk: they are not acknowledged. The commit that is
+# acknowledged flushes all before it, and finds out if a crash has lost pieces.
 _HURRY = "(SELECT set_config('synchronous_commit', 'off', true)) AS hurry"
 _FIRST = f"""
 WITH new AS (INSERT INTO {{loose}} (body) VALUES (%(body)s) RETURNING body)
@@ -69,25 +68,25 @@ RETURNING body
 
 
 def new_body() -> int:
-    """Return a number that no other body ever has, whatever a crash made PostgreSQL forget."""
+    """Return a random number for a body; a sequence could repeat numbers after a crash."""
     return secrets.randbits(63)
 
 
 @frozen
 class Bodies:
-    """The bodies of a store that are in pieces."""
+    """The bodies in pieces of a store."""
 
     tables: Tables
 
     def add(self, session: Session, body: int, number: int, piece: bytes) -> None:
-        """Store the next *piece* of a body: the *number*-th, from 0."""
+        """Store piece *number*, from 0, of a loose *body*."""
         asked = self.tables.sql(_NEXT if number else _FIRST)
         values = {"body": body, "number": number, "bytes": piece}
         if not session.execute(asked, values).rowcount:
             raise Unavailable("what came of the body was cleared away; send it again")
 
     def piece(self, session: Session, body: int, start: int, stop: int) -> bytes:
-        """Return what there is from byte *start* to *stop*, or to the end of a piece."""
+        """Return the bytes from *start* to *stop*, or to the end of the piece; empty if missing."""
         number, first = divmod(start, PIECE_SIZE)
         size = min(stop - start, PIECE_SIZE - first)
         asked = self.tables.sql(_PIECE)
@@ -95,26 +94,26 @@ class Bodies:
         return one(rows)[0] if rows else b""
 
     def is_same_piece(self, session: Session, one: int, other: int, number: int) -> bool | None:
-        """Tell whether a piece of two bodies is the same; None when one of them is not there."""
+        """Return whether a piece of two bodies is the same; None if one is missing."""
         rows = session.rows(self.tables.sql(_SAME), (one, other, number), bool)
         return rows[0][0] if rows else None
 
     def doom(self, session: Session, body: int) -> None:
-        """Let nothing become of *body* any more, if it is loose."""
+        """Doom *body*, if it is loose."""
         session.execute(self.tables.sql(_DOOM), (body,))
 
     def abandoned(self, session: Session) -> int | None:
-        """Doom a body that has been loose for long, and return it; None if there is none."""
+        """Doom an abandoned body, and return its number; None if there is none."""
         values = {"age": _ABANDONED_SECONDS}
         rows = session.rows(self.tables.sql(_ABANDONED), values, int)
         return rows[0][0] if rows else None
 
     def clear(self, session: Session, body: int) -> bool:
-        """Remove some of a body that is doomed; tell whether there may be more of it."""
-        # Others may be at it, too: how much was removed here says nothing.
+        """Remove some pieces of a doomed body; return whether there may be more."""
+        # Count nothing here: other processes may remove pieces of the same body.
         session.execute(self.tables.sql(_CLEAR), {"body": body, "limit": _CLEARED_TOGETHER})
         return bool(session.execute(self.tables.sql(_CLEARED), {"body": body}).rowcount)
 
     def use(self, session: Session, bodies: Collection[int]) -> None:
-        """Claim that *bodies* are used, those of them that are loose."""
+        """Mark those of *bodies* that are loose as used now."""
         session.execute(self.tables.sql(_SEEN), (list(bodies),))

@@ -1,4 +1,4 @@
-"""What becomes of a blob that is stored: settled, dropped, set aside; and the lease for that."""
+"""Changes of stored blobs: reconcile metadata, drop, quarantine; and the lease for drops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SELECT key, size, hash, metadata, stored_at, checksum, body, pieces, %(reason)s 
 
 @frozen
 class Changes:
-    """What can be done to the *blobs* of a store, each in one transaction."""
+    """Changes of the *blobs* of a store, each in one transaction."""
 
     blobs: Blobs
 
@@ -71,10 +71,10 @@ class Changes:
         self.blobs.digests.change(session, record.id, change)
 
     def set_aside(self, session: Session, record: Record, reason: str) -> None:
-        """Move a damaged blob to the table of those, unless another is stored by now."""
+        """Move a damaged blob to the table of damaged ones, unless it has changed meanwhile."""
         values = {"key": record.key, "row": record.row, "reason": reason}
         with transaction(session):
-            # What was counted for it cannot be told from what is left.
+            # The damaged row does not say what to subtract from the digest: recount.
             self.blobs.digests.lock(session)
             if session.execute(self.blobs.tables.sql(_SET_ASIDE), values).rowcount:
                 self.blobs.digests.recount(session, record.id)
@@ -93,7 +93,7 @@ class Changes:
         session.execute(self.blobs.tables.sql(given_back), (token,))
 
     def _lease(self, session: Session, lock: str) -> tuple[Lease | None, float]:
-        """Return what lease is given, and the time by the server's clock."""
+        """Return the current lease, or None, and the time by the server's clock."""
         asked = self.blobs.tables.sql(_LEASE + lock)
         token, until, now = one(session.rows(asked, None, str | None, float | None, float))
         return None if token is None or until is None else Lease(token, until), now

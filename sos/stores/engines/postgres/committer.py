@@ -1,7 +1,7 @@
-"""Group commit: one statement, which is one transaction, for all blobs that wait.
+"""Group commit: one statement, and so one transaction, for all waiting blobs.
 
-While a transaction is being made durable others queue up, and the next one
-takes them all: under load many uploads share one commit.
+Blobs queue up while a transaction commits, and the next transaction stores them all. So under
+load many uploads share one commit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sos.stores.engines.postgres.connections import Connections
 from sos.stores.engines.postgres.record import Record
 from sos.stores.engines.postgres.session import Session
 
-# Blobs of a transaction at most, and bytes of the bodies in them.
+# Most blobs of a transaction, and bytes of inline bodies after which it takes no more.
 _MOST_TOGETHER = 256
 _MOST_BYTES = 4 * 1024 * 1024
 
-# What fires with the time of storing, or None when something is stored already.
+# A new record, and the Deferred of its result: see Committer.add.
 _Job = tuple[Record, Deferred[float | None]]
 
 
 class Committer:
-    """Adds blobs to the table, one batch at a time."""
+    """A queue that adds blobs to the table, one batch at a time."""
 
     def __init__(self, blobs: Blobs, connections: Connections, reactor: Any) -> None:
         self._blobs = blobs
@@ -38,15 +38,15 @@ class Committer:
         self._busy = False
 
     def add(self, new: Record) -> Deferred[float | None]:
-        """Store *new*, durably, if nothing is stored under its id.
+        """Store *new* durably, if nothing is stored under its id.
 
-        Fires with the time of storing; with None when something is, or when
-        its pieces are not all there.
+        Fires with the time of storing, or with None if the id is taken or pieces of *new* are
+        missing.
         """
         done: Deferred[float | None] = Deferred()
         self._waiting.append((new, done))
         if not self._busy:
-            # After all that this turn of the reactor brings.
+            # Batch all blobs of this reactor iteration.
             self._busy = True
             self._reactor.callLater(0, self._next)
         return done
@@ -60,7 +60,7 @@ class Committer:
         work.addBoth(self._answer, batch)
 
     def _take(self) -> list[_Job]:
-        """Return what is to be stored together: no two under one id."""
+        """Take the next batch from the queue; all its ids differ."""
         batch: dict[str, _Job] = {}
         later: list[_Job] = []
         size = 0
@@ -82,7 +82,7 @@ class Committer:
             again = isinstance(error, failures.AGAIN) or failures.is_elsewhere(error)
             if session.closed or len(new) == 1 or again:
                 raise
-        # It may be the fault of one of them alone.
+        # One of them alone may be the cause: store them one by one.
         stored: dict[str, float | Exception] = {}
         for each in new:
             try:

@@ -1,4 +1,4 @@
-"""The connections of a store, and the threads on which they are waited for."""
+"""The connections of a store, and the threads that use them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from sos.stores.engines.postgres.session import Session, connect
 
 T = TypeVar("T")
 
-#: Seconds within which something is done, from when a thread has begun with it; and
-#: as long it may have to wait for a thread.
+#: Timeout in seconds of an operation on its thread, and of its wait for a thread.
 ANSWER_SECONDS = 10.0
-#: Connections, and threads, at most.
+#: Most connections, and threads.
 MOST_CONNECTIONS = 8
-# Times that a transaction is tried which others stand in the way of.
+# Attempts at a transaction that conflicts with others.
 _TRIES = 5
 
 _log = Logger()
 
 
 class Connections:
-    """Lends a connection to whatever is to be done; makes, keeps and ends them.
+    """A pool of connections and threads, which runs functions with a connection.
 
     Before :meth:`start` there is neither a connection nor a thread.
     """
@@ -45,19 +44,19 @@ class Connections:
         self._idle: deque[Session] = deque()
         self._closed = False
         self._lost = False
-        # Whether it has been this store before; then nothing says that it never can be.
+        # Whether the store has been opened; from then on a refusal counts as temporary.
         self._known = False
         self._recognise: Callable[[Session], None] = lambda session: None
 
     async def start(
         self, prepare: Callable[[Session], None], recognise: Callable[[Session], None]
     ) -> None:
-        """Start the threads, and *prepare* what is there; nothing else can be done before.
+        """Start the threads, and call *prepare* with a connection.
 
-        It raises StoreUnusable as well, and may be called again.
+        Before that, :meth:`run` fails. Raises StoreUnusable too; can be called again.
 
-        :param recognise: raises Unavailable when a connection that is made later leads
-            to another store.
+        :param recognise: called with each later connection; raises Unavailable if that leads to
+            another store.
         """
         if self._pool is None:
             self._pool = ThreadPool(0, MOST_CONNECTIONS, "sos-postgres")
@@ -67,20 +66,20 @@ class Connections:
         self._known = True
 
     async def stop(self) -> None:
-        """Let what has been begun end, and close all connections."""
+        """Wait for running functions, and close all connections."""
         self._closed = True
         pool, self._pool = self._pool, None
         if pool is not None:
-            # It waits for the threads, which the reactor must not.
+            # Not in the reactor: it blocks until the threads have ended.
             await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), pool.stop)
         while self._idle:
             self._idle.pop().close()
 
     def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Do ``function(session, *args)`` on a thread; raises Unavailable, NoSpace or ReadOnly.
+        """Call ``function(session, *args)`` on a thread; raises Unavailable, NoSpace or ReadOnly.
 
-        It may be done again when others stood in its way, after what it did
-        has been undone.  Cancelling the Deferred does not stop it.
+        The call is repeated after a conflict with another transaction, which undoes its effects.
+        Cancelling the Deferred does not stop it.
         """
         if self._pool is None or not self._known:
             return fail(Unavailable(f"{self.name} is not open"))
@@ -88,7 +87,7 @@ class Connections:
         return deferToThreadPool(self._reactor, self._pool, self._do, asked, function, *args)
 
     def change(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Do the same, unless what is written may be lost: then it is ReadOnly."""
+        """Do the same for a write; raises ReadOnly if a crash can lose commits."""
 
         def safely(session: Session) -> T:
             if session.weakness is not None and not self._address.relaxed:

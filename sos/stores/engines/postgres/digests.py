@@ -1,9 +1,8 @@
-"""What each partition holds, kept in the transactions that change it.
+"""The digests of the partitions, updated in the transactions that change blobs.
 
-There are several rows of a partition, and each process changes one of them, so
-that they seldom wait for each other.  What the rows say is added up when it is
-asked for.  A transaction changes rows of it last, in the order of partitions:
-whoever waits for one holds nothing that others need to come before it.
+Each partition has several rows, and each process updates one of them, so that processes seldom
+wait for each other. A query adds up the rows. A transaction updates these rows last, in the order
+of partitions, which prevents deadlocks.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from sos.model.digest import PartitionDigest, record_sum
 from sos.stores.engines.postgres.schema import Tables
 from sos.stores.engines.postgres.session import Session, one
 
-# Rows of a partition.
+# Most rows of a partition.
 _WRITERS = 8
 
-#: Adds to the rows of one *writer* what a table ``change`` tells of partitions.
+#: Adds the rows of a table ``change`` to the digests, in the rows of one *writer*.
 ADD = """
 INSERT INTO {digests} AS held (partition, writer, count, bytes, sum)
 SELECT partition, %(writer)s, count, bytes, sum FROM change ORDER BY partition
@@ -46,7 +45,7 @@ FROM {digests} GROUP BY partition HAVING sum(count) > 0
 class Digests:
     """The digests of a store.
 
-    :ivar writer: which row of a partition is changed here.
+    :ivar writer: the number of the row of each partition that this process updates.
     """
 
     tables: Tables
@@ -64,7 +63,7 @@ class Digests:
             raise Unavailable("the table of digests holds what is none") from error
 
     def total(self, session: Session) -> tuple[int, int]:
-        """Return how many blobs there are, and the bytes of their bodies."""
+        """Return the number of blobs, and the bytes of their bodies."""
         asked = self.tables.sql(
             "SELECT coalesce(sum(count), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM {digests}"
         )
@@ -83,15 +82,15 @@ class Digests:
         session.execute(self.tables.sql(_ADD_ONE), values)
 
     def lock(self, session: Session) -> None:
-        """Let nobody else change any of them to the end of the transaction.
+        """Lock the table of digests until the end of the transaction.
 
-        To be done before anything else in it, as adding a blob begins with the
-        right to change them, too.
+        Do this first in a transaction: adding a blob locks this table first, too, and another
+        order could deadlock with it.
         """
         session.execute(self.tables.sql("LOCK TABLE {digests} IN EXCLUSIVE MODE"))
 
     def recount(self, session: Session, id: str) -> None:
-        """Set the digest of the partition of *id* to what is there; needs :meth:`lock`."""
+        """Compute the digest of the partition of *id* from its blobs; needs :meth:`lock`."""
         partition = ids.partition(id)
         found = PartitionDigest()
         asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"

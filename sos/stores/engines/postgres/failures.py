@@ -1,4 +1,4 @@
-"""What PostgreSQL and the way to it say when something is wrong, in the words of a store."""
+"""Errors of PostgreSQL and of connecting, translated into the errors of a store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from psycopg import Error, errors
 
 from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable, printable
 
-#: What goes away by itself when the transaction is run again.
+#: Errors that go away when the transaction is retried.
 AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 
-# What a new connection may not meet, for behind the address there may be another server by
-# now: a master that became a standby, what its roles may do, what it had to end.
+# SQLSTATEs that a new connection may avoid, because the address may lead to another server by
+# now: a primary that became a standby, missing permissions, too many or ended connections.
 _ELSEWHERE = re.compile("25006|42501|53300|57P0[1-5]|28...|08...")
 
 # A connection that is refused has no SQLSTATE in libpq, only this.
@@ -23,7 +23,7 @@ _REFUSED = re.compile(
 
 
 def meaning(error: Error, name: str) -> SOSError:
-    """Return what *error*, of the store *name*, means."""
+    """Return the error of a store for *error*; *name* is the name of the store."""
     said = f"{name}: {_text(error)}"
     match error:
         case errors.DiskFull():
@@ -34,19 +34,19 @@ def meaning(error: Error, name: str) -> SOSError:
 
 
 def is_elsewhere(error: Error) -> bool:
-    """Tell whether a new connection might not meet *error*: then this one is of no more use."""
+    """Return whether a new connection may avoid *error*; then close this one."""
     return _ELSEWHERE.fullmatch(error.sqlstate or "") is not None
 
 
 def refusal(error: Error, name: str) -> SOSError:
-    """Return what an *error* while connecting means."""
+    """Return the error of a store for an *error* while connecting."""
     if _REFUSED.search(str(error)) or isinstance(error, errors.InvalidAuthorizationSpecification):
         return StoreUnusable(f"{name}: {_text(error)}")
     return Unavailable(f"{name}: {_text(error)}")
 
 
 def primary(error: Error) -> str:
-    """Return what the server says of *error* in short, as logs may tell it."""
+    """Return the primary message of *error*, made printable and cut for the log."""
     return printable((error.diag.message_primary or "")[:500])
 
 

@@ -1,4 +1,4 @@
-"""A larger body, read back in pieces and verified."""
+"""Reading and verifying a body that is stored in pieces."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from sos.stores.engines.postgres.upkeep import Used
 class StoredPieces:
     """The pieces of the body of a *record*, or of a part of it.
 
-    The whole is verified: the last of it comes only once all match the hash.
-    While one piece is sent the next is read.
+    The last piece of a whole body is yielded only if all pieces match the hash. The pieces of a
+    part are checked for their size only. The next piece is read while the caller sends one.
 
-    :param damaged: called when they do not.
+    :param damaged: called before Mismatch is raised.
     """
 
     _record: Record
@@ -61,7 +61,7 @@ class StoredPieces:
             ahead.addErrback(unwanted)
 
     def _read(self, start: int, stop: int, digest: BodyDigest | None) -> Deferred[bytes]:
-        """Return the piece from *start*; the last of a whole body only if all of it is right."""
+        """Read the piece at *start*; fails at the last one if the whole body does not match."""
 
         def read(session: Session) -> bytes:
             piece = self._bodies.piece(session, self._body, start, stop)

@@ -1,7 +1,7 @@
-"""Whether what is written can be read again, tried before a store is open.
+"""A write and read test before a store is opened.
 
-What a database makes of text depends on its encoding, and what may be done in it on who
-asks: neither shows in that the tables are there.
+It finds wrong encodings of the database and missing permissions, which the mere existence of the
+tables does not show.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _METADATA = metadata_format.encode({"X-Probe": "\u20ac\udcff"}).decode()
 
 
 class _Tried(Exception):
-    """All was tried; nothing of it is to stay."""
+    """The test has passed; roll it back."""
 
 
 def probe(session: Session, blobs: Blobs, bodies: Bodies) -> None:
-    """Store a blob and a piece of a body, read them, and undo that.
+    """Store a blob and a piece of a body, read them, and roll back.
 
-    A server that takes nothing now is only read from.
+    If the server is read-only or full, the test ends at the refused write, without an error.
 
-    :raises StoreUnusable: when that fails, or what was read is not what was written.
+    :raises StoreUnusable: if that fails, or what was read is not what was written.
     """
     try:
         blobs.digests.total(session)
@@ -41,7 +41,7 @@ def probe(session: Session, blobs: Blobs, bodies: Bodies) -> None:
             raise _Tried
     except (_Tried, errors.ReadOnlySqlTransaction, errors.DiskFull):
         return
-    except (ProgrammingError, DataError) as error:  # of permissions, of tables, of encodings
+    except (ProgrammingError, DataError) as error:  # permissions, tables, encodings
         reason = error.diag.message_primary or type(error).__name__
         raise StoreUnusable(f"a blob cannot be written and read: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Blobs as they are read; what is not what was stored is set aside."""
+"""Reading and verifying blobs; damaged ones are quarantined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = Logger()
 
 @frozen
 class Reading:
-    """Reads the blobs of a store."""
+    """The part of a store that reads blobs."""
 
     blobs: Blobs
     bodies: Bodies
@@ -46,7 +46,7 @@ class Reading:
             raise SetAside(id, damage) from damage
 
     async def open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
-        """Return a blob with the record of it; raises NotFound."""
+        """Open a blob for reading, and return it with its record; raises NotFound."""
 
         def get(session: Session) -> tuple[Record, BlobInfo]:
             record = self.blobs.get(session, id)
@@ -70,7 +70,7 @@ class Reading:
         return record, Blob(info, pieces)
 
     async def verified(self, id: str) -> Record:
-        """Return the record of a blob that has been read whole; raises NotFound or Mismatch."""
+        """Verify a whole blob, and return its record; raises NotFound or Mismatch."""
         record, blob = await self.open(id, None)
         if not isinstance(blob.body, bytes):
             async with aclosing(blob.body):
@@ -79,7 +79,7 @@ class Reading:
         return record
 
     async def set_aside(self, damage: Damaged) -> None:
-        """Move a damaged blob away; it is missing from then on."""
+        """Quarantine a damaged blob; from then on it is missing."""
         await self.underway.to_its_end(self._set_aside(damage.record, str(damage)))
 
     async def _set_aside(self, record: Record, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What the table of blobs holds of one."""
+"""The record of one blob in the table of blobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sos.model import digest, ids, metadata
 
 
 class Damaged(Exception):
-    """A stored blob, of which *record* tells, is not what was stored; says how that shows."""
+    """The stored blob with this *record* is damaged; the message says how."""
 
     def __init__(self, record: Record, reason: str) -> None:
         super().__init__(reason)
@@ -21,15 +21,15 @@ class Damaged(Exception):
 
 @frozen
 class Record:
-    """One blob.
+    """The record of one blob.
 
-    :param hash: of the body, see :func:`sos.model.digest.hash_of`.
+    :param hash: the hash of the body, see :func:`sos.model.digest.hash_of`.
     :param metadata: in canonical form.
-    :param body: the body itself when it is small, otherwise None.
-    :param pieces: the number of the body whose pieces it is, when it is larger.
+    :param body: the body itself if it is small, otherwise None.
+    :param pieces: the number of its body in pieces if that is larger, otherwise None.
+    :param checksum: of id, size, hash and metadata.
     :param stored_at: in seconds since the epoch, by the server's clock.
-    :param checksum: of all that has no other.
-    :param row: tells this version of the row from those after it.
+    :param row: the version of the row (``xmin``), which every change changes.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Record:
 
     @property
     def key(self) -> str:
-        """What the table is ordered by."""
+        """The primary key, which orders the table."""
         return ids.sort_key(self.id)
 
     @property
     def sum(self) -> int:
-        """What the blob adds to its partition's sum."""
+        """The contribution of the blob to the sum of its partition."""
         return digest.record_sum(self.id, self.metadata.encode(), self.hash)
 
     def info(self) -> BlobInfo:
@@ -65,7 +65,7 @@ class Record:
         return BlobInfo(self.id, self.size, found, self.stored_at)
 
     def verify_inline(self) -> None:
-        """Raise Damaged unless the body, which is in the record, is the one that was stored."""
+        """Raise Damaged unless the inline body matches size and hash."""
         assert self.body is not None
         if len(self.body) != self.size or digest.hash_of(self.id, self.body) != self.hash:
             raise Damaged(self, "the body does not match its hash")

@@ -1,12 +1,12 @@
-"""The tables of a store, which the first process that opens it makes.
+"""The tables of a store; the first process that opens the store creates them.
 
 =============== =====================================================================
-``sos``         one row a blob, in the order of listings; a small body is in it
-``sos_pieces``  larger bodies, in pieces, by a number of their own
-``sos_loose``   bodies that are no blob's: not yet, or not any more
-``sos_digests`` what each partition holds; the sum of the rows that there are of it
-``sos_damaged`` blobs that were not what had been stored
-``sos_state``   one row: the version of all this, the id of the store, and the lease
+``sos``         one row for each blob, in the order of listings, with its small body
+``sos_pieces``  larger bodies, in pieces, by the number of the body
+``sos_loose``   bodies that do not belong to a blob: not yet, or no longer
+``sos_digests`` the digests of the partitions, each of which is the sum of its rows
+``sos_damaged`` quarantined blobs
+``sos_state``   one row: the version of the tables, the id of the store, and the lease
 =============== =====================================================================
 """
 
@@ -24,10 +24,10 @@ from sos.stores.engines.postgres.failures import primary
 from sos.stores.engines.postgres.session import Session, one, transaction
 
 _VERSION = 1
-#: Bytes of each piece of a body, but for the last. It is a part of the format.
+#: Bytes of each piece of a body except the last. This is part of the format.
 PIECE_SIZE = 256 * 1024
 
-# Bodies are what is compressed already, or what does not matter.
+# Bodies are stored uncompressed: the large ones are mostly compressed already.
 _CREATE = """
 CREATE TABLE {state} (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -75,7 +75,7 @@ CREATE TABLE {damaged} (
 """
 
 
-# A store from before stores had ids has no column for one.
+# A store that is older than ids has no column store_id.
 _STATE = "SELECT sos_version, to_jsonb(held) ->> 'store_id' FROM {state} AS held"
 _ADOPT = """
 ALTER TABLE {state} ADD COLUMN IF NOT EXISTS store_id text;
@@ -91,23 +91,24 @@ _log = Logger()
 
 @frozen
 class Tables:
-    """The tables that begin with the name *table*."""
+    """The tables of a store, whose names begin with *table*."""
 
     table: str
 
     def sql(self, text: str) -> bytes:
-        """Return the statement *text*, in which ``{pieces}`` is the name of that table."""
+        """Return the statement *text* with the table names filled in, as for ``{pieces}``."""
         return _named(text, self.table)
 
     def prepare(self, session: Session, name: str, require: bool) -> str | None:
-        """Return the id of the store in the tables; make them where there is nothing.
+        """Return the id of the store in the tables; create the tables if there are none.
 
-        A store from before stores had ids gets one; None when that is not allowed.
+        A store without an id gets one; the result is None if the server does not allow that.
 
-        :param name: of the store, for the log.
-        :param require: whether there has to be a store already.
-        :raises StoreUnusable: when there is none, and cannot or is not to be one.
-        :raises Unavailable: when they are not there, and cannot be made now.
+        :param name: the name of the store, for the log.
+        :param require: whether the store must exist already.
+        :raises StoreUnusable: if there is no store and none can be made or *require* forbids it,
+            or if the tables are not usable.
+        :raises Unavailable: if there are no tables, and the server is read-only.
         """
         try:
             with transaction(session):
@@ -130,12 +131,12 @@ class Tables:
         return known or self._adopt(session, name)
 
     def identity(self, session: Session) -> str | None:
-        """Return the id of the store that *session* leads to."""
+        """Return the id of the store at the other end of *session*; None if there is none."""
         held = self._held(session)
         return None if held is None else held[1]
 
     def _lock(self, session: Session) -> None:
-        """Wait for other processes, of which several may be started at once."""
+        """Lock out other processes that open the store at the same time."""
         lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
         session.execute(lock, (f"sos {self.table}",))
 
@@ -172,7 +173,7 @@ class Tables:
         return id
 
     def _held(self, session: Session) -> tuple[int, str | None] | None:
-        """Return the version of the tables and the id of the store; None for no tables."""
+        """Return the version of the tables and the id of the store; None if there are none."""
         there = one(
             session.rows(
                 "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
@@ -197,9 +198,9 @@ class Tables:
         return version, None if id is None else printable(id[:100])
 
 
-@cache  # there are a few dozen
+@cache  # a few dozen statements
 def _named(text: str, table: str) -> bytes:
-    # A name of letters, digits and "_" can be quoted so; see address.py.
+    # Quoting needs no escapes: address.py admits only letters, digits and "_".
     kinds = ("state", "pieces", "loose", "digests", "damaged")
     names = {kind: f'"{table}_{kind}"' for kind in kinds}
     return text.format(blobs=f'"{table}"', **names).encode()

@@ -1,7 +1,7 @@
-"""One connection, on which nothing is waited for without end.
+"""A connection to PostgreSQL with a deadline for each answer.
 
-A server whose processes stand still goes on acknowledging what TCP brings, so
-neither its timeouts nor those of TCP end the wait for its answer.
+The kernel of a server acknowledges TCP segments even if the server process hangs. So neither the
+timeouts of the server nor those of TCP end the wait for an answer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sos.stores.engines.postgres.address import Address
 
 T = TypeVar("T")
 
-# Seconds after which the server itself gives a statement up, and after which it ends a
-# transaction whose client stands still, with the locks that others wait for.
+# Seconds after which the server cancels a statement, and after which it ends a transaction whose
+# client hangs, and so releases its locks.
 _STATEMENT_SECONDS = 8
 _IDLE_SECONDS = 15
 
@@ -50,17 +50,17 @@ class NoAnswer(OperationalError):
 
 
 class Session(Connection[TupleRow]):
-    """A connection that is used by one thread at a time.
+    """A connection for one thread at a time.
 
-    :ivar deadline: by when answers have to be there, see :func:`time.monotonic`.
-    :ivar weakness: why what is written here may be lost, None when it is safe.
+    :ivar deadline: the time by :func:`time.monotonic` at which waiting for an answer ends.
+    :ivar weakness: why a crash can lose commits; None if they are durable.
     """
 
     deadline: float = 0.0
     weakness: str | None = None
 
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
-        """Carry *gen* to its end; raises NoAnswer when the deadline passes before."""
+        """Run *gen* to its end; raises NoAnswer if the deadline passes first."""
         poll = select.poll()
         try:
             wanted = next(gen)
@@ -77,13 +77,13 @@ class Session(Connection[TupleRow]):
     def rows(
         self, asked: str | bytes, values: Params | None, *kinds: Any, binary: bool = False
     ) -> list[TupleRow]:
-        """Return the rows that answer *asked*, the values of each of these *kinds*.
+        """Execute *asked*, and return its rows, whose columns must be of the types *kinds*.
 
-        Any other raise :exc:`psycopg.DataError`: behind the address there may be anything.
+        Raises :exc:`psycopg.DataError` for other types: the server at the address can be anything.
         """
         try:
             found = self.cursor(binary=binary).execute(asked, values).fetchall()
-        except (ValueError, OverflowError) as error:  # what a value could not be made of
+        except (ValueError, OverflowError) as error:  # a value that could not be parsed
             raise DataError("it answers with values that are none") from error
         for row in found:
             if len(row) != len(kinds) or not all(map(isinstance, row, kinds)):
@@ -91,7 +91,7 @@ class Session(Connection[TupleRow]):
         return found
 
     def is_usable(self) -> bool:
-        """Tell whether it can be given the next thing to do; what it is told unasked is its end."""
+        """Return whether the connection is open, idle and has no unexpected data to read."""
         if self.closed or self.info.transaction_status != TransactionStatus.IDLE:
             return False
         poll = select.poll()
@@ -101,7 +101,7 @@ class Session(Connection[TupleRow]):
 
 @contextmanager
 def transaction(session: Session) -> Iterator[None]:
-    """Commit what the block does, or undo it when it raises."""
+    """Run the block in a transaction; roll back if it raises."""
     session.execute("BEGIN")
     try:
         yield
@@ -114,15 +114,15 @@ def transaction(session: Session) -> Iterator[None]:
 
 
 def connect(address: Address) -> Session:
-    """Return a new connection, on which a commit is durable if that can be had.
+    """Open a connection, and find its weakness; raises :exc:`psycopg.Error`.
 
-    Raises :exc:`psycopg.Error`.
+    Turns ``synchronous_commit`` on if it is off, unless the address is *relaxed*.
     """
     session = Session.connect(address.conninfo, autocommit=True, context=_KINDS)
     session.deadline = monotonic() + _STATEMENT_SECONDS
     try:
         session.execute(
-            # Whatever the database is in, and a URL asks for: we write and read this.
+            # Use UTF-8, whatever the encoding of the database and the options of the URL are.
             "SET client_encoding = 'UTF8'; "
             f"SET statement_timeout = '{_STATEMENT_SECONDS}s'; "
             f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; "
@@ -141,7 +141,7 @@ def connect(address: Address) -> Session:
 
 
 def weakness(session: Session) -> str | None:
-    """Return why what is committed may be lost or torn by a crash, None when it is safe."""
+    """Return why a crash can lose or tear commits; None if they are durable."""
     names = ("fsync", "full_page_writes", "synchronous_commit")
     asked = ", ".join(f"current_setting('{name}')" for name in names)
     settings = one(session.rows(f"SELECT {asked}", None, str, str, str))
@@ -150,14 +150,14 @@ def weakness(session: Session) -> str | None:
 
 
 def one(rows: list[TupleRow]) -> TupleRow:
-    """Return the one of *rows* that there is, where there is always one."""
+    """Return the only row; raises :exc:`psycopg.DataError` unless there is exactly one."""
     if len(rows) != 1:
         raise DataError(f"it answers with {len(rows)} rows instead of one")
     return rows[0]
 
 
 def _ready(events: int, wanted: Wait) -> Ready:
-    # Hangups and errors are for libpq to find, by the read or write that it wants to do.
+    # Let libpq find hangups and errors, by the read or write that it wants to do.
     if events & ~(select.POLLIN | select.POLLOUT):
         return Ready(int(wanted))
     return Ready((events & select.POLLIN and Ready.R) | (events & select.POLLOUT and Ready.W))

@@ -1,4 +1,4 @@
-"""The store that the tables of a PostgreSQL are."""
+"""A store that keeps its blobs in tables of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sos.stores.engines.postgres.session import Session, one, weakness
 from sos.stores.engines.postgres.upkeep import Upkeep
 from sos.stores.engines.postgres.writer import PostgresWriter
 
-# Ids that are asked for at once.
+# Most ids that one query lists.
 _PAGE = 10_000
 
 _log = Logger()
@@ -38,7 +38,7 @@ _log = Logger()
 
 @implementer(IEngineStore)
 class PostgresStore:
-    """Keeps blobs in tables of a PostgreSQL.  It must be opened before it is used.
+    """A store whose blobs are in tables of PostgreSQL. Open it before use.
 
     :param algorithm: the hash of new content ids.
     """
@@ -94,7 +94,7 @@ class PostgresStore:
             raise type(error)(f"{self.name}: {error}") from error
 
     def _recognise(self, session: Session) -> None:
-        """Raise Unavailable when *session* leads to another store than was opened."""
+        """Raise Unavailable if *session* leads to another store than the one opened."""
         try:
             known = self.identity is None or self._tables.identity(session) == self.identity
             reason = f"the one that was opened has id={self.identity}"

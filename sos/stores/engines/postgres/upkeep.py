@@ -1,4 +1,4 @@
-"""What a store does from time to time, and what it does that nobody waits for."""
+"""Garbage collection of loose bodies, in the background."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from sos.stores.engines.postgres.connections import Connections
 
 T = TypeVar("T")
 
-# Seconds between two looks; several of them have to fail before what is used counts as
-# abandoned.
+# Seconds between two rounds: several must fail before a used body counts as abandoned.
 _EVERY = 60.0
 
 _log = Logger()
@@ -26,29 +25,29 @@ _log = Logger()
 
 @frozen
 class Used:
-    """The bodies that are being written or read by this process."""
+    """The bodies that this process is writing or reading."""
 
     _bodies: Counter[int] = field(init=False, factory=Counter)
 
     def add(self, body: int) -> None:
-        """Count one more who uses *body*."""
+        """Count one more user of *body*."""
         self._bodies[body] += 1
 
     def remove(self, body: int) -> None:
-        """Count one less."""
+        """Count one user of *body* less."""
         self._bodies[body] -= 1
         if not self._bodies[body]:
             del self._bodies[body]
 
     def all(self) -> list[int]:
-        """Return them all."""
+        """Return all bodies in use."""
         return list(self._bodies)
 
 
 class Upkeep:
-    """Keeps what is used from being cleared away, and clears away what is not.
+    """A periodic job that marks bodies in use, and removes abandoned ones.
 
-    :ivar used: what is.
+    :ivar used: the bodies in use.
     """
 
     def __init__(
@@ -63,23 +62,23 @@ class Upkeep:
         self._clearing = False
 
     def start(self) -> None:
-        """Do it now, and again and again."""
+        """Run the job now, and every minute."""
         self._next = self._reactor.callLater(_EVERY, self.start)
         self._underway.to_its_end(self._quietly(self._once()))
 
     def stop(self) -> None:
-        """Do it no more."""
+        """Do not run the job again."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
     def discard(self, body: int) -> None:
-        """Clear away a loose *body*, some time soon."""
+        """Remove a loose *body* in the background."""
         self._underway.to_its_end(self._quietly(self._discard(body)))
 
     async def _once(self) -> None:
         await self._connections.run(self._bodies.use, self.used.all())
-        if self._clearing:  # what there was to clear away the last time
+        if self._clearing:  # the last round is still removing bodies
             return
         self._clearing = True
         try:
@@ -88,7 +87,7 @@ class Upkeep:
             self._clearing = False
 
     async def _clear_abandoned(self) -> None:
-        while self._next is not None:  # or the store is to be closed
+        while self._next is not None:  # until stop()
             body = await self._connections.run(self._bodies.abandoned)
             if body is None:
                 break
@@ -109,7 +108,7 @@ class Upkeep:
     async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except SOSError as error:  # the next time, then, or another process
+        except SOSError as error:  # the next round, or another process, tries again
             _log.debug(
                 "{store}: not cleared up: {error}", store=self._connections.name, error=error
             )

@@ -1,4 +1,4 @@
-"""A blob on its way into the store."""
+"""The writer of a blob into PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from sos.stores.engines.postgres.upkeep import Upkeep
 
 @implementer(IBlobWriter)
 class PostgresWriter:
-    """Takes one body; see :class:`sos.interfaces.IBlobWriter`.
+    """A writer for one blob; see :class:`sos.interfaces.IBlobWriter`.
 
-    A small one is stored with its record; what is larger goes out in pieces
-    as it comes in.
+    It stores a small body in its record, and sends a larger one in pieces while it arrives.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class PostgresWriter:
     def _store_piece(self, session: Session, body: int) -> None:
         piece = bytes(self._gathered)
         self._bodies.add(session, body, self._sent, piece)
-        # Only now, for it may have been tried before.
+        # Only after the piece is stored: this function can be retried.
         self._digest.update(piece)
         self._sent += 1
         self._gathered.clear()
@@ -83,7 +82,7 @@ class PostgresWriter:
             self._finish(stored)
 
     async def _rest(self) -> bytes | None:
-        """Return the body, or None when it is stored in pieces."""
+        """Return the whole body, or send its last piece and return None."""
         if self._body is not None or len(self._gathered) > SMALL_BODY:
             if self._gathered:
                 await self._send()
@@ -104,7 +103,7 @@ class PostgresWriter:
             self._lane.afterwards(lambda: self._finish(stored=False))
 
     def _finish(self, stored: bool) -> None:
-        """Let go of the body, and clear it away unless it is *stored*."""
+        """Stop using the body, and remove it unless it is *stored*."""
         self._gathered.clear()
         if self._body is not None:
             self._upkeep.used.remove(self._body)

@@ -11,7 +11,7 @@ from sos.stores.engines.redis.address import store_address
 def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
     """Return the store that *url* describes; see :class:`~sos.interfaces.IStoreFactory`."""
     address = store_address(url)
-    # Not before a URL is that of one: txredisapi's import would choose a reactor.
+    # Import only for a valid URL: importing txredisapi installs a reactor.
     from sos.stores.engines.redis.store import RedisStore
 
     return RedisStore(address, reactor, algorithm)

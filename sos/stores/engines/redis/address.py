@@ -1,4 +1,4 @@
-"""The address of a Redis that keeps blobs: the text of ``--store``."""
+"""The address of a Redis that stores blobs: the text of ``--store``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 
 from sos.model.cache_address import CacheAddress, cache_address
 
-#: What the names of all keys begin with, unless the URL tells another prefix.
+#: The prefix of all keys, unless the URL has another.
 PREFIX = "sos"
 
 _FORMS = (
@@ -25,14 +25,14 @@ _DATABASE = re.compile("[0-9]{1,9}")
 
 @frozen
 class StoreAddress:
-    """Where a Redis is, and how it is used; the text of it, ``str()``, has no password.
+    """The address of a Redis, and the options of its store; ``str()`` omits the password.
 
     :param server: its host or socket, and the database.
     :param tls: whether to speak TLS with it.
-    :param password_file: where the password is read whenever it is wanted, or None.
-    :param ca_file: whose certificates are trusted instead of the system's, or None.
-    :param prefix: what the names of all keys begin with.
-    :param durable: False when it may lose what it has acknowledged.
+    :param password_file: the file to read the password from for each connection, or None.
+    :param ca_file: a file with the certificates to trust instead of the system's, or None.
+    :param prefix: the prefix of all keys.
+    :param durable: False if the operator accepts that Redis can lose acknowledged blobs.
     """
 
     server: CacheAddress
@@ -56,7 +56,7 @@ class StoreAddress:
 
 
 def store_address(text: str) -> StoreAddress:
-    """Read the URL of a store, or raise ValueError, which tells nothing of a password."""
+    """Parse the URL of a store; the message of a ValueError contains no password."""
     try:
         parts = urlsplit(text)
         userinfo, _, place = parts.netloc.rpartition("@")

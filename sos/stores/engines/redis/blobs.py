@@ -1,8 +1,7 @@
-"""What is held in a Redis, blob by blob, and how it changes.
+"""The blobs in a Redis, and their changes by optimistic concurrency.
 
-Every decision about an id is made here, from the head that is held; the
-change is made there, if that head is still held.  Otherwise the decision is
-made again.
+This process reads the head of a blob and decides. A script in Redis makes the change
+if the head is still the same. Otherwise this process reads and decides again.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from sos.stores.engines.redis.scripts import CHANGE, PIECE
 from sos.stores.engines.redis.trust import Mark
 from sos.stores.record import Damaged, Record
 
-#: Seconds after the last piece for which a body that is not committed is kept.
+#: Seconds after its last piece for which Redis keeps an uncommitted body.
 UPLOAD_SECONDS = 60 * 60
-#: Seconds for which a body that was dropped can still be read by who has begun to.
+#: Seconds for which reads in flight can still use the body of a dropped blob.
 GRACE_SECONDS = 60
-# Times that something else may be held than a moment ago.
+# Attempts at a change while others keep changing the same blob.
 _TRIES = 100
 
 _log = Logger()
@@ -38,10 +37,10 @@ _log = Logger()
 
 @define
 class Blobs:
-    """The blobs behind a prefix.
+    """The blobs whose keys begin with a prefix.
 
-    :param name: of the store, for the log.
-    :ivar mark: of the store, None before it is open.
+    :param name: the name of the store, for the log.
+    :ivar mark: the mark of the store; None before it is open.
     """
 
     pool: Pool
@@ -50,23 +49,23 @@ class Blobs:
     mark: Mark | None = None
 
     def key(self, kind: str) -> str:
-        """Return the key of what is not a blob's own: ``ids``, ``digests``, ``lease``."""
+        """Return a key outside of :attr:`places`, by its name after the prefix, as ``ids``."""
         return f"{self.prefix}:{kind}"
 
     @property
     def places(self) -> tuple[str, str]:
-        """What the keys of blobs begin with, and what those of bodies do."""
+        """The prefixes of the keys of blobs and of the keys of bodies."""
         return f"{self.prefix}:blob:", f"{self.prefix}:body:"
 
     async def find(self, id: str) -> Held | None:
-        """Return what is held of *id*; a trace of what is not all there is removed."""
+        """Return the stored blob *id*, or None; quarantine it if its record is missing."""
         try:
             return await self._held(id)
         except SetAside:
             return None
 
     async def _held(self, id: str) -> Held | None:
-        """Return what is held of *id*; raises SetAside when that is not all there."""
+        """Return the same, but raise SetAside after it was quarantined."""
         asked = self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
         head, body, key = replies.texts_or_none(await asked, 3)
         if head is not None:
@@ -80,19 +79,19 @@ class Blobs:
         return None
 
     async def check_there(self) -> None:
-        """Raise Unavailable unless the Redis still holds the store: it may have been emptied."""
+        """Raise Unavailable unless Redis still holds the store; it may have been emptied."""
         key, value = self.proof()
         if await self.pool.ask("GET", key) != value:
             raise self.gone()
 
     def proof(self) -> tuple[str, bytes]:
-        """Return the key of the mark, and what it holds while the store is there."""
+        """Return key and value of the mark; raises Unavailable before the store is open."""
         if self.mark is None:
             raise Unavailable(f"{self.name} is not open yet")
         return self.mark.key, self.mark.value
 
     async def record(self, id: str) -> tuple[Held, Record]:
-        """Return what is held of *id*, or raise NotFound, as for what is damaged."""
+        """Return the stored blob *id* and its record; raises NotFound if missing or damaged."""
         held = await self._held(id)
         if held is None:
             raise missing(id)
@@ -105,13 +104,13 @@ class Blobs:
     async def add(self, new: Record, body: bytes | str) -> Record:
         """Store *new*, and return the record that is stored.
 
-        That is the one before it, when its bytes are the same: a damaged copy
-        gives way.  The object itself takes the place of
-        its manifest, and keeps its metadata; a manifest that is not stored,
-        for one of the two is, is told of with the size of *new*.
+        If the same bytes are stored, their record stays and is returned. *new* replaces
+        a damaged copy. An object replaces its manifest, and takes over the metadata of that.
+        A manifest does not replace the object or another manifest: then the record of
+        those is returned, with the size of *new*.
 
-        :param body: the whole of it, or the key of its pieces.
-        :raises Conflict: when other bytes are stored under the id.
+        :param body: the whole body, or the key of its pieces.
+        :raises Conflict: if other bytes are stored under the id.
         """
         for _ in range(_TRIES):
             if await self._change(new.id, b"", new, body):
@@ -159,15 +158,15 @@ class Blobs:
                     decode(id, held)
                     check_held(id, told_of(id, held.head), known)
                 except Damaged:
-                    how = "aside"  # its weight is not known
+                    how = "aside"  # a damaged head does not say what to subtract from the digests
             if await self._apply(id, head, how, token=token):
                 return
         raise _restless(id)
 
     async def set_aside(self, id: str, head: bytes, reason: str) -> None:
-        """Keep a damaged blob under another key; it is missing from then on.
+        """Quarantine a damaged blob under another key; from then on it is missing.
 
-        :param head: that was found wanting; if another is held by now, it stays.
+        :param head: the damaged head; a blob that has another head by now stays.
         """
         _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
         try:
@@ -176,28 +175,28 @@ class Blobs:
             raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
 
     async def piece(self, key: str, number: int) -> bytes | None:
-        """Return a piece of the body at *key*, None when it is not there."""
+        """Return a piece of the body at *key*; None if it is missing."""
         return replies.text_or_none(await self.pool.ask("HGET", self.places[1] + key, number))
 
     async def add_piece(self, key: str, number: int, piece: bytes) -> None:
-        """Store the next *piece* of a body that is on its way."""
+        """Store the next *piece* of a body in flight; raises Unavailable if others are lost."""
         arguments = (number, piece, UPLOAD_SECONDS)
         if not replies.number(await self.pool.run(PIECE, (self.places[1] + key,), arguments)):
             raise Unavailable("the Redis has lost what came before of this body; send it again")
 
     async def forget_pieces(self, key: str) -> None:
-        """Remove the body at *key*, of which no record tells."""
+        """Remove the body at *key*, to which no record refers."""
         await self.pool.ask("UNLINK", self.places[1] + key)
 
     async def has_pieces(self, key: str, size: int) -> bool:
-        """Tell whether the body at *key* is of as many pieces as one of *size* bytes."""
+        """Return whether the body at *key* has as many pieces as one of *size* bytes."""
         return replies.number(await self.pool.ask("HLEN", self.places[1] + key)) == pieces_of(size)
 
     async def _is_same(self, record: Record, held: Held, new: Record, body: bytes | str) -> bool:
-        """Verify the stored body of *record*, and tell whether it is that of *new*.
+        """Verify the stored body of *record*, and return whether *new* has the same body.
 
-        :param body: as for :meth:`add`.
-        :raises Damaged: unless the stored body is the one that *record* tells of.
+        :param body: of *new*, as for :meth:`add`.
+        :raises Damaged: if the stored body does not match *record*.
         """
         if held.key is None:
             record.verify_inline()
@@ -218,7 +217,7 @@ class Blobs:
     async def _change(
         self, id: str, expected: bytes, new: Record, body: bytes | str | None = None
     ) -> bool:
-        """Put *new* in the place of the head that is *expected*; False when another is held."""
+        """Replace the *expected* head by *new*; return False if the stored head is another."""
         how = "settle" if body is None else "pieces" if isinstance(body, str) else "inline"
         return await self._apply(id, expected, how, encode_head(new), body or b"", new.size)
 
@@ -251,7 +250,7 @@ class Blobs:
         return answer == b"done"
 
     def gone(self) -> Unavailable:
-        """Return what tells that the store is not there any more."""
+        """Return the error for a Redis that no longer holds the store."""
         return Unavailable(
             f"{self.name} does not hold the store any more: it was emptied, or holds another"
         )
@@ -262,7 +261,7 @@ def _restless(id: str) -> Unavailable:
 
 
 def missing(id: str) -> NotFound:
-    """Return what tells that there is no blob *id*."""
+    """Return the error for a blob *id* that does not exist."""
     return NotFound(f"there is no blob {id}")
 
 
@@ -271,6 +270,6 @@ def _lost() -> Unavailable:
 
 
 def check_body(digest: BodyDigest, record: Record) -> None:
-    """Raise Damaged unless the body that has passed is the one that *record* tells of."""
+    """Raise Damaged unless the body that *digest* has seen matches *record*."""
     if digest.size != record.size or digest.value() != record.hash:
         raise Damaged("the body does not match its hash")

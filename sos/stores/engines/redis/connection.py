@@ -1,6 +1,6 @@
-"""A connection to the Redis of a store, from its endpoint to where it can be asked.
+"""A connection to the Redis of a store: endpoint, TLS, login and commands.
 
-To import this is to import the global reactor, which txredisapi does.
+Importing this module installs the global reactor, because txredisapi imports it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sos.stores.engines.redis.scripts import Script
 
 
 class _Protocol(BoundedRedis):
-    # What is told of a partition: half a million blobs.
+    # Bytes: enough for the heads of half a million blobs in one partition.
     longest_answer = 128 * 1024 * 1024
     end: Any = None
 
@@ -42,12 +42,12 @@ class _Protocol(BoundedRedis):
 
 
 class Line:
-    """A connection on which commands go one after another, without waiting for answers.
+    """A connection that pipelines commands: it sends them without waiting for answers.
 
-    :ivar waiting: how many of them are not answered yet.
-    :ivar users: how many are using it, with one command or several.
-    :ivar retired: whether another connection might not be refused what this one was: it
-        gets no more users, and is closed when the last has done.
+    :ivar waiting: the number of commands without an answer.
+    :ivar users: the number of callers that use it, with one command or several.
+    :ivar retired: whether Redis refused a command that a new connection might be granted. A
+        retired connection gets no new users, and is closed after its last.
     """
 
     def __init__(self, protocol: _Protocol) -> None:
@@ -65,15 +65,15 @@ class Line:
         return refusal(text)
 
     def ask(self, *command: Any) -> Deferred[Any]:
-        """Send *command*, and return what is answered.
+        """Send *command*, and return the answer.
 
-        It fails with what :func:`~sos.stores.engines.redis.refusals.refusal` makes of a
-        refusal, and with Unavailable when the connection ends before.
+        Fails with the error that :func:`~sos.stores.engines.redis.refusals.refusal` returns
+        if Redis refuses, and with Unavailable if the connection ends before the answer.
         """
         return self.send(command).addErrback(self._in_our_words)
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run *script*, which Redis is told only when it does not have it; fails as :meth:`ask`."""
+        """Run *script*; send its text only if Redis lacks it. Fails as :meth:`ask` does."""
         try:
             return await self.send(("EVALSHA", script.digest, len(keys), *keys, *arguments))
         except ResponseError as error:
@@ -84,7 +84,7 @@ class Line:
         return await self.ask("EVAL", script.text, len(keys), *keys, *arguments)
 
     def send(self, command: Sequence[Any]) -> Deferred[Any]:
-        """Send *command*; the answer fails with errors of txredisapi's."""
+        """Send *command*; the Deferred fails with the errors of txredisapi."""
         if self.lost:
             raise self.ended()
         self.waiting += 1
@@ -104,21 +104,22 @@ class Line:
         return failure
 
     def ended(self) -> Unavailable:
-        """Return what tells that the connection has ended."""
+        """Return the error for a connection that has ended."""
         end = self._protocol.end
         if end is not None and end.check(SSL.Error):
             return Unavailable(f"the Redis and we do not agree on TLS: {end.value}")
         return Unavailable("the connection to the Redis has ended; what was asked may be done")
 
     def close(self) -> None:
-        """End it at once, and what was asked on it."""
+        """Close the connection at once; commands without an answer fail."""
         self._protocol.close()
 
 
 async def connect(address: StoreAddress, reactor: Any) -> Line:
-    """Connect to the Redis at *address*, log in, and go to its database.
+    """Connect to the Redis at *address*, log in, and select the database.
 
-    Raises StoreUnusable when that can never be, Unavailable when it cannot be now.
+    Raises StoreUnusable if Redis refuses or a file cannot be read, Unavailable if trying again
+    may help.
     """
     factory = Factory.forProtocol(_Protocol)
     factory.noisy = False
@@ -126,7 +127,7 @@ async def connect(address: StoreAddress, reactor: Any) -> Line:
     try:
         protocol = await _endpoint(address, reactor).connect(factory)
     except Exception as error:
-        # A name that can be none of a host is a ValueError.
+        # An invalid host name is a ValueError.
         if not isinstance(error, ValueError) and not is_network_failure(error):
             raise
         raise Unavailable(f"{address} is not reached: {error}") from error
@@ -145,13 +146,13 @@ async def connect(address: StoreAddress, reactor: Any) -> Line:
 
 
 async def granted(line: Line, reason: str, *command: Any) -> Any:
-    """Return the answer to *command*, or raise StoreUnusable for *reason* when it is refused.
+    """Return the answer to *command*; raises StoreUnusable with *reason* if Redis refuses.
 
-    Raises Unavailable when that may pass.
+    Raises Unavailable while Redis is loading or busy, and if the connection ends.
     """
     try:
         return await line.send(command)
-    except ResponseError as error:  # whose text can hold what was sent
+    except ResponseError as error:  # its text can quote the password
         if code_of(str(error)) in ("LOADING", "BUSY"):
             raise refusal(str(error)) from None
         raise StoreUnusable(reason) from None

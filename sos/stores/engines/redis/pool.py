@@ -1,4 +1,4 @@
-"""A few connections to a Redis, which are made again whenever they are lost."""
+"""A pool of connections to a Redis, which reconnects when they are lost."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sos.stores.engines.redis.scripts import Script
 
 T = TypeVar("T")
 
-#: Seconds that it may take until a connection can be used.
+#: Seconds to wait until a connection can be used.
 CONNECT_SECONDS = 3.0
-#: Seconds that an answer may take.
+#: Seconds to wait for an answer.
 ANSWER_SECONDS = 5.0
-#: Connections at once: one that brings a large body does not hold up all else.
+#: Connections: several, so that a large body on one does not block everything else.
 CONNECTIONS = 4
 
 
 @define
 class _Place:
-    """Where there is one connection, or none, or there will be one."""
+    """A slot for one connection: empty, connecting or connected."""
 
     line: Line | None = None
     waiting: list[Deferred[Line]] = field(factory=list)
@@ -36,12 +36,11 @@ class _Place:
 
 
 class Pool:
-    """Asks on the connection that has least to do.
+    """A pool that sends each command on the least loaded connection.
 
-    An answer that does not come in time ends its connection: whatever comes
-    on it later is not for anybody any more.
+    A timeout closes the connection, because nobody waits for its late answers.
 
-    :param connect: returns a connection that is to be trusted.
+    :param connect: returns a new connection that has passed its checks.
     """
 
     def __init__(self, name: str, connect: Callable[[], Awaitable[Line]], clock: Any) -> None:
@@ -54,18 +53,18 @@ class Pool:
     async def ask(self, *command: Any) -> Any:
         """Return the answer to *command*.
 
-        Fails as :meth:`~sos.stores.engines.redis.connection.Line.ask` does, with what
-        connecting fails with, and with Unavailable when there is no answer in
-        time.  Cancelling it takes nothing back.
+        Fails as :meth:`~sos.stores.engines.redis.connection.Line.ask` does, with the errors
+        of connecting, and with Unavailable after a timeout. Cancelling does not stop the
+        command.
         """
         return await self.with_line(lambda line: line.ask(*command))
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Return what *script* returns; fails as :meth:`ask` does."""
+        """Run *script* and return its result; fails as :meth:`ask` does."""
         return await self.with_line(lambda line: line.run(script, keys, arguments))
 
     async def with_line(self, use: Callable[[Line], Awaitable[T]]) -> T:
-        """Return what *use* makes of a connection, in the time for one answer."""
+        """Call *use* with a connection; it has :data:`ANSWER_SECONDS` for all its commands."""
         place = min(self._places, key=lambda each: each.load)
         line = await self._line(place)
         line.users += 1
@@ -80,12 +79,12 @@ class Pool:
                 line.close()
 
     def close(self) -> None:
-        """End all connections, and make no others."""
+        """Close all connections, and open no more."""
         self._closed = True
         self.hang_up()
 
     def hang_up(self) -> None:
-        """End all connections there are."""
+        """Close all current connections."""
         for place in self._places:
             if place.line is not None:
                 place.line.close()

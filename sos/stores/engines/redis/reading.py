@@ -1,4 +1,4 @@
-"""Bodies that lie in pieces, read back and verified."""
+"""Reading and verifying bodies that are stored in pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sos.stores.record import Damaged, Record
 
 
 async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of a *body* that is in memory, and verified."""
+    """Yield the pieces of a verified *body* in memory."""
     for start in range(0, len(body), SMALL_BODY):
         yield body[start : start + SMALL_BODY]
 
@@ -24,10 +24,10 @@ async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
 async def stored_pieces(
     blobs: Blobs, held: Held, record: Record, span: Span | None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body of *record*, or the part *span* of it, piece after piece.
+    """Yield the body of *record*, or the part *span* of it, in pieces.
 
-    The whole is verified: the last of it comes only once all match the hash.
-    While one piece is sent the next is read, over another connection if need be.
+    The last piece of a whole body is yielded only if all pieces match the hash. The pieces of a
+    part are checked for their size only. The next piece is read while the caller sends one.
     """
     start, stop = span or (0, record.size)
     numbers = range(start // PIECE, pieces_of(stop)) if start < stop else range(0)
@@ -38,7 +38,7 @@ async def stored_pieces(
         key = held.key.decode("latin-1")
         try:
             piece = await blobs.piece(key, number)
-        except Unavailable:  # for half a body cannot be taken back
+        except Unavailable:  # retry once: the caller may have sent half of the body
             piece = await blobs.piece(key, number)
         if piece is None or len(piece) != min(PIECE, record.size - number * PIECE):
             raise Damaged(f"piece {number} of the body is missing or of another size")

@@ -1,4 +1,4 @@
-"""What a Redis holds of one blob, as bytes."""
+"""The record of one blob in Redis, as bytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from sos.model.digest import BlobDigest
 from sos.stores import record as records
 from sos.stores.record import Damaged, Encoded, Record
 
-#: Bytes of a piece of a larger body; one that is not larger lies in its record.
+#: Bytes of a piece of a larger body. A body up to this size lies beside its head.
 PIECE = 512 * 1024
 
-# What the blob adds to its partition, where scripts find it: sum, size in bytes.
+# What the blob adds to the digest of its partition: sum, size in bytes. Scripts read it.
 _WEIGHT = struct.Struct(">16sQ")
 
 
 @frozen
 class Held:
-    """A blob as it lies in Redis: the fields of its hash."""
+    """A blob as stored in Redis: the fields of its hash.
+
+    :param body: the body, if it is up to a piece; otherwise None.
+    :param key: the key of its pieces, if it is larger; otherwise None.
+    """
 
     head: bytes
     body: bytes | None
@@ -27,12 +31,12 @@ class Held:
 
 
 def encode_head(record: Record) -> bytes:
-    """Write all of *record* but its body."""
+    """Encode all of *record* but its body."""
     return _weight(record) + records.encode(record).head
 
 
 def decode(id: str, held: Held) -> Record:
-    """Read what is held of *id*; its body is None when it lies in pieces.  Raises Damaged."""
+    """Decode the record of *id*, whose body is None if it is in pieces. Raises Damaged."""
     record = records.decode(id, Encoded(held.head[_WEIGHT.size :], held.body))
     if held.head[: _WEIGHT.size] != _weight(record):
         raise Damaged("the head does not weigh what it tells of")
@@ -42,7 +46,7 @@ def decode(id: str, held: Held) -> Record:
 
 
 def told(id: str, head: bytes) -> BlobDigest:
-    """Return what is told of the blob with this *head*; raises Damaged."""
+    """Return the digest of the blob with this *head*; raises Damaged."""
     found = records.told(id, head[_WEIGHT.size :])
     if found is None:
         raise Damaged("the head is marked as that of an unreadable body")
@@ -50,7 +54,7 @@ def told(id: str, head: bytes) -> BlobDigest:
 
 
 def pieces_of(size: int) -> int:
-    """Return of how many pieces a body of *size* bytes is."""
+    """Return the number of pieces of a body of *size* bytes."""
     return -(-size // PIECE)
 
 

@@ -1,4 +1,4 @@
-"""What a Redis refuses, in the words of a blob store."""
+"""Redis errors, translated into the errors of a blob store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 
-# A script that was refused quotes the refusal of what it has called, on one side or other.
+# The error of a script quotes the error of the command that it called, before or after its own.
 _CODE = re.compile(r"\b(OOM|READONLY|MISCONF|LOADING|BUSY|NOPERM|NOAUTH|NOREPLICAS|WRONGTYPE)\b")
 
 _REASONS: dict[str, tuple[type[SOSError], str]] = {
@@ -21,19 +21,19 @@ _REASONS: dict[str, tuple[type[SOSError], str]] = {
     "WRONGTYPE": (Unavailable, "a key of the store in the Redis is not of its kind"),
 }
 
-#: What a new connection may not meet: behind the address there may be another server by now,
-#: as after a failover that the old master has outlived, or other permissions.
+#: Errors that a new connection may avoid: the address may lead to another server by now, as
+#: after a failover that the old master survived, or the permissions may have changed.
 ELSEWHERE = frozenset({"READONLY", "NOREPLICAS", "NOPERM", "NOAUTH"})
 
 
 def code_of(text: str) -> str | None:
-    """Return the code of the error that is described by *text*; None for an unknown one."""
+    """Return the code in the error message *text*; None if it is unknown."""
     match = _CODE.search(text)
     return None if match is None else match[1]
 
 
 def refusal(text: str) -> SOSError:
-    """Return what Redis has refused with *text*, which itself can quote what was sent."""
+    """Return the error for a Redis error *text*, which can quote a command: do not log it."""
     code = code_of(text)
     if code is None:
         word = text.partition(" ")[0]

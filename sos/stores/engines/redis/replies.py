@@ -1,7 +1,7 @@
-"""The forms of what a Redis answers: behind its address there may be anything.
+"""Checks of the types of Redis replies: the server at the address can be anything.
 
-Each function returns a *reply* that is of its form, and raises
-:exc:`~sos.errors.Unavailable` for any other.
+Each function returns a *reply* of its type, and raises :exc:`~sos.errors.Unavailable` for any
+other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def text(reply: Any) -> bytes:
 
 
 def text_or_none(reply: Any) -> bytes | None:
-    """Return a text, or None where there is none."""
+    """Return a text, or None."""
     return None if reply is None else text(reply)
 
 
@@ -43,7 +43,7 @@ def texts_or_none(reply: Any, count: int) -> list[bytes | None]:
 
 
 def pairs(reply: Any) -> list[tuple[bytes, bytes]]:
-    """Return the pairs that a list of texts is made of."""
+    """Return a flat list of texts as pairs."""
     found = texts(reply)
     if len(found) % 2:
         raise _unexpected(reply, "a list of pairs")
@@ -57,7 +57,7 @@ def _list(reply: Any) -> list[Any]:
 
 
 def _unexpected(reply: Any, wanted: str) -> Unavailable:
-    # What it is and not what it says: there could be anything in it.
+    # Name the type and not the content, which could be anything.
     return Unavailable(
         f"the Redis answers with {type(reply).__name__} where {wanted} was asked for"
     )

@@ -1,25 +1,26 @@
-"""What is done in a Redis in one step, by scripts that run there.
+"""Lua scripts, each of which reads or changes a store in Redis atomically.
 
-A script runs whole or, when its first write is refused, not at all; and it is
-on the disk before it is answered, or after a crash none of it is.  Each first
-checks all there is to check: what it has written is not taken back.
+Redis runs a script whole or, if it refuses the first write, not at all. With the settings that
+:mod:`sos.stores.engines.redis.trust` requires, the script is on disk before Redis answers; after
+a crash all of it is there or nothing. Redis rolls nothing back, so each script makes all checks
+before its first write.
 
-What changes or lists anything looks first whether the *mark* of the store is there: its
-id, or the version in one from before stores had ids that cannot be written to.
+Scripts that change, list or lease blobs first check the *mark* of the store: its id, or the
+version if the store is older than ids and cannot be written to.
 
-The keys of a store, behind its prefix:
+The keys of a store, after its prefix:
 
 =================  ======  ====================================================
-``format``         string  the version of all this
+``format``         string  the version of this format
 ``id``             string  the id of the store, a UUID
-``ids``            zset    every id, behind its partition, in that order
+``ids``            zset    partition and id of every blob, in that order
 ``blob:ID``        hash    ``head``, see :mod:`sos.stores.engines.redis.record`; and
-                           ``body``, or ``key``: where in ``body:`` it lies
+                           ``body``, or ``key``: the KEY of its ``body:KEY``
 ``body:KEY``       hash    the pieces of a larger body, by number from 0
-``digests``        hash    of each partition ``abc:count``, ``abc:bytes``,
+``digests``        hash    for each partition ``abc:count``, ``abc:bytes``,
                            ``abc:sum``
-``lease``          string  the token of who may drop blobs
-``aside:ID:TIME``  hash    a damaged blob, and the reason; its pieces are in
+``lease``          string  the token of the lease, which allows drops
+``aside:ID:TIME``  hash    a quarantined blob, and the reason; its pieces are in
                            ``aside:ID:TIME:body``
 =================  ======  ====================================================
 """
@@ -35,7 +36,7 @@ from sos.model.lease import MAX_SECONDS
 
 @frozen
 class Script:
-    """A script in Lua, and the name that Redis has for it."""
+    """A script in Lua, and the SHA-1 by which ``EVALSHA`` names it."""
 
     text: str
     digest: str = field(init=False)
@@ -53,20 +54,20 @@ local function lasts(key)
 end
 """
 
-#: Changes one blob, if its head is still the one expected.
+#: Changes one blob, if its head is still the expected one.
 #:
-#: Keys: that of the mark, ids, digests, lease, the blob's own, where it is set aside.
-#: Arguments: the mark; the token of the lease, or nothing; the head
-#: expected, or nothing; how; the new head; its body or the key of that; how
-#: many pieces that has; partition and id; what the keys of blobs and of
-#: bodies begin with; the seconds for which readers can go on; the reason.
+#: Keys: of the mark, ids, digests, lease, the blob, its quarantine.
+#: Arguments: the mark; the token of the lease, or empty; the expected head, or empty
+#: for no blob; how; the new head; the body or its key; the number of its pieces;
+#: partition and id; the prefixes of the keys of blobs and of bodies; the seconds for
+#: which readers can still use the old body; the reason for the quarantine.
 #:
-#: How: ``inline`` or ``pieces``, by where the body is; ``settle`` for another
-#: head alone; ``drop``; ``aside``, after which the partition is counted anew,
-#: for a damaged head does not tell what it weighs.
+#: How: ``inline`` or ``pieces``, by where the body is; ``settle`` to replace the head
+#: only; ``drop``; ``aside`` for quarantine. ``aside`` recounts the partition, because a
+#: damaged head does not say what to subtract.
 #:
-#: Returns ``done``, or why not: ``gone``, ``lease``, ``held`` by another
-#: head, or the pieces are ``lost``.
+#: Returns ``done``; ``gone`` if the mark is another; ``lease`` if the token is not valid;
+#: ``held`` if the head is another; ``lost`` if pieces are missing.
 CHANGE = Script(
     _IS_LEASE
     + """
@@ -154,11 +155,11 @@ return "done"
 """
 )
 
-#: Makes a new store where there is nothing, and gives one from before stores had ids its own.
+#: Makes a new store where there is nothing, and gives a store without an id a new one.
 #:
-#: Keys: format, id, ids, digests.  Arguments: the version; a new id; ``1`` where a
-#: store has to be there already.  Returns the id that is there in the end; ``none``
-#: for no store, ``lost`` for a part of one, and ``format`` for one of another version.
+#: Keys: format, id, ids, digests. Arguments: the version; a new id; ``1`` if the store
+#: must exist already. Returns the id of the store; ``none`` for no store, ``lost`` for a
+#: part of one, ``format`` for another version.
 OPEN = Script(
     """
 local format, id, ids, digests = unpack(KEYS)
@@ -175,9 +176,9 @@ return redis.call("GET", id)
 """
 )
 
-#: Writes what is there already, by which it is seen whether anything can be written.
+#: Writes the mark again, to test whether Redis accepts writes.
 #:
-#: Key: that of the mark.  Argument: the mark.  Returns ``done``, or ``gone``.
+#: Key: of the mark. Argument: the mark. Returns ``done``, or ``gone``.
 TOUCH = Script(
     """
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "gone" end
@@ -186,10 +187,10 @@ return "done"
 """
 )
 
-#: Adds a piece to a body that is on its way, and lets it live on.
+#: Adds a piece to a body in flight, and extends the life of the body.
 #:
-#: Key: the body's.  Arguments: the number of the piece, the piece, the seconds
-#: for which it is kept without another.  Returns 0 when those before it are gone.
+#: Key: of the body. Arguments: the number of the piece, the piece, the seconds after
+#: which Redis removes the body if no piece follows. Returns 0 if earlier pieces are gone.
 PIECE = Script(
     """
 local key, number, piece, seconds = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -200,10 +201,10 @@ return 1
 """
 )
 
-#: Gives the lease, unless another has it.
+#: Grants the lease, unless another process has it.
 #:
-#: Keys: that of the mark, lease.  Arguments: the mark, the token, milliseconds.
-#: Returns ``done``, ``gone``, or how many milliseconds the other has left.
+#: Keys: of the mark, lease. Arguments: the mark, the token, milliseconds.
+#: Returns ``done``, ``gone``, or the milliseconds that the other lease has left.
 LEASE = Script(
     _IS_LEASE
     + """
@@ -216,10 +217,10 @@ return "done"
 """
 )
 
-#: Makes the lease last longer, if it is the one.
+#: Extends the lease with this token.
 #:
-#: Keys: that of the mark, lease.  Arguments: the mark, the token, milliseconds.
-#: Returns ``done``, ``gone``, or ``lease`` when it is not valid any more.
+#: Keys: of the mark, lease. Arguments: the mark, the token, milliseconds from now.
+#: Returns ``done``, ``gone``, or ``lease`` if that is no longer valid.
 PROLONG = Script(
     _IS_LEASE
     + """
@@ -231,7 +232,7 @@ return "done"
 """
 )
 
-#: Takes the lease back, if it is the one.  Key: lease.  Argument: the token.
+#: Releases the lease with this token, if there is one. Key: lease. Argument: the token.
 RELEASE = Script(
     """
 if redis.call("GET", KEYS[1]) == ARGV[1] then redis.call("DEL", KEYS[1]) end
@@ -239,10 +240,10 @@ return "done"
 """
 )
 
-#: Tells the heads of a partition, as a list of ids, each with its head behind it.
+#: Returns the heads of a partition, as a list of ids, each followed by its head.
 #:
-#: Keys: that of the mark, ids.  Arguments: the mark, the partition, what the keys of
-#: blobs begin with.  Returns ``gone`` when it is not the one.
+#: Keys: of the mark, ids. Arguments: the mark, the partition, the prefix of the keys of
+#: blobs. Returns ``gone`` if the mark is another.
 HEADS = Script(
     """
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "gone" end

@@ -1,12 +1,12 @@
-"""How much room a Redis has, from what it tells of itself."""
+"""The capacity of a Redis, from its answer to ``INFO memory``."""
 
 from __future__ import annotations
 
 
 def room(info: bytes) -> tuple[int | None, int | None]:
-    """Return how many bytes there are for it, and how many of them are free.
+    """Return the capacity of a Redis and its free part, in bytes; None for what is unknown.
 
-    Without a maxmemory that is what its machine has.  None of what is not told.
+    The capacity is its maxmemory or, without one, the memory of its machine.
 
     :param info: the answer to ``INFO memory``.
     """

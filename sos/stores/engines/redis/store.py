@@ -1,4 +1,4 @@
-"""The store that a Redis keeps."""
+"""A store that keeps its blobs in a Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from sos.stores.engines.redis.trust import check_settings, check_store, open_sto
 from sos.stores.engines.redis.writer import RedisWriter
 from sos.stores.record import Damaged
 
-# Ids that Redis is asked for at once: it does nothing else meanwhile.
+# Most ids that one request lists: Redis does nothing else meanwhile.
 _PAGE = 10_000
 
 _log = Logger()
@@ -48,13 +48,13 @@ _log = Logger()
 
 @implementer(IEngineStore)
 class RedisStore:
-    """Keeps blobs in a Redis.
+    """A store whose blobs are in a Redis.
 
-    Each connection is used only after the settings of the Redis at its other
-    end, and what it holds, have been looked at: it may have been started anew.
+    Each new connection first checks the settings of the Redis, and that it holds this store:
+    Redis may have been restarted meanwhile.
 
     :param algorithm: the hash of new content ids.
-    :param now: tells the time in seconds since the epoch.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RedisStore:
         self._pool.close()
 
     async def _checked(self) -> Line:
-        """Connect to a Redis that keeps what it acknowledges."""
+        """Connect, and check that the settings keep acknowledged writes."""
         line = await connect(self._address, self._reactor)
         try:
             await check_settings(line, self._address)
@@ -111,7 +111,7 @@ class RedisStore:
         return line
 
     async def _trusted(self) -> Line:
-        """Connect to a Redis that holds this store, too."""
+        """Connect, check the settings, and check that the Redis holds this store."""
         mark = self._blobs.mark
         if mark is None:
             raise Unavailable(f"{self.name} is not open yet")
@@ -166,7 +166,7 @@ class RedisStore:
             command = ("ZRANGEBYLEX", self._blobs.key("ids"), begin, end, "LIMIT", 0, count)
             page = replies.texts(await self._pool.ask(*command))
             found += map(_listed, page)
-            # None is checked against its neighbours elsewhere, and the last says where to go on.
+            # Nothing else checks the order, and the next page begins behind the last id.
             if any(key <= before for before, key in pairwise([last, *page])):
                 raise Unavailable(f"{self.name} sent a listing that is out of order")
             if len(page) < count:
@@ -201,7 +201,7 @@ class RedisStore:
             try:
                 found[id] = told(id, head)
             except Damaged:
-                continue  # which reading it sets aside
+                continue  # the next read quarantines it
         return found
 
     async def settle(self, id: str, metadata: Metadata) -> None:
@@ -234,7 +234,7 @@ class RedisStore:
         try:
             await self._pool.with_line(lambda line: check_settings(line, self._address))
         except StoreUnusable as error:
-            self._pool.hang_up()  # nothing is stored before its settings are as they were
+            self._pool.hang_up()  # each new connection checks the settings before it is used
             raise Unavailable(str(error)) from error
         capacity, free = room(replies.text(await self._pool.ask("INFO", "memory")))
         blobs, size = sum(each.count for each in digests), sum(each.bytes for each in digests)
@@ -242,7 +242,7 @@ class RedisStore:
         return StoreStatus(reason is None, reason, blobs, size, capacity, free)
 
     async def _refusal(self) -> str | None:
-        """Try whether something can be written; return why not."""
+        """Try to write; return why Redis refuses, or None."""
         key, there = self._blobs.proof()
         try:
             if await self._pool.run(TOUCH, [key], (there,)) != b"done":
@@ -253,7 +253,7 @@ class RedisStore:
 
 
 def _listed(member: bytes) -> str:
-    """Return the id of which *member* is the place in listings; raises Unavailable."""
+    """Return the id in *member*, an entry of the sorted set of ids; raises Unavailable."""
     try:
         id = ids.check(member[3:].decode("ascii"))
         if ids.sort_key(id).encode("ascii") == member:

@@ -1,4 +1,4 @@
-"""Whether a Redis can be trusted with blobs: its settings, and what it holds already."""
+"""Checks of a Redis before it gets blobs: its settings, and whether it holds the store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sos.stores.engines.redis.address import StoreAddress
 from sos.stores.engines.redis.connection import Line, granted
 from sos.stores.engines.redis.scripts import OPEN
 
-#: The version of what :mod:`sos.stores.engines.redis.scripts` describes, with pieces of
-#: :data:`sos.stores.engines.redis.record.PIECE` bytes.
+#: The version of the format: the keys that :mod:`sos.stores.engines.redis.scripts` describes, and
+#: pieces of :data:`sos.stores.engines.redis.record.PIECE` bytes.
 _FORMAT = b"sos redis 1"
 _ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# What has to be set for nothing acknowledged to be lost, and why.
+# The settings without which Redis can lose acknowledged blobs, and why.
 _WANTED = (
     ("appendonly", "yes", "or a restart loses everything since the last snapshot"),
     ("appendfsync", "always", "or a power cut loses what was acknowledged just before"),
@@ -30,7 +30,7 @@ _log = Logger()
 
 
 async def check_settings(line: Line, address: StoreAddress) -> None:
-    """Raise StoreUnusable unless the Redis is set to keep what it acknowledges."""
+    """Raise StoreUnusable unless the settings of the Redis keep acknowledged writes."""
     told = replies.text(await granted(line, f"{address} does not allow INFO", "INFO", "memory"))
     policy = _field(told, b"maxmemory_policy")
     if policy != "noeviction":
@@ -50,22 +50,23 @@ async def check_settings(line: Line, address: StoreAddress) -> None:
 
 @frozen
 class Mark:
-    """By what a store is known to be there: the id under one of its keys."""
+    """A key and its value that prove that the store is there: its id, or its format."""
 
     key: str
     value: bytes
 
     @property
     def identity(self) -> str | None:
-        """The id of the store, None where the mark of one from before stores had ids is none."""
+        """The id of the store; None if the store is older than ids, and its mark is its format."""
         return None if self.value == _FORMAT else self.value.decode("ascii")
 
 
 async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
-    """Return the mark of the store that is there, or of a new one where there is nothing.
+    """Return the mark of the store in the Redis; make a new store if there is nothing.
 
-    :param require: whether there has to be a store already.
-    :raises StoreUnusable: when there is none, and cannot or is not to be one.
+    :param require: whether the store must exist already.
+    :raises StoreUnusable: if there is no store and *require* forbids a new one, or the prefix
+        holds a part of a store or another format.
     """
     prefix = address.prefix
     format, id = f"{prefix}:format", f"{prefix}:id"
@@ -79,7 +80,7 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
         except (ReadOnly, NoSpace):
             if there != _FORMAT:
                 raise
-            return Mark(format, _FORMAT)  # which can be read
+            return Mark(format, _FORMAT)  # an old store without an id can be read
         if held == new:
             what = "created a new store in {store}" if there is None else "{store} has an id now"
             _log.info(f"{what}, id={{id}}", store=address, id=new.decode("ascii"))
@@ -98,7 +99,7 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
 
 
 async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
-    """Raise Unavailable unless the store with *mark* is there, and in a format that is known."""
+    """Raise Unavailable unless the Redis holds the store with *mark*, in the known format."""
     if await line.ask("GET", f"{address.prefix}:format") != _FORMAT:
         raise Unavailable(f"{address} does not hold the store, or not any more")
     held = await line.ask("GET", mark.key)
@@ -114,7 +115,7 @@ def _field(told: bytes, name: bytes) -> str:
 
 
 def _shown(value: bytes) -> str:
-    """Return a setting as the log may tell it."""
+    """Return the value of a setting, made printable and cut for the log."""
     text = value[:100].decode("utf-8", "replace")
     return printable(text)
 

@@ -1,8 +1,8 @@
-"""A blob on its way into a Redis.
+"""The writer of a blob into a Redis.
 
-A body of up to a piece goes there with its record, in one step.  Of a larger
-one each piece goes as it is full, under a key of its own that ends by itself;
-the record tells of that key, and keeps it from ending, in one step.
+It sends a body of up to a piece with its record, in one step. It adds each full piece of a larger
+body to a key for that body, which expires. The script that stores the record, which refers to that
+key, also makes the key permanent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sos.stores.record import Record
 
 @implementer(IBlobWriter)
 class RedisWriter:
-    """Takes one body; see :class:`sos.interfaces.IBlobWriter`."""
+    """A writer for one blob; see :class:`sos.interfaces.IBlobWriter`."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RedisWriter:
     async def write(self, piece: bytes) -> None:
         self._digest.update(piece)
         self._gathered += piece
-        # What is of exactly one piece may be all of a body.
+        # Keep exactly one piece back: it may be the whole body.
         while len(self._gathered) > PIECE:
             first = bytes(memoryview(self._gathered)[:PIECE])
             del self._gathered[:PIECE]
@@ -70,7 +70,7 @@ class RedisWriter:
         except BaseException:
             self._discard()
             raise
-        # From here on the record may tell of the pieces, even where no answer comes.
+        # From here on a record may refer to the pieces, even if no answer comes: keep them.
         stored = await self._blobs.add(record, self._key if self._sent else rest)
         return stored.info()
 
@@ -100,11 +100,11 @@ class RedisWriter:
     def _discard(self) -> None:
         if self._sent:
             self._sent = 0
-            # If it fails, the key ends by itself.
+            # If this fails, the key expires.
             self._underway.to_its_end(self._forget()).addErrback(unwanted)
 
     async def _forget(self) -> None:
-        await self._sending.acquire()  # or a piece under way would come after it
+        await self._sending.acquire()  # or a piece in flight could arrive afterwards
         try:
             await self._blobs.forget_pieces(self._key)
         finally:

@@ -1,4 +1,4 @@
-"""Blobs in an object store that speaks S3: Amazon's, Swift, Ceph, MinIO, Garage..."""
+"""Blobs in an object store with an S3 API: Amazon S3, Swift, Ceph, MinIO, Garage and others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sos.http.client.agent import Agent
 from sos.interfaces import IEngineStore
 from sos.stores.engines.s3.address import s3_address
 
-# Connections to an endpoint; what needs more waits.
+# Most connections to an endpoint; further requests wait.
 _MOST_CONNECTIONS = 64
 
 

@@ -1,4 +1,4 @@
-"""What each partition holds, counted from the markers of its blobs."""
+"""The digests of the partitions, counted from the markers of the blobs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from sos.model.digest import PartitionDigest
 from sos.stores.engines.s3.bucket import Bucket
 from sos.stores.engines.s3.records import INDEX, Marker, read_marker
 
-#: Seconds between two counts, in which what other processes store is counted, at least...
+#: Least seconds between two counts. A count finds what other processes have stored.
 COUNT_SECONDS = 300.0
-#: ...and so many times as long as a count takes: the requests of a large store cost something.
+#: Least pause between counts, as a multiple of the time that a count takes: requests cost money.
 COUNT_FACTOR = 50
-# Seconds after which a count that failed is begun anew.
+# Seconds until a failed count is retried.
 _AGAIN_SECONDS = 15.0
-# Seconds that who asks waits for the first count.
+# Seconds for which a caller waits for the first count.
 _PATIENCE = 8.0
-# Listings at once.
+# Most concurrent listings.
 _AT_ONCE = 4
 _HEX = "0123456789abcdef"
 
@@ -49,28 +49,28 @@ _log = Logger()
 
 
 class Accounts:
-    """Keeps the digest of each partition in memory.
+    """The digest of each partition, kept in memory.
 
-    The first come from listing all the markers.  What this process stores is
-    added to them, and where it changes more than that the partition is listed
-    again when it is asked for; so is each that somebody looks into.
+    A listing of all markers gives the first digests. Each blob that this process stores is added.
+    After any other change the partition is stale, and is listed again on the next request for
+    digests. A request for the blobs of a partition lists that again as well.
     """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._digests: dict[str, PartitionDigest] | None = None
-        # The answer to who asked last, which is the same object while it is the same.
+        # The last answer: callers get the same object while nothing has changed.
         self._told: Mapping[str, PartitionDigest] = {}
-        # Partitions of which the digest is not known, or not any more.
+        # Partitions whose digest is not known.
         self._stale: set[str] = set()
-        # By partition: a listing may have seen what a change under way has done, or not.
+        # By partition: a listing during a change may or may not have seen the change.
         self._changes: Counter[str] = Counter()
         self._under_way: Counter[str] = Counter()
         self._waiting: list[Deferred[None]] = []
 
     @property
     def total(self) -> PartitionDigest | None:
-        """Count and bytes of all as far as is known; None before the first count."""
+        """Number and bytes of all blobs as far as known; None before the first count."""
         if self._digests is None:
             return None
         digests = self._digests.values()
@@ -78,10 +78,10 @@ class Accounts:
 
     @contextmanager
     def change(self, id: str, new: Marker | None = None) -> Iterator[None]:
-        """Change the markers of *id* in the block, and nowhere else.
+        """Surround every change of the markers of *id* by this context.
 
-        :param new: the marker that is added, where nothing else happens: then
-            its partition need not be listed again.
+        :param new: the marker that the block adds, if it changes nothing else: then the
+            partition need not be listed again.
         """
         name = ids.partition(id)
         self._under_way[name] += 1
@@ -117,7 +117,7 @@ class Accounts:
         return self._told
 
     async def partition(self, name: str) -> dict[str, Marker]:
-        """List the blobs of a partition, by id, and count them."""
+        """List the markers of a partition, by id, and update its digest."""
         before = self._changes[name]
         pages = self._bucket.pages(f"{INDEX}{name}/")
         found = {each.id: each async for each in markers(pages)}
@@ -127,11 +127,11 @@ class Accounts:
         return found
 
     def _is_as(self, name: str, changes: int) -> bool:
-        """Tell whether the partition *name* has not changed since it had seen *changes*."""
+        """Return whether partition *name* is unchanged since it had seen *changes* changes."""
         return self._changes[name] == changes and not self._under_way[name]
 
     async def count(self) -> None:
-        """List all the markers, and begin anew with what they say."""
+        """List all markers, and replace all digests."""
         before = Counter(self._changes)
         counted: dict[str, PartitionDigest] = {}
 
@@ -152,16 +152,16 @@ class Accounts:
 
 
 async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, None]:
-    """Give the marker of each blob in *pages* of keys.
+    """Yield the marker of each blob in *pages* of keys.
 
-    Of several of one blob, which a crash can leave, that whose version comes first.
+    A crash can leave several markers for one blob; then yield the one with the first version.
     """
     last: Marker | None = None
     async for page in pages:
         for key in page:
             found = read_marker(key)
             if found is None:
-                continue  # somebody else's
+                continue  # not a key of ours
             if last is not None and last.id == found.id:
                 last = min(last, found, key=lambda each: each.version)
                 continue
@@ -173,7 +173,7 @@ async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, Non
 
 
 class Count(PeriodicService):
-    """Counts at once, and then again and again."""
+    """A service that counts at its start, and then periodically."""
 
     def __init__(self, accounts: Accounts, name: str, clock: IReactorTime) -> None:
         super().__init__(f"counting the blobs of {name}", clock)
@@ -206,7 +206,7 @@ def _sum(found: Iterable[Marker]) -> PartitionDigest:
 
 
 async def _few_at_once(work: Callable[[str], Awaitable[object]], names: Iterable[str]) -> None:
-    """Do *work* with each of *names*; the first failure ends all of it."""
+    """Call *work* for each of *names*, a few at once; the first failure cancels the rest."""
     turns = DeferredSemaphore(_AT_ONCE)
     works = [turns.run(work, name) for name in names]
     try:
@@ -214,5 +214,5 @@ async def _few_at_once(work: Callable[[str], Awaitable[object]], names: Iterable
     except FirstError as error:
         error.subFailure.raiseException()
     finally:
-        for each in reversed(works):  # who waits for a turn first, or would get one
+        for each in reversed(works):  # waiting ones first, or they would start
             each.cancel()

@@ -12,20 +12,20 @@ _PORTS = {"http": 80, "https": 443}
 _OPTIONS = frozenset(("endpoint", "region"))
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-# Nothing in a key is ever percent-encoded, so no two programs can do it differently.
+# Keys need no percent-encoding, which programs do differently.
 _SEGMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Of the 1024 bytes of a key the longest of ours leaves this much.
+# Most bytes of a prefix: S3 keys have up to 1024, and the longest of ours needs the rest.
 _MOST_OF_A_PREFIX = 512
 
 
 @frozen
 class S3Address:
-    """Where a store is; the text of it, ``str()``, is its URL.
+    """The address of a store in a bucket; ``str()`` is its URL.
 
-    :param prefix: of every key, empty or with a slash at its end.
-    :param endpoint: scheme, host and port; None for Amazon's of the region.
-    :param region: None for that of the environment.
+    :param prefix: the prefix of all keys, empty or with a slash at its end.
+    :param endpoint: scheme, host and port; None for Amazon's endpoint of the region.
+    :param region: None for the region of the environment.
     """
 
     bucket: str
@@ -39,21 +39,21 @@ class S3Address:
         return f"s3://{self.bucket}/{self.prefix.rstrip('/')}{'?' if query else ''}{query}"
 
     def base(self, region: str) -> str:
-        """Return the URL of the bucket, when it is in *region*, without a slash at its end.
+        """Return the URL of the bucket in *region*, without a slash at its end.
 
-        With an endpoint the bucket is the first part of the path: that works
-        without a name of its own for each bucket.
+        With an endpoint the bucket is the first part of the path, which needs no DNS name for
+        each bucket.
         """
         if self.endpoint is not None:
             return f"{self.endpoint}/{self.bucket}"
         domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        if "." in self.bucket:  # which a certificate for *.s3 does not cover
+        if "." in self.bucket:  # a certificate for *.s3 does not cover that
             return f"https://s3.{region}.{domain}/{self.bucket}"
         return f"https://{self.bucket}.s3.{region}.{domain}"
 
 
 def s3_address(text: str) -> S3Address:
-    """Read the URL of a store in a bucket, or raise ValueError, which tells nothing of a secret."""
+    """Parse the URL of a store in a bucket; the message of a ValueError contains no secret."""
     try:
         parts = urlsplit(text)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -102,6 +102,6 @@ def _endpoint(text: str) -> str:
         or parts.fragment
     ):
         raise ValueError("an endpoint is http://host:port or https://host, and no more")
-    # A port that goes without saying is not in the Host header that is signed.
+    # The signed Host header does not contain a default port.
     usual = f":{_PORTS[parts.scheme]}"
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"

@@ -1,7 +1,8 @@
-"""The blobs in a bucket, and each step by which one is stored, changed or removed.
+"""Storing, changing and removing blobs in a bucket, in crash-safe steps.
 
-Whatever step is the last one that a crash leaves: a body is whole or not there,
-what is listed can be read, and what was acknowledged is listed.
+After a crash between any two steps, a body is whole or missing, and every acknowledged blob is
+listed. A listed blob has a body, unless the crash was during a quarantine or the body was lost:
+:meth:`Blobs.forget` removes such a marker.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from sos.stores.engines.s3.turns import Turns
 from sos.stores.spool import Spooled
 from sos.transfer import are_same
 
-# Larger bodies, or parts of one, that are in memory at once; others wait on disk.
+# Most larger bodies, or parts of them, in memory at once; others wait on disk.
 _BODIES_IN_MEMORY = 3
-#: Seconds for which a body has to be gone before it is not expected back.
+#: Least age in seconds of a marker without a body before it is removed.
 GONE_SECONDS = 3600.0
-# Times that another may be the first to store what is being stored.
+# Attempts to store a blob while others store and remove it.
 _TRIES = 3
 
 _log = Logger()
@@ -43,28 +44,28 @@ _log = Logger()
 
 @frozen
 class Held:
-    """A blob that is in the bucket."""
+    """A blob in the bucket."""
 
     info: BlobInfo
     entry: Entry = field(repr=False)
 
     @property
     def check(self) -> Check:
-        """What verifies its body."""
+        """A new check of its body."""
         return Check(self.info, records.hash_in(self.entry.fields))
 
     @property
     def marker(self) -> records.Marker:
-        """What is to tell of it."""
+        """The marker that it should have."""
         size = self.info.size or 0
         hash = records.hash_in(self.entry.fields)
         return records.marker(self.info.id, size, self.info.metadata, hash)
 
     def is_vouched_to_be(self, body: bytes) -> bool:
-        """Tell whether the ETag says that what is stored is *body*.
+        """Return whether the ETag shows that the stored body is *body*.
 
-        That of a body that was sent as one is its MD5, but for some ways of encryption.  Two
-        bodies of the same size that have the same hash and the same MD5 count as one.
+        The ETag of a body that was sent by one request is its MD5, except with some kinds of
+        encryption. Two bodies of the same size, hash and MD5 count as the same.
         """
         return self.entry.etag.strip('"') == md5(body, usedforsecurity=False).hexdigest()
 
@@ -72,8 +73,8 @@ class Held:
 class Blobs:
     """The blobs in *bucket*.
 
-    :param part_size: bytes up to which a body is sent as one, and in which a
-        larger one is.
+    :param part_size: the largest body in bytes that one request sends; larger bodies are sent
+        in parts of at least that size.
     """
 
     def __init__(self, bucket: Bucket, accounts: Accounts, part_size: int = PART_SIZE) -> None:
@@ -84,12 +85,12 @@ class Blobs:
         self._memory = DeferredSemaphore(_BODIES_IN_MEMORY)
 
     async def held(self, id: str) -> Held | None:
-        """Describe a blob; None when there is none."""
+        """Describe the blob *id*; None if it is missing."""
         entry = await self._bucket.entry(records.body_key(id))
         return None if entry is None else await self.described(id, entry)
 
     async def described(self, id: str, entry: Entry) -> Held:
-        """Return the blob whose body has the *entry*."""
+        """Describe the blob whose body is *entry*, with the metadata of its sidecar if any."""
         sidecar = None
         if (at := records.sidecar_in(entry.fields)) is not None:
             sidecar, _ = await self._bucket.small(records.sidecar_key(id, at))
@@ -99,9 +100,9 @@ class Blobs:
     async def store(self, new: Spooled, hash: str | None) -> BlobInfo:
         """Store a whole, verified body; see :meth:`~sos.interfaces.IBlobWriter.commit`.
 
-        :param hash: of the body by SHA-256 in hex, where the id does not tell one.
+        :param hash: the SHA-256 of the body in hex, if the id is not a hash.
         """
-        # A small body is sent as soon as the question whether it is there.
+        # To send a small body, on condition, costs no more than to ask whether it is there.
         at_once = self._bucket.conditional and new.size <= SMALL_BODY
         async with self._turns.of(new.id):
             for number in range(_TRIES):
@@ -115,12 +116,12 @@ class Blobs:
         raise Unavailable(f"{new.id} is stored and removed by others all the time")
 
     async def _add(self, new: Spooled, metadata: Metadata, hash: str | None) -> BlobInfo | None:
-        """Store what is not there, or return None if it is there now."""
+        """Store a new blob; return None if it exists by now."""
         if not await self._put(new, metadata, hash, only_new=True):
             return None
         if hash is not None:
-            # Two at the same moment may have found the name free, where the server knows
-            # no condition, or as Swift looks at it early; the last one's bytes have stayed.
+            # Two concurrent uploads may both have found the name free: the server may not
+            # honour conditions, and Swift evaluates them early. The last bytes have stayed.
             held = await self.held(new.id)
             if held is None or records.hash_in(held.entry.fields) != hash:
                 raise other_body(new.id)
@@ -130,7 +131,7 @@ class Blobs:
         return BlobInfo(new.id, new.size, dict(metadata), time.time())
 
     async def _join(self, held: Held, new: Spooled, hash: str | None) -> BlobInfo | None:
-        """Bring together what is there and what is the same, or ought to be."""
+        """Merge *new* into the stored blob; *new* replaces a manifest or a damaged body."""
         if ids.algorithm(new.id) is None:
             if records.hash_in(held.entry.fields) != hash:
                 raise other_body(new.id)
@@ -144,10 +145,10 @@ class Blobs:
         return evolve(held.info, size=new.size)
 
     async def _is_damaged(self, held: Held, new: Spooled) -> bool:
-        """Tell whether what is stored is not *new*, but ought to be.
+        """Return whether the stored body is a damaged copy of *new*.
 
-        It is read back where its ETag does not tell.  Raises Conflict when it is another body
-        with the same id, and sound.
+        Reads it back unless the ETag shows that it is the same. Raises Conflict if it is another
+        undamaged body with the same id.
         """
         if held.info.size == new.size:
             if new.size <= self._part_size:
@@ -171,7 +172,7 @@ class Blobs:
     async def _put(
         self, new: Spooled, metadata: Metadata, hash: str | None, only_new: bool
     ) -> bool:
-        """Store a body with *metadata*; return False when *only_new* and there was one."""
+        """Store a body with *metadata*; return False if *only_new* and there is one already."""
         key = records.body_key(new.id)
         fields = await self._fields(new.id, metadata, hash)
         if new.size <= self._part_size:
@@ -187,9 +188,9 @@ class Blobs:
 
     @asynccontextmanager
     async def _in_memory(self, new: Spooled) -> AsyncGenerator[bytes, None]:
-        """Have the whole body in memory while the block runs, when there is room."""
+        """Load the whole body for the time of the block; first wait for room in memory."""
         body = new.body()
-        if isinstance(body, bytes):  # it is there already
+        if isinstance(body, bytes):  # in memory already
             yield body
             return
         async with self._memory, aclosing(body):
@@ -205,7 +206,7 @@ class Blobs:
         return fields
 
     async def _mark(self, held: Held) -> None:
-        """See that the one marker of a blob is that which tells of it."""
+        """Make the marker that describes the blob its only one."""
         info, wanted = held.info, held.marker.key
         found = await self._bucket.keys(records.markers_of(info.id))
         if found != [wanted]:
@@ -229,9 +230,9 @@ class Blobs:
             await self._mark(held)
 
     async def remove(self, id: str, known: BlobDigest | None) -> None:
-        """Remove a blob: what lists it before what can be read.
+        """Remove a blob: first its markers, so that no listed blob is without a body.
 
-        Raises Conflict when it is not what is *known* of it.
+        Raises Conflict if the blob is not as *known*.
         """
         async with self._turns.of(id):
             if known is not None and (held := await self.held(id)) is not None:
@@ -246,15 +247,15 @@ class Blobs:
             await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
 
     async def _mark_again(self, id: str) -> None:
-        """See that what another process has stored meanwhile is listed."""
+        """Restore the marker if another process has stored the blob meanwhile."""
         held = await self.held(id)
         if held is not None:
             await self._mark(held)
 
     async def set_aside(self, held: Held) -> bool:
-        """Move a body that was found damaged to ``quarantine/``, if it still is when read again.
+        """Read a damaged body again, and move it to ``quarantine/`` if it still is damaged.
 
-        What was damaged on its way here is left alone.  Return whether it was moved.
+        It stays if it was damaged only in transit. Return whether it was moved.
         """
         id, key = held.info.id, records.body_key(held.info.id)
         async with self._turns.of(id):
@@ -278,10 +279,10 @@ class Blobs:
             return True
 
     async def forget(self, id: str, seconds: float = GONE_SECONDS) -> bool:
-        """Remove the marker of a blob whose body is gone, when it is *seconds* old.
+        """Remove the marker of a blob whose body is gone, if the marker is *seconds* old.
 
-        Then its fellows can give it again.  What is being stored or dropped
-        just now is left alone.  Return whether there was one to remove.
+        Then replication can restore the blob from other replicas. A younger marker stays: the
+        blob may be being stored or dropped. Return whether a marker was removed.
         """
         gone = False
         async with self._turns.of(id):

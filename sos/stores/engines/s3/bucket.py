@@ -1,4 +1,4 @@
-"""A bucket: what is kept under its keys."""
+"""A bucket of S3, and the operations on its objects."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from sos.interfaces import Span, parse_size
 from sos.stores.engines.s3.client import Answer, Client, Denied, seconds_of, unusable
 from sos.stores.engines.s3.signing import DEFAULT_REGION
 
-#: Keys that are listed by one request at most: as many as S3 allows.
+#: Most keys that one request lists: the limit of S3.
 PAGE = 1000
 
-# Keys of one blob, or of leases, at most.
+# Most keys of one blob, or of leases.
 _MOST_KEYS = 10 * PAGE
-# Those that there can be; of others an URL could lead elsewhere.
+# The keys that a store writes; the URL of any other key could lead elsewhere.
 _KEY = re.compile(r"[0-9a-z/-]+")
 
 _META = "x-amz-meta-"
-#: The condition that there is nothing yet (RFC 9110, 13.1.2).
+#: The condition that nothing is stored under the key (RFC 9110, 13.1.2).
 ONLY_NEW = {"If-None-Match": "*"}
-# How a server tells that it does not know a condition.
+# The statuses by which a server rejects a condition that it does not support.
 _NOT_KNOWN = (400, 501)
 
 
 @frozen
 class Entry:
-    """What is kept under a key, without its body.
+    """An object in the bucket, without its body.
 
-    :param size: of the whole body in bytes.
-    :param etag: differs when the body does; of most bodies that were put in
-        one piece it is the MD5.
-    :param fields: what was stored with it, by names in lower case.
-    :param stored_at: in seconds since the epoch, None where the server does not tell.
+    :param size: the size of the whole body in bytes.
+    :param etag: differs if the body differs; the MD5 of most bodies that were sent by one
+        request.
+    :param fields: its metadata fields, by their names in lower case.
+    :param stored_at: in seconds since the epoch; None if the server does not say.
     """
 
     size: int
@@ -49,12 +49,11 @@ class Entry:
 
 
 class Bucket:
-    """The keys of a bucket that begin with a prefix, which is left out everywhere here.
+    """The objects of a bucket whose keys begin with a prefix; keys here are without it.
 
-    :param page: most keys that one request asks for.
-    :ivar conditional: whether the server puts only what is new, when asked to:
-        Amazon, Swift, MinIO and Ceph do, others refuse that or ignore it.
-        Until that has been seen it is not relied on.
+    :param page: the most keys that one request lists.
+    :ivar conditional: whether the server honours ``If-None-Match: *`` in a PUT. Amazon, Swift,
+        MinIO and Ceph do; others reject or ignore it. False until :meth:`probe` has seen it.
     """
 
     def __init__(self, client: Client, prefix: str, page: int = PAGE) -> None:
@@ -64,19 +63,19 @@ class Bucket:
         self._page = page
 
     async def identified(self) -> Bucket:
-        """Return another one, which can be asked whether this one is to be opened.
+        """Return a copy with credentials, to check the store before :meth:`open`.
 
-        Raises StoreUnusable when nobody says who we are.
+        Raises StoreUnusable if there are no credentials.
         """
         return Bucket(await self.client.identified(), self.prefix, self._page)
 
     def open(self, found: Bucket) -> None:
-        """Answer from now on, as what was *found* does."""
+        """Start to use the credentials and the capabilities that *found* has."""
         self.conditional = found.conditional
         self.client.open(found.client)
 
     async def create(self) -> None:
-        """Create the bucket; raises StoreUnusable when that is not allowed."""
+        """Create the bucket; raises StoreUnusable if the server refuses."""
         region = self.client.region
         body = b""
         if region != DEFAULT_REGION:
@@ -90,19 +89,19 @@ class Bucket:
             raise unusable(error) from error
 
     async def entry(self, key: str) -> Entry | None:
-        """Describe what is kept under *key*; None for nothing."""
+        """Describe the object *key*; None if there is none."""
         answer = await self.client.ask("HEAD", self.prefix + key, accept=(404,))
         return None if answer.status == 404 else _entry(answer)
 
     async def small(self, key: str) -> tuple[bytes | None, float | None]:
-        """Return a small body, and the time by the clock of the server; None for neither."""
+        """Return a small body and the time by the server's clock; None for what is missing."""
         answer = await self.client.ask("GET", self.prefix + key, accept=(404,))
         if answer.status == 404 and answer.code == "NoSuchBucket":
             raise NoBucket(f"{self.client.name}: there is no such bucket")
         return None if answer.status == 404 else answer.body, server_time(answer)
 
     async def read(self, key: str, span: Span | None = None) -> tuple[Entry, ResponseBody] | None:
-        """Begin to read a body, or the part *span* of it, which is not empty; None for nothing."""
+        """Open a body, or its non-empty part *span*, for reading; None if there is none."""
         fields = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
         answer = await self.client.ask(
             "GET", self.prefix + key, fields=fields, accept=(404,), stream=True
@@ -123,10 +122,10 @@ class Bucket:
     async def put(
         self, key: str, body: bytes, fields: Mapping[str, str] = {}, only_new: bool = False
     ) -> bool:
-        """Store *body*; return False when *only_new* and there was something.
+        """Store *body*; return False if *only_new* and the key exists.
 
-        It is durable on return: that is what a success of S3 means.  The
-        server compares it with the hashes that are sent along.
+        *only_new* has no effect unless the server is conditional. The body is durable on return:
+        S3 acknowledges no earlier. The server verifies it by the hashes in the request.
         """
         sent = {_META + name: value for name, value in fields.items()}
         if only_new and self.conditional:
@@ -137,9 +136,9 @@ class Bucket:
         return answer.status != 412
 
     async def probe(self, key: str, body: bytes) -> None:
-        """Store *body* under *key* if nothing is there; see whether the server knows conditions.
+        """Store *body* if *key* does not exist, to test whether the server honours conditions.
 
-        It does when it refuses: until there is something nobody can tell.
+        Only a refusal (412) shows that it does, so the test needs a key that exists.
         """
         answer = await self.client.ask(
             "PUT", self.prefix + key, fields=ONLY_NEW, body=body, accept=(412, *_NOT_KNOWN)
@@ -149,10 +148,10 @@ class Bucket:
     async def copy(
         self, source: str, target: str, fields: Mapping[str, str] | None, etag: str
     ) -> bool:
-        """Copy within the bucket, where the server keeps it; return False if *source* has changed.
+        """Copy an object on the server; return False if *source* is gone or has changed.
 
-        :param fields: that the copy is to have; None for those of *source*.
-        :param etag: of the body that is meant.
+        :param fields: the fields of the copy; None to keep those of *source*.
+        :param etag: the expected ETag of *source*.
         """
         if not etag:
             raise Unavailable(f"{self.client.name} does not tell the ETag of {source}")
@@ -163,7 +162,7 @@ class Bucket:
         }
         sent |= {_META + name: value for name, value in (fields or {}).items()}
         answer = await self.client.ask("PUT", self.prefix + target, fields=sent, accept=(404, 412))
-        if answer.status == 200:  # behind which can come an error
+        if answer.status == 200:  # the body can contain an error all the same
             self.client.parsed(answer, "CopyObjectResult")
         return answer.status == 200
 
@@ -172,9 +171,9 @@ class Bucket:
         return self.client.bucket
 
     async def delete(self, key: str, etag: str | None = None) -> None:
-        """Remove what is kept under *key*, if there is anything.
+        """Remove the object *key*, if there is one.
 
-        :param etag: of what is meant; servers that know conditions leave anything else.
+        :param etag: its expected ETag; servers that honour conditions keep any other object.
         """
         fields = {} if etag is None else {"If-Match": etag}
         await self.client.ask("DELETE", self.prefix + key, fields=fields, accept=(404, 412))
@@ -182,13 +181,13 @@ class Bucket:
     async def pages(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> AsyncGenerator[list[str], None]:
-        """List the keys that begin with *prefix* and come behind *after*, in order.
+        """List the keys that begin with *prefix* and come after *after*, in order.
 
-        :param limit: of keys that are of interest; there may come more.
+        :param limit: a hint: how many keys the caller needs. There may be more.
         """
         start = self.prefix + after if after else ""
         while True:
-            # One more, by which it is seen that the last one has no second marker.
+            # One key more shows whether the last blob has a second marker.
             size = self._page if limit is None else min(limit + 1, self._page)
             query = {"list-type": "2", "prefix": self.prefix + prefix, "max-keys": str(size)}
             if start:
@@ -204,7 +203,7 @@ class Bucket:
             start = keys[-1]
 
     def _check(self, keys: list[str], start: str, prefix: str) -> None:
-        """Raise Unavailable unless *keys* come behind *start*, in order, and with *prefix*."""
+        """Raise Unavailable unless *keys* are in order, after *start*, and begin with *prefix*."""
         if any(key <= before for before, key in pairwise([start, *keys])):
             raise Unavailable(f"{self.client.name} sent a listing that is out of order")
         if not all(key.startswith(prefix) for key in keys):
@@ -217,7 +216,7 @@ class Bucket:
         return told == "true"
 
     async def keys(self, prefix: str) -> list[str]:
-        """Return the keys that begin with *prefix* and can be of a store; there are few."""
+        """Return the keys with *prefix* that a store can have written; they must be few."""
         found: list[str] = []
         async with aclosing(self.pages(prefix)) as pages:
             async for page in pages:
@@ -227,17 +226,17 @@ class Bucket:
         return found
 
     async def delete_all(self, keys: list[str]) -> None:
-        """Remove what is kept under *keys*."""
+        """Remove the objects *keys*."""
         for key in keys:
             await self.delete(key)
 
 
 class NoBucket(Unavailable):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 def server_time(answer: Answer) -> float | None:
-    """Return the time by the clock of who answered, in seconds since the epoch, if that is told."""
+    """Return the ``Date`` of an answer in seconds since the epoch; None if it has none."""
     return seconds_of(answer.fields.get("date", ""))
 
 

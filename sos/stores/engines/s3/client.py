@@ -1,4 +1,4 @@
-"""Requests to a bucket: signed, tried again where that helps, and judged."""
+"""The HTTP client of a bucket: it signs requests, retries them and translates errors."""
 
 from __future__ import annotations
 
@@ -32,39 +32,40 @@ from sos.stores.engines.s3.address import S3Address
 from sos.stores.engines.s3.signing import Identity
 from sos.stores.remote.client import gather
 
-#: How often a request is sent that fails in a way that may pass.
+#: Attempts at a request that fails with a transient error.
 TRIES = 3
-# Seconds before the second try; before the third it is four times as long.
+# Mean seconds before the second attempt; before the third it is four times as long.
 _BACK_OFF = 0.25
 
-# Statuses that pass: too many requests (SlowDown is a 503), and what a restart causes.
+# Transient statuses: too many requests (SlowDown is a 503), and the effects of a restart.
 _PASSING = frozenset((429, 500, 502, 503, 504))
 _PASSING_CODES = frozenset(("RequestTimeout", "ConditionalRequestConflict", "OperationAborted"))
 _FULL_CODES = frozenset(("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"))
-# What a new connection may not meet: behind the address there may be another server by now.
+# Errors that a new connection may avoid: the address may lead to another server by now.
 _ELSEWHERE = frozenset((301, 302, 307, 308, 401, 403, 500, 502, 503, 504))
-# Seconds by which clocks can differ without harm: S3 allows 900, others less.
+# Tolerated difference of clocks in seconds: S3 allows 900, others less.
 _SKEW_SECONDS = 240.0
 
-# Most bytes of an answer that is no blob: a page of a listing, of 1000 keys, is the longest.
+# Most bytes of an answer that is no blob: a listing of 1000 keys is the longest.
 _MOST_OF_A_DOCUMENT = 8 * 1024 * 1024
-# Most tags of one, of which each key of a page has some twenty: each takes a hundred bytes.
+# Most tags in an answer: a listed key has some twenty. In memory a tag takes a hundred bytes.
 _MOST_TAGS = 100_000
-# A body over this many bytes is hashed on another thread.
+# Bytes above which a body is hashed on another thread.
 _MUCH_TO_HASH = 256 * 1024
 
 
 class Denied(Unavailable):
-    """The server knows who asks, or not, and refuses."""
+    """The server refuses: invalid credentials, or no permission."""
 
 
 @frozen
 class Answer:
-    """What a request was answered with.
+    """The answer to a request.
 
     :param fields: the headers, by their names in lower case.
-    :param body: all of it, or what gives its pieces.
-    :param signed_at: when the request was signed, as it says itself.
+    :param body: the whole body, unless it is streamed.
+    :param pieces: the body in pieces, if it is streamed.
+    :param signed_at: the ``X-Amz-Date`` of the request.
     """
 
     status: int
@@ -75,12 +76,12 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """What S3 calls the error, empty where it does not say."""
+        """The error code of S3; empty if there is none."""
         return _text_of(self.body, "Code")
 
     @property
     def ahead(self) -> float | None:
-        """Seconds by which our clock is ahead of the server's; None where it tells no time."""
+        """Seconds by which our clock is ahead of the server's; None if unknown."""
         told = seconds_of(self.fields.get("date", ""))
         try:
             signed = datetime.strptime(self.signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -91,10 +92,10 @@ class Answer:
 
 @frozen
 class Pacing:
-    """How long, in seconds, to wait for answers.
+    """Timeouts in seconds.
 
-    :param prompt: for one to a question.
-    :param upload: for one to a body.
+    :param prompt: for the answers to GET, HEAD and DELETE.
+    :param upload: for the answers to PUT and POST.
     """
 
     prompt: float = PROMPT_SECONDS
@@ -102,9 +103,9 @@ class Pacing:
 
 
 class Client:
-    """Speaks to the bucket at an address, once it is open.
+    """The client of the bucket at an address; it needs :meth:`open` first.
 
-    :param identify: finds out who we are, on another thread, for it may block.
+    :param identify: finds credentials and region; it may block, so it runs on another thread.
     """
 
     def __init__(
@@ -129,20 +130,20 @@ class Client:
 
     @property
     def region(self) -> str:
-        """Where the bucket is."""
+        """The region of the bucket; empty while unknown."""
         return self._identity.region if self._identity else self._address.region or ""
 
     async def identified(self) -> Client:
-        """Return another client, which can ask whether this one is to be opened.
+        """Return a copy with credentials, to check the store before :meth:`open`.
 
-        Raises StoreUnusable when nobody says who we are.
+        Raises StoreUnusable if there are no credentials.
         """
         found = copy(self)
         found._identity = await self._run_in_thread(self._identify)
         return found
 
     def open(self, identified: Client) -> None:
-        """Answer from now on, as what *identified* does."""
+        """Start to use the credentials of *identified*."""
         self._identity = identified._identity
 
     async def close(self) -> None:
@@ -159,17 +160,16 @@ class Client:
         accept: tuple[int, ...] = (),
         stream: bool = False,
     ) -> Answer:
-        """Send a request, and return its answer if it is a success or its status is in *accept*.
+        """Send a request; return the answer if it is a success or its status is in *accept*.
 
-        A failure that may pass is tried again, :data:`TRIES` times in all,
-        after a while; a server that is silent is not asked twice.  Every
-        request here may arrive twice without harm.
+        Transient failures are retried with back-off, up to :data:`TRIES` attempts in all. A
+        timeout is not retried. All requests here are idempotent.
 
         :param key: empty for the bucket itself.
-        :param stream: give the body of a success as pieces, which are to be closed.
-        :raises NoSpace: when the account, or the server, is full.
-        :raises Denied: when we may not do that.
-        :raises Unavailable: whatever else is wrong.
+        :param stream: return the body of a success as pieces, which the caller must close.
+        :raises NoSpace: if the account or the server is full.
+        :raises Denied: if the server refuses.
+        :raises Unavailable: for any other failure.
         """
         if self._identity is None:
             raise Unavailable(f"{self.name} is not open yet")
@@ -193,14 +193,14 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     async def document(self, method: str, key: str, root: str, **options: Any) -> Any:
-        """Return the XML that a request is answered with, whose root is to be *root*.
+        """Send a request, and return the XML in the answer, which must have the root *root*.
 
-        Some errors come with a status of 200: then too it raises Unavailable.
+        Fails as :meth:`ask` does, also if an error comes with status 200.
         """
         return self.parsed(await self.ask(method, key, **options), root)
 
     def parsed(self, answer: Answer, root: str) -> Any:
-        """Return the XML of *answer*; raises as :meth:`document` does."""
+        """Return the XML in *answer*; fails as :meth:`document` does."""
         if answer.body.count(b"<") > _MOST_TAGS:
             raise Unavailable(f"{self.name} sent XML of over {_MOST_TAGS} tags")
         try:
@@ -284,7 +284,7 @@ class Client:
             return identity.sign(*arguments)
         except CancelledError:
             raise
-        except Exception as error:  # whose text is not ours, and may say too much
+        except Exception as error:  # its text may contain secrets
             raise Unavailable(f"a request could not be signed: {type(error).__name__}") from None
 
     def _error(self, answer: Answer, to: str) -> SOSError:
@@ -306,18 +306,18 @@ class Client:
 
 
 class _Elements(ElementTree.TreeBuilder):
-    """What builds the elements of a document without a DTD, which S3 never sends.
+    """A tree builder that rejects a DTD, which S3 never sends.
 
-    The entities of one can make gigabytes of a small document.
+    The entities of a DTD can expand a small document to gigabytes.
     """
 
     def doctype(self, *_: object) -> None:
-        """The parser calls it before it has read what is in the DTD."""
+        """Raise ValueError; the parser calls this before it reads the DTD."""
         raise ValueError("a DTD")
 
 
 class _Silent(Unavailable):
-    """It did not answer in time, and would not the next time either."""
+    """A timeout, which is not retried: another attempt would time out as well."""
 
 
 @frozen
@@ -336,9 +336,9 @@ def _passes(answer: Answer) -> bool:
 
 
 def _text_of(body: bytes, name: str) -> str:
-    """Return the text of the first element *name* of an error, whose form is not certain.
+    """Return the text of the first element *name* of an error, printable for the log.
 
-    It is fit for a log.
+    The error need not be well-formed XML.
     """
     start, stop = f"<{name}>".encode(), f"</{name}>".encode()
     text = body.partition(start)[2].partition(stop)[0][:200].decode("utf-8", "replace")
@@ -346,7 +346,7 @@ def _text_of(body: bytes, name: str) -> str:
 
 
 def _skew(ahead: float | None) -> str:
-    """Say what is wrong with a clock that is so many seconds *ahead* of the server's."""
+    """Describe the error of a clock that is *ahead* of the server's by so many seconds."""
     if ahead is None or abs(ahead) <= _SKEW_SECONDS:
         return "the clock of this machine, or that of the server, is wrong; set it right"
     which = "ahead of" if ahead > 0 else "behind"
@@ -354,7 +354,7 @@ def _skew(ahead: float | None) -> str:
 
 
 def seconds_of(date: str) -> float | None:
-    """Return the seconds since the epoch of a *date* in a header; None for what is no date."""
+    """Return a *date* in a header as seconds since the epoch; None if it is no date."""
     try:
         found = parsedate_to_datetime(date)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
@@ -363,5 +363,5 @@ def seconds_of(date: str) -> float | None:
 
 
 def unusable(error: Denied) -> StoreUnusable:
-    """Return what a refusal is when the store is opened."""
+    """Return the error for a refusal while the store is opened."""
     return StoreUnusable(f"{error}; check the keys, and what they allow")

@@ -1,9 +1,9 @@
-"""The lease of a store in a bucket, which processes everywhere can ask for.
+"""The lease of a store in a bucket, for all processes that use the store.
 
-Each lease is an object under the next number, which is put only when there is
-none: so of those that ask at once one gets it.  Who has the highest number has
-the lease, for as long as it says by the clock of the server; before each drop
-it is read again, so never are two tokens valid.
+Each lease is an object under the next number. A process puts it on the condition that the key
+does not exist, so only one of several concurrent requests succeeds. The highest number is the
+lease, until the time that it contains, by the clock of the server. It is read again before each
+drop, so two tokens are never valid at the same time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"lease/[0-9]{16}")
 
 
 class Leasing:
-    """Grants the lease, and knows who has it."""
+    """The lease of the store in *bucket*: grants, checks and releases it."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -30,10 +30,10 @@ class Leasing:
     async def grant(self, seconds: float, token: str | None = None) -> str:
         """Return a token for *seconds*.
 
-        :param token: of a valid lease, to make that last longer.
+        :param token: the token of a valid lease, to extend it.
 
-        Raises Conflict while another has it, and NotFound where the server
-        knows no conditions: then nobody can be sure to be the only one.
+        Raises Conflict while another process has the lease, and NotFound if the server does not
+        honour conditions: then no lease would be exclusive.
         """
         keys = await self._keys()
         if not self._bucket.conditional:
@@ -48,7 +48,7 @@ class Leasing:
         number = int(keys[-1].removeprefix(_KEYS)) + 1 if keys else 1
         key = _key(number)
         if await self._bucket.put(key, _document(new), only_new=True):
-            # Of two at the same moment Swift takes both, and keeps the last.
+            # Swift accepts two concurrent puts, and keeps the last.
             kept, _ = await self._read(key)
             if kept == new:
                 await self._bucket.delete_all(keys)
@@ -56,13 +56,13 @@ class Leasing:
         raise Conflict("another has just been given the lease")
 
     async def check(self, token: str) -> None:
-        """Raise Conflict unless *token* is that of the lease."""
+        """Raise Conflict unless *token* is the token of the valid lease."""
         keys = await self._keys()
         held, now = await self._read(keys[-1]) if keys else (None, 0.0)
         leases.check(held, token, now)
 
     async def release(self, token: str) -> None:
-        """Give the lease back, if *token* is that of it."""
+        """Release the lease, if *token* is its token."""
         keys = await self._keys()
         if not keys:
             return
@@ -71,11 +71,11 @@ class Leasing:
             await self._bucket.put(keys[-1], _document(Lease("", 0.0)))
 
     async def _keys(self) -> list[str]:
-        """Return the keys of leases; others are somebody else's."""
+        """Return the keys of leases, in order; ignore all other keys."""
         return [key for key in await self._bucket.keys(_KEYS) if _NUMBERED.fullmatch(key)]
 
     async def _read(self, key: str) -> tuple[Lease | None, float]:
-        """Return what a lease says, None where there is none, and the time of the server."""
+        """Return the lease under *key*, or None, and the time by the server's clock."""
         found, now = await self._bucket.small(key)
         if now is None:
             raise Unavailable(f"{self._bucket.client.name} does not tell the time, for a lease")

@@ -1,4 +1,4 @@
-"""A large body on its way into a bucket, in parts: it is there when it is complete, and whole."""
+"""Multipart uploads of large bodies; a body appears when its upload is completed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sos.interfaces import Pieces
 from sos.stores.engines.s3.bucket import ONLY_NEW, Bucket, server_time
 from sos.transfer import one_piece
 
-#: Bytes of a part: S3 takes none below 5 MiB but the last, and wants all of one size.
+#: Bytes of a part: S3 accepts none below 5 MiB but the last; some servers want equal sizes.
 PART_SIZE = 8 * 1024 * 1024
-#: Parts of one body at most.
+#: Most parts of one body.
 MOST_PARTS = 10_000
-#: Seconds after which an upload that was never completed is given up by another.
+#: Age in seconds from which any process aborts an upload that was not completed.
 FORGOTTEN_SECONDS = 86_400.0
-# Parts of one body that are under way at once.
+# Most parts of one body in flight.
 _AT_ONCE = 2
-# Behind the prefix, the keys of what is sent in parts.
+# The keys of bodies, without the prefix: only those are sent in parts.
 _OURS = re.compile(r"blobs/[0-9a-z/]+")
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _log = Logger()
 
 
 class Multipart:
-    """The parts of one body; it ends with :meth:`complete` or :meth:`abort`."""
+    """The multipart upload of one body; end it with :meth:`complete` or :meth:`abort`."""
 
     def __init__(
         self, bucket: Bucket, key: str, fields: Mapping[str, str], memory: DeferredSemaphore
@@ -51,8 +51,8 @@ class Multipart:
         self._sending: list[Deferred[None]] = []
 
     async def send_all(self, body: bytes | Pieces, size: int) -> None:
-        """Send *body* in parts of *size* bytes, a few at once, each when there is memory for it."""
-        # Who begins it has to learn its id: nothing else can give its parts back.
+        """Send *body* in parts of *size* bytes, a few at once, as memory permits."""
+        # Do not cancel this: without the id of the upload nothing could remove its parts.
         await shielded(ensureDeferred(self._begin()))
         pieces = _in_parts(one_piece(body) if isinstance(body, bytes) else body, size)
         async with aclosing(pieces):
@@ -99,7 +99,7 @@ class Multipart:
         self._etags[number - 1] = etag
 
     async def complete(self, only_new: bool) -> bool:
-        """Let the body appear, whole; return False when *only_new* and there was something."""
+        """Complete the upload; return False if *only_new* and the key exists."""
         while self._sending:
             await self._sending.pop(0)
         assert self._id is not None
@@ -117,7 +117,7 @@ class Multipart:
         if answer.status == 412:
             self.abort()
             return False
-        # An error can come behind a status of 200.
+        # The body of a 200 can contain an error.
         if b"CompleteMultipartUploadResult" not in answer.body:
             name = self._bucket.client.name
             raise Unavailable(f"{name} could not complete an upload: {answer.code or 'no reason'}")
@@ -125,7 +125,7 @@ class Multipart:
         return True
 
     def abort(self) -> None:
-        """Give the parts back, whatever is under way; nobody waits for it."""
+        """Cancel all parts in flight, and abort the upload in the background."""
         self._given_up = True
         sending, self._sending = self._sending, []
         for each in sending:
@@ -148,10 +148,10 @@ async def _abort(bucket: Bucket, key: str, upload: str) -> None:
 
 
 async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) -> None:
-    """Give back the parts of the uploads under the prefix that were begun *seconds* ago.
+    """Abort the uploads under the prefix that are at least *seconds* old.
 
-    Whoever began them was killed: an upload takes hours at most.  A server that does
-    not list them, or does not tell the time or when one was begun, keeps them.
+    The processes that began them were killed: an upload takes hours at most. Uploads stay if the
+    server does not list them, or does not say when they began or what time it is.
     """
     query = {"uploads": "", "prefix": bucket.prefix}
     name = bucket.client.name
@@ -169,9 +169,10 @@ async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) ->
 
 
 def _forgotten(upload: ElementTree.Element, prefix: str, last: float) -> tuple[str, str] | None:
-    """Return key and id of an *upload* of ours that was begun by the time *last*; None for others.
+    """Return key and id of an *upload* of this store that began by *last*; None for any other.
 
-    :param prefix: what the keys of ours begin with.
+    :param prefix: the prefix of the store.
+    :param last: in seconds since the epoch.
     """
     key, id = upload.findtext("Key") or "", upload.findtext("UploadId")
     if not id or not _OURS.fullmatch(key.removeprefix(prefix)) or not key.startswith(prefix):
@@ -185,7 +186,7 @@ def _forgotten(upload: ElementTree.Element, prefix: str, last: float) -> tuple[s
 
 
 async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:
-    """Cut *body* anew, into parts of *size* bytes, of which the last may be smaller."""
+    """Cut *body* into parts of *size* bytes; the last may be smaller."""
     gathered = bytearray()
     async with aclosing(body):
         async for piece in body:

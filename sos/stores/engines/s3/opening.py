@@ -1,8 +1,8 @@
-"""A bucket is opened as the store that it is, or becomes a new one where there is nothing.
+"""Opening the store in a bucket, or making a new one in an empty bucket.
 
-Where the server knows no conditions, or as Swift looks at them early, of several processes
-that make the store at the same moment the last gives it its id: so that is looked at again
-whenever the status is asked for.
+Several processes may make the store at the same moment. If the server does not honour conditions,
+or evaluates them early as Swift does, the last process sets the id of the store. So each status
+request reads the id again.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _log = Logger()
 
 
 async def open_store(bucket: Bucket, require: bool) -> bytes:
-    """Return the document of the store in *bucket*.
+    """Return the document of the store in *bucket*; make a new store if the bucket is empty.
 
-    It tells no id when it is from before stores had ids, and the server is full.
+    The document has no id if the store is older than ids and the server is full.
 
-    :param require: whether there has to be a store; else a new one is made where there is none.
-    :raises StoreUnusable: when there is no store, and cannot or is not to be one.
+    :param require: whether the store must exist already.
+    :raises StoreUnusable: if there is no store and none can be made, or *require* forbids it.
     """
     document = await _existing(bucket) or await _create(bucket, require)
     return document if records.id_in(document) else await _adopt(bucket, document)
 
 
 async def look(bucket: Bucket) -> bytes | None:
-    """Return the document of the store in *bucket*, None where there is none.
+    """Return the document of the store in *bucket*; None if there is none.
 
-    Raises StoreUnusable when it is none of ours.
+    Raises StoreUnusable if it is not a document of a store, or of another format.
     """
     found, _ = await bucket.small(records.STORE_KEY)
     if found is not None:
@@ -51,7 +51,7 @@ async def look(bucket: Bucket) -> bytes | None:
 async def _existing(bucket: Bucket) -> bytes | None:
     try:
         document = await look(bucket)
-        # Of what another process has just made there can be more than there was a moment ago.
+        # Look again: another process may have made the store since the first look.
         if document is None and await _holds_anything(bucket):
             document = await look(bucket)
             if document is None:
@@ -65,7 +65,7 @@ async def _existing(bucket: Bucket) -> bytes | None:
 
 
 async def _holds_anything(bucket: Bucket) -> bool:
-    # What shows prefixes as directories makes an object of the prefix itself.
+    # Tools that show prefixes as directories create an object named as the prefix: ignore it.
     async with aclosing(bucket.pages("", limit=1)) as pages:
         async for page in pages:
             if any(page):
@@ -83,7 +83,7 @@ async def _create(bucket: Bucket, require: bool) -> bytes:
     try:
         await bucket.probe(records.STORE_KEY, new)
         found = await look(bucket)
-        if found is None:  # the server refuses conditions
+        if found is None:  # the server rejects conditions
             await bucket.put(records.STORE_KEY, new)
             found = await look(bucket)
     except NoSpace as error:
@@ -96,7 +96,7 @@ async def _create(bucket: Bucket, require: bool) -> bytes:
 
 
 async def _adopt(bucket: Bucket, document: bytes) -> bytes:
-    """Give a store from before stores had ids its own."""
+    """Give an id to a store that has none."""
     try:
         await bucket.put(records.STORE_KEY, records.document(str(uuid4())))
     except NoSpace:

@@ -1,4 +1,4 @@
-"""A body that is read from a bucket, and verified on its way."""
+"""Verification of bodies while they are read from a bucket."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sos.model.digest import BodyDigest, body_digest
 
 
 class Check:
-    """The hash of a body as it passes by, against what was stored.
+    """An incremental check of a body against its id, metadata and hash.
 
-    :param hash: of the body in hex, where neither id nor metadata tell it.
+    :param hash: the SHA-256 of the body in hex, if the id is not a hash; otherwise None.
     """
 
     def __init__(self, info: BlobInfo, hash: str | None) -> None:
@@ -26,7 +26,7 @@ class Check:
         self._digest.update(piece)
 
     def finish(self) -> None:
-        """Raise Mismatch unless all that has passed is the body."""
+        """Raise Mismatch unless the pieces were the whole body."""
         try:
             self._digest.verified_id()
         except (InvalidRequest, Mismatch) as error:
@@ -36,9 +36,9 @@ class Check:
 
 
 class CheckedBody:
-    """The pieces of a whole body, of which the last comes only when all of them match.
+    """The pieces of a whole body; the last is yielded only if all of them match.
 
-    :param damaged: called when they do not.
+    :param damaged: called before Mismatch is raised.
     """
 
     def __init__(

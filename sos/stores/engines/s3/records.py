@@ -1,17 +1,17 @@
-"""How a blob is kept in a bucket: which keys it has, and what is written under them.
+"""The format of a store in a bucket: its keys and their contents.
 
-A blob is a body, with its metadata among the fields of the object, and behind
-it a *marker*, an empty object whose key says what listings have to tell::
+A blob is a body, whose object fields hold the metadata, and a *marker*: an empty object whose
+key contains what listings and digests need::
 
     blobs/PPP/ID                        the body; fields sos-0, sos-1... hold its metadata
     index/PPP/ID/SIZE-VERSION-SUM       its marker; of an opaque name SIZE-VERSION-SUM-HASH
-    metadata/PPP/ID/VERSION             its metadata, where they are too long for fields
-    quarantine/PPP/ID-TIME              a body that was found damaged
-    lease/NUMBER                        the right to drop
-    store.json                          what this is, and the id of the store
+    metadata/PPP/ID/VERSION             a sidecar: metadata that are too long for fields
+    quarantine/PPP/ID-TIME              a damaged body
+    lease/NUMBER                        the lease, which allows drops
+    store.json                          the format and the id of the store
 
-The body says what is the case, and the marker repeats it: a blob without a
-marker can be read, and whoever stores it again completes it.
+The body is authoritative; the marker only repeats what the body says. A blob without a marker
+can be read but is not listed. Storing it again adds the marker.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, blob_digest, record_sum
 from sos.model.metadata import Metadata
 
-#: The key of the document that says what is kept here.
+#: The key of the document that identifies the store.
 STORE_KEY = "store.json"
 _STORE = {"format": "sos s3 store", "version": 1}
-#: What the keys of markers begin with.
+#: The prefix of the keys of markers.
 INDEX = "index/"
 
-# S3 allows 2 KiB of fields, Swift 256 bytes in one of them.
+# S3 allows 2 KiB for all fields, Swift 256 bytes for each.
 _FIELD_SIZE = 240
 _MOST_FIELDS = 7
 _ELSEWHERE = "sos-at"
@@ -56,9 +56,9 @@ def document(id: str) -> bytes:
 
 
 def id_in(document: bytes) -> str | None:
-    """Return the id in the *document* of a store; None in one from before stores had ids.
+    """Return the id in the *document* of a store; None if the store is older than ids.
 
-    Raises ValueError for what is no document, or one of another format.
+    Raises ValueError if it is no such document, or of another format.
     """
     try:
         found = json.loads(document)
@@ -76,12 +76,12 @@ def id_in(document: bytes) -> str | None:
 
 @frozen
 class Marker:
-    """What the key of a marker says.
+    """A marker, decoded from its key.
 
-    :param size: of the body, in bytes.
-    :param version: of the metadata, see :func:`sos.model.metadata.version`.
+    :param size: the size of the body in bytes.
+    :param version: the version of the metadata, see :func:`sos.model.metadata.version`.
     :param sum: see :func:`sos.model.digest.record_sum`.
-    :param hash: of the body, see :class:`sos.model.digest.BlobDigest`.
+    :param hash: the hash of the body, see :class:`sos.model.digest.BlobDigest`.
     """
 
     id: str
@@ -92,20 +92,20 @@ class Marker:
 
     @property
     def key(self) -> str:
-        """Where it is."""
+        """The key of the marker."""
         told = f"{self.size}-{self.version}-{self.sum:032x}"
         return f"{markers_of(self.id)}{told}-{self.hash}".removesuffix("-")
 
     @property
     def digest(self) -> BlobDigest:
-        """What is told of the blob."""
+        """The digest of the blob."""
         return BlobDigest(self.size, self.version, self.hash)
 
 
 def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
     """Return the marker of a blob.
 
-    :param hash: of the body by SHA-256 in hex, where the id does not tell one.
+    :param hash: the SHA-256 of the body in hex, if the id is not a hash.
     """
     known = bytes.fromhex(hash or "")
     told = blob_digest(id, size, metadata, known)
@@ -114,7 +114,7 @@ def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
 
 
 def read_marker(key: str) -> Marker | None:
-    """Read the key of a marker; None for a key that is none."""
+    """Decode the key of a marker; None if it is not one."""
     match = _MARKER.fullmatch(key)
     if match is None or ids.partition(match[2]) != match[1]:
         return None
@@ -127,32 +127,32 @@ def body_key(id: str) -> str:
 
 
 def markers_of(id: str) -> str:
-    """Return what the keys of the markers of *id* begin with."""
+    """Return the prefix of the keys of the markers of *id*."""
     return f"{INDEX}{ids.partition(id)}/{id}/"
 
 
 def behind(id: str) -> str:
-    """Return a key behind the markers of *id*, and before those of any id that follows."""
-    return f"{INDEX}{ids.partition(id)}/{id}0"  # the character behind a slash
+    """Return a key after all markers of *id* and before those of the next id."""
+    return f"{INDEX}{ids.partition(id)}/{id}0"  # "0" follows "/" in ASCII
 
 
 def sidecar_key(id: str, version: str) -> str:
-    """Return the key of metadata that are too long for fields."""
+    """Return the key of the sidecar, for metadata that are too long for fields."""
     return f"metadata/{ids.partition(id)}/{id}/{version}"
 
 
 def quarantine_key(id: str, now: float) -> str:
-    """Return where a damaged body goes."""
+    """Return the key for a damaged body; *now* is in seconds since the epoch."""
     return f"quarantine/{ids.partition(id)}/{id}-{int(now * 1000)}"
 
 
 def to_fields(metadata: Metadata, hash: str | None) -> tuple[dict[str, str], bytes | None]:
-    """Return the fields of an object, and what has to be in a sidecar, if anything has.
+    """Return the fields of an object, and the content of its sidecar if it needs one.
 
-    Metadata can be any bytes; fields are ASCII, and any case may become of
-    their names: so it is the Base64 of the JSON.
+    Metadata can be any bytes, but fields are ASCII, and servers may change the case of their
+    names: so the fields hold the Base64 of the JSON.
 
-    :param hash: of the body by SHA-256 in hex, where the id does not tell one.
+    :param hash: the SHA-256 of the body in hex, if the id is not a hash.
     """
     fields = {} if hash is None else {_HASH: hash}
     if not metadata:
@@ -168,14 +168,14 @@ def to_fields(metadata: Metadata, hash: str | None) -> tuple[dict[str, str], byt
 
 
 def hash_in(fields: Mapping[str, str]) -> str | None:
-    """Return the hash that :func:`to_fields` was given; raises Unavailable for what is none."""
+    """Return the hash that :func:`to_fields` was given; raises Unavailable if it is malformed."""
     return _checked(_SHA256, fields.get(_HASH))
 
 
 def sidecar_in(fields: Mapping[str, str]) -> str | None:
-    """Return the version of the metadata that is in a sidecar; None when none is.
+    """Return the version of the metadata in the sidecar; None if there is no sidecar.
 
-    Raises Unavailable for what is none: it becomes part of an URL.
+    Raises Unavailable if it is malformed, because it becomes a part of a URL.
     """
     return _checked(_VERSION, fields.get(_ELSEWHERE))
 

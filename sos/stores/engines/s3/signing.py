@@ -1,6 +1,6 @@
-"""Who we are to S3, and the signature under each request: version 4 of Amazon's.
+"""Credentials for S3, and request signatures (AWS Signature Version 4).
 
-botocore finds the keys, where every program of the kind finds them, and signs.
+botocore finds the keys in the usual places, and signs.
 """
 
 from __future__ import annotations
@@ -20,31 +20,28 @@ from botocore.session import Session  # type: ignore[import-untyped]
 
 from sos.errors import StoreUnusable
 
-#: Where a bucket is when nothing says otherwise.
+#: The region of a bucket by default.
 DEFAULT_REGION = "us-east-1"
 
 
 @frozen
 class Identity:
-    """What requests are signed with.
-
-    :param region: that is signed for.
-    """
+    """The credentials and the region that sign requests."""
 
     credentials: Credentials = field(repr=False)
     region: str
 
     @property
     def may_block(self) -> bool:
-        """Whether to sign may be to ask somewhere for new keys first."""
+        """Whether signing can block, because it may fetch new keys first."""
         return isinstance(self.credentials, RefreshableCredentials)
 
     def sign(
         self, method: str, url: str, query: dict[str, str], fields: dict[str, str], hash: str
     ) -> tuple[str, dict[str, str]]:
-        """Return the whole URL of a request, and its headers with the signature among them.
+        """Return the URL of a request with its query, and its headers with the signature.
 
-        :param hash: the SHA-256 of its body in hex, which the server compares.
+        :param hash: the SHA-256 of its body in hex, which the server verifies.
         """
         ordered = urlencode(sorted(query.items()), safe="-_.~")
         url = f"{url}?{ordered}" if ordered else url
@@ -54,7 +51,7 @@ class Identity:
 
 
 class _Auth(S3SigV4Auth):
-    """Signs a body whose hash is known."""
+    """A signer that uses the known hash of the body."""
 
     def __init__(self, credentials: Any, service: str, region: str, hash: str) -> None:
         super().__init__(credentials, service, region)
@@ -65,9 +62,9 @@ class _Auth(S3SigV4Auth):
 
 
 def find_identity(region: str | None) -> Identity:
-    """Look for keys and region in the environment, the files of ``~/.aws``, and what serves them.
+    """Find keys and region in the environment, in ``~/.aws`` or from a metadata service.
 
-    It may block.  Raises StoreUnusable when there are none.
+    It may block. Raises StoreUnusable if there are no keys.
     """
     try:
         session = Session()

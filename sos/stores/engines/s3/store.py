@@ -1,4 +1,4 @@
-"""A store whose blobs lie in a bucket of S3."""
+"""A store that keeps its blobs in a bucket of S3."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from sos.stores.engines.s3.reading import CheckedBody
 from sos.stores.remote.client import gather
 from sos.stores.spool import Spooled, SpooledWriter
 
-# Seconds for which a bucket that was full is taken for full.
+# Seconds for which the status reports a bucket as full after it was.
 _FULL_SECONDS = 30.0
-# Seconds that the server has to say that it is there.
+# Timeout of a status request in seconds.
 _STATUS_SECONDS = 3.0
 
 _log = Logger()
@@ -55,12 +55,13 @@ _log = Logger()
 
 @implementer(IEngineStore)
 class S3Store:
-    """Keeps blobs in *bucket*; see :mod:`sos.stores.engines.s3.records` for where.
+    """A store whose blobs are in *bucket*; see :mod:`sos.stores.engines.s3.records`.
 
-    A body is gathered on this machine first, in memory while it is small, so
-    that nothing is sent that is not what it should be.
+    It spools a body on this machine, in memory while it is small, and sends it only once it is
+    verified.
 
     :param algorithm: the hash of new content ids.
+    :param part_size: see :class:`~sos.stores.engines.s3.blobs.Blobs`.
     """
 
     def __init__(
@@ -84,12 +85,12 @@ class S3Store:
         self._full: tuple[float, str] | None = None
 
     async def open(self, require: bool = False) -> None:
-        """Find the bucket, or make it, and see what is in it and what its server can do."""
+        """Open the store; create the bucket if need be; test what the server supports."""
         opening = await self._bucket.identified()
         try:
             document = await open_store(opening, require)
             await opening.probe(records.STORE_KEY, document)
-        except NoSpace as error:  # what is there can be read all the same
+        except NoSpace as error:  # reading still works
             self._full = self._clock.seconds(), str(error)
         except Denied as error:
             raise unusable(error) from error
@@ -223,7 +224,7 @@ class S3Store:
         return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
 
     def _identify(self, id: str | None) -> None:
-        """Take note of the *id* that the store has now."""
+        """Take over the *id* that the store has now; log a change."""
         if id != self.identity:
             _log.warn(
                 "{store} has another id now, id={id}: it was made anew, or by several at once",

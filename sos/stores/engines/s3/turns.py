@@ -1,4 +1,4 @@
-"""Turns: what is done to one blob is done one after the other, by one process at least."""
+"""Locks by blob id, within this process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from twisted.internet.defer import DeferredLock
 
 
 class Turns:
-    """A lock for each id, for as long as somebody wants it."""
+    """Locks by id; each exists while it is held or awaited."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[DeferredLock, int]] = {}
 
     @asynccontextmanager
     async def of(self, id: str) -> AsyncGenerator[None, None]:
-        """Be the only one to change *id* while the block runs."""
+        """Hold the lock of *id* for the time of the block."""
         lock, wanted = self._locks.get(id, (DeferredLock(), 0))
         self._locks[id] = lock, wanted + 1
         try:
