@@ -306,6 +306,17 @@ class IBlobStore(Interface):
         """Return the state of the store.  Raises Unavailable."""
 
 
+class IPromptStore(IBlobStore):
+    """A store that has small blobs at hand."""
+
+    def peek(id: str) -> Blob | None:
+        """Return a small blob with its body, verified, without waiting.
+
+        Return None if it is not at hand: it may be large, damaged or missing.  Then ``read``
+        returns it, or raises the reason.
+        """
+
+
 class IObjectStore(IBlobStore):
     """A store that assembles objects from chunks.
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from zope.interface.verify import verifyObject
 
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
-from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IReplicaStore
+from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IPromptStore, IReplicaStore
 from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.model.ids import partition, sort_key
 from sos.model.manifest import MARK
@@ -379,6 +379,30 @@ class ManifestContract:
         assert shown((await store.stat(id)).metadata) == first
         told = (await store.blob_digests(partition(id)))[id]
         assert (told.size, told.version) == (len(text), version(first))
+
+
+class PromptContract:
+    """For stores that have small blobs at hand, beside :class:`StoreContract`."""
+
+    @pytest.mark.parametrize("size", SIZES)
+    @ensureDeferred
+    async def test_a_small_blob_is_at_hand(self, store, size):
+        """What is at hand is what ``read`` returns."""
+        assert verifyObject(IPromptStore, store)
+        body = body_of(size)
+        info = await put(store, body, metadata={"X-Mime-Type": "text/plain"})
+        blob = store.peek(info.id)
+        if size <= SMALL_BODY:
+            assert blob == await store.read(info.id)
+            assert blob.body == body
+        else:
+            assert blob is None
+
+    @ensureDeferred
+    async def test_a_missing_blob_is_not_at_hand(self, store):
+        """``read`` says that it is missing."""
+        assert store.peek(content_id(b"missing")) is None
+        assert store.peek("a-name") is None
 
 
 class ReplicaContract:

@@ -139,7 +139,8 @@ class AdminServer:
         """Send an object as :class:`DownloadServer` does."""
         downloads = _there(self._downloads)
         with self._one_of_few():
-            return await downloads.fetch(request, name)
+            answer = downloads.fetch(request, name)
+            return answer if isinstance(answer, bytes) else await answer
 
     @app.route("/openapi.json", methods=["GET"])
     def description(self, request: Request) -> bytes:

@@ -22,7 +22,7 @@ from sos.model.metadata import assumed, to_server
 from sos.monitoring.sightings import Sightings
 from sos.web import openapi
 from sos.web.errors import answer_json, answer_text, encode_json
-from sos.web.responses import answer_blob, answer_stored, is_known, store_body, whole_body
+from sos.web.responses import Answer, answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.stock_site import App
 
 _MEMBERS = MEMBERS.lower().encode("ascii")
@@ -81,9 +81,9 @@ class BlobServer:
         return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
 
     @app.route("/blob/<id>", methods=["GET"])
-    async def read(self, request: Request, id: str) -> bytes | None:
+    def read(self, request: Request, id: str) -> Answer:
         """Send the blob *id*."""
-        return await answer_blob(request, self._store, ids.check(id), to_server)
+        return answer_blob(request, self._store, ids.check(id), to_server)
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")

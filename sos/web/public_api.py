@@ -13,7 +13,7 @@ from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_text, encode_json
 from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
-from sos.web.responses import answer_blob, answer_stored, store_body
+from sos.web.responses import Answer, answer_blob, answer_stored, store_body
 from sos.web.resumable import TusServer
 from sos.web.stock_site import App
 
@@ -112,7 +112,7 @@ class DownloadServer:
         return answer_text(request, b"alive")
 
     @app.route("/fetch/<name>", methods=["GET"])
-    async def fetch(self, request: Request, name: str) -> bytes | None:
+    def fetch(self, request: Request, name: str) -> Answer:
         """Send the object *name*: an id, optionally followed by a file extension."""
         id, _, _ = name.partition(".")
-        return await answer_blob(request, self._store, ids.check(id), to_client)
+        return answer_blob(request, self._store, ids.check(id), to_client)

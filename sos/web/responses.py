@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import lru_cache
+from typing import Any, cast
 
 from twisted.web.http import datetimeToString
 from werkzeug.http import parse_date, parse_etags, parse_range_header
@@ -22,6 +23,8 @@ from sos.web.filenames import EXTENDED_NAME, NAME, disposition
 
 #: Converts metadata to headers.
 Spelling = Callable[[Metadata], list[tuple[bytes, bytes]]]
+#: The body of an answer, or a coroutine that returns it, or None when it has written it.
+Answer = bytes | Coroutine[Any, Any, bytes | None]
 
 _DEFAULT_TYPE = b"application/octet-stream"
 # RFC 9110, 8.3.1 and 5.6.6.
@@ -116,26 +119,25 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
     :param to_headers: converts its metadata: :func:`sos.model.metadata.to_server` or
         :func:`sos.model.metadata.to_client`.
     """
-    request.setHeader(b"Content-Type", _DEFAULT_TYPE)
-    fixed = _OF_DEFAULT_TYPE
+    media_type, fixed = _DEFAULT_TYPE, _OF_DEFAULT_TYPE
+    lines = b""
     for name, value in to_headers(info.metadata):
-        request.setHeader(name, value)
+        lines += b"%s: %s\r\n" % (name, value)
         if name == b"X-Mime-Type":
             of_type = _of_type(value)
             if of_type is not None:
-                request.setHeader(b"Content-Type", value)
-                fixed = of_type
+                media_type, fixed = value, of_type
     if NAME in info.metadata or EXTENDED_NAME in info.metadata:
         named = disposition(info.metadata)
         if named is not None:
             request.setHeader(b"Content-Disposition", named)
-    _describe_version(request, info, fixed)
     if info.size is not None:
         request.setHeader(b"Content-Length", b"%d" % info.size)
     if WANT_REPR_DIGEST in request.headers:
         digest = digest_fields.answer(request.headers[WANT_REPR_DIGEST], info.id)
         if digest is not None:
             request.setHeader(b"Repr-Digest", digest)
+    _describe_version(request, info, fixed, b"Content-Type: %s\r\n%s" % (media_type, lines))
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
@@ -150,28 +152,43 @@ def is_media_type(value: bytes) -> bool:
 
 
 def _describe_version(
-    request: Request, info: BlobInfo, fixed: Mapping[bool, bytes] = _CACHE_CONTROL
+    request: Request,
+    info: BlobInfo,
+    fixed: Mapping[bool, bytes] = _CACHE_CONTROL,
+    lines: bytes = b"",
 ) -> None:
+    """Set the validators of an answer, the *fixed* header lines, and more *lines*."""
     # The id is the validator as well.
-    request.setHeader(b"ETag", b'"%s"' % info.id.encode("ascii"))
-    request.setFixedHeaders(fixed[request.private])
-    if info.stored_at is not None:
-        request.setHeader(b"Last-Modified", _http_date(int(info.stored_at)))
+    modified = b"" if info.stored_at is None else _last_modified(int(info.stored_at))
+    id = info.id.encode("ascii")
+    request.setFixedHeaders(b'%s%sETag: "%s"\r\n%s' % (fixed[request.private], lines, id, modified))
 
 
 @lru_cache(maxsize=1024)
-def _http_date(seconds: int) -> bytes:
-    return datetimeToString(seconds)
+def _last_modified(seconds: int) -> bytes:
+    return b"Last-Modified: %s\r\n" % datetimeToString(seconds)
 
 
-async def answer_blob(
-    request: Request, store: IBlobStore, id: str, to_headers: Spelling
-) -> bytes | None:
+def answer_blob(request: Request, store: IBlobStore, id: str, to_headers: Spelling) -> Answer:
     """Answer a GET or HEAD of the blob *id*, or of a range of it (RFC 9110, 13 and 14).
+
+    A small blob that the store has at hand is answered at once, without a coroutine.
 
     :param to_headers: see :func:`describe`.
     """
     request.blob = id
+    peek: Any = getattr(store, "peek", None)  # of IPromptStore
+    if peek is not None and request.method == b"GET" and _CONDITIONS.isdisjoint(request.headers):
+        blob = peek(id)
+        if blob is not None:
+            describe(request, blob.info, to_headers)
+            return cast(bytes, blob.body)
+    return _answer_read(request, store, id, to_headers)
+
+
+async def _answer_read(
+    request: Request, store: IBlobStore, id: str, to_headers: Spelling
+) -> bytes | None:
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await _describe_stored(request, store, id)
         if _is_current(request, info):

@@ -36,6 +36,7 @@ from sos.http.server.parser import Input
 from sos.http.server.request import Recorder, Request
 from sos.http.server.request_body import RequestBody
 from sos.http.server.request_ids import CURRENT
+from sos.http.server.short_way import whole_request
 from sos.http.tls import handshake_failure
 
 #: Seconds for which a connection may be idle: longer than the minute for which proxies keep
@@ -171,7 +172,13 @@ class Channel(Protocol):
     def _take(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
             return
-        self._input.feed(data)
+        request = None
+        if not self.occupied and self._input.between_requests:
+            request = whole_request(self, data)
+        if request is None:
+            self._input.feed(data)
+        else:
+            self.received(request)
         self._advance()
 
     def readConnectionLost(self) -> None:

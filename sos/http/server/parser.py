@@ -79,6 +79,15 @@ class Input:
         self._trailer_bytes = 0
         self._upgrading = False
 
+    @property
+    def between_requests(self) -> bool:
+        """Whether nothing of the next request has arrived."""
+        return not (self.waits or self._unfinished or self.body is not None)
+
+    def close(self) -> None:
+        """Release the parser, which refers to this object: else that is garbage in a cycle."""
+        del self._parser
+
     def feed(self, data: bytes) -> None:
         """Add *data* to the input, which :meth:`go_on` parses."""
         self._data = self._data[self._start :] + data if self.waits else data

@@ -247,9 +247,14 @@ class Request:
         if channel is None:
             return
         if not self.startedWriting:
+            body = body or b""
             if self.code not in BODILESS:
-                self._answer_headers.setdefault(b"Content-Length", b"%d" % len(body or b""))
-            self.write(body or b"")
+                self._answer_headers.setdefault(b"Content-Length", b"%d" % len(body))
+            head = self._begin()
+            if self._bodiless:
+                body = b""
+            self.sentLength += len(body)
+            channel.output.send(head + body)
         else:
             self.write(body or b"")
             if self._chunked and not self._bodiless:

@@ -20,7 +20,15 @@ from zope.interface import implementer
 
 from sos.aio.threads import Lane
 from sos.errors import NotFound, ReadOnly, SetAside, SOSError, StoreUnusable, Unavailable
-from sos.interfaces import Blob, BlobInfo, IBlobWriter, IReplicaStore, Span, StoreStatus
+from sos.interfaces import (
+    Blob,
+    BlobInfo,
+    IBlobWriter,
+    IPromptStore,
+    IReplicaStore,
+    Span,
+    StoreStatus,
+)
 from sos.model import ids
 from sos.model.config import NO_RESERVE, Reserve
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
@@ -51,7 +59,7 @@ _LOST_IDS = 200
 _log = Logger()
 
 
-@implementer(IReplicaStore)
+@implementer(IReplicaStore, IPromptStore)
 class LocalStore:
     """A store that keeps blobs in a directory.  Open it before use.
 
@@ -150,6 +158,17 @@ class LocalStore:
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         return await self._opened(id, self._index.get(id), span)
+
+    def peek(self, id: str) -> Blob | None:
+        try:
+            encoded = self._index.get(id)
+            if encoded is None or encoded.body is None:
+                return None
+            record = records.decode(id, encoded)
+            record.verify_inline()
+            return Blob(record.info(), encoded.body)
+        except (Damaged, Unavailable):
+            return None
 
     async def _opened(
         self, id: str, encoded: Encoded | None, span: Span | None, thorough: bool = False

@@ -21,12 +21,12 @@ from sos.stores.local.mutations import _whole
 from sos.stores.local.reading import open_body
 from sos.stores.record import Encoded
 from sos.transfer import transfer
-from tests.contract import ManifestContract, ReplicaContract, StoreContract
+from tests.contract import ManifestContract, PromptContract, ReplicaContract, StoreContract
 from tests.stores.local.committing import held_up, mistake
 from tests.support.blobs import body_of, content, content_id, manifest_of, put
 
 
-class TestLocalStore(StoreContract, ReplicaContract, ManifestContract):
+class TestLocalStore(StoreContract, ReplicaContract, ManifestContract, PromptContract):
     @pytest.fixture
     def store(self, local_store):
         return local_store

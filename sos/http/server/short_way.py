@@ -1,0 +1,133 @@
+"""The short way: a small request that arrives in one piece, whole, does not go through the parser.
+
+Most clients send the same header block with every request.  So the parser judges each block
+once, and the result is remembered.  Whatever is unusual about a request - its request line, a
+chunked body, an expectation - makes it go the long way, with the same bytes.  Only the parsing
+is short: limits, guards, routes, logs and metrics get the same :class:`Request` either way.
+"""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from twisted.internet.interfaces import IAddress
+
+from sos.http.server.heads import Refused
+from sos.http.server.parser import Input
+from sos.http.server.request import Request, ResponseSink
+from sos.http.server.request_body import NO_BODY, RequestBody
+
+#: Most bytes of a body, and of a header block, that the short way takes.  With a target of up to
+#: 1024 bytes, a head is far below the limit of the parser.
+MAX_BODY_BYTES = 64 * 1024
+MAX_BLOCK_BYTES = 2 * 1024
+#: Most header blocks that are remembered.
+MAX_BLOCKS = 512
+
+_LINE = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._~?=&%,+-]{0,1024}) HTTP/1\.1\r\n")
+_END = b"\r\n\r\n"
+# The server does something about these before the body has arrived.
+_UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding"})
+# With these, no two blocks are the same.
+_UNIQUE = frozenset({b"authorization", b"x-request-id"})
+
+
+class _Head(NamedTuple):
+    """A judged header block: its fields, and the length of the body in bytes."""
+
+    received: list[tuple[bytes, bytes]]
+    fields: dict[bytes, bytes]
+    length: int
+
+
+_remembered: dict[tuple[bytes, bytes], _Head | None] = {}
+
+
+def whole_request(channel: ResponseSink, data: bytes) -> Request | None:
+    """Return the request in *data* if it can take the short way, else None.
+
+    :param channel: the connection on which *data* arrived, between two requests.
+    """
+    line = _LINE.match(data)
+    if line is None:
+        return None
+    method, target = line.groups()
+    start = line.end()
+    body = data.find(_END, start - 2) + len(_END)
+    if body < start + len(_END) or body - start > MAX_BLOCK_BYTES:
+        return None
+    head = _judged(method, data[start:body])
+    if head is None or len(data) - body != head.length:
+        return None
+    received, fields, length = head
+    content = NO_BODY
+    if length:
+        content = RequestBody(length, _nothing, _nothing)
+        content.feed(data[body:])
+        content.end()
+    return Request(channel, method, target, b"HTTP/1.1", received, fields, content)
+
+
+def _judged(method: bytes, block: bytes) -> _Head | None:
+    """Return what the parser makes of a header *block*, None if it goes the long way."""
+    key = method, block
+    if key in _remembered:
+        return _remembered[key]
+    head = _judge(method, block)
+    if head is None or _UNIQUE.isdisjoint(head.fields):
+        if len(_remembered) >= MAX_BLOCKS:
+            _remembered.clear()
+        _remembered[key] = head
+    return head
+
+
+def _judge(method: bytes, block: bytes) -> _Head | None:
+    sink = _Sink()
+    parser = Input(sink)
+    parser.feed(b"%s / HTTP/1.1\r\n%s" % (method, block))
+    try:
+        parser.go_on()
+    except Refused:
+        return None
+    finally:
+        parser.close()
+    request, sink.request = sink.request, None  # breaks the reference cycle
+    if request is None or not _UNUSUAL.isdisjoint(request.headers):
+        return None
+    length = request.body.length
+    if length is None or length > MAX_BODY_BYTES:
+        return None
+    return _Head(request.received_headers, request.headers, length)
+
+
+class _Sink:
+    """Connection of a parser that judges one header block."""
+
+    peer: IAddress | None = None
+    site: Any = None
+    output: Any = None
+    transport: Any = SimpleNamespace(bufferSize=0)
+    occupied = False
+    request: Request | None = None
+
+    def received(self, request: Request) -> None:
+        """Take *request*, whose head is complete."""
+        self.request = request
+
+    def begun(self) -> None: ...
+
+    def send_continue(self) -> None: ...
+
+    def regulate(self) -> None: ...
+
+    def persists(self, request: Request) -> bool:
+        return True
+
+    def done(self, request: Request) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def _nothing() -> None: ...
