@@ -25,8 +25,8 @@ from sos.http.server.request import Request
 from sos.model.membership import MEMBERS
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-# Health checks reveal nothing about stored objects, and are answered under any name.
-_PROBES = frozenset({b"/alive", b"*", b"/healthz", b"/readyz"})
+#: Health checks, which reveal nothing about stored objects, and are answered under any name.
+HEALTH_CHECKS = frozenset({b"/alive", b"*", b"/healthz", b"/readyz"})
 # A GET with this header changes what a blob server knows about API servers.
 _MEMBERS = MEMBERS.lower().encode("ascii")
 # Values of Sec-Fetch-Site (Fetch Metadata, 2.1) that a page of another site never has.
@@ -92,7 +92,7 @@ class HostGuard:
         changes = request.method not in _SAFE or _MEMBERS in headers
         if unlisted or changes:  # most requests are neither
             try:
-                if unlisted and request.path not in _PROBES:
+                if unlisted and request.path not in HEALTH_CHECKS:
                     self._check_unlisted(request)
                 if changes:
                     self._check_page(request, unlisted)

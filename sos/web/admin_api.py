@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from werkzeug.exceptions import NotFound as RouteNotFound
@@ -14,9 +15,10 @@ from sos.http.server.site import Note, count
 from sos.interfaces import IBlobStore
 from sos.monitoring.prometheus import CONTENT_TYPE
 from sos.monitoring.request_metrics import Tally
-from sos.web import openapi
 from sos.web.dashboard import PAGE, PAGE_HEADERS
-from sos.web.errors import answer_json, answer_text
+from sos.web.errors import answer_json, answer_text, encode_json
+from sos.web.openapi import Operation, Port, document, responses
+from sos.web.openapi.credentials import TOKENS
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.stock_site import App
 
@@ -63,6 +65,7 @@ class AdminServer:
         self._transfers = 0
 
     @app.route("/", methods=["GET"])
+    @Operation("state", answers=[responses.PAGE], needs_credentials=False)
     def page(self, request: Request) -> bytes:
         """Send the dashboard, a page that polls ``/status``."""
         _there(self._uploads)
@@ -71,12 +74,14 @@ class AdminServer:
         return PAGE
 
     @app.route("/status", methods=["GET"])
+    @Operation("state", answers=[responses.API_STATUS])
     async def status(self, request: Request) -> bytes:
         """Send the status of this server and of the servers behind it."""
         request.setFixedHeaders(_FRESH)
         return answer_json(request, await self._status())
 
     @app.route("/metrics", methods=["GET"])
+    @Operation("state", answers=[responses.METRICS])
     async def metrics(self, request: Request) -> bytes:
         """Send the metrics, for Prometheus."""
         text = await self._metrics()
@@ -85,11 +90,13 @@ class AdminServer:
 
     @app.route("/alive", methods=["GET"])
     @app.route("/healthz", methods=["GET"], endpoint="healthz")
+    @Operation("state", answers=[responses.ALIVE])
     def alive(self, request: Request) -> bytes:
-        """Confirm that the server runs."""
+        """Confirm that the server runs, without credentials."""
         return answer_text(request, b"alive")
 
     @app.route("/readyz", methods=["GET"])
+    @Operation("state", answers=[responses.READY])
     async def ready(self, request: Request) -> bytes:
         """Confirm that the server accepts uploads now; else answer 503 with the reason."""
         reason = (await self._store.status()).refusal
@@ -143,10 +150,12 @@ class AdminServer:
             return answer if isinstance(answer, bytes) else await answer
 
     @app.route("/openapi.json", methods=["GET"])
+    @Operation("state", answers=[responses.DESCRIPTION])
     def description(self, request: Request) -> bytes:
         """Send the OpenAPI description of all three ports."""
         _there(self._uploads)
-        return openapi.answer(request, openapi.API)
+        request.setHeader(b"Content-Type", b"application/json")
+        return openapi_json()
 
     @contextmanager
     def _one_of_few(self) -> Iterator[None]:
@@ -157,6 +166,29 @@ class AdminServer:
             yield
         finally:
             self._transfers -= 1
+
+
+@cache
+def openapi_json() -> bytes:
+    """Return the OpenAPI description of an API server, in JSON."""
+    description = (
+        "Stores objects, and serves them by their ids, which are the hashes of their content. It "
+        "listens on three ports: for uploads, for fetches, and for operators (`--admin-port`). The "
+        "last one has all routes."
+    )
+    tags = {
+        "objects": "Store and fetch.",
+        "uploads": "Upload by several requests with tus 1.0.0, if the server has an "
+        "`--unfinished-dir`. Every answer has `Tus-Resumable` and `Tus-Version`, also an error "
+        "once the path is known.",
+        "state": "Watch the server.",
+    }
+    ports = [
+        Port(UploadServer.app, 9991, "Uploads."),
+        Port(DownloadServer.app, 9992, "Fetches."),
+        Port(AdminServer.app, 9993, "The admin port."),
+    ]
+    return encode_json(document("SOS API server", description, tags, ports, TOKENS))
 
 
 def transfers_alone(tally: Tally, note: Note | None) -> Note:

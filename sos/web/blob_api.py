@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from hashlib import blake2b
 from itertools import islice
 
@@ -20,15 +21,15 @@ from sos.model.lease import LEASE, MAX_SECONDS
 from sos.model.membership import MEMBERS
 from sos.model.metadata import assumed, to_server
 from sos.monitoring.sightings import Sightings
-from sos.web import openapi
 from sos.web.errors import answer_json, answer_text, encode_json
+from sos.web.openapi import Operation, Port, document, parameters, responses
+from sos.web.openapi.credentials import SIGNATURES
+from sos.web.openapi.parameters import MAX_PAGE
 from sos.web.responses import Answer, answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.stock_site import App
 
 _MEMBERS = MEMBERS.lower().encode("ascii")
 
-#: Most ids in one page of a listing.
-MAX_PAGE = 10_000
 # Blobs per write of a long answer: a partition can have hundreds of thousands.
 _TOLD_AT_ONCE = 1000
 
@@ -59,11 +60,18 @@ class BlobServer:
         self._digests: tuple[Mapping[str, PartitionDigest], bytes, str] = {}, b"{}", "empty"
 
     @app.route("/alive", methods=["GET"])
+    @Operation("state", answers=[responses.ALIVE])
     def alive(self, request: Request) -> bytes:
-        """Say that the server runs."""
+        """Confirm that the server runs, without credentials."""
         return answer_text(request, b"alive")
 
     @app.route("/blob/<id>", methods=["POST", "PUT"])
+    @Operation(
+        "blobs",
+        takes=(parameters.BLOB, *parameters.BLOB_HEADERS, *parameters.DIGESTS),
+        body=parameters.BYTES,
+        answers=(*responses.STORED_BLOB, responses.OTHER_HASH),
+    )
     async def store(self, request: Request, id: str) -> bytes:
         """Store the body under *id*, with the metadata from the headers.
 
@@ -81,14 +89,24 @@ class BlobServer:
         return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
 
     @app.route("/blob/<id>", methods=["GET"])
+    @Operation(
+        "blobs",
+        "GET HEAD",
+        takes=(parameters.BLOB, *parameters.RANGES, *parameters.CONDITIONS),
+        answers=responses.READ_BLOB,
+    )
     def read(self, request: Request, id: str) -> Answer:
-        """Send the blob *id*."""
+        """Send the blob *id*, or a range of it."""
         return answer_blob(request, self._store, ids.check(id), to_server)
 
     @app.route("/blobs", methods=["GET"])
     @app.route("/blob", methods=["GET"], endpoint="listing_as_blob")
+    @Operation("replicas", takes=parameters.LISTING, answers=[responses.LISTING])
     async def listing(self, request: Request) -> None:
-        """List ids, optionally of one ``partition``, after the id ``after``, at most ``limit``."""
+        """List ids, optionally of one ``partition``, after the id ``after``, at most ``limit``.
+
+        ``/blob`` is the path that the original system has.
+        """
         after = _argument(request, b"after")
         limit = _argument(request, b"limit")
         partition = _argument(request, b"partition")
@@ -114,6 +132,7 @@ class BlobServer:
         request.write(b"]" if separator == b"," else b"[]")
 
     @app.route("/digests", methods=["GET"])
+    @Operation("replicas", takes=[parameters.IF_NONE_MATCH], answers=responses.DIGESTS)
     async def digests(self, request: Request) -> bytes:
         """Send the digest of each partition: count, bytes, sum.  304 if the ETag matches."""
         found = await self._store.digests()
@@ -129,6 +148,9 @@ class BlobServer:
         return told
 
     @app.route("/digests/<partition>", methods=["GET"])
+    @Operation(
+        "replicas", takes=(parameters.PARTITION, parameters.TIMES), answers=[responses.BLOB_DIGESTS]
+    )
     async def blob_digests(self, request: Request, partition: str) -> bytes | None:
         """Send the size and metadata version of each blob of a partition.
 
@@ -151,8 +173,9 @@ class BlobServer:
         return None
 
     @app.route("/batch", methods=["GET"])
+    @Operation("replicas", takes=[parameters.IDS], answers=[responses.BATCH])
     async def read_batch(self, request: Request) -> bytes:
-        """Send the blobs ``ids`` that are small and readable, see :mod:`sos.batch`."""
+        """Send the blobs ``ids`` that are small and readable."""
         wanted = (_argument(request, b"ids") or "").split(",")
         if len(wanted) > batch.MOST_BLOBS:
             raise InvalidRequest(f"{len(wanted)} ids; at most {batch.MOST_BLOBS} are taken")
@@ -161,6 +184,12 @@ class BlobServer:
         return batch.encode(blobs)
 
     @app.route("/batch", methods=["POST"])
+    @Operation(
+        "replicas",
+        takes=parameters.DIGESTS,
+        body=parameters.BATCH,
+        answers=(responses.STORED_BATCH, responses.LARGE_BATCH),
+    )
     async def store_batch(self, request: Request) -> bytes:
         """Store the blobs of a batch; answer with the ids that were stored."""
         blobs = batch.decode(await whole_body(request, batch.MOST_BYTES))
@@ -171,13 +200,23 @@ class BlobServer:
         return answer_json(request, {"stored": await batch.store_in(self._store, blobs)})
 
     @app.route("/blob/<id>", methods=["PATCH"])
+    @Operation(
+        "replicas",
+        takes=(parameters.BLOB, *parameters.BLOB_HEADERS),
+        answers=(*responses.DONE_FOR_BLOB, responses.NO_BLOB, responses.OTHER_KIND),
+    )
     async def settle(self, request: Request, id: str) -> bytes:
-        """Reconcile the metadata of *id*: the metadata that precedes the other wins."""
+        """Reconcile the metadata of *id* with the headers: the lower version wins."""
         metadata = metadata_format.from_server(request.received_headers)
         await self._store.settle(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
     @app.route("/lease", methods=["POST"])
+    @Operation(
+        "replicas",
+        takes=(parameters.SECONDS, parameters.RENEWED_LEASE),
+        answers=(responses.LEASE, responses.LEASED, responses.NO_ROOM),
+    )
     async def lease(self, request: Request) -> bytes:
         """Grant a lease, the right to drop blobs, for ``seconds``, to one holder at a time.
 
@@ -188,14 +227,25 @@ class BlobServer:
         return answer_json(request, {"lease": token, "seconds": seconds})
 
     @app.route("/lease/<token>", methods=["DELETE"])
+    @Operation(
+        "replicas", takes=[parameters.RELEASED_LEASE], answers=(responses.DONE, responses.NO_ROOM)
+    )
     async def release(self, request: Request, token: str) -> bytes:
         """Release a lease, whether or not it is valid."""
         await self._store.release(token)
         return answer_json(request, {"status": "OK"})
 
     @app.route("/blob/<id>", methods=["DELETE"])
+    @Operation(
+        "replicas",
+        takes=(parameters.BLOB, parameters.HELD_LEASE, *parameters.KNOWN_DIGEST),
+        answers=(*responses.DONE_FOR_BLOB, responses.NO_LEASE),
+    )
     async def drop(self, request: Request, id: str) -> bytes:
-        """Remove the copy of *id* for the holder of the lease, if it matches the query."""
+        """Remove the copy of *id* for the holder of the lease, if it matches the query.
+
+        A blob that the server does not have counts as removed.
+        """
         token = _lease(request)
         if token is None:
             raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
@@ -203,6 +253,11 @@ class BlobServer:
         return answer_json(request, {"id": id, "status": "OK"})
 
     @app.route("/status", methods=["GET"])
+    @Operation(
+        "state",
+        takes=[parameters.SPEAKER_IF_ANY],
+        answers=(responses.BLOB_STATUS, responses.OTHER_SITE),
+    )
     async def status(self, request: Request) -> bytes:
         """Send the status of the store and its scrub, and the views of API servers."""
         if (header := request.getHeader(_MEMBERS)) is not None:
@@ -210,26 +265,54 @@ class BlobServer:
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["POST"])
+    @Operation(
+        "replicas",
+        takes=(parameters.SPEAKER, *parameters.DIGESTS),
+        body=parameters.MEMBERSHIP,
+        answers=(responses.BLOB_STATUS, responses.LARGE_MEMBERSHIP),
+    )
     async def members(self, request: Request) -> bytes:
-        """Record an API server's view of the cluster; answer as ``/status``."""
+        """Record an API server's view of the cluster; answer as ``/status``.
+
+        API servers send their views if ``/status`` does not have their fingerprints.
+        """
         told = membership.decode(await whole_body(request, membership.MOST_BYTES))
         self._sightings.hear(_speaker(request), told)
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["DELETE"])
+    @Operation("replicas", takes=[parameters.SPEAKER], answers=[responses.DONE])
     def leave(self, request: Request) -> bytes:
         """Forget an API server that stops."""
         self._sightings.leave(_speaker(request))
         return answer_json(request, {"status": "OK"})
 
     @app.route("/openapi.json", methods=["GET"])
+    @Operation("state", answers=[responses.DESCRIPTION])
     def description(self, request: Request) -> bytes:
         """Send the OpenAPI description of this interface."""
-        return openapi.answer(request, openapi.BLOB)
+        request.setHeader(b"Content-Type", b"application/json")
+        return openapi_json()
 
     async def _own_status(self) -> Mapping[str, object]:
         told = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
         return {**told, "members": self._sightings.told()}
+
+
+@cache
+def openapi_json() -> bytes:
+    """Return the OpenAPI description of a blob server, in JSON."""
+    description = (
+        "Stores bytes under names. Its clients are API servers, and other programs that replicate; "
+        "people upload to an API server, and fetch from one."
+    )
+    tags = {
+        "blobs": "Store and read.",
+        "replicas": "Keep the same blobs on several servers.",
+        "state": "Watch the server.",
+    }
+    ports = [Port(BlobServer.app, 3001, "The port of a blob server.")]
+    return encode_json(document("SOS blob server", description, tags, ports, SIGNATURES))
 
 
 def _speaker(request: Request) -> str:

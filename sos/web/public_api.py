@@ -13,12 +13,15 @@ from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_text, encode_json
 from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
+from sos.web.openapi import Operation, parameters, responses
 from sos.web.responses import Answer, answer_blob, answer_stored, store_body
 from sos.web.resumable import TusServer
 from sos.web.stock_site import App
 
 # The end of the answer to ``POST /upload`` of a form, which is stored unparsed.
 _HINT = b',"hint":"this is a form, and was stored as it stands: POST /form stores the files in it"}'
+
+_SUPPORT = "Tell which parts of tus the server supports."
 
 
 def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes:
@@ -52,11 +55,18 @@ class UploadServer:
         self._resumable = resumable
 
     @app.route("/alive", methods=["GET"])
+    @Operation("state", answers=[responses.ALIVE])
     def alive(self, request: Request) -> bytes:
-        """Say that the server runs."""
+        """Confirm that the server runs, without credentials."""
         return answer_text(request, b"alive")
 
     @app.route("/upload", methods=["POST", "PUT"])
+    @Operation(
+        "objects",
+        takes=parameters.OBJECT_HEADERS,
+        body=parameters.BYTES,
+        answers=responses.STORED_OBJECT,
+    )
     async def upload(self, request: Request, name: str | None = None) -> bytes:
         """Store the body unchanged, with its type, coding and X-* headers.
 
@@ -70,24 +80,94 @@ class UploadServer:
         return answer[:-1] + _HINT if is_form(request.headers) else answer
 
     @app.route("/upload/<name>", methods=["PUT"])
+    @Operation(
+        "objects",
+        takes=(parameters.FILE_NAME, *parameters.OBJECT_HEADERS),
+        body=parameters.BYTES,
+        answers=responses.STORED_OBJECT,
+    )
     async def upload_file(self, request: Request, name: str) -> bytes:
-        """Store the body as ``/upload`` does, with *name* as its file name by default."""
+        """Store a file under its name, as ``curl -T`` sends it.
+
+        The name becomes its ``X-Orig-Filename``, unless the request has that header.
+        """
         return await self.upload(request, name)
 
     @app.route("/form", methods=["POST"])
+    @Operation(
+        "objects",
+        takes=parameters.FORM_HEADERS,
+        body=parameters.FORM,
+        answers=responses.STORED_FORM,
+    )
     async def form(self, request: Request) -> bytes:
-        """Store the files in a form; answer one as ``/upload`` does, several with a list."""
+        """Store the files in a form; answer one as ``/upload`` does, several with a list.
+
+        The parts with a filename are files; other fields are ignored.  Their names and types
+        become ``X-Orig-Filename`` and ``X-Mime-Type``, unless the request has these headers.  The
+        answer comes after the last file is stored.  If the form breaks off, or is rejected, files
+        before the last one may be stored.
+        """
         said = self._kept_headers.read(request.received_headers, of_body=False)
         stored = await store_files(request, self._store, self._max_size, said.metadata)
         answers = [_answer(request, info, said.ignored) for info in stored]
         return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
 
     @app.route("/tus", methods=["OPTIONS", "POST"])
+    @Operation(
+        "uploads",
+        "POST",
+        summary="Create a resumable upload, by tus 1.0.0 (https://tus.io).",
+        takes=parameters.NEW_UPLOAD,
+        body=parameters.PART,
+        answers=(responses.BEGUN, *responses.BEGIN_ERRORS),
+    )
+    @Operation("uploads", "OPTIONS", summary=_SUPPORT, answers=responses.TUS)
     async def begin(self, request: Request) -> None:
         """Begin a resumable upload, or describe the supported parts of tus."""
         await self._resumed().begin(request)
 
     @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
+    @Operation(
+        "uploads",
+        "PATCH",
+        summary="Append a part to an upload.",
+        takes=parameters.APPENDING,
+        body=parameters.PART,
+        answers=(responses.APPENDED, *responses.APPEND_ERRORS),
+    )
+    @Operation(
+        "uploads",
+        "HEAD",
+        summary="Tell where an upload continues. This ends a request that is appending to it.",
+        takes=(parameters.UPLOAD, parameters.TUS_RESUMABLE),
+        answers=(responses.UPLOAD, *responses.CHANGE_ERRORS),
+    )
+    @Operation(
+        "uploads",
+        "GET",
+        summary="Show the progress of an upload.",
+        takes=[parameters.UPLOAD],
+        answers=(responses.UPLOAD, responses.NO_UPLOAD, responses.BUSY),
+    )
+    @Operation(
+        "uploads",
+        "DELETE",
+        summary="Remove an upload. An object that is stored already stays.",
+        takes=(parameters.UPLOAD, parameters.TUS_RESUMABLE),
+        answers=(responses.REMOVED, *responses.CHANGE_ERRORS),
+    )
+    @Operation(
+        "uploads",
+        "POST",
+        summary="Do what `X-HTTP-Method-Override` says, for networks that block PATCH and DELETE.",
+        takes=parameters.OVERRIDING,
+        body=parameters.PART,
+        answers=(responses.OVERRIDDEN, responses.OTHER_METHOD, *responses.APPEND_ERRORS),
+    )
+    @Operation(
+        "uploads", "OPTIONS", summary=_SUPPORT, takes=[parameters.UPLOAD], answers=responses.TUS
+    )
     async def resume(self, request: Request, token: str) -> bytes | None:
         """Continue a resumable upload."""
         return await self._resumed().resume(request, token)
@@ -107,12 +187,19 @@ class DownloadServer:
         self._store = store
 
     @app.route("/alive", methods=["GET"])
+    @Operation("state", answers=[responses.ALIVE])
     def alive(self, request: Request) -> bytes:
-        """Say that the server runs."""
+        """Confirm that the server runs, without credentials."""
         return answer_text(request, b"alive")
 
     @app.route("/fetch/<name>", methods=["GET"])
+    @Operation(
+        "objects",
+        "GET HEAD",
+        takes=(parameters.NAME, *parameters.RANGES, *parameters.CONDITIONS),
+        answers=responses.READ_OBJECT,
+    )
     def fetch(self, request: Request, name: str) -> Answer:
-        """Send the object *name*: an id, optionally followed by a file extension."""
+        """Send an object, or a range of it."""
         id, _, _ = name.partition(".")
         return answer_blob(request, self._store, ids.check(id), to_client)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.resources import files
 
 from jsonschema import Draft202012Validator
+
+from sos.web import admin_api, blob_api
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
@@ -19,7 +20,8 @@ class Description:
     """
 
     def __init__(self, name):
-        self.document = json.loads(files("sos.web.openapi").joinpath(f"{name}.json").read_bytes())
+        module = {"api": admin_api, "blob": blob_api}[name]
+        self.document = json.loads(module.openapi_json())
         self.operations = [
             (method.upper(), path)
             for path, item in self.document["paths"].items()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from openapi_spec_validator import validate
 
 from sos import __version__
 from sos.errors import NoSpace
+from sos.interfaces import ScrubStatus, StoreStatus
+from sos.monitoring.server_health import Standing
+from sos.replication.summary import Summary
 from sos.stores.memory import MemoryStore
-from sos.web import openapi
+from sos.web import admin_api, blob_api
 from sos.web.admin_api import AdminServer
 from sos.web.blob_api import BlobServer
 from sos.web.public_api import DownloadServer, UploadServer
@@ -63,21 +67,57 @@ def test_it_describes_the_routes_that_there_are(name, apps):
     assert routes(apps[0]) == there  # the whole of it is to be had at one place
 
 
+def test_each_path_names_the_ports_that_have_it():
+    """The others are at the admin port alone, as the document says once."""
+    document = Description("api").document
+    ports = {9991: UploadServer.app, 9992: DownloadServer.app, 9993: AdminServer.app}
+    for path, item in document["paths"].items():
+        named = {server["url"] for server in item.get("servers", document["servers"])}
+        having = {port for port, app in ports.items() if path in {each for _, each in routes(app)}}
+        assert named == {f"http://{{host}}:{port}" for port in having}
+
+
+@BOTH
+def test_each_operation_says_what_it_does(name):
+    """In a sentence, without the roles of Sphinx that docstrings can have."""
+    text = json.dumps(Description(name).document)
+    assert not [role for role in (":class:", ":func:", ":mod:", ":data:", ":param") if role in text]
+    for item in Description(name).document["paths"].values():
+        for operation in item.values():
+            if isinstance(operation, dict):
+                assert operation["summary"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("schema", "described", "withheld"),
+    [
+        ("StoreStatus", StoreStatus, {"scrub", "others"}),
+        ("Scrub", ScrubStatus, set()),
+        ("Standing", Standing, set()),
+        ("Summary", Summary, set()),
+    ],
+)
+def test_it_has_every_field_of_a_status(schema, described, withheld):
+    """All that ``/status`` sends of these classes; a blob server sends a scrub beside the rest."""
+    properties = Description("api").document["components"]["schemas"][schema]["properties"]
+    assert set(properties) == set(attrs.fields_dict(described)) - withheld
+
+
 @pytest.mark.parametrize(
     ("face", "description"),
     [
         (
             AdminServer(STORE, told, counted, UploadServer(STORE), DownloadServer(STORE)),
-            openapi.API,
+            admin_api.openapi_json,
         ),
-        (BlobServer(STORE), openapi.BLOB),
+        (BlobServer(STORE), blob_api.openapi_json),
     ],
     ids=["api", "blob"],
 )
 def test_a_server_gives_its_own(face, description):
     """At /openapi.json."""
     (answer,) = Conversation(handler(face.app)).answers(request("GET", "/openapi.json"))
-    assert answer.json == json.loads(description)
+    assert answer.json == json.loads(description())
     assert answer.headers[b"content-type"] == b"application/json"
 
 
