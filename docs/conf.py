@@ -1,33 +1,26 @@
 """Sphinx's settings: ``sphinx-build docs site``."""
 
+import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent / "_ext"))
+
+import manual
+
 from sos import __version__
-from sos.model.config import SETTINGS
 
 project = "SOS"
 author = "the authors of SOS"
 release = version = __version__
-extensions = ["sphinx.ext.autosectionlabel"]
-html_theme = "furo"
-html_title = f"SOS {version}"
+extensions = ["manual", "sphinx.ext.autosectionlabel"]
 exclude_patterns = ["site"]
 
+html_theme = "furo"
+html_title = f"SOS {version}"
 
-def _settings() -> str:
-    """Return a table of all settings, which ``reference/configuration`` includes."""
-    lines = [
-        ".. list-table::",
-        "   :header-rows: 1",
-        "",
-        "   * - Setting",
-        "     - Meaning",
-        "     - Default",
-    ]
-    for name, setting in SETTINGS.items():
-        lines += [f"   * - ``{name}``", f"     - {setting.text.replace('*', chr(92) + '*')}"]
-        lines += [f"     - {setting.shown or 'none'}"]
-    return "\n".join(lines) + "\n"
-
-
-(Path(__file__).parent / "reference" / "settings.inc").write_text(_settings())
+man_pages = manual.man_pages()
+man_make_section_directory = False
+# The pages are committed, so they have no date.
+today = " "
+# Their sections have the same titles on every page.
+suppress_warnings = [f"autosectionlabel.{page[0]}" for page in man_pages]

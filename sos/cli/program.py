@@ -15,13 +15,6 @@ from sos.errors import InvalidRequest, SOSError
 
 T = TypeVar("T")
 
-#: What the exit statuses of every command mean, to which each adds when it ends with 1.
-STATUSES = (
-    (0, "All went well."),
-    (1, "Something did not."),
-    (2, "An argument or sos.conf is wrong; nothing was done."),
-)
-
 
 class Commands(Mapping[str, click.Command]):
     """The commands by name, each of which is loaded when it is asked for.

@@ -1,44 +1,49 @@
-"""The manual pages, and the help that they are made of."""
+"""The manual pages in ``etc/man``, and the help that they are made of.
+
+Sphinx makes them of ``docs/reference/manual``; CONTRIBUTING.rst says how to do that again.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 import pytest
 
 from sos.cli import main
-from sos.cli.manual import pages, write
 from sos.model import config
 from sos.tap import api, blob
 from tests.support.processes import ROOT
 
 MAN = ROOT / "etc" / "man"
 COMMANDS = sorted(main.commands)
+_ESCAPES = {r"\-": "-", r"\(aq": "'", r"\(dq": '"', r"\(ga": "`", r"\e": "\\"}
 
 
-def test_they_are_up_to_date(tmp_path):
-    """If not: python -m sos.cli.manual etc/man"""
-    write(tmp_path)
-    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert {path.name: path.read_text() for path in MAN.iterdir()} == made
+def shown(name: str) -> str:
+    """Return the text of the page *name* as a reader sees it, between single blanks."""
+    text = re.sub(r"\\f[BIP]|\\[&%:]", "", (MAN / name).read_text())
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
+    return " ".join(text.split())
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    """Yield *command*, and the commands below it."""
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from commands(each)
 
 
 def test_there_is_one_for_everything():
-    """The commands, the daemons and the file of the configuration."""
-    commands = {f"sos-{name}.1" for name in COMMANDS}
-    assert set(pages()) == commands | {"sos.1", "sos.conf.5", "sos-blob.8", "sos-api.8"}
-
-
-def test_what_is_no_more_is_removed(tmp_path):
-    """A page of a command that has gone, and nothing else."""
-    for name in ("sos-gone.1", "README"):
-        (tmp_path / name).write_text("old")
-    write(tmp_path)
-    assert not (tmp_path / "sos-gone.1").exists()
-    assert (tmp_path / "README").exists()
+    """The commands, the daemons and the file of the configuration; and none of what has gone."""
+    expected = {f"sos-{name}.1" for name in COMMANDS}
+    expected |= {"sos.1", "sos.conf.5", "sos-blob.8", "sos-api.8"}
+    assert {path.name for path in MAN.iterdir()} == expected
 
 
 @pytest.mark.system
@@ -63,23 +68,51 @@ def test_the_help_of_each_command(name):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help
-    page = pages()[f"sos-{name}.1"]
-    assert ".SH EXAMPLES" in page
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_a_command_has_all_of_its_help(name):
+    """Every sentence, example and option, those of the commands below it included."""
+    page = shown(f"sos-{name}.1")
     assert ".SH EXIT STATUS" in page
+    examples = page.partition(".SH EXAMPLES")[2]
+    for line in re.findall(
+        r"^ {4,}(\S.*)$", cleandoc(main.commands[name].help or ""), re.MULTILINE
+    ):
+        assert line in examples
+    for command in commands(main.commands[name]):
+        told = re.sub(r"\bExamples?\b[^:]*:\s*\n\n.*", "", command.help, flags=re.DOTALL)
+        for sentence in re.split(r"(?<=[.;])\s+", told):
+            assert " ".join(sentence.split()) in page
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert " ".join((parameter.help or "").split()) in page
+                assert all(each in page for each in parameter.opts)
+
+
+def test_the_page_of_the_program_has_all_commands():
+    """Each with the first sentence of its help."""
+    page = shown("sos.1")
+    for name in COMMANDS:
+        summary = cleandoc(main.commands[name].help or "").split("\n\n")[0]
+        assert f"sos-{name}(1) {' '.join(summary.split())}" in page
 
 
 @pytest.mark.parametrize("module", [blob, api])
 def test_the_page_of_a_daemon_has_all_its_options(module):
     """As its --help has."""
     options = module.Options()
-    page = pages()[f"{options.program}.8"].replace("\\-", "-")
-    for name in options.docs:
+    page = shown(f"{options.program}.8")
+    for name, text in options.docs.items():
         assert f"--{name.replace('_', '-')}" in page
+        assert " ".join(text.split()) in page
     assert max(map(len, options.getUsage(80).splitlines())) <= 100
 
 
 def test_the_page_of_the_configuration_has_all_settings():
-    """And the words behind a server."""
-    page = pages()["sos.conf.5"].replace("\\-", "-")
-    for word in (*config.SETTINGS, "readonly", "preferred", "weight=NUMBER"):
-        assert word in page
+    """What they mean, too; and the words behind a server."""
+    page = shown("sos.conf.5")
+    for word in ("readonly", "preferred", "weight=NUMBER", "name=NAME"):
+        assert f".B {word} " in page
+    for name, setting in config.SETTINGS.items():
+        assert f".B {name} {setting.text}" in page
