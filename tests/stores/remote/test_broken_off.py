@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.task import Clock
 
 from sos.aio.threads import threads_of
 from sos.cli.downloads import WAITS, Downloader
@@ -201,7 +202,8 @@ async def test_a_download(reached, kept, id):
 async def test_it_is_counted_against_its_server(reached, id, span):
     """Which is left alone then, whether or not it has said how long the body would be."""
     for cut in reached.cuts():
-        group = replicated(reached.reactor, [reached.store()])
+        # By this clock no server is ever slow, which would count as well.
+        group = replicated(reached.reactor, [reached.store()], clock=Clock())
         with pytest.raises(Unavailable):
             await read(group, id, span)
         (account,) = accounts_of(group).values()
@@ -284,7 +286,7 @@ async def test_nothing_is_replicated(reached, kept):
 async def test_an_upload_is_not_acknowledged(reached, kept):
     """By as many copies as it waits for."""
     for _ in reached.cuts():
-        group = replicated(reached.reactor, [reached.store()])
+        group = replicated(reached.reactor, [reached.store()], clock=Clock())
         with pytest.raises(SOSError):
             await transfer(b"new", group.writer(None, {}, 3))
         (account,) = accounts_of(group).values()
