@@ -316,6 +316,12 @@ class IPromptStore(IBlobStore):
         returns it, or raises the reason.
         """
 
+    async def put(id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
+        """Store a small blob in one step, as by a writer, and raise the same errors.
+
+        :param body: at most :data:`SMALL_BODY` bytes.
+        """
+
 
 class IObjectStore(IBlobStore):
     """A store that assembles objects from chunks.

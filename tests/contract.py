@@ -18,7 +18,7 @@ from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IPromptStore, IR
 from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.model.ids import partition, sort_key
 from sos.model.manifest import MARK
-from sos.model.metadata import SET_AT, encode, precedes, version
+from sos.model.metadata import EMPTY, SET_AT, encode, precedes, version
 from tests.support.blobs import (
     body_of,
     colliding,
@@ -397,6 +397,33 @@ class PromptContract:
             assert blob.body == body
         else:
             assert blob is None
+
+    @pytest.mark.parametrize("size", [size for size in SIZES if size <= SMALL_BODY])
+    @ensureDeferred
+    async def test_a_small_blob_is_stored_in_one_step(self, store, size):
+        """It is as a writer would have stored it."""
+        body = body_of(size)
+        id = content_id(body)
+        metadata = {"X-Mime-Type": "text/plain", SET_AT: "1"}
+        for given in (None, id, "a-name"):
+            info = await store.put(given, metadata, body)
+            assert (info.id, info.size, info.metadata) == (given or id, size, metadata)
+            assert await content(await store.read(info.id)) == body
+        again = await store.put(id, {"X-Mime-Type": "other", SET_AT: "2"}, body)
+        assert again.metadata == metadata
+
+    @ensureDeferred
+    async def test_what_a_writer_refuses_is_refused_in_one_step(self, store):
+        """Another content, other bytes under a name, a manifest that is none."""
+        await store.put("a-name", EMPTY, b"one")
+        for id, metadata, error in [
+            (content_id(b"one"), EMPTY, Mismatch),
+            ("a-name", EMPTY, Conflict),
+            (content_id(b"three"), {MARK: "5"}, Mismatch),
+        ]:
+            with pytest.raises(error):
+                await store.put(id, metadata, b"two")
+        assert await store.listing() == ["a-name"]
 
     @ensureDeferred
     async def test_a_missing_blob_is_not_at_hand(self, store):

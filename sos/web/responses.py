@@ -13,7 +13,7 @@ from werkzeug.http import parse_date, parse_etags, parse_range_header
 
 from sos.errors import TooLarge, Unsatisfiable
 from sos.http.server.request import Request
-from sos.interfaces import BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
+from sos.interfaces import SMALL_BODY, BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
 from sos.model.metadata import Metadata
 from sos.transfer import transfer
 from sos.web import digest_fields
@@ -67,6 +67,11 @@ async def store_body(
     """
     request.blob = id
     body = received_body(request, max_size)
+    put: Any = getattr(store, "put", None)  # of IPromptStore
+    if put is not None and body is request.body and (request.body.length or 0) <= SMALL_BODY:
+        whole = request.body.whole()
+        if whole is not None:
+            return await put(id, metadata, whole)
     return await transfer(body, store.writer(id, metadata, request.body.length))
 
 

@@ -56,6 +56,13 @@ class RequestBody:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         raise StopAsyncIteration
 
+    def whole(self) -> bytes | None:
+        """Return the body if all of it is at hand, and end it; else return None."""
+        if not self.complete or self.error is not None:
+            return None
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def aclose(self) -> None:
         """Do nothing: the connection handles the unread rest."""
 

@@ -46,7 +46,7 @@ from sos.stores.local.reading import FileBody, verify_body
 from sos.stores.local.recovery import settle_incoming
 from sos.stores.local.replicas import Replicas
 from sos.stores.local.space import Space
-from sos.stores.local.writer import LocalWriter
+from sos.stores.local.writer import LocalWriter, add_inline, record_of
 from sos.stores.record import Damaged, Encoded
 
 T = TypeVar("T")
@@ -206,6 +206,15 @@ class LocalStore:
         """Return the blobs in disk order, for a scrub.  The store must be open."""
         opened = partial(self._opened, span=None, thorough=True)
         return ByPlace(self._index, self._layout, self._run_in_thread, opened)
+
+    async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
+        if self.failure is not None:
+            raise ReadOnly(self.failure)
+        self._space.take_blob(len(body))
+        digest = body_digest(id, metadata, self._algorithm)
+        digest.update(body)
+        record = record_of(digest, metadata, self._now(), body)
+        return await add_inline(self._changes, self._space, record)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None

@@ -77,11 +77,7 @@ class LocalWriter:
             # Shielded from cancellation, which could leave the file without a record.
             return await self._changes.underway.to_its_end(self._commit_file())
         body = await self._received.whole()
-        try:
-            return (await self._changes.add(self._record(body), None)).info()
-        except NoSpace:
-            self._space.correct()
-            raise
+        return await add_inline(self._changes, self._space, self._record(body))
 
     async def _commit_file(self) -> BlobInfo:
         try:
@@ -109,15 +105,7 @@ class LocalWriter:
         self._changes.layout.sync_file(self._received.file.fileno())
 
     def _record(self, body: bytes | None) -> Record:
-        digest = self._received.digest
-        return Record(
-            id=digest.verified_id(),
-            size=digest.size,
-            hash=digest.value(),
-            metadata=metadata_format.encode(self._metadata),
-            stored_at=self._now(),
-            body=body,
-        )
+        return record_of(self._received.digest, self._metadata, self._now(), body)
 
     def abort(self) -> None:
         if not self._committing:
@@ -136,3 +124,29 @@ class LocalWriter:
 
 def _create(incoming: Path, id: str | None) -> IO[bytes]:
     return open(incoming / incoming_name(id, secrets.token_hex(8)), "xb", buffering=0)
+
+
+def record_of(digest: BodyDigest, metadata: Metadata, now: float, body: bytes | None) -> Record:
+    """Return the record of a new blob, whose whole body has passed through *digest*.
+
+    :param now: in seconds since the epoch.
+    :param body: the inline body, or None if it is in a file.
+    :raises Incomplete, Mismatch: if it is not the body that was announced.
+    """
+    return Record(
+        id=digest.verified_id(),
+        size=digest.size,
+        hash=digest.value(),
+        metadata=metadata_format.encode(metadata),
+        stored_at=now,
+        body=body,
+    )
+
+
+async def add_inline(changes: Changes, space: Space, record: Record) -> BlobInfo:
+    """Store a blob with an inline body, and describe it as it is stored."""
+    try:
+        return (await changes.add(record, None)).info()
+    except NoSpace:
+        space.correct()
+        raise
