@@ -11,7 +11,7 @@ from sos.auth.request_signing import Keys, Verifier
 from sos.auth.signed_urls import check_signed
 from sos.auth.tokens import Tokens
 from sos.errors import Forbidden, SOSError, Unauthorized
-from sos.http.server.access_log_lines import without_secrets
+from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.request import Request
 
 #: Checks a request; raises Unauthorized or Forbidden to refuse it.
@@ -149,7 +149,7 @@ def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
         LogLevel.warn,
         "turned away: {method} {path} from {peer}: {error}",
         method=request.method.decode("latin-1"),
-        path=without_secrets(request, request.path)[:200].decode("latin-1"),
+        path=hide_secrets(request.path)[:200].decode("latin-1"),
         peer=getattr(request.getClientAddress(), "host", "a socket"),
         error=error,
     )
