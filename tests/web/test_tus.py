@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from base64 import b64encode
 
 import pytest
@@ -449,6 +450,22 @@ def test_any_metadata_is_read_or_refused(told):
         for name, value in found
     )
     assert tus.metadata_headers(again) == found
+
+
+def test_many_keys_take_no_longer_each_than_few():
+    """A head has room for thousands, and one request must not hold up the others."""
+
+    def calls(keys):
+        told = b",".join(b"%x" % key for key in range(keys))
+        counted = []
+        sys.setprofile(lambda frame, event, argument: counted.append(event))
+        try:
+            tus.metadata_headers(told)
+        finally:
+            sys.setprofile(None)
+        return len(counted)
+
+    assert calls(800) < 10 * calls(100)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=10))
