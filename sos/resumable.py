@@ -185,7 +185,19 @@ class ResumableUploads:
     ) -> None:
         """Put *body* on stable storage, or the part of it that arrives."""
         kept = position = opened.upload.acknowledged
-        looking = LoopingCall(_give_way, body, opened)
+
+        async def look() -> None:
+            try:
+                if not await self._run(opened.is_wanted):
+                    return
+                reason: SOSError = Locked("another request goes on with this upload")
+            except SOSError as error:
+                reason = error
+            if looking.running:
+                body.fail(reason)
+                body.wake()
+
+        looking = LoopingCall(lambda: ensureDeferred(look()))
         looking.clock = self._clock
         looking.start(LOOK_SECONDS, now=False)
         try:
@@ -224,13 +236,6 @@ class ResumableUploads:
         while piece := await self._run(opened.read, position):
             yield piece
             position += len(piece)
-
-
-def _give_way(body: RequestBody, opened: OpenUpload) -> None:
-    """End a request if another one wants its upload."""
-    if opened.is_wanted():
-        body.fail(Locked("another request goes on with this upload"))
-        body.wake()
 
 
 def _too_long(upload: Upload) -> TooLarge:
