@@ -180,7 +180,7 @@ class LocalStore:
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         # The record has been replaced meanwhile, as a manifest by its object.
-        return await self.read(id, span)
+        return await self._opened(id, self._index.get(id), span, thorough)
 
     def by_place(self) -> ByPlace:
         """Return the blobs in disk order, for a scrub.  The store must be open."""

@@ -18,7 +18,7 @@ from sos.stores.local import LocalStore
 from sos.stores.local.body_file import BLOCK, BlockHashes, read_trailer, write_trailer
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from tests.support.blobs import body_of, content, content_id, put
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 from tests.support.replicas import replicated
 from tests.support.servers import serving
 
@@ -37,6 +37,14 @@ def flip(path, position):
         byte = file.read(1)[0]
         file.seek(position)
         file.write(bytes([byte ^ 1]))
+
+
+def forge(path):
+    """Change a body, and make its trailer agree with it."""
+    flip(path, BLOCK)
+    record, _ = trailer_of(path)
+    with open(path, "r+b", buffering=0) as file:
+        write_trailer(file, record, hashes_of(file.read(record.size)))
 
 
 def trailer_of(path):
@@ -119,13 +127,27 @@ async def test_no_damaged_byte_is_sent(local_store, path, damage):
 async def test_a_scrub_compares_bodies_with_their_ids(local_store, reactor, path):
     """The hashes of the blocks alone would not show it."""
     await put(local_store, BODY)
-    flip(path, BLOCK)
-    record, _ = trailer_of(path)
-    with open(path, "r+b", buffering=0) as file:
-        write_trailer(file, record, hashes_of(file.read(record.size)))
+    forge(path)
     report = Report()
     await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
     assert report.damaged == 1
+    with pytest.raises(NotFound):
+        await local_store.stat(ID)
+
+
+@ensureDeferred
+async def test_a_scrub_compares_an_object_that_has_replaced_its_manifest(local_store, path):
+    """It had looked up the manifest, whose file is longer than the object that is there now."""
+    id, manifest, metadata = manifest_of(BODY, 40)
+    assert len(manifest) > len(BODY)
+    await put(local_store, manifest, id, metadata)
+    found = local_store._index.get(ID)
+    await put(local_store, BODY)
+    forge(path)
+    blob = await local_store.by_place().opened(ID, found)
+    assert blob.info.size == len(BODY)
+    with pytest.raises(Mismatch):
+        await content(blob)
     with pytest.raises(NotFound):
         await local_store.stat(ID)
 
