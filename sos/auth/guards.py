@@ -17,6 +17,9 @@ from sos.http.server.request import Request
 #: Checks a request; raises Unauthorized or Forbidden to refuse it.
 Guard = Callable[[Request], None]
 
+#: How the routes of uploads begin, and those of fetches: on their own ports and on admin ports.
+UPLOADS, FETCHES = ("/upload", "/form", "/tus"), ("/fetch",)
+
 #: Seconds between two log lines about refused requests, at least.
 LOG_SECONDS = 1.0
 
@@ -135,9 +138,9 @@ class AdminGuard:
 
     def __call__(self, request: Request) -> None:
         guard = self._rest
-        if request.route.startswith(("/upload", "/form", "/tus")):
+        if request.route.startswith(UPLOADS):
             guard = self._uploads or guard
-        elif request.route.startswith("/fetch"):
+        elif request.route.startswith(FETCHES):
             guard = self._fetches or guard
         if guard is not None:
             guard(request)
