@@ -97,6 +97,8 @@ def _of_netrc(address: Address) -> bytes | None:
         reason = error.strerror
     except NetrcParseError as error:  # whose text can hold a password
         reason = f"line {error.lineno} is not understood"
+    except UnicodeDecodeError:
+        reason = "it is not text in UTF-8"
     except ValueError:
         reason = "its user or password for this server has characters that it cannot have"
     click.echo(f"Warning: {path} is not used: {reason}", err=True)
