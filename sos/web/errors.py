@@ -31,6 +31,7 @@ from sos.errors import (
 )
 from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.connection import RETRY_SECONDS
+from sos.http.server.heads import format_error
 from sos.http.server.request import Request
 from sos.web import tus
 
@@ -95,7 +96,8 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
         request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
     if request.path.startswith(tus.PATH):
         tus.identify(request)
-    return answer_json(request, {"error": text, "status": status})
+    request.setHeader(b"Content-Type", b"application/json")
+    return format_error(status, text)
 
 
 def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text: str) -> None:
