@@ -8,17 +8,11 @@ from twisted.internet.defer import ensureDeferred
 
 from sos.aio.tasks import unwanted
 from sos.errors import Mismatch, Unavailable
-from sos.interfaces import SMALL_BODY, Span
+from sos.interfaces import Span
 from sos.model.digest import BodyDigest
 from sos.stores.engines.redis.blobs import Blobs, check_body
 from sos.stores.engines.redis.record import PIECE, Held, pieces_of
 from sos.stores.record import Damaged, Record
-
-
-async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of a verified *body* in memory."""
-    for start in range(0, len(body), SMALL_BODY):
-        yield body[start : start + SMALL_BODY]
 
 
 async def stored_pieces(
