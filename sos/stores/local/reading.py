@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from attrs import define
 
+from sos.aio.tasks import unwanted
 from sos.aio.threads import Lane
 from sos.errors import Mismatch, Unavailable
 from sos.interfaces import Span
@@ -205,7 +206,7 @@ class FileBody:
                 yield window
                 del window
         finally:
-            ahead.addErrback(lambda _: None)
+            ahead.addErrback(unwanted)
 
     async def _failure(self, error: Damaged | Unreadable) -> Exception:
         await self._failed(error)

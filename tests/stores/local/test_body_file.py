@@ -10,6 +10,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import capturedLogs
 
 from sos.errors import Mismatch, NotFound, SetAside
 from sos.interfaces import Member
@@ -158,6 +160,31 @@ async def test_a_sound_part_of_a_damaged_body_can_be_read(local_store, path):
     await put(local_store, BODY)
     flip(path, 2 * BLOCK)
     assert await content(await local_store.read(ID, (100, BLOCK + 5))) == BODY[100 : BLOCK + 5]
+
+
+@ensureDeferred
+async def test_a_mistake_in_reading_ahead_for_a_reader_that_has_gone_is_logged(local_store):
+    """Nobody waits for the next piece any more: it would be lost."""
+
+    class Mistake(Exception):
+        """A bug of ours."""
+
+    await put(local_store, BODY)
+    blob = await local_store.read(ID)
+    reads: list[Deferred] = []
+
+    def run(function, *arguments):
+        reads.append(Deferred() if reads else maybeDeferred(function, *arguments))
+        return reads[-1]
+
+    blob.body._lane._run_in_thread = run
+    pieces = aiter(blob.body)
+    await anext(pieces)
+    await pieces.aclose()
+    with capturedLogs() as logged:
+        reads[1].errback(Mistake())
+    assert [event["log_failure"].type for event in logged] == [Mistake]
+    await blob.body.aclose()
 
 
 def of_before(path):
