@@ -155,6 +155,29 @@ async def test_a_scrub_compares_an_object_that_has_replaced_its_manifest(local_s
 
 
 @ensureDeferred
+async def test_a_scrub_reads_again_what_is_replaced_meanwhile(local_store, reactor):
+    """The object is no damaged manifest."""
+    id, manifest, metadata = manifest_of(BODY, 400)
+    await put(local_store, manifest, id, metadata)
+    found = [local_store._index.get(ID)]
+    await put(local_store, BODY)
+
+    class Meanwhile:
+        """The blobs of the store, of which the manifest is replaced as soon as it was found."""
+
+        listing = local_store.by_place().listing
+
+        async def read(self, id):
+            now = local_store._index.get(id)
+            return await local_store.by_place().opened(id, found.pop() if found else now)
+
+    report, told = Report(), []
+    await scrub(Meanwhile(), report, reactor, 0, lambda: 1.0, warn=told.append)
+    assert (report.ok, report.bytes, told) == (True, len(BODY), [])
+    assert await content(await local_store.read(ID)) == BODY
+
+
+@ensureDeferred
 async def test_a_sound_part_of_a_damaged_body_can_be_read(local_store, path):
     """Nobody has looked at the rest."""
     await put(local_store, BODY)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from twisted.internet.defer import ensureDeferred
 
 from sos.aio.tasks import unwanted
-from sos.errors import Mismatch, Unavailable
+from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
 from sos.stores.engines.redis.blobs import Blobs, check_body
@@ -54,7 +54,7 @@ async def stored_pieces(
     except Damaged as damage:
         current = await blobs.find(record.id)
         if current is None or current.key != held.key:
-            raise Unavailable(f"blob {record.id} was dropped while it was read") from damage
+            raise Replaced(record.id) from damage
         await blobs.set_aside(record.id, current.head, str(damage))
         raise Mismatch(f"the stored copy of {record.id} is damaged") from damage
     finally:
