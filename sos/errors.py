@@ -129,6 +129,13 @@ class Unavailable(SOSError):
     """
 
 
+class Replaced(Unavailable):
+    """A blob was replaced or dropped while it was read; another read gets what is there now."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"blob {id} was replaced or dropped while it was read")
+
+
 class StoreUnusable(SOSError):
     """A directory cannot be opened as a store: locked, foreign or damaged."""
 

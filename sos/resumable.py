@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 
+from sos.aio.shield import Underway
 from sos.aio.threads import RunInThread, shielded
 from sos.errors import Conflict, Locked, SOSError, TooLarge
 from sos.http.server.request_body import RequestBody
@@ -71,7 +72,7 @@ class ResumableUploads:
         self._clock = clock
         self.max_size = min(max_size or uploads.most_bytes, uploads.most_bytes)
         self._now = now
-        self._under_way: set[Deferred[Any]] = set()
+        self._underway = Underway()
 
     @property
     def expires_at(self) -> float:
@@ -111,21 +112,14 @@ class ResumableUploads:
 
     def settled(self) -> Deferred[Any]:
         """Return a Deferred that fires when all work in progress has ended."""
-        return DeferredList([shielded(work) for work in self._under_way], consumeErrors=True)
+        return shielded(ensureDeferred(self._underway.finish()))
 
     async def _finish(self, body: RequestBody, coroutine: Coroutine[Any, Any, T]) -> T:
-        work = ensureDeferred(coroutine)
-        self._under_way.add(work)
-        work.addBoth(self._ended, work)
         try:
-            return await shielded(work)
+            return await self._underway.to_its_end(coroutine)
         except CancelledError:
             body.wake()  # so that its reader learns that it has ended
             raise
-
-    def _ended(self, result: T, work: Deferred[T]) -> T:
-        self._under_way.discard(work)
-        return result
 
     async def _create(
         self, upload: Upload, body: RequestBody, checksum: Checksum | None
@@ -191,7 +185,19 @@ class ResumableUploads:
     ) -> None:
         """Put *body* on stable storage, or the part of it that arrives."""
         kept = position = opened.upload.acknowledged
-        looking = LoopingCall(_give_way, body, opened)
+
+        async def look() -> None:
+            try:
+                if not await self._run(opened.is_wanted):
+                    return
+                reason: SOSError = Locked("another request goes on with this upload")
+            except SOSError as error:
+                reason = error
+            if looking.running:
+                body.fail(reason)
+                body.wake()
+
+        looking = LoopingCall(lambda: ensureDeferred(look()))
         looking.clock = self._clock
         looking.start(LOOK_SECONDS, now=False)
         try:
@@ -230,13 +236,6 @@ class ResumableUploads:
         while piece := await self._run(opened.read, position):
             yield piece
             position += len(piece)
-
-
-def _give_way(body: RequestBody, opened: OpenUpload) -> None:
-    """End a request if another one wants its upload."""
-    if opened.is_wanted():
-        body.fail(Locked("another request goes on with this upload"))
-        body.wake()
 
 
 def _too_long(upload: Upload) -> TooLarge:

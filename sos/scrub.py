@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from sos.aio.periodic import PeriodicService
 from sos.aio.rate_limit import Pace
-from sos.errors import InvalidId, Mismatch, NotFound, SetAside, SOSError
+from sos.errors import InvalidId, Mismatch, NotFound, Replaced, SetAside, SOSError
 from sos.files.regular import open_regular, read_regular
 from sos.interfaces import Blob
 from sos.model import ids
@@ -132,6 +132,14 @@ async def scrub(
 
 
 async def _read(store: Scrubbed, id: str, pace: Pace) -> int:
+    """Read a blob, again if it is replaced meanwhile; return the bytes of its body."""
+    try:
+        return await _read_once(store, id, pace)
+    except Replaced:
+        return await _read_once(store, id, pace)
+
+
+async def _read_once(store: Scrubbed, id: str, pace: Pace) -> int:
     await pace.spend(_LEAST)
     blob = await store.read(id)
     if isinstance(blob.body, bytes):

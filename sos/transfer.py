@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
-from sos.interfaces import Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces
 
 
 async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
@@ -45,6 +45,12 @@ async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
 async def one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
     """Yield *body*, which is not empty, as a single piece."""
     yield body
+
+
+async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield *body* in pieces of up to :data:`~sos.interfaces.SMALL_BODY` bytes."""
+    for start in range(0, len(body), SMALL_BODY):
+        yield body[start : start + SMALL_BODY]
 
 
 async def are_same(one: bytes | Pieces, other: bytes | Pieces) -> bool:

@@ -9,8 +9,11 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from sos.aio.limited_log import LimitedLog
+from sos.aio.tasks import unwanted
 
 T = TypeVar("T")
 
@@ -24,9 +27,19 @@ class RunInThread(Protocol):
 
 
 def shielded(work: Deferred[T]) -> Deferred[T]:
-    """Return a Deferred of *work*'s result; cancelling it does not cancel *work*."""
+    """Return a Deferred of *work*'s result; cancelling it does not cancel *work*.
+
+    If *work* fails after that, :func:`~sos.aio.tasks.unwanted` handles its failure.
+    """
     result: Deferred[T] = Deferred()
-    work.chainDeferred(result)
+
+    def pass_on(outcome: T | Failure) -> None:
+        if not result.called:
+            result.callback(outcome)
+        elif isinstance(outcome, Failure):
+            unwanted(outcome)
+
+    work.addBoth(pass_on)
     return result
 
 
@@ -47,17 +60,15 @@ class Lane:
         """Run ``function(*args)`` on another thread; cancelling does not stop it."""
         work = self._run_in_thread(function, *args)
         self._running += 1
-        # Another Deferred, whose cancellation does not cancel the work.
-        result: Deferred[T] = Deferred()
 
-        def pass_on(outcome: Any) -> None:
+        def end(outcome: T) -> T:
             self._running -= 1
             while self._clean_ups and not self._running:
                 _clean_up(self._clean_ups.pop(0))
-            result.callback(outcome)
+            return outcome
 
-        work.addBoth(pass_on)
-        return result
+        work.addBoth(end)
+        return shielded(work)
 
     def afterwards(self, clean_up: Callable[[], None]) -> None:
         """Call *clean_up* now, or as soon as no function runs any more."""
@@ -75,6 +86,13 @@ def _clean_up(clean_up: Callable[[], None]) -> None:
         _log.failure("what is not needed any more could not be cleaned up")
 
 
+def on_thread(
+    reactor: Any, pool: ThreadPool, function: Callable[..., T], *args: Any
+) -> Deferred[T]:
+    """Run ``function(*args)`` on a thread of *pool*; cancelling does not stop it."""
+    return shielded(deferToThreadPool(reactor, pool, function, *args))
+
+
 def threads_of(reactor: Any) -> RunInThread:
     """Return a function that runs functions in *reactor*'s thread pool."""
-    return partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    return partial(on_thread, reactor, reactor.getThreadPool())

@@ -11,11 +11,14 @@ from sos.auth.request_signing import Keys, Verifier
 from sos.auth.signed_urls import check_signed
 from sos.auth.tokens import Tokens
 from sos.errors import Forbidden, SOSError, Unauthorized
-from sos.http.server.access_log_lines import without_secrets
+from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.request import Request
 
 #: Checks a request; raises Unauthorized or Forbidden to refuse it.
 Guard = Callable[[Request], None]
+
+#: How the routes of uploads begin, and those of fetches: on their own ports and on admin ports.
+UPLOADS, FETCHES = ("/upload", "/form", "/tus"), ("/fetch",)
 
 #: Seconds between two log lines about refused requests, at least.
 LOG_SECONDS = 1.0
@@ -135,9 +138,9 @@ class AdminGuard:
 
     def __call__(self, request: Request) -> None:
         guard = self._rest
-        if request.route.startswith(("/upload", "/form", "/tus")):
+        if request.route.startswith(UPLOADS):
             guard = self._uploads or guard
-        elif request.route.startswith("/fetch"):
+        elif request.route.startswith(FETCHES):
             guard = self._fetches or guard
         if guard is not None:
             guard(request)
@@ -149,7 +152,7 @@ def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
         LogLevel.warn,
         "turned away: {method} {path} from {peer}: {error}",
         method=request.method.decode("latin-1"),
-        path=without_secrets(request, request.path)[:200].decode("latin-1"),
+        path=hide_secrets(request.path)[:200].decode("latin-1"),
         peer=getattr(request.getClientAddress(), "host", "a socket"),
         error=error,
     )

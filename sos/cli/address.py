@@ -11,11 +11,10 @@ from urllib.parse import unquote, urlsplit
 import click
 from attrs import field, frozen
 
+from sos.errors import ConfigError
+from sos.files.watched import check_mode
 from sos.model import config
 from sos.stores.remote.client import Credentials
-
-# Others may do nothing with a file of passwords, the group may read it.
-_FORBIDDEN = stat.S_IRWXO | stat.S_IWGRP
 
 
 @frozen
@@ -84,11 +83,7 @@ def _of_netrc(address: Address) -> bytes | None:
         found = netrc(path).hosts.get(urlsplit(address.url).hostname or "")
         if found is None:
             return None
-        if status.st_mode & _FORBIDDEN:
-            raise click.UsageError(
-                f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):03o}), and holds "
-                f"passwords: chmod 600 {path}"
-            )
+        check_mode(path, status, "passwords")
         user, _, password = found
         return _basic(user, password or "")
     except (FileNotFoundError, NotADirectoryError):
@@ -97,6 +92,10 @@ def _of_netrc(address: Address) -> bytes | None:
         reason = error.strerror
     except NetrcParseError as error:  # whose text can hold a password
         reason = f"line {error.lineno} is not understood"
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    except UnicodeDecodeError:
+        reason = "it is not text in UTF-8"
     except ValueError:
         reason = "its user or password for this server has characters that it cannot have"
     click.echo(f"Warning: {path} is not used: {reason}", err=True)

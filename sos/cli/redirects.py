@@ -60,6 +60,8 @@ class FollowingExchange(Exchange):
         self._option = option
         # Where uploads lead that were redirected too late to be sent there, by their paths.
         self._moved: dict[str, str] = {}
+        # What speaks to the servers that redirects lead to, by their URLs.
+        self._others: dict[str, Exchange] = {}
 
     def send(
         self,
@@ -112,10 +114,13 @@ class FollowingExchange(Exchange):
     ) -> Deferred[Response]:
         if url == self.url + path:
             return super().send(method, path, fields, body, seconds)
-        origin, slash, rest = url.partition("://")[2].partition("/")
-        scheme = url.partition("://")[0]
-        there = Exchange(f"{scheme}://{origin}", self._agent, self.clock, self._credentials)
-        return there.send(method, slash + rest, fields, body, seconds)
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        there = self._others.get(origin)
+        if there is None:
+            there = Exchange(origin, self._agent, self.clock, self._credentials)
+            self._others[origin] = there
+        return there.send(method, url.removeprefix(origin), fields, body, seconds)
 
     def _destination(self, url: str, path: str, method: str, code: int, location: bytes) -> str:
         """Return where to send a request for *path* again, which *url* answered with *code*.

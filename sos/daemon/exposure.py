@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_address
 
 from twisted.internet.endpoints import serverFromString
-
-from sos.model.config import is_loopback
 
 #: A socket in the file system: whoever its mode lets in, a proxy for one.
 UNIX = "unix"
@@ -31,8 +30,19 @@ def reach(endpoint: str) -> str:
         return OTHERS
     hosts = [each.removeprefix("interface=") for each in arguments if "interface=" in each]
     hosts += [each for each in arguments if "=" not in each][_INTERFACES[kind] :][:1]
-    local = hosts and all(is_loopback(host.replace("\0", ":")) for host in hosts)
+    local = hosts and all(_is_loopback(host.replace("\0", ":")) for host in hosts)
     return LOOPBACK if local else OTHERS
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether *host*, a name or an address, is a loopback address of this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _reach_of_socket(endpoint: str) -> str:
@@ -44,6 +54,6 @@ def _reach_of_socket(endpoint: str) -> str:
         with socket.socket(fileno=os.dup(descriptor)) as opened:
             if opened.family == socket.AF_UNIX:
                 return UNIX
-            return LOOPBACK if is_loopback(opened.getsockname()[0]) else OTHERS
+            return LOOPBACK if _is_loopback(opened.getsockname()[0]) else OTHERS
     except OSError:  # it is none, which is told when it is to listen
         return OTHERS

@@ -161,11 +161,7 @@ def read(path: str, parse: Callable[[str], T]) -> T:
     try:
         with open_regular(path, named=True) as file:
             status = os.fstat(file.fileno())
-            if status.st_mode & _FORBIDDEN:
-                raise ConfigError(
-                    f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):03o}), and "
-                    f"holds secrets: chmod 600 {path}"
-                )
+            check_mode(path, status, "secrets")
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
@@ -177,6 +173,18 @@ def read(path: str, parse: Callable[[str], T]) -> T:
         raise ConfigError(f"{path} holds what is not ASCII") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def check_mode(path: str, status: os.stat_result, content: str) -> None:
+    """Raise ConfigError if others can do anything with *path*, or its group can write it.
+
+    :param content: what the file holds, for the error.
+    """
+    if status.st_mode & _FORBIDDEN:
+        raise ConfigError(
+            f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):03o}), and holds "
+            f"{content}: chmod 600 {path}"
+        )
 
 
 class _Version(NamedTuple):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_network
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -377,17 +377,6 @@ def algorithm(text: str) -> str:
     if text not in ids.ALGORITHMS:
         raise ValueError(f"{_shown(text)} is not one of {', '.join(ids.ALGORITHMS)}")
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host*, a name or an address, is a loopback address of this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def hosts(text: str) -> str:

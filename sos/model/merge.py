@@ -9,7 +9,7 @@ from __future__ import annotations
 from sos.errors import Conflict
 from sos.model import ids
 from sos.model.manifest import MARK
-from sos.model.metadata import Metadata, precedes
+from sos.model.metadata import Metadata, precedes, unmarked
 
 
 def other_body(id: str) -> Conflict:
@@ -47,4 +47,4 @@ def replaces_body(id: str, stored: Metadata, received: Metadata) -> dict[str, st
         raise other_body(id)
     if MARK in received:
         return None
-    return {name: value for name, value in stored.items() if name != MARK}
+    return unmarked(stored)

@@ -377,8 +377,13 @@ def precedes(told: Metadata, stored: Metadata) -> bool:
 
 def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:
     """Return *metadata* marked as a manifest's if *other* is, and unmarked otherwise."""
-    said = {name: value for name, value in metadata.items() if name != MARK}
+    said = unmarked(metadata)
     return {**said, MARK: other[MARK]} if MARK in other else said
+
+
+def unmarked(metadata: Metadata) -> dict[str, str]:
+    """Return *metadata* without the mark of a manifest, as that of the object."""
+    return {name: value for name, value in metadata.items() if name != MARK}
 
 
 def decode(data: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from typing import Any
 
 from sos.monitoring.histogram import Histogram
-from sos.monitoring.server_health import percentile
+from sos.monitoring.server_health import percentile, rounded
 
 #: The route of requests that match no rule, and of malformed requests.
 OTHER = "other"
@@ -101,13 +101,9 @@ class Tally:
                     "bytes_in": line.bytes_in,
                     "bytes_out": line.bytes_out,
                     "seconds": round(line.seconds.sum, 6),
-                    "p50_ms": _milliseconds(percentile(line.recent, 0.5)),
-                    "p99_ms": _milliseconds(percentile(line.recent, 0.99)),
+                    "p50_ms": rounded(percentile(line.recent, 0.5), 1000),
+                    "p99_ms": rounded(percentile(line.recent, 0.99), 1000),
                 }
                 for (route, method), line in sorted(self._lines.items())
             ],
         }
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)

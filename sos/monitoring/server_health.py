@@ -169,7 +169,7 @@ def standing(
         url=url,
         state=state,
         reason=reason,
-        asked_again=None if state == UP else _rounded(account.asked_again),
+        asked_again=None if state == UP else rounded(account.asked_again),
         readonly=readonly,
         preferred=preferred,
         weight=weight,
@@ -180,15 +180,16 @@ def standing(
         requests=account.requests,
         errors=account.errors,
         last_error=last_error,
-        last_error_ago=_rounded(last_error_ago),
-        p50_ms=_rounded(percentile(account.latencies, 0.5), 1000),
-        p95_ms=_rounded(percentile(account.latencies, 0.95), 1000),
+        last_error_ago=rounded(last_error_ago),
+        p50_ms=rounded(percentile(account.latencies, 0.5), 1000),
+        p95_ms=rounded(percentile(account.latencies, 0.95), 1000),
         scrub=status.scrub,
         id=status.id,
     )
 
 
-def _rounded(seconds: float | None, unit: int = 1) -> float | None:
+def rounded(seconds: float | None, unit: int = 1) -> float | None:
+    """Return *seconds* times *unit*, rounded to three digits: milliseconds if it is 1000."""
     return None if seconds is None else round(seconds * unit, 3)
 
 

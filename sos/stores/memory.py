@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +32,7 @@ from sos.model.digest import (
 )
 from sos.model.merge import replaces_body, replaces_metadata
 from sos.model.metadata import EMPTY, Metadata, encode
+from sos.transfer import cut
 
 
 @frozen
@@ -81,7 +82,7 @@ class MemoryStore:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         stored = self._stored(id)
         body = stored.body if span is None else stored.body[slice(*span)]
-        return Blob(stored.info, body if len(body) <= SMALL_BODY else _pieces(body))
+        return Blob(stored.info, body if len(body) <= SMALL_BODY else cut(body))
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -181,8 +182,3 @@ class _MemoryWriter:
 
     def abort(self) -> None:
         self._pieces.clear()
-
-
-async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), SMALL_BODY):
-        yield body[start : start + SMALL_BODY]

@@ -6,12 +6,13 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from sos.errors import InvalidMetadata
 from sos.interfaces import BlobInfo
 from sos.model import digest, metadata
 from sos.model.digest import BlobDigest
+from sos.model.merge import replaces_body
 
 # version, flags, length of the hash, size of the body in bytes, time of storing in
 # microseconds since the epoch; then, in version 2, _REST; then the hash and the metadata
@@ -71,6 +72,17 @@ class Record:
         """Raise Damaged unless the inline body, if there is one, matches its hash."""
         if self.body is not None and digest.hash_of(self.id, self.body) != self.hash:
             raise Damaged("the body does not match its hash")
+
+
+def successor(stored: Record, received: Record) -> Record | None:
+    """Return the record that replaces *stored*, None if *stored* stays.
+
+    :param received: the record of another body with the same id; the successor has its body.
+    :raises Conflict: if neither body is a manifest, or the id says nothing about the body.
+    """
+    told = metadata.decode(stored.metadata), metadata.decode(received.metadata)
+    kept = replaces_body(stored.id, *told)
+    return None if kept is None else evolve(received, metadata=metadata.encode(kept))
 
 
 class Encoded(NamedTuple):

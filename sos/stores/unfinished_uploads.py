@@ -234,7 +234,11 @@ class UnfinishedUploads:
 
     def is_wanted(self, token: str) -> bool:
         """Return whether another request has asked for the lock."""
-        return self._path(token, "wanted").exists()
+        try:
+            self._path(token, "wanted").stat()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _path(self, token: str, kind: str) -> Path:
         return self._directory / f"{token}.{kind}"
@@ -303,7 +307,8 @@ class OpenUpload:
 
     def is_wanted(self) -> bool:
         """Return whether another request has asked for the lock."""
-        return self._uploads.is_wanted(self.token)
+        with _disk_errors():
+            return self._uploads.is_wanted(self.token)
 
     def close(self) -> None:
         """Release the lock."""

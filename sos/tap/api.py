@@ -75,7 +75,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
 )
 
 # Settings that are options of blob servers, too, or a flag.
-_ELSEWHERE = frozenset({"hosts", "idle-timeout", "trusted-proxies", "private-reads"})
+_ELSEWHERE = {name for name, *_ in (*AdminOptions.optParameters, admission.PRIVATE_READS)}
 
 _log = Logger()
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from werkzeug.exceptions import NotFound as RouteNotFound
 
+from sos.auth.guards import FETCHES, UPLOADS
 from sos.errors import Unavailable
 from sos.http.server.request import Request
 from sos.http.server.site import Note, count
@@ -199,7 +200,7 @@ def transfers_alone(tally: Tally, note: Note | None) -> Note:
     """
 
     def tell(request: Request, seconds: float) -> None:
-        if request.route.startswith(("/upload", "/form", "/tus", "/fetch")):
+        if request.route.startswith(UPLOADS + FETCHES):
             count(tally, request, seconds)
             if note is not None:
                 note(request, seconds)

@@ -29,8 +29,9 @@ from sos.errors import (
     UnsupportedCoding,
     WrongChecksum,
 )
-from sos.http.server.access_log_lines import without_secrets
+from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.connection import RETRY_SECONDS
+from sos.http.server.heads import format_error
 from sos.http.server.request import Request
 from sos.web import tus
 
@@ -95,12 +96,12 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
         request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
     if request.path.startswith(tus.PATH):
         tus.identify(request)
-    return answer_json(request, {"error": text, "status": status})
+    request.setHeader(b"Content-Type", b"application/json")
+    return format_error(status, text)
 
 
 def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text: str) -> None:
-    path = without_secrets(request, request.path)[:200].decode("latin-1")
-    asked = f"{request.method.decode('latin-1')} {path}"
+    asked = f"{request.method.decode('latin-1')} {_shown(request)}"
     id = request.id.decode("ascii")
     if status == 500:
         log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)
@@ -113,6 +114,10 @@ def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text
             text=text,
             request_id=id,
         )
+
+
+def _shown(request: Request) -> str:
+    return hide_secrets(request.path)[:200].decode("latin-1")
 
 
 def answer_json(request: Request, document: object) -> bytes:
@@ -137,7 +142,7 @@ def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             return status, str(error)
-    shown = request.path[:200].decode("latin-1")
+    shown = _shown(request)  # a server that asked logs the text, too
     if isinstance(error, RouteNotFound):
         return 404, f"there is nothing at {shown}"
     if isinstance(error, MethodNotAllowed):

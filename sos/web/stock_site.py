@@ -15,11 +15,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from sos.http.server.heads import Refused, gather
+from sos.http.server.heads import Refused, format_error, gather
 from sos.http.server.output import Output
 from sos.http.server.request import BODILESS, Request
 from sos.http.server.request_body import LARGE_READ, RequestBody
-from sos.web.errors import encode_json
 from sos.web.routes import handler
 
 
@@ -54,7 +53,7 @@ class _Resource:
             stock.setResponseCode(refusal.status)
             stock.setHeader(b"Content-Type", b"application/json")
             stock.setHeader(b"Cache-Control", b"no-store")
-            return encode_json({"error": str(refusal), "status": refusal.status})
+            return format_error(refusal.status, str(refusal))
         self._answer(request)
         return NOT_DONE_YET
 

@@ -68,16 +68,16 @@ def metadata_headers(told: bytes) -> list[tuple[bytes, bytes]]:
     ``filename`` becomes X-Orig-Filename, ``filetype`` X-Mime-Type, and any other ``KEY``
     X-Meta-KEY.  Raises InvalidRequest if the value is malformed.
     """
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, tuple[bytes, bytes]] = {}
     for pair in told.split(b",") if told else ():
         key, _, encoded = pair.strip(b" ").partition(b" ")
         if _KEY.fullmatch(key) is None:
             raise InvalidRequest("upload-metadata: a key is missing, or cannot be kept")
         name = _NAMES.get(key) or b"X-Meta-" + key
-        if name.lower() in {each.lower() for each in found}:
+        if name.lower() in found:
             raise InvalidRequest(f"upload-metadata: {key.decode()} is there twice")
-        found[name] = _decode("upload-metadata", encoded)
-    return [(name, value) for name, value in found.items() if value]
+        found[name.lower()] = name, _decode("upload-metadata", encoded)
+    return [(name, value) for name, value in found.values() if value]
 
 
 def _decode(name: str, encoded: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.auth.guards import AdminGuard, Bearers, SignedRequests
+from sos.auth.guards import FETCHES, UPLOADS, AdminGuard, Bearers, SignedRequests
 from sos.auth.request_signing import Key, Keys, Signer, Verifier
 from sos.auth.signed_urls import signed_path
 from sos.auth.tokens import Tokens, make_token
@@ -301,6 +301,18 @@ class TestAnAdminPort:
         assert self.asked("GET", path, True, True, True) == (["fetches"], 404)
         assert self.asked("GET", path, False, True, False) == (["fetches"], 404)
         assert self.asked("GET", path, True, False, True) == (["rest"], 404)
+
+    @pytest.mark.parametrize(
+        ("face", "guard"), [(UploadServer, "uploads"), (DownloadServer, "fetches")]
+    )
+    def test_no_route_of_the_other_ports_is_forgotten(self, face, guard):
+        """Each of them that the admin port has needs the same there."""
+        for rule in face.app.url_map.iter_rules():
+            if rule.rule != "/alive":
+                assert rule.rule.startswith(UPLOADS if guard == "uploads" else FETCHES)
+                path = rule.rule.replace("<", "").replace(">", "")
+                for method in sorted(rule.methods):
+                    assert self.asked(method, path, True, True, True)[0] == [guard]
 
     @pytest.mark.parametrize("path", ["/", "/healthz", "/openapi.json"])
     def test_all_else_needs_what_the_port_needs(self, path):

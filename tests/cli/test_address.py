@@ -119,6 +119,15 @@ def test_a_netrc_that_is_wrong(netrc, capsys, text):
     assert "hush" not in told
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe\0m\0", b"machine a.example login me password \xe9"])
+def test_a_netrc_that_is_not_text(netrc, capsys, data):
+    """What is wrong is told in one line: it is not that user or password, nor a traceback."""
+    netrc.write_bytes(data)
+    assert asked_by("https://a.example") is None
+    told = capsys.readouterr().err
+    assert told == f"Warning: {netrc} is not used: it is not text in UTF-8\n"
+
+
 def test_a_netrc_that_is_no_file(netrc):
     """It is not waited for, and is nothing to us."""
     netrc.unlink()

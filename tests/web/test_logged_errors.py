@@ -33,6 +33,10 @@ class Broken:
     def named(self, request, name):
         raise Unavailable("it is down")
 
+    @app.route("/tus/<token>/more", methods=["GET"])
+    def resume(self, request, token):
+        raise Unavailable("it is down")
+
     @app.route("/full")
     def full(self, request):
         raise NoSpace("it is full")
@@ -84,3 +88,21 @@ def test_a_long_path_is_cut_in_the_log():
     """It is told by whom, and not by kilobytes."""
     (line,) = Asked().lines("/down/" + "x" * 5000)
     assert len(line) < 300
+
+
+def test_the_token_of_an_upload_is_not_in_the_log():
+    """Whatever the rule of its route is: anybody who reads it there could use it."""
+    (line,) = Asked().lines("/tus/hidden/more")
+    assert line.startswith("GET /tus/***: it is down")
+    assert "hidden" not in line
+
+
+def test_the_token_of_a_lease_is_not_in_an_error():
+    """The server that sent the request logs the text of the answer."""
+    for method in ("GET", "DELETE"):
+        answer = Conversation(handler(Broken().app)).ask(method, "/tus/hidden/more/")
+        assert answer.status == 404
+        assert "hidden" not in answer.json["error"]
+    answer = Conversation(handler(Broken().app)).ask("POST", "/tus/hidden/more")
+    assert answer.status == 405
+    assert answer.json["error"] == "POST is not for /tus/***"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from base64 import b64encode
 
 import pytest
@@ -320,6 +321,29 @@ def test_the_request_that_comes_later_gets_the_upload(server):
     assert server.patch(path, 3, b"def").status == 204
 
 
+@pytest.mark.parametrize(("number", "status"), [(errno.EIO, 503), (errno.EDQUOT, 507)])
+def test_a_disk_that_fails_while_a_part_arrives_is_named(server, monkeypatch, number, status):
+    """A request looks once a second whether another one wants the upload.  The bytes count."""
+    path = server.create(6)
+    begun = server.begin(path, 0, 6)
+    begun.send(b"abc")
+    stat = os.stat
+
+    def fail(name, *arguments, **options):
+        if str(name).endswith(".wanted"):
+            raise OSError(number, os.strerror(number))
+        return stat(name, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        server.clock.advance(resumable.LOOK_SECONDS)
+    (answer,) = parse_answers(begun.transport.value())
+    assert answer.status == status
+    assert os.strerror(number) in answer.json["error"]
+    assert server.offset(path) == 3
+    assert server.patch(path, 3, b"def").status == 204
+
+
 class Slow(MemoryStore):
     """Stores nothing before it is let."""
 
@@ -352,6 +376,7 @@ def test_a_client_that_goes_away_at_the_end_does_not_keep_it_from_being_stored(m
     other.send(request("HEAD", path, None, VERSION))
     server.clock.pump([resumable.ATTEMPT_SECONDS] * resumable.ATTEMPTS)
     assert parse_answers(other.transport.value(), to_head=True)[0].status == 423
+    server.face.settled().addErrback(lambda _: None).cancel()  # as when a daemon has to end
     settled = []
     server.face.settled().addCallback(settled.append)
     assert settled == []
@@ -449,6 +474,22 @@ def test_any_metadata_is_read_or_refused(told):
         for name, value in found
     )
     assert tus.metadata_headers(again) == found
+
+
+def test_many_keys_take_no_longer_each_than_few():
+    """A head has room for thousands, and one request must not hold up the others."""
+
+    def calls(keys):
+        told = b",".join(b"%x" % key for key in range(keys))
+        counted = []
+        sys.setprofile(lambda frame, event, argument: counted.append(event))
+        try:
+            tus.metadata_headers(told)
+        finally:
+            sys.setprofile(None)
+        return len(counted)
+
+    assert calls(800) < 10 * calls(100)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=10))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -21,7 +22,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from sos.errors import Unavailable
+from sos.errors import SOSError, Unavailable
 from sos.http.client.connection import BadAnswer, TakenBack
 from sos.http.tls import TLS_ERRORS, tls_cause
 
@@ -70,6 +71,28 @@ def cause(error: BaseException | None) -> str:
     if isinstance(error, ConnectionLost):
         return "the connection was lost"
     return tls_cause(error) or str(error).rstrip(".") or type(error).__name__
+
+
+class TimedOut(Unavailable):
+    """A server did not answer in time."""
+
+
+@contextmanager
+def network_failures(server: str) -> Iterator[None]:
+    """Raise Unavailable in place of what the network or *server* makes a request fail with.
+
+    :raises TimedOut: in place of a TimeoutError.
+    """
+    try:
+        yield
+    except (CancelledError, SOSError):
+        raise
+    except TimeoutError:
+        raise TimedOut(f"{server} did not answer in time") from None
+    except Exception as error:
+        if not is_network_failure(error):
+            raise
+        raise Unavailable(f"{server} cannot be reached: {cause(error)}") from error
 
 
 class HeldUp(Unavailable):

@@ -22,6 +22,21 @@ _SECRET = re.compile(
     rb"sig$|signature|token|secret|passw|credential|auth|key|session", re.IGNORECASE
 )
 _HIDDEN = b"***"
+
+
+def _encoded(text: str) -> str:
+    """Return a pattern of *text*, in which each character can be percent-encoded, even twice."""
+    return "".join(
+        f"(?:{each}|%(?:25)*(?:{ord(each):02x}|{ord(each.upper()):02x}))" for each in text
+    )
+
+
+# The beginning of a path that ends in a token of an unfinished upload or of a lease.  It is found
+# whether or not a route matches: a preflight, a wrong method or another path has the token, too.
+_BEFORE_TOKEN = re.compile(
+    f".*?{_encoded('/')}(?:{_encoded('tus')}|{_encoded('lease')}){_encoded('/')}+(?=.)".encode(),
+    re.IGNORECASE | re.DOTALL,
+)
 # Characters that would end a quoted field or a line, or that a terminal could interpret.
 _UNPRINTABLE = re.compile(r'["\\\x00-\x1f\x7f-\xff]')
 
@@ -30,7 +45,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def combined(request: Request, seconds: float, now: float) -> str:
     """Return the line in Apache's combined format, followed by the request's id."""
-    target = _quoted(without_secrets(request, request.uri))
+    target = _quoted(hide_secrets(request.uri))
     headers = request.headers
     referrer = hide_secrets(headers.get(b"referer", b"-"))
     return (
@@ -51,7 +66,7 @@ def as_json(request: Request, seconds: float, now: float) -> str:
             "request_id": request.id.decode("ascii"),
             "peer": peer(request),
             "method": request.method.decode("latin-1"),
-            "path": without_secrets(request, request.uri).decode("latin-1"),
+            "path": hide_secrets(request.uri).decode("latin-1"),
             "route": request.route,
             "status": request.code,
             "bytes": request.sentLength,
@@ -74,26 +89,24 @@ def peer(request: Request) -> str | None:
 
 
 def hide_secrets(target: bytes) -> bytes:
-    """Return a request's target, or a whole URL, with the secrets in its query masked."""
+    """Return a request's target, or a whole URL, with its secrets masked for logs.
+
+    Secrets are the values of some arguments of the query, and the tokens of unfinished uploads
+    and of leases, which are in the path.
+    """
     path, mark, query = target.partition(b"?")
-    if not mark:
-        return target
-    return path + mark + b"&".join(map(_hidden, query.split(b"&")))
+    before = _BEFORE_TOKEN.match(path)
+    if before is not None:
+        path = before[0] + _HIDDEN
+    if mark:
+        query = b"&".join(map(_hidden, query.split(b"&")))
+    return path + mark + query
 
 
 def _hidden(argument: bytes) -> bytes:
     name, mark, _ = argument.partition(b"=")
     secret = mark and _SECRET.search(unquote_to_bytes(name))
     return name + mark + _HIDDEN if secret else argument
-
-
-def without_secrets(request: Request, target: bytes) -> bytes:
-    """Return *target*, the request's or a part of it, with its secrets masked for logs."""
-    target = hide_secrets(target)
-    if request.route.endswith("/<token>"):
-        path, mark, query = target.partition(b"?")
-        return path.rpartition(b"/")[0] + b"/" + _HIDDEN + mark + query
-    return target
 
 
 def _quoted(value: bytes) -> str:

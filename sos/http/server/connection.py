@@ -9,7 +9,6 @@ bytes behind it; once there are any, it stops reading.  So at most one read of t
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ from sos.aio.twisted_internals import close_now, is_buffering
 from sos.errors import TooSlow
 from sos.http.server.coalescing import Receiver, Turn
 from sos.http.server.connection_limits import Crowd
-from sos.http.server.heads import Refused, format_head
+from sos.http.server.heads import Refused, format_error, format_head
 from sos.http.server.output import Output
 from sos.http.server.parser import Input
 from sos.http.server.request import Recorder, Request
@@ -333,9 +332,7 @@ class Channel(Protocol):
 
     def _answer_refusal(self, refusal: Refused, linger: bool = True) -> None:
         status = refusal.status
-        document = json.dumps(
-            {"error": str(refusal), "status": status}, separators=(",", ":")
-        ).encode("ascii")
+        document = format_error(status, str(refusal))
         headers = {
             b"Content-Type": b"application/json",
             b"Content-Length": b"%d" % len(document),

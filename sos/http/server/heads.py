@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -107,6 +108,12 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     if path[:1] != b"/" or b"#" in path:
         raise Refused(400, "the target is not a path")
     return host, path
+
+
+def format_error(status: int, reason: str) -> bytes:
+    """Format the body of an error response, a JSON object."""
+    document = {"error": reason, "status": status}
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
 def format_head(status: int, fixed: bytes, headers: Mapping[bytes, bytes]) -> bytes:

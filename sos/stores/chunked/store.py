@@ -32,7 +32,7 @@ from sos.model import ids, manifest
 from sos.model.digest import BodyDigest
 from sos.model.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
 from sos.model.merge import other_body
-from sos.model.metadata import EMPTY, Metadata, stamped
+from sos.model.metadata import EMPTY, Metadata, stamped, unmarked
 from sos.stores.chunked.manifest_cache import ManifestCache
 from sos.stores.chunked.presence import look_for
 from sos.stores.chunked.reader import AssembledBody, close, gather, parts
@@ -375,8 +375,7 @@ def _shown(info: BlobInfo, size: int) -> BlobInfo:
     """Return *info* with the object's *size* in bytes, and without the mark of a manifest."""
     if info.size == size and MARK not in info.metadata:
         return info
-    shown = {name: value for name, value in info.metadata.items() if name != MARK}
-    return evolve(info, size=size, metadata=shown)
+    return evolve(info, size=size, metadata=unmarked(info.metadata))
 
 
 def _too_large(chunk_size: int) -> TooLarge:

@@ -18,7 +18,7 @@ from sos.aio.threads import RunInThread
 from sos.errors import ReadOnly
 from sos.model import ids, metadata
 from sos.model.manifest import MARK
-from sos.model.merge import other_body, replaces_body
+from sos.model.merge import other_body
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.body_file import Unreadable, open_body, reading
@@ -82,11 +82,9 @@ class Changes:
                 continue
             if same:
                 return record
-            stored, received = metadata.decode(record.metadata), metadata.decode(new.metadata)
-            kept = replaces_body(new.id, stored, received)
-            if kept is None:
+            object = records.successor(record, new)
+            if object is None:
                 return evolve(record, size=new.size)
-            object = evolve(new, metadata=metadata.encode(kept))
             replaced = await self._replace(record, held, object, incoming)
             if replaced is not None:
                 return replaced

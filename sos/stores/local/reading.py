@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from attrs import define
 
+from sos.aio.tasks import unwanted
 from sos.aio.threads import Lane
-from sos.errors import Mismatch, Unavailable
+from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
 from sos.stores.disk_errors import disk_errors
@@ -134,7 +135,8 @@ class FileBody:
 
     :param blocks: None for a body without block hashes, which must be read whole.
     :param thorough: compare a body that is read whole with its id even if it has block hashes.
-    :param failed: called with the error if reading fails: Damaged or Unreadable.
+    :param failed: called with the error if reading fails: Damaged or Unreadable; returns False
+        if another record has replaced that of the body.
     """
 
     _path: Path
@@ -144,7 +146,7 @@ class FileBody:
     _span: Span | None
     _thorough: bool
     _lane: Lane
-    _failed: Callable[[Damaged | Unreadable], Awaitable[object]]
+    _failed: Callable[[Damaged | Unreadable], Awaitable[bool]]
 
     def fileno(self) -> int:
         """Return the file's descriptor."""
@@ -205,10 +207,11 @@ class FileBody:
                 yield window
                 del window
         finally:
-            ahead.addErrback(lambda _: None)
+            ahead.addErrback(unwanted)
 
     async def _failure(self, error: Damaged | Unreadable) -> Exception:
-        await self._failed(error)
+        if not await self._failed(error):
+            return Replaced(self._record.id)
         if isinstance(error, Damaged):
             return Mismatch(f"the stored copy of {self._record.id} is damaged: {error}")
         return Unavailable(f"the stored copy of {self._record.id} cannot be read: {error}")

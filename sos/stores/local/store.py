@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 import lmdb
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from sos.aio.threads import Lane
+from sos.aio.threads import Lane, on_thread
 from sos.errors import NotFound, ReadOnly, SetAside, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import (
     Blob,
@@ -200,7 +199,7 @@ class LocalStore:
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         # The record has been replaced meanwhile, as a manifest by its object.
-        return await self.read(id, span)
+        return await self._opened(id, self._index.get(id), span, thorough)
 
     def by_place(self) -> ByPlace:
         """Return the blobs in disk order, for a scrub.  The store must be open."""
@@ -333,4 +332,4 @@ class LocalStore:
         return NotFound(f"there is no blob {id}")
 
     def _run_in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        return on_thread(self._reactor, self._pool, function, *args)

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
@@ -44,8 +44,8 @@ from sos.http.client.bodies import (
     PROMPT_SECONDS,
     ResponseBody,
     StreamedBody,
-    cause,
     is_network_failure,
+    network_failures,
 )
 from sos.http.client.request import Call
 from sos.http.server.request_ids import CURRENT
@@ -296,16 +296,8 @@ class Exchange:
         Any other status raises the error that it stands for.  No response at all raises
         :exc:`~sos.errors.Unavailable`.
         """
-        try:
+        with network_failures(self.url):
             response = await sent
-        except (CancelledError, SOSError):
-            raise
-        except TimeoutError:
-            raise Unavailable(f"{self.url} did not answer in time") from None
-        except Exception as error:
-            if not is_network_failure(error):
-                raise
-            raise Unavailable(f"{self.url} cannot be reached: {cause(error)}") from error
         if response.code in accept:
             return response
         if response.code == 401:

@@ -12,6 +12,7 @@ from sos.http.server import access_log_lines
 from sos.http.server.access_log import AccessLog
 from sos.stores.memory import MemoryStore
 from sos.web.blob_api import BlobServer
+from sos.web.public_api import UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation, request
@@ -20,9 +21,9 @@ NOW = 1_795_637_068.123
 ID = content_id(b"hello")
 
 
-def lines_of(line, *requests):
+def lines_of(line, *requests, answer=None):
     """Return what *line* makes of requests, each of which takes a quarter of a second."""
-    talk = Conversation(handler(BlobServer(MemoryStore()).app))
+    talk = Conversation(answer or handler(BlobServer(MemoryStore()).app))
     found, times = [], iter(range(1000))
     talk.site.timer = lambda: next(times) / 4
     talk.site._note = lambda request, seconds: found.append(line(request, seconds, NOW))
@@ -93,9 +94,29 @@ def test_a_line_stays_one_line(line):
         (b"/a?token", b"/a?token"),
         (b"/token=abc", b"/token=abc"),
         (b"http://x/?secret=a?b", b"http://x/?secret=***"),
+        (b"/tus/abc", b"/tus/***"),
+        (b"/tus/abc?a=b&token=c", b"/tus/***?a=b&token=***"),
+        (b"/lease/abc/", b"/lease/***"),
+        (b"/tus/abc/more", b"/tus/***"),
+        (b"/tus//abc", b"/tus//***"),
+        (b"//tus/abc", b"//tus/***"),
+        (b"/behind/a/proxy/tus/abc", b"/behind/a/proxy/tus/***"),
+        (b"http://x/lease/abc", b"http://x/lease/***"),
+        (b"/%74u%53/abc", b"/%74u%53/***"),
+        (b"/tus%2Fabc", b"/tus%2F***"),
+        (b"/tus/%61bc", b"/tus/***"),
+        (b"/tus%252fabc", b"/tus%252f***"),
+        (b"/Tus/abc", b"/Tus/***"),
+        (b"/%4ceas%65/abc", b"/%4ceas%65/***"),
+        (b"/a%0Ab/tus/abc", b"/a%0Ab/tus/***"),
+        (b"/tus", b"/tus"),
+        (b"/tus/", b"/tus/"),
+        (b"/lease?seconds=5", b"/lease?seconds=5"),
+        (b"/fetch/a%20b", b"/fetch/a%20b"),
+        (b"/status/abc", b"/status/abc"),
     ],
 )
-def test_secrets_in_a_query_are_not_logged(target, logged):
+def test_secrets_in_a_target_are_not_logged(target, logged):
     """Whoever reads a log must not be able to do what they allow."""
     assert access_log_lines.hide_secrets(target) == logged
 
@@ -110,6 +131,26 @@ def test_nothing_secret_is_in_a_line(line):
         request("DELETE", "/lease/hidden?a=b"),
     )
     assert len(found) == 3
+    assert "hidden" not in "".join(found)
+
+
+@pytest.mark.parametrize("line", [access_log_lines.combined, access_log_lines.as_json])
+@pytest.mark.parametrize("path", ["/tus/hidden", "/%74us/hidden", "/lease/hidden", "/tus/hidden/"])
+def test_a_token_is_not_logged_whatever_becomes_of_the_request(line, path):
+    """Neither that of a CORS preflight, nor of a wrong method, nor of a path without a route."""
+    app = UploadServer(MemoryStore()).app
+    preflight = request(
+        "OPTIONS", path, None, b"Origin: http://page", b"Access-Control-Request-Method: PATCH"
+    )
+    found = lines_of(
+        line,
+        preflight,
+        request("PUT", path),
+        request("GET", path, None, b"Referer: http://x" + path.encode()),
+        request("GET", f"http://x{path}"),
+        answer=handler(app, origins=[b"http://page"]),
+    )
+    assert len(found) == 4
     assert "hidden" not in "".join(found)
 
 

@@ -10,6 +10,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import capturedLogs
 
 from sos.errors import Mismatch, NotFound, SetAside
 from sos.interfaces import Member
@@ -18,7 +20,7 @@ from sos.stores.local import LocalStore
 from sos.stores.local.body_file import BLOCK, BlockHashes, read_trailer, write_trailer
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from tests.support.blobs import body_of, content, content_id, put
+from tests.support.blobs import body_of, content, content_id, manifest_of, put
 from tests.support.replicas import replicated
 from tests.support.servers import serving
 
@@ -37,6 +39,14 @@ def flip(path, position):
         byte = file.read(1)[0]
         file.seek(position)
         file.write(bytes([byte ^ 1]))
+
+
+def forge(path):
+    """Change a body, and make its trailer agree with it."""
+    flip(path, BLOCK)
+    record, _ = trailer_of(path)
+    with open(path, "r+b", buffering=0) as file:
+        write_trailer(file, record, hashes_of(file.read(record.size)))
 
 
 def trailer_of(path):
@@ -119,10 +129,7 @@ async def test_no_damaged_byte_is_sent(local_store, path, damage):
 async def test_a_scrub_compares_bodies_with_their_ids(local_store, reactor, path):
     """The hashes of the blocks alone would not show it."""
     await put(local_store, BODY)
-    flip(path, BLOCK)
-    record, _ = trailer_of(path)
-    with open(path, "r+b", buffering=0) as file:
-        write_trailer(file, record, hashes_of(file.read(record.size)))
+    forge(path)
     report = Report()
     await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
     assert report.damaged == 1
@@ -131,11 +138,76 @@ async def test_a_scrub_compares_bodies_with_their_ids(local_store, reactor, path
 
 
 @ensureDeferred
+async def test_a_scrub_compares_an_object_that_has_replaced_its_manifest(local_store, path):
+    """It had looked up the manifest, whose file is longer than the object that is there now."""
+    id, manifest, metadata = manifest_of(BODY, 40)
+    assert len(manifest) > len(BODY)
+    await put(local_store, manifest, id, metadata)
+    found = local_store._index.get(ID)
+    await put(local_store, BODY)
+    forge(path)
+    blob = await local_store.by_place().opened(ID, found)
+    assert blob.info.size == len(BODY)
+    with pytest.raises(Mismatch):
+        await content(blob)
+    with pytest.raises(NotFound):
+        await local_store.stat(ID)
+
+
+@ensureDeferred
+async def test_a_scrub_reads_again_what_is_replaced_meanwhile(local_store, reactor):
+    """The object is no damaged manifest."""
+    id, manifest, metadata = manifest_of(BODY, 400)
+    await put(local_store, manifest, id, metadata)
+    found = [local_store._index.get(ID)]
+    await put(local_store, BODY)
+
+    class Meanwhile:
+        """The blobs of the store, of which the manifest is replaced as soon as it was found."""
+
+        listing = local_store.by_place().listing
+
+        async def read(self, id):
+            now = local_store._index.get(id)
+            return await local_store.by_place().opened(id, found.pop() if found else now)
+
+    report, told = Report(), []
+    await scrub(Meanwhile(), report, reactor, 0, lambda: 1.0, warn=told.append)
+    assert (report.ok, report.bytes, told) == (True, len(BODY), [])
+    assert await content(await local_store.read(ID)) == BODY
+
+
+@ensureDeferred
 async def test_a_sound_part_of_a_damaged_body_can_be_read(local_store, path):
     """Nobody has looked at the rest."""
     await put(local_store, BODY)
     flip(path, 2 * BLOCK)
     assert await content(await local_store.read(ID, (100, BLOCK + 5))) == BODY[100 : BLOCK + 5]
+
+
+@ensureDeferred
+async def test_a_mistake_in_reading_ahead_for_a_reader_that_has_gone_is_logged(local_store):
+    """Nobody waits for the next piece any more: it would be lost."""
+
+    class Mistake(Exception):
+        """A bug of ours."""
+
+    await put(local_store, BODY)
+    blob = await local_store.read(ID)
+    reads: list[Deferred] = []
+
+    def run(function, *arguments):
+        reads.append(Deferred() if reads else maybeDeferred(function, *arguments))
+        return reads[-1]
+
+    blob.body._lane._run_in_thread = run
+    pieces = aiter(blob.body)
+    await anext(pieces)
+    await pieces.aclose()
+    with capturedLogs() as logged:
+        reads[1].errback(Mistake())
+    assert [event["log_failure"].type for event in logged] == [Mistake]
+    await blob.body.aclose()
 
 
 def of_before(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from threading import get_ident
 
 import pytest
 from attrs import evolve
@@ -50,6 +51,31 @@ async def reopened(store: LocalStore, reactor) -> LocalStore:
     store = LocalStore(Path(store.name), reactor)
     store.open()
     return store
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store, id: store.by_place().listing(None, 10),
+        lambda store, id: store.by_place().read(id),
+        lambda store, id: store.blob_digests(id[:3]),
+    ],
+    ids=["a page of a scrub", "a blob of a scrub", "a partition"],
+)
+@ensureDeferred
+async def test_what_may_wait_for_the_disk_does_not_hold_up_the_reactor(local_store, read):
+    """It reads the index on another thread, by what keeps the index in place meanwhile."""
+    id = (await put(local_store, b"abc")).id
+    index, reads = local_store._index, []
+    reading = index._reading
+
+    def noted(**options):
+        reads.append((get_ident() == reactor_thread, index._mapping.locked()))
+        return reading(**options)
+
+    index._reading, reactor_thread = noted, get_ident()
+    assert await read(local_store, id)
+    assert reads == [(False, True)]
 
 
 @ensureDeferred

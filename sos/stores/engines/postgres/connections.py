@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from sos.aio.threads import on_thread
 from sos.errors import ReadOnly, Unavailable
 from sos.stores.engines.postgres import failures
 from sos.stores.engines.postgres.address import Address
@@ -61,7 +61,7 @@ class Connections:
         if self._pool is None:
             self._pool = ThreadPool(0, MOST_CONNECTIONS, "sos-postgres")
             self._pool.start()
-        await deferToThreadPool(self._reactor, self._pool, self._do, monotonic(), prepare)
+        await on_thread(self._reactor, self._pool, self._do, monotonic(), prepare)
         self._recognise = recognise
         self._known = True
 
@@ -71,7 +71,7 @@ class Connections:
         pool, self._pool = self._pool, None
         if pool is not None:
             # Not in the reactor: it blocks until the threads have ended.
-            await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), pool.stop)
+            await on_thread(self._reactor, self._reactor.getThreadPool(), pool.stop)
         while self._idle:
             self._idle.pop().close()
 
@@ -84,7 +84,7 @@ class Connections:
         if self._pool is None or not self._known:
             return fail(Unavailable(f"{self.name} is not open"))
         asked = monotonic()
-        return deferToThreadPool(self._reactor, self._pool, self._do, asked, function, *args)
+        return on_thread(self._reactor, self._pool, self._do, asked, function, *args)
 
     def change(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Do the same for a write; raises ReadOnly if a crash can lose commits."""

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
 from sos.model import ids, metadata
 from sos.model.digest import BlobDigest, BodyDigest, check_held
-from sos.model.merge import replaces_body, replaces_metadata
+from sos.model.merge import replaces_metadata
 from sos.model.metadata import Metadata
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.pool import Pool
@@ -23,7 +23,7 @@ from sos.stores.engines.redis.record import Held, decode, encode_head, pieces_of
 from sos.stores.engines.redis.record import told as told_of
 from sos.stores.engines.redis.scripts import CHANGE, PIECE
 from sos.stores.engines.redis.trust import Mark
-from sos.stores.record import Damaged, Record
+from sos.stores.record import Damaged, Record, successor
 
 #: Seconds after its last piece for which Redis keeps an uncommitted body.
 UPLOAD_SECONDS = 60 * 60
@@ -126,11 +126,9 @@ class Blobs:
                 continue
             if same:
                 return record
-            stored, received = metadata.decode(record.metadata), metadata.decode(new.metadata)
-            kept = replaces_body(new.id, stored, received)
-            if kept is None:
+            object = successor(record, new)
+            if object is None:
                 return evolve(record, size=new.size)
-            object = evolve(new, metadata=metadata.encode(kept))
             if await self._change(new.id, held.head, object, body):
                 return object
         raise _restless(new.id)

@@ -7,18 +7,12 @@ from collections.abc import AsyncGenerator
 from twisted.internet.defer import ensureDeferred
 
 from sos.aio.tasks import unwanted
-from sos.errors import Mismatch, Unavailable
-from sos.interfaces import SMALL_BODY, Span
+from sos.errors import Mismatch, Replaced, Unavailable
+from sos.interfaces import Span
 from sos.model.digest import BodyDigest
 from sos.stores.engines.redis.blobs import Blobs, check_body
 from sos.stores.engines.redis.record import PIECE, Held, pieces_of
 from sos.stores.record import Damaged, Record
-
-
-async def cut(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of a verified *body* in memory."""
-    for start in range(0, len(body), SMALL_BODY):
-        yield body[start : start + SMALL_BODY]
 
 
 async def stored_pieces(
@@ -60,7 +54,7 @@ async def stored_pieces(
     except Damaged as damage:
         current = await blobs.find(record.id)
         if current is None or current.key != held.key:
-            raise Unavailable(f"blob {record.id} was dropped while it was read") from damage
+            raise Replaced(record.id) from damage
         await blobs.set_aside(record.id, current.head, str(damage))
         raise Mismatch(f"the stored copy of {record.id} is damaged") from damage
     finally:

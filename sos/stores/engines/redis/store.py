@@ -32,13 +32,14 @@ from sos.stores.engines.redis.address import StoreAddress
 from sos.stores.engines.redis.blobs import Blobs
 from sos.stores.engines.redis.connection import Line, connect
 from sos.stores.engines.redis.pool import Pool
-from sos.stores.engines.redis.reading import cut, stored_pieces
+from sos.stores.engines.redis.reading import stored_pieces
 from sos.stores.engines.redis.record import told
 from sos.stores.engines.redis.scripts import HEADS, LEASE, PROLONG, RELEASE, TOUCH
 from sos.stores.engines.redis.state import room
 from sos.stores.engines.redis.trust import check_settings, check_store, open_store
 from sos.stores.engines.redis.writer import RedisWriter
 from sos.stores.record import Damaged
+from sos.transfer import cut
 
 # Most ids that one request lists: Redis does nothing else meanwhile.
 _PAGE = 10_000

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
+    DeferredLock,
     DeferredSemaphore,
     FirstError,
     TimeoutError,
@@ -67,6 +68,7 @@ class Accounts:
         self._changes: Counter[str] = Counter()
         self._under_way: Counter[str] = Counter()
         self._waiting: list[Deferred[None]] = []
+        self._listing = DeferredLock()
 
     @property
     def total(self) -> PartitionDigest | None:
@@ -109,7 +111,8 @@ class Accounts:
                 raise Unavailable(
                     f"{self._bucket.client.name} has not been listed to its end yet"
                 ) from None
-        await _few_at_once(self.partition, sorted(self._stale))
+        async with self._listing:  # callers that come meanwhile need not list the same again
+            await _few_at_once(self.partition, sorted(self._stale))
         assert self._digests is not None
         found = {name: each for name, each in self._digests.items() if each.count}
         if found != self._told:

@@ -22,7 +22,7 @@ from sos.model import ids
 from sos.model.digest import BlobDigest, check_held
 from sos.model.manifest import MARK
 from sos.model.merge import other_body, replaces_metadata
-from sos.model.metadata import Metadata, version
+from sos.model.metadata import Metadata, unmarked, version
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.accounts import Accounts
 from sos.stores.engines.s3.bucket import Bucket, Entry
@@ -138,7 +138,7 @@ class Blobs:
         elif MARK not in new.metadata and (
             MARK in held.info.metadata or await self._is_damaged(held, new)
         ):
-            kept = {name: value for name, value in held.info.metadata.items() if name != MARK}
+            kept = unmarked(held.info.metadata)
             await self._put(new, kept, hash, only_new=False)
             held = evolve(held, info=BlobInfo(new.id, new.size, kept, time.time()))
         await self._mark(held)

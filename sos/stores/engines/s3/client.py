@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from attrs import field, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, TimeoutError
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
@@ -25,8 +25,8 @@ from sos.http.client.bodies import (
     ANSWER_SECONDS,
     PROMPT_SECONDS,
     ResponseBody,
-    cause,
-    is_network_failure,
+    TimedOut,
+    network_failures,
 )
 from sos.stores.engines.s3.address import S3Address
 from sos.stores.engines.s3.signing import Identity
@@ -179,7 +179,8 @@ class Client:
             try:
                 answer = await self._once(method, key, query, fields, body, hashes, stream)
             except Unavailable as error:
-                if not left or isinstance(error, _Silent):
+                # Another attempt after a timeout would time out as well.
+                if not left or isinstance(error, TimedOut):
                     raise
             else:
                 if answer.status in accept or answer.status in (200, 204, 206):
@@ -239,16 +240,8 @@ class Client:
             unbuffered=True,
             reactor=self.clock,
         )
-        try:
+        with network_failures(self.name):
             response = await sent.addTimeout(seconds, self.clock)
-        except (CancelledError, SOSError):
-            raise
-        except TimeoutError:
-            raise _Silent(f"{self.name} did not answer in time") from None
-        except Exception as error:
-            if not is_network_failure(error):
-                raise
-            raise Unavailable(f"{self.name} cannot be reached: {cause(error)}") from error
         pieces = ResponseBody(response, self.clock)
         told = {
             name.decode("latin-1").lower(): value.decode("latin-1")
@@ -314,10 +307,6 @@ class _Elements(ElementTree.TreeBuilder):
     def doctype(self, *_: object) -> None:
         """Raise ValueError; the parser calls this before it reads the DTD."""
         raise ValueError("a DTD")
-
-
-class _Silent(Unavailable):
-    """A timeout, which is not retried: another attempt would time out as well."""
 
 
 @frozen

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 
 from sos.errors import Unavailable
 from sos.stores.engines.s3.accounts import Accounts
+from sos.stores.engines.s3.records import marker
+from tests.support.blobs import content_id
+
+ID = content_id(b"hello")
 
 
 class Listings:
@@ -48,3 +53,47 @@ def test_one_that_fails_ends_the_count(bucket):
     assert counted.result.check(Unavailable)
     counted.addErrback(lambda failure: None)
     assert (len(bucket.asked), bucket.given_up) == (5, 4)
+
+
+@pytest.fixture
+def accounts(bucket):
+    """Counted accounts, in which one partition is stale."""
+    accounts = Accounts(bucket)
+    counted = Deferred.fromCoroutine(accounts.count())
+    while not counted.called:
+        next(page for page in bucket.asked if not page.called).callback([])
+    with accounts.change(ID):
+        pass
+    bucket.asked.clear()
+    return accounts
+
+
+def test_callers_that_come_at_once_list_a_stale_partition_once(bucket, accounts):
+    """Requests cost money."""
+    told = [Deferred.fromCoroutine(accounts.digests(Clock())) for _ in range(3)]
+    (page,) = bucket.asked
+    page.callback([])
+    assert [each.result for each in told] == [{}] * 3
+    assert len(bucket.asked) == 1
+
+
+def test_what_changes_meanwhile_is_listed_again(bucket, accounts):
+    """The one who comes after the change gets what is there by then."""
+    first = Deferred.fromCoroutine(accounts.digests(Clock()))
+    with accounts.change(ID):
+        pass
+    second = Deferred.fromCoroutine(accounts.digests(Clock()))
+    bucket.asked[0].callback([])
+    assert first.called
+    assert not second.called
+    bucket.asked[1].callback([marker(ID, 5, {}, None).key])
+    assert second.result[ID[:3]].bytes == 5
+
+
+def test_the_caller_that_lists_may_be_given_up(bucket, accounts):
+    """The next one lists."""
+    first, second = (Deferred.fromCoroutine(accounts.digests(Clock())) for _ in range(2))
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    first.cancel()
+    bucket.asked[1].callback([])
+    assert second.result == {}

@@ -1,0 +1,36 @@
+"""The records of blobs: which one stays when two bodies have the same id."""
+
+from __future__ import annotations
+
+import pytest
+
+from sos.errors import Conflict
+from sos.model import digest, metadata
+from sos.stores.record import Record, successor
+from tests.support.blobs import body_of, content_id, manifest_of
+
+WHOLE = body_of(1000)
+ID, MANIFEST, MARKED = manifest_of(WHOLE, 100)
+
+
+def record_of(body, told, id=ID):
+    return Record(id, len(body), digest.hash_of(id, body), metadata.encode(told), 1.0, body)
+
+
+def test_an_object_replaces_its_manifest_and_keeps_its_metadata():
+    """All but the mark: what a client has set stays."""
+    object = successor(record_of(MANIFEST, MARKED), record_of(WHOLE, {"X-Name": "later"}))
+    assert object == record_of(WHOLE, {"X-Name": "n"})
+
+
+@pytest.mark.parametrize("stored", [(WHOLE, {}), (manifest_of(WHOLE, 10)[1], MARKED)])
+def test_a_manifest_replaces_nothing(stored):
+    """Neither its object nor another manifest of it."""
+    assert successor(record_of(*stored), record_of(MANIFEST, MARKED)) is None
+
+
+@pytest.mark.parametrize(("id", "told"), [(content_id(WHOLE), {}), ("name", {}), ("name", MARKED)])
+def test_no_other_body_replaces_one(id, told):
+    """Two bodies with one hash, or of a name that says nothing about the body."""
+    with pytest.raises(Conflict):
+        successor(record_of(WHOLE, {}, id), record_of(b"other", told, id))
