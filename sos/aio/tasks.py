@@ -19,8 +19,8 @@ _log = LimitedLog(Logger())
 class Running:
     """A suspended coroutine that resumes in the context where it was begun.
 
-    Deferred.fromCoroutine() does the same, but took 2 us more of the 35 us of a
-    small upload when this was measured.
+    Deferred.fromCoroutine() does the same, but a blob server executes 5.6 % more instructions
+    for a small upload with it, and calls back outside of that context.
 
     :param awaited: the Deferred that it waits for.
     :param ended: called with its result, or a Failure.
