@@ -99,7 +99,7 @@ class SetAside(NotFound):
     """The store has just found its copy damaged and quarantined it: the blob is gone there."""
 
     def __init__(self, id: str, damage: object) -> None:
-        super().__init__(f"{id} was damaged, and is set aside: {damage}")
+        super().__init__(f"{id} is damaged and has been quarantined: {damage}")
 
 
 class Mismatch(SOSError):
