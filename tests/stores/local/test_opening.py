@@ -375,7 +375,7 @@ def test_an_index_that_the_system_does_not_open_is_not_lost(
     said = refusal(directory, reactor)
     assert said.endswith(os.strerror(number))
     assert "move" not in said
-    assert "bring back" not in said
+    assert "restore" not in said
 
 
 @ensureDeferred
