@@ -87,7 +87,7 @@ class Unsatisfiable(SOSError):
     """The requested range lies outside the body, which has *size* bytes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"the blob has {size} bytes")
+        super().__init__(f"the range is outside the blob, which has {size} bytes")
         self.size = size
 
 

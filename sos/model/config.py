@@ -168,7 +168,7 @@ class _Reader:
         if not equals:
             raise ValueError(f"{_shown(line)} is not a setting: name = value")
         if name not in SETTINGS:
-            raise ValueError(f"there is no setting {_shown(name)}; there are {', '.join(SETTINGS)}")
+            raise ValueError(f"unknown setting {_shown(name)}; known are {', '.join(SETTINGS)}")
         if name in self._settings:
             raise ValueError(f"{name} is set a second time")
         try:
@@ -182,7 +182,7 @@ class _Reader:
             raise ValueError(f"the server {server.url} is listed a second time")
         if server.name in self._names:
             url = self._names[server.name].url
-            raise ValueError(f"the name {server.name} is that of {url} already")
+            raise ValueError(f"{url} already has the name {server.name}")
         self._urls.add(server.url)
         self._names[server.name] = server
         self._groups.setdefault(self._section, []).append(server)
@@ -202,7 +202,7 @@ def _server(line: str) -> Server:
     if not words:
         raise ValueError("a server's URL is missing")
     if any("@" in word for word in words[1:]):  # any word can be part of a password
-        raise ValueError("the URL of a server cannot hold a user or a password, nor a blank")
+        raise ValueError("the URL of a server cannot contain a user or a password, nor a blank")
     server = Server(url=server_url(words[0]))
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -225,23 +225,25 @@ def _server(line: str) -> Server:
 def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
     if len(text) > _LONGEST_URL:
-        raise ValueError(f"{_shown(text)} is longer than the URL of a server can be")
+        raise ValueError(f"{_shown(text)} is too long for the URL of a server")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port") from None
+        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port")
+        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL of a server cannot hold a user or a password")
+        raise ValueError("the URL of a server cannot contain a user or a password")
     if parts.query or parts.fragment:
-        raise ValueError(f"{_shown(text)} has a query or a fragment, a server's URL has none")
+        raise ValueError(
+            f"{_shown(text)} has a query or a fragment, which the URL of a server cannot have"
+        )
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"{_shown(text)} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if host == parts.hostname and not _HOST.fullmatch(host):
-        raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
+        raise ValueError(f"{host[:100]!r} is not a host name: letters, digits and - between dots")
     if port not in (None, _DEFAULT_PORTS[parts.scheme]):
         host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
@@ -322,7 +324,7 @@ def size(text: str) -> int:
         raise ValueError(f"{_shown(text)} is not a size: 4096, 64K, 8M, 5G, 1T")
     number = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
     if number >= 1 << 63:
-        raise ValueError(f"{text} is more than any disk has: below 8388608T")
+        raise ValueError(f"{text} is too large: below 8388608T")
     return number
 
 
@@ -402,7 +404,7 @@ def header_patterns(text: str) -> str:
         if _HEADER_PATTERN.fullmatch(each) is None:
             raise ValueError(f"{_shown(each)} is not an X-* header: X-Mime-Type, X-Meta-*")
         if metadata.is_withheld(metadata.canonical_name(each)):
-            raise ValueError(f"{each} is never kept: it is for proxies, browsers or credentials")
+            raise ValueError(f"{each} cannot be kept: it is for proxies, browsers or credentials")
     return ", ".join(patterns)
 
 
@@ -410,7 +412,7 @@ def _own_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if _OWN_NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{text[:100]!r} is no name of a host, which has neither scheme nor port; "
+            f"{text[:100]!r} is not a host name, without scheme and port; "
             "IP addresses need not be listed"
         )
     return name
@@ -433,13 +435,15 @@ def _proxy(text: str) -> str:
             raise ValueError(
                 f"{_shown(text)} is neither an address, nor a network like 10.0.0.0/8, nor unix"
             ) from None
-        raise ValueError(f"{text} is an address in a network, which is {better}") from None
+        raise ValueError(f"{text} is an address within a network: write {better}") from None
     if "%" in text:
-        raise ValueError(f"{_shown(text)} has a zone, which no address that is seen has")
+        raise ValueError(f"{_shown(text)} has a zone, which the address of a connection never has")
     if not network.prefixlen:
-        raise ValueError(f"{text} is everybody, and clients would be believed: list the proxies")
+        raise ValueError(
+            f"{text} is every address, so all clients would be trusted: list the proxies"
+        )
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{text} is an address of IPv4: write it as one")
+        raise ValueError(f"{text} is an IPv4 address: write it as one")
     return network.compressed.removesuffix(f"/{network.max_prefixlen}")
 
 
@@ -477,14 +481,14 @@ def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
         # Do not quote the text: it may be the secret that belongs into the file.
-        raise ValueError("it is not the path of a file: one that begins with / or ~/")
+        raise ValueError("not the path of a file: it must begin with / or ~/")
     return text
 
 
 def host(text: str) -> str:
     """The name or the address of an interface to listen on."""
     if not text.isprintable() or len(text) > 254:
-        raise ValueError(f"{_shown(text)} is no name or address of a host")
+        raise ValueError(f"{_shown(text)} is not the name or address of a host")
     return text
 
 
@@ -508,7 +512,7 @@ def _number(text: str) -> float:
 
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ValueError(f"{_shown(text)} is not a whole number, or too large a one")
+        raise ValueError(f"{_shown(text)} is not a whole number, or too large")
     return int(text)
 
 

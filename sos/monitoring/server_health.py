@@ -223,4 +223,4 @@ def parse_standings(groups: Any) -> dict[str, list[Standing]]:
             for group, servers in groups.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unavailable(f"that is not how servers are doing: {error.args[0]}") from error
+        raise Unavailable(f"the server health is malformed: {error.args[0]}") from error
