@@ -412,7 +412,7 @@ def _own_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if _OWN_NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{text[:100]!r} is not a host name, without scheme and port; "
+            f"{text[:100]!r} is not a host name: it has neither scheme nor port; "
             "IP addresses need not be listed"
         )
     return name
@@ -542,47 +542,61 @@ class Setting:
 #: All settings by name: the only place that declares them.
 SETTINGS: Mapping[str, Setting] = {
     "api-host": Setting(host, "Address to listen on.", "0.0.0.0", "0.0.0.0", str),
-    "hosts": Setting(hosts, "Names to answer as, beside localhost."),
-    "idle-timeout": Setting(timeout, "Seconds that idle connections stay open.", 75.0, "75"),
-    "trusted-proxies": Setting(proxies, "Proxies to believe who asks: addresses, networks, unix."),
+    "hosts": Setting(hosts, "Host names to answer to, beside localhost."),
+    "idle-timeout": Setting(timeout, "Seconds until idle connections are closed.", 75.0, "75"),
+    "trusted-proxies": Setting(
+        proxies, "Proxies to trust for the client's address: addresses, networks, unix."
+    ),
     "upload-port": Setting(port, "Port for uploads.", 9991, "9991"),
     "download-port": Setting(port, "Port for fetches.", 9992, "9992"),
     "admin-port": Setting(
-        port, "Port of 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
+        port, "Port on 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
     ),
-    "write-copies": Setting(copies, "Copies that an upload waits for.", 1, "1"),
-    "min-copies": Setting(copies, "Copies in a group.", 2, "2"),
-    "replicate-every": Setting(seconds, "Seconds between replications, 0 for none.", 60.0, "60"),
-    "replicate-rate": Setting(limit, "Bytes a second that it may copy (8M)."),
-    "hash": Setting(algorithm, "Of new ids: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"),
-    "max-size": Setting(limit, "Refuse larger objects (64K, 8M, 5G)."),
+    "write-copies": Setting(copies, "Write quorum: copies that an upload waits for.", 1, "1"),
+    "min-copies": Setting(copies, "Copies of each object in a group.", 2, "2"),
+    "replicate-every": Setting(
+        seconds, "Seconds between replication passes, 0 for none.", 60.0, "60"
+    ),
+    "replicate-rate": Setting(limit, "Most bytes a second that replication copies (8M)."),
+    "hash": Setting(
+        algorithm, "Hash for the ids of new objects: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"
+    ),
+    "max-size": Setting(limit, "Reject larger objects (64K, 8M, 5G)."),
     "kept-headers": Setting(
-        header_patterns, "X-* headers of uploads to keep, no others: X-Meta-*, X-Mime-Type."
+        header_patterns, "The only X-* headers of uploads to keep: X-Meta-*, X-Mime-Type."
     ),
     "cors-origins": Setting(
         origins, "Origins whose pages may upload and fetch, or * to fetch (https://app.example)."
     ),
     "chunk-size": Setting(
-        chunk_size, "Cut larger objects into chunks of this size, 0: none.", 8 << 20, "8M"
+        chunk_size, "Split larger objects into chunks of this size, 0 for none.", 8 << 20, "8M"
     ),
     "cache": Setting(
         cache_address,
-        "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
+        "Shared cache of blobs and locations: memcached://host:port, redis://host:port/database.",
     ),
-    "secret-file": Setting(path, "File of the key that API and blob servers share.", option=str),
-    "token-file": Setting(path, "File of the tokens that clients have to bring.", option=str),
-    "private-reads": Setting(yes, "Fetches, too, need a token, or a signed link.", False),
-    "tls-certificate": Setting(path, "Speak TLS, with the certificate in this file.", option=str),
-    "tls-key": Setting(path, "File of its key, if that is another.", option=str),
-    "tls-client-ca": Setting(path, "Clients need a certificate of one of these.", option=str),
-    "tls-ca": Setting(path, "Blob servers need a certificate of one of these.", option=str),
-    "tls-client-certificate": Setting(path, "File of the certificate to show them.", option=str),
-    "tls-client-key": Setting(path, "File of its key, if that is another.", option=str),
+    "secret-file": Setting(path, "File with the key that API and blob servers share.", option=str),
+    "token-file": Setting(path, "File with the tokens that clients must send.", option=str),
+    "private-reads": Setting(yes, "Require a token or a signed link for fetches, too.", False),
+    "tls-certificate": Setting(path, "Use TLS, with the certificate in this file.", option=str),
+    "tls-key": Setting(path, "File with its key, if not the same file.", option=str),
+    "tls-client-ca": Setting(
+        path, "File with the CAs that client certificates must come from.", option=str
+    ),
+    "tls-ca": Setting(
+        path, "File with the CAs that the certificates of blob servers must come from.", option=str
+    ),
+    "tls-client-certificate": Setting(
+        path, "File with the certificate to present to blob servers.", option=str
+    ),
+    "tls-client-key": Setting(path, "File with its key, if not the same file.", option=str),
     "unfinished-dir": Setting(
-        path, "Take resumable uploads (tus), and keep their parts here.", option=str
+        path, "Accept resumable uploads (tus), and keep unfinished ones here.", option=str
     ),
-    "unfinished-limit": Setting(limit, "Most bytes of these together.", 64 << 30, "64G"),
+    "unfinished-limit": Setting(
+        limit, "Most bytes of all unfinished uploads together.", 64 << 30, "64G"
+    ),
     "unfinished-expiry": Setting(
-        duration, "After which time (15m, 12h, 30d) they are given up.", 86_400, "1d"
+        duration, "Time after which unfinished uploads expire (15m, 12h, 30d).", 86_400, "1d"
     ),
 }
