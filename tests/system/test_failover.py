@@ -123,7 +123,9 @@ def test_a_holder_killed_after_an_upload(place):
             assert fetch(cluster.down + content_id(body)) == body
         cluster.blobs[number] = cluster.blob(number)
         # Before the next is killed it must have been seen that this one is back.
-        assert wait_until(lambda number=number: f"{cluster.url(number)} answers" in cluster.api.log)
+        assert wait_until(
+            lambda number=number: f"breaker closed, server={cluster.url(number)}" in cluster.api.log
+        )
 
 
 def test_nothing_is_known_while_all_are_down(place):
