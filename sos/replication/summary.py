@@ -83,7 +83,7 @@ class Summary:
         if self.disputed:
             text += f"; {self.disputed} ids have different bodies on different servers"
         if self.broken:
-            text += f"; {self.broken} objects are broken: no server has all of their data"
+            text += f"; {self.broken} objects are broken: no server has some of their chunks"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return "; ".join([text, *self.errors])

@@ -198,7 +198,9 @@ class Tables:
                 f"the table {self.table}_state cannot be read: {primary(error)}"
             ) from error
         if not rows:
-            raise StoreUnusable(f"the table {self.table}_state is empty")
+            raise StoreUnusable(
+                f"the table {self.table}_state is empty: restore the tables from a backup"
+            )
         version, id = one(rows)
         return version, None if id is None else printable(id[:100])
 
