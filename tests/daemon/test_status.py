@@ -113,5 +113,5 @@ async def test_a_disk_that_failed(clock, local_store):
     told = (await overview.document())["store"]
     assert (told["writable"], told["reason"]) == (
         False,
-        "the store is read-only since the disk failed",
+        "the store is read-only because the disk failed",
     )

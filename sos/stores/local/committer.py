@@ -108,7 +108,7 @@ class Committer:
     def give_up(self, reason: str) -> None:
         """Refuse further changes, and log why."""
         if self.failure is None:
-            self.failure = f"the store is read-only since {reason}"
+            self.failure = f"the store is read-only because {reason}"
             _log.critical("{failure}", failure=self.failure)
 
     def _run(self) -> None:
