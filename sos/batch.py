@@ -51,11 +51,13 @@ def decode(text: bytes) -> list[Blob]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequest("a batch that is not JSON") from None
+        raise InvalidRequest("the batch is not JSON") from None
     if not isinstance(document, dict):
-        raise InvalidRequest("a batch is an object, of blobs by their ids")
+        raise InvalidRequest("the batch is not a JSON object of blobs by id")
     if len(document) > MOST_BLOBS:
-        raise InvalidRequest(f"a batch of {len(document)} blobs; at most {MOST_BLOBS} are taken")
+        raise InvalidRequest(
+            f"the batch has {len(document)} blobs, but at most {MOST_BLOBS} are allowed"
+        )
     return [_blob(ids.check(id), told) for id, told in document.items()]
 
 
@@ -66,11 +68,11 @@ def _blob(id: str, told: Any) -> Blob:
         and isinstance(told["metadata"], dict)
         and isinstance(told["body"], str)
     ):
-        raise InvalidRequest(f"{id} in a batch is not an object of metadata and body")
+        raise InvalidRequest(f"the batch entry {id} is not an object of metadata and body")
     try:
         body = b64decode(told["body"], validate=True)
     except ValueError:
-        raise InvalidRequest(f"the body of {id} in a batch is not base64") from None
+        raise InvalidRequest(f"the body of the batch entry {id} is not base64") from None
     return Blob(BlobInfo(id, len(body), _metadata(id, told["metadata"])), body)
 
 
@@ -78,7 +80,7 @@ def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:
     try:
         return metadata_format.received(found)
     except InvalidMetadata as error:
-        raise InvalidMetadata(f"{id} in a batch: {error}") from None
+        raise InvalidMetadata(f"batch entry {id}: {error}") from None
 
 
 async def read_from(store: IBlobStore, ids: Iterable[str]) -> list[Blob]:

@@ -87,7 +87,7 @@ class Unsatisfiable(SOSError):
     """The requested range lies outside the body, which has *size* bytes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"the blob has {size} bytes")
+        super().__init__(f"the range is outside the blob, which has {size} bytes")
         self.size = size
 
 
@@ -99,7 +99,7 @@ class SetAside(NotFound):
     """The store has just found its copy damaged and quarantined it: the blob is gone there."""
 
     def __init__(self, id: str, damage: object) -> None:
-        super().__init__(f"{id} was damaged, and is set aside: {damage}")
+        super().__init__(f"{id} is damaged and has been quarantined: {damage}")
 
 
 class Mismatch(SOSError):

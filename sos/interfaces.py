@@ -105,17 +105,17 @@ def parse_size(text: bytes | str) -> int | None:
 
 def _is_count(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not is_size(value):
-        raise TypeError(f"a number as {attribute.name}")
+        raise TypeError(f"{attribute.name} is not a number of bytes or blobs")
 
 
 def _is_text(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (value is None or isinstance(value, str)):
-        raise TypeError(f"a text as {attribute.name}")
+        raise TypeError(f"{attribute.name} is not a string")
 
 
 def _is_id(status: StoreStatus, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (value is None or is_store_id(value)):
-        raise TypeError(f"a UUID as {attribute.name}")
+        raise TypeError(f"{attribute.name} is not a UUID")
 
 
 def _tuple(values: Iterable[str]) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def _are_ids(status: StoreStatus, attribute: attrs.Attribute[Any], value: object
 
 def _is_time(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not (isinstance(value, (int, float)) and 0 <= value < _YEAR_10000):
-        raise TypeError(f"a time as {attribute.name}")
+        raise TypeError(f"{attribute.name} is not a time")
 
 
 def _is_position(status: object, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -139,7 +139,7 @@ def _is_position(status: object, attribute: attrs.Attribute[Any], value: str) ->
 
 def _is_yes_or_no(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
-        raise TypeError(f"yes or no as {attribute.name}")
+        raise TypeError(f"{attribute.name} is not a boolean")
 
 
 @frozen

@@ -87,7 +87,9 @@ class ResumableUploads:
         On any error nothing is left of it, because the client does not know its token yet.
         """
         if upload.length > self.max_size:
-            raise TooLarge(f"an upload of {upload.length} bytes; at most {self.max_size} are taken")
+            raise TooLarge(
+                f"the upload has {upload.length} bytes, but at most {self.max_size} are allowed"
+            )
         return await self._finish(body, self._create(upload, body, checksum))
 
     async def append(
@@ -143,7 +145,7 @@ class ResumableUploads:
         upload = opened if isinstance(opened, Upload) else opened.upload
         try:
             if offset != upload.acknowledged:
-                raise Conflict(f"the upload goes on at byte {upload.acknowledged}, not {offset}")
+                raise Conflict(f"the upload continues at byte {upload.acknowledged}, not {offset}")
             if offset + (body.length or 0) > upload.length:
                 raise _too_long(upload)
             if isinstance(opened, Upload):
@@ -239,4 +241,4 @@ class ResumableUploads:
 
 
 def _too_long(upload: Upload) -> TooLarge:
-    return TooLarge(f"more bytes come than the {upload.length} of the upload")
+    return TooLarge(f"the request exceeds the {upload.length} bytes of the upload")

@@ -75,7 +75,7 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.checked} blobs checked, {self.bytes} bytes: "
-            f"{self.damaged} damaged and set aside, {self.unreadable} unreadable"
+            f"{self.damaged} damaged and quarantined, {self.unreadable} unreadable"
         )
 
 
@@ -118,7 +118,7 @@ async def scrub(
                 report.bytes += await _read(store, id, pace)
             except (SetAside, Mismatch) as error:
                 report.damaged += 1
-                warn(f"{id}: {error}")
+                warn(str(error))
             except NotFound:
                 pass  # it was dropped after it was listed
             except SOSError as error:
@@ -160,7 +160,11 @@ def load(path: Path) -> Report:
     except FileNotFoundError:
         return Report()
     except (OSError, ValueError, TypeError, InvalidId, RecursionError) as error:
-        _log.warn("{path} is no scrub report, a new pass begins: {error}", path=path, error=error)
+        _log.warn(
+            "cannot read the scrub report, starting a new pass, path={path}: {error}",
+            path=path,
+            error=error,
+        )
         return Report()
 
 
@@ -238,7 +242,9 @@ class ScrubService(PeriodicService):
         try:
             save(self.report, self._path)
         except OSError as error:  # a full disk, say: the pass goes on
-            _log.warn("{path}: {error}", path=self._path, error=error)
+            _log.warn(
+                "cannot save the scrub report, path={path}: {error}", path=self._path, error=error
+            )
 
 
 def _warn(text: str) -> None:

@@ -67,7 +67,7 @@ def test_upload_fetch_replicate(place):
         assert fetch(f"{server}/blob/{id}") == PASSWD
     done = place.sos("replicate --min-copies=3")
     assert b"0 copies missing" in done.stdout
-    assert b"1 blobs want more servers" in done.stdout
+    assert b"1 blobs need more writable servers" in done.stdout
     assert done.returncode == 1
 
 

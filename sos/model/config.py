@@ -168,7 +168,7 @@ class _Reader:
         if not equals:
             raise ValueError(f"{_shown(line)} is not a setting: name = value")
         if name not in SETTINGS:
-            raise ValueError(f"there is no setting {_shown(name)}; there are {', '.join(SETTINGS)}")
+            raise ValueError(f"unknown setting {_shown(name)}; known are {', '.join(SETTINGS)}")
         if name in self._settings:
             raise ValueError(f"{name} is set a second time")
         try:
@@ -182,7 +182,7 @@ class _Reader:
             raise ValueError(f"the server {server.url} is listed a second time")
         if server.name in self._names:
             url = self._names[server.name].url
-            raise ValueError(f"the name {server.name} is that of {url} already")
+            raise ValueError(f"{url} already has the name {server.name}")
         self._urls.add(server.url)
         self._names[server.name] = server
         self._groups.setdefault(self._section, []).append(server)
@@ -202,7 +202,7 @@ def _server(line: str) -> Server:
     if not words:
         raise ValueError("a server's URL is missing")
     if any("@" in word for word in words[1:]):  # any word can be part of a password
-        raise ValueError("the URL of a server cannot hold a user or a password, nor a blank")
+        raise ValueError("the URL of a server cannot contain a user or a password, nor a blank")
     server = Server(url=server_url(words[0]))
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -225,23 +225,25 @@ def _server(line: str) -> Server:
 def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
     if len(text) > _LONGEST_URL:
-        raise ValueError(f"{_shown(text)} is longer than the URL of a server can be")
+        raise ValueError(f"{_shown(text)} is too long for the URL of a server")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port") from None
+        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{_shown(text)} is not a URL of a server: http://host:port")
+        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL of a server cannot hold a user or a password")
+        raise ValueError("the URL of a server cannot contain a user or a password")
     if parts.query or parts.fragment:
-        raise ValueError(f"{_shown(text)} has a query or a fragment, a server's URL has none")
+        raise ValueError(
+            f"{_shown(text)} has a query or a fragment, which the URL of a server cannot have"
+        )
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"{_shown(text)} has characters that a URL cannot have")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if host == parts.hostname and not _HOST.fullmatch(host):
-        raise ValueError(f"{host[:100]!r} is no name of a host: letters, digits and - between dots")
+        raise ValueError(f"{host[:100]!r} is not a host name: letters, digits and - between dots")
     if port not in (None, _DEFAULT_PORTS[parts.scheme]):
         host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
@@ -322,7 +324,7 @@ def size(text: str) -> int:
         raise ValueError(f"{_shown(text)} is not a size: 4096, 64K, 8M, 5G, 1T")
     number = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
     if number >= 1 << 63:
-        raise ValueError(f"{text} is more than any disk has: below 8388608T")
+        raise ValueError(f"{text} is too large: below 8388608T")
     return number
 
 
@@ -391,7 +393,7 @@ def header_patterns(text: str) -> str:
         if _HEADER_PATTERN.fullmatch(each) is None:
             raise ValueError(f"{_shown(each)} is not an X-* header: X-Mime-Type, X-Meta-*")
         if metadata.is_withheld(metadata.canonical_name(each)):
-            raise ValueError(f"{each} is never kept: it is for proxies, browsers or credentials")
+            raise ValueError(f"{each} cannot be kept: it is for proxies, browsers or credentials")
     return ", ".join(patterns)
 
 
@@ -399,7 +401,7 @@ def _own_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if _OWN_NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{text[:100]!r} is no name of a host, which has neither scheme nor port; "
+            f"{text[:100]!r} is not a host name: it has neither scheme nor port; "
             "IP addresses need not be listed"
         )
     return name
@@ -422,13 +424,15 @@ def _proxy(text: str) -> str:
             raise ValueError(
                 f"{_shown(text)} is neither an address, nor a network like 10.0.0.0/8, nor unix"
             ) from None
-        raise ValueError(f"{text} is an address in a network, which is {better}") from None
+        raise ValueError(f"{text} is an address within a network: write {better}") from None
     if "%" in text:
-        raise ValueError(f"{_shown(text)} has a zone, which no address that is seen has")
+        raise ValueError(f"{_shown(text)} has a zone, which the address of a connection never has")
     if not network.prefixlen:
-        raise ValueError(f"{text} is everybody, and clients would be believed: list the proxies")
+        raise ValueError(
+            f"{text} is every address, so all clients would be trusted: list the proxies"
+        )
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{text} is an address of IPv4: write it as one")
+        raise ValueError(f"{text} is an IPv4 address: write it as one")
     return network.compressed.removesuffix(f"/{network.max_prefixlen}")
 
 
@@ -466,14 +470,14 @@ def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
         # Do not quote the text: it may be the secret that belongs into the file.
-        raise ValueError("it is not the path of a file: one that begins with / or ~/")
+        raise ValueError("not the path of a file: it must begin with / or ~/")
     return text
 
 
 def host(text: str) -> str:
     """The name or the address of an interface to listen on."""
     if not text.isprintable() or len(text) > 254:
-        raise ValueError(f"{_shown(text)} is no name or address of a host")
+        raise ValueError(f"{_shown(text)} is not the name or address of a host")
     return text
 
 
@@ -497,7 +501,7 @@ def _number(text: str) -> float:
 
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ValueError(f"{_shown(text)} is not a whole number, or too large a one")
+        raise ValueError(f"{_shown(text)} is not a whole number, or too large")
     return int(text)
 
 
@@ -527,47 +531,61 @@ class Setting:
 #: All settings by name: the only place that declares them.
 SETTINGS: Mapping[str, Setting] = {
     "api-host": Setting(host, "Address to listen on.", "0.0.0.0", "0.0.0.0", str),
-    "hosts": Setting(hosts, "Names to answer as, beside localhost."),
-    "idle-timeout": Setting(timeout, "Seconds that idle connections stay open.", 75.0, "75"),
-    "trusted-proxies": Setting(proxies, "Proxies to believe who asks: addresses, networks, unix."),
+    "hosts": Setting(hosts, "Host names to answer to, beside localhost."),
+    "idle-timeout": Setting(timeout, "Seconds until idle connections are closed.", 75.0, "75"),
+    "trusted-proxies": Setting(
+        proxies, "Proxies to trust for the client's address: addresses, networks, unix."
+    ),
     "upload-port": Setting(port, "Port for uploads.", 9991, "9991"),
     "download-port": Setting(port, "Port for fetches.", 9992, "9992"),
     "admin-port": Setting(
-        port, "Port of 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
+        port, "Port on 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
     ),
-    "write-copies": Setting(copies, "Copies that an upload waits for.", 1, "1"),
-    "min-copies": Setting(copies, "Copies in a group.", 2, "2"),
-    "replicate-every": Setting(seconds, "Seconds between replications, 0 for none.", 60.0, "60"),
-    "replicate-rate": Setting(limit, "Bytes a second that it may copy (8M)."),
-    "hash": Setting(algorithm, "Of new ids: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"),
-    "max-size": Setting(limit, "Refuse larger objects (64K, 8M, 5G)."),
+    "write-copies": Setting(copies, "Write quorum: copies that an upload waits for.", 1, "1"),
+    "min-copies": Setting(copies, "Copies of each object in a group.", 2, "2"),
+    "replicate-every": Setting(
+        seconds, "Seconds between replication passes, 0 for none.", 60.0, "60"
+    ),
+    "replicate-rate": Setting(limit, "Most bytes a second that replication copies (8M)."),
+    "hash": Setting(
+        algorithm, "Hash for the ids of new objects: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"
+    ),
+    "max-size": Setting(limit, "Reject larger objects (64K, 8M, 5G)."),
     "kept-headers": Setting(
-        header_patterns, "X-* headers of uploads to keep, no others: X-Meta-*, X-Mime-Type."
+        header_patterns, "The only X-* headers of uploads to keep: X-Meta-*, X-Mime-Type."
     ),
     "cors-origins": Setting(
         origins, "Origins whose pages may upload and fetch, or * to fetch (https://app.example)."
     ),
     "chunk-size": Setting(
-        chunk_size, "Cut larger objects into chunks of this size, 0: none.", 8 << 20, "8M"
+        chunk_size, "Split larger objects into chunks of this size, 0 for none.", 8 << 20, "8M"
     ),
     "cache": Setting(
         cache_address,
-        "Share places of blobs, and small blobs: memcached://host:port, redis://host:port/database.",
+        "Shared cache of blobs and locations: memcached://host:port, redis://host:port/database.",
     ),
-    "secret-file": Setting(path, "File of the key that API and blob servers share.", option=str),
-    "token-file": Setting(path, "File of the tokens that clients have to bring.", option=str),
-    "private-reads": Setting(yes, "Fetches, too, need a token, or a signed link.", False),
-    "tls-certificate": Setting(path, "Speak TLS, with the certificate in this file.", option=str),
-    "tls-key": Setting(path, "File of its key, if that is another.", option=str),
-    "tls-client-ca": Setting(path, "Clients need a certificate of one of these.", option=str),
-    "tls-ca": Setting(path, "Blob servers need a certificate of one of these.", option=str),
-    "tls-client-certificate": Setting(path, "File of the certificate to show them.", option=str),
-    "tls-client-key": Setting(path, "File of its key, if that is another.", option=str),
+    "secret-file": Setting(path, "File with the key that API and blob servers share.", option=str),
+    "token-file": Setting(path, "File with the tokens that clients must send.", option=str),
+    "private-reads": Setting(yes, "Require a token or a signed link for fetches, too.", False),
+    "tls-certificate": Setting(path, "Use TLS, with the certificate in this file.", option=str),
+    "tls-key": Setting(path, "File with its key, if not the same file.", option=str),
+    "tls-client-ca": Setting(
+        path, "File with the CAs that client certificates must come from.", option=str
+    ),
+    "tls-ca": Setting(
+        path, "File with the CAs that the certificates of blob servers must come from.", option=str
+    ),
+    "tls-client-certificate": Setting(
+        path, "File with the certificate to present to blob servers.", option=str
+    ),
+    "tls-client-key": Setting(path, "File with its key, if not the same file.", option=str),
     "unfinished-dir": Setting(
-        path, "Take resumable uploads (tus), and keep their parts here.", option=str
+        path, "Accept resumable uploads (tus), and keep unfinished ones here.", option=str
     ),
-    "unfinished-limit": Setting(limit, "Most bytes of these together.", 64 << 30, "64G"),
+    "unfinished-limit": Setting(
+        limit, "Most bytes of all unfinished uploads together.", 64 << 30, "64G"
+    ),
     "unfinished-expiry": Setting(
-        duration, "After which time (15m, 12h, 30d) they are given up.", 86_400, "1d"
+        duration, "Time after which unfinished uploads expire (15m, 12h, 30d).", 86_400, "1d"
     ),
 }

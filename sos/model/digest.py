@@ -68,7 +68,7 @@ class BodyDigest:
 
     def _check_size(self) -> None:
         if self._expected_size not in (None, self.size):
-            raise Incomplete(f"{self.size} bytes came, {self._expected_size} were announced")
+            raise Incomplete(f"{self.size} bytes arrived, but {self._expected_size} were announced")
 
 
 class ManifestDigest(BodyDigest):
@@ -91,7 +91,7 @@ class ManifestDigest(BodyDigest):
         super().update(piece)
         if self.size > manifest.MAX_BYTES:
             self._pieces.clear()
-            raise Mismatch(f"a manifest of over {manifest.MAX_BYTES} bytes")
+            raise Mismatch(f"the manifest is larger than {manifest.MAX_BYTES} bytes")
         self._pieces.append(piece)
 
     def verified_id(self) -> str:
@@ -103,7 +103,7 @@ class ManifestDigest(BodyDigest):
         """
         self._check_size()
         if self._id is None:
-            raise Mismatch("a manifest without the id of its object")
+            raise Mismatch("the manifest was sent without the id of its object")
         manifest.parse(b"".join(self._pieces), self._id, self._mark)
         return self._id
 
@@ -207,4 +207,4 @@ def check_held(id: str, held: BlobDigest, known: BlobDigest | None) -> None:
     :param known: its digest when it was listed; None accepts any.
     """
     if known not in (None, held):
-        raise Conflict(f"of {id} something else is held by now")
+        raise Conflict(f"{id} has changed since it was listed")

@@ -39,11 +39,11 @@ def grant(held: Lease | None, seconds: float, now: float, token: str | None = No
         check(held, token, now)
         return Lease(token, now + min(seconds, MAX_SECONDS))
     if held is not None and held.is_valid(now):
-        raise Conflict(f"another has the lease, for at most {held.until - now:.0f} s")
+        raise Conflict(f"another process holds the lease, for at most {held.until - now:.0f} s")
     return Lease(secrets.token_hex(16), now + min(seconds, MAX_SECONDS))
 
 
 def check(held: Lease | None, token: str, now: float) -> None:
     """Raise Conflict unless *token* belongs to the lease *held*, and that is valid."""
     if held is None or held.token != token or not held.is_valid(now):
-        raise Conflict("this lease is not valid, or not any more")
+        raise Conflict("the lease is invalid or has expired")

@@ -71,17 +71,17 @@ def parse(body: bytes, id: str, mark: str) -> Manifest:
     add up to the size of the whole in *mark*.
     """
     if len(body) > MAX_BYTES:
-        raise Mismatch(f"a manifest of {len(body)} bytes; at most {MAX_BYTES} are read")
+        raise Mismatch(f"the manifest has {len(body)} bytes, but at most {MAX_BYTES} are allowed")
     # Parsing other JSON of this size could take hundreds of megabytes.
     if body.count(b"[") > MAX_CHUNKS + 1 or body.count(b"{") > 1:
-        raise _refusal(id, f"has over {MAX_CHUNKS} chunks, or is not written as one")
+        raise _refusal(id, f"has over {MAX_CHUNKS} chunks or is malformed")
     try:
         manifest = _read(json.loads(body))
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise _refusal(id, "is not written as one") from None
+        raise _refusal(id, "is malformed") from None
     _check(manifest, id)
     if mark != str(manifest.size):
-        raise _refusal(id, f"is of {manifest.size} bytes, and marked with {mark[:20]!a}")
+        raise _refusal(id, f"says {manifest.size} bytes, but its mark says {mark[:20]!a}")
     if encode(manifest) != body:
         raise _refusal(id, "is not in its canonical form")
     return manifest
@@ -90,7 +90,7 @@ def parse(body: bytes, id: str, mark: str) -> Manifest:
 def marked_size(mark: str) -> int:
     """Return the size of the whole in bytes from a *mark*, or raise Mismatch."""
     if _SIZE.fullmatch(mark) is None:
-        raise Mismatch(f"{mark[:20]!a} does not mark a manifest: it is not a size")
+        raise Mismatch(f"{mark[:20]!a} is not a valid manifest mark: it is not a size")
     return int(mark)
 
 
@@ -101,10 +101,10 @@ def _read(document: Any) -> Manifest:
 
 def _check(manifest: Manifest, id: str) -> None:
     if manifest.id != id:
-        raise _refusal(id, "tells of another object")
+        raise _refusal(id, "describes another object")
     algorithm = ids.algorithm(id)
     if algorithm is None:
-        raise _refusal(id, "has no content id")
+        raise _refusal(id, "is invalid: its id is not a content id")
     # A single chunk would have the id of the whole.  With two or more, each is shorter
     # than the whole, so chunks that are manifests themselves cannot recur endlessly.
     if not 2 <= len(manifest.chunks) <= MAX_CHUNKS:
@@ -113,12 +113,12 @@ def _check(manifest: Manifest, id: str) -> None:
     total = 0
     for chunk in manifest.chunks:
         if type(chunk.id) is not str or is_id(chunk.id) is None:
-            raise _refusal(id, f"has a chunk whose id is not made by {algorithm}")
+            raise _refusal(id, f"has a chunk whose id is not a {algorithm} hash")
         if type(chunk.size) is not int or chunk.size <= 0:
-            raise _refusal(id, "has a chunk without a size")
+            raise _refusal(id, "has a chunk without a valid size")
         total += chunk.size
     if type(manifest.size) is not int or manifest.size != total:
-        raise _refusal(id, f"has chunks of {total} bytes together, which is not its size")
+        raise _refusal(id, f"has chunks of {total} bytes in total, which is not its size")
     marked_size(str(total))
 
 

@@ -105,7 +105,7 @@ def parse(document: Any) -> Membership:
             return known
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
-    raise InvalidRequest("that is not which servers somebody knows")
+    raise InvalidRequest("the membership view is malformed")
 
 
 def decode(text: bytes) -> Membership:
@@ -113,7 +113,7 @@ def decode(text: bytes) -> Membership:
     try:
         return parse(json.loads(text))
     except (ValueError, RecursionError):
-        raise InvalidRequest("that is not JSON") from None
+        raise InvalidRequest("the membership view is not JSON") from None
 
 
 def _weight(told: Any) -> float:
@@ -142,7 +142,7 @@ def heard(header: str) -> tuple[str, str]:
     """Return the fingerprint and the speaker's name in a header, or raise InvalidRequest."""
     fingerprint, _, name = header.partition(" ")
     if _FINGERPRINT.fullmatch(fingerprint) is None or _SPEAKER.fullmatch(name) is None:
-        raise InvalidRequest(f"{header[:80]!r} is not a value of {MEMBERS}")
+        raise InvalidRequest(f"{header[:80]!r} is not a valid {MEMBERS} header")
     return fingerprint, name
 
 
@@ -161,10 +161,10 @@ class View:
     unknown: tuple[str, ...] | None
 
     def __str__(self) -> str:
-        go = "goes" if len(self.speakers) == 1 else "go"
+        use = "uses" if len(self.speakers) == 1 else "use"
         return (
-            f"{', '.join(self.speakers)} {go} by other servers ({self.difference}): nothing is "
-            "dropped or moved until both read the same sos.conf"
+            f"{', '.join(self.speakers)} {use} another set of servers ({self.difference}): nothing "
+            "is dropped or moved until both read the same sos.conf"
         )
 
 
@@ -182,11 +182,15 @@ def parse_views(documents: Any, own: Membership | None) -> tuple[View, ...]:
         if own is not None and fingerprint == own.fingerprint:
             continue
         if each["members"] is None:
-            view = View(fingerprint, speakers, "which, it has not told yet", ("servers not told",))
+            view = View(
+                fingerprint, speakers, "not sent yet", ("servers that it has not named yet",)
+            )
         else:
             theirs = parse(each["members"])
             if theirs.fingerprint != fingerprint:
-                raise InvalidRequest(f"{fingerprint} is not the fingerprint of what it stands for")
+                raise InvalidRequest(
+                    f"the fingerprint {fingerprint} does not match its membership view"
+                )
             unknown = tuple(sorted(theirs.names - own.names)) if own is not None else None
             said = "; ".join(_differences(own or Membership(0, {}), theirs))
             if len(said) > _LONGEST_DIFFERENCE:
@@ -204,12 +208,12 @@ def _differences(ours: Membership, theirs: Membership) -> Iterator[str]:
         before, after = ours.groups.get(group, {}), theirs.groups.get(group, {})
         if added := sorted(after.keys() - before.keys()):
             yield (
-                f"group {group} has also {' '.join(added)}"
+                f"group {group} also has {' '.join(added)}"
                 if before
                 else (f"group {group}: {' '.join(added)}")
             )
         if missing := sorted(before.keys() - after.keys()):
-            yield f"group {group} has not {' '.join(missing)}"
+            yield f"group {group} lacks {' '.join(missing)}"
         for name in sorted(before.keys() & after.keys()):
             if before[name] != after[name]:
                 yield f"{name} is {_mark(after[name])}, here {_mark(before[name])}"

@@ -16,7 +16,7 @@ def other_body(id: str) -> Conflict:
     """Return the error for a body that differs from the one stored under its *id*."""
     algorithm = ids.algorithm(id)
     if algorithm is None:
-        return Conflict(f"the name {id} is taken by other bytes")
+        return Conflict(f"another body is already stored under the name {id}")
     hash = algorithm.upper().replace("SHA", "SHA-")
     return Conflict(f"another body with the id {id} is stored: both have this {hash}")
 
@@ -29,7 +29,7 @@ def replaces_metadata(id: str, stored: Metadata, received: Metadata) -> bool:
     :raises Conflict: if one is of the object and the other of its manifest.
     """
     if stored.get(MARK) != received.get(MARK):
-        raise Conflict(f"of {id} one is the object, and one its manifest")
+        raise Conflict(f"one copy of {id} is the object, the other its manifest")
     return precedes(received, stored)
 
 

@@ -160,10 +160,10 @@ def received(found: object) -> dict[str, str]:
     Raises InvalidMetadata, also for names that servers do not send each other.
     """
     if not isinstance(found, dict):
-        raise InvalidMetadata("metadata that is no object of strings")
+        raise InvalidMetadata("the metadata is not a JSON object of strings")
     for name, value in found.items():
         if not (isinstance(value, str) and name == canonical_name(name) and _is_metadata(name)):
-            raise InvalidMetadata(f"{name[:80]!a} is no metadata")
+            raise InvalidMetadata(f"{name[:80]!a} is not a metadata header")
     return check(found)
 
 
@@ -222,11 +222,11 @@ def check(metadata: Metadata) -> dict[str, str]:
         if _TOKEN.fullmatch(name) is None:
             raise InvalidMetadata(f"{name[:80]!a} is not the name of an X-* header")
         if _FORBIDDEN.search(value):
-            raise InvalidMetadata(f"the value of {name} holds a CR, LF or NUL")
+            raise InvalidMetadata(f"the value of {name} contains a CR, LF or NUL")
         try:
             size = len(value.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
-            raise InvalidMetadata(f"the value of {name} stands for no bytes") from None
+            raise InvalidMetadata(f"the value of {name} cannot be encoded as UTF-8") from None
         if name not in INTERNAL:
             total += len(name) + size
     if total > MAX_BYTES:

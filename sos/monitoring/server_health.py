@@ -122,8 +122,8 @@ def twins(ids: Mapping[str, str | None]) -> list[tuple[str, ...]]:
 def described_twins(names: Sequence[str]) -> str:
     """Describe the problem that servers share a store, and its solution."""
     return (
-        f"{' and '.join(names)} are one store: what is on both is one copy, and nothing is "
-        "dropped; list it once"
+        f"{' and '.join(names)} are the same store: their copies count as one, and no copy is "
+        "dropped; list the store once"
     )
 
 
@@ -224,4 +224,4 @@ def parse_standings(groups: Any) -> dict[str, list[Standing]]:
             for group, servers in groups.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unavailable(f"that is not how servers are doing: {error.args[0]}") from error
+        raise Unavailable(f"the server health is malformed: {error.args[0]}") from error

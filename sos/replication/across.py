@@ -106,7 +106,7 @@ class AcrossGroups:
             try:
                 held = await within(_LISTING_SECONDS, stock[name].held(partition), self.clock)
             except SOSError as error:
-                self._warn(f"partition {partition} of {name}", error)
+                self._warn(f"cannot list partition {partition} of {name}", error)
                 continue
             for id, digest in held.items():
                 if digest is not None:
@@ -132,7 +132,7 @@ class AcrossGroups:
 
     async def _tell(self, id: str, source: str, target: str) -> None:
         if self.dry_run:
-            self.report.note(f"tell {target} the metadata of {id} on {source}")
+            self.report.note(f"update the metadata of {id} on {target} from {source}")
             return
         try:
             info = await within(_BLOB_SECONDS, self._stores[source].stat(id), self.clock)
@@ -141,11 +141,11 @@ class AcrossGroups:
             settled = self._stores[target].settle(id, told)
             await within(_BLOB_SECONDS, settled, self.clock)
         except SOSError as error:
-            self._warn(f"{id} metadata from {source} to {target}", error)
+            self._warn(f"cannot update the metadata of {id} on {target} from {source}", error)
             self.summary.failed += 1
             return
         self.summary.settled += 1
-        self.report.note(f"{id} on {target} has the metadata that it has on {source}")
+        self.report.note(f"updated the metadata of {id} on {target} from {source}")
 
     def _warn(self, what: str, error: SOSError) -> None:
         self._failed = True

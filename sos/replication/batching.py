@@ -110,7 +110,7 @@ class _Lane:
         except SOSError as error:
             if self._open:
                 way = f"from {self._source.name} to {self._target.name}"
-                self._note(f"blobs {way} are copied one by one from here on: {error}")
+                self._note(f"batch copy {way} failed, copying one by one from now on: {error}")
             self._open = False
             return {}
 

@@ -91,7 +91,9 @@ class Executor:
                 except _Disputed as dispute:
                     self.disputed.add(step.id)
                     self.summary.disputed += 1
-                    self.report.warn(f"{step.id} stands for different bytes: {dispute}")
+                    self.report.warn(
+                        f"{step.id} has different bodies on different servers: {dispute}"
+                    )
         self.report.progress(self.summary)
 
     async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
@@ -167,9 +169,9 @@ class Executor:
             size = blob.info.size or size
             await self._within(size, copy(blob, self.stores[target]))
         except Conflict as error:
-            raise _Disputed(f"of {source} and {target}, {error}") from error
+            raise _Disputed(f"{source} and {target}: {error}") from error
         except SOSError as error:
-            self._warn(step, f"from {source} to {target}", error)
+            self._warn(f"cannot copy {step.id} from {source} to {target}", error)
             self._health.failed(source if turn.of_source else target, error)
             return False
         self._made(step, source, target, size)
@@ -179,7 +181,7 @@ class Executor:
         self._health.worked(source, target)
         self.summary.copied += 1
         self.summary.bytes += size
-        self.report.note(f"{step.id} copied from {source} to {target}")
+        self.report.note(f"copied {step.id} from {source} to {target}")
 
     async def _spend(self, size: int) -> None:
         if self.pace is not None:
@@ -200,11 +202,11 @@ class Executor:
                 metadata = with_kind_of(metadata, before.metadata)
                 await self._within(0, self.stores[name].settle(step.id, metadata))
         except SOSError as error:
-            self._warn(step, f"metadata from {source} to {name}", error)
+            self._warn(f"cannot update the metadata of {step.id} on {name} from {source}", error)
             self.summary.failed += 1
             return False
         self.summary.settled += 1
-        self.report.note(f"{step.id} on {name} has the metadata that it has on {source}")
+        self.report.note(f"updated the metadata of {step.id} on {name} from {source}")
         return True
 
     # Surplus copies.
@@ -216,24 +218,24 @@ class Executor:
             tokens = await self.leases.tokens()
         except SOSError as error:
             if not self.summary.staying:
-                self._warn(step, f"stays on {name}, as others do", error)
+                self._warn(f"cannot drop {step.id} from {name}, nor other surplus copies", error)
             self.summary.staying += 1
             return
         try:
             if name not in tokens:
-                raise Conflict(f"{name} gives no lease")
+                raise Conflict(f"{name} granted no lease")
             await self._confirm(step, name)
             await self._within(0, self.stores[name].drop(step.id, tokens[name], known))
         except (NoSpace, ReadOnly) as error:
-            self._warn(step, f"stays on {name}", error)
+            self._warn(f"cannot drop {step.id} from {name}", error)
             self.summary.staying += 1
             return
         except SOSError as error:
-            self._warn(step, f"stays on {name}", error)
+            self._warn(f"cannot drop {step.id} from {name}", error)
             self.summary.failed += 1
             return
         self.summary.moved += 1
-        self.report.note(f"{step.id} dropped from {name}, for it is on {', '.join(step.holders)}")
+        self.report.note(f"dropped {step.id} from {name}: it is on {', '.join(step.holders)}")
 
     async def _confirm(self, step: Step, leaving: str) -> None:
         """Raise unless every holder sends the same bytes as *leaving*, or the object itself."""
@@ -247,7 +249,7 @@ class Executor:
                 ours = await self._fingerprint(step.id, leaving)
             is_object = ours[0] and not is_manifest and algorithm is not None
             if not is_object and (is_manifest, hash) != ours:
-                raise _Disputed(f"{holder} has others than {leaving}")
+                raise _Disputed(f"{holder} and {leaving} differ")
 
     async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
         """Return whether *name* holds a manifest, and the SHA-256 of the body that it sends."""
@@ -259,8 +261,8 @@ class Executor:
         """Return *work* with a timeout for a body of *size* bytes."""
         return within(_STEP_SECONDS + size / _STEP_RATE, work, self.clock)
 
-    def _warn(self, step: Step, what: str, error: SOSError) -> None:
-        self.report.warn(f"{step.id} {what}: {error}")
+    def _warn(self, what: str, error: SOSError) -> None:
+        self.report.warn(f"{what}: {error}")
 
 
 @define

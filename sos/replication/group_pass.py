@@ -138,7 +138,7 @@ class GroupPass:
         self._inventories.pop(name, None)
         self.memory.missed(name, self.clock.seconds())
         self.summary.unlisted.append(name)
-        self.report.warn(f"group {self.group}: {error}")
+        self.report.warn(f"leaving a server of group {self.group} out of this pass: {error}")
 
     def _place(self) -> None:
         """Decide which servers can be holders, and which may drop surplus copies.
@@ -257,7 +257,7 @@ class GroupPass:
         self._count(len(set().union(*held.values())), found.short)
         self.summary.disputed += len(found.disputed)
         for id in found.disputed:
-            self.report.warn(f"{id} stands for different bytes on different servers")
+            self.report.warn(f"{id} has different bodies on different servers")
         if not found.steps:
             counted = all(
                 self._inventories[name].count(partition) == len(held[name]) for name in before

@@ -95,7 +95,7 @@ class Leases:
         except SOSError as error:
             self._failure = error
         except Exception as error:
-            _log.failure("a lease could not be prolonged")
+            _log.failure("cannot extend a lease")
             self._failure = error
 
     async def _check_others(self) -> None:

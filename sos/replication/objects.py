@@ -131,8 +131,8 @@ class ObjectCheck:
                 found[each.place].add(each.id)
                 if each.id not in self.memory.objects.broken.get(each.place, ()):
                     self.report.warn(
-                        f"{each.id} is broken: of its {len(each.chunks)} chunks no server has "
-                        f"{len(lacking)}, {lacking[0]} is the first; upload it again"
+                        f"{each.id} is broken: no server has {len(lacking)} of its "
+                        f"{len(each.chunks)} chunks, the first is {lacking[0]}; upload it again"
                     )
         for place, broken in found.items():
             self.memory.objects.note(place, broken, sure=not self._silent)
@@ -192,7 +192,7 @@ class ObjectCheck:
                 chunks = await within(_READ_SECONDS, _chunks(store, id), self.clock)
                 return [_Object(id, place, chunks)] if chunks else []
             except SOSError as error:
-                self.report.warn(f"the manifest of {id} from {name}: {error}")
+                self.report.warn(f"cannot read the manifest of {id} from {name}: {error}")
         self.summary.failed += 1
         return []
 
@@ -266,7 +266,7 @@ class ObjectCheck:
         if name not in self._silent:
             self._silent.add(name)
             self.summary.unlisted.append(name)
-            self.report.warn(f"whether all chunks are there: {error}")
+            self.report.warn(f"cannot check whether all chunks exist: {error}")
 
 
 async def _chunks(store: IReplicaStore, id: str) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ async def replicate(
         except CancelledError:
             raise
         except Exception:  # a bug in one group's pass must not stop the other groups
-            _log.failure("the replication of group {name} failed", name=name)
+            _log.failure("replication failed, group={name}", name=name)
             summary.unlisted.append(f"group {name}")
     writable = _writable(groups, answers)
     across = AcrossGroups(groups, stock, writable, policy.dry_run, memory, clock, summary, report)
@@ -78,7 +78,7 @@ async def replicate(
     except CancelledError:
         raise
     except Exception:
-        _log.failure("what the groups hold together could not be looked at")
+        _log.failure("cannot compare the groups")
         summary.failed += 1
     return summary
 
@@ -112,15 +112,18 @@ async def _look_for_lost(
         if isinstance(answer, StoreStatus) and answer.lost:
             if answer.lost > len(answer.lost_ids):
                 summary.failed += 1
-                report.warn(f"{name} lost {answer.lost} blobs, and tells of a part of them alone")
+                report.warn(
+                    f"{name} has lost {answer.lost} blobs, but lists only "
+                    f"{len(answer.lost_ids)} of them"
+                )
             for id in answer.lost_ids:
                 had.setdefault(id, []).append(name)
     for id, names in had.items():
         if await _is_nowhere(id, members, clock):
             summary.broken += 1
             report.warn(
-                f"{id} is lost: {' and '.join(names)} had it, and no server can give it; upload "
-                "it again"
+                f"{id} is lost: {' and '.join(names)} had it, and no server has a sound copy; "
+                "upload it again"
             )
 
 

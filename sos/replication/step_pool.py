@@ -59,6 +59,6 @@ def described(step: Step) -> Iterator[str]:
     for target in step.targets:
         yield f"copy {step.id} from {step.sources[0]} to {target}"
     for name in step.told:
-        yield f"tell {name} the metadata of {step.id} on {step.sources[0]}"
+        yield f"update the metadata of {step.id} on {name} from {step.sources[0]}"
     for name, _ in step.leaving:
-        yield f"drop {step.id} from {name}, when it is on {', '.join(step.holders)}"
+        yield f"drop {step.id} from {name} once it is on {', '.join(step.holders)}"

@@ -73,17 +73,17 @@ class Summary:
             f"{self.copied} made, {self.failed} failed"
         )
         if self.moved:
-            text += f"; {self.moved} moved to where they belong"
+            text += f"; {self.moved} surplus copies dropped"
         if self.staying:
-            text += f"; {self.staying} stay for now where they do not belong"
+            text += f"; {self.staying} surplus copies not dropped yet"
         if self.settled:
-            text += f"; {self.settled} told other metadata"
+            text += f"; metadata of {self.settled} copies updated"
         if self.short:
-            text += f"; {self.short} blobs want more servers than there are to write to"
+            text += f"; {self.short} blobs need more writable servers than there are"
         if self.disputed:
-            text += f"; {self.disputed} ids stand for different bytes on different servers"
+            text += f"; {self.disputed} ids have different bodies on different servers"
         if self.broken:
-            text += f"; {self.broken} objects are broken: no server has all of them"
+            text += f"; {self.broken} objects are broken: no server has some of their chunks"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return "; ".join([text, *self.errors])

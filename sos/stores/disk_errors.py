@@ -42,7 +42,7 @@ def disk_errors() -> Iterator[None]:
         if _is_one_of(error, _FULL):
             raise NoSpace(f"the disk is full: {error}") from error
         if _is_one_of(error, _BUSY):
-            raise Unavailable(f"out of files or memory: {error}") from error
+            raise Unavailable(f"out of file descriptors or memory: {error}") from error
         raise SyncFailed(f"the index could not be written: {error}") from error
 
 
@@ -70,9 +70,9 @@ def _refusal(error: OSError) -> SOSError:
     if is_full(error):
         return NoSpace(f"the disk is full: {error}")
     if is_of_process(error):
-        return Unavailable(f"out of files or memory: {error}")
+        return Unavailable(f"out of file descriptors or memory: {error}")
     if error.errno == errno.EROFS:
         return ReadOnly(f"the disk is mounted read-only: {error}")
     if error.errno in _FORBIDDEN:
-        return Unavailable(f"the daemon has no right to that: {error}")
+        return Unavailable(f"the daemon lacks permission: {error}")
     return Unavailable(f"the disk failed: {error}")

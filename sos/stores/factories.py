@@ -56,5 +56,5 @@ def factory(scheme: str) -> IStoreFactory:
     known = {each.scheme: each for each in getPlugins(IStoreFactory)}
     if scheme not in known:
         schemes = ", ".join(f"{each}:" for each in sorted(known))
-        raise ValueError(f"{scheme}: is no kind of store; known are a directory, {schemes}")
+        raise ValueError(f"{scheme}: is not a kind of store; use a directory or one of {schemes}")
     return known[scheme]

@@ -71,7 +71,7 @@ class MemoryStore:
     async def open(self, require: bool = False) -> None:
         """Raise StoreUnusable if a store must exist already: this one is always new."""
         if require:
-            raise StoreUnusable(f"{self.name} is always a new store: leave --require-store out")
+            raise StoreUnusable(f"{self.name} is always a new store: omit --require-store")
 
     async def close(self) -> None:
         """Do nothing: the blobs vanish with the process."""
@@ -149,7 +149,7 @@ class MemoryStore:
 def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
     """Return an empty store.  Raises ValueError for any *url* but ``memory:``."""
     if url != "memory:":
-        raise ValueError(f"the memory of the process is memory: and no more, not {url!r}")
+        raise ValueError(f"the URL of a store in memory is memory: alone, not {url!r}")
     return MemoryStore(algorithm=algorithm, identity=str(uuid4()))
 
 

@@ -122,7 +122,7 @@ def decode(id: str, encoded: Encoded) -> Record:
     record, inline = _decode(id, encoded.head)
     if inline:
         if encoded.body is None or len(encoded.body) != record.size:
-            raise Damaged("the inline body is not of the size that was stored")
+            raise Damaged("the inline body does not have the size that was stored")
         record.body = encoded.body
     return record
 
@@ -164,7 +164,7 @@ def _decode(id: str, head: bytes) -> tuple[Record, bool]:
     """Return the record without its body, and whether that is inline."""
     covered = head[_CHECKSUM.size :]
     if len(covered) < _HEAD.size:
-        raise Damaged("the index record is cut short")
+        raise Damaged("the index record is truncated")
     if _CHECKSUM.unpack_from(head)[0] != _checksum(id, covered):
         raise Damaged("the index record does not match its checksum")
     version, flags, hash_length, size, stored_at = _HEAD.unpack_from(covered)
@@ -172,11 +172,13 @@ def _decode(id: str, head: bytes) -> tuple[Record, bool]:
     start = _HEAD.size
     if version == 2:
         if len(covered) < start + _REST.size:
-            raise Damaged("the index record is cut short")
+            raise Damaged("the index record is truncated")
         stamp, expires_at = _REST.unpack_from(covered, start)
         start += _REST.size
     elif version != 1:
-        raise Damaged(f"the index record is of version {version}, and 2 is the latest known")
+        raise Damaged(
+            f"the index record has version {version}, but this program knows none after 2"
+        )
     stop = start + hash_length
     record = Record(
         id,

@@ -220,7 +220,7 @@ class _Reader:
         except (EOFError, ValueError, TypeError):  # killed, maybe in the middle of a message
             status = self._process.wait()
             name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            return "lost", f"to read it kills the process ({name})"
+            return "lost", f"reading it killed the reader process ({name})"
         self.in_body = message[0] == "row" and bool(self._takes_body(message[2]))
         return message
 
@@ -266,7 +266,7 @@ def _read(
                 while cursor.set_range(start) if start else cursor.first():
                     key = bytes(cursor.key())
                     if key < start:
-                        raise lmdb.CorruptedError("rows are not in order")
+                        raise lmdb.CorruptedError("the rows are out of order")
                     value = b"" if keys else bytes(cursor.value())
                     _say("row", key, value)
                     start = key + b"\0"

@@ -99,8 +99,8 @@ class UnfinishedUploads:
             ]
             if len(sizes) >= MOST_UPLOADS or sum(sizes) + length > self.most_bytes:
                 raise Unavailable(
-                    f"{len(sizes)} uploads of {sum(sizes)} bytes are unfinished, which leaves no "
-                    f"room for one of {length} bytes: try again later"
+                    f"no room for an upload of {length} bytes beside {len(sizes)} unfinished "
+                    f"uploads of {sum(sizes)} bytes: try again later"
                 )
             file = open_regular(self._path(token, "part"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
             flock(file, LOCK_EX | LOCK_NB)
@@ -133,7 +133,7 @@ class UnfinishedUploads:
         except BlockingIOError:
             file.close()
             open_regular(self._path(token, "wanted"), os.O_WRONLY | os.O_CREAT).close()
-            raise Locked("another request for this upload is under way: try again") from None
+            raise Locked("another request for this upload is in progress: try again") from None
         except BaseException:
             file.close()
             raise
@@ -345,9 +345,9 @@ def _decode(data: bytes) -> Upload:
     """Decode a record.  Raises ValueError, TypeError, KeyError or an SOSError."""
     upload = Upload(**json.loads(data))
     if not (is_size(upload.length) and is_size(upload.offset) and upload.offset <= upload.length):
-        raise ValueError("its offset is not within its length")
+        raise ValueError("its offset is beyond its length")
     if not isinstance(upload.told, str):
-        raise TypeError("its metadata as it was told is no text")
+        raise TypeError("its Upload-Metadata is not a string")
     if upload.id is not None:
         ids.check(upload.id)
     return evolve(upload, metadata=metadata_format.check(upload.metadata))

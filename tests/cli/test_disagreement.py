@@ -83,19 +83,19 @@ def test_two_that_disagree_do_no_harm(place, cluster):
     assert one.status_of(content_id(b"nothing")) == 404  # it knows all that there are
     for each in (one, two):
         assert wait_until(lambda each=each: each.status()["errors"])
-        assert wait_until(lambda each=each: "goes by other servers" in each.daemon.log)
+        assert wait_until(lambda each=each: "uses another set of servers" in each.daemon.log)
         done = place.sos(f"status --url http://127.0.0.1:{each.admin}")
         assert done.returncode == 1
-        assert "goes by other servers" in done.stdout.decode()
+        assert "uses another set of servers" in done.stdout.decode()
     (error,) = two.status()["errors"]
-    assert f"group default has also {cluster.urls[2]}" in error or cluster.urls[3] in error
+    assert f"group default also has {cluster.urls[2]}" in error or cluster.urls[3] in error
     for name in ("one.conf", "two.conf"):  # each names the one that goes by the other file
         done = place.sos(f"status --config {name}")
         assert done.returncode == 1
-        assert done.stdout.decode().count("goes by other servers") == 1
+        assert done.stdout.decode().count("uses another set of servers") == 1
     cluster.configure("three.conf", *cluster.urls[:3])
     done = place.sos("status --config three.conf")
-    assert done.stdout.decode().count("goes by other servers") == 2
+    assert done.stdout.decode().count("uses another set of servers") == 2
     # Some passes of both: copies are made, and none is dropped.
     seen = {each: each.passes() for each in (one, two)}
     before = cluster.held()
@@ -107,7 +107,7 @@ def test_two_that_disagree_do_no_harm(place, cluster):
         assert each.status()["replication"]["last"]["summary"]["errors"]
     done = place.sos("balance --config one.conf")
     assert done.returncode == 1
-    assert "goes by other servers" in done.stderr.decode()
+    assert "uses another set of servers" in done.stderr.decode()
     assert all(cluster.held()[id] >= count for id, count in after.items())
     # And then they agree.
     cluster.configure("two.conf", *reversed(cluster.urls))

@@ -202,7 +202,7 @@ def test_the_directory_of_a_store_that_is_none(place):
     (place.directory / "file").write_bytes(b"abc")
     assert "file" in line_of(place.sos("scrub --store file"), 2)
     assert "it has no store.json" in line_of(place.sos("scrub --store ."), 1)
-    assert "it is no directory" in line_of(place.sos("import home --store /dev/null"), 1)
+    assert "it is not a directory" in line_of(place.sos("import home --store /dev/null"), 1)
     assert "/proc/sos" in line_of(place.sos("import home --store /proc/sos"), 1)
 
 

@@ -22,7 +22,7 @@ def test_two_addresses_of_a_server_are_one_copy(place):
         admin,
     )
     assert ask(f"http://127.0.0.1:{up}/upload", body_of(1000)).status == 503
-    said = f"http://127.0.0.1:{port} and http://localhost:{port} are one store"
+    said = f"http://127.0.0.1:{port} and http://localhost:{port} are the same store"
     assert wait_until(lambda: said in api.log)
     for command in (f"status --blob-server {urls}", f"status --url http://127.0.0.1:{admin}"):
         done = place.sos(command)
@@ -53,7 +53,7 @@ def test_a_wiped_disk_is_told(place):
     server.stop()
     shutil.rmtree(place.directory / "data")
     place.twistd(f"sos-blob --port {port} --store data", port)
-    said = f"http://localhost:{port} is another store than before"
+    said = f"http://localhost:{port} has another store id than before"
     assert wait_until(lambda: said in place.sos(status).stdout.decode())
     assert place.sos(status).returncode == 1
     assert api.process.poll() is None

@@ -121,7 +121,7 @@ def test_a_store_is_backed_up_checked_and_rebuilt(place, original):
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"in use by another process" in done.stderr
     daemon.stop()
-    assert b"nothing found" in place.sos("check --store new").stdout
+    assert b"no problems found" in place.sos("check --store new").stdout
     shutil.rmtree(place.directory / "new/index")
     done = place.sos("check --store new")
     assert (done.returncode, done.stderr) == (1, b"index index: it is missing\n")
@@ -144,7 +144,7 @@ def test_wrong_directories(place):
     for directory in ("foreign", "empty"):
         done = place.sos(f"scrub --store {directory}")
         assert done.returncode == 1
-        assert b"is no store" in done.stderr
+        assert b"is not a store" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not list((place.directory / "empty").iterdir())  # it has not been made one
 

@@ -111,4 +111,7 @@ async def test_a_disk_that_failed(clock, local_store):
     overview = Overview(StorePart(local_store, None), {}, clock)
     local_store._committer.give_up("the disk failed")
     told = (await overview.document())["store"]
-    assert (told["writable"], told["reason"]) == (False, "read-only since the disk failed")
+    assert (told["writable"], told["reason"]) == (
+        False,
+        "the store is read-only because the disk failed",
+    )

@@ -118,10 +118,10 @@ def test_others_are_told_and_in_what_they_differ():
     (view,) = told.views()
     assert (view.speakers, view.unknown) == (("y/1/b",), ("http://c:1",))
     assert view.difference == (
-        "copies: 3, here 2; group default has also http://c:1; group default has not http://a:1; "
+        "copies: 3, here 2; group default also has http://c:1; group default lacks http://a:1; "
         "http://b:1 is readonly, here weight=2"
     )
-    assert "y/1/b goes by other servers" in str(view)
+    assert "y/1/b uses another set of servers" in str(view)
 
 
 def test_who_is_not_heard_of_any_more_is_forgotten():

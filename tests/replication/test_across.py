@@ -48,7 +48,7 @@ async def test_a_dry_run_tells_and_does_nothing():
     await put(b, b"x", metadata=LATER)
     told = Told()
     await run({"one": group(a), "two": group(b)}, 1, told, dry_run=True)
-    assert told.notes == [f"tell b the metadata of {id} on a"]
+    assert told.notes == [f"update the metadata of {id} on b from a"]
     assert said(b, id) == LATER
 
 

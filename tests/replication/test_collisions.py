@@ -76,7 +76,7 @@ async def test_a_copy_that_is_refused_is_told_once(reactor):
     summary = await run((one, other), 2, told, memory=memory)
     assert (summary.copied, summary.failed, summary.disputed, summary.ok) == (0, 0, 1, False)
     (line,) = about(told.warnings)
-    assert line.startswith(f"{ID} stands for different bytes: of a and b,")
+    assert line.startswith(f"{ID} has different bodies on different servers: a and b:")
     again = Told()
     summary = await run((one, other), 2, again, memory=memory)
     assert (summary.disputed, about(again.warnings), other.writers) == (1, [], 1)

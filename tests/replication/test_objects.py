@@ -77,7 +77,7 @@ async def test_a_chunk_that_no_server_has(number):
     assert (summary.ok, summary.idle, summary.broken) == (False, False, 1)
     assert "1 objects are broken" in str(summary)
     assert told.warnings == [
-        f"{ID} is broken: of its 7 chunks no server has 1, {CHUNKS[number]} is the first; "
+        f"{ID} is broken: no server has 1 of its 7 chunks, the first is {CHUNKS[number]}; "
         "upload it again"
     ]
     await put(servers[1], BODY[number * SIZE : (number + 1) * SIZE])

@@ -60,7 +60,10 @@ async def test_copies_are_made_where_they_belong():
     moved = sum(servers[0] not in belonging(id, servers, 2) for id in ids)
     assert summary.moved == moved > 0
     assert summary.copied == 40 + moved
-    assert len([note for note in told.notes if "dropped from a" in note]) == moved
+    assert (
+        len([note for note in told.notes if note.startswith("dropped ") and " from a: " in note])
+        == moved
+    )
     assert told.progress[-1] == (summary.differing, summary.copied)
     assert (await run(servers, 2)).idle
 
@@ -98,7 +101,7 @@ async def test_more_copies_than_servers():
     await put(a, b"y")
     summary = await run((a, b), 3)
     assert (summary.copied, summary.short, summary.ok) == (2, 2, False)
-    assert "2 blobs want more servers" in str(summary)
+    assert "2 blobs need more writable servers" in str(summary)
 
 
 @ensureDeferred
@@ -363,7 +366,7 @@ class TestMetadata:
         told = Told()
         summary = await run((a, b, c), 2, told)
         assert (summary.disputed, summary.ok, summary.copied) == (1, False, 0)
-        assert "name stands for different bytes" in told.warnings[0]
+        assert "name has different bodies on different servers" in told.warnings[0]
         assert (a.blobs["name"].body, b.blobs["name"].body) == (b"one", b"two too")
 
 
@@ -469,7 +472,7 @@ class TestMoves:
         assert (summary.copied, summary.moved, summary.staying) == (2, 0, 1)
         assert (summary.ok, summary.idle) == (True, False)
         assert id in servers[0].blobs
-        assert "another has the lease" in told.warnings[-1]
+        assert "another process holds the lease" in told.warnings[-1]
         for store in servers[:2]:  # which were asked for theirs first
             await store.release(await store.lease(60))
         await servers[2].release(token)
@@ -481,7 +484,7 @@ class TestMoves:
     async def test_a_lease_that_ends_meanwhile_drops_nothing(self):
         class Forgetful(MemoryStore):
             async def drop(self, id, token, known=None):
-                raise Conflict("this lease is not valid, or not any more")
+                raise Conflict("the lease is invalid or has expired")
 
         a, b, c = Forgetful("a"), MemoryStore("b"), MemoryStore("c")
         id = id_for((a, b, c), "b", "c")
@@ -585,7 +588,7 @@ class TestHow:
         assert (summary.planned, summary.copied) == (1, 0)
         assert told.notes == [
             f"copy {id} from b to c",
-            f"drop {id} from a, when it is on b, c",
+            f"drop {id} from a once it is on b, c",
         ]
         assert not summary.idle
 
@@ -726,7 +729,7 @@ def test_a_summary_in_words():
     summary = Summary(servers=3, blobs=5, planned=4, copied=2, failed=1, moved=1, settled=2)
     summary.short, summary.disputed, summary.unlisted = 1, 1, ["http://x:1"]
     assert re.sub(r"\s+", " ", str(summary)) == (
-        "5 blobs on 3 servers: 4 copies missing, 2 made, 1 failed; 1 moved to where they belong; "
-        "2 told other metadata; 1 blobs want more servers than there are to write to; "
-        "1 ids stand for different bytes on different servers; no listing from http://x:1"
+        "5 blobs on 3 servers: 4 copies missing, 2 made, 1 failed; 1 surplus copies dropped; "
+        "metadata of 2 copies updated; 1 blobs need more writable servers than there are; "
+        "1 ids have different bodies on different servers; no listing from http://x:1"
     )

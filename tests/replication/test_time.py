@@ -69,7 +69,7 @@ async def test_a_lease_that_cannot_be_prolonged_is_none():
     tokens = await leases.tokens()
     await store.release(tokens["a"])
     clock.pump([10.0] * (SECONDS // 10))
-    with pytest.raises(Exception, match="not valid"):
+    with pytest.raises(Exception, match="invalid or has expired"):
         await leases.tokens()
     await leases.release()
 

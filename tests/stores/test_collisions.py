@@ -161,7 +161,9 @@ async def test_a_read_repair_that_is_refused_is_told(reactor):
     store = replicated(reactor, [one, other], wanted=2, hints=hints)
     with capturedLogs() as logs:
         assert await content(await store.read(ID)) == FIRST
-    assert [each["to"] for each in logs if "is another" in each["log_format"]] == [one.name]
+    assert [
+        each["to"] for each in logs if "read repair found another body" in each["log_format"]
+    ] == [one.name]
     assert (one.blobs[ID].body, hints) == (SECOND, set())
 
 

@@ -200,5 +200,5 @@ async def test_the_largest_listing_is_named_where_it_is_too_much(reactor, monkey
     """The operator reads whose it was, and that it was not a failure to connect."""
     monkeypatch.setattr(remote_store, "_MOST_OF_A_LISTING", 100_000)
     text = json.dumps(names(10_000)).encode()
-    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1.* sent more than any listing is"):
+    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1.* sent too large a listing"):
         await answered(reactor, lambda store: store.listing(), *in_pieces(text, 5000))

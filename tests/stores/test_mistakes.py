@@ -157,7 +157,7 @@ async def test_an_engine_is_not_down_for_a_mistake_either(reactor):
         await redis_connection.connect(store_address("redis:///none"), Broken())
     with pytest.raises(Unavailable):
         await redis_connection.connect(store_address("redis:///none"), reactor)
-    with pytest.raises(Unavailable, match="not reached: invalid hostname"):
+    with pytest.raises(Unavailable, match="cannot be reached: invalid hostname"):
         await redis_connection.connect(store_address("redis://blob_server"), reactor)
     client = client_of("s3://bucket/x?endpoint=http://127.0.0.1:1", reactor)
     client.open(await client.identified())

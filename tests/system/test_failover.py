@@ -123,7 +123,9 @@ def test_a_holder_killed_after_an_upload(place):
             assert fetch(cluster.down + content_id(body)) == body
         cluster.blobs[number] = cluster.blob(number)
         # Before the next is killed it must have been seen that this one is back.
-        assert wait_until(lambda number=number: f"{cluster.url(number)} answers" in cluster.api.log)
+        assert wait_until(
+            lambda number=number: f"breaker closed, server={cluster.url(number)}" in cluster.api.log
+        )
 
 
 def test_nothing_is_known_while_all_are_down(place):
@@ -169,7 +171,7 @@ def test_a_server_killed_while_it_sends(place):
     head, _, content = received.partition(b"\r\n\r\n")
     assert b" 200 " in head.partition(b"\r\n")[0]
     assert content_id(content) == id
-    assert "goes on from another server" in cluster.api.log
+    assert "resuming a read from another server" in cluster.api.log
 
 
 def sends(daemon):

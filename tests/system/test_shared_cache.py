@@ -129,7 +129,7 @@ def test_a_cache_in_trouble_costs_no_answer(place, cache, trouble):
         assert fetch(other_fetches + content_id(body)) == body
     assert ask(other_fetches + "0" * 40).status == 404
     if trouble != "full of lies":
-        assert wait_until(lambda: "is left alone for a while" in other.log)
+        assert wait_until(lambda: "circuit breaker opened" in other.log)
     assert "sesame" not in other.log
     assert "Traceback" not in other.log
 

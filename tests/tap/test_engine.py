@@ -90,7 +90,7 @@ def test_factories_are_found_by_their_scheme():
     """One that nobody provides is told with those that there are."""
     assert verifyObject(IStoreFactory, factory("memory"))
     assert factory("memory") == StoreFactory("memory", "sos.stores.memory")
-    with pytest.raises(ValueError, match=r"acme: is no kind of store; known are .*memory:"):
+    with pytest.raises(ValueError, match=r"acme: is not a kind of store; use .*memory:"):
         factory("acme")
 
 

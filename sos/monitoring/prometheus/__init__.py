@@ -42,7 +42,9 @@ class _Daemon(Collector):
         self._commits = commits
 
     def collect(self) -> Iterator[Metric]:
-        version = GaugeMetricFamily("sos_build_info", "What runs.", labels=["version"])
+        version = GaugeMetricFamily(
+            "sos_build_info", "The version of SOS that is running.", labels=["version"]
+        )
         version.add_metric([self._document["version"]], 1)
         yield version
         yield from process.families(self._requests)

@@ -13,10 +13,10 @@ _STATES = (UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)
 _SERVER = ["group", "server"]
 # Metrics that are copied from a Standing, by the names of its attributes.
 _GAUGES = {
-    "blobs": ("sos_server_blobs", "Blobs that it holds."),
-    "size": ("sos_server_bytes", "Bytes of their bodies."),
-    "capacity": ("sos_server_capacity_bytes", "Size of its disk."),
-    "free": ("sos_server_free_bytes", "Of that, free."),
+    "blobs": ("sos_server_blobs", "Blobs on the server."),
+    "size": ("sos_server_bytes", "Bytes of the blobs on the server."),
+    "capacity": ("sos_server_capacity_bytes", "Size of the server's disk, in bytes."),
+    "free": ("sos_server_free_bytes", "Free space on the server's disk, in bytes."),
 }
 _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95"}
 
@@ -26,30 +26,44 @@ def families(document: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _standings(document["groups"])
     background = document["background"]
     yield GaugeMetricFamily(
-        "sos_background_copies", "Copies under way that no upload waits for.", background["copies"]
+        "sos_background_copies",
+        "Background copies in flight, which no upload waits for.",
+        background["copies"],
     )
-    yield GaugeMetricFamily("sos_background_bytes", "Bytes of their bodies.", background["bytes"])
+    yield GaugeMetricFamily(
+        "sos_background_bytes", "Bytes of the background copies in flight.", background["bytes"]
+    )
     if document["replication"] is not None:
         yield from _replication(document["replication"])
 
 
 def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
-        "sos_server_up", "Whether it answers and takes what it should.", labels=_SERVER
+        "sos_server_up",
+        "1 if the server answers and accepts what it should, else 0.",
+        labels=_SERVER,
     )
     state = GaugeMetricFamily(
-        "sos_server_state", "1 for the state that it is in.", labels=[*_SERVER, "state"]
+        "sos_server_state",
+        "1 for the current state of the server, 0 for the others.",
+        labels=[*_SERVER, "state"],
     )
     retry = GaugeMetricFamily(
-        "sos_server_retry_seconds", "Time until it is asked again, 0 if it is up.", labels=_SERVER
+        "sos_server_retry_seconds",
+        "Seconds until the server is asked again, 0 if it is up.",
+        labels=_SERVER,
     )
     latency = GaugeMetricFamily(
         "sos_server_latency_seconds",
-        "Time that its recent answers took at most, by the share of them.",
+        "Quantiles of the latency of the server's recent answers, in seconds.",
         labels=[*_SERVER, "quantile"],
     )
-    requests = CounterMetricFamily("sos_server_requests", "Requests it was sent.", labels=_SERVER)
-    errors = CounterMetricFamily("sos_server_errors", "Times that it failed.", labels=_SERVER)
+    requests = CounterMetricFamily(
+        "sos_server_requests", "Requests sent to the server.", labels=_SERVER
+    )
+    errors = CounterMetricFamily(
+        "sos_server_errors", "Requests to the server that failed.", labels=_SERVER
+    )
     gauges = {
         key: GaugeMetricFamily(name, text, labels=_SERVER) for key, (name, text) in _GAUGES.items()
     }
@@ -73,23 +87,27 @@ def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _replication(told: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "sos_replication_running", "Whether a pass is under way.", told["running_since"] is not None
+        "sos_replication_running",
+        "1 while an anti-entropy pass is running, else 0.",
+        told["running_since"] is not None,
     )
     yield GaugeMetricFamily(
-        "sos_replication_lag_seconds", "Time since a pass found or made every copy.", told["lag"]
+        "sos_replication_lag_seconds",
+        "Seconds since a pass that left every blob with all its copies.",
+        told["lag"],
     )
     passes = CounterMetricFamily(
-        "sos_replication_passes", "Passes, by how they ended.", labels=["outcome"]
+        "sos_replication_passes", "Anti-entropy passes, by outcome.", labels=["outcome"]
     )
     for outcome, count in told["passes"].items():
         passes.add_metric([outcome], count)
     yield passes
     made = told["made"]
     for name, text in (
-        ("copied", "Copies made."),
-        ("bytes", "Bytes of those."),
-        ("failed", "Steps that could not be carried out."),
-        ("moved", "Copies dropped, for they belonged elsewhere."),
+        ("copied", "Copies that all passes made."),
+        ("bytes", "Bytes of the copies that all passes made."),
+        ("failed", "Steps of all passes that failed."),
+        ("moved", "Surplus copies that all passes dropped."),
     ):
         yield CounterMetricFamily(f"sos_replication_{name}", text, made[name])
     if told["last"] is not None:
@@ -99,22 +117,32 @@ def _replication(told: Mapping[str, Any]) -> Iterator[Metric]:
 def _last_pass(last: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "sos_replication_last_start_timestamp_seconds",
-        "When the last pass was begun.",
+        "When the last pass started, in seconds since the epoch.",
         last["started_at"],
     )
-    yield GaugeMetricFamily("sos_replication_last_seconds", "Time that it took.", last["seconds"])
+    yield GaugeMetricFamily(
+        "sos_replication_last_seconds", "Duration of the last pass, in seconds.", last["seconds"]
+    )
     summary = last["summary"]
     if summary is None:
         return
     for name, text, value in (
-        ("last_copied", "Copies that it made.", summary["copied"]),
-        ("last_failed", "Steps that it could not carry out.", summary["failed"]),
-        ("last_unlisted", "Servers that did not tell it what they hold.", len(summary["unlisted"])),
-        ("last_disputed", "Ids with other bytes on other servers.", summary["disputed"]),
-        ("last_broken", "Objects of which no server has all.", summary["broken"]),
+        ("last_copied", "Copies that the last pass made.", summary["copied"]),
+        ("last_failed", "Steps of the last pass that failed.", summary["failed"]),
+        (
+            "last_unlisted",
+            "Servers that sent no inventory to the last pass.",
+            len(summary["unlisted"]),
+        ),
+        ("last_disputed", "Ids with different bodies on different servers.", summary["disputed"]),
+        (
+            "last_broken",
+            "Objects with a chunk that no server has, and lost blobs.",
+            summary["broken"],
+        ),
         (
             "under_replicated",
-            "Copies that it left missing, and blobs with too few servers for them.",
+            "Copies that the last pass left missing, and blobs with too few servers.",
             summary["short"] + summary["planned"] - summary["copied"],
         ),
     ):

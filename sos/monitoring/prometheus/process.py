@@ -24,12 +24,12 @@ def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
     labels = ["route", "method"]
     count = CounterMetricFamily("sos_requests", "Requests answered.", labels=[*labels, "status"])
     seconds = HistogramMetricFamily(
-        "sos_request_seconds", "Time from a request's head to its answer's end.", labels=labels
+        "sos_request_seconds",
+        "Time from the head of a request to the end of its answer, in seconds.",
+        labels=labels,
     )
-    received = CounterMetricFamily(
-        "sos_request_bytes", "Bytes of the requests' bodies.", labels=labels
-    )
-    sent = CounterMetricFamily("sos_response_bytes", "Bytes of the answers' bodies.", labels=labels)
+    received = CounterMetricFamily("sos_request_bytes", "Bytes of request bodies.", labels=labels)
+    sent = CounterMetricFamily("sos_response_bytes", "Bytes of response bodies.", labels=labels)
     for line in requests["routes"]:
         key = [line["route"], line["method"]]
         for status, value in line["statuses"].items():
@@ -39,10 +39,10 @@ def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
         sent.add_metric(key, line["bytes_out"])
     yield from (count, seconds, received, sent)
     handshakes = CounterMetricFamily(
-        "sos_tls_handshake_failures", "TLS handshakes that failed.", labels=["port"]
+        "sos_tls_handshake_failures", "Failed TLS handshakes.", labels=["port"]
     )
     for port, failed in requests["failed_handshakes"].items():
         handshakes.add_metric([port], failed)
-    yield GaugeMetricFamily("sos_connections", "Connections open.", requests["connections"])
+    yield GaugeMetricFamily("sos_connections", "Open connections.", requests["connections"])
     yield handshakes
     yield from ProcessCollector(registry=None).collect()

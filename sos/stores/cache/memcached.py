@@ -36,7 +36,7 @@ class MemcachedLine:
     async def set(self, key: bytes, value: bytes) -> None:
         stored = self._protocol.set(key, value, expireTime=KEPT_SECONDS)
         if not await self._protocol.expect(stored):
-            raise Refused("it does not store what it is given")
+            raise Refused("it did not store a value")
 
     def close(self) -> None:
         self._protocol.close()

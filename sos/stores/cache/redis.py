@@ -33,16 +33,16 @@ class BoundedRedis(Bounded, BaseRedisProtocol):
     def lineReceived(self, line: str) -> Any:
         if line[:1] == "*" and self.multi_bulk.pending:
             # Four bytes of a nested list take hundreds of bytes of memory.
-            raise Refused("it answers with a list in a list")
+            raise Refused("it sent a nested list")
         if line[:1] == "$" and len(line) > len(str(self.longest_answer)) + 1:
-            raise Refused("it announces more than any answer is")
+            raise Refused("it announced an answer that is too large")
         return super().lineReceived(line)
 
     def replyReceived(self, reply: Any) -> None:
         if isinstance(reply, InvalidResponse):
-            raise Refused("it answers with what is no answer")
+            raise Refused("it sent an invalid answer")
         if not self.replyQueue.waiting:
-            raise Refused("it answers what nobody asked")
+            raise Refused("it sent an answer to no request")
         super().replyReceived(reply)
 
 
@@ -59,7 +59,7 @@ class RedisLine:
     async def get(self, key: bytes) -> bytes | None:
         value = await self._protocol.expect(self._protocol.get(key))
         if value is not None and not isinstance(value, bytes):
-            raise Refused("it answers with what is no value")
+            raise Refused("it sent an answer of the wrong type")
         return value
 
     async def set(self, key: bytes, value: bytes) -> None:
@@ -73,14 +73,14 @@ class RedisLine:
         try:
             await self._protocol.expect(self._protocol.auth(password, user))
         except ResponseError:  # not chained: its text can contain the password
-            raise Refused("it refuses the password") from None
+            raise Refused("it rejects the password") from None
 
     async def select(self, database: int) -> None:
         """Select *database*.  Raises Refused."""
         try:
             await self._protocol.expect(self._protocol.select(database))
         except ResponseError:
-            raise Refused(f"it refuses the database {database}, or wants a password") from None
+            raise Refused(f"it rejects the database {database}, or needs a password") from None
 
 
 async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisLine:

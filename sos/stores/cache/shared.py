@@ -86,13 +86,13 @@ class SharedCache:
             if isinstance(error, self._errors) or is_network_failure(error):
                 self._failed(error)
             else:
-                _mistakes.failure("{name} could not be asked", name=self._name)
+                _mistakes.failure("cannot ask the shared cache, cache={name}", name=self._name)
                 self._hang_up()
             return None
         finally:
             self._requests -= 1
         if self._failures and not self._stopped:
-            _log.info("{name} answers again", name=self._name)
+            _log.info("circuit breaker closed, cache={name}", name=self._name)
             self._failures = 0
         return answer
 
@@ -104,7 +104,7 @@ class SharedCache:
             self._connecting = False
         if self._stopped:
             self._hang_up()
-            raise Refused("it is not wanted any more")
+            raise Refused("the daemon is stopping")
         return self._line
 
     async def _within(self, seconds: float, work: Awaitable[T]) -> T:
@@ -116,7 +116,9 @@ class SharedCache:
         if self._stopped or now < self._rests_until:  # another request has opened the breaker
             return
         if not self._failures:
-            _log.warn("{name} is left alone for a while: {why}", name=self._name, why=_why(error))
+            _log.warn(
+                "circuit breaker opened, cache={name}: {why}", name=self._name, why=_why(error)
+            )
         self._rests_until = now + rest_seconds(self._failures)
         self._failures += 1
 
@@ -133,5 +135,5 @@ async def _awaited(work: Awaitable[T]) -> T:
 def _why(error: Exception) -> str:
     """Describe *error* without the server's text, which could contain anything."""
     if isinstance(error, TimeoutError):
-        return "it does not answer in time"
+        return "it did not answer in time"
     return str(error) if isinstance(error, Refused) else type(error).__name__

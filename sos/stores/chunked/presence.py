@@ -40,4 +40,4 @@ def gone(chunk: Chunk) -> Unavailable:
 def check_size(chunk: Chunk, found: BlobInfo) -> None:
     """Raise Unavailable if *found* has another size than *chunk*."""
     if found.size not in (None, chunk.size):
-        raise Unavailable(f"the chunk {chunk.id} is of {found.size} bytes, not of {chunk.size}")
+        raise Unavailable(f"the chunk {chunk.id} has {found.size} bytes instead of {chunk.size}")

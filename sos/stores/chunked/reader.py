@@ -115,7 +115,9 @@ class AssembledBody:
                     async for piece in pieces:
                         part = evolve(part, start=part.start + len(piece))
                         if part.start > part.stop:
-                            raise Unavailable(f"the chunk {part.chunk.id} is longer than it was")
+                            raise Unavailable(
+                                f"the chunk {part.chunk.id} is longer than its manifest says"
+                            )
                         yield piece
                 if part.start == part.stop:
                     return
@@ -123,7 +125,7 @@ class AssembledBody:
             except Unavailable as error:
                 if part.start >= part.stop or not again:
                     raise
-                format = "reading on behind {n} bytes: {error}"
+                format = "resuming the read of a chunk, offset={n}: {error}"
                 _log.tell(LogLevel.warn, format, n=part.start, error=error)
             again = False
             opening = ensureDeferred(self._open(part))

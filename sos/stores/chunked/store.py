@@ -103,7 +103,7 @@ class ChunkedStore:
         try:
             return _shown(info, manifest.marked_size(mark))
         except Mismatch as error:
-            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+            raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         whole = span is None
@@ -125,7 +125,7 @@ class ChunkedStore:
                 return blob
             await close(blob.body)
             whole = not whole
-        raise Unavailable(f"some copies of {id} are in chunks and others are not; ask again")
+        raise Unavailable(f"some copies of {id} are in chunks and others are not; try again")
 
     async def _manifest(self, blob: Blob) -> Manifest:
         """Read and parse the manifest *blob*, and cache it for further reads of the object."""
@@ -135,7 +135,7 @@ class ChunkedStore:
             # In a thread: a long manifest would block the reactor.
             found = await self._run_in_thread(manifest.parse, text, id, mark)
         except Mismatch as error:
-            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+            raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
         self._manifests.keep(found)
         return found
 
@@ -162,7 +162,7 @@ class ChunkedStore:
             self._manifests.forget(id)
             raise
         except Mismatch as error:
-            raise Unavailable(f"the chunks of {id} are not what it was: {error}") from error
+            raise Unavailable(f"the chunks of {id} do not match its id: {error}") from error
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -281,7 +281,9 @@ class _ChunkedWriter:
             try:
                 await mend(self._store, found, ours)
             except Mismatch as error:
-                raise Unavailable(f"the manifest of {id} is not of it: {error}") from error
+                raise Unavailable(
+                    f"the stored manifest of {id} describes another object: {error}"
+                ) from error
             await self._check_same(id, await self._body_of(found), ours)
         return info
 
@@ -295,7 +297,7 @@ class _ChunkedWriter:
         try:
             same = await are_same(kept, sent)
         except Mismatch as error:
-            raise Unavailable(f"the copy of {id} cannot be read: {error}") from error
+            raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
         if not same:
             raise other_body(id)
 
@@ -380,6 +382,6 @@ def _shown(info: BlobInfo, size: int) -> BlobInfo:
 
 def _too_large(chunk_size: int) -> TooLarge:
     return TooLarge(
-        f"an object of over {MAX_CHUNKS} chunks of {chunk_size} bytes; "
-        "it takes a larger chunk size to store it"
+        f"the object needs over {MAX_CHUNKS} chunks of {chunk_size} bytes; "
+        "to store it, raise chunk-size"
     )

@@ -92,7 +92,7 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"{self.blobs} blobs, {self.bytes} bytes; of the bodies in files {self.linked} linked, "
+            f"{self.blobs} blobs, {self.bytes} bytes; body files: {self.linked} linked, "
             f"{self.cloned} cloned, {self.copied} copied ({self.copied_bytes} bytes), {self.kept} "
             f"kept, {self.removed} removed; {len(self.left_out)} blobs left out"
         )
@@ -136,7 +136,7 @@ def backup(
     except StoreUnusable:
         raise
     except (OSError, SyncFailed, SOSError, lmdb.Error) as error:
-        raise StoreUnusable(f"no backup of {root} in {target}: {_told(error)}") from error
+        raise StoreUnusable(f"cannot back up {root} to {target}: {_told(error)}") from error
 
 
 def _told(error: Exception) -> str:
@@ -148,11 +148,14 @@ def _told(error: Exception) -> str:
 def _identity(source: Layout) -> str:
     source.refuse_unfinished_backup()
     if not source.is_store:
-        raise StoreUnusable(f"{source.root} is no store: it has no {MARKER}; is its disk mounted?")
+        raise StoreUnusable(
+            f"{source.root} is not a store: it has no {MARKER}; is its disk mounted?"
+        )
     id = source.identity()
     if id is None:
         raise StoreUnusable(
-            f"{source.root} has no id: an earlier version has made it; start its daemon once"
+            f"{source.root} has no store id: an earlier version of SOS created it; start its "
+            "daemon once, which adds the id"
         )
     return id
 
@@ -160,7 +163,10 @@ def _identity(source: Layout) -> str:
 def _check_apart(root: Path, target: Path) -> None:
     one, other = root.resolve(), target.resolve()
     if one == other or one in other.parents or other in one.parents:
-        raise StoreUnusable(f"{target} and {root} are not apart; name another directory")
+        raise StoreUnusable(
+            f"{target} and {root} are the same directory, or one contains the other; choose "
+            "another directory"
+        )
 
 
 def _make(layout: Layout) -> None:
@@ -170,11 +176,12 @@ def _make(layout: Layout) -> None:
     for name in sorted(names):
         if (layout.root / name).is_symlink():  # a backup writes and removes files below
             raise StoreUnusable(
-                f"{layout.root / name} is a symbolic link, and no part of a backup; remove it"
+                f"{layout.root / name} is a symbolic link, which no backup contains; remove it"
             )
     if BACKUP_MARKER not in names and not names <= {"lock", f"{BACKUP_MARKER}.new"}:
         raise StoreUnusable(
-            f"{layout.root} is no backup and not empty, it holds {min(names)}; name a new directory"
+            f"{layout.root} is neither a backup nor empty: it contains {min(names)}; choose a new "
+            "directory"
         )
 
 
@@ -199,7 +206,10 @@ def _opened(source: Layout) -> Iterator[_Live]:
         if descriptor is not None:
             os.close(descriptor)
     if reasons or extent is None:
-        raise StoreUnusable(f"the index of {source.root}: {'; '.join(reasons)}; see sos rebuild")
+        raise StoreUnusable(
+            f"the index of {source.root} cannot be used: {'; '.join(reasons)}; "
+            "repair it with sos rebuild"
+        )
     environment = lmdb.open(
         str(source.index),
         readonly=True,
@@ -250,18 +260,18 @@ class _Mark:
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise StoreUnusable(f"{self._path} is damaged; name a new directory") from error
+            raise StoreUnusable(f"{self._path} is damaged; choose a new directory") from error
         if of != self.of:
             raise StoreUnusable(
-                f"{self._layout.root} is a backup of another store, {of}; name a new directory"
+                f"{self._layout.root} is a backup of another store, {of}; choose a new directory"
             )
         if not self._layout.is_store:
             return
         extent = rows.extent(self._layout.index)
         if isinstance(extent, Extent) and extent.transaction not in self._ends:
             raise StoreUnusable(
-                f"{self._layout.root} was a backup, and has been written to as a store since; "
-                "name a new directory"
+                f"{self._layout.root} was a backup, but a daemon has written to it since; choose a "
+                "new directory"
             )
 
     def begin(self, reached: Reached) -> None:
@@ -319,7 +329,7 @@ class _Backup:
         index = Index(copy, durable=True)
         try:
             if index.identity != self._mark.of:
-                raise StoreUnusable(f"the index of {self._source.root} is not its own")
+                raise StoreUnusable(f"the index of {self._source.root} belongs to another store")
             self._bring_all(index)
             digests = index.digests().values()
             self.report.blobs = sum(digest.count for digest in digests)
@@ -367,7 +377,7 @@ class _Backup:
                     return None
                 if current == encoded:
                     self.report.left_out.append(LeftOut(id, str(error)))
-                    self._warn(f"{id} is left out: {error}")
+                    self._warn(f"{id} is left out of the backup: {error}")
                     return None
                 encoded = current  # it has been replaced, as an object replaces its manifest
 
@@ -492,7 +502,7 @@ def _copy(file: BinaryIO, copy: Any, record: Record) -> None:
         with reading():
             piece = os.pread(file.fileno(), min(BLOCK, record.size - digest.size), digest.size)
         if not piece:
-            raise Unreadable("the file became shorter")
+            raise Unreadable("the file was truncated while it was read")
         write_at(copy, piece, digest.size)
         digest.update(piece)
         hashes.update(piece)

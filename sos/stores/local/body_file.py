@@ -133,7 +133,7 @@ def open_body(path: Path, record: Record) -> tuple[BinaryIO, Blocks | None]:
         try:
             size = os.fstat(file.fileno()).st_size
             if size < record.size:
-                raise Damaged(f"the body is of {size} bytes, {record.size} were stored")
+                raise Damaged(f"the body has {size} bytes, but {record.size} were stored")
             found = read_trailer(file) if size > record.size else None
             if found is None or not _describes(found[0], record):
                 return file, None

@@ -58,7 +58,11 @@ class Parting:
                 await self.run_in_thread(leaving.unlink)
         except (SOSError, OSError) as error:
             # The change itself is committed, or is not; the next start cleans up.
-            _log.warn("{id}: its file stays until the next start: {error}", id=id, error=error)
+            _log.warn(
+                "could not clean up a body's file, the next start will, id={id}: {error}",
+                id=id,
+                error=error,
+            )
 
     def withdraw(self, id: str, incoming: Path, transaction: Transaction) -> None:
         """Unlink *incoming* from ``bodies/``, unless a record has its body in that file."""

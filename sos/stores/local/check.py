@@ -69,7 +69,7 @@ class Report:
         return not self.findings
 
     def __str__(self) -> str:
-        found = f"{len(self.findings)} findings" if self.findings else "nothing found"
+        found = f"{len(self.findings)} problems found" if self.findings else "no problems found"
         return f"{self.checked} blobs checked, {self.bytes} bytes: {found}"
 
 
@@ -88,7 +88,7 @@ def check(
     layout = Layout(root, durable=False)
     layout.refuse_unfinished_backup()
     if not (layout.is_store or layout.index.exists()):
-        raise StoreUnusable(f"{root} is no store: it has no {MARKER}; is its disk mounted?")
+        raise StoreUnusable(f"{root} is not a store: it has no {MARKER}; is its disk mounted?")
     lock = layout.take_lock(create=False) if (root / "lock").exists() else None
     try:
         check = _Check(layout, found, progress)
@@ -165,7 +165,7 @@ class _Check:
     def _check_identity(self) -> None:
         found = identity(self._layout.index)
         if isinstance(found, Fault):
-            self._find("index", "index", f"its id cannot be read: {found.reason}")
+            self._find("index", "index", f"its store id cannot be read: {found.reason}")
         elif found != self._id and self._id is not None:
             whose = "no store" if found is None else f"another store, {found}"
             self._find("index", "index", f"it belongs to {whose}")
@@ -176,7 +176,7 @@ class _Check:
         for row in rows.walk(self._layout.index, "records", bodies=True):
             if isinstance(row, Fault):
                 whole = False
-                self._find("index", "records", f"some cannot be read: {row.reason}")
+                self._find("index", "records", f"some rows cannot be read: {row.reason}")
             else:
                 self._check_record(row)
                 self.report.checked += 1
@@ -187,12 +187,14 @@ class _Check:
         number, head = split_row(row.value)
         if any(number):
             if number in self._numbers:
-                self._find("record", id_of(row.key), "another record has its inline body, too")
+                self._find(
+                    "record", id_of(row.key), "another record refers to the same inline body"
+                )
             self._numbers.add(number)
         id = id_of(row.key)
         try:
             if ids.sort_key(ids.check(id)).encode() != row.key:
-                raise Damaged("its key is that of another partition")
+                raise Damaged("its key belongs to another partition")
         except (InvalidId, Damaged) as error:
             self._find("record", id, error)
             return
@@ -216,7 +218,7 @@ class _Check:
         else:
             self.report.bytes += record.size
         if not record.readable:
-            self._find("record", id, "it is marked as one whose body could not be read")
+            self._find("record", id, "it is marked as unreadable: an earlier read failed")
 
     def _check_body(self, record: Record) -> None:
         try:
@@ -230,22 +232,22 @@ class _Check:
         if stored is None:
             self.report.undescribed += 1
         elif stored != blocks:
-            self._find("body", record.id, "the hashes of its blocks are not those of the body")
+            self._find("body", record.id, "the block hashes in its trailer do not match it")
 
     def _check_bodies(self) -> None:
         # The bodies that belong to records have been checked with those.
         for row in rows.walk(self._layout.index, "bodies", values=False):
             if isinstance(row, Fault):
-                self._find("index", "bodies", f"some cannot be read: {row.reason}")
+                self._find("index", "bodies", f"some rows cannot be read: {row.reason}")
             elif row.key not in self._numbers:
                 number = int.from_bytes(row.key)
-                self._find("index", "bodies", f"no record has the inline body {number}")
+                self._find("index", "bodies", f"no record refers to the inline body {number}")
 
     def _check_digests(self) -> None:
         logged: dict[bytes, PartitionDigest] = {}
         for row in rows.walk(self._layout.index, "digests"):
             if isinstance(row, Fault):
-                self._find("index", "digests", f"some cannot be read: {row.reason}")
+                self._find("index", "digests", f"some rows cannot be read: {row.reason}")
                 return
             try:
                 logged.update(unpack(row.value))
@@ -259,9 +261,9 @@ class _Check:
                 self._find(
                     "digest",
                     name.decode("ascii", "replace"),
-                    f"it is of {said.count} blobs and {said.bytes} bytes, the records are of "
+                    f"it counts {said.count} blobs and {said.bytes} bytes, the records "
                     f"{counted.count} and {counted.bytes}"
-                    + (", with another sum" if said.sum != counted.sum else ""),
+                    + ("; the sums differ" if said.sum != counted.sum else ""),
                 )
 
     def _check_files(self) -> None:
@@ -270,11 +272,11 @@ class _Check:
             reason = None
             try:
                 if self._layout.body(ids.check(name)) != path:
-                    reason = "it is not at the place of the body of this id"
+                    reason = "it is not where the body of this id belongs"
                 elif name not in self._in_files:
-                    reason = "no record has its body there"
+                    reason = "no record refers to it"
                 elif path.is_symlink() or not path.is_file():
-                    reason = "it is no regular file"
+                    reason = "it is not a regular file"
             except InvalidId:
                 reason = "its name is not an id"
             if reason is not None:
@@ -282,7 +284,7 @@ class _Check:
 
     def _check_names(self) -> None:
         for name in self._layout.foreign():
-            self._find("file", name, "it is none of a store's")
+            self._find("file", name, "it does not belong to a store")
         for directory in (self._layout.bodies, self._layout.incoming, self._layout.quarantine):
             if not directory.is_dir():
                 self._find("file", directory.name, "it is missing")
@@ -306,14 +308,14 @@ def examine_index(layout: Layout, lock: int | None) -> tuple[Extent | None, list
     reasons = []
     reached = None if lock is None else noted(lock)
     if reached is not None and size < reached.size:
-        reasons.append(f"it is of {size} bytes, and had {reached.size}")
+        reasons.append(f"it has {size} bytes, but had {reached.size} before")
     extent = rows.extent(layout.index)
     if isinstance(extent, Fault):
         return None, [*reasons, f"it cannot be opened: {extent.reason}"]
     if reached is not None and extent.transaction < reached.transaction:
         reasons.append(
-            f"it is an older copy: it ends with transaction {extent.transaction}, and the store "
-            f"with {reached.transaction}"
+            f"it is an older copy: its last transaction is {extent.transaction}, the store's is "
+            f"{reached.transaction}"
         )
     return extent, reasons
 

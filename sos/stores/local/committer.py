@@ -100,13 +100,15 @@ class Committer:
 
     def fail(self, error: SyncFailed) -> ReadOnly:
         """Refuse further changes after *error*, and return the exception to refuse them with."""
-        self.give_up(f"a write could not be made durable: {error}")
+        self.give_up(
+            f"a write could not be made durable: {error}; check the disk, then restart the daemon"
+        )
         return ReadOnly(self.failure or "")
 
     def give_up(self, reason: str) -> None:
         """Refuse further changes, and log why."""
         if self.failure is None:
-            self.failure = f"read-only since {reason}"
+            self.failure = f"the store is read-only because {reason}"
             _log.critical("{failure}", failure=self.failure)
 
     def _run(self) -> None:

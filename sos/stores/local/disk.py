@@ -66,8 +66,8 @@ class Layout:
         for directory in (self.bodies, self.quarantine):
             if directory.stat().st_dev != self.incoming.stat().st_dev:
                 return (
-                    f"{directory} is on another file system than {self.incoming}, and no file "
-                    "can be moved there in one step"
+                    f"{directory} is on another file system than {self.incoming}, so files cannot "
+                    "be moved between them atomically; put both on one"
                 )
         return None
 
@@ -97,7 +97,8 @@ class Layout:
         id = marker.pop("id", None) if isinstance(marker, dict) else None
         if marker != _MARKER or not (id is None or is_uuid(id)):
             raise StoreUnusable(
-                f"{self.root} is of another format: store.json is not {json.dumps(_MARKER)}"
+                f"{self.root} has an unknown store format: store.json is not "
+                f"{json.dumps(_MARKER)}; did a newer version of SOS create it?"
             )
         return id
 
@@ -117,7 +118,8 @@ class Layout:
             data.exists() and not self._new_marker.exists()
         ):
             raise StoreUnusable(
-                f"{self.root} was a store, and has no store.json any more; bring that back"
+                f"{self.root} holds the files of a store, but its store.json is missing; restore "
+                "that file"
             )
         self.index.mkdir(exist_ok=True)
         self.complete()
@@ -144,7 +146,7 @@ class Layout:
     def unusable(self, error: Exception) -> StoreUnusable:
         """Return a StoreUnusable that gives *error* as the reason."""
         if self.root.exists() and not self.root.is_dir():
-            return StoreUnusable(f"{self.root} cannot be used as a store: it is no directory")
+            return StoreUnusable(f"{self.root} cannot be used as a store: it is not a directory")
         reason = str(error)
         if isinstance(error, OSError) and error.strerror:
             place = "" if error.filename is None else f"{error.filename}: "
@@ -162,7 +164,7 @@ class Layout:
             self.refuse_unfinished_backup()
             if not may_create and not self.is_store:
                 raise StoreUnusable(
-                    f"{self.root} is no store: it has no {MARKER}; is its disk mounted?"
+                    f"{self.root} is not a store: it has no {MARKER}; is its disk mounted?"
                 )
             if not self.root.exists():
                 self.make()
@@ -193,7 +195,9 @@ class Layout:
             os.close(descriptor)
             if not isinstance(error, BlockingIOError):
                 raise self.unusable(error) from error
-            raise StoreUnusable(f"{self.root} is in use by another process") from None
+            raise StoreUnusable(
+                f"{self.root} is in use by another process; stop that first"
+            ) from None
         return descriptor
 
     def make(self) -> None:
@@ -201,7 +205,7 @@ class Layout:
         parent = self.root.parent
         if not parent.exists():
             raise StoreUnusable(
-                f"{self.root} cannot be made, for there is no {parent}; is its disk mounted?"
+                f"cannot create {self.root}: {parent} does not exist; is its disk mounted?"
             )
         self.root.mkdir()
         self.sync_directory(parent)
@@ -212,8 +216,8 @@ class Layout:
         found = {entry.name for entry in self.root.iterdir()}
         if "store.json" not in found and not found <= ours:
             raise StoreUnusable(
-                f"{self.root} is no store and not empty, it holds {min(found - ours)}; "
-                "name a new directory"
+                f"{self.root} is neither a store nor empty: it contains {min(found - ours)}; "
+                "choose a new directory"
             )
 
     def foreign(self) -> list[str]:

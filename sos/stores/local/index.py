@@ -126,8 +126,8 @@ class Index:
         if self.reached.size < size:
             if self._readonly:
                 raise Unavailable(
-                    f"it is shorter than the {size} bytes that it tells of; mount it writable "
-                    "once, so that it can be completed"
+                    f"its file is shorter than the {size} bytes of its pages; mount it writable "
+                    "once, so that the daemon can extend it"
                 )
             os.truncate(self._file, size)
 
@@ -194,7 +194,7 @@ class Index:
 
     def note_damage(self, error: lmdb.Error) -> None:
         """Refuse listings and digests from now on: the index cannot find all of its records."""
-        self._damage = f"the index {self.directory} is damaged: {error}"
+        self._damage = f"the index {self.directory} is damaged: {error}; see sos rebuild"
         self.damaged(self._damage)
 
     def doubt(self, id: str, encoded: Encoded) -> None:
@@ -223,8 +223,8 @@ class Index:
                 self.trust(id)
         if self._doubted:
             raise Unavailable(
-                f"{len(self._doubted)} blobs are damaged or cannot be read, and could not be "
-                f"marked as such, {min(self._doubted)} among them"
+                f"{len(self._doubted)} blobs are damaged or unreadable and could not be marked as "
+                f"such, {min(self._doubted)} among them"
             )
 
     def _reading(self, **options: Any) -> lmdb.Transaction:

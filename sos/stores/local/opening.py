@@ -70,7 +70,7 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     if size == 0:
         raise _lost(layout, "is empty")
     if reached is not None and size < reached.size:
-        raise _lost(layout, f"is of {size} bytes, and had {reached.size}")
+        raise _lost(layout, f"has {size} bytes, but had {reached.size} before")
     if not layout.readonly:
         layout.complete()
     index = _open(layout, lock)
@@ -85,8 +85,8 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
         if reached is not None and index.reached.transaction < reached.transaction:
             raise _lost(
                 layout,
-                f"is an older copy: it ends with transaction {index.reached.transaction}, "
-                f"and the store with {reached.transaction}",
+                f"is an older copy: its last transaction is {index.reached.transaction}, the "
+                f"store's is {reached.transaction}",
             )
     except BaseException:
         index.close()
@@ -107,11 +107,11 @@ def _adopt(layout: Layout, index: Index) -> None:
     id = index.identity or str(uuid4())
     index.identify(id)
     layout.write_marker(id)
-    _log.info("{store} has an id now, id={id}", store=layout.root, id=id)
+    _log.info("gave an id to the store {store}, id={id}", store=layout.root, id=id)
 
 
 def _lost(layout: Layout, what: str) -> StoreUnusable:
     return StoreUnusable(
-        f"the index {layout.index} {what}; run sos rebuild --store {layout.root}, bring back a "
-        "copy of the whole store, or move it away and let replication fill a new one"
+        f"the index {layout.index} {what}; run sos rebuild --store {layout.root}, restore a backup "
+        "of the whole store, or move the store away and let replication fill a new one"
     )

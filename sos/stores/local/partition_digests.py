@@ -90,8 +90,8 @@ def _pack(digests: Mapping[bytes, PartitionDigest]) -> bytes:
 def unpack(row: bytes) -> Iterator[tuple[bytes, PartitionDigest]]:
     """Yield the partitions and digests in a *row* of the log.  Raises Unavailable for damage."""
     if len(row) % _ENTRY.size:
-        raise Unavailable("the log of digests is damaged")
+        raise Unavailable("the log of partition digests in the index is damaged")
     for name, count, size, sum in _ENTRY.iter_unpack(row):
         if not name.isalnum():
-            raise Unavailable("the log of digests is damaged")
+            raise Unavailable("the log of partition digests in the index is damaged")
         yield name, PartitionDigest(count, size, int.from_bytes(sum, "big"))

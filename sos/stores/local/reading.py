@@ -179,7 +179,7 @@ class FileBody:
             with reading():
                 piece = os.pread(self._file.fileno(), end - begin, begin)
             if len(piece) < end - begin:
-                raise Unreadable("the file became shorter")
+                raise Unreadable("the file was truncated while it was read")
             if self._blocks is not None:
                 self._blocks.verify(begin, piece)
             else:

@@ -98,7 +98,7 @@ class Report:
             f"{len(self.without_metadata)} without metadata"
         )
         if self.faults:
-            text += "; more can be lost, for the old index could not be read as a whole"
+            text += "; more may be lost: parts of the old index could not be read"
         return text
 
 
@@ -116,7 +116,7 @@ def rebuild(
     """
     layout = Layout(root, durable=True)
     if not (layout.is_store or layout.index.exists() or any(layout.files())):
-        raise StoreUnusable(f"{root} is no store: it has no {MARKER}; is its disk mounted?")
+        raise StoreUnusable(f"{root} is not a store: it has no {MARKER}; is its disk mounted?")
     layout.refuse_unfinished_backup()
     lock = layout.take_lock()
     try:
@@ -162,7 +162,7 @@ class _Rebuild:
         old = self._readable_index()
         owner = None if old is None else self._owner(old)
         if owner is not None and marked not in (None, owner):
-            self._fault(f"the index belongs to another store, {owner}, and proves nothing")
+            self._fault(f"ignoring the index: it belongs to another store, {owner}")
             old = None
         id = marked or (owner if owner is not None and is_uuid(owner) else str(uuid4()))
         try:
@@ -243,7 +243,7 @@ class _Rebuild:
     def _owner(self, old: Path) -> str | None:
         found = identity(old)
         if isinstance(found, Fault):
-            self._fault(f"the index does not tell its id: {found.reason}")
+            self._fault(f"the store id in the index cannot be read: {found.reason}")
             return None
         return found
 
@@ -255,13 +255,13 @@ class _Rebuild:
         numbers: set[bytes] = set()
         for row in rows.walk(old, "records", bodies=True):
             if isinstance(row, Fault):
-                self._fault(f"records of the index cannot be read: {row.reason}")
+                self._fault(f"some records in the index cannot be read: {row.reason}")
             else:
                 self._take_record(row, numbers)
         self._store_pending()
         for row in rows.walk(old, "bodies"):
             if isinstance(row, Fault):
-                self._fault(f"bodies of the index cannot be read: {row.reason}")
+                self._fault(f"some inline bodies in the index cannot be read: {row.reason}")
             elif row.key not in numbers:
                 self._recover(row.value)
 
@@ -310,7 +310,7 @@ class _Rebuild:
                 return record
             except Damaged as error:
                 failure = failure or error
-        raise failure or Damaged("nothing tells what it is")
+        raise failure or Damaged("neither a record nor a trailer describes it")
 
     def _take(self, record: Record) -> None:
         self._pending[record.id] = record
@@ -346,14 +346,14 @@ class _Rebuild:
                 misplaced.append((path, id))
             elif self._is_taken(id):
                 if not self._has_file(id):
-                    self._leaving[path] = "the index has the body of this id"
+                    self._leaving[path] = "the index has an inline body for this id"
             else:
                 self._take_file(path, id)
         for path, id in misplaced:
             if id is None:
-                self._leaving[path] = "nothing tells which body it is"
+                self._leaving[path] = "neither a trailer nor its name gives an id"
             elif self._is_taken(id):
-                self._leaving[path] = f"the body of {id} is elsewhere, too"
+                self._leaving[path] = f"it duplicates the body of {id}"
             else:
                 self._take_misplaced(path, id)
 
@@ -388,9 +388,11 @@ class _Rebuild:
         target = self._layout.body(id)
         if target.exists():
             if target in self._bare:  # its content has the same hash
-                self._leaving[path] = f"the body of {id} is elsewhere, too"
+                self._leaving[path] = f"it duplicates the body of {id}"
                 return
-            self._quarantine(target, self._leaving.pop(target, None) or "it is not its body")
+            self._quarantine(
+                target, self._leaving.pop(target, None) or "its content does not match its id"
+            )
         if self._take_file(path, id):
             self._layout.place(path, id)
             self._leaving[path] = None
@@ -451,7 +453,7 @@ class _Rebuild:
         name = self._layout.name(path)
         path.rename(self._layout.note_quarantine(path.name[:_MOST_NAME], reason))
         self.report.quarantined.append(Lost(name, reason))
-        self._warn(f"{name}: {reason}; it is in quarantine/")
+        self._warn(f"{name}: {reason}; moved to quarantine/")
 
     def _tell(self) -> None:
         for id, reason in self._lost.items():

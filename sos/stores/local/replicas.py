@@ -93,9 +93,9 @@ def _told(id: str, encoded: records.Encoded) -> BlobDigest:
     try:
         told = records.told(id, encoded.head)
     except records.Damaged as damage:
-        raise Conflict(f"of {id} what is held is damaged: {damage}") from damage
+        raise Conflict(f"the stored copy of {id} is damaged: {damage}") from damage
     if told is None:
-        raise Conflict(f"of {id} what is held cannot be read")
+        raise Conflict(f"the stored copy of {id} cannot be read")
     return told
 
 

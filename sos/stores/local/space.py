@@ -84,7 +84,8 @@ class Space:
 
     def _refusal(self, size: int) -> NoSpace:
         return NoSpace(
-            f"{self._directory} has no room for {size} bytes beside its reserve of {self._reserve}"
+            f"not enough free space in {self._directory}: {size} bytes do not fit beside its "
+            f"reserve of {self._reserve}"
         )
 
     @property

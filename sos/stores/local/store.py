@@ -120,14 +120,18 @@ class LocalStore:
             os.close(self._lock)
             raise
         if settled:
-            _log.info("{store}: removed {n} unfinished uploads", store=self.name, n=settled)
+            _log.info(
+                "removed unfinished uploads, store={store}, n={n}", store=self.name, n=settled
+            )
 
     def _settle(self) -> int:
         try:
             return settle_incoming(self._layout, self._index)
         except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
             self._index.close()
-            raise StoreUnusable(f"{self.name} cannot be put in order: {error}") from error
+            raise StoreUnusable(
+                f"{self.name} cannot clean up after the last run: {error}"
+            ) from error
 
     async def close(self) -> None:
         """Finish the changes in flight, and unlock the directory."""
@@ -149,7 +153,7 @@ class LocalStore:
         try:
             record = records.decode(id, encoded)
             if not record.readable:
-                raise Unreadable("it could not be read before")
+                raise Unreadable("an earlier read failed")
             return record.info()
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
@@ -281,7 +285,7 @@ class LocalStore:
         try:
             capacity, free = self._space.disk()
             if reason is None and self._space.full:
-                reason = "the disk is full but for its reserve"
+                reason = "the disk is full up to its reserve"
         except SOSError as error:
             reason = reason or str(error)
         return StoreStatus(
@@ -313,19 +317,24 @@ class LocalStore:
     async def _take_out(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
         if isinstance(error, Unreadable) and records.is_marked(encoded.head):
             return self._index.get(id) == encoded
+        damaged = isinstance(error, Damaged)
         try:
-            if isinstance(error, Damaged):
+            if damaged:
                 done = await self._changes.quarantine(id, encoded, str(error))
             else:
                 done = await self._changes.mark(id, encoded, readable=False)
         except SOSError as refusal:
-            _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
+            what = "quarantine a damaged" if damaged else "mark an unreadable"
+            text = f"cannot {what} blob, store={{store}}, id={{id}}: {{error}}; {{refusal}}"
+            _log.error(text, store=self.name, id=id, error=error, refusal=refusal)
             self._index.doubt(id, encoded)
-            what = "is damaged" if isinstance(error, Damaged) else "cannot be read"
-            raise Unavailable(f"blob {id} {what}, and stays: {error}; {refusal}") from error
+            what = "damaged and cannot be quarantined" if damaged else "unreadable"
+            raise Unavailable(f"blob {id} is {what}: {error}; {refusal}") from error
         self._index.trust(id)
         if done:
-            _log.error("{store}: blob {id}: {error}", store=self.name, id=id, error=error)
+            what = "quarantined a damaged" if damaged else "marked an unreadable"
+            text = f"{what} blob, store={{store}}, id={{id}}: {{error}}"
+            _log.error(text, store=self.name, id=id, error=error)
         return done
 
     def _not_found(self, id: str) -> NotFound:

@@ -149,7 +149,7 @@ class Exchange:
             told = response.headers.getRawHeaders(b"content-range", [b""])[0]
             if not told.startswith(b"bytes %d-%d/" % (start, stop - 1)):
                 await ResponseBody(response, self.clock).aclose()
-                raise Unavailable(f"{self.url} sent another part than was asked for: {told!r:.80}")
+                raise Unavailable(f"{self.url} sent another range than requested: {told!r:.80}")
         return response
 
     async def document(
@@ -190,10 +190,10 @@ class Exchange:
                     yield self._parsed(begun + rest[: end - 1] + closing)
                     begun, rest = opening, rest[end:]
                 if size > most or len(rest) > _MOST_OF_A_MEMBER:
-                    raise Unavailable(f"{self.url} sent more than any listing is: {size} bytes")
+                    raise Unavailable(f"{self.url} sent too large a listing: {size} bytes or more")
         last = self._parsed(begun + rest)
         if begun and not last:
-            raise Unavailable(f"{self.url} sent what is not JSON: it ends in a comma")
+            raise Unavailable(f"{self.url} sent invalid JSON: it ends with a comma")
         yield last
 
     async def version(self, path: str, known: str | None, most: int) -> tuple[str | None, Any]:
@@ -238,8 +238,8 @@ class Exchange:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            shown = "a page of HTML" if _is_markup(text) else repr(text[:100])
-            raise Unavailable(f"{self.url} sent what is not JSON: {shown}") from None
+            shown = "an HTML page" if _is_markup(text) else repr(text[:100])
+            raise Unavailable(f"{self.url} sent invalid JSON: {shown}") from None
 
     def send(
         self,
@@ -336,7 +336,7 @@ class Exchange:
                 return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
         except (AttributeError, KeyError, TypeError, InvalidId):
             pass
-        raise Unavailable(f"{self.url} answered an upload with {found!r:.200}")
+        raise Unavailable(f"{self.url} sent an unexpected answer to an upload: {found!r:.200}")
 
 
 @implementer(IBlobWriter)
@@ -379,7 +379,7 @@ class Upload:
     async def commit(self) -> BlobInfo:
         if self._size not in (None, self._written):
             self.abort()
-            raise Incomplete(f"{self._written} bytes came, {self._size} were announced")
+            raise Incomplete(f"{self._written} bytes arrived, but {self._size} were announced")
         if self._streamed is None:
             info = await self._exchange.post(self._path, self._fields, self._held)
         else:
@@ -387,8 +387,8 @@ class Upload:
             info = await self._streamed.finish()
         if info.size != self._written or self._id not in (None, info.id):
             raise Unavailable(
-                f"{self._exchange.url} took {self._written} bytes for {self._id or 'an id'}, "
-                f"and says that it stored {info.size} as {info.id}"
+                f"{self._exchange.url} was sent {self._written} bytes for {self._id or 'any id'}, "
+                f"but reports {info.size} bytes stored as {info.id}"
             )
         return info
 
@@ -415,7 +415,7 @@ class _Streamed:
         if not await self._body.write(piece):
             response = await self._exchange.answered(self._sent)
             await ResponseBody(response, self._exchange.clock).aclose()
-            raise Unavailable(f"{self._exchange.url} answered before it had the body")
+            raise Unavailable(f"{self._exchange.url} answered before the body was complete")
 
     async def finish(self) -> BlobInfo:
         self._body.finish()

@@ -176,18 +176,20 @@ class RemoteStore:
                 found = map(ids.sort_key, self._ids(part))
                 keys += [key for key in found if key > start and key.startswith(partition or "")]
                 if len(keys) > _MOST_IDS:
-                    raise Unavailable(f"{self.name} lists over {_MOST_IDS} blobs at once")
+                    raise Unavailable(
+                        f"{self.name} sent a listing of over {_MOST_IDS} blobs at once"
+                    )
                 if limit is not None:
                     keys = sorted(keys)[:limit]
         return await self._run_in_thread(_in_order, keys)
 
     def _ids(self, part: Any) -> list[str]:
         if not isinstance(part, list):
-            raise Unavailable(f"{self.name} sent no list of ids: {part!r:.100}")
+            raise Unavailable(f"{self.name} sent an invalid listing: {part!r:.100}")
         try:
             return [ids.check(id) for id in part]
         except (InvalidRequest, TypeError) as error:
-            raise Unavailable(f"{self.name} sent a listing that is none: {error}") from error
+            raise Unavailable(f"{self.name} sent an invalid listing: {error}") from error
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
         etag, known = self._digests
@@ -201,7 +203,7 @@ class RemoteStore:
             self._digests = etag, digests
             return digests
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
-            raise Unavailable(f"{self.name} sent digests that are none: {error}") from error
+            raise Unavailable(f"{self.name} sent invalid digests: {error}") from error
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         # After the loss of a server a pass sends thousands of these, so it bypasses treq.
@@ -217,7 +219,7 @@ class RemoteStore:
         try:
             return {_in(partition, id): _blob_digest(*told) for id, told in part.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
-            raise Unavailable(f"{self.name} sent blobs that are none: {error}") from error
+            raise Unavailable(f"{self.name} sent invalid blob digests: {error}") from error
 
     async def read_batch(self, wanted: Sequence[str]) -> list[Blob]:
         response = await self._exchange.request("GET", f"/batch?ids={','.join(wanted)}")
@@ -225,7 +227,7 @@ class RemoteStore:
         try:
             found = batch.decode(text)
         except InvalidRequest as error:
-            raise Unavailable(f"{self.name} sent no batch: {error}") from error
+            raise Unavailable(f"{self.name} sent an invalid batch: {error}") from error
         return [blob for blob in found if blob.info.id in wanted and _is_sound(blob)]
 
     async def store_batch(self, blobs: Sequence[Blob]) -> frozenset[str]:
@@ -235,7 +237,9 @@ class RemoteStore:
         try:
             return frozenset(blob.info.id for blob in blobs) & frozenset(found["stored"])
         except (KeyError, TypeError) as error:
-            raise Unavailable(f"{self.name} answered a batch with {found!r:.100}") from error
+            raise Unavailable(
+                f"{self.name} sent an unexpected answer to a batch: {found!r:.100}"
+            ) from error
 
     async def settle(self, id: str, metadata: Metadata) -> None:
         fields = metadata_format.for_server(metadata)
@@ -250,7 +254,7 @@ class RemoteStore:
                 return str(found["lease"])
         except (KeyError, TypeError):
             pass
-        raise Unavailable(f"{self.name} gave a lease that is none")
+        raise Unavailable(f"{self.name} sent an invalid lease")
 
     async def release(self, token: str) -> None:
         await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
@@ -301,8 +305,10 @@ class RemoteStore:
             )
             self._exchange.store = status.id
             return status
-        except (AttributeError, KeyError, TypeError, InvalidRequest) as error:
+        except KeyError as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error
+        except (AttributeError, TypeError, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent an invalid status: {error}") from error
 
     async def leave(self) -> None:
         """Withdraw the membership view that was announced to the server, if any."""
@@ -317,7 +323,7 @@ class RemoteStore:
         try:
             metadata = metadata_format.from_server(response.fields)
         except InvalidRequest as error:
-            raise Unavailable(f"{self.name} sent metadata that is none: {error}") from error
+            raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
         return BlobInfo(id, size, metadata)
 
 
@@ -357,7 +363,7 @@ def _partition_digest(count: int, size: int, sum: str) -> PartitionDigest:
 
 def _in(partition: str, id: str) -> str:
     if ids.partition(ids.check(id)) != partition:
-        raise ValueError(f"{id} is of another partition")
+        raise ValueError(f"{id} belongs to another partition")
     return id
 
 

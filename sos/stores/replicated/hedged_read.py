@@ -119,7 +119,7 @@ class Search(Generic[T]):
 
     def _hinted(self, outcome: Peer | Failure | None) -> None:
         if isinstance(outcome, Failure):
-            _log.failure("nothing could be found out about {id}", outcome, id=self._id)
+            _log.failure("cannot look up where a blob is, id={id}", outcome, id=self._id)
         elif outcome is not None and outcome not in self._asked and not self._settled:
             self._begin(outcome, deque())  # an empty lane: no other server follows this one
 
@@ -169,11 +169,11 @@ class Search(Generic[T]):
 
     def _verdict(self) -> SOSError:
         if not self._asked:
-            return Unavailable(f"no server is left that could have a blob {self._id}")
+            return Unavailable(f"no server is left to ask for the blob {self._id}")
         if self._failures:
             return Unavailable(
-                f"{self._failures} of {len(self._asked)} servers did not answer, and no other has "
-                f"a blob {self._id}"
+                f"cannot find the blob {self._id}: {self._failures} of {len(self._asked)} servers "
+                "did not answer"
             )
         return NotFound(f"there is no blob {self._id}")
 

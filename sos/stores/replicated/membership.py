@@ -161,8 +161,9 @@ class Members:
             *map(described_twins, same),
             *map(str, others),
             *(
-                f"{name} is another store than before, {peer.identity} and not {peer.before}: was "
-                "its disk wiped, or is another mounted? If it is meant to be, reload (SIGHUP)"
+                f"{name} has another store id than before, {peer.identity} instead of "
+                f"{peer.before}: was its disk wiped, or another one mounted? If this is intended, "
+                "reload (SIGHUP)"
                 for name, peer in self.peers.items()
                 if peer.before is not None
             ),

@@ -104,7 +104,7 @@ class Peer:
     def failed(self, error: SOSError) -> None:
         """Record a failure, and open the circuit breaker."""
         if self.error is None:
-            _log.warn("{name} is left alone for a while: {error}", name=self.name, error=error)
+            _log.warn("circuit breaker opened, server={name}: {error}", name=self.name, error=error)
         self.error = str(error)
         self._count_error(self.error)
         self._rest()
@@ -129,7 +129,7 @@ class Peer:
     def slow(self) -> None:
         """Open the circuit breaker because an answer takes too long; it may still come."""
         if self.error is None:  # requests that wait at the same time count as one failure
-            self.failed(Unavailable("it does not answer"))
+            self.failed(Unavailable("it did not answer in time"))
 
     def _count_error(self, error: str) -> None:
         self._errors += 1
@@ -151,13 +151,15 @@ class Peer:
 
     def _refused(self, reason: str) -> None:
         if self.refusal is None:
-            _log.warn("{name} takes no blobs: {reason}", name=self.name, reason=reason)
+            _log.warn(
+                "server takes no blobs, server={name}: {reason}", name=self.name, reason=reason
+            )
         self.refusal = reason
         self._rest()
 
     def _answers(self) -> None:
         if self.error is not None:
-            _log.info("{name} answers again", name=self.name)
+            _log.info("circuit breaker closed, server={name}", name=self.name)
             self.error = None
         self._failures = 0
 
@@ -179,7 +181,7 @@ class Peer:
             self._failures = 3  # a disk is not emptied within seconds
             self._refused(status.refusal)
         elif self.refusal is not None:
-            _log.info("{name} takes blobs again", name=self.name)
+            _log.info("server takes blobs again, server={name}", name=self.name)
             self.refusal = None
 
     def _not_told(self, failure: Failure) -> None:
@@ -187,7 +189,9 @@ class Peer:
         if failure.check(CancelledError):
             return
         if not failure.check(SOSError):
-            _log.failure("a server's status could not be told", failure)
+            _log.failure(
+                "cannot ask a server for its status, server={name}", failure, name=self.name
+            )
         if self.error is not None:
             self.error = str(failure.value)
         self._rest()

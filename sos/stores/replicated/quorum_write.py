@@ -48,7 +48,7 @@ class Copies:
     :ivar made: the servers that have stored the blob so far.
     :ivar acknowledged: fires with the stored blob when the write quorum is reached.
         It fails with :exc:`~sos.errors.Conflict`, with
-        :exc:`~sos.errors.NoSpace` when every server is full, else with
+        :exc:`~sos.errors.NoSpace` when all servers are full, else with
         :exc:`~sos.errors.Unavailable`; some copies may have been made then.
     :ivar ended: fires when nothing is in flight any more.
     """
@@ -154,7 +154,8 @@ class Copies:
             names = ", ".join(each.name for each in self.made)
             _log.tell(
                 LogLevel.warn,
-                "another body with its id is stored: {id} refused by {peer}, taken by {names}",
+                "another body with the same id is stored, id={id}, refused by {peer}, "
+                "stored by {names}",
                 names and self._whole.id,
                 id=self._whole.id,
                 peer=peer.name,
@@ -165,7 +166,7 @@ class Copies:
             # Which server failed is only logged: clients must not learn about the servers.
             _log.tell(
                 LogLevel.info,
-                "a copy of {id} was not made: {error}",
+                "cannot store a copy, id={id}: {error}",
                 peer.name,
                 id=self._whole.id,
                 error=error,
@@ -178,10 +179,10 @@ class Copies:
         peer.identify(info.store)
         twin = next((each for each in self.made if each.is_twin_of(peer)), None)
         if twin is not None:
-            same = f"{twin.name} and {peer.name} are one store"
+            same = f"{twin.name} and {peer.name} are the same store"
             _log.tell(
                 LogLevel.error,
-                "a copy of {id} counts once: {same}",
+                "two copies count as one, id={id}: {same}",
                 same,
                 id=self._whole.id,
                 same=same,
@@ -219,16 +220,18 @@ class Copies:
         elif failure.check(Conflict):
             self.stop()
         elif not failure.check(CancelledError):
-            _log.failure("a copy of {id} could not be made", failure, id=self._whole.id)
+            _log.failure("cannot store a copy, id={id}", failure, id=self._whole.id)
 
     def _verdict(self) -> SOSError:
         if self._failures and all(isinstance(error, NoSpace) for error in self._failures):
-            return NoSpace("every server is full")
+            return NoSpace("all servers are full")
         count = len(self._failures)
         if not count and not self.made:
             return Unavailable("no server takes blobs now")
         why = f"{count} servers failed" if count else "no other server takes blobs"
-        return Unavailable(f"{len(self.made)} of {self._enough} copies could be made; {why}")
+        return Unavailable(
+            f"write quorum not reached: {len(self.made)} of {self._enough} copies stored; {why}"
+        )
 
     def stop(self) -> None:
         """Cancel all copies in flight, and start no more."""

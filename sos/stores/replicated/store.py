@@ -159,8 +159,8 @@ class ReplicatedStore:
             unknown = self._members.unknown()
             if unknown:
                 raise Unavailable(
-                    f"no server that is known here has a blob {id}; another API server knows "
-                    f"also {', '.join(unknown)}"
+                    f"no known server has the blob {id}, but another API server also uses "
+                    f"{', '.join(unknown)}; compare their sos.conf with the one here"
                 ) from None
             if not without:
                 self._locations.forget(id)
@@ -190,7 +190,7 @@ class ReplicatedStore:
         if isinstance(error, HeldUp):
             broken.pop()
         else:
-            format = "{id} goes on from another server: {error}"
+            format = "resuming a read from another server, id={id}: {error}"
             _log.tell(LogLevel.warn, format, broken[-1].name, id=id, error=error)
         rest = start + received, stop
         try:
@@ -220,14 +220,14 @@ class ReplicatedStore:
                 blob.body.failed = source.failed
             await copy(blob, target.store)
         except Conflict as error:
-            format = "{id} is another on {to}: {error}"
+            format = "read repair found another body with the same id, id={id}, to={to}: {error}"
             _log.tell(LogLevel.warn, format, id, id=id, to=target.name, error=error)
         except SOSError as error:
-            format = "{id} not copied to {to}: {error}"
+            format = "read repair failed, id={id}, to={to}: {error}"
             _log.tell(LogLevel.info, format, target, id=id, to=target.name, error=error)
             self._hints.add((target.group, ids.partition(id)))
         else:
-            _repairs.info("{id} was missing on {to}, and copied there", id=id, to=target.name)
+            _repairs.info("read repair copied a blob, id={id}, to={to}", id=id, to=target.name)
 
     # Writing.
 
@@ -316,7 +316,7 @@ class ReplicatedStore:
         needed = self._copying.acknowledged
         if len(taking) >= needed:
             return StoreStatus(writable=True)
-        told = f"{len(taking)} of {len(names)} servers take blobs, and an upload waits for {needed}"
+        told = f"{len(taking)} of {len(names)} servers take blobs, but an upload needs {needed}"
         return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
 
     async def survey(self) -> dict[str, list[Standing]]:

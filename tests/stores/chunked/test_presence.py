@@ -118,7 +118,7 @@ async def test_a_chunk_of_another_size(store, members):
             info = evolve(held.info, size=7)
             each.blobs[CHUNKS[2]] = evolve(held, info=info, body=b"another")
     for work in (store.stat(ID), store.read(ID)):
-        with pytest.raises(Unavailable, match="of 7 bytes, not of 20000"):
+        with pytest.raises(Unavailable, match="has 7 bytes instead of 20000"):
             await work
 
 

@@ -180,13 +180,13 @@ class TestATarget:
     def test_that_is_not_empty(self, directory, target):
         target.mkdir()
         (target / "file").write_bytes(b"x")
-        assert "is no backup and not empty, it holds file" in refusal(directory, target)
+        assert "is neither a backup nor empty: it contains file" in refusal(directory, target)
 
     @ensureDeferred
     async def test_that_is_a_store(self, directory, target, reactor):
         """Even the same, as where the two were confused."""
         shutil.copytree(directory, target)
-        assert "is no backup" in refusal(directory, target)
+        assert "is neither a backup" in refusal(directory, target)
 
     @ensureDeferred
     async def test_that_is_a_backup_of_another(self, directory, target, tmp_path, reactor):
@@ -199,7 +199,7 @@ class TestATarget:
         """What was stored there since would be lost."""
         backup(directory, target)
         await fill(target, reactor, {content_id(b"new"): b"new"})
-        assert "has been written to as a store since" in refusal(directory, target)
+        assert "a daemon has written to it since" in refusal(directory, target)
 
     def test_that_is_open(self, directory, target, reactor):
         backup(directory, target)
@@ -210,7 +210,9 @@ class TestATarget:
 
     @pytest.mark.parametrize("path", [".", "inside", "..", "bodies/.."])
     def test_that_is_the_store_or_in_it(self, directory, path):
-        with pytest.raises(StoreUnusable, match="are not apart"):
+        with pytest.raises(
+            StoreUnusable, match="are the same directory, or one contains the other"
+        ):
             backup(directory, directory / path)
         assert not (directory / "inside").exists()
 
@@ -222,7 +224,7 @@ class TestATarget:
 class TestASource:
     def test_that_is_no_store(self, tmp_path, target):
         (tmp_path / "store").mkdir()
-        assert "is no store" in refusal(tmp_path / "store", target)
+        assert "is not a store" in refusal(tmp_path / "store", target)
 
     def test_that_has_no_id(self, directory, target):
         of_before(directory)
@@ -233,14 +235,14 @@ class TestASource:
         """The backup that there is stays."""
         backup(directory, target)
         os.truncate(directory / "index/data.mdb", size)
-        assert "see sos rebuild" in refusal(directory, target)
+        assert "repair it with sos rebuild" in refusal(directory, target)
 
     @ensureDeferred
     async def test_whose_index_is_of_another(self, directory, target, tmp_path, reactor):
         await fill(tmp_path / "other", reactor, {})
         os.truncate(directory / "lock", 0)
         shutil.copy(tmp_path / "other/index/data.mdb", directory / "index/data.mdb")
-        with pytest.raises(StoreUnusable, match="is not its own"):
+        with pytest.raises(StoreUnusable, match="belongs to another store"):
             backup(directory, target)
 
 

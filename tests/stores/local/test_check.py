@@ -95,7 +95,7 @@ def test_a_store_in_use_is_refused(directory, reactor):
 
 def test_what_is_no_store_is_refused(tmp_path):
     """It is not made one."""
-    with pytest.raises(StoreUnusable, match="is no store"):
+    with pytest.raises(StoreUnusable, match="is not a store"):
         check(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -137,12 +137,14 @@ class TestTheIndex:
         change(directory, b"records", lambda records: records.delete(key(SMALL_ID)))
         found = found_in(directory)
         assert "blobs" in found.pop(("digest", SMALL_ID[:3]))
-        assert "no record has the inline body" in found.pop(("index", "bodies"))
+        assert "no record refers to the inline body" in found.pop(("index", "bodies"))
         assert not found
 
     def test_whose_digests_are_damaged(self, directory):
         change(directory, b"digests", lambda rows: rows.put(b"\xff" * 8, b"x"))
-        assert found_in(directory) == {("index", "digests"): "the log of digests is damaged"}
+        assert found_in(directory) == {
+            ("index", "digests"): "the log of partition digests in the index is damaged"
+        }
 
     def test_whose_record_is_damaged(self, directory):
         change(directory, b"records", lambda records: records.put(key(ID), b"x" * 60))
@@ -153,7 +155,7 @@ class TestTheIndex:
     @pytest.mark.parametrize("row", [b"", b"x", b"\0" * 8])
     def test_whose_record_is_short(self, directory, row):
         change(directory, b"records", lambda records: records.put(key(ID), row))
-        assert found_in(directory)["record", ID] == "the index record is cut short"
+        assert found_in(directory)["record", ID] == "the index record is truncated"
 
     @pytest.mark.parametrize("odd", [b"zzz", b"\xff\xfe", b"abc" + b"d" * 40])
     def test_that_has_a_record_of_what_is_no_id(self, directory, odd):
@@ -188,7 +190,7 @@ class TestABody:
 
     def test_that_is_too_short(self, directory):
         os.truncate(body_path(directory, ID), 1000)
-        assert "is of 1000 bytes" in found_in(directory)["body", ID]
+        assert "has 1000 bytes" in found_in(directory)["body", ID]
 
     def test_that_is_missing(self, directory):
         body_path(directory, NAME).unlink()
@@ -198,14 +200,14 @@ class TestABody:
         with body_path(directory, ID).open("r+b", buffering=0) as file:
             record, blocks = read_trailer(file)
             write_trailer(file, record, blocks.hashes[::-1])
-        assert "hashes of its blocks" in found_in(directory)["body", ID]
+        assert "block hashes in its trailer" in found_in(directory)["body", ID]
 
     def test_at_another_place(self, directory):
         path = body_path(directory, ID)
         path.rename(path.parent.parent / ID)
         found = found_in(directory)
         assert found.pop(("body", ID)) == "its file is missing"
-        assert "not at the place" in found.pop(("file", f"bodies/{ID[:2]}/{ID}"))
+        assert "not where the body" in found.pop(("file", f"bodies/{ID[:2]}/{ID}"))
 
     def test_without_a_record(self, directory):
         """Or whose record has it inline."""
@@ -213,7 +215,7 @@ class TestABody:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(SMALL[5])
         name = str(path.relative_to(directory))
-        assert found_in(directory) == {("file", name): "no record has its body there"}
+        assert found_in(directory) == {("file", name): "no record refers to it"}
 
 
 def test_files_that_are_none_of_a_store(directory):

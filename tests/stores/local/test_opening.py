@@ -90,7 +90,7 @@ class TestALostIndex:
         data = directory / "index/data.mdb"
         size = data.stat().st_size
         os.truncate(data, size - pages * PAGE)
-        assert f"is of {size - pages * PAGE} bytes, and had {size}" in refusal(directory, reactor)
+        assert f"has {size - pages * PAGE} bytes, but had {size}" in refusal(directory, reactor)
 
     def test_that_is_no_index(self, directory, reactor):
         data = directory / "index/data.mdb"
@@ -194,7 +194,7 @@ class TestANewStore:
     def test_is_not_made_beside_a_missing_parent(self, tmp_path, reactor):
         """As where a disk is not mounted."""
         said = refusal(tmp_path / "disk/store", reactor)
-        assert f"there is no {tmp_path / 'disk'}; is its disk mounted?" in said
+        assert f"{tmp_path / 'disk'} does not exist; is its disk mounted?" in said
 
     @pytest.mark.parametrize("made", [True, False])
     def test_is_not_made_where_one_is_required(self, tmp_path, reactor, made):
@@ -202,14 +202,14 @@ class TestANewStore:
         directory = tmp_path / "store"
         if made:
             directory.mkdir()
-        assert "is no store: it has no store.json" in refusal(directory, reactor, require=True)
+        assert "is not a store: it has no store.json" in refusal(directory, reactor, require=True)
 
     def test_is_not_made_of_a_store_without_its_marker(self, directory, reactor):
         """It holds blobs, and only somebody can have removed that."""
         (directory / "store.json").unlink()
-        assert "has no store.json any more" in refusal(directory, reactor)
+        assert "its store.json is missing" in refusal(directory, reactor)
         shutil.rmtree(directory / "bodies")
-        assert "has no store.json any more" in refusal(directory, reactor)
+        assert "its store.json is missing" in refusal(directory, reactor)
 
     @ensureDeferred
     async def test_that_was_not_finished_is_made_anew(self, directory, reactor):
@@ -224,7 +224,7 @@ class TestANewStore:
         """It is of no format that is known."""
         marker = json.loads((directory / "store.json").read_text())
         (directory / "store.json").write_text(json.dumps({**marker, "id": id}))
-        assert "is of another format" in refusal(directory, reactor)
+        assert "has an unknown store format" in refusal(directory, reactor)
 
 
 @ensureDeferred
@@ -375,7 +375,7 @@ def test_an_index_that_the_system_does_not_open_is_not_lost(
     said = refusal(directory, reactor)
     assert said.endswith(os.strerror(number))
     assert "move" not in said
-    assert "bring back" not in said
+    assert "restore" not in said
 
 
 @ensureDeferred

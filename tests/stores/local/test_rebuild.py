@@ -300,12 +300,12 @@ def test_what_is_refused(directory, tmp_path, reactor):
     assert "in use" in refusal(directory)
     store._committer.give_up("test")
     (tmp_path / "empty").mkdir()
-    assert "is no store" in refusal(tmp_path / "empty")
+    assert "is not a store" in refusal(tmp_path / "empty")
 
 
 def test_a_later_format_is_refused(directory):
     (directory / "store.json").write_text('{"format": "sos-local-store", "version": 2}')
-    assert "of another format" in refusal(directory)
+    assert "has an unknown store format" in refusal(directory)
 
 
 @pytest.mark.parametrize("lose", [remove, lambda directory: None])

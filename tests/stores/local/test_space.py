@@ -174,7 +174,7 @@ async def test_a_few_free_pages_are_no_room(local_store, disk):
     await emptied(local_store, 5)
     disk.left = 0
     status = await local_store.status()
-    assert (status.writable, status.reason) == (False, "the disk is full but for its reserve")
+    assert (status.writable, status.reason) == (False, "the disk is full up to its reserve")
 
 
 @ensureDeferred

@@ -166,7 +166,7 @@ async def test_a_directory_of_something_else_is_refused(tmp_path, reactor):
         LocalStore(tmp_path / "other", reactor).open()
     (tmp_path / "newer").mkdir()
     (tmp_path / "newer/store.json").write_text('{"format": "sos-local-store", "version": 2}')
-    with pytest.raises(StoreUnusable, match="another format"):
+    with pytest.raises(StoreUnusable, match="unknown store format"):
         LocalStore(tmp_path / "newer", reactor).open()
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnusable):
@@ -378,7 +378,10 @@ class TestDamage:
                 await reading
             await local_store._changes.underway.finish()
         assert await local_store.listing() == []
-        assert any(f"blob {id}: " in formatEvent(event) for event in logged)
+        assert any(
+            f"quarantined a damaged blob, store={local_store.name}, id={id}: " in formatEvent(event)
+            for event in logged
+        )
 
     @ensureDeferred
     async def test_a_damaged_copy_is_replaced_by_a_new_upload(self, local_store, damaged):

@@ -80,7 +80,7 @@ async def test_it_leaves_listings_and_digests(local_store, take):
     take(path_of(local_store))
     with capturedLogs() as logged, pytest.raises(Unavailable):
         await local_store.read(ID)
-    assert any(f"blob {ID}: " in formatEvent(event) for event in logged)
+    assert any(f"id={ID}: " in formatEvent(event) for event in logged)
     assert dict(await local_store.digests()) == before
     await assert_no_copy(local_store)
 

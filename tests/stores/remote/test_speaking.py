@@ -72,7 +72,7 @@ async def test_no_member_is_said_to_lack_what_an_unknown_one_may_have(reactor):
         two = speaking(plain, reactor, agent, speaker("two", plain.name, "http://c:1"))
         store = replicated(reactor, [one])
         await two.status()
-        with pytest.raises(Unavailable, match="another API server knows also http://c:1"):
+        with pytest.raises(Unavailable, match="another API server also uses http://c:1"):
             await store.stat("abc")
         assert [str(each)[:10] for each in store.errors()] == ["host/1/two"]
         await two.leave()

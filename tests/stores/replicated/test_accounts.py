@@ -131,7 +131,7 @@ def test_a_server_that_does_not_answer_has_failed_once(clock):
         deferred(store.stat("none")).addErrback(lambda _: None)
     clock.pump([SLOW_SECONDS / 2] * 3)
     account = accounts_of(store)["a"]
-    assert (account.errors, account.failure) == (1, "it does not answer")
+    assert (account.errors, account.failure) == (1, "it did not answer in time")
     store.stop()
 
 
@@ -202,7 +202,7 @@ def test_uploads_are_taken_by_as_many_servers_as_they_wait_for(clock, acknowledg
     assert status.writable == writable
     if not writable:
         assert status.reason == (
-            "1 of 3 servers take blobs, and an upload waits for 2; full: no room; gone is down"
+            "1 of 3 servers take blobs, but an upload needs 2; full: no room; gone is down"
         )
 
 

@@ -67,7 +67,7 @@ async def test_that_servers_are_one_store_is_told(reactor):
     groups = [a, a_store("b")], [address_of(a, "c")]
     store = replicated(reactor, *groups)
     (error,) = await store.look()
-    assert error.startswith("a and c are one store")
+    assert error.startswith("a and c are the same store")
     (first, second), (third,) = (await store.survey()).values()
     assert first.id == third.id != second.id
     assert {each.state for each in (first, second, third)} == {UP}
@@ -91,7 +91,9 @@ async def test_another_store_at_an_address_is_told(reactor):
     await put(store, b"x")  # which tells it as well
     for _ in range(2):
         (error,) = store.errors()
-        assert error.startswith(f"a is another store than before, {a.identity} and not {first}")
+        assert error.startswith(
+            f"a has another store id than before, {a.identity} instead of {first}"
+        )
         assert await store.look() == [error]
     store.configure(grouped([a]))
     assert await store.look() == []
@@ -107,7 +109,7 @@ async def test_replication_takes_one_store_for_one_copy():
     summary = await run((a, c, b), 2)
     assert (len(a.blobs), len(b.blobs), summary.moved, summary.short) == (40, 40, 0, 0)
     assert not summary.ok
-    assert "a and c are one store" in str(summary)
+    assert "a and c are the same store" in str(summary)
     summary = await run((a, c), 2)
     assert (summary.short, summary.ok, len(a.blobs)) == (40, False, 40)
     assert (await run((a, b), 2)).ok
@@ -143,7 +145,7 @@ async def test_the_log_says_it_once(reactor):
     with capturedLogs() as events:
         await watch.work()
         await watch.work()
-    (event,) = [each for each in events if "one store" in each.get("error", "")]
+    (event,) = [each for each in events if "the same store" in each.get("error", "")]
     assert event["log_level"].name == "error"
     store.configure(grouped([a]))
     with capturedLogs() as events:

@@ -13,7 +13,7 @@ def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"for postgresql: a library is missing ({error}): pip install 'sos-storage[postgresql]'"
+            f"a postgresql: store needs a library ({error}): pip install 'sos-storage[postgresql]'"
         ) from None
     from sos.stores.engines.postgres.address import address
     from sos.stores.engines.postgres.store import PostgresStore

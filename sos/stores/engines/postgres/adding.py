@@ -60,7 +60,9 @@ class Adding:
             replaced = await self._replace(held, new, kept)
             if replaced is not None:
                 return replaced.info(), True
-        raise Unavailable(f"{new.id}: a part of the body was lost on the way; send it again")
+        raise Unavailable(
+            f"part of the body of {new.id} was lost before it was stored; send it again"
+        )
 
     async def _is_same(self, held: Record, new: Record) -> bool | None:
         """Return whether both bodies are the same; None if one of them is gone by now.

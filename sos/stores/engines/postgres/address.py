@@ -55,17 +55,15 @@ def address(url: str) -> Address:
         else:
             rest.append(setting)
     if _TABLE.fullmatch(own["table"]) is None:
-        raise ValueError(
-            f"{own['table'][:60]!a} is no name for a table: a-z, 0-9 and _, 41 at most"
-        )
+        raise ValueError(f"{own['table'][:60]!a} is not a table name: a-z, 0-9 and _, at most 41")
     if own["durability"] not in _DURABILITY:
-        raise ValueError(f"durability is strict or relaxed, not {own['durability'][:20]!a}")
+        raise ValueError(f"durability must be strict or relaxed, not {own['durability'][:20]!a}")
     try:
         given = conninfo_to_dict(base + ("?" + "&".join(rest) if rest else ""))
         _check_ports(str(given.get("port") or ""))
     except (ProgrammingError, ValueError):
         # The message of libpq may quote the password.
-        raise ValueError(f"that is not the URL of a PostgreSQL: {_FORM}") from None
+        raise ValueError(f"not a PostgreSQL URL; expected {_FORM}") from None
     conninfo = make_conninfo("", **{**_DEFAULTS, **given})
     return Address(
         conninfo, own["table"], own["durability"] == "relaxed", _name(given, own["table"])

@@ -165,7 +165,9 @@ class Blobs:
             if new.pieces is not None:
                 taken = session.execute(self.tables.sql(_TAKE), values)
                 if not taken.rowcount:
-                    raise Unavailable(f"of the body of {new.id} a part was lost; send it again")
+                    raise Unavailable(
+                        f"part of the body of {new.id} was lost before it was stored; send it again"
+                    )
             stored = session.rows(self.tables.sql(_REPLACE), values, float)
             if not stored:
                 if new.pieces is not None:
@@ -187,7 +189,7 @@ def _listed(key: str) -> str:
     with suppress(InvalidId):
         if ids.sort_key(id := ids.check(key[3:])) == key:
             return id
-    raise Unavailable(f"the table of blobs lists what is no id: {key!a:.100}")
+    raise Unavailable(f"the table of blobs contains an invalid id: {key!a:.100}")
 
 
 def _record(id: str, row: TupleRow) -> Record:

@@ -83,7 +83,9 @@ class Bodies:
         asked = self.tables.sql(_NEXT if number else _FIRST)
         values = {"body": body, "number": number, "bytes": piece}
         if not session.execute(asked, values).rowcount:
-            raise Unavailable("what came of the body was cleared away; send it again")
+            raise Unavailable(
+                "the part of the body that had arrived was deleted as abandoned; send it again"
+            )
 
     def piece(self, session: Session, body: int, start: int, stop: int) -> bytes:
         """Return the bytes from *start* to *stop*, or to the end of the piece; empty if missing."""

@@ -98,7 +98,7 @@ class Connections:
 
     def _do(self, asked: float, function: Callable[..., T], *args: Any) -> T:
         if monotonic() - asked > ANSWER_SECONDS:
-            raise Unavailable(f"{self.name}: it does not answer")
+            raise Unavailable(f"{self.name} did not answer in time")
         for left in reversed(range(_TRIES)):
             session = self._take()
             session.deadline = monotonic() + ANSWER_SECONDS
@@ -131,11 +131,11 @@ class Connections:
             refusal = failures.refusal(error, self.name)
             if not self._lost:
                 self._lost = True
-                _log.warn("{refusal}", refusal=refusal)
+                _log.warn("cannot connect to the database: {refusal}", refusal=refusal)
             raise (Unavailable(str(refusal)) if self._known else refusal) from error
         if self._lost:
             self._lost = False
-            _log.info("{store} answers again", store=self.name)
+            _log.info("reconnected to the database, store={store}", store=self.name)
         return session
 
     def _connect(self) -> Session:

@@ -60,7 +60,7 @@ class Digests:
                 for partition, count, bytes, sum in rows
             }
         except (ValueError, InvalidId) as error:
-            raise Unavailable("the table of digests holds what is none") from error
+            raise Unavailable("the table of digests is damaged") from error
 
     def total(self, session: Session) -> tuple[int, int]:
         """Return the number of blobs, and the bytes of their bodies."""

@@ -66,7 +66,7 @@ class StoredPieces:
         def read(session: Session) -> bytes:
             piece = self._bodies.piece(session, self._body, start, stop)
             if len(piece) != min(stop - start, PIECE_SIZE - start % PIECE_SIZE):
-                raise Damaged(self._record, "a piece of the body is not of the size that it was")
+                raise Damaged(self._record, "a piece of the body has the wrong size")
             if digest is not None:
                 digest.update(piece)
                 if digest.size == stop and digest.value() != self._record.hash:

@@ -43,7 +43,7 @@ def probe(session: Session, blobs: Blobs, bodies: Bodies) -> None:
         return
     except (ProgrammingError, DataError) as error:  # permissions, tables, encodings
         reason = error.diag.message_primary or type(error).__name__
-        raise StoreUnusable(f"a blob cannot be written and read: {reason}") from error
+        raise StoreUnusable(f"cannot write and read a test blob: {reason}") from error
 
 
 def _try(session: Session, blobs: Blobs, bodies: Bodies) -> None:
@@ -61,4 +61,4 @@ def _try(session: Session, blobs: Blobs, bodies: Bodies) -> None:
     listed = blobs.page(session, None, 1, ids.partition(id))
     piece = bodies.piece(session, body, 0, len(_BODY))
     if not (same and piece == _BODY and len(listed) == 1 and listed[0] <= id):
-        raise StoreUnusable("what is read is not what was written; see the database's encoding")
+        raise StoreUnusable("the test blob was read back different; check the database's encoding")

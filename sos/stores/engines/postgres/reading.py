@@ -84,7 +84,7 @@ class Reading:
 
     async def _set_aside(self, record: Record, reason: str) -> None:
         _log.error(
-            "{store}: blob {id}: {reason}",
+            "quarantining a damaged blob, store={store}, id={id}: {reason}",
             store=self.connections.name,
             id=record.id,
             reason=reason,
@@ -92,4 +92,6 @@ class Reading:
         try:
             await self.connections.change(self.changes.set_aside, record, reason)
         except SOSError as error:
-            raise Unavailable(f"blob {record.id} is damaged, and stays: {error}") from error
+            raise Unavailable(
+                f"blob {record.id} is damaged and cannot be quarantined: {error}"
+            ) from error

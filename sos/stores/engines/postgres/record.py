@@ -57,7 +57,7 @@ class Record:
         if self.checksum != checksum(self.id, self.size, self.hash, self.metadata):
             raise Damaged(self, "the record does not match its checksum")
         if (self.body is None) == (self.pieces is None):
-            raise Damaged(self, "the record has not one body")
+            raise Damaged(self, "the record must have exactly one body")
         try:
             found = metadata.decode(self.metadata.encode())
         except InvalidMetadata as error:

@@ -117,16 +117,18 @@ class Tables:
                 if held is None:
                     id = self._create(session, require)
         except errors.ReadOnlySqlTransaction as error:
-            raise Unavailable("it is read-only, and has no tables of a store yet") from error
+            raise Unavailable(
+                "the server is read-only, and the store has no tables there yet"
+            ) from error
         except (errors.DuplicateTable, errors.InsufficientPrivilege) as error:
-            raise StoreUnusable(f"the tables cannot be made: {primary(error)}") from error
+            raise StoreUnusable(f"cannot create the tables: {primary(error)}") from error
         if held is None:
             _log.info("created a new store in {store}, id={id}", store=name, id=id)
             return id
         version, known = held
         if version != _VERSION:
             raise StoreUnusable(
-                f"the tables {self.table} are of version {version}; this program knows {_VERSION}"
+                f"the tables {self.table} have version {version}, this program knows {_VERSION}"
             )
         return known or self._adopt(session, name)
 
@@ -147,11 +149,11 @@ class Tables:
             schema = printable(elsewhere[0][0])
             raise StoreUnusable(
                 f"the tables {self.table} are in the schema {schema}, which is not in the "
-                "search_path, or may not be used: mend that, or name other tables by ?table="
+                "search_path or not permitted: correct that, or name other tables with ?table="
             )
         if require:
             raise StoreUnusable(
-                f"there are no tables {self.table}, and a new store is not to be made"
+                f"there are no tables {self.table}, and --require-store forbids creating a store"
             )
         session.execute(self.sql(_CREATE))
         made = self.sql("INSERT INTO {state} (sos_version, store_id) VALUES (%s, %s)")
@@ -166,10 +168,10 @@ class Tables:
                 session.execute(self.sql(_ADOPT % uuid4()))
         except (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
             reason = primary(error)
-            _log.warn("{store} has no id yet: {reason}", store=name, reason=reason)
+            _log.warn("cannot give an id to the store {store}: {reason}", store=name, reason=reason)
             return None
         id = self.identity(session)
-        _log.info("{store} has an id now, id={id}", store=name, id=id)
+        _log.info("gave an id to the store {store}, id={id}", store=name, id=id)
         return id
 
     def _held(self, session: Session) -> tuple[int, str | None] | None:
@@ -185,7 +187,10 @@ class Tables:
         if there == (False, False):
             return None
         if there != (True, True):
-            raise StoreUnusable(f"there is a table {self.table} that is not of a store")
+            raise StoreUnusable(
+                f"there is a table {self.table} that does not belong to a store; choose another "
+                "?table="
+            )
         try:
             rows = session.rows(self.sql(_STATE), None, int, str | None)
         except (errors.UndefinedColumn, errors.InsufficientPrivilege) as error:
@@ -193,7 +198,9 @@ class Tables:
                 f"the table {self.table}_state cannot be read: {primary(error)}"
             ) from error
         if not rows:
-            raise StoreUnusable(f"the table {self.table}_state is empty")
+            raise StoreUnusable(
+                f"the table {self.table}_state is empty: restore the tables from a backup"
+            )
         version, id = one(rows)
         return version, None if id is None else printable(id[:100])
 

@@ -69,7 +69,7 @@ class Session(Connection[TupleRow]):
                 ready = poll.poll(max(0.0, self.deadline - monotonic()) * 1000)
                 if not ready:
                     self.close()
-                    raise NoAnswer("it did not answer in time")
+                    raise NoAnswer("the server did not answer in time")
                 wanted = gen.send(_ready(ready[0][1], wanted))
         except StopIteration as end:
             return end.value
@@ -84,10 +84,10 @@ class Session(Connection[TupleRow]):
         try:
             found = self.cursor(binary=binary).execute(asked, values).fetchall()
         except (ValueError, OverflowError) as error:  # a value that could not be parsed
-            raise DataError("it answers with values that are none") from error
+            raise DataError("the server answered with invalid values") from error
         for row in found:
             if len(row) != len(kinds) or not all(map(isinstance, row, kinds)):
-                raise DataError("it answers with rows of another form")
+                raise DataError("the server answered with unexpected columns")
         return found
 
     def is_usable(self) -> bool:
@@ -152,7 +152,7 @@ def weakness(session: Session) -> str | None:
 def one(rows: list[TupleRow]) -> TupleRow:
     """Return the only row; raises :exc:`psycopg.DataError` unless there is exactly one."""
     if len(rows) != 1:
-        raise DataError(f"it answers with {len(rows)} rows instead of one")
+        raise DataError(f"the server answered with {len(rows)} rows instead of one")
     return rows[0]
 
 

@@ -79,11 +79,11 @@ class PostgresStore:
         if session.weakness is not None:
             if not self._address.relaxed:
                 raise StoreUnusable(
-                    f"{self.name}: {session.weakness}, by which it can lose what it has "
-                    "acknowledged; change that, or say ?durability=relaxed"
+                    f"{self.name}: {session.weakness}, so a crash can lose acknowledged blobs; "
+                    "change the setting, or accept the risk with ?durability=relaxed"
                 )
             _log.warn(
-                "{store}: {weakness}; acknowledged blobs can be lost",
+                "a crash can lose acknowledged blobs, store={store}: {weakness}",
                 store=self.name,
                 weakness=session.weakness,
             )
@@ -97,11 +97,11 @@ class PostgresStore:
         """Raise Unavailable if *session* leads to another store than the one opened."""
         try:
             known = self.identity is None or self._tables.identity(session) == self.identity
-            reason = f"the one that was opened has id={self.identity}"
+            reason = f"expected id={self.identity}"
         except StoreUnusable as error:
             known, reason = False, str(error)
         if not known:
-            raise Unavailable(f"{self.name} is another store now, or none: {reason}")
+            raise Unavailable(f"{self.name} no longer contains the store that was opened: {reason}")
 
     async def close(self) -> None:
         self._upkeep.stop()

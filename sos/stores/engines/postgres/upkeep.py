@@ -92,7 +92,7 @@ class Upkeep:
             if body is None:
                 break
             _log.info(
-                "{store}: an unfinished or dropped body is cleared away",
+                "removing an abandoned body, store={store}",
                 store=self._connections.name,
             )
             await self._clear(body)
@@ -110,7 +110,11 @@ class Upkeep:
             await work
         except SOSError as error:  # the next round, or another process, tries again
             _log.debug(
-                "{store}: not cleared up: {error}", store=self._connections.name, error=error
+                "cannot remove abandoned bodies, store={store}: {error}",
+                store=self._connections.name,
+                error=error,
             )
         except Exception:
-            _log.failure("{store} could not be cleared up", store=self._connections.name)
+            _log.failure(
+                "cannot remove abandoned bodies, store={store}", store=self._connections.name
+            )

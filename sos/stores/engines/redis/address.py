@@ -15,8 +15,8 @@ PREFIX = "sos"
 
 _FORMS = (
     "redis://host:port/database, redis://:password@host, redis://user:password@host, rediss:// "
-    "for TLS, or with the path of a Unix socket redis:///path?db=1; behind a ? can stand "
-    "prefix=NAME, password-file=PATH, ca-file=PATH and durability=relaxed, with & between them"
+    "for TLS, or redis:///path?db=1 for a Unix socket; options after the ?, with & between "
+    "them: prefix=NAME, password-file=PATH, ca-file=PATH and durability=relaxed"
 )
 _OPTIONS = frozenset(("prefix", "password-file", "ca-file", "durability", "db"))
 _PREFIX = re.compile("[0-9A-Za-z][0-9A-Za-z_.:-]{0,63}")
@@ -63,12 +63,12 @@ def store_address(text: str) -> StoreAddress:
         server = cache_address(urlunsplit(("redis", place, parts.path, "", "")))
         pairs = parse_qsl(parts.query, True, True) if parts.query else []
     except ValueError:
-        raise ValueError(f"that is not the address of a Redis: {_FORMS}") from None
+        raise ValueError(f"not a Redis URL; expected {_FORMS}") from None
     if not text.isprintable() or parts.fragment or parts.scheme not in ("redis", "rediss"):
-        raise ValueError(f"that is not the address of a Redis: {_FORMS}")
+        raise ValueError(f"not a Redis URL; expected {_FORMS}")
     options = dict(pairs)
     if len(pairs) != len(options) or not _OPTIONS.issuperset(options):
-        raise ValueError(f"of the options of a Redis one is twice or unknown: {_FORMS}")
+        raise ValueError(f"an option is unknown or given twice; expected {_FORMS}")
     user, _, password = map(unquote, userinfo.partition(":"))
     address = StoreAddress(
         server=_with_database(server, options.get("db")),
@@ -81,7 +81,7 @@ def store_address(text: str) -> StoreAddress:
         durable="durability" not in options,
     )
     if options.get("durability", "relaxed") != "relaxed":
-        raise ValueError("durability= can be followed by relaxed alone")
+        raise ValueError("the only value of durability= is relaxed")
     _check(address)
     return address
 
@@ -90,9 +90,9 @@ def _with_database(server: CacheAddress, database: str | None) -> CacheAddress:
     if database is None:
         return server
     if server.socket is None:
-        raise ValueError("behind the host of a Redis its database is a path: redis://host/1")
+        raise ValueError("with a host, write the database as a path: redis://host/1")
     if _DATABASE.fullmatch(database) is None:
-        raise ValueError("the database of a Redis is a number: db=1")
+        raise ValueError("the database must be a number: db=1")
     return evolve(server, database=int(database))
 
 
@@ -102,14 +102,12 @@ def _absolute(path: str | None) -> str | None:
 
 def _check(address: StoreAddress) -> None:
     if address.password is not None and address.password_file is not None:
-        raise ValueError("the address of a Redis has both a password and a file with one")
+        raise ValueError("give either a password or a password-file, not both")
     if address.user is not None and address.password is address.password_file is None:
-        raise ValueError("the address of a Redis has a user and no password")
+        raise ValueError("the URL has a user but no password")
     if address.ca_file is not None and not address.tls:
-        raise ValueError(
-            "without the TLS of rediss:// the address of a Redis has no use for a ca-file"
-        )
+        raise ValueError("ca-file= needs TLS: write rediss://")
     if address.tls and address.server.socket is not None:
-        raise ValueError("a Redis behind a Unix socket does not speak TLS")
+        raise ValueError("a Unix socket does not use TLS: write redis:///path")
     if _PREFIX.fullmatch(address.prefix) is None:
-        raise ValueError("a prefix is of up to 64 letters, digits and any of _ . : -")
+        raise ValueError("a prefix has up to 64 letters, digits, and any of _ . : -")

@@ -166,11 +166,16 @@ class Blobs:
 
         :param head: the damaged head; a blob that has another head by now stays.
         """
-        _log.error("{store}: blob {id}: {reason}", store=self.name, id=id, reason=reason)
+        _log.error(
+            "quarantining a damaged blob, store={store}, id={id}: {reason}",
+            store=self.name,
+            id=id,
+            reason=reason,
+        )
         try:
             await self._apply(id, head, "aside", reason=reason)
         except SOSError as error:
-            raise Unavailable(f"blob {id} is damaged, and stays: {error}") from error
+            raise Unavailable(f"blob {id} is damaged and cannot be quarantined: {error}") from error
 
     async def piece(self, key: str, number: int) -> bytes | None:
         """Return a piece of the body at *key*; None if it is missing."""
@@ -180,7 +185,7 @@ class Blobs:
         """Store the next *piece* of a body in flight; raises Unavailable if others are lost."""
         arguments = (number, piece, UPLOAD_SECONDS)
         if not replies.number(await self.pool.run(PIECE, (self.places[1] + key,), arguments)):
-            raise Unavailable("the Redis has lost what came before of this body; send it again")
+            raise Unavailable("Redis has lost an earlier part of this body; send it again")
 
     async def forget_pieces(self, key: str) -> None:
         """Remove the body at *key*, to which no record refers."""
@@ -240,22 +245,22 @@ class Blobs:
         if answer == b"gone":
             raise self.gone()
         if answer == b"lease":
-            raise Conflict("this lease is not valid, or not any more")
+            raise Conflict("the lease is invalid or has expired")
         if answer == b"lost":
             raise _lost()
         if answer not in (b"done", b"held"):
-            raise Unavailable("the Redis does not tell what has become of a change")
+            raise Unavailable("Redis gave an unexpected answer to a change; it may have been made")
         return answer == b"done"
 
     def gone(self) -> Unavailable:
         """Return the error for a Redis that no longer holds the store."""
         return Unavailable(
-            f"{self.name} does not hold the store any more: it was emptied, or holds another"
+            f"{self.name} no longer holds the store: it was emptied, or holds another store"
         )
 
 
 def _restless(id: str) -> Unavailable:
-    return Unavailable(f"what the Redis holds of {id} changes all the time")
+    return Unavailable(f"other processes keep changing {id}; try again")
 
 
 def missing(id: str) -> NotFound:
@@ -264,7 +269,7 @@ def missing(id: str) -> NotFound:
 
 
 def _lost() -> Unavailable:
-    return Unavailable("the Redis has lost a part of this body; send it again")
+    return Unavailable("Redis has lost a part of this body; send it again")
 
 
 def check_body(digest: BodyDigest, record: Record) -> None:

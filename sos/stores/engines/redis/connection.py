@@ -107,8 +107,8 @@ class Line:
         """Return the error for a connection that has ended."""
         end = self._protocol.end
         if end is not None and end.check(SSL.Error):
-            return Unavailable(f"the Redis and we do not agree on TLS: {end.value}")
-        return Unavailable("the connection to the Redis has ended; what was asked may be done")
+            return Unavailable(f"TLS with Redis failed: {end.value}")
+        return Unavailable("the connection to Redis was lost; the command may have been executed")
 
     def close(self) -> None:
         """Close the connection at once; commands without an answer fail."""
@@ -130,14 +130,14 @@ async def connect(address: StoreAddress, reactor: Any) -> Line:
         # An invalid host name is a ValueError.
         if not isinstance(error, ValueError) and not is_network_failure(error):
             raise
-        raise Unavailable(f"{address} is not reached: {error}") from error
+        raise Unavailable(f"{address} cannot be reached: {error}") from error
     line = Line(cast(_Protocol, protocol))
     try:
         if password is not None:
             user = () if address.user is None else (address.user,)
-            await granted(line, f"{address} refuses the password", "AUTH", *user, password)
+            await granted(line, f"{address} rejects the password", "AUTH", *user, password)
         number = address.server.database
-        reason = f"{address} refuses its database {number}, or wants a password"
+        reason = f"{address} rejects the database {number}, or needs a password"
         await granted(line, reason, "SELECT", number)
     except BaseException:
         line.close()

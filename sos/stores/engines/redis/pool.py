@@ -72,7 +72,9 @@ class Pool:
             return await self._within(ANSWER_SECONDS, use(line))
         except TimeoutError:
             line.close()
-            raise Unavailable(f"{self._name} does not answer; what was asked may be done") from None
+            raise Unavailable(
+                f"{self._name} did not answer in time; the command may have been executed"
+            ) from None
         finally:
             line.users -= 1
             if line.retired and not line.users:
@@ -110,7 +112,7 @@ class Pool:
             if self._closed:
                 place.line.close()
         except TimeoutError:
-            outcome = Unavailable(f"{self._name} does not answer")
+            outcome = Unavailable(f"{self._name} did not answer in time")
         except Exception as error:
             outcome = error
         waiting, place.waiting = place.waiting, []

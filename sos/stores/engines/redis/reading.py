@@ -35,7 +35,7 @@ async def stored_pieces(
         except Unavailable:  # retry once: the caller may have sent half of the body
             piece = await blobs.piece(key, number)
         if piece is None or len(piece) != min(PIECE, record.size - number * PIECE):
-            raise Damaged(f"piece {number} of the body is missing or of another size")
+            raise Damaged(f"piece {number} of the body is missing or has the wrong size")
         return piece
 
     ahead = ensureDeferred(read(numbers[0])) if numbers else None

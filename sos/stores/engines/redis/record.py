@@ -39,7 +39,7 @@ def decode(id: str, held: Held) -> Record:
     """Decode the record of *id*, whose body is None if it is in pieces. Raises Damaged."""
     record = records.decode(id, Encoded(held.head[_WEIGHT.size :], held.body))
     if held.head[: _WEIGHT.size] != _weight(record):
-        raise Damaged("the head does not weigh what it tells of")
+        raise Damaged("the counts in the head do not match its record")
     if record.body is None and held.key is None:
         raise Damaged("the body is missing")
     return record
@@ -49,7 +49,7 @@ def told(id: str, head: bytes) -> BlobDigest:
     """Return the digest of the blob with this *head*; raises Damaged."""
     found = records.told(id, head[_WEIGHT.size :])
     if found is None:
-        raise Damaged("the head is marked as that of an unreadable body")
+        raise Damaged("the head marks its body as unreadable")
     return found
 
 

@@ -10,15 +10,15 @@ from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 _CODE = re.compile(r"\b(OOM|READONLY|MISCONF|LOADING|BUSY|NOPERM|NOAUTH|NOREPLICAS|WRONGTYPE)\b")
 
 _REASONS: dict[str, tuple[type[SOSError], str]] = {
-    "OOM": (NoSpace, "the Redis is full: it has reached its maxmemory"),
-    "READONLY": (ReadOnly, "this Redis is a replica of another, to which blobs have to go"),
-    "MISCONF": (ReadOnly, "the Redis cannot write to its disk, see its log"),
-    "LOADING": (Unavailable, "the Redis is still loading what it holds"),
-    "BUSY": (Unavailable, "the Redis is busy with a script"),
-    "NOPERM": (Unavailable, "the user of the Redis lacks the permission for a command or a key"),
-    "NOAUTH": (Unavailable, "the Redis wants a password"),
-    "NOREPLICAS": (ReadOnly, "the Redis has fewer replicas than it is to write with"),
-    "WRONGTYPE": (Unavailable, "a key of the store in the Redis is not of its kind"),
+    "OOM": (NoSpace, "Redis is full: it has reached its maxmemory"),
+    "READONLY": (ReadOnly, "this Redis is a replica; write to its primary"),
+    "MISCONF": (ReadOnly, "Redis cannot write to its disk; see its log"),
+    "LOADING": (Unavailable, "Redis is still loading its data; try again"),
+    "BUSY": (Unavailable, "Redis is busy with a script; try again"),
+    "NOPERM": (Unavailable, "the Redis user lacks the permission for a command or a key"),
+    "NOAUTH": (Unavailable, "Redis requires a password"),
+    "NOREPLICAS": (ReadOnly, "Redis has fewer replicas than its min-replicas-to-write"),
+    "WRONGTYPE": (Unavailable, "a key of the store in Redis has the wrong type"),
 }
 
 #: Errors that a new connection may avoid: the address may lead to another server by now, as
@@ -38,6 +38,6 @@ def refusal(text: str) -> SOSError:
     if code is None:
         word = text.partition(" ")[0]
         shown = f" ({word})" if word.isupper() and word.isalpha() else ""
-        return Unavailable(f"the Redis refuses a command{shown}, see its version and settings")
+        return Unavailable(f"Redis rejects a command{shown}; check its version and settings")
     error, reason = _REASONS[code]
     return error(reason)

@@ -58,6 +58,4 @@ def _list(reply: Any) -> list[Any]:
 
 def _unexpected(reply: Any, wanted: str) -> Unavailable:
     # Name the type and not the content, which could be anything.
-    return Unavailable(
-        f"the Redis answers with {type(reply).__name__} where {wanted} was asked for"
-    )
+    return Unavailable(f"Redis answered with {type(reply).__name__} where {wanted} was expected")

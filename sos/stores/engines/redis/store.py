@@ -82,7 +82,7 @@ class RedisStore:
     async def open(self, require: bool = False) -> None:
         if not self._address.durable:
             _log.warn(
-                "{store}: with durability=relaxed it can lose what it has acknowledged",
+                "a crash can lose acknowledged blobs, store={store}: durability=relaxed",
                 store=self.name,
             )
         opening = Pool(self.name, self._checked, self._reactor)
@@ -93,7 +93,7 @@ class RedisStore:
         except (StoreUnusable, Unavailable):
             raise
         except SOSError as error:
-            raise Unavailable(f"{self.name} cannot be prepared: {error}") from error
+            raise Unavailable(f"{self.name} cannot be opened: {error}") from error
         finally:
             opening.close()
 
@@ -187,7 +187,7 @@ class RedisStore:
             try:
                 self._digests = fields, _digests(fields)
             except (ValueError, KeyError, InvalidId):
-                raise Unavailable(f"{self.name} sent digests that are none") from None
+                raise Unavailable(f"{self.name} sent invalid digests") from None
         return self._digests[1]
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
@@ -218,10 +218,10 @@ class RedisStore:
         if answer == b"gone":
             raise self._blobs.gone()
         if answer == b"lease":
-            raise Conflict("this lease is not valid, or not any more")
+            raise Conflict("the lease is invalid or has expired")
         if answer != b"done":
             left = replies.number(answer) / 1000
-            raise Conflict(f"another has the lease, for at most {left:.0f} s")
+            raise Conflict(f"another process holds the lease, for at most {left:.0f} s")
         return token
 
     async def release(self, token: str) -> None:
@@ -261,7 +261,7 @@ def _listed(member: bytes) -> str:
             return id
     except (UnicodeDecodeError, InvalidId):
         pass
-    raise Unavailable(f"the Redis lists what is no id: {member!r:.100}")
+    raise Unavailable(f"Redis lists an invalid id: {member!r:.100}")
 
 
 def _digests(fields: Mapping[bytes, bytes]) -> dict[str, PartitionDigest]:

@@ -23,7 +23,7 @@ _ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WANTED = (
     ("appendonly", "yes", "or a restart loses everything since the last snapshot"),
     ("appendfsync", "always", "or a power cut loses what was acknowledged just before"),
-    ("no-appendfsync-on-rewrite", "no", "or nothing is synced while its log is rewritten"),
+    ("no-appendfsync-on-rewrite", "no", "or nothing is synced while Redis rewrites its log"),
 )
 
 _log = Logger()
@@ -31,19 +31,23 @@ _log = Logger()
 
 async def check_settings(line: Line, address: StoreAddress) -> None:
     """Raise StoreUnusable unless the settings of the Redis keep acknowledged writes."""
-    told = replies.text(await granted(line, f"{address} does not allow INFO", "INFO", "memory"))
+    told = replies.text(
+        await granted(
+            line, f"{address} forbids INFO: permit its user that command", "INFO", "memory"
+        )
+    )
     policy = _field(told, b"maxmemory_policy")
     if policy != "noeviction":
-        raise _untrusted(address, "maxmemory-policy", policy, "noeviction", "or it forgets blobs")
+        raise _untrusted(address, "maxmemory-policy", policy, "noeviction", "or Redis evicts blobs")
     if not address.durable:
         return
     refused = (
-        f"{address} does not tell its settings: allow its user the command CONFIG GET, or vouch "
-        "for them with durability=relaxed"
+        f"{address} does not show its settings: permit its user the command CONFIG GET, or skip "
+        "the check with durability=relaxed"
     )
     for name, wanted, why in _WANTED:
         answer = replies.texts(await granted(line, refused, "CONFIG", "GET", name))
-        value = _shown(answer[1]) if len(answer) == 2 else "not there"
+        value = _shown(answer[1]) if len(answer) == 2 else "missing"
         if value != wanted:
             raise _untrusted(address, name, value, wanted, why)
 
@@ -82,26 +86,34 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
                 raise
             return Mark(format, _FORMAT)  # an old store without an id can be read
         if held == new:
-            what = "created a new store in {store}" if there is None else "{store} has an id now"
+            what = (
+                "created a new store in {store}"
+                if there is None
+                else "gave an id to the store {store}"
+            )
             _log.info(f"{what}, id={{id}}", store=address, id=new.decode("ascii"))
     if held == b"none":
-        raise StoreUnusable(f"{address} is no store, and a new one is not to be made")
+        raise StoreUnusable(
+            f"{address} contains no store, and --require-store forbids creating one"
+        )
     if held == b"lost":
         raise StoreUnusable(
-            f"{address} holds a part of a store, whose key {format} is missing: bring back a "
-            "copy of all its keys, or choose another prefix"
+            f"{address} holds part of a store, but its key {format} is missing: restore a backup "
+            "of all its keys, or choose another prefix"
         )
     if held == b"format":
-        raise StoreUnusable(f"{address} holds something else than a store of format {_FORMAT!r}")
+        raise StoreUnusable(
+            f"{address} does not hold a store of format {_FORMAT!r}; choose another prefix"
+        )
     if _ID.fullmatch(replies.text(held)) is None:
-        raise StoreUnusable(f"{address} holds under {id} what is no id of a store")
+        raise StoreUnusable(f"{address}: the key {id} does not contain a store id")
     return Mark(id, held)
 
 
 async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
     """Raise Unavailable unless the Redis holds the store with *mark*, in the known format."""
     if await line.ask("GET", f"{address.prefix}:format") != _FORMAT:
-        raise Unavailable(f"{address} does not hold the store, or not any more")
+        raise Unavailable(f"{address} no longer holds the store")
     held = await line.ask("GET", mark.key)
     if held != mark.value:
         raise Unavailable(f"{address} holds another store, id={held!r:.50}, not {mark.identity}")
@@ -111,7 +123,7 @@ def _field(told: bytes, name: bytes) -> str:
     for each in told.splitlines():
         if each.startswith(name + b":"):
             return _shown(each.partition(b":")[2])
-    return "not told"
+    return "unknown"
 
 
 def _shown(value: bytes) -> str:

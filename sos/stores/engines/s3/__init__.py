@@ -20,7 +20,7 @@ def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
     try:
         from sos.stores.engines.s3.signing import find_identity
     except ImportError:
-        raise ValueError("for s3: botocore has to be installed: sos-storage[s3]") from None
+        raise ValueError("an s3: store needs botocore: pip install 'sos-storage[s3]'") from None
     from sos.stores.engines.s3.bucket import Bucket
     from sos.stores.engines.s3.client import Client
     from sos.stores.engines.s3.store import S3Store

@@ -109,7 +109,7 @@ class Accounts:
                 await first.addTimeout(_PATIENCE, clock)
             except TimeoutError:
                 raise Unavailable(
-                    f"{self._bucket.client.name} has not been listed to its end yet"
+                    f"{self._bucket.client.name} is still being listed; try again"
                 ) from None
         async with self._listing:  # callers that come meanwhile need not list the same again
             await _few_at_once(self.partition, sorted(self._stale))
@@ -195,7 +195,11 @@ class Count(PeriodicService):
         except CancelledError:
             raise
         except SOSError as error:
-            _log.warn("{name} could not be counted: {error}", name=self._name, error=error)
+            _log.warn(
+                "cannot count the blobs of a store, store={name}: {error}",
+                name=self._name,
+                error=error,
+            )
         else:
             taken = self.clock.seconds() - begun
             self._delay = max(COUNT_SECONDS, COUNT_FACTOR * taken) * random.uniform(0.9, 1.1)

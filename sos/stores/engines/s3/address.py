@@ -58,22 +58,22 @@ def s3_address(text: str) -> S3Address:
         parts = urlsplit(text)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        raise ValueError(f"that is not the URL of a bucket: {_FORM}") from None
+        raise ValueError(f"not a bucket URL; expected {_FORM}") from None
     if "@" in parts.netloc:
-        raise ValueError("keys are not told in the URL of a bucket, but by the environment")
+        raise ValueError("a bucket URL must not contain keys: put them into the environment")
     if parts.scheme != "s3" or parts.fragment or not _BUCKET.fullmatch(parts.netloc):
-        raise ValueError(f"that is not the URL of a bucket: {_FORM}")
+        raise ValueError(f"not a bucket URL; expected {_FORM}")
     segments = [each for each in parts.path.split("/") if each]
     prefix = "".join(f"{each}/" for each in segments)
     if len(prefix) > _MOST_OF_A_PREFIX or not all(map(_SEGMENT.fullmatch, segments)):
         raise ValueError(
-            "the prefix in a bucket is of letters, digits and ._-/, "
-            f"and of at most {_MOST_OF_A_PREFIX} characters"
+            "the prefix must consist of letters, digits and ._-/, "
+            f"at most {_MOST_OF_A_PREFIX} characters"
         )
     names = [name for name, _ in options]
     for name in names:
         if name not in _OPTIONS:
-            raise ValueError(f"{name[:40]!a} is no option of an s3: store: {_FORM}")
+            raise ValueError(f"{name[:40]!a} is not an option of an s3: store; expected {_FORM}")
         if names.count(name) > 1:
             raise ValueError(f"{name} is given twice")
     given = dict(options)
@@ -101,7 +101,7 @@ def _endpoint(text: str) -> str:
         or parts.query
         or parts.fragment
     ):
-        raise ValueError("an endpoint is http://host:port or https://host, and no more")
+        raise ValueError("an endpoint must be http://host:port or https://host, without a path")
     # The signed Host header does not contain a default port.
     usual = f":{_PORTS[parts.scheme]}"
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"

@@ -113,7 +113,7 @@ class Blobs:
                     info = await self._join(held, new, hash)
                 if info is not None:
                     return info
-        raise Unavailable(f"{new.id} is stored and removed by others all the time")
+        raise Unavailable(f"other processes keep changing {new.id}; try again")
 
     async def _add(self, new: Spooled, metadata: Metadata, hash: str | None) -> BlobInfo | None:
         """Store a new blob; return None if it exists by now."""
@@ -166,7 +166,7 @@ class Blobs:
     async def _pieces_of(self, held: Held) -> Pieces:
         opened = await self._bucket.read(records.body_key(held.info.id))
         if opened is None:
-            raise Unavailable(f"{held.info.id} was removed by another meanwhile")
+            raise Unavailable(f"{held.info.id} was removed by another process meanwhile; try again")
         return opened[1]
 
     async def _put(
@@ -225,7 +225,7 @@ class Blobs:
                 fields = await self._fields(id, metadata, records.hash_in(held.entry.fields))
                 key = records.body_key(id)
                 if not await self._bucket.copy(key, key, fields, held.entry.etag):
-                    raise Unavailable(f"{id} was changed by another meanwhile")
+                    raise Unavailable(f"{id} was changed by another process meanwhile; try again")
                 held = evolve(held, info=evolve(held.info, metadata=metadata))
             await self._mark(held)
 
@@ -275,7 +275,7 @@ class Blobs:
             await self._bucket.delete(key, entry.etag)
             await self._unmark(id)
             await self._mark_again(id)
-            _log.error("{reason}; it is now {kept}", reason=reason, kept=kept)
+            _log.error("quarantined a damaged blob, key={kept}: {reason}", reason=reason, kept=kept)
             return True
 
     async def forget(self, id: str, seconds: float = GONE_SECONDS) -> bool:
@@ -295,6 +295,8 @@ class Blobs:
                 with self._accounts.change(id):
                     await self._bucket.delete(key)
                 gone = True
-                _log.error("the body of {id} is gone; it is not listed any more", id=id)
+                _log.error(
+                    "the body of a blob is missing, it is not listed any more, id={id}", id=id
+                )
             await self._mark_again(id)
         return gone

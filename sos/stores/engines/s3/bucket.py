@@ -97,7 +97,7 @@ class Bucket:
         """Return a small body and the time by the server's clock; None for what is missing."""
         answer = await self.client.ask("GET", self.prefix + key, accept=(404,))
         if answer.status == 404 and answer.code == "NoSuchBucket":
-            raise NoBucket(f"{self.client.name}: there is no such bucket")
+            raise NoBucket(f"{self.client.name}: the bucket does not exist")
         return None if answer.status == 404 else answer.body, server_time(answer)
 
     async def read(self, key: str, span: Span | None = None) -> tuple[Entry, ResponseBody] | None:
@@ -108,12 +108,14 @@ class Bucket:
         )
         if answer.pieces is None:
             if answer.code == "NoSuchBucket":
-                raise NoBucket(f"{self.client.name}: there is no such bucket")
+                raise NoBucket(f"{self.client.name}: the bucket does not exist")
             return None
         try:
             told = answer.fields.get("content-range", "")
             if span is not None and not told.startswith(f"bytes {span[0]}-{span[1] - 1}/"):
-                raise Unavailable(f"{self.client.name} sent another part: {told!r:.80}")
+                raise Unavailable(
+                    f"{self.client.name} sent another range than requested: {told!r:.80}"
+                )
             return _entry(answer), answer.pieces
         except BaseException:
             await answer.pieces.aclose()
@@ -154,7 +156,7 @@ class Bucket:
         :param etag: the expected ETag of *source*.
         """
         if not etag:
-            raise Unavailable(f"{self.client.name} does not tell the ETag of {source}")
+            raise Unavailable(f"{self.client.name} sent no ETag for {source}")
         sent = {
             "x-amz-copy-source": f"/{self._bucket}/{self.prefix}{source}",
             "x-amz-copy-source-if-match": etag,
@@ -199,7 +201,9 @@ class Bucket:
             if not self._goes_on(page):
                 return
             if not keys:
-                raise Unavailable(f"{self.client.name} sent a listing that does not go on")
+                raise Unavailable(
+                    f"{self.client.name} sent an empty page in the middle of a listing"
+                )
             start = keys[-1]
 
     def _check(self, keys: list[str], start: str, prefix: str) -> None:
@@ -207,12 +211,12 @@ class Bucket:
         if any(key <= before for before, key in pairwise([start, *keys])):
             raise Unavailable(f"{self.client.name} sent a listing that is out of order")
         if not all(key.startswith(prefix) for key in keys):
-            raise Unavailable(f"{self.client.name} sent a listing of what was not asked for")
+            raise Unavailable(f"{self.client.name} listed keys outside the requested prefix")
 
     def _goes_on(self, page: Any) -> bool:
         told = (page.findtext("IsTruncated") or "").lower()
         if told not in ("true", "false"):
-            raise Unavailable(f"{self.client.name} does not tell whether a listing is whole")
+            raise Unavailable(f"{self.client.name} does not say whether a listing is complete")
         return told == "true"
 
     async def keys(self, prefix: str) -> list[str]:
@@ -222,7 +226,9 @@ class Bucket:
             async for page in pages:
                 found += filter(_KEY.fullmatch, page)
                 if len(found) > _MOST_KEYS:
-                    raise Unavailable(f"{self.client.name} lists keys without end")
+                    raise Unavailable(
+                        f"{self.client.name} lists over {_MOST_KEYS} keys where few are expected"
+                    )
         return found
 
     async def delete_all(self, keys: list[str]) -> None:
@@ -245,7 +251,7 @@ def _entry(answer: Answer) -> Entry:
     told = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
     size = parse_size(told)
     if size is None:
-        raise Unavailable(f"the server does not tell a size: {told!r:.40}")
+        raise Unavailable(f"the server sent an invalid size: {told!r:.40}")
     return Entry(
         size,
         fields.get("etag", ""),

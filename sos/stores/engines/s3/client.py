@@ -207,11 +207,11 @@ class Client:
         try:
             found = ElementTree.fromstring(answer.body, ElementTree.XMLParser(target=_Elements()))
         except (ElementTree.ParseError, ValueError, LookupError):  # of its encoding
-            raise Unavailable(f"{self.name} sent what is no XML: {answer.body[:80]!r}") from None
+            raise Unavailable(f"{self.name} sent invalid XML: {answer.body[:80]!r}") from None
         for each in found.iter():
             each.tag = each.tag.rpartition("}")[2]
         if found.tag != root:
-            raise self._error(answer, f"where {root} was asked for")
+            raise self._error(answer, f"where {root} was expected")
         return found
 
     async def _hashes(self, body: bytes) -> _Hashes:
@@ -252,7 +252,7 @@ class Client:
         signed_at = signed.get("X-Amz-Date", "")
         text = await gather(pieces, _MOST_OF_A_DOCUMENT)
         if len(text) > _MOST_OF_A_DOCUMENT:
-            raise Unavailable(f"{self.name} sent over {_MOST_OF_A_DOCUMENT} bytes for an answer")
+            raise Unavailable(f"{self.name} sent an answer of over {_MOST_OF_A_DOCUMENT} bytes")
         return Answer(response.code, told, text, signed_at=signed_at)
 
     async def _signed(
@@ -278,7 +278,7 @@ class Client:
         except CancelledError:
             raise
         except Exception as error:  # its text may contain secrets
-            raise Unavailable(f"a request could not be signed: {type(error).__name__}") from None
+            raise Unavailable(f"cannot sign a request: {type(error).__name__}") from None
 
     def _error(self, answer: Answer, to: str) -> SOSError:
         told = _text_of(answer.body, "Message")
@@ -294,7 +294,9 @@ class Client:
         if refused:
             return Denied(text)
         if answer.status in (301, 302, 307, 308):
-            return Unavailable(f"{text}: the bucket is elsewhere; check endpoint and region")
+            return Unavailable(
+                f"{text}: the bucket is at another endpoint; check endpoint and region"
+            )
         return Unavailable(f"{text} {to}")
 
 
@@ -337,9 +339,9 @@ def _text_of(body: bytes, name: str) -> str:
 def _skew(ahead: float | None) -> str:
     """Describe the error of a clock that is *ahead* of the server's by so many seconds."""
     if ahead is None or abs(ahead) <= _SKEW_SECONDS:
-        return "the clock of this machine, or that of the server, is wrong; set it right"
+        return "the clock of this machine or of the server is wrong; correct it"
     which = "ahead of" if ahead > 0 else "behind"
-    return f"the clock of this machine is {abs(ahead):.0f} s {which} the server's; set it right"
+    return f"the clock of this machine is {abs(ahead):.0f} s {which} the server's; correct it"
 
 
 def seconds_of(date: str) -> float | None:
@@ -353,4 +355,4 @@ def seconds_of(date: str) -> float | None:
 
 def unusable(error: Denied) -> StoreUnusable:
     """Return the error for a refusal while the store is opened."""
-    return StoreUnusable(f"{error}; check the keys, and what they allow")
+    return StoreUnusable(f"{error}; check the keys and their permissions")

@@ -37,7 +37,9 @@ class Leasing:
         """
         keys = await self._keys()
         if not self._bucket.conditional:
-            raise NotFound(f"{self._bucket.client.name} knows no If-None-Match, so grants no lease")
+            raise NotFound(
+                f"{self._bucket.client.name} ignores If-None-Match, so it cannot grant leases"
+            )
         held, now = await self._read(keys[-1]) if keys else (None, 0.0)
         if not keys:
             _, now = await self._read(f"{_KEYS}0")
@@ -53,7 +55,7 @@ class Leasing:
             if kept == new:
                 await self._bucket.delete_all(keys)
                 return new.token
-        raise Conflict("another has just been given the lease")
+        raise Conflict("another process has just acquired the lease")
 
     async def check(self, token: str) -> None:
         """Raise Conflict unless *token* is the token of the valid lease."""
@@ -78,7 +80,7 @@ class Leasing:
         """Return the lease under *key*, or None, and the time by the server's clock."""
         found, now = await self._bucket.small(key)
         if now is None:
-            raise Unavailable(f"{self._bucket.client.name} does not tell the time, for a lease")
+            raise Unavailable(f"{self._bucket.client.name} sent no Date, which leases need")
         if found is None:
             return None, now
         try:
@@ -88,7 +90,7 @@ class Leasing:
                 raise ValueError
             return Lease(token, until), now
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            raise Unavailable(f"{self._bucket.client.name}: {key} is no lease") from None
+            raise Unavailable(f"{self._bucket.client.name}: {key} is not a lease") from None
 
 
 def _key(number: int) -> str:

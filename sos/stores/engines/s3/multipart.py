@@ -95,7 +95,7 @@ class Multipart:
         answer = await self._bucket.client.ask("PUT", self._key, query=query, body=part)
         etag = answer.fields.get("etag", "")
         if not etag:
-            raise Unavailable(f"{self._bucket.client.name} took a part without telling its ETag")
+            raise Unavailable(f"{self._bucket.client.name} sent no ETag for a part")
         self._etags[number - 1] = etag
 
     async def complete(self, only_new: bool) -> bool:
@@ -120,7 +120,9 @@ class Multipart:
         # The body of a 200 can contain an error.
         if b"CompleteMultipartUploadResult" not in answer.body:
             name = self._bucket.client.name
-            raise Unavailable(f"{name} could not complete an upload: {answer.code or 'no reason'}")
+            raise Unavailable(
+                f"{name} cannot complete an upload: {answer.code or 'it gave no reason'}"
+            )
         self._id = None
         return True
 
@@ -141,7 +143,7 @@ async def _abort(bucket: Bucket, key: str, upload: str) -> None:
         await bucket.client.ask("DELETE", key, query={"uploadId": upload}, accept=(404,))
     except SOSError as error:
         _log.warn(
-            "the parts of {key} could not be given back, and will be in a day: {error}",
+            "cannot abort an upload, retrying in a day, key={key}: {error}",
             key=key,
             error=error,
         )
@@ -162,7 +164,7 @@ async def abort_forgotten(bucket: Bucket, seconds: float = FORGOTTEN_SECONDS) ->
         last = float("-inf") if now is None else now - seconds
         uploads = [_forgotten(each, bucket.prefix, last) for each in found.findall("Upload")]
     except SOSError as error:
-        _log.warn("the unfinished uploads of {name} are not known: {error}", name=name, error=error)
+        _log.warn("cannot list unfinished uploads, store={name}: {error}", name=name, error=error)
         return
     for key, upload in filter(None, uploads):
         await _abort(bucket, key, upload)
@@ -202,5 +204,5 @@ async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:
 def _told(found: ElementTree.Element, name: str) -> str:
     text = found.findtext(name)
     if not text:
-        raise Unavailable(f"the server does not tell the {name} of an upload")
+        raise Unavailable(f"the server sent no {name} for an upload")
     return text

@@ -42,7 +42,7 @@ async def look(bucket: Bucket) -> bytes | None:
             records.id_in(found)
         except (ValueError, RecursionError) as error:
             raise StoreUnusable(
-                f"{bucket.client.name} holds what is no store, or one of another format: its "
+                f"{bucket.client.name} is not a store, or has an unknown format: its "
                 f"{records.STORE_KEY} cannot be used: {error}"
             ) from None
     return found
@@ -56,8 +56,8 @@ async def _existing(bucket: Bucket) -> bytes | None:
             document = await look(bucket)
             if document is None:
                 raise StoreUnusable(
-                    f"{bucket.client.name} is not empty, and holds no {records.STORE_KEY}: it is "
-                    "another's, or was a store; bring that back, or choose another prefix"
+                    f"{bucket.client.name} is not empty, but has no {records.STORE_KEY}: restore "
+                    "that if it was a store, or choose another prefix"
                 )
         return document
     except NoBucket:
@@ -76,7 +76,7 @@ async def _holds_anything(bucket: Bucket) -> bool:
 async def _create(bucket: Bucket, require: bool) -> bytes:
     name = bucket.client.name
     if require:
-        raise StoreUnusable(f"{name} is no store, and a new one is not to be made")
+        raise StoreUnusable(f"{name} contains no store, and --require-store forbids creating one")
     await bucket.create()
     id = str(uuid4())
     new = records.document(id)
@@ -87,9 +87,9 @@ async def _create(bucket: Bucket, require: bool) -> bytes:
             await bucket.put(records.STORE_KEY, new)
             found = await look(bucket)
     except NoSpace as error:
-        raise Unavailable(f"a new store cannot be made: {error}") from error
+        raise Unavailable(f"cannot create a new store: {error}") from error
     if found is None:
-        raise Unavailable(f"{name} does not give back what was stored just now")
+        raise Unavailable(f"{name} does not return the object that was just stored")
     if found == new:
         _log.info("created a new store in {store}, id={id}", store=name, id=id)
     return found
@@ -103,7 +103,7 @@ async def _adopt(bucket: Bucket, document: bytes) -> bytes:
         return document
     found = await look(bucket)
     if found is None:
-        raise Unavailable(f"{bucket.client.name} does not give back what was stored just now")
+        raise Unavailable(f"{bucket.client.name} does not return the object that was just stored")
     id = records.id_in(found)
-    _log.info("{store} has an id now, id={id}", store=bucket.client.name, id=id)
+    _log.info("gave an id to the store {store}, id={id}", store=bucket.client.name, id=id)
     return found

@@ -65,12 +65,12 @@ def id_in(document: bytes) -> str | None:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict) or {name: found.get(name) for name in _STORE} != _STORE:
-        raise ValueError("it is of another format")
+        raise ValueError("it has another format")
     id = found.get("id")
     if id is None:
         return None
     if not isinstance(id, str):
-        raise ValueError("its id is no text")
+        raise ValueError("its id is not a string")
     return str(UUID(id))
 
 
@@ -182,7 +182,7 @@ def sidecar_in(fields: Mapping[str, str]) -> str | None:
 
 def _checked(form: re.Pattern[str], told: str | None) -> str | None:
     if told is not None and form.fullmatch(told) is None:
-        raise Unavailable(f"an object has {told!a:.80} for a hash")
+        raise Unavailable(f"an object has an invalid hash: {told!a:.80}")
     return told
 
 

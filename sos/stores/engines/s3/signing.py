@@ -71,10 +71,10 @@ def find_identity(region: str | None) -> Identity:
         credentials = session.get_credentials()
         region = region or session.get_config_variable("region") or DEFAULT_REGION
     except BotoCoreError as error:
-        raise StoreUnusable(f"the keys for s3: cannot be read: {error}") from None
+        raise StoreUnusable(f"cannot read the S3 keys: {error}") from None
     if credentials is None:
         raise StoreUnusable(
-            "there are no keys for s3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "no S3 keys found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE to a profile in ~/.aws/credentials"
         )
     return Identity(credentials, region)

@@ -120,7 +120,7 @@ class S3Store:
         opened = await self._bucket.read(records.body_key(id), span)
         if opened is None:
             if await self._blobs.forget(id):
-                raise SetAside(id, "its body is gone")
+                raise SetAside(id, "its body is missing")
             raise NotFound(f"there is no blob {id}")
         entry, pieces = opened
         try:
@@ -147,7 +147,7 @@ class S3Store:
         except Mismatch as error:
             if await self._blobs.set_aside(held):
                 raise SetAside(held.info.id, error) from error
-            raise Unavailable(f"{held.info.id} was damaged on its way: {error}") from error
+            raise Unavailable(f"{held.info.id} was damaged in transit: {error}") from error
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -212,7 +212,7 @@ class S3Store:
             asked = ensureDeferred(look(self._bucket))
             document = await asked.addTimeout(_STATUS_SECONDS, self._clock)
             if document is None:
-                reason = f"{self.name} is gone"
+                reason = f"{self.name} no longer contains the store"
             else:
                 self._identify(records.id_in(document))
         except SOSError as error:
@@ -227,7 +227,7 @@ class S3Store:
         """Take over the *id* that the store has now; log a change."""
         if id != self.identity:
             _log.warn(
-                "{store} has another id now, id={id}: it was made anew, or by several at once",
+                "the id of the store has changed, was it created again? store={store}, id={id}",
                 store=self.name,
                 id=id,
             )

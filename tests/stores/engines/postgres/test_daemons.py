@@ -71,8 +71,8 @@ def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
 @pytest.mark.parametrize(
     ("store", "said"),
     [
-        ("postgresql://127.0.0.1/x?table=A", "no name for a table"),
-        ("postgresql://u:secret@127.0.0.1/x?nonsense=1", "not the URL of a PostgreSQL"),
+        ("postgresql://127.0.0.1/x?table=A", "not a table name"),
+        ("postgresql://u:secret@127.0.0.1/x?nonsense=1", "not a PostgreSQL URL"),
     ],
 )
 def test_a_daemon_is_told_what_is_wrong_with_its_url(place, store, said):

@@ -65,12 +65,12 @@ async def test_stores_of_one_database_are_apart(url, reactor):
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        ("CREATE TABLE {} (x int)", "not of a store"),
+        ("CREATE TABLE {} (x int)", "does not belong to a store"),
         ("CREATE TABLE {0}_state (x int); CREATE TABLE {0} (x int)", "cannot be read"),
-        ("CREATE TABLE {}_pieces (x int)", "cannot be made"),
+        ("CREATE TABLE {}_pieces (x int)", "cannot create the tables"),
         (
             "CREATE TABLE {0}_state AS SELECT 2 AS sos_version; CREATE TABLE {0} (x int)",
-            "of version 2",
+            "have version 2",
         ),
         (
             "CREATE TABLE {0}_state (sos_version int); CREATE TABLE {0} (x int)",
@@ -279,7 +279,7 @@ async def test_tables_in_which_nothing_can_be_kept_are_not_opened(url, reactor, 
         pass
     tables.run(broken)
     store = make(url, reactor)
-    with pytest.raises(StoreUnusable, match=r"cannot be written and read|not what was written"):
+    with pytest.raises(StoreUnusable, match=r"cannot write and read|read back different"):
         await store.open()
     with pytest.raises(Unavailable, match="not open"):
         await put(store, b"one")
@@ -355,7 +355,7 @@ async def test_a_store_from_before_stores_had_ids_gets_one(url, reactor, tables,
     await again.open()
     assert before.identity == again.identity is not None
     assert await again.listing() == ["one"]
-    assert len(logged("has an id now")) == 1
+    assert len(logged("gave an id to the store")) == 1
     await before.close()
     await again.close()
 
@@ -378,7 +378,7 @@ async def test_where_no_id_can_be_given_the_store_is_opened_without(
         assert await store.listing() == ["one"]
         if not read_only:
             await put(store, b"two")
-    assert len(logged("has no id yet")) == 1
+    assert len(logged("cannot give an id")) == 1
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ async def test_another_store_in_its_place_is_not_believed(url, reactor, tables, 
         while store._connections._idle:
             store._connections._idle.pop().close()
         for ask in (store.listing(), put(store, b"two"), store.status()):
-            with pytest.raises(Unavailable, match="another store"):
+            with pytest.raises(Unavailable, match="no longer contains the store"):
                 await ask
         tables.run(back.format(store.identity))
         assert await store.listing() == ["one"]

@@ -74,7 +74,9 @@ def test_an_address_tells_all_there_is():
 )
 def test_what_is_no_address_is_refused_without_its_secrets(text):
     """Whatever is wrong with it."""
-    with pytest.raises(ValueError, match=r"Redis|prefix|durability") as raised:
+    with pytest.raises(
+        ValueError, match=r"Redis|prefix|durability|database|password|TLS"
+    ) as raised:
         store_address(text)
     assert "s3cret" not in str(raised.value)
 

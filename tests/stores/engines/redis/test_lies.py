@@ -151,7 +151,7 @@ async def test_a_change_without_an_answer_to_it_is_not_tried_for_ever(liar, ask,
 async def test_digests_that_are_none(liar, digests):
     """Numbers that can be none, and partitions that there are not."""
     store = await liar(HGETALL=array(*digests))
-    with pytest.raises(Unavailable, match="sent digests that are none"):
+    with pytest.raises(Unavailable, match="sent invalid digests"):
         await store.digests()
 
 

@@ -53,7 +53,7 @@ async def test_who_does_not_care_can_say_so(engine, stores, logged, name, value)
             await store.open()
         return
     await store.open()
-    assert logged("can lose what it has acknowledged")
+    assert logged("a crash can lose acknowledged blobs")
     await put(store, b"scratch")
 
 
@@ -202,7 +202,7 @@ async def test_an_emptied_redis_is_not_taken_for_an_empty_store(engine, store, s
         with pytest.raises(Unavailable, match="emptied"):
             await ask
     assert await asks(store, id) - {True} == {Unavailable}
-    with pytest.raises(Unavailable, match="does not hold the store"):
+    with pytest.raises(Unavailable, match="no longer holds the store"):
         await store.stat(id)
     engine.kill()
     (engine.directory / "appendonly.aof").unlink()
@@ -235,7 +235,7 @@ async def test_a_new_store_is_made_where_there_is_nothing(engine, stores, logged
 @ensureDeferred
 async def test_a_store_that_has_to_be_there_is_not_made(engine, stores):
     """One that is there is opened."""
-    with pytest.raises(StoreUnusable, match="is no store"):
+    with pytest.raises(StoreUnusable, match="contains no store"):
         await stores(engine.url).open(require=True)
     assert engine.client().keys("*") == []
     await stores(engine.url).open()
@@ -250,12 +250,12 @@ async def test_a_part_of_a_store_is_no_new_one(engine, store, stores, lost):
     with engine.client() as client:
         client.delete(*(f"sos:{name}" for name in lost))
         before = sorted(client.keys("*"))
-        with pytest.raises(StoreUnusable, match="a part of a store"):
+        with pytest.raises(StoreUnusable, match="holds part of a store"):
             await stores(engine.url).open()
         assert sorted(client.keys("*")) == before
         client.set("sos:format", "sos redis 1")
         client.set("sos:id", "what is no id")
-    with pytest.raises(StoreUnusable, match="no id"):
+    with pytest.raises(StoreUnusable, match="does not contain a store id"):
         await stores(engine.url).open()
 
 
@@ -277,7 +277,7 @@ async def test_a_store_from_before_stores_had_ids_gets_one(engine, stores, logge
     again = stores(engine.url)
     await again.open()
     assert again.identity not in (None, first.identity)
-    assert len(logged("has an id now")) == 1
+    assert len(logged("gave an id to the store")) == 1
     await put(full, b"another")
     assert len(await again.listing()) == 2
 

@@ -129,7 +129,7 @@ async def test_a_prefix_with_another_format_is_refused(server, store, prefix, re
     """What is there is not touched."""
     await store._bucket.put("store.json", b"something else")
     other = store_in(server, prefix, reactor)
-    with pytest.raises(StoreUnusable, match="another format"):
+    with pytest.raises(StoreUnusable, match="unknown format"):
         await other.open()
     await other.close()
     assert (await store._bucket.small("store.json"))[0] == b"something else"

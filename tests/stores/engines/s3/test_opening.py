@@ -102,7 +102,7 @@ async def test_a_server_that_tells_no_time_gets_no_uploads_back(imitation):
     await store.open()
     await put(store, b"body")
     assert imitation.aborted == []
-    with pytest.raises(Unavailable, match="does not tell the time"):
+    with pytest.raises(Unavailable, match="sent no Date"):
         await store.lease(60)
 
 
@@ -113,7 +113,7 @@ async def test_a_body_can_be_read_without_what_tells_little_of_it(imitation):
     await store.open()
     lower, higher = sorted(({"X-A": "1"}, {"X-A": "2"}), key=version)
     await put(store, b"body", "name", higher)
-    for missing, told in (((), "no XML"), (("ETag", "Last-Modified"), "does not tell the ETag")):
+    for missing, told in (((), "invalid XML"), (("ETag", "Last-Modified"), "sent no ETag")):
         imitation.without = missing
         blob = await store.read("name")
         assert await content(blob) == b"body"
@@ -209,7 +209,7 @@ async def test_what_a_console_calls_a_directory_is_empty(imitation):
 async def test_a_store_that_has_to_be_there_is_not_made(imitation, exists):
     """Nor is its bucket; one that is there is opened."""
     imitation.exists = exists
-    with pytest.raises(StoreUnusable, match="is no store"):
+    with pytest.raises(StoreUnusable, match="contains no store"):
         await imitation.store().open(require=True)
     assert (imitation.exists, imitation.objects) == (exists, {})
     await imitation.store().open()
@@ -227,7 +227,7 @@ async def test_a_store_from_before_stores_had_ids_gets_one(imitation, logged):
     assert store.identity == again.identity is not None
     assert imitation.objects["x/store.json"] == document(store.identity)
     assert await content(await again.read("name")) == b"body"
-    assert len(logged("has an id now")) == 1
+    assert len(logged("gave an id to the store")) == 1
     assert logged("created a new store") == []
 
 
@@ -252,9 +252,9 @@ async def test_a_bucket_that_is_emptied_is_not_writable(imitation):
     await store.open()
     kept = dict(imitation.objects)
     imitation.objects.clear()
-    assert "is gone" in (await store.status()).reason
+    assert "no longer contains the store" in (await store.status()).reason
     imitation.objects["x/store.json"] = b"another's"
-    assert "no store" in (await store.status()).reason
+    assert "not a store" in (await store.status()).reason
     imitation.objects.update(kept)
     assert (await store.status()).writable
 
