@@ -192,7 +192,7 @@ class ResumableUploads:
             try:
                 if not await self._run(opened.is_wanted):
                     return
-                reason: SOSError = Locked("another request goes on with this upload")
+                reason: SOSError = Locked("another request continues this upload")
             except SOSError as error:
                 reason = error
             if looking.running:
