@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from functools import partial
 from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.web.iweb import UNKNOWN_LENGTH
 
-from sos.aio.tasks import unwanted
+from sos.aio.pieces import ReadAhead
 from sos.aio.threads import RunInThread, threads_of
 from sos.cli.servers import FETCH, fetches
 from sos.errors import Unavailable
@@ -83,7 +81,7 @@ class Downloader:
         read = partial(self._part, id, size, advance)
         spans = ((at, min(at + PART_SIZE, size)) for at in range(0, size, PART_SIZE))
         parts = chain([read(next(spans), body)], map(read, spans))
-        return size, _Parts(parts, self._parallel, BodyDigest(id), self._run_in_thread)
+        return size, _Parts(parts, size, self._parallel, BodyDigest(id), self._run_in_thread)
 
     async def _whole(self, id: str, advance: Advance) -> tuple[int | None, bytes | Pieces]:
         blob = await self._store.read(id)
@@ -171,37 +169,22 @@ class _Parts:
     def __init__(
         self,
         parts: Iterator[Coroutine[Any, Any, bytes]],
+        size: int,
         parallel: int,
         digest: BodyDigest,
         run_in_thread: RunInThread,
     ) -> None:
-        self._parts = parts
-        self._parallel = parallel
+        self._ahead = ReadAhead(parts, parallel, cancel=True)
+        self._size = size
         self._digest = digest
         self._run_in_thread = run_in_thread
-        self._coming: deque[Deferred[bytes]] = deque()
-        self._begin()
-        self._pieces = self._all()
 
-    def _begin(self) -> None:
-        while len(self._coming) < self._parallel and (part := next(self._parts, None)):
-            self._coming.append(ensureDeferred(part))
-
-    def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        return self._pieces
-
-    async def _all(self) -> AsyncGenerator[bytes, None]:
-        while self._coming:
-            piece = await self._coming.popleft()
-            self._begin()
-            await self._run_in_thread(self._digest.update, piece)
-            if not self._coming:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async for part in self._ahead:
+            await self._run_in_thread(self._digest.update, part)
+            if self._digest.size == self._size:
                 self._digest.verified_id()
-            yield piece
+            yield part
 
     async def aclose(self) -> None:
-        await self._pieces.aclose()
-        while self._coming:
-            coming = self._coming.popleft()
-            coming.addErrback(unwanted)
-            coming.cancel()
+        await self._ahead.aclose()

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, suc
 from twisted.logger import Logger, LogLevel
 
 from sos.aio.limited_log import LimitedLog
+from sos.aio.pieces import hold_last
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Span
 from sos.model.digest import BodyDigest
@@ -65,7 +66,10 @@ class AssembledBody:
         self._read = read
         self._parts = parts
         self._ahead: deque[tuple[Part, Deferred[Blob]]] = deque()
-        self._pieces = self._all() if digest is None else self._verified(digest)
+        self._digest = digest
+        self._pieces = self._all()
+        if digest is not None:
+            self._pieces = hold_last(self._pieces, digest.update, self._verify)
 
     async def begin(self) -> None:
         """Open the first chunk, if there is one.  Raises Unavailable."""
@@ -85,17 +89,9 @@ class AssembledBody:
             with suppress(SOSError, CancelledError):
                 await close((await opening).body)
 
-    async def _verified(self, digest: BodyDigest) -> AsyncGenerator[bytes, None]:
-        """Yield all pieces, the last one only if all match the id of *digest*."""
-        held = b""
-        async with aclosing(self._all()) as pieces:
-            async for piece in pieces:
-                digest.update(piece)
-                if held:
-                    yield held
-                held = piece
-        digest.verified_id()
-        yield held
+    async def _verify(self) -> None:
+        assert self._digest is not None
+        self._digest.verified_id()
 
     async def _all(self) -> AsyncGenerator[bytes, None]:
         while self._ahead:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
 
 from attrs import define
 
-from sos.aio.tasks import unwanted
+from sos.aio.pieces import ReadAhead
 from sos.aio.threads import Lane
 from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
@@ -168,7 +169,7 @@ class FileBody:
 
         :param size: most bytes of a piece, a multiple of the block size.
         """
-        position, stop = self._span or (0, self._record.size)
+        start, stop = self._span or (0, self._record.size)
         digest, hashes = BodyDigest(self._record.id), BlockHashes()
         by_id = self._blocks is None or (self._thorough and self._span is None)
 
@@ -192,22 +193,18 @@ class FileBody:
                         complete(self._path, self._file, self._record, hashes.value())
             return piece[position - begin : stop - begin]
 
-        ahead = self._lane.run(read, position)
+        starts = (start, *range(start - start % BLOCK + size, stop, size))
+        reads = (self._lane.run(read, each) for each in starts)
         try:
-            while position < stop:
-                try:
-                    piece = await ahead
-                except (Damaged, Unreadable) as error:
-                    raise await self._failure(error) from error
-                start, position = position, position + len(piece)
-                if position < stop:
-                    ahead = self._lane.run(read, position)
-                window = start, piece
-                del piece
-                yield window
-                del window
-        finally:
-            ahead.addErrback(unwanted)
+            async with aclosing(ReadAhead(reads)) as pieces:
+                async for piece in pieces:
+                    window = start, piece
+                    start += len(piece)
+                    del piece  # else it stays in memory while the next one is awaited
+                    yield window
+                    del window
+        except (Damaged, Unreadable) as error:
+            raise await self._failure(error) from error
 
     async def _failure(self, error: Damaged | Unreadable) -> Exception:
         if not await self._failed(error):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
+from sos.aio.pieces import hold_last
 from sos.aio.threads import RunInThread
 from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
 from sos.http.client.bodies import HeldUp
@@ -49,16 +51,23 @@ class RemoteBody:
         self._run_in_thread = run_in_thread
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        held, self._start = self._start, b""
-        received = self._passed(held)
+        update = _nobody if self._digest is None else self._digest.update
+        async with aclosing(hold_last(self._all(), update, self._verify)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _all(self) -> AsyncGenerator[bytes, None]:
+        """Yield all pieces; resume on another server when one breaks off."""
+        start, self._start = self._start, b""
+        received = len(start)
+        if start:
+            yield start
         while True:
             try:
                 async for piece in self._rest:
-                    received += self._passed(piece)
-                    if held:
-                        yield held
-                    held = piece
-                break
+                    received += len(piece)
+                    yield piece
+                return
             except Unavailable as error:
                 if not isinstance(error, HeldUp):
                     self.failed(error)
@@ -70,31 +79,26 @@ class RemoteBody:
                 elif self._digest is None:  # then nothing proves that the body is complete
                     raise
                 else:
-                    break
-        if self._digest is not None:
-            try:
-                await self._verify(self._digest)
-            except Mismatch as error:
-                self.failed(error)
-                raise
-            except InvalidRequest as error:
-                self.failed(error)
-                raise Unavailable(str(error)) from error
-        yield held
+                    return
 
-    async def _verify(self, digest: BodyDigest) -> None:
-        if isinstance(digest, ManifestDigest) and self._run_in_thread is not None:
-            await self._run_in_thread(digest.verified_id)
-        else:
-            digest.verified_id()
-
-    def _passed(self, piece: bytes) -> int:
-        if self._digest is not None and piece:
-            self._digest.update(piece)
-        return len(piece)
+    async def _verify(self) -> None:
+        digest = self._digest
+        if digest is None:
+            return
+        try:
+            if isinstance(digest, ManifestDigest) and self._run_in_thread is not None:
+                await self._run_in_thread(digest.verified_id)
+            else:
+                digest.verified_id()
+        except Mismatch as error:
+            self.failed(error)
+            raise
+        except InvalidRequest as error:
+            self.failed(error)
+            raise Unavailable(str(error)) from error
 
     async def aclose(self) -> None:
         await self._rest.aclose()
 
 
-def _nobody(error: SOSError) -> None: ...
+def _nobody(value: object) -> None: ...

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from sos.aio.tasks import unwanted
+from sos.aio.pieces import ReadAhead
 from sos.errors import Mismatch
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
@@ -42,23 +43,17 @@ class StoredPieces:
         self._used.add(self._body)
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        position, stop = self._span or (0, self._record.size)
+        start, stop = self._span or (0, self._record.size)
         digest = None if self._span else BodyDigest(self._record.id)
-        ahead = self._read(position, stop, digest)
+        reads = (self._read(at, stop, digest) for at in _starts(start, stop))
         try:
-            while position < stop:
-                try:
-                    piece = await ahead
-                except Damaged as damage:
-                    await self._damaged(damage)
-                    raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
-                position += len(piece)
-                if position < stop:
-                    ahead = self._read(position, stop, digest)
-                yield piece
-                del piece
-        finally:
-            ahead.addErrback(unwanted)
+            async with aclosing(ReadAhead(reads)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    del piece  # else it stays in memory while the next one is awaited
+        except Damaged as damage:
+            await self._damaged(damage)
+            raise Mismatch(f"the stored copy of {self._record.id} is damaged") from damage
 
     def _read(self, start: int, stop: int, digest: BodyDigest | None) -> Deferred[bytes]:
         """Read the piece at *start*; fails at the last one if the whole body does not match."""
@@ -79,3 +74,10 @@ class StoredPieces:
         if not self._closed:
             self._closed = True
             self._used.remove(self._body)
+
+
+def _starts(start: int, stop: int) -> Iterator[int]:
+    """Yield where each piece of the bytes from *start* to *stop* begins."""
+    while start < stop:
+        yield start
+        start += PIECE_SIZE - start % PIECE_SIZE

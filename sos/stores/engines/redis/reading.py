@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from twisted.internet.defer import ensureDeferred
-
-from sos.aio.tasks import unwanted
+from sos.aio.pieces import ReadAhead
 from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
@@ -38,25 +37,20 @@ async def stored_pieces(
             raise Damaged(f"piece {number} of the body is missing or has the wrong size")
         return piece
 
-    ahead = ensureDeferred(read(numbers[0])) if numbers else None
+    begun = start - start % PIECE
     try:
-        for number in numbers:
-            assert ahead is not None
-            piece = await ahead
-            ahead = ensureDeferred(read(number + 1)) if number + 1 in numbers else None
-            if span is None:
-                digest.update(piece)
-                if ahead is None:
-                    check_body(digest, record)
-            begun = number * PIECE
-            yield piece[max(start - begun, 0) : stop - begun]
-            del piece
+        async with aclosing(ReadAhead(read(number) for number in numbers)) as pieces:
+            async for piece in pieces:
+                if span is None:
+                    digest.update(piece)
+                    if digest.size == record.size:
+                        check_body(digest, record)
+                yield piece[max(start - begun, 0) : stop - begun]
+                begun += len(piece)
+                del piece  # else it stays in memory while the next one is awaited
     except Damaged as damage:
         current = await blobs.find(record.id)
         if current is None or current.key != held.key:
             raise Replaced(record.id) from damage
         await blobs.set_aside(record.id, current.head, str(damage))
         raise Mismatch(f"the stored copy of {record.id} is damaged") from damage
-    finally:
-        if ahead is not None:
-            ahead.addErrback(unwanted)

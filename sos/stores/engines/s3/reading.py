@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+from sos.aio.pieces import hold_last
 from sos.errors import InvalidRequest, Mismatch
 from sos.interfaces import BlobInfo, Pieces
 from sos.model.digest import BodyDigest, body_digest
+from sos.transfer import pieces_of
 
 
 class Check:
@@ -49,18 +51,17 @@ class CheckedBody:
         self._damaged = damaged
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        held = b""
         try:
-            async for piece in self._pieces:
-                self._check.update(piece)
-                if held:
-                    yield held
-                held = piece
-            self._check.finish()
+            pieces = hold_last(pieces_of(self._pieces), self._check.update, self._verify)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
         except Mismatch:
             await self._damaged()
             raise
-        yield held
+
+    async def _verify(self) -> None:
+        self._check.finish()
 
     async def aclose(self) -> None:
         await self._pieces.aclose()
