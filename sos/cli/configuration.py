@@ -1,25 +1,25 @@
-"""What sos.conf(5) says."""
+"""The text of the manual page sos.conf(5)."""
 
 from __future__ import annotations
 
 from sos.model import config
 
-#: The sections of the page: a title, and paragraphs; what is indented stays as it is.
+#: The sections of the page: a title and paragraphs.  Indented lines are printed verbatim.
 CONFIGURATION = (
     (
         "Description",
         """
-        The files /etc/sos.conf and ~/.sos.conf are read, in this order, by the API server
-        and by those commands that speak to blob servers; instead of both, the file that
-        --config names. They list the blob servers, in groups that replicate among
-        themselves and never with another group, and can hold settings. # begins a comment.
+        The API server, and the commands that connect to blob servers, read /etc/sos.conf and
+        then ~/.sos.conf, or instead of both the file that --config names. The files list the
+        blob servers by group, and can contain settings. The servers of a group replicate
+        among themselves, and never with another group. # starts a comment.
 
-        A file that lists servers of one group needs nothing but their URLs, one a line:
+        For a single group, list the URLs of its servers, one a line:
 
             http://a.example:3001
             http://b.example:3001
 
-        Otherwise it has a section for each group:
+        For several groups, give each a section:
 
             [disks-of-2026]
             -: http://a.example:3001
@@ -29,46 +29,49 @@ CONFIGURATION = (
             -: http://c.example:3001   readonly
             -: http://d.example:3001   readonly weight=3
 
-        An unknown word or setting, or a server that is listed twice, is an error; it names
-        the file and the line. twistd sos-api --dump prints what was understood.
+        An unknown word or setting, or a server that is listed twice, is an error. The message
+        names the file and the line. twistd sos-api --dump prints the resulting configuration.
         """,
     ),
     (
-        "Words behind a server",
+        "Words after a server",
         """
-        preferred: it is read from before the others of its group.
+        preferred: read from this server before the others of its group.
 
-        readonly: it is read from, and never written to.
+        readonly: read from this server, but never write to it.
 
-        weight=NUMBER: it keeps so many times as much as a server without one.
+        weight=NUMBER: the capacity of this server relative to the others of its group; 1 by
+        default. A server of weight 3 gets three times as many blobs as one of weight 1.
 
-        name=NAME: what decides which objects belong to it, its URL without one. Keep it when the
-        host gets another address, and nothing is moved; it may be the URL of before.
+        name=NAME: the name by which placement selects this server for blobs; its URL by default.
+        When a server moves to another address, keep its name, or set its old URL as its name: then
+        no blob has to move.
         """,
     ),
     (
         "Settings",
         f"""
-        The section [sos] holds settings, a line each. They are options of sos-api that
-        concern a whole cluster, see sos-api(8) for what they mean; an option wins over the
-        setting of the same name.
+        The section [sos] contains settings, one a line. Each is the default of the sos-api
+        option of the same name, which sos-api(8) describes. An option on the command line
+        overrides the setting.
 
             [sos]
             min-copies = 2
             replicate-every = 60
 
-        There are: {", ".join(config.SETTINGS)}.
+        The settings are: {", ".join(config.SETTINGS)}.
 
-        Sizes can be written 64K, 8M, 5G or 1T, which are powers of 1024; times are in
-        seconds.
+        Sizes are in bytes, or in powers of 1024: 64K, 8M, 5G, 1T. Times are in seconds,
+        except unfinished-expiry, which needs a unit: 90s, 15m, 12h, 30d.
         """,
     ),
     (
-        "Reading it again",
+        "Reloading",
         """
-        At SIGHUP an API server reads the files again. Which servers there are, and the
-        words behind them, changes without a request being lost; settings change when it is
-        started again. A file with a mistake changes nothing, and the log says where that is.
+        On SIGHUP an API server reads the files again. It applies changes of the servers and of
+        the words after them at once, without losing a request. It applies changed settings when
+        you restart it. If a file has an error, the server keeps its configuration, and logs the
+        file and the line.
         """,
     ),
 )

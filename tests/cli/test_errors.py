@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_written(api):
     (api.directory / "only").mkdir(exist_ok=True)
     for name, reason in (
         ("none/out", "No such file or directory"),
-        ("only", "is a directory, name a file"),
+        ("only", "is a directory; name a file"),
         ("file/out", "Not a directory"),
     ):
         assert line_of(api.sos(f"get {ID} -o {name}"), 1) == f"Error: {name}: {reason}"
@@ -180,7 +180,7 @@ def test_a_server_that_does_nothing(api):
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
         line = line_of(api.sos(f"put --to {url} --from {url} --timeout 0.5 file"), 1)
-    assert line == f"Error: file: {url} did nothing for 0.5 s"
+    assert line == f"Error: file: timed out: {url} made no progress for 0.5 s"
 
 
 def test_a_terminal_that_says_stop(place):

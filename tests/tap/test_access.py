@@ -93,7 +93,7 @@ def test_a_cluster_with_a_secret_works(place):
         assert done.returncode == 0, done.stdout + done.stderr
     done = place.sos(f"status --url {cluster.admin}")
     assert done.returncode == 1
-    assert b"warning: the API server has not compared copies" in done.stdout
+    assert b"warning: the API server has not finished a replication pass" in done.stdout
     # Who does not sign finds out nothing, and changes nothing.
     id = content_id(b"small")
     for server in cluster.servers:
