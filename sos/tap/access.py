@@ -21,7 +21,7 @@ _LINES: dict[str, Line] = {"combined": access_log_lines.combined, "json": access
 
 def _format(text: str) -> str:
     if text not in _LINES:
-        raise ValueError(f"{text!r} is none of {', '.join(_LINES)}")
+        raise ValueError(f"{text!r} is not a log format: {' or '.join(_LINES)}")
     return text
 
 

@@ -232,7 +232,7 @@ class TestWhatIsRefused:
 def test_a_socket_that_systemd_has_not_opened(capsys, socket):
     """Its unit may be asleep."""
     line = refusal(capsys, blob, "--listen", f"systemd:domain=INET:{socket}")
-    assert line.endswith("systemd has passed on no such socket, is its unit started?")
+    assert line.endswith("systemd passed no such socket; is its socket unit started?")
 
 
 def test_making_a_service_touches_nothing(home):

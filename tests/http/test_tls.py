@@ -73,8 +73,8 @@ def test_files_that_are_wrong(certificate, key, ca, told):
     [
         (blob, "--tls-certificate none.pem", "none.pem cannot be read"),
         (blob, "--tls-certificate mine.pem --tls-key other.key", "is not the key"),
-        (blob, "--tls-key mine.key", "of no use without --tls-certificate"),
-        (blob, "--tls-client-ca ca.pem", "of no use without --tls-certificate"),
+        (blob, "--tls-key mine.key", "needs --tls-certificate"),
+        (blob, "--tls-client-ca ca.pem", "needs --tls-certificate"),
         (blob, "--host 0.0.0.0 --tls-certificate both.pem", "--no-auth"),
         (
             blob,
@@ -84,7 +84,7 @@ def test_files_that_are_wrong(certificate, key, ca, told):
         ),
         (api, "--store x --tls-certificate mine.pem --tls-key locked.key", "locked.key"),
         (api, "--store x --tls-ca junk.pem", "junk.pem holds no certificate"),
-        (api, "--store x --tls-client-key mine.key", "without --tls-client-certificate"),
+        (api, "--store x --tls-client-key mine.key", "needs --tls-client-certificate"),
     ],
 )
 def test_options_that_are_wrong(capsys, module, arguments, told):

@@ -107,7 +107,7 @@ def test_a_reload_reads_the_configuration_again(machine, edit):
     process = machine.property(API, "MainPID")
     edit(CONFIGURATION, "$a nonsense")
     machine.run(f"systemctl reload {API} {BLOB}")
-    assert wait_until(lambda: "stays as it was: /etc/sos.conf, line " in machine.journal(API))
+    assert wait_until(lambda: "keeping the old one: /etc/sos.conf, line " in machine.journal(API))
     machine.run(f"sed -i '$d' {CONFIGURATION}; systemctl reload {API}")
     assert wait_until(lambda: "the servers are now" in machine.journal(API))
     assert machine.property(API, "MainPID") == process
