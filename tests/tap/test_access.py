@@ -164,7 +164,7 @@ def test_a_hang_up_keeps_the_secret(place):
     # It listens a moment before it has started, and knows the signal then.
     assert wait_until(lambda: "SOS API server" in cluster.api.log)
     cluster.api.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: "the servers are now" in cluster.api.log)
+    assert wait_until(lambda: "reloaded the configuration" in cluster.api.log)
     assert cluster.upload(b"x")
 
 

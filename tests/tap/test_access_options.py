@@ -114,7 +114,7 @@ def test_a_blob_server_that_others_can_reach_asks_who_they_are(home):
         (api, "--store data --token-file none", "none cannot be read"),
         (api, "--store data --token-file open", "open is open to others"),
         (api, "--store data --token-file short", "line 1 is no token"),
-        (api, "--store data --private-reads", "--private-reads lets nobody fetch"),
+        (api, "--store data --private-reads", "--private-reads needs a --token-file"),
     ],
 )
 def test_what_cannot_be_meant_ends_the_start(capsys, module, arguments, told):
