@@ -163,7 +163,10 @@ def test_a_server_that_does_not_speak_what_it_is_spoken_to(api):
     """TLS to a port without it."""
     url = api.environment["SOS_DOWNLOAD"].replace("http:", "https:")
     line = line_of(api.sos(f"stat --from {url} {ID}"), 1)
-    assert f"{url} cannot be reached: it does not speak TLS, is it an http: URL?" in line
+    assert (
+        f"{url} cannot be reached: the server does not use TLS here; should the URL start with "
+        "http:?" in line
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,12 @@ def test_links_pipes_and_sockets_are_not_taken(place, old, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (os.mkfifo, "it is a pipe, and no regular file"),
-        (lambda path: path.symlink_to("../secret"), "it is a symbolic link, and no regular file"),
+        (os.mkfifo, "it is a pipe, not a regular file"),
+        (lambda path: path.symlink_to("../secret"), "it is a symbolic link, not a regular file"),
         (lambda path: path.write_text("[" * 50_000), "not JSON: maximum recursion depth exceeded"),
         (lambda path: path.write_text('{"X-A": "' + "x" * 70_000 + '"}'), "longer than 65536"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not JSON"),
-        (lambda path: path.mkdir(), "it is a directory, and no regular file"),
+        (lambda path: path.mkdir(), "it is a directory, not a regular file"),
     ],
     ids=["pipe", "link", "deep", "long", "junk", "directory"],
 )
