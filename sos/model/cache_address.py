@@ -46,23 +46,23 @@ def cache_address(text: str) -> CacheAddress:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"that is not the URL of a cache: {_FORMS}") from None
+        raise ValueError(f"the value is not the URL of a cache: {_FORMS}") from None
     kind, path = parts.scheme, unquote(parts.path)
     if kind not in _PORTS or parts.query or parts.fragment or not text.isprintable():
-        raise ValueError(f"that is not the URL of a cache: {_FORMS}")
+        raise ValueError(f"the value is not the URL of a cache: {_FORMS}")
     if kind == "memcached" and "@" in parts.netloc:
-        raise ValueError("memcached is asked without a user or a password")
+        raise ValueError("the URL of a memcached server must not contain a user or a password")
     user, password = parts.username, parts.password
     if user and not password:
-        raise ValueError("the URL of a cache has a user and no password")
+        raise ValueError("the URL of the cache has a user, but no password")
     secrets = unquote(user) if user else None, unquote(password) if password else None
     if host is None:
         if not path.strip("/") or "\0" in path:
-            raise ValueError(f"the URL of a cache lacks its host: {_FORMS}")
+            raise ValueError(f"the URL of the cache has no host: {_FORMS}")
         return CacheAddress(kind, "", 0, path, *secrets)
     database = path.strip("/")
     if database and (kind == "memcached" or not re.fullmatch("[0-9]{1,9}", database)):
-        raise ValueError("behind the host of a cache can stand the number of a Redis database only")
+        raise ValueError("the path of a cache's URL is empty, or the number of a Redis database")
     port = _PORTS[kind] if port is None else port
     if port == 0:
         raise ValueError("0 is not the port of a cache")
