@@ -28,6 +28,6 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], clock: Any) -> T:
     deferred: Deferred[T] = ensureDeferred(work)
 
     def late(result: Any, timeout: float) -> NoReturn:
-        raise Unavailable(f"nothing came of it in {timeout:.0f} s")
+        raise Unavailable(f"timed out after {timeout:.0f} s")
 
     return await deferred.addTimeout(seconds, clock, late)

@@ -74,7 +74,7 @@ class PeriodicService(Service, ABC):
         except CancelledError:
             pass
         except Exception:
-            _log.failure("{title} failed; it will be tried again", title=self._title)
+            _log.failure("periodic task failed, it will run again: {title}", title=self._title)
         finally:
             self._busy = False
         self._loop.interval = self.delay()

@@ -86,4 +86,4 @@ def run(coroutine: Coroutine[Any, Any, Any], ended: Callable[[Any], object]) -> 
 def unwanted(failure: Failure) -> None:
     """Handle the *failure* of abandoned work: log it if it is a bug of ours."""
     if not failure.check(SOSError, CancelledError):
-        _log.failure("what nobody waits for any more failed", failure)
+        _log.failure("internal error in abandoned work", failure)

@@ -83,7 +83,7 @@ def _clean_up(clean_up: Callable[[], None]) -> None:
         clean_up()
     except Exception:
         # The next start cleans up the rest; the work itself is done.
-        _log.failure("what is not needed any more could not be cleaned up")
+        _log.failure("cleanup failed, the next start repeats it")
 
 
 def on_thread(

@@ -109,16 +109,18 @@ class Bearers:
     def _check_token(self, request: Request) -> None:
         value = request.headers.get(b"authorization")
         if value is None:
-            raise Unauthorized("a token is asked for here", _CHALLENGE)
+            raise Unauthorized(
+                "the request has no token: send one as Authorization: Bearer TOKEN", _CHALLENGE
+            )
         token = None
         if value[: len(_SCHEME)].lower() == _SCHEME:
             token = self._tokens().find(value[len(_SCHEME) :].strip(b" "))
         if token is None:
-            raise Unauthorized("that is no token that is known here", _WRONG)
+            raise Unauthorized("the token is invalid or has been revoked", _WRONG)
         if not token.holds(self._now()):
             raise Unauthorized(f"the token {token.name} has expired", _WRONG)
         if self._scope not in token.scopes:
-            raise Forbidden(f"the token {token.name} is not for this: {self._scope}")
+            raise Forbidden(f"the token {token.name} lacks the scope {self._scope}")
 
 
 class AdminGuard:
@@ -150,9 +152,9 @@ def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
     """Log that *request* was refused because of *error*, at a limited rate."""
     log.tell(
         LogLevel.warn,
-        "turned away: {method} {path} from {peer}: {error}",
+        "request refused: {method} {path} peer={peer} reason={error}",
         method=request.method.decode("latin-1"),
         path=hide_secrets(request.path)[:200].decode("latin-1"),
-        peer=getattr(request.getClientAddress(), "host", "a socket"),
+        peer=getattr(request.getClientAddress(), "host", "unix"),
         error=error,
     )

@@ -109,8 +109,8 @@ class HostGuard:
             name, _ = split_host(request.headers[b"host"]) or (b"", b"")
             shown = name.decode("latin-1")
             raise Misdirected(
-                f"this server does not answer as {shown!r}: use its IP address or localhost, or "
-                "list its names with --hosts"
+                f"this server does not accept the host name {shown!r}: use its IP address or "
+                "localhost, or list its names with --hosts"
             )
 
     def _check_page(self, request: Request, unlisted: bool) -> None:
@@ -120,7 +120,7 @@ class HostGuard:
             return
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in _OWN_SITE:
-            raise Forbidden("a page of another site cannot change anything here")
+            raise Forbidden("pages of other sites may not make changes on this server")
         if origin is None:  # a program: browsers send it with every request but GET and HEAD
             return
         found = _ORIGIN.fullmatch(origin)
@@ -134,8 +134,8 @@ class HostGuard:
             if page is not None and page[0] in self._names:
                 return
         raise Forbidden(
-            f"a page of {origin[:100].decode('latin-1')!a} cannot change anything here: only "
-            "pages of this server's own address or of a name in --hosts can"
+            f"pages of {origin[:100].decode('latin-1')!a} may not make changes on this server: "
+            "only pages of its own address, or of a name in --hosts, may"
         )
 
 

@@ -123,18 +123,18 @@ def parse_keys(text: str) -> Keys:
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise ValueError("it holds no key; sos secret makes one")
+        raise ValueError("the file contains no key; make one with sos secret")
     if len(lines) > MOST_KEYS:
-        raise ValueError(f"it holds {len(lines)} keys, and can hold {MOST_KEYS}")
+        raise ValueError(f"the file contains {len(lines)} keys; the most is {MOST_KEYS}")
     for number, line in enumerate(lines, 1):
         if _KEY.fullmatch(line) is None or len(line) % 2:
             raise ValueError(
-                f"key {number} is none: {LEAST_DIGITS} to {_MOST_DIGITS} hex digits, an even "
-                "number of them; sos secret makes one"
+                f"key {number} is malformed: a key has {LEAST_DIGITS} to {_MOST_DIGITS} hex "
+                "digits, an even number of them; make one with sos secret"
             )
     keys = tuple(Key(bytes.fromhex(line)) for line in lines)
     if len({key.id for key in keys}) < len(keys):
-        raise ValueError("it holds the same key twice")
+        raise ValueError("the file contains the same key twice")
     return Keys(keys)
 
 
@@ -254,32 +254,36 @@ class Verifier:
         """
         value = headers.get(b"authorization")
         if value is None:
-            raise _refused("the request is not signed")
+            raise _refused(
+                "the request is not signed: the client needs the --secret-file of this server"
+            )
         match = _VALUE.fullmatch(value)
         if match is None:
-            raise _refused("the signature is not of the form that is known here")
+            raise _refused("the request's Authorization header is malformed")
         id, date, client, number, signature = match.groups()
         key = _named(id, self._keys().all)
         if key is None:
-            raise _refused("the request is signed by a key that is not known here")
+            raise _refused("the request is signed with an unknown key: compare the secret files")
         sent = _as_sent(headers) if _METADATA in headers else headers
         text = canonical(method, target, date, client + number, length, sent)
         if not hmac.compare_digest(key.sign(text).encode("ascii"), signature):
-            raise _refused("the signature is not that of this request")
+            raise _refused("the signature does not match the request: a proxy may have changed it")
         # From here on, the sender has the key.
         now = self._now()
         late = now - int(date)
         if abs(late) > SKEW_SECONDS:
             raise _refused(
-                f"the request is dated {abs(late):.0f} s {'before' if late > 0 else 'after'} the "
-                f"time here, at most {SKEW_SECONDS} s are allowed: set the clocks"
+                f"the request is dated {abs(late):.0f} s {'before' if late > 0 else 'after'} this "
+                f"server's time; the most is {SKEW_SECONDS} s: synchronize the clocks"
             )
         named = headers.get(_STORE)
         store = None if named is None else self._store()
         if store is not None and named != store.encode("ascii"):
-            raise _refused(f"the request is for another store, this is {store}")
+            raise _refused(
+                f"the request is for another store than {store}, the store of this server"
+            )
         if not self._replays.admit(client, int(number, 16), int(date), now - SKEW_SECONDS):
-            raise _refused("the request has been seen before")
+            raise _refused("the request is a replay: the server has received it before")
 
 
 def _named(id: bytes, keys: Sequence[Key]) -> Key | None:

@@ -38,12 +38,14 @@ def check_signed(keys: Keys, target: bytes, now: float, challenge: str) -> None:
     path, _, query = target.partition(b"?")
     asked, signed = _PATH.fullmatch(path), _QUERY.fullmatch(query)
     if asked is None or signed is None:
-        raise Unauthorized("that is no signed link", challenge)
+        raise Unauthorized("the URL is not a signed link", challenge)
     expires, signature = signed.groups()
     # A link does not name its key, so try all of them: there are two at most.
     expected = [_signature(key, asked[1], expires).encode("ascii") for key in keys.all]
     if not any(compare_digest(each, signature) for each in expected):
-        raise Unauthorized("the signature is not that of this link", challenge)
+        raise Unauthorized(
+            "the signature does not match the link, or its key is no longer valid", challenge
+        )
     if now >= int(expires):
         raise Unauthorized("the link has expired", challenge)
 

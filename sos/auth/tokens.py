@@ -66,7 +66,7 @@ class Tokens:
         names = [each.name for each in self.all]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"there are two tokens of the name {name}")
+                raise ValueError(f"two tokens have the name {name}")
         if len(self._by_hash) < len(self.all):
             raise ValueError("the same token is listed twice")
 
@@ -97,7 +97,7 @@ def make_token(
 def check_bearer(text: str) -> str:
     """Return *text* if it can be a token; else raise a ValueError that does not contain it."""
     if _BEARER.fullmatch(text) is None:
-        raise ValueError("that is no token: one line, without blanks")
+        raise ValueError("the token is malformed: it must be one line without spaces")
     return text
 
 
@@ -112,9 +112,9 @@ def parse_tokens(text: str) -> Tokens:
             try:
                 tokens.append(_token(json.loads(line)))
             except json.JSONDecodeError:
-                raise ValueError(f"line {number} is no token: it is not JSON") from None
+                raise ValueError(f"line {number} is invalid: it is not JSON") from None
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number} is no token: {error}") from None
+                raise ValueError(f"line {number} is invalid: {error}") from None
     return Tokens(tokens)
 
 
@@ -142,14 +142,14 @@ def _document(token: Token) -> dict[str, Any]:
 
 def _token(found: Any) -> Token:
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     if unknown := found.keys() - _MEMBERS:
-        raise ValueError(f"it has {', '.join(map(ascii, sorted(unknown)))}, which is unknown here")
+        raise ValueError(f"it has unknown members: {', '.join(map(ascii, sorted(unknown)))}")
     if missing := _MEMBERS - {"expires"} - found.keys():
-        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        raise ValueError(f"it lacks the members {', '.join(sorted(missing))}")
     hash = found["hash"]
     if not isinstance(hash, str) or _HASH.fullmatch(hash) is None:
-        raise ValueError("its hash is not that of a token, a SHA-256 in hex")
+        raise ValueError("its hash is not a SHA-256 in hex")
     expires = found.get("expires")
     return Token(
         _checked_name(found["name"]),
@@ -162,13 +162,13 @@ def _token(found: Any) -> Token:
 
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise ValueError(f"{ascii(name)[:80]} is no name of a token: letters, digits, and ._@-")
+        raise ValueError(f"{ascii(name)[:80]} is not a token name: use letters, digits, and ._@-")
     return name
 
 
 def _checked_scopes(scopes: Any) -> tuple[str, ...]:
     if not isinstance(scopes, list) or not scopes or not all(each in SCOPES for each in scopes):
-        raise ValueError(f"its scopes are one or more of {', '.join(SCOPES)}")
+        raise ValueError(f"its scopes must be one or more of {', '.join(SCOPES)}")
     return tuple(each for each in SCOPES if each in scopes)
 
 
@@ -176,7 +176,7 @@ def _seconds(name: str, text: Any) -> int:
     try:
         time = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} is no date: 2026-11-25T12:00:00Z") from None
+        raise ValueError(f"{name} is not a date like 2026-11-25T12:00:00Z") from None
     if time.tzinfo is None:
-        raise ValueError(f"{name} is in no time zone: 2026-11-25T12:00:00Z")
+        raise ValueError(f"{name} has no time zone: write it like 2026-11-25T12:00:00Z")
     return int(time.timestamp())

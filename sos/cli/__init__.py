@@ -39,4 +39,4 @@ _COMMANDS = Commands(
 )
 @click.version_option(__version__, prog_name="sos")
 def main() -> None:
-    """Store files in SOS, fetch them back, and look after the servers."""
+    """Upload files to SOS, download them, and administer its servers."""

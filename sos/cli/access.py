@@ -1,4 +1,4 @@
-"""How a command shows who it is: its options."""
+"""Options by which a command authenticates itself to servers."""
 
 from __future__ import annotations
 
@@ -17,30 +17,35 @@ from sos.http.tls import ClientTLS
 from sos.stores.remote.client import Credentials
 
 _TLS_FILES = {
-    "tls-ca": "https servers need a certificate of one of these.",
-    "tls-client-certificate": "The certificate to show them.",
-    "tls-client-key": "Its key, if that is not in the same file.",
+    "tls-ca": "Trust only https servers with a certificate from a CA in this file.  "
+    "[default: the CAs that the system trusts]",
+    "tls-client-certificate": "Present the certificate in this file to https servers.",
+    "tls-client-key": "File of the private key of --tls-client-certificate, if not in the same "
+    "file.",
 }
-_CLUSTER_FILES = {"secret-file": "The key that blob servers ask for.", **_TLS_FILES}
+_CLUSTER_FILES = {
+    "secret-file": "Sign requests to blob servers with the key in this file.",
+    **_TLS_FILES,
+}
 
 Command = Callable[..., Any]
 
 
 def access_options(command: Command) -> Command:
-    """Add the options for how blob servers are spoken to: the parameter ``access``.
+    """Add the options for requests to blob servers: the parameter ``access``.
 
-    That holds those that are given, by the names of the settings that they stand for.
+    It is a dictionary from the names of settings to the values of the options given.
     """
     return _with_files(_CLUSTER_FILES, lambda given: {"access": given}, command)
 
 
 def tls_options(command: Command) -> Command:
-    """Add the options for how https API servers are spoken to: the parameter ``tls``."""
+    """Add the options for connections to https API servers: the parameter ``tls``."""
     return _with_files(_TLS_FILES, lambda given: {"tls": tls_of(given)}, command)
 
 
 def tls_of(given: Mapping[str, Any]) -> ClientTLS:
-    """Return how https servers are spoken to, by options of these names."""
+    """Return the TLS settings of a client from the options *given*, by name."""
     try:
         return client_tls_of(given)
     except ConfigError as error:
@@ -52,7 +57,7 @@ def _with_files(
     meaning: Callable[[dict[str, str]], dict[str, Any]],
     command: Command,
 ) -> Command:
-    """Add an option for each of *files*, and give *command* what those given mean."""
+    """Add an option for each of *files*; pass *command* the result of *meaning* for them."""
 
     @wraps(command)
     def with_files(**values: Any) -> Any:
@@ -66,7 +71,7 @@ def _with_files(
 
 
 def token_options(command: Command) -> Command:
-    """Add the options for the token of a client: the parameter ``credentials``."""
+    """Add the options for an API token: the parameter ``credentials``."""
 
     @wraps(command)
     def with_credentials(token: str | None, token_from: str | None, **values: Any) -> Any:
@@ -75,7 +80,7 @@ def token_options(command: Command) -> Command:
     with_credentials = click.option(
         "--token-from",
         metavar="FILE",
-        help="Read the token from this file, which others may not be able to read.",
+        help="Read the token from this file, which other users must not be able to read.",
     )(with_credentials)
     return click.option(
         "--token",
@@ -83,8 +88,8 @@ def token_options(command: Command) -> Command:
         envvar="SOS_TOKEN",
         show_envvar=True,
         callback=converted(check_bearer),
-        help="The token that the API server asks for. All users of this machine can see what "
-        "stands on a command line: better set it in the environment, or use --token-from.",
+        help="Token to send to the API server. Other users of this machine can see command "
+        "lines, so set the environment variable instead, or use --token-from.",
     )(with_credentials)
 
 

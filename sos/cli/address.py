@@ -1,4 +1,4 @@
-"""The address of an API server, and the password that a proxy before it may ask for."""
+"""The address of an API server, and the password for a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sos.stores.remote.client import Credentials
 
 @frozen
 class Address:
-    """Where an API server is.
+    """The address of an API server.
 
     :param url: see :func:`sos.model.config.server_url`.
-    :param login: the value of ``Authorization`` by the user and the password that stood in the
-        URL (RFC 7617), None if there were none.
+    :param login: the value of ``Authorization`` for the user and the password in the URL
+        (RFC 7617), None if it has none.
     """
 
     url: str
@@ -31,7 +31,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """Take the user and the password out of a URL; raises ValueError, which tells neither."""
+    """Separate the user and the password from a URL; raises ValueError that contains neither."""
     scheme, separator, rest = text.partition("://")
     authority, slash, path = rest.partition("/")
     userinfo, at, host = authority.rpartition("@")
@@ -40,22 +40,24 @@ def parse(text: str) -> Address:
     url = config.server_url(f"{scheme}{separator}{host}{slash}{path}")
     user, colon, password = userinfo.partition(":")
     if not user or not colon:
-        raise ValueError("before the @ of a URL stand a user and a password: user:password@host")
+        raise ValueError(
+            "the URL needs both a user and a password before its @: http://user:password@host"
+        )
     return Address(url, _basic(unquote(user), unquote(password)))
 
 
 def credentials_for(address: Address, token: Credentials | None) -> Credentials | None:
-    """Return what shows the server at *address* who asks.
+    """Return the credentials for the server at *address*, None if there are none.
 
-    :param token: of an option or the environment, or None.
-    :raises click.UsageError: when there is a password as well: both go into ``Authorization``.
+    :param token: the token from an option or the environment, or None.
+    :raises click.UsageError: if there is a password as well: both need ``Authorization``.
     """
     login = address.login
     if token is not None:
         if login is not None:
             raise click.UsageError(
-                "a password in a URL and a token exclude each other, for both go into the header "
-                "Authorization: let the proxy that asks for the password add the token"
+                "a password in the URL and a token exclude each other, because both need the "
+                "header Authorization: have the proxy that needs the password add the token"
             )
         return token
     value = _of_netrc(address) if login is None else login
@@ -64,16 +66,16 @@ def credentials_for(address: Address, token: Credentials | None) -> Credentials 
 
 def _basic(user: str, password: str) -> bytes:
     if ":" in user:
-        raise ValueError("the user in a URL cannot have a colon")
+        raise ValueError("the user in a URL must not contain a colon")
     if not (user + password).isprintable():
-        raise ValueError("the user or the password in a URL has characters that it cannot have")
+        raise ValueError("the user or the password in a URL contains control characters")
     return b"Basic " + b64encode(f"{user}:{password}".encode())
 
 
 def _of_netrc(address: Address) -> bytes | None:
     """Return the login for the host of *address* in ``~/.netrc``, or in the file of ``$NETRC``.
 
-    Its ``default`` is not for servers that it does not name.
+    The entry ``default`` is ignored: it would send a password to any server.
     """
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
@@ -90,13 +92,13 @@ def _of_netrc(address: Address) -> bytes | None:
         return None
     except OSError as error:
         reason = error.strerror
-    except NetrcParseError as error:  # whose text can hold a password
-        reason = f"line {error.lineno} is not understood"
+    except NetrcParseError as error:  # its text can contain a password
+        reason = f"syntax error in line {error.lineno}"
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     except UnicodeDecodeError:
         reason = "it is not text in UTF-8"
     except ValueError:
-        reason = "its user or password for this server has characters that it cannot have"
-    click.echo(f"Warning: {path} is not used: {reason}", err=True)
+        reason = "the user or password for this server contains a colon or control characters"
+    click.echo(f"Warning: ignoring {path}: {reason}", err=True)
     return None

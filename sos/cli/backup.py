@@ -1,4 +1,4 @@
-"""``sos backup``: copy a store that is in use."""
+"""``sos backup``: copy a store while a daemon uses it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from sos.stores.local.backup import backup as back_up
     required=True,
     metavar="DIR2",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the backup is or will be: new, empty, or a backup of the same store.",
+    help="Directory of the backup: new, empty, or an earlier backup of the same store.",
 )
 @json_option
 def backup(store: Path, target: Path) -> None:
-    """Make or update a consistent copy of a store, which a daemon may have open.
+    """Back up a store, also while a daemon uses it.
 
-    The copy opens as a store.  On the same file system bodies in files are linked, so that they
-    take no space, nor survive that disk; on another they are copied and verified.  The next
-    backup brings what is new, and removes what the store has no more.  One that was broken off
-    leaves the earlier one, or does not open as a store until it was run again.  Ends with 1
-    when it failed, or when blobs were left out because they are damaged.  Example:
+    The backup is consistent, and itself a store.  On the same file system it links body files:
+    they take no space, but are lost with that disk.  On another file system it copies and
+    verifies them.  The next backup to the same directory adds new blobs, and removes those that
+    the store no longer has.  If a backup is interrupted, the earlier one stays as it was, or no
+    daemon opens the directory until you run the backup again.  Ends with status 1 if the backup
+    failed, or left out damaged blobs.  Example:
 
         sos backup --store /var/lib/sos/data1 --to /mnt/backup/data1
     """
     withhold()
     with progress.of_things() as bar:
-        task = bar.add_task("bodies in files", total=None)
+        task = bar.add_task("body files", total=None)
 
         def warn(text: str) -> None:
             click.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""``sos balance``: every copy to where it belongs, and what that has come to."""
+"""``sos balance``: move every copy to its replica set, and show the distribution."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _UNKNOWN = "-"
 @copies_option
 @rate_option
 @json_option
-@cluster_options("Balance these, as one group.")
+@cluster_options("Balance these blob servers, as one group.")
 def balance(
     verbose: bool,
     min_copies: int | None,
@@ -45,13 +45,13 @@ def balance(
     file: str | None,
     access: dict[str, Any],
 ) -> None:
-    """Bring every copy to where it belongs, and show what each server holds.
+    """Move copies to their replica sets; print each server's share.
 
-    This is the pass that API servers make by themselves, as it is wanted after a server was added
-    or a weight was changed: the share of a server is that of its weight. A copy
-    that lies elsewhere is dropped when all that it belongs to are seen to have
-    theirs. Ends with 1 when not every blob has its copies afterwards, and those
-    alone. Example:
+    Run it after you added a server or changed a weight, if you do not want to wait for
+    the passes of the API servers, which do the same. Each server of a group gets a share
+    in proportion to its weight. A surplus copy is deleted once every server of the blob's
+    replica set has confirmed its own. Ends with status 1 if a blob lacks copies, or
+    has surplus ones, afterwards. Example:
 
         sos balance --rate 50M
     """
@@ -73,11 +73,11 @@ def balance(
 
 @frozen
 class _Row:
-    """What a server holds.
+    """The amount of data on a server.
 
-    :param size: in bytes, None when that is not known.
-    :param part: of what its group holds.
-    :param share: the part that is to be its.
+    :param size: in bytes, None if it is unknown.
+    :param part: its present fraction of the bytes in its group.
+    :param share: the fraction that its weight gives it.
     """
 
     group: str

@@ -1,4 +1,4 @@
-"""``sos check``: tell whether a store is whole, and change nothing."""
+"""``sos check``: verify a store without changing it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sos.stores.local.check import check as check_store
 @store_option
 @json_option
 def check(store: Path) -> None:
-    """Check that a store is whole, and change nothing in it.
+    """Verify that a store is intact, without changing it.
 
-    No daemon may have it open.  Everything is read: the structure of the index, each record,
-    each body with the hashes of its blocks, and the files, of which each has to belong to a
-    record; digests are counted anew.  What is found is printed, a line for each.  Ends with 1
-    when anything was found.  Example:
+    Stop the daemon that uses it first.  Reads everything: the structure of the index, each
+    record, and each body with its block hashes; recomputes the digests of the partitions; and
+    looks for files without a record.  Prints a line for each fault.  Ends with status 1 if
+    there is any.  Example:
 
         sos check --store /var/lib/sos/data1
     """

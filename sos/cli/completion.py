@@ -1,12 +1,12 @@
-"""``sos completion``: what makes a shell complete the command."""
+"""``sos completion``: print a completion script for a shell."""
 
 from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
 
-#: The type of an argument that is the name of a file, for shells to complete; what is
-#: wrong with the file shows when it is used.
+#: The type of an argument that names a file, for shells to complete.  Errors of the file
+#: appear when the command uses it.
 FILE = click.Path(readable=False)
 
 SHELLS = ("bash", "zsh", "fish")
@@ -16,10 +16,10 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the program that completes the words of sos in a SHELL.
+    """Print the completion script of sos for SHELL.
 
-    Let the shell read it when it starts. Ends with 1 when it cannot be printed. Examples,
-    for ~/.bashrc, for ~/.zshrc (behind compinit), and for fish:
+    Have the shell load it when it starts. Ends with status 1 if it cannot print the
+    script. Examples, for ~/.bashrc, for ~/.zshrc (after compinit), and for fish:
 
     \b
         eval "$(sos completion bash)"
@@ -27,5 +27,5 @@ def completion(context: click.Context, shell: str) -> None:
         sos completion fish > ~/.config/fish/completions/sos.fish
     """
     kind = get_completion_class(shell)
-    assert kind is not None  # for the choices are click's own
+    assert kind is not None  # click supports all of these shells
     click.echo(kind(context.find_root().command, {}, "sos", "_SOS_COMPLETE").source())

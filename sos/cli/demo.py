@@ -1,4 +1,4 @@
-"""``sos demo``: two blob servers and an API server, at work before your eyes."""
+"""``sos demo``: run two blob servers and an API server, and show what they do."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ _STOP_SECONDS = 10.0
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the data here, instead of in a directory that is removed at the end.",
+    help="Keep the data in this directory.  [default: a temporary directory, deleted at the end]",
 )
-@click.option("--keep", is_flag=True, help="Leave the servers running until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep the servers running until Ctrl-C.")
 def demo(file: Path | None, directory: Path | None, keep: bool) -> None:
-    """Start servers, store FILE in them, fetch it back, replicate it.
+    """Run a small cluster: upload FILE, fetch it, replicate it.
 
-    Everything runs on this machine, on ports that are free. Ends with 1 when
-    something did not work.  Example:
+    Everything runs on this machine, on free ports. Ends with status 1 if a step
+    failed.  Example:
 
         sos demo --keep holiday.jpg
     """
     withhold()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # this exit stops the servers
     with _workplace(directory) as place, contextlib.ExitStack() as servers:
         cluster = _start(place, servers)
         _show(cluster, file or Path(__file__))
         if keep:
-            click.echo("\nThe servers run on; Ctrl-C stops them.")
+            click.echo("\nThe servers are still running. Press Ctrl-C to stop them.")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
-    click.echo("\nThat was all; the servers are stopped.")
+    click.echo("\nDone. The servers have stopped.")
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def _daemon(place: Path, name: str, command: str, ports: list[int]) -> Iterator[
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C is for the demo, which stops its servers itself.
+            # Ctrl-C signals the demo alone, which then stops its servers.
             start_new_session=True,
         )
     try:
@@ -137,7 +137,9 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             socket.create_connection((_HOST, port), 1).close()
             return
         time.sleep(0.05)
-    raise click.ClickException(f"a server did not start:\n{log.read_text()}")
+    raise click.ClickException(
+        f"a server did not start within {_START_SECONDS:.0f} s; its log, {log}:\n{log.read_text()}"
+    )
 
 
 def _show(cluster: _Cluster, file: Path) -> None:
@@ -152,22 +154,22 @@ def _show(cluster: _Cluster, file: Path) -> None:
     click.secho(f"$ curl {cluster.download}/fetch/{id}", bold=True)
     fetched = _request("GET", f"{cluster.download}/fetch/{id}")
     if fetched != content:
-        raise click.ClickException("what came back is not what was sent")
+        raise click.ClickException(f"the API server returned other bytes than {file} contains")
     click.echo(f"{len(fetched)} bytes, the same as in {file.name}")
 
-    click.echo("\nOne of the blob servers has it:\n")
+    click.echo("\nOne of the blob servers holds it:\n")
     _show_listings(cluster)
-    click.echo("\nReplicate, and both have:\n")
+    click.echo("\nReplicate it, so that both blob servers hold it:\n")
     click.secho(f"$ sos replicate --verbose --config {cluster.config}", bold=True)
     command = [*_SOS, "replicate", "--verbose", "--config", str(cluster.config)]
     replicated = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     click.echo(replicated.stdout)
     if replicated.returncode:
-        raise click.ClickException("the replication failed")
+        raise click.ClickException(f"sos replicate exited with status {replicated.returncode}")
     _show_listings(cluster)
     for server in cluster.blobs:
         if _request("GET", f"{server}/blob/{id}") != content:
-            raise click.ClickException(f"{server} holds something else")
+            raise click.ClickException(f"{server} holds other bytes than {file} contains")
 
 
 def _show_listings(cluster: _Cluster) -> None:

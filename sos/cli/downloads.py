@@ -1,4 +1,4 @@
-"""Objects on their way from an API server: several parts of one at once."""
+"""Downloads from an API server: several parts of an object in parallel."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from sos.model.digest import BodyDigest
 from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response
 
-#: Bytes of a part: as many as a chunk has, unless the server was told otherwise,
-#: so that each of them is read for one part.
+#: Bytes of a part: the default size of a chunk, so that the server reads each chunk once.
 PART_SIZE = 8 * 1024 * 1024
 
-#: Seconds to wait each time before the rest of a part that broke off is asked for.
+#: Seconds to wait before each attempt to resume a part.
 WAITS = (0.5, 1.0, 2.0, 4.0)
 
-#: Is called with a number of bytes when they have come.
+#: Called with the number of bytes just received.
 Advance = Callable[[int], object]
 
 _CONTENT_RANGE = re.compile(rb"bytes 0-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class Downloader:
-    """Gets objects from where they are served.
+    """Downloads objects from an API server.
 
-    What has a content id is fetched in parts, and compared with that as a
-    whole.  Anything else is fetched in one piece: of its parts nothing could
-    tell whether they are of the same bytes.
+    An object with a content id is fetched in parts, and then verified as a whole.  Any
+    other object is fetched in one request: nothing could prove that its parts belong
+    to the same bytes.
 
-    :param exchange: with the API server that serves fetches.
-    :param parallel: most parts of an object that are on their way at once.  So
-        many are held in memory, and the one that is being read.
+    :param exchange: the connection to the API server.
+    :param parallel: the most parts of an object in flight.  They are held in memory,
+        besides the part that the caller reads.
     """
 
     def __init__(self, exchange: Exchange, reactor: Any, parallel: int) -> None:
@@ -55,10 +54,9 @@ class Downloader:
         self._parallel = parallel
 
     async def open(self, id: str, advance: Advance) -> tuple[int | None, bytes | Pieces]:
-        """Return the size of an object in bytes, where it is told, and its body.
+        """Return the size of an object in bytes, None if unknown, and its verified body.
 
-        It is verified: see :class:`sos.interfaces.Blob`.  Raises NotFound or
-        Unavailable.
+        See :class:`sos.interfaces.Blob`.  Raises NotFound or Unavailable.
         """
         if ids.algorithm(id) is None:
             return await self._whole(id, advance)
@@ -66,10 +64,10 @@ class Downloader:
         sent = self._exchange.send("GET", FETCH + id, asked, seconds=PROMPT_SECONDS)
         response = await self._exchange.answered(sent, accept=(200, 206, 416))
         body = ResponseBody(response, self._exchange.clock)
-        if response.code == 416:  # what is empty has no part
+        if response.code == 416:  # an empty object has no ranges
             await body.aclose()
             return await self._whole(id, advance)
-        if response.code == 200:  # servers of the original system know no parts
+        if response.code == 200:  # the server ignores ranges, as the original SOS does
             length = None if response.length is UNKNOWN_LENGTH else int(response.length)
             digest = BodyDigest(id, expected_size=length)
             return length, _Counted(RemoteBody(b"", body, digest, length), advance)
@@ -92,10 +90,10 @@ class Downloader:
     async def _part(
         self, id: str, size: int, advance: Advance, span: Span, begun: Pieces | None = None
     ) -> bytes:
-        """Return a part of an object, of which what breaks off is asked for again.
+        """Return a part of an object; resume it if the transfer breaks off.
 
-        :param size: of the object, in bytes.
-        :param begun: the part's pieces, if it has been asked for.
+        :param size: the size of the object, in bytes.
+        :param begun: the response body, if the part has been requested already.
         """
         start, stop = span
         pieces: list[bytes] = []
@@ -106,12 +104,16 @@ class Downloader:
                     begun = None
                     async for piece in body:
                         if len(piece) > stop - start:
-                            raise Unavailable(f"{self._exchange.url} sent more than was asked for")
+                            raise Unavailable(
+                                f"{self._exchange.url} sent more bytes than the range requested"
+                            )
                         start += len(piece)
                         pieces.append(piece)
                         advance(len(piece))
                 if start < stop:
-                    raise Unavailable(f"{self._exchange.url} ended {stop - start} bytes early")
+                    raise Unavailable(
+                        f"{self._exchange.url} ended its response {stop - start} bytes early"
+                    )
             except Unavailable:
                 wait = next(waits, None)
                 if wait is None:
@@ -125,25 +127,24 @@ class Downloader:
         if blob.info.size not in (None, size):
             await blob.body.aclose()
             raise Unavailable(
-                f"{self._exchange.url} serves {id} in {blob.info.size} bytes, and had {size}"
+                f"the size of {id} on {self._exchange.url} changed from {size} to "
+                f"{blob.info.size} bytes during the download"
             )
         return blob.body
 
     def _size(self, response: Response) -> int:
-        """Return the size of the object whose first part is the answer."""
-        told = response.headers.getRawHeaders(b"content-range", [b""])[0]
-        found = _CONTENT_RANGE.fullmatch(told)
+        """Return the size of the object; *response* is the one for its first part."""
+        value = response.headers.getRawHeaders(b"content-range", [b""])[0]
+        found = _CONTENT_RANGE.fullmatch(value)
         if found is not None:
             last, size = map(int, found.groups())
             if last + 1 == min(size, PART_SIZE):
                 return size
-        raise Unavailable(
-            f"{self._exchange.url} sent another part than was asked for: {told!r:.80}"
-        )
+        raise Unavailable(f"{self._exchange.url} sent another range than requested: {value!r:.80}")
 
 
 class _Counted:
-    """The pieces of *body*, each told to *advance* when it comes."""
+    """The pieces of *body*; reports the size of each to *advance*."""
 
     def __init__(self, body: Pieces, advance: Advance) -> None:
         self._body = body
@@ -159,11 +160,11 @@ class _Counted:
 
 
 class _Parts:
-    """The parts of an object, in order; the next are on their way already.
+    """The parts of an object, in order, fetched ahead.
 
-    :param parts: each fetches one, when it is awaited.
-    :param parallel: how many are, at most, beside the one that is being read.
-    :param digest: of the whole: the last part comes only when all match it.
+    :param parts: coroutines that each fetch a part.
+    :param parallel: the most parts in flight, besides the one that the caller reads.
+    :param digest: the digest of the object: the last part is returned only if it matches.
     """
 
     def __init__(

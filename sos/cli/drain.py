@@ -1,4 +1,4 @@
-"""``sos drain``: a server that is to go, emptied onto the rest of its group."""
+"""``sos drain``: move the blobs of a server to the rest of its group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sos.replication import Summary
     "file",
     metavar="FILE",
     type=FILE,
-    help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
 )
 @access_options
 def drain(
@@ -43,13 +43,13 @@ def drain(
     file: str | None,
     access: dict[str, Any],
 ) -> None:
-    """Empty the server at URL onto the rest of its group, to take it out of use.
+    """Move all blobs of the server at URL to others of its group.
 
-    Mark it readonly in sos.conf before, and have the API servers read that
-    (SIGHUP): or they would go on storing there. A copy is dropped when all
-    servers that should hold the blob are seen to have theirs. Ends with 0 when
-    nothing is left on it, and every blob has its copies; then it can be taken out
-    of sos.conf. Example:
+    First mark it readonly in sos.conf, and reload the API servers (SIGHUP), or
+    they continue to write to it. A copy is deleted once every server of the
+    blob's replica set has confirmed its own. Ends with status 0 if the server is
+    empty and every blob has its copies, otherwise with 1. After status 0 you can
+    remove the server from sos.conf. Example:
 
         sos drain http://old:4001
     """
@@ -70,9 +70,11 @@ def drain(
     if left:
         if as_json():
             tell(told, "")
-        raise click.ClickException(f"{url} still holds blobs")
-    rest = "" if summary.ok else "; but not every blob has its copies elsewhere"
-    tell(told, f"{url} holds nothing any more{rest}")
+        raise click.ClickException(
+            f"{url} still holds blobs: remedy the errors above, then run sos drain {url} again"
+        )
+    rest = "" if summary.ok else ", but some blobs lack copies on the other servers"
+    tell(told, f"{url} is empty{rest}")
     sys.exit(0 if summary.ok else 1)
 
 
@@ -83,8 +85,8 @@ def _found(found: Config, url: str) -> tuple[str, str]:
             if server.url == url:
                 if not server.readonly:
                     raise click.UsageError(
-                        f"mark {url} readonly in sos.conf first, and have the API servers read "
-                        "that: or they go on storing there"
+                        f"{url} is not marked readonly: mark it in sos.conf, and reload the API "
+                        "servers (SIGHUP), or they continue to write to it"
                     )
                 return group, server.name
-    raise click.UsageError(f"{url} is none of the servers in sos.conf")
+    raise click.UsageError(f"sos.conf does not list the server {url}")

@@ -1,4 +1,4 @@
-"""Files that are to be uploaded: found, and hashed, on a thread."""
+"""Find and hash files to upload, in a thread."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _READ_SIZE = 1024 * 1024
 
 @frozen
 class Hashed:
-    """What a file held when it was hashed.
+    """The size and the ids of a file when it was hashed.
 
     :param size: in bytes.
-    :param ids: its content id, by the algorithm that makes it.
+    :param ids: its content ids, by algorithm.
     :param version: see :func:`version_of`.
     """
 
@@ -41,10 +41,10 @@ class Hashed:
 
 @frozen
 class Found:
-    """What is there to be uploaded.
+    """The files to upload.
 
-    :param sizes: of the files, in bytes, by their paths in order.
-    :param errors: what could not be looked at.
+    :param sizes: their sizes in bytes, by path in order.
+    :param errors: an error for each path that cannot be uploaded.
     """
 
     sizes: Mapping[str, int]
@@ -52,31 +52,31 @@ class Found:
 
 
 def version_of(descriptor: int) -> object:
-    """Return what is another when a file has been changed meanwhile, as a rule."""
+    """Return a value that differs, as a rule, after a file has changed."""
     status = os.fstat(descriptor)
     return status.st_size, status.st_mtime_ns
 
 
 async def hashed(file: BinaryIO, run_in_thread: RunInThread) -> Hashed:
-    """Hash an open *file*, read once and in pieces.  Raises OSError."""
+    """Hash an open *file* in one pass.  Raises OSError."""
     return await _stoppable(run_in_thread, _hash, file)
 
 
 async def found_below(paths: Iterable[str], run_in_thread: RunInThread) -> Found:
-    """Return *paths*, and the regular files below those that are directories, in order.
+    """Return *paths*, with each directory replaced by the regular files below it, in order.
 
-    What else is below them, as a link or a pipe, is an error.
+    Anything else below a directory, such as a link or a pipe, is an error.
     """
     return await _stoppable(run_in_thread, _walk, paths)
 
 
 async def _stoppable(run_in_thread: RunInThread, function: Callable[..., T], argument: object) -> T:
-    """Run ``function(argument, stopped)``, which looks whether *stopped* is set."""
+    """Run ``function(argument, stopped)`` in a thread; set *stopped* on cancellation."""
     stopped = Event()
     try:
         return await run_in_thread(function, argument, stopped)
     finally:
-        # Who is cancelled does not leave a thread behind that reads on for minutes.
+        # Otherwise the thread would read on for minutes after a cancellation.
         stopped.set()
 
 

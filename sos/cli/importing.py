@@ -1,4 +1,4 @@
-"""``sos import``: take over the directory of an original blob server."""
+"""``sos import``: import the data directory of an original SOS blob server."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from sos.stores.local import LocalStore
 from sos.transfer import are_same, transfer
 
 _READ_SIZE = 256 * 1024
-# Uploads under way at once: what shares a sync, and what holds open files.
+# Uploads in flight: they share a sync, and each has a file open.
 _CONCURRENCY = 32
-# Bytes of an ID.json: more than what can be kept takes, however it is written.
+# Bytes of an ID.json: more than any valid metadata takes, however it is written.
 _MOST_OF_METADATA = 64 * 1024
 
 
@@ -41,7 +41,7 @@ class _Outcome:
         return not self.failed
 
     def __str__(self) -> str:
-        return f"{self.taken} blobs taken over, {self.there} were there, {self.failed} not taken"
+        return f"{self.taken} blobs imported, {self.there} already stored, {self.failed} failed"
 
 
 @click.command("import")
@@ -52,18 +52,18 @@ class _Outcome:
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The store's directory; it is made if there is none.",
+    help="Directory of the store; created if it does not exist.",
 )
 @json_option
 def import_(directory: Path, store: Path) -> None:
-    """Store every file of DIRECTORY, with its metadata.
+    """Import every blob in DIRECTORY, with its metadata.
 
-    That is what a blob server of the original system keeps: a flat directory,
-    a file a blob, its X-* headers in ID.json beside it.  Each body is checked
-    against its id.  What is in the store already, byte for byte, is passed over,
-    so that an import that was broken off can be started again.  Nothing in
-    DIRECTORY is changed.  What is no regular file, as a link or a pipe, is not
-    taken.  Ends with 1 when anything could not be taken.  Example:
+    DIRECTORY is the data directory of an original SOS blob server: a flat
+    directory with a file for each blob, named by its id, and its X-* headers in
+    ID.json.  Each body must match its id.  Blobs that the store has already,
+    byte for byte, are skipped, so you can run an interrupted import again.
+    Nothing in DIRECTORY changes.  Links, pipes and other special files are
+    errors.  Ends with status 1 if a blob could not be imported.  Example:
 
         sos import /srv/sos/data1 --store /var/lib/sos/data1
     """
@@ -117,7 +117,7 @@ async def _take(path: Path, store: LocalStore, outcome: _Outcome) -> None:
             await transfer(_pieces(file), store.writer(id, _metadata(path), size))
         outcome.taken += 1
     except InvalidId:
-        _complain(path, "its name is not an id", outcome)
+        _complain(path, "the name of the file is not an id", outcome)
     except OSError as error:
         place = path if error.filename is None else Path(os.fsdecode(error.filename))
         _complain(place, error.strerror or str(error), outcome)
@@ -133,7 +133,7 @@ def _complain(path: Path, reason: str, outcome: _Outcome) -> None:
 async def _is_there(store: LocalStore, id: str, file: BinaryIO) -> bool:
     try:
         return await are_same((await store.read(id)).body, _pieces(file))
-    except (NotFound, Mismatch, Unavailable):  # what is damaged is stored anew
+    except (NotFound, Mismatch, Unavailable):  # replace a damaged blob
         return False
 
 
@@ -158,4 +158,4 @@ async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:
     while piece := file.read(_READ_SIZE):
         yield piece
     if version_of(file.fileno()) != version:
-        raise Mismatch("it was changed while it was read")
+        raise Mismatch("the file changed during the import: run the import again")

@@ -1,4 +1,4 @@
-"""``sos init``: make a store before a daemon needs it."""
+"""``sos init``: create a store before a daemon opens it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from sos.stores.local.disk import MARKER
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The store's directory: an empty one, or none in one that there is.",
+    help="Directory of the store: an empty one, or a new one in an existing directory.",
 )
 def init(store: Path) -> None:
-    """Make a new store, as the user who runs this.
+    """Create an empty store, owned by the user who runs the command.
 
-    A blob server makes its own, unless it is told by --require-store that its
-    disk may not be mounted. Ends with 1 when there is a store already, or when
-    none can be made. Example:
+    A blob server creates its store by itself, unless you start it with
+    --require-store, so that it does not write to the mount point of a disk that is
+    not mounted. Ends with status 1 if the directory has a store already, or if the
+    store cannot be created. Example:
 
         sos init --store /var/lib/sos/disk1
     """
@@ -38,7 +39,7 @@ def init(store: Path) -> None:
     async def make(reactor: Any) -> None:
         directory = store.absolute()
         if (directory / MARKER).exists():
-            raise StoreUnusable(f"{directory} is a store already")
+            raise StoreUnusable(f"{directory} already contains a store")
         made = LocalStore(directory, reactor)
         made.open()
         await made.close()

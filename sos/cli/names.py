@@ -1,29 +1,28 @@
-"""Names of files as they are printed: any byte can be in one, but NUL and a slash."""
+"""Escape file names for output: a name can contain any byte but NUL and a slash."""
 
 from __future__ import annotations
 
 import os
 
-# As sha1sum and its like escape a name, and understand it with --check.
+# The escapes of sha1sum and similar tools, which they read with --check.
 _ESCAPED = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r"}
 
 
 def printable(text: str) -> str:
-    """Return *text* with escapes for what no terminal should see, and no text file hold."""
+    """Return the file name *text* with escapes for unprintable characters and invalid UTF-8."""
     return shown(os.fsencode(text).decode("utf-8", "backslashreplace"))
 
 
 def shown(text: str) -> str:
-    """Return *text*, which is no name of a file, in the same way."""
+    """Return *text*, other than a file name, with escapes for unprintable characters."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def list_line(id: str, name: str) -> bytes:
-    r"""Return the line that tells the *id* of the file *name*, in the format of sha1sum.
+    r"""Return the line for the *id* of the file *name*, in the format of sha1sum.
 
-    The name's bytes are as they are, and the line begins with a backslash when some
-    of them had to be escaped: a newline ``\n``, a carriage return ``\r``, a
-    backslash ``\\``.
+    It contains the bytes of the name.  If the name needs escapes (a newline ``\n``, a
+    carriage return ``\r``, a backslash ``\\``), the line starts with a backslash.
     """
     escaped = name.translate(_ESCAPED)
     mark = "" if escaped == name else "\\"

@@ -1,4 +1,4 @@
-"""``sos get``, ``sos stat``: what API servers have stored."""
+"""``sos get`` and ``sos stat``: read objects from API servers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,21 @@ from sos.stores.remote.client import Credentials
 
 
 def object_id(text: str) -> str:
-    """Take the id from *text*, which may have an extension as in /fetch/ID.jpg."""
+    """Return the id in *text*, which may have an extension as in /fetch/ID.jpg."""
     return ids.check(text.partition(".")[0])
 
 
-_download = download_option("Where the API server serves fetches.")
+_download = download_option("URL of the API server's download port.")
 
 
 @click.command()
 @click.argument("id", callback=converted(object_id))
 @click.option(
-    "--output", "-o", metavar="FILE", type=FILE, help="Write to FILE, not to standard output (-)."
+    "--output",
+    "-o",
+    metavar="FILE",
+    type=FILE,
+    help="Write to FILE; - is standard output.  [default: standard output]",
 )
 @click.option(
     "--parallel",
@@ -49,7 +53,7 @@ _download = download_option("Where the API server serves fetches.")
     type=click.IntRange(1, MOST_CONNECTIONS),
     default=4,
     show_default=True,
-    help=f"Fetch so many parts at once, each of {PART_SIZE >> 20} MiB, which it takes in memory.",
+    help=f"Fetch up to N parts in parallel. Each takes {PART_SIZE >> 20} MiB of memory.",
 )
 @_download
 @token_options
@@ -62,10 +66,10 @@ def get(
     credentials: Credentials | None,
     tls: ClientTLS,
 ) -> None:
-    """Fetch the object ID.
+    """Download the object ID.
 
-    What arrives is checked against the id; FILE appears only when it is whole.
-    Ends with 1 when there is no such object, or it could not be had whole.
+    Verifies the bytes against the id. FILE appears only after the whole object has
+    arrived. Ends with status 1 if there is no such object, or the download failed.
     Example:
 
         sos get cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 -o passwd
@@ -94,17 +98,17 @@ def get(
 
 @contextlib.contextmanager
 def _destination(output: str | None) -> Iterator[IO[bytes]]:
-    """Open what to write to; a file takes its name when all has been written."""
+    """Open the output; a file gets its name after it has been written completely."""
     if output in (None, "-"):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     assert output is not None
     try:
-        # What a link points to is replaced, not the link.
+        # Replace the target of a symbolic link, not the link.
         target = Path(output).resolve()
         if target.is_dir() or output.endswith("/"):
-            raise IsADirectoryError(errno.EISDIR, "is a directory, name a file")
+            raise IsADirectoryError(errno.EISDIR, "is a directory; name a file")
         if target.exists() and not target.is_file():
             with open(target, "wb") as device:
                 yield device
@@ -123,7 +127,7 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
                 unfinished.unlink()
                 raise
     except OSError as error:
-        error.filename, error.filename2 = output, None  # not that of the unfinished file
+        error.filename, error.filename2 = output, None  # instead of the temporary file
         raise
 
 
@@ -134,9 +138,9 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 @token_options
 @tls_options
 def stat(id: str, download_url: Address, credentials: Credentials | None, tls: ClientTLS) -> None:
-    """Tell the size and the metadata of the object ID.
+    """Print the size and the metadata of the object ID.
 
-    Ends with 1 when there is no such object, or when that cannot be told. Example:
+    Ends with status 1 if there is no such object, or the request failed. Example:
 
         sos stat cd5bd649c4dc46b0bbdf8c94ee53c1198780e430
     """

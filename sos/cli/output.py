@@ -1,4 +1,4 @@
-"""What a command has found, for who reads it or for a program."""
+"""The result of a command, as text for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ json_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_remember,
-    help="Print a JSON document, and all else to standard error.",
+    help="Print the result as a JSON document; print everything else to standard error.",
 )
 json_lines_option = click.option(
     "--json",
     is_flag=True,
     expose_value=False,
     callback=_remember,
-    help="Print JSON, an object a line, for each of them.",
+    help="Print a JSON object for each file, one a line.",
 )
 
 
 def as_json() -> bool:
-    """Tell whether one of these options was given to the command that runs."""
+    """Return whether the current command has one of these options set."""
     return bool(click.get_current_context().meta.get(_WANTED))
 
 
 def tell(document: dict[str, Any], text: object) -> None:
-    """Print what has come of a command: *document* as JSON, or else *text*."""
+    """Print the result of a command: *document* with ``--json``, otherwise *text*."""
     click.echo(json.dumps(document, indent=2) if as_json() else text)
 
 
 def tell_line(document: dict[str, Any]) -> None:
-    """Print one of several things as JSON."""
+    """Print one of several results as JSON."""
     click.echo(json.dumps(document))
 
 
 def document_of(outcome: Any) -> dict[str, Any]:
-    """Return the members of an attrs value, and before them whether it is ``ok``."""
+    """Return the attributes of an attrs value as a dictionary, ``ok`` first."""
     return {"ok": outcome.ok, **attrs.asdict(outcome)}

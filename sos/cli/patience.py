@@ -1,4 +1,4 @@
-"""How long a command waits for a server that does nothing."""
+"""Idle timeouts: cancel work that makes no progress."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sos.errors import Unavailable
 
 T = TypeVar("T")
 
-#: Is called each time that something has moved.
+#: Called after each bit of progress.
 Moved = Callable[[], object]
 
 
 async def patiently(
     work: Callable[[Moved], Coroutine[Any, Any, T]], seconds: float, clock: Any, whom: str
 ) -> T:
-    """Return the result of *work*, as long as it gets on.
+    """Return the result of *work*; cancel it after *seconds* without progress.
 
-    It is called with what it calls each time that it does, and cancelled when that
-    has not been for so many *seconds*: then Unavailable is raised, which names *whom*
-    was waited for.
+    :param work: called with a function that it must call after each bit of progress.
+    :param whom: the server, for the error.
+    :raises Unavailable: on a timeout.
     """
     late = False
 
@@ -42,7 +42,7 @@ async def patiently(
         return await working
     except CancelledError:
         if late:
-            raise Unavailable(f"{whom} did nothing for {seconds:g} s") from None
+            raise Unavailable(f"timed out: {whom} made no progress for {seconds:g} s") from None
         raise
     finally:
         if timer.active():

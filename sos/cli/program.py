@@ -1,4 +1,4 @@
-"""What holds for the whole command: how it ends when something goes wrong."""
+"""The behaviour of all commands: loading, errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Commands(Mapping[str, click.Command]):
-    """The commands by name, each of which is loaded when it is asked for.
+    """The commands by name, imported on first use.
 
-    To load them all takes longer than most of them run.
+    Importing all of them takes longer than most commands run.
 
-    :param places: where each is, as in ``sos.cli.objects:get``.
+    :param places: the object of each command, as in ``sos.cli.objects:get``.
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -39,14 +39,14 @@ class Commands(Mapping[str, click.Command]):
 
 
 class Program(click.Group):
-    """The commands, of which each error is one line.
+    """The group of commands, which prints each error as one line.
 
-    A wrong argument ends with 2, and what goes wrong later with 1.
+    The exit status is 2 for an invalid argument, and 1 for any later error.
     """
 
     def make_context(self, info_name: str | None, *args: Any, **more: Any) -> click.Context:
         with _in_one_line():
-            # What it is called in a message does not depend on how it was started.
+            # Messages name the program "sos", however it was started.
             return super().make_context(self.name, *args, **more)
 
     def invoke(self, context: click.Context) -> Any:
@@ -55,14 +55,14 @@ class Program(click.Group):
 
 
 def explained(error: BaseException) -> str:
-    """Say what went wrong without the numbers that Python puts before it."""
+    """Return the message of an error, without the errno that Python puts before it."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
-    """Return a callback for a click option that takes what *convert* makes of it."""
+    """Return a callback for a click option that converts its value by *convert*."""
 
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> T | None:
         try:
@@ -75,7 +75,7 @@ def converted(convert: Callable[[Any], T]) -> Callable[..., T | None]:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Let an error of ours become one line and exit status 1."""
+    """Turn an SOSError into a one-line message and exit status 1."""
     try:
         yield
     except SOSError as error:
@@ -97,17 +97,17 @@ def _in_one_line() -> Iterator[None]:
         command = error.ctx.command_path if error.ctx else "sos"
         raise _WrongUsage(f"{text}; see {command} --help") from None
     except BrokenPipeError:
-        # Who read the output has had enough of it.
+        # The reader of the output has closed it.
         _discard_output()
         raise SystemExit(1) from None
     except OSError as error:
-        # One of a file names it.
+        # An error of a file has its name.
         place = "" if error.filename else "standard output: "
         _discard_output()
         raise click.ClickException(f"{place}{explained(error)}") from None
 
 
 def _discard_output() -> None:
-    """Let Python write what it still has to where it cannot fail."""
+    """Redirect buffered output to /dev/null, where Python's last flush cannot fail."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal, and nowhere else."""
+"""Progress bars, on terminals only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.text import Text
 
 
 def of_bytes() -> Progress:
-    """Return a bar that counts bytes, with their rate."""
+    """Return a bar for a number of bytes, with their rate."""
     return _bar(DownloadColumn(), TransferSpeedColumn())
 
 
 def of_things() -> Progress:
-    """Return a bar that counts steps, with their rate."""
+    """Return a bar for a number of steps, with their rate."""
     return _bar(MofNCompleteColumn(), _RateColumn())
 
 
@@ -35,7 +35,7 @@ class _RateColumn(ProgressColumn):
 def _bar(*columns: object) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}", markup=False),  # it can be the name of any file
+        TextColumn("{task.description}", markup=False),  # a file name can look like markup
         BarColumn(),
         *columns,  # type: ignore[arg-type]
         TimeRemainingColumn(),

@@ -41,9 +41,11 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
     for value in values:
         name, colon, text = value.partition(":")
         if not (colon and name.lower().startswith("x-")):
-            raise ValueError(f"{value!r} is not a header to keep: 'X-Name: value'")
+            raise ValueError(f"{value!r} is not a metadata header: write 'X-Name: value'")
         if is_foreign(name):
-            raise ValueError(f"{name} is not kept: it is for proxies, browsers or credentials")
+            raise ValueError(
+                f"servers do not store {name}: it is for proxies, browsers or credentials"
+            )
         headers.append((name.encode(), text.strip().encode("utf-8", "surrogateescape")))
     return metadata_format.from_server(headers)
 
@@ -51,7 +53,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
 def _timeout(text: str) -> float:
     seconds = config.seconds(text)
     if not seconds:
-        raise ValueError("0 is no time at all")
+        raise ValueError("the timeout must be more than 0 seconds")
     return seconds
 
 
@@ -61,8 +63,8 @@ def _timeout(text: str) -> float:
     "--recursive",
     "-r",
     is_flag=True,
-    help="Upload every regular file below each FILE that is a directory. Symbolic links, "
-    "pipes and whatever else is there are not followed or read, but told.",
+    help="Upload all regular files below each FILE that is a directory. Symbolic links, "
+    "pipes and other special files below it are errors.",
 )
 @click.option(
     "--parallel",
@@ -70,7 +72,7 @@ def _timeout(text: str) -> float:
     type=click.IntRange(1, MOST_CONNECTIONS),
     default=4,
     show_default=True,
-    help="With -r, work on so many files at once.",
+    help="With -r, upload up to N files in parallel.",
 )
 @click.option(
     "--header",
@@ -79,7 +81,8 @@ def _timeout(text: str) -> float:
     multiple=True,
     metavar="'X-NAME: VALUE'",
     callback=converted(_metadata),
-    help="Keep this with the object; X-Mime-Type is served as its Content-Type.",
+    help="Store this header with the object; repeatable. X-Mime-Type sets the Content-Type of "
+    "downloads.",
 )
 @click.option(
     "--timeout",
@@ -87,13 +90,13 @@ def _timeout(text: str) -> float:
     default=f"{SECONDS:g}",
     show_default=True,
     callback=converted(_timeout),
-    help="Give a server up that does nothing for so long.",
+    help="Give up after SECONDS without progress.",
 )
 @json_lines_option
-@upload_option("Where the API server takes uploads.")
+@upload_option("URL of the API server's upload port.")
 @download_option(
-    "Where to ask what is there already. Not asked, unless it is given, when it is --to "
-    "alone that is given or set in the environment."
+    "URL of the API server's download port, to look for files that are stored already. If you "
+    "set --to, set --from as well, or every file is uploaded."
 )
 @token_options
 @tls_options
@@ -110,21 +113,21 @@ def put(
     credentials: Credentials | None,
     tls: ClientTLS,
 ) -> None:
-    """Upload each FILE, and print its id and name.
+    """Upload files and print their ids.
 
-    A file that is there already is not sent again, though it is read back where
-    ids are SHA-1, for two files can have the same; one that is sent is checked by
-    the server against the hash that it had before.  With -r the ids come at
-    the end, sorted by path.  A FILE of - is standard input, which can be a pipe; a
-    FILE cannot.  Names are printed in the format of sha1sum.  Ends with 1 when
-    anything could not be uploaded.  Examples:
+    Does not send a file that is stored already. Where ids are SHA-1, it reads the
+    stored object back to compare it, since two files can have the same SHA-1. The
+    server verifies each upload against the hash of the file.  A FILE of - is
+    standard input, which can be a pipe; any other FILE cannot.  Prints each id and
+    name in the format of sha1sum; with -r at the end, sorted by path.  Ends with
+    status 1 if a file could not be uploaded.  Examples:
 
         sos put photo.jpg -H 'X-Mime-Type: image/jpeg'
 
         sos put -r photos --parallel 8 > photos.ids
     """
     if recursive and _STDIN in files:
-        raise click.UsageError("standard input (-) is not for -r")
+        raise click.UsageError("-r cannot upload standard input (-)")
 
     async def upload(reactor: Any) -> bool:
         agent = Agent(reactor, tls=tls)
@@ -139,7 +142,10 @@ def put(
             return await put_files(uploader, threads)
         finally:
             if left_out := sorted(metadata.keys() & exchange.ignored):
-                click.echo(f"{upload_url.url} does not keep {', '.join(left_out)}", err=True)
+                click.echo(
+                    f"Warning: {upload_url.url} did not store the headers {', '.join(left_out)}",
+                    err=True,
+                )
 
     async def put_files(uploader: Uploader, threads: RunInThread) -> bool:
         with progress.of_bytes() as bar:
@@ -162,10 +168,10 @@ def put(
 
 
 def _is_of_the_same_servers(context: click.Context) -> bool:
-    """Tell whether --from can be asked for what --to has stored.
+    """Return whether --from and --to name ports of the same API server.
 
-    Where the one is named and the other is not, the other would be a default
-    that has nothing to do with it: what is there need not be here.
+    If only --to is set, the default of --from may be the port of an unrelated server,
+    which holds other objects.
     """
     source = context.get_parameter_source("download_url")
     named = source is ParameterSource.COMMANDLINE
@@ -202,9 +208,9 @@ def _size(name: str) -> int | None:
 async def put_all(
     names: Iterable[str], work: Callable[[str], Coroutine[Any, Any, str]], parallel: int
 ) -> dict[str, str]:
-    """Do *work* for each of *names*, so many at once; return its results in their order.
+    """Run *work* for each of *names*, up to *parallel* at once; return the results by name.
 
-    One that fails is told of, and is not among them.
+    They are in the order of *names*.  An error is printed, and its name is left out.
     """
     done: dict[str, str] = {}
     remaining = iter(names)

@@ -1,4 +1,4 @@
-"""Commands that need the reactor: one coroutine, run to its end."""
+"""Run a command's coroutine on the reactor."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ T = TypeVar("T")
 def run(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     """Run ``work(reactor)`` and return its result.
 
-    An error of ours becomes one line and exit status 1; one of the system is raised.
+    An SOSError becomes a one-line message and exit status 1; any other error is raised.
     """
     outcome: list[Any] = []
 
     def main(reactor: Any) -> Deferred[None]:
         done = ensureDeferred(work(reactor))
-        # Ctrl-C stops the reactor, which ends the work before its connections.
+        # Ctrl-C stops the reactor, which cancels the work before it closes connections.
         reactor.addSystemEventTrigger("before", "shutdown", done.cancel)
         return done.addBoth(outcome.append)
 

@@ -1,4 +1,4 @@
-"""``sos rebuild``: make a new index of what is left of a store."""
+"""``sos rebuild``: rebuild the index of a damaged store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from sos.stores.local.rebuild import rebuild as rebuild_store
 @store_option
 @json_option
 def rebuild(store: Path) -> None:
-    """Make a new index for a store whose index is lost or damaged.
+    """Rebuild the index of a store whose index is lost or damaged.
 
-    No daemon may have it open.  Blobs are taken from the old index where that can be read, and
-    from the files of bodies, behind which their ids and metadata stand; each body is verified.
-    Nothing is deleted: the old index is called index.old-TIME then.  Bodies whose metadata is
-    lost go to recovered/, and files that prove nothing to quarantine/.  What is lost is
-    printed, for replication to bring.  Ends with 1 when anything is lost, or can be.  Example:
+    Stop the daemon that uses it first.  Recovers blobs from the readable parts of the old index,
+    and from the body files, whose trailers contain ids and metadata; verifies each body.
+    Deletes nothing: it renames the old index to index.old-TIME, and moves bodies without
+    metadata to recovered/, and files that it cannot identify to quarantine/.  Prints each lost
+    blob; replication restores it if another server has a copy.  Ends with status 1 if blobs are
+    lost, or may be.  Example:
 
         sos rebuild --store /var/lib/sos/data1
     """

@@ -1,4 +1,4 @@
-"""Which redirects of a server are followed, and what is said of the others (RFC 9110, 15.4)."""
+"""Follow redirects of an API server, and reject unsafe ones (RFC 9110, 15.4)."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from sos.model import config
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.client import Credentials, Exchange, Response, shown_url
 
-#: Redirects of one request that are followed.
+#: The most redirects to follow for one request.
 MOST_HOPS = 5
 
-# Those after which the method and the body stay what they are; the others turn an upload into
-# a GET, which is what a client makes of them.
+# These keep the method and the body.  After the others clients send a GET, also for an upload.
 _KEEPING = (307, 308)
 _REDIRECTS = (301, 302, 303, *_KEEPING)
-# The answer of a server that cannot say whether it takes a body.
+# The answer of a server that does not support Expect: 100-continue.
 _NOT_EXPECTED = 417
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 
 class Redirected(Unavailable):
-    """A request was redirected, and is not sent where that leads."""
+    """A redirect that the command does not follow."""
 
 
 class SentInPart(Redirected):
-    """The upload was redirected when part of its body had been sent.
+    """A redirect of an upload that arrived after part of the body had been sent.
 
-    The same upload, begun anew, goes where it leads.
+    The same upload, started again, goes to the new URL.
     """
 
 
 class FollowingExchange(Exchange):
-    """Speaks to an API server, and follows its redirects to the same host.
+    """A connection to an API server that follows redirects to the same host.
 
-    :param option: of the command, that names the server.
+    :param option: the option of the command that names the server.
     """
 
     expects = True
@@ -58,7 +57,7 @@ class FollowingExchange(Exchange):
     ) -> None:
         super().__init__(url, agent, clock, credentials)
         self._option = option
-        # Where uploads lead that were redirected too late to be sent there, by their paths.
+        # The new URLs of uploads that were redirected after they had started, by path.
         self._moved: dict[str, str] = {}
         # What speaks to the servers that redirects lead to, by their URLs.
         self._others: dict[str, Exchange] = {}
@@ -86,7 +85,7 @@ class FollowingExchange(Exchange):
             response = await self._send_to(url, path, method, fields, body, seconds)
             if response.code == _NOT_EXPECTED and isinstance(body, StreamedBody) and body.replay():
                 await ResponseBody(response, self.clock).aclose()
-                body.expects = False  # as RFC 9110, 10.1.1, has it
+                body.expects = False  # RFC 9110, 10.1.1
                 continue
             if response.code not in _REDIRECTS:
                 return response
@@ -96,11 +95,12 @@ class FollowingExchange(Exchange):
             if isinstance(body, StreamedBody) and not body.replay():
                 self._moved[path] = url
                 raise SentInPart(
-                    f"{self.url} redirects to {shown_url(url)}, and part of what cannot be read "
-                    f"twice has been sent: {self._advice(url, path)}"
+                    f"{self.url} redirects to {shown_url(url)} after it received part of the "
+                    f"input, which cannot be read again: {self._advice(url, path)}"
                 )
         raise Redirected(
-            f"{self.url} redirects more than {MOST_HOPS} times, last to {shown_url(url)}"
+            f"{self.url} redirects more than {MOST_HOPS} times, the last time to "
+            f"{shown_url(url)}: check the configuration of the server or its proxy"
         )
 
     def _send_to(
@@ -123,12 +123,13 @@ class FollowingExchange(Exchange):
         return there.send(method, url.removeprefix(origin), fields, body, seconds)
 
     def _destination(self, url: str, path: str, method: str, code: int, location: bytes) -> str:
-        """Return where to send a request for *path* again, which *url* answered with *code*.
+        """Return the URL to which *url* redirects a request for *path*.
 
-        :raises Redirected: when that is not followed; it says what to do.
+        :param code: the status of the response.
+        :raises Redirected: if the redirect must not be followed; the error says what to do.
         """
         if not location:
-            raise Redirected(f"{shown_url(url)} answered {code}, a redirect that leads nowhere")
+            raise Redirected(f"{shown_url(url)} answered {code}, a redirect without a Location")
         target = location.decode("latin-1").partition("#")[0]
         with suppress(ValueError):
             target = urljoin(url, target)
@@ -142,25 +143,26 @@ class FollowingExchange(Exchange):
             if not target.isascii() or not target.isprintable() or " " in target:
                 raise ValueError
         except ValueError:
-            raise Redirected(f"{found}, which is no URL of a server") from None
+            raise Redirected(f"{found}, which is not the URL of a server") from None
         if method == "POST" and code not in _KEEPING:
             raise Redirected(
-                f"{found}, and that is not for uploads, which are sent again for 307 and 308 "
-                f"alone: {advice}"
+                f"{found}; uploads follow only redirects with status 307 or 308: {advice}"
             )
         if _name(here) != _name(there):
             raise Redirected(f"{found}, which is another host: {advice}, if you trust it")
         if (here.scheme, there.scheme) == ("https", "http"):
-            raise Redirected(f"{found}, where nothing is encrypted; it is not followed")
+            raise Redirected(
+                f"{found}, which is not encrypted: a redirect from https must lead to https"
+            )
         if self._credentials is not None and not _is_same_origin(here, there):
             raise Redirected(
-                f"{found}, which is another port and is sent no password or token: {advice}"
+                f"{found}, which is another port, so it gets no password or token: {advice}"
             )
         return f"{normal}{there.path or '/'}{'?' + there.query if there.query else ''}"
 
     def _advice(self, target: str, path: str) -> str:
         base = shown_url(target)
-        return f"name that server by {self._option} {base.removesuffix(path)}"
+        return f"name that server with {self._option} {base.removesuffix(path)}"
 
 
 def _name(url: SplitResult) -> str:
@@ -168,9 +170,9 @@ def _name(url: SplitResult) -> str:
 
 
 def _is_same_origin(here: SplitResult, there: SplitResult) -> bool:
-    """Tell whether what is secret can go with a request to the same host: RFC 6454, 4.
+    """Return whether credentials may follow a redirect on the same host (RFC 6454, 4).
 
-    From http to https it can as well, if the ports are those of the schemes, or the same.
+    They may also go from http to https, between the default ports or on the same port.
     """
     ports = [url.port or _PORTS[url.scheme] for url in (here, there)]
     if here.scheme == there.scheme:

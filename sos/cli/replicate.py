@@ -1,4 +1,4 @@
-"""``sos replicate``: one pass, by hand or from cron."""
+"""``sos replicate``: run one anti-entropy pass, by hand or from cron."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ def _copies(text: str) -> int:
     return ALL if text == "all" else config.copies(text)
 
 
-verbose_option = click.option("--verbose", "-v", is_flag=True, help="Print a line for each copy.")
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Print each copy.")
 copies_option = click.option(
     "--min-copies",
     metavar="N|all",
     callback=converted(_copies),
-    help="Servers of a group that should hold each blob.  [default: as sos.conf says, or 2]",
+    help="Copies of each blob in its group; all: one on every server.  "
+    "[default: min-copies of sos.conf, or 2]",
 )
 rate_option = click.option(
     "--rate",
     metavar="SIZE",
     callback=converted(config.limit),
-    help="Copy at most so many bytes a second (8M).",
+    help="Copy at most SIZE bytes per second (64K, 8M).  [default: no limit]",
 )
 
 
@@ -44,10 +45,10 @@ rate_option = click.option(
 @verbose_option
 @copies_option
 @rate_option
-@click.option("--dry-run", "-n", is_flag=True, help="Only print what would be done.")
-@click.option("--group", metavar="NAME", help="Replicate in this group alone.")
+@click.option("--dry-run", "-n", is_flag=True, help="Print the missing copies; make none.")
+@click.option("--group", metavar="NAME", help="Replicate only this group.  [default: all]")
 @json_option
-@cluster_options("Replicate among these, as one group.")
+@cluster_options("Replicate among these blob servers, as one group.")
 def replicate(
     verbose: bool,
     min_copies: int | None,
@@ -58,14 +59,14 @@ def replicate(
     file: str | None,
     access: dict[str, Any],
 ) -> None:
-    """Bring every blob to the servers of its group that should hold it.
+    """Copy every blob to its replica set: run one anti-entropy pass.
 
-    Only what differs is compared, only what is missing is copied, and nothing is
-    ever dropped: see sos balance. API servers keep as many copies as their own
-    --min-copies says, or that of sos.conf, and drop what is more. Ends
-    with 1 when not every blob has its copies afterwards, when there is an object
-    of which no server has all chunks, or when a server could not say what it holds.
-    Examples, the first for a cron job:
+    Compares only the partitions that differ between servers, and copies only missing
+    blobs. Deletes nothing: sos balance does. Note that API servers delete copies in
+    excess of their own min-copies, from --min-copies or sos.conf. Ends with
+    status 1 if a blob lacks copies afterwards, if no server has all chunks of an
+    object, or if a server did not list its blobs. Examples, the first for a cron
+    job:
 
     \b
         sos replicate --min-copies 3
@@ -74,7 +75,7 @@ def replicate(
     found = configured(file, blob_server, access)
     if group is not None and group not in found.groups:
         known = ", ".join(found.groups)
-        raise click.UsageError(f"there is no group {group}; there are {known}")
+        raise click.UsageError(f"there is no group {group}; the groups are {known}")
     wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
     speaker = speaker_of(found, wanted.min_copies)
     summary = run(
@@ -87,7 +88,7 @@ def replicate(
 
 
 def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any) -> Policy:
-    """Return what the options say, or what *found* does where they do not.
+    """Return the policy from the options, with defaults from *found*.
 
     :param more: other arguments of the :class:`~sos.replication.Policy`.
     """
@@ -97,7 +98,7 @@ def policy(found: Config, min_copies: int | None, rate: int | None, **more: Any)
 async def one_pass(
     groups: Groups, policy: Policy, reactor: Any, verbose: bool, group: str | None = None
 ) -> Summary:
-    """Make a pass over *groups*, or one of them, and show how it goes."""
+    """Run a pass over *groups*, or over the one named *group*, and show its progress."""
     wanted = groups if group is None else {group: groups[group]}
     with progress.of_things() as bar:
         comparing = bar.add_task("comparing", total=None)

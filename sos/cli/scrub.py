@@ -1,4 +1,4 @@
-"""``sos scrub``: check a store that no daemon has open."""
+"""``sos scrub``: scrub a store while no daemon uses it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from sos.stores.local import LocalStore
     "--rate",
     metavar="BYTES",
     callback=converted(config.size),
-    help="Read no more in a second (64K, 8M).  [default: no limit]",
+    help="Read at most BYTES per second (64K, 8M).  [default: no limit]",
 )
 @json_option
 def scrub(store: Path, rate: int | None) -> None:
-    """Read every blob of a store again, and set damaged ones aside.
+    """Verify every blob of a store, and quarantine damaged ones.
 
-    A store that a daemon has open is scrubbed by that: see --scrub-every of
-    twistd sos-blob.  Ends with 1 when anything was found.  Example:
+    Stop the daemon that uses the store first.  A running daemon scrubs its store
+    by itself: see --scrub-every of twistd sos-blob.  Ends with status 1 if a
+    blob is damaged or unreadable.  Example:
 
         sos scrub --store /var/lib/sos/data1
     """

@@ -1,4 +1,4 @@
-"""``sos secret``: a key for API servers and blob servers to share."""
+"""``sos secret``: make a key that API servers and blob servers share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sos.auth.request_signing import make_secret
 
 @click.command()
 def secret() -> None:
-    """Print a new key, a line for a secret file.
+    """Print a new secret key: a line for a secret file.
 
-    All servers of a cluster, and those who run its commands, have the same file; none
-    but them may read it. Ends with 0. Examples, the second to add a key that is to take
-    the place of the first:
+    All servers of a cluster, and all users who run commands on it, need the same file; nobody
+    else may be able to read it. Ends with status 0. Examples, the second to add a key
+    that will replace the first:
 
     \b
         (umask 077; sos secret > /etc/sos.secret)

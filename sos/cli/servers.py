@@ -1,4 +1,4 @@
-"""Where the servers are: the options that say it, and what speaks to them."""
+"""Options that name the servers, and connections to these servers."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.remote.store import RemoteStore
 from sos.tap import admission, cluster
 
-# As API servers have it.
+# The default of API servers.
 _DEFAULT_COPIES = 2
 
-#: What comes before an id in the path of an object.
+#: The path of an object, without its id.
 FETCH = "/fetch/"
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def upload_option(help: str) -> Option:
-    """Return the option for where uploads go: the parameter ``upload_url``."""
+    """Return the option for the upload port of an API server: the parameter ``upload_url``."""
     return _option("--to", "upload_url", "http://localhost:9991", "SOS_UPLOAD", help)
 
 
 def download_option(help: str) -> Option:
-    """Return the option for where fetches come from: the parameter ``download_url``."""
+    """Return the option for its download port: the parameter ``download_url``."""
     return _option("--from", "download_url", "http://localhost:9992", "SOS_DOWNLOAD", help)
 
 
@@ -63,7 +63,7 @@ def _option(flag: str, name: str, default: str, variable: str, help: str) -> Opt
 def exchange_with(
     option: str, server: Address, agent: Agent, reactor: Any, token: Credentials | None
 ) -> Exchange:
-    """Return what speaks to the API server that the *option* of a command names.
+    """Return an exchange with the API server that the *option* of a command names.
 
     :param token: see :func:`~sos.cli.address.credentials_for`.
     """
@@ -72,9 +72,10 @@ def exchange_with(
 
 
 def cluster_options(blob_server_help: str) -> Option:
-    """Return the options for which servers: the parameters ``blob_server`` and ``file``,
+    """Return the options that select blob servers.
 
-    and ``access``, see :func:`~sos.cli.access.access_options`.
+    The parameters are ``blob_server``, ``file`` and those of
+    :func:`~sos.cli.access.access_options`.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,7 +85,7 @@ def cluster_options(blob_server_help: str) -> Option:
             "file",
             metavar="FILE",
             type=FILE,
-            help="Read this file instead of /etc/sos.conf and ~/.sos.conf.",
+            help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
         )(command)
         command = click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)
         return access_options(command)
@@ -93,14 +94,17 @@ def cluster_options(blob_server_help: str) -> Option:
 
 
 def configured(file: str | None, blob_server: str | None, access: Mapping[str, Any]) -> Config:
-    """Return the servers that the values of :func:`cluster_options` name: at least one.
+    """Return the configuration from the values of :func:`cluster_options`.
 
-    What *access* holds is among the settings, in place of what the files set.
+    It has at least one server.  The values in *access* override the settings of the files.
     """
     try:
         found = cluster.load(file, blob_server)
         if not found.groups:
-            raise ConfigError("no blob servers: name them in ~/.sos.conf or by --blob-server")
+            raise ConfigError(
+                "no blob servers are configured: list them in /etc/sos.conf or ~/.sos.conf, or "
+                "name them with --blob-server"
+            )
         found = evolve(found, settings={**found.settings, **access})
         admission.signer(found.settings.get("secret-file"))
         tls.client_tls_of(found.settings)
@@ -115,10 +119,10 @@ def groups_of(
     speaker: Speaker | None = None,
     membership: Membership | None = None,
 ) -> Groups:
-    """Return what speaks to the servers of *found*.
+    """Return stores for the servers of *found*.
 
-    :param speaker: what they are told of us, by who copies among them.
-    :param membership: what others are compared with, by who only looks.
+    :param speaker: announced to the servers by a command that copies among them.
+    :param membership: compared with that of other clients by a command that only reads.
     """
     credentials = admission.signer(found.settings.get("secret-file"))
     agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
@@ -128,20 +132,20 @@ def groups_of(
 
 
 def speaker_of(found: Config, copies: int) -> Speaker:
-    """Return what servers are told of who keeps *copies* on those of *found*."""
+    """Return the announcement of a client that keeps *copies* on the servers of *found*."""
     return Speaker(cluster.speaker_name(), Membership.of(found.groups, copies))
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:
-    """Return the store of what an API server serves, at the end of *exchange*."""
-    # It looks for each chunk of an object before it says that it is there.
+    """Return a store of the objects on the API server of *exchange*."""
+    # A stat takes long: the server looks for each chunk of the object.
     threads = threads_of(reactor)
     return RemoteStore(exchange, threads, path=FETCH, stat_seconds=ANSWER_SECONDS)
 
 
 def wanted_copies(found: Config) -> int:
-    """Return how many copies of each object API servers keep by *found*."""
+    """Return how many copies of each object API servers keep, according to *found*."""
     kept: int = found.settings.get("min-copies", _DEFAULT_COPIES)
-    # As API servers take it: what an upload has waited for is not too much later.
+    # Like API servers, never delete copies that an upload has waited for.
     waited_for: int = found.settings.get("write-copies", 1)
     return max(kept, waited_for)

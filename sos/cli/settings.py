@@ -1,4 +1,4 @@
-"""Settings of sos.conf, where a command needs one and no server."""
+"""Settings of sos.conf for commands that need no servers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sos.tap import cluster
 
 
 def setting(name: str, given: str | None, file: str | None) -> str:
-    """Return *given*, or what sos.conf sets for *name*.
+    """Return *given*, or else the setting *name* of sos.conf.
 
-    :param file: read this, and not the usual ones.
-    :raises click.UsageError: when there is neither.
+    :param file: a configuration file to read instead of the default ones.
+    :raises click.UsageError: if neither is set.
     """
     if given is not None:
         return given
@@ -21,5 +21,7 @@ def setting(name: str, given: str | None, file: str | None) -> str:
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     if found is None:
-        raise click.UsageError(f"name the file by --{name}, or as {name} in [sos] of sos.conf")
+        raise click.UsageError(
+            f"no {name} is set: name one with --{name}, or in the section [sos] of sos.conf"
+        )
     return str(found)

@@ -1,4 +1,4 @@
-"""``sos sign``: a link to an object that is good for a time."""
+"""``sos sign``: make a signed URL of an object, valid for a limited time."""
 
 from __future__ import annotations
 
@@ -25,23 +25,33 @@ from sos.model import config
     default="1h",
     show_default=True,
     callback=converted(config.duration),
-    help="How long it is good: 90s, 15m, 12h, 30d.",
+    help="Lifetime of the link: 90s, 15m, 12h, 30d.",
 )
 @click.option(
     "--base",
     metavar="URL",
     default="",
     callback=converted(lambda text: text and config.server_url(text)),
-    help="Where the API server serves fetches, to go before it.",
+    help="URL of the API server's download port, to put before the link's path.",
 )
-@click.option("--secret-file", metavar="FILE", help="The key, instead of that of sos.conf.")
-@click.option("--config", "-c", "file", metavar="FILE", help="Read this file for sos.conf.")
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    help="Sign with the key in this file.  [default: secret-file of sos.conf]",
+)
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
+)
 def sign(id: str, expires: int, base: str, secret_file: str | None, file: str | None) -> None:
-    """Print a link by which the object ID can be fetched without a token.
+    """Print a signed link to the object ID.
 
-    It holds on API servers with --private-reads that have the same secret file, until
-    it expires or the key is changed. An extension may be put behind the ID. Ends with 0.
-    Example:
+    Whoever has the link can fetch the object without a token. API servers with
+    --private-reads and the same secret file accept it until it expires, or until you remove
+    the key. The ID may have an extension. Ends with status 0. Example:
 
         sos sign cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 --expires 1h \\
             --base https://files.example

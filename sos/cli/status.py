@@ -1,4 +1,4 @@
-"""``sos status``: how the servers are doing."""
+"""``sos status``: show the health of the servers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.replicated.store import ReplicatedStore
 
 _COLUMNS = ("server", "state", "used", "free", "blobs")
-#: Those that only an API server can fill.
+#: Columns that only an API server can fill.
 _COUNTED = ("requests", "errors", "p50 ms", "p95 ms")
 _UNKNOWN = "-"
 
 # Some 500 bytes a server.
 _MOST_OF_A_STATUS = 16 * 1024 * 1024
-# More characters than a line of the table ever has: who reads a pipe wants whole lines.
+# More characters than any line of the table: programs that read a pipe need whole lines.
 _WIDE = 10_000
 
 
@@ -53,9 +53,10 @@ _WIDE = 10_000
     "--url",
     metavar="URL",
     callback=converted(config.server_url),
-    help="Print what the API server with this admin port has seen.",
+    help="Ask the API server with this admin port (http://localhost:9993) for the status, "
+    "instead of the blob servers.",
 )
-@cluster_options("Ask these, as one group.")
+@cluster_options("Ask these blob servers, as one group.")
 @token_options
 def status(
     as_json: bool,
@@ -65,15 +66,14 @@ def status(
     access: dict[str, Any],
     credentials: Credentials | None,
 ) -> None:
-    """Show how the servers are doing, by group.
+    """Show the health of the blob servers, by group.
 
-    They are asked from here, or an API server tells what it knows of them:
-    requests, errors and latencies are those that it has seen. Ends with 0 when
-    every server is up, each group has enough for the copies that are wanted, and
-    every object has its copies and its chunks, by what the servers say now, or by
-    the last pass of the API server that is asked; with 1 when not, or when the API
-    server does not answer. Of servers that are named by --blob-server, which need
-    not be all, it does not tell whether objects have their copies. Examples:
+    Asks the blob servers directly, or with --url an API server, which adds the
+    requests, errors and latencies that it has observed. Ends with status 0 if
+    every server is up, each group has enough servers for its copies, and every
+    object has its copies and chunks, otherwise with 1. With --url, the last pass of
+    the API server decides whether objects have their copies. With --blob-server,
+    which need not name all servers, the copies are not checked. Examples:
 
     \b
         sos status
@@ -81,7 +81,7 @@ def status(
     """
     if url is not None:
         if blob_server is not None or file is not None:
-            raise click.UsageError("--url excludes --blob-server and --config")
+            raise click.UsageError("--url and --blob-server or --config exclude each other")
         tls = tls_of(access)
         document = run(lambda reactor: _told(url, credentials, tls, reactor))
     else:
@@ -114,7 +114,7 @@ async def _told(
         for server in (each for servers in groups.values() for each in servers):
             _cells(server), _counts(server)
         if not all(isinstance(each, str) for each in document.get("errors", [])):
-            raise Unavailable("errors that are no texts")
+            raise Unavailable("an element of its errors is not a string")
     except (
         AttributeError,
         ArithmeticError,
@@ -124,9 +124,10 @@ async def _told(
         ValueError,
         SOSError,
     ) as error:
-        why = f": {error}" if isinstance(error, SOSError) else ""  # else it is Python's
+        why = f" ({error})" if isinstance(error, SOSError) else ""  # others are Python's own
         raise Unavailable(
-            f"{url}/status is not that of an API server (see its --admin-port){why}"
+            f"{url}/status is not the status of an API server{why}: name its admin port "
+            "(--admin-port of sos-api) with --url"
         ) from error
     return document
 
@@ -136,7 +137,7 @@ def _seen_from_here(
 ) -> dict[str, Any]:
     found = configured(file, blob_server, access)
 
-    # Servers that are named here need not be all that there are.
+    # --blob-server need not name all servers.
     settings = {} if blob_server else {"min-copies": wanted_copies(found)}
 
     async def survey(reactor: Any) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _seen_from_here(
             },
         }
         if settings:
-            # What a pass would do now: that each server is up says nothing of copies.
+            # A dry run finds the missing copies: the servers can be up and lack some.
             policy = Policy(settings["min-copies"], moves=False, dry_run=True)
             memory = Memory(in_turn=True)
             summary = await replicate(groups, policy, reactor, Replication(), memory)
@@ -163,7 +164,7 @@ def _seen_from_here(
 
 
 def _groups(document: Any) -> dict[str, list[Standing]]:
-    """Return how the servers are doing that *document* tells of; a store counts as one."""
+    """Return the health of the servers in *document*; a store of its own counts as one."""
     if "store" not in document:
         return parse_standings(document["groups"])
     name, status = document["settings"]["store"], StoreStatus(**document["store"])
@@ -171,7 +172,7 @@ def _groups(document: Any) -> dict[str, list[Standing]]:
 
 
 def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
-    """Return what is not well though every server is up."""
+    """Return the problems besides servers that are not up."""
     if "store" in document:
         return []
     copies = document["settings"].get("min-copies")
@@ -179,21 +180,22 @@ def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     last = (document.get("replication") or {}).get("last") or {}
     if not last and "uptime" in document:
         warnings.append(
-            "the API server has not compared copies yet, or is told not to (--replicate-every 0): "
-            "sos status without --url does that"
+            "the API server has not finished a replication pass yet, or runs none "
+            "(--replicate-every 0), so missing copies are unknown: run sos status without --url "
+            "to look for them"
         )
     if last.get("error"):
-        warnings.append(f"the last pass of replication failed: {last['error']}")
+        warnings.append(f"the last replication pass failed: {last['error']}")
     if last.get("summary"):
         summary = _known(Summary, last["summary"])
         if not summary.complete:
-            warnings.append(f"not every object has its copies: {summary}")
+            warnings.append(f"some objects lack copies: {summary}")
         if summary.unlisted:
-            warnings.append(f"no listing from {', '.join(summary.unlisted)}")
+            warnings.append(f"could not list the blobs of {', '.join(summary.unlisted)}")
         if summary.broken:
             warnings.append(
-                f"{summary.broken:d} objects are broken: no server has all of them; sos replicate "
-                "names them: upload them again"
+                f"{summary.broken:d} objects are broken, because no server has some of their "
+                "chunks: run sos replicate for their ids, and upload them again"
             )
     return warnings
 
@@ -231,7 +233,7 @@ def _cells(server: Standing) -> list[Text]:
     if server.reason is not None:
         state += f": {server.reason}"
     if server.asked_again is not None:
-        state += f"; asked again in {server.asked_again:.0f} s"
+        state += f"; next attempt in {server.asked_again:.0f} s"
     return [
         Text(shown(name)),
         Text(shown(state), "green" if server.state == UP else "red"),
@@ -252,7 +254,7 @@ def _number(value: float | None) -> Text:
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
-    """Tell what an API server says beside of how the servers are doing."""
+    """Yield the lines for what an API server reports besides the health of the servers."""
     if "uptime" not in document:
         return
     uptime = timedelta(seconds=round(document["uptime"]))
@@ -260,8 +262,11 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     replication = document.get("replication")
     if replication is not None and replication["last"] is not None:
         last = replication["last"]
-        told = last["error"] or str(_known(Summary, last["summary"]))
-        yield f"replication, {_date(last['started_at'])}, {last['seconds']:.1f} s: {shown(told)}"
+        result = last["error"] or str(_known(Summary, last["summary"]))
+        yield (
+            f"last replication pass, {_date(last['started_at'])}, {last['seconds']:.1f} s: "
+            f"{shown(result)}"
+        )
     if "background" in document:
         background = document["background"]
         yield f"copies in the background: {background['copies']:d}, {decimal(background['bytes'])}"
@@ -271,7 +276,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _known(kind: type[Any], document: dict[str, Any]) -> Any:
-    """Make a *kind* of those of its members that *document* has."""
+    """Return a *kind* with those of its attributes that *document* contains."""
     names = {each.name for each in attrs.fields(kind)}
     return kind(**{name: value for name, value in document.items() if name in names})
 

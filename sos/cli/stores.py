@@ -1,4 +1,4 @@
-"""Commands that work on the directory of a store."""
+"""Options of the commands that work on the directory of a store."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-#: The option for a store that is there: the parameter ``store``.
+#: The option for an existing store: the parameter ``store``.
 store_option = click.option(
     "--store",
     "-s",
     required=True,
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The store's directory.",
+    help="Directory of the store.",
 )

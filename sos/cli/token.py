@@ -1,4 +1,4 @@
-"""``sos token``: who may use an API server."""
+"""``sos token``: manage the tokens of an API server's clients."""
 
 from __future__ import annotations
 
@@ -25,14 +25,22 @@ from sos.model import config
 
 
 @click.group()
-@click.option("--token-file", metavar="FILE", help="The file, instead of that of sos.conf.")
-@click.option("--config", "-c", "file", metavar="FILE", help="Read this file for sos.conf.")
+@click.option(
+    "--token-file", metavar="FILE", help="The token file.  [default: token-file of sos.conf]"
+)
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
+)
 @click.pass_context
 def token(context: click.Context, token_file: str | None, file: str | None) -> None:
-    """Give out tokens for an API server, list them, take them back.
+    """Create, list and revoke the tokens of API clients.
 
-    The file holds no token, but the hash of each. API servers see within a second what
-    has changed. Ends with 1 when the file cannot be used. Examples:
+    The token file contains only a hash of each token. API servers notice a change within
+    a second. Ends with status 1 if the file cannot be read or written. Examples:
 
     \b
         sos token add backup --scope upload --expires 30d
@@ -50,17 +58,17 @@ def token(context: click.Context, token_file: str | None, file: str | None) -> N
     type=click.Choice(SCOPES),
     multiple=True,
     required=True,
-    help="What it is good for; can be given several times.",
+    help="What the token permits; repeatable.",
 )
 @click.option(
     "--expires",
     metavar="TIME",
     callback=converted(config.duration),
-    help="How long it is good: 90s, 15m, 12h, 30d.  [default: until it is revoked]",
+    help="Lifetime of the token: 90s, 15m, 12h, 30d.  [default: until revoked]",
 )
 @click.pass_obj
 def add(where: Callable[[], Path], name: str, scopes: tuple[str, ...], expires: int | None) -> None:
-    """Make a token for NAME, and print it, this once.
+    """Create a token named NAME, and print it. It cannot be printed again.
 
     Example:
 
@@ -68,7 +76,9 @@ def add(where: Callable[[], Path], name: str, scopes: tuple[str, ...], expires: 
     """
     with _changing(where()) as tokens:
         if any(each.name == name for each in tokens):
-            raise click.UsageError(f"there is a token of the name {name} already")
+            raise click.UsageError(
+                f"a token named {name} exists already: choose another name, or revoke that one"
+            )
         try:
             secret, made = make_token(name, scopes, time.time(), expires)
             tokens[:] = Tokens([*tokens, made]).all
@@ -80,7 +90,7 @@ def add(where: Callable[[], Path], name: str, scopes: tuple[str, ...], expires: 
 @token.command(name="list")
 @click.pass_obj
 def list_(where: Callable[[], Path]) -> None:
-    """Show who has a token, and what it is good for."""
+    """List the tokens with their scopes and dates."""
     table = Table(box=SIMPLE_HEAD)
     for name in ("name", "scopes", "created", "expires"):
         table.add_column(name)
@@ -100,11 +110,11 @@ def list_(where: Callable[[], Path]) -> None:
 @click.argument("name")
 @click.pass_obj
 def revoke(where: Callable[[], Path], name: str) -> None:
-    """Take the token of NAME back."""
+    """Revoke the token named NAME."""
     with _changing(where(), must_exist=True) as tokens:
         kept = [each for each in tokens if each.name != name]
         if len(kept) == len(tokens):
-            raise click.ClickException(f"there is no token of the name {name}")
+            raise click.ClickException(f"there is no token named {name}; see sos token list")
         tokens[:] = kept
 
 
@@ -117,8 +127,8 @@ def _read(path: Path) -> Sequence[Token]:
 
 @contextmanager
 def _changing(path: Path, must_exist: bool = False) -> Iterator[list[Token]]:
-    """Give the tokens in the file *path* to be changed, by one at a time; then write them."""
-    path = path.resolve()  # what a link points to is replaced, not the link
+    """Yield the tokens in the file *path* for changes, under a lock; then write them back."""
+    path = path.resolve()  # replace the target of a symbolic link, not the link
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -137,7 +147,7 @@ def _changing(path: Path, must_exist: bool = False) -> Iterator[list[Token]]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write the file *path*, all of it or nothing, for those alone who could read it before."""
+    """Replace the file *path* atomically, with the same owner and mode."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".sos-", delete=False) as file:
         try:
             file.write(text)

@@ -1,4 +1,4 @@
-"""Files on their way to an API server: nothing is sent that is there already."""
+"""Uploads to an API server, except of files that are stored there already."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from sos.model.metadata import Metadata
 from sos.stores.remote.client import Exchange, Upload
 from sos.transfer import pieces_of, transfer
 
-#: Is called with a number of bytes when they need no more work.
+#: Called with the number of bytes just finished.
 Advance = Callable[[int], object]
 
-#: Seconds that a server may do nothing while it is given a file.
+#: The default idle timeout of an upload, in seconds.
 SECONDS = 30.0
-# Seconds that it may take to say whether it has one; without an answer that is sent.
+# The timeout for asking whether the server has a file; without an answer it is uploaded.
 _QUESTION_SECONDS = 5.0
-# Bytes of a large one of which it looks for the chunks in another second.
+# Bytes of a large file for each further second: the server looks for each of its chunks.
 _LOOKED_FOR = 4 * 1024**3
 
-#: Questions without an answer, one after the other, after which none is asked.
+#: The number of lookups in succession without an answer after which no more are made.
 PATIENCE = 3
 
 _READ_SIZE = 256 * 1024
 
 
 class Uploader:
-    """Puts files where they can be fetched by their ids.
+    """Uploads files to an API server.
 
-    :param exchange: with the API server that takes uploads.
-    :param metadata: goes with each file.
-    :param stored: what is there already, and need not be sent; None not to ask.
-        What it cannot tell is sent.
-    :param seconds: after which a server that does nothing is given up.
+    :param exchange: the connection to the server's upload port.
+    :param metadata: the metadata of each file.
+    :param stored: the objects that the server has already; None to upload every file.
+        If it does not answer, the file is uploaded.
+    :param seconds: the idle timeout.
     """
 
     def __init__(
@@ -62,22 +62,23 @@ class Uploader:
         self._stored = stored
         self._seconds = seconds
         self._unanswered = 0
-        # Which of them makes the server's ids, the first of its answers tells.
+        # The server's algorithm, after its first answer.
         self._algorithms = tuple(ids.ALGORITHMS)
 
     async def put(self, path: str, advance: Advance, named: bool = True) -> str:
         """Store the file *path*, if it is not stored yet, and return its id.
 
-        It is hashed first, and what is sent then is checked by the server against
-        that.  Raises OSError, :exc:`~sos.errors.Mismatch` when the file has
-        changed meanwhile, or what the server answers.
+        It hashes the file first, and the server verifies the upload against the hash.
 
         :param named: see :func:`~sos.files.regular.open_regular`.
+        :raises ~sos.errors.Mismatch: if the file has changed meanwhile.
+        :raises ~sos.errors.SOSError: the error that the server answers.
+        :raises OSError: if the file cannot be read.
         """
         with open_regular(path, named=named) as file:
             file_hash = await hashed(file, self._run_in_thread)
             file.seek(0)
-            # The files of /proc say that they have 0 bytes, and differ each time.
+            # Files in /proc report a size of 0 bytes, and differ on each read.
             if os.fstat(file.fileno()).st_size or not file_hash.size:
                 return await self._put_hashed(file, file_hash, advance)
             return await self.stream(file, advance)
@@ -108,10 +109,10 @@ class Uploader:
         return None
 
     async def _is_stored(self, id: str, file_hash: Hashed) -> bool:
-        """Tell whether what is stored as *id* is the file.
+        """Return whether the object stored as *id* has the content of the file.
 
-        Two bodies can have the same SHA-1, so that it is read back unless *id* is the SHA-256.
-        What cannot be read is sent, for the server to look.
+        Two bodies can have the same SHA-1, so it reads the object back unless *id* is a
+        SHA-256.  If it cannot be read, the answer is False, and the file is uploaded.
         """
         if id == file_hash.ids["sha256"]:
             return True
@@ -137,18 +138,18 @@ class Uploader:
         return await patiently(lambda moved: stored.stat(id), seconds, self._clock, stored.name)
 
     async def _send(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
-        # An upload's metadata are headers of its request; this one is not kept.
+        # Metadata are headers of the request.  The server does not store this one.
         headers = {**self._metadata, "Repr-Digest": file_hash.repr_digest}
         try:
             info, _ = await self._transferred(file, (), advance, headers, file_hash.size)
         except SOSError as error:
             if version_of(file.fileno()) != file_hash.version:
-                raise Mismatch("it was changed while it was uploaded") from error
+                raise Mismatch("the file changed during the upload: upload it again") from error
             raise
         return self._checked(info.id, list(file_hash.ids.values()))
 
     async def stream(self, file: IO[bytes], advance: Advance) -> str:
-        """Store what can be read from *file*, once, and return its id."""
+        """Store the rest of *file*, which need not be seekable, and return its id."""
         info, digests = await self._transferred(
             file, tuple(ids.ALGORITHMS), advance, self._metadata, _rest_of(file)
         )
@@ -162,9 +163,9 @@ class Uploader:
         headers: Metadata,
         size: int | None,
     ) -> tuple[BlobInfo, Sequence[BodyDigest]]:
-        """Send what can be read from *file*; return what was stored, and digests of what was sent.
+        """Upload the rest of *file*; return the stored object, and the digests of the bytes sent.
 
-        It is sent once more where it can be read again, when it was redirected after it was begun.
+        If the server redirects an upload that has started, it sends a seekable file again.
         """
         start = file.tell() if file.seekable() else None
 
@@ -187,7 +188,10 @@ class Uploader:
 
     def _checked(self, id: str, expected: list[str]) -> str:
         if id not in expected:
-            raise Mismatch(f"the server stored it as {id}, which is not the hash of its content")
+            raise Mismatch(
+                f"the server stored the file under the id {id}, which is not the file's hash: the "
+                "file changed, or the data was corrupted; upload it again"
+            )
         return self._seen(id)
 
     def _seen(self, id: str) -> str:
@@ -196,7 +200,7 @@ class Uploader:
 
 
 def _rest_of(file: IO[bytes]) -> int | None:
-    """Return how many bytes are to be read from *file*, None when it does not say."""
+    """Return the number of bytes left to read in *file*, None if it is unknown."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         return None
@@ -207,7 +211,7 @@ async def _pieces(
     file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, moved: Moved
 ) -> AsyncGenerator[bytes, None]:
     while piece := file.read(_READ_SIZE):
-        moved()  # for the time that it took to read is not the server's
+        moved()  # do not count the time for the read against the server
         for digest in digests:
             digest.update(piece)
         yield piece

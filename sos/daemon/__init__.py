@@ -1,1 +1,1 @@
-"""What a daemon needs beside its options and services: privileges, logs, sd_notify."""
+"""Building blocks of the daemons: options, services, privileges, logs, sd_notify, TLS."""

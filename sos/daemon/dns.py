@@ -1,4 +1,4 @@
-"""Names of hosts, which are looked up on threads of their own."""
+"""Host name lookups in their own thread pool."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from zope.interface import implementer
 
 from sos.aio.twisted_internals import name_resolver
 
-#: Names that are looked up at once: one that no name server answers for takes half a minute.
+#: The most lookups at once.  One that no name server answers takes half a minute.
 MOST_LOOKUPS = 32
 
 
 class _Thread(Thread):
-    """A thread that the end of the process does not wait for: a lookup cannot be broken off."""
+    """A daemon thread: the process does not wait for it, since a lookup cannot be cancelled."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, daemon=True, **options)
@@ -37,14 +37,14 @@ class _Threads(ThreadPool):
 
 @implementer(IHostnameResolver)
 class Names(Service):
-    """Resolves names for *reactor* while it runs.
+    """Resolves host names for *reactor* while the service runs.
 
-    The reactor's own threads read and write files.  There, a name server that does not
-    answer would hold up uploads, and a slow disk every connection by name.  A name that
-    is being looked up is not looked up a second time: each request to a server whose name
-    is not answered for would take another thread.
+    The reactor's own threads read and write files.  In that pool, a name server that does
+    not answer would block uploads, and a slow disk would block every connection by name.
+    Lookups of the same name at the same time share one thread.  Otherwise each request to a
+    server whose name is not answered would occupy another.
 
-    :param look_up: getaddrinfo(), or what does as it does.
+    :param look_up: getaddrinfo(), or a replacement.
     """
 
     def __init__(self, reactor: Any, look_up: Callable[..., Any] = getaddrinfo) -> None:
@@ -62,13 +62,13 @@ class Names(Service):
     def stopService(self) -> None:
         super().stopService()
         self._reactor.installNameResolver(self._former)
-        if not self._under_way:  # else its threads would be waited for
+        if not self._under_way:  # stop() waits for running lookups
             self._threads.stop()
 
     def _answer(self, *arguments: Any) -> Any:
         try:
             return self._look_up(*arguments)
-        except (OSError, UnicodeError) as error:  # too many open files, say
+        except (OSError, UnicodeError) as error:  # for example too many open files
             raise gaierror(EAI_FAIL, str(error)) from error
 
     def resolveHostName(
@@ -79,7 +79,7 @@ class Names(Service):
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Look *hostName* up, see IHostnameResolver."""
+        """Look up *hostName*, see IHostnameResolver."""
         kinds = None if addressTypes is None else frozenset(addressTypes)
         asked = hostName, portNumber, kinds, transportSemantics
         lookup = self._under_way.get(asked)
@@ -95,7 +95,7 @@ class Names(Service):
 
 @implementer(IResolutionReceiver)
 class _Lookup:
-    """A name that is being looked up, and those who want to know."""
+    """A lookup in progress, and the receivers of its result."""
 
     resolution: IHostResolution
 

@@ -1,4 +1,4 @@
-"""Who can reach an endpoint: only this machine, or others."""
+"""Which machines can reach an endpoint: only this one, or others."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ipaddress import ip_address
 
 from twisted.internet.endpoints import serverFromString
 
-#: A socket in the file system: whoever its mode lets in, a proxy for one.
+#: A socket in the file system: processes that its mode permits, such as a proxy.
 UNIX = "unix"
-#: The processes of this machine.
+#: All processes of this machine.
 LOOPBACK = "loopback"
-#: Whoever the network lets through; also what is not known.
+#: Other machines, or unknown.
 OTHERS = "others"
 
-# Where an endpoint has its interface among the arguments that are given without a name.
+# The index of the interface among an endpoint's positional arguments.
 _INTERFACES = {"tcp": 1, "tcp6": 2, "ssl": 4}
 
 
 def reach(endpoint: str) -> str:
-    """Return who can reach *endpoint*, a string of Twisted's that is one."""
+    """Return who can reach *endpoint*, a valid endpoint string of Twisted."""
     kind, *arguments = endpoint.replace("\\:", "\0").split(":")
     if kind == "unix":
         return UNIX
@@ -46,7 +46,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _reach_of_socket(endpoint: str) -> str:
-    """Return who can reach a socket that systemd has opened."""
+    """Return who can reach a socket that systemd opened."""
     from twisted.internet import reactor
 
     descriptor = serverFromString(reactor, endpoint).fileno
@@ -55,5 +55,5 @@ def _reach_of_socket(endpoint: str) -> str:
             if opened.family == socket.AF_UNIX:
                 return UNIX
             return LOOPBACK if _is_loopback(opened.getsockname()[0]) else OTHERS
-    except OSError:  # it is none, which is told when it is to listen
+    except OSError:  # not a socket; listening on it will raise an error
         return OTHERS

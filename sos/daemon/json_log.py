@@ -1,12 +1,12 @@
-"""The daemon's log as JSON: an entry is an object.
+"""The daemon's log as JSON: each entry is an object on a line.
 
 ========== ===================================================================
-time       when, as RFC 3339 has it
+time       the time, in the format of RFC 3339
 level      debug, info, warn, error or critical
-logger     the part of the program that tells it
-text       what it tells
-failure    a traceback, if there is one
-request_id that of the request that it is about, if it is about one
+logger     the name of the logger
+text       the message
+failure    the traceback, if there is one
+request_id the id of the request that the entry concerns, if any
 ========== ===================================================================
 """
 
@@ -22,21 +22,21 @@ from sos.aio.twisted_internals import log_observer
 from sos.http.server.access_log_lines import timestamp
 from sos.http.server.request_ids import CURRENT
 
-#: An entry; there is nothing in it that is not there.
+#: An entry; members without a value are left out.
 Entry = dict[str, Any]
 
-# Characters of a text or of a traceback.
+# The most characters of a message or a traceback.
 _LONGEST = 32 * 1024
 
-# Where to log, by twistd's options: it takes no more than a name of what makes
-# an observer, and asks that for nothing but one.
+# The destination, from twistd's options: twistd calls the function that its --logger names
+# without arguments.
 _place: dict[str, Any] = {"logfile": "-", "nodaemon": True}
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def entry(event: LogEvent) -> Entry | None:
-    """Return the entry for *event*, None if it has nothing to tell."""
+    """Return the entry for *event*, None if the event has neither message nor failure."""
     text = eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
     failure = event.get("log_failure")
     if not text and failure is None:
@@ -48,7 +48,7 @@ def entry(event: LogEvent) -> Entry | None:
         "text": text[:_LONGEST],
     }
     if failure is not None:
-        # The end of it says most.
+        # The end of a traceback is the most useful part.
         found["failure"] = failure.getTraceback()[-_LONGEST:]
     request = event.get("request_id")
     if request is None:
@@ -60,17 +60,17 @@ def entry(event: LogEvent) -> Entry | None:
 
 
 def log_format(text: str) -> str:
-    """Return *text*, which names a format of the log, or raise ValueError."""
+    """Return *text* if it is a log format, or raise ValueError."""
     if text not in ("text", "json"):
-        raise ValueError(f"{text!r} is none of text, json")
+        raise ValueError(f"{text!r} is not a log format: text or json")
     return text
 
 
 def settle(twistd: Options) -> None:
-    """Make *twistd* log JSON, to wherever it would have logged text.
+    """Make *twistd* log JSON instead of text, to the same destination.
 
-    That is what its ``--logger`` is for.  Raises UsageError when it has been
-    told otherwise.
+    This sets its ``--logger``.  Raises UsageError if the user has set that option, or
+    ``--syslog``.
     """
     for name in ("logger", "syslog"):
         if twistd.get(name):
@@ -80,8 +80,8 @@ def settle(twistd: Options) -> None:
 
 
 def observer() -> ILogObserver:
-    """Return what writes the log as JSON; ``twistd --logger`` takes the name of this."""
-    # Standard output, or a file that SIGUSR1 rotates: as twistd has it.
+    """Return the observer that writes the log as JSON, for ``twistd --logger``."""
+    # Like twistd, it logs to standard output, or to a file that SIGUSR1 rotates.
     observer = log_observer(_place)
     observer.formatEvent = _line
     return observer

@@ -1,4 +1,4 @@
-"""Standard output as a log, where it is a pipe or a socket that somebody has to read."""
+"""Log to standard output without blocking on the reader of a pipe or a socket."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import TextIO, cast
 
 from twisted.logger import Logger
 
-#: Bytes that may wait for the reader; beyond, the log loses lines.
+#: The most bytes to buffer for the reader.  Beyond them, lines are dropped.
 MOST_UNWRITTEN = 1024 * 1024
-# Seconds that the end of the process waits for the reader.
+# Seconds to wait for the reader at the end of the process.
 _LAST_SECONDS = 2.0
 
 _log = Logger()
 
 
 class LogPipe(io.TextIOBase):
-    """Writes to *descriptor*, and waits for nobody who does not read there.
+    """A text stream to *descriptor* that never blocks on a slow reader.
 
-    What cannot be written at once is kept, and written by a thread when it can be.  Where
-    that is too much, lines are dropped, and the next line tells how many.  The descriptor
-    stays blocking, for it may be shared with other processes: it is given pieces that
-    :manpage:`pipe(7)` takes without blocking.
+    It buffers what the reader has not taken, and a thread writes that later.  If the buffer
+    is full, it drops lines, and logs their number afterwards.  The descriptor stays in
+    blocking mode, because other processes may share it: the pieces written are small
+    enough that :manpage:`pipe(7)` does not block on them.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -62,18 +62,18 @@ class LogPipe(io.TextIOBase):
             self._thread.start()
 
     def _write(self, data: bytes) -> bytes:
-        """Write as much of *data* as can be now; return the rest."""
+        """Write as much of *data* as is possible without blocking; return the rest."""
         try:
             while data and self._is_ready(0):
                 data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
-        except OSError:  # nobody is there any more
+        except OSError:  # the reader has closed its end
             return b""
         return data
 
     def _is_ready(self, seconds: float | None) -> bool:
         try:
             return bool(select.select([], [self._descriptor], [], seconds)[1])
-        except OSError:  # it is closed, as to write there tells
+        except OSError:  # it is closed; the next write fails
             return True
 
     def _drain(self) -> None:
@@ -92,7 +92,11 @@ class LogPipe(io.TextIOBase):
                 self._thread = None
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                _log.warn("log entries dropped, nobody read them: count={n}", n=dropped)
+                _log.warn(
+                    "dropped log entries because the reader of standard output is too slow: "
+                    "count={n}",
+                    n=dropped,
+                )
             return
 
     def _finish(self) -> None:
@@ -102,10 +106,10 @@ class LogPipe(io.TextIOBase):
 
 
 def unhindered(output: TextIO) -> TextIO:
-    """Return what writes where *output* does, and does not wait for a reader."""
+    """Return a stream to the file of *output* that does not block on a slow reader."""
     try:
         mode = os.fstat(output.fileno()).st_mode
-    except (OSError, ValueError):  # it is no file
+    except (OSError, ValueError):  # it has no file descriptor
         return output
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return output

@@ -1,4 +1,4 @@
-"""What the options of both daemons have in common."""
+"""Options of both daemons."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sos.daemon.privileges import Shedding
 from sos.errors import ConfigError
 from sos.model import config
 
-# What is said of options that the release before had.
+# Messages for options that an earlier release had.
 _GONE = dict.fromkeys(
     ("option --workers not recognized", "option -w not recognized"),
-    "--workers is gone: run several API servers on the same ports, each with --reuse-port and an "
-    "--admin-port of its own, or a blob server for each disk",
+    "--workers no longer exists: run several API servers on the same ports, each with "
+    "--reuse-port and its own --admin-port, or a blob server for each disk",
 )
 
 
@@ -30,11 +30,11 @@ def parameter(
     text: str,
     convert: Callable[[str], object] = str,
 ) -> list[Any]:
-    """Describe an option to ``optParameters``; a wrong value is told with its name."""
+    """Return an entry of ``optParameters``; errors of the value name the option."""
 
     def coerce(value: str) -> object:
         if not value:
-            raise ValueError(f"--{name} is given no value")
+            raise ValueError(f"--{name} needs a value")
         try:
             return convert(value)
         except ValueError as error:
@@ -44,24 +44,31 @@ def parameter(
 
 
 def setting(name: str) -> list[Any]:
-    """Describe the option that is also the setting *name* of ``sos.conf``."""
+    """Return the entry of ``optParameters`` for the setting *name* of ``sos.conf``."""
     found = config.SETTINGS[name]
     return parameter(name, None, None, found.help, found.option or found.convert)
 
 
 class DaemonOptions(usage.Options):
-    """Options of which a wrong one ends the program: one line, exit status 2."""
+    """The options of a daemon.
+
+    An error of an option prints one line, and ends the program with status 2.
+    """
 
     program: str
     synopsis: str
     longdesc: str
-    #: What gives up root's privileges, where twistd could not.
+    #: The service that drops root's privileges in place of twistd, if one is needed.
     shedding: Shedding | None = None
 
     optParameters = [
         *(setting(name) for name in ("hosts", "idle-timeout", "trusted-proxies")),
         parameter(
-            "log-format", None, "text", "Of the daemon's log: text, json.", json_log.log_format
+            "log-format",
+            None,
+            "text",
+            "Format of the daemon's log: text or json.",
+            json_log.log_format,
         ),
     ]
 
@@ -80,21 +87,21 @@ class DaemonOptions(usage.Options):
             raise SystemExit(2) from None
         twistd = self.parent
         if twistd is not None and twistd["nodaemon"] and twistd["pidfile"] == "twistd.pid":
-            # In the foreground no one asks for the process id, and twistd
-            # refuses to start a second daemon in a directory where it stands.
+            # A foreground process needs no pid file, and twistd would refuse to start a
+            # second daemon in the same directory.
             twistd["pidfile"] = ""
         if twistd is not None and twistd["nodaemon"]:
-            sys.stdout = unhindered(sys.stdout)  # where twistd is about to log to
+            sys.stdout = unhindered(sys.stdout)  # twistd logs there
 
     def opt_version(self) -> NoReturn:
-        """Display the version and exit."""
+        """Show the version and exit."""
         sys.stdout.write(f"{self.program} {__version__}\n")
         raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:
         if rest:
-            raise usage.UsageError(f"{rest[0]!r} is not an option; see --help")
+            raise usage.UsageError(f"unexpected argument {rest[0]!r}; see --help")
 
     def remedy(self, endpoint: str) -> str:
-        """Return what to say behind an error when *endpoint* cannot be had."""
+        """Return the advice to append to the error if the daemon cannot listen on *endpoint*."""
         return ""

@@ -1,7 +1,7 @@
-"""A daemon whose privileges twistd drops, and that it may shut into a directory.
+"""Dropping of privileges, and ``--chroot``.
 
-After ``--chroot`` nothing can be imported any more, nor the name of a user be found;
-after ``--uid`` the first may be so as well.  What needs that is done before.
+After ``--chroot`` the daemon can no longer import modules or look up users.  After ``--uid``
+it may be unable to import modules.  So both happen before.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from twisted.python.usage import Options, UsageError
 
 from sos.aio.twisted_internals import reserve_descriptor
 
-# What libraries import only when they use it; not every version of them has it.
+# Modules that libraries import on first use; not every version of them has these.
 _USED_LATER = ("lmdb._envid", "encodings.idna")
 
-# Where, in the directory, uploads wait that are too large for memory.
+# The directory, below the new root, for uploads that are too large for memory.
 _TEMPORARY = "tmp"
 
 
 def prepare(chroot: str | None) -> None:
-    """Do what cannot be done any more without privileges, or in the directory *chroot*.
+    """Do what needs privileges, or files outside of the directory *chroot*.
 
-    That is given a ``tmp``, if it has none.  Raises UsageError when it cannot be.
+    This creates the directory ``tmp`` in *chroot* if it is missing.  Raises UsageError if
+    that fails.
     """
     for name in _USED_LATER:
         with suppress(ImportError):
@@ -44,7 +45,9 @@ def prepare(chroot: str | None) -> None:
             temporary.mkdir()
             temporary.chmod(0o1777)
     except OSError as error:
-        raise UsageError(f"--chroot: {chroot}: {error.strerror}") from None
+        raise UsageError(
+            f"--chroot: cannot create {_TEMPORARY} in {chroot}: {error.strerror}"
+        ) from None
     tempfile.tempdir = f"/{_TEMPORARY}"
 
 
@@ -56,10 +59,10 @@ class _Identity:
 
 
 class Shedding(Service):
-    """Gives up root's privileges once all else has started that needs them.
+    """Drops root's privileges after all other services have had their privileged start.
 
-    twistd would do so itself, but looks the user up when it is shut in already.
-    Make it the last of a daemon's services, so that its turn comes last.
+    twistd looks the user up after the chroot, where it fails.  Make this the last of a
+    daemon's services.
     """
 
     def __init__(self, identity: _Identity) -> None:
@@ -73,10 +76,10 @@ class Shedding(Service):
 
 
 def shedding(twistd: Options) -> Shedding | None:
-    """Return what gives up privileges in the place of *twistd*, whose options these are.
+    """Return a service that drops privileges in place of twistd, None if twistd can do it.
 
-    None when it can do that itself.  Raises UsageError when it is not known
-    which group it is to be.
+    :param twistd: the options of twistd.
+    :raises UsageError: if the group of the user is unknown.
     """
     user, group = twistd["uid"], twistd["gid"]
     if twistd["chroot"] is None or user is None or twistd["euid"]:
@@ -85,7 +88,7 @@ def shedding(twistd: Options) -> Shedding | None:
         account = pwd.getpwuid(user)
     except KeyError:
         if group is None:
-            raise UsageError(f"--uid {user} is no user's, and wants a --gid beside it") from None
+            raise UsageError(f"--uid {user}: there is no such user; add a --gid") from None
         groups = [group]
     else:
         group = account.pw_gid if group is None else group

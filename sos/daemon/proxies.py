@@ -1,4 +1,4 @@
-"""The proxies in front of a daemon, as its options name them."""
+"""The trusted proxies in front of a daemon."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from sos.http.server.proxy_protocol import Proxied
 
 
 def proxies_of(options: DaemonOptions) -> Proxies | None:
-    """Return the trusted proxies of *options*, None where there are none."""
+    """Return the trusted proxies of *options*, None if there are none."""
     listed = options["trusted-proxies"]
     return None if listed is None else Proxies(listed)
 
 
 def proxied(endpoint: Endpoint, options: DaemonOptions) -> Endpoint:
-    """Return what makes endpoints that understand the PROXY protocol, of what makes them without.
+    """Return an endpoint factory that adds the PROXY protocol to those of *endpoint*.
 
-    ``ssl:`` endpoints do not: the header comes before TLS, which those begin by themselves.
+    ``ssl:`` endpoints cannot have it: the header precedes the TLS handshake, which they start
+    by themselves.
     """
     proxies = proxies_of(options)
     if proxies is None:

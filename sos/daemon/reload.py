@@ -1,4 +1,4 @@
-"""What a daemon does when it is told, by SIGHUP, to read its files again."""
+"""Reload the files of a daemon on SIGHUP."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _log = Logger()
 
 
 class Reloading(Service):
-    """Reads certificates, keys, tokens and the configuration again at each SIGHUP.
+    """Reloads certificates, keys, tokens and the configuration on each SIGHUP.
 
-    What cannot be used leaves what was there before.
+    A file with an error changes nothing.
 
-    :param reload: reads the configuration: raises :exc:`~sos.errors.ConfigError` before it
-        changes anything; returns a line for the log.
+    :param reload: reloads the configuration.  It returns a line for the log, or raises
+        :exc:`~sos.errors.ConfigError` before it changes anything.
     """
 
     def __init__(self, reload: Callable[[], str], reactor: Any) -> None:
@@ -37,7 +37,7 @@ class Reloading(Service):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _signalled(self, *_: object) -> None:
-        # A signal can come in the middle of anything.
+        # A signal handler can interrupt any code.
         self._reactor.callFromThread(read_all_again)
         self._reactor.callFromThread(self.reload)
 
@@ -46,6 +46,6 @@ class Reloading(Service):
         try:
             done = self._reload()
         except ConfigError as error:
-            _log.error("the configuration stays as it was: {error}", error=error)
+            _log.error("cannot reload the configuration, keeping the old one: {error}", error=error)
         else:
             _log.info("{done}", done=done)

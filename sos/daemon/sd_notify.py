@@ -1,8 +1,8 @@
-"""What a service manager is told of a daemon: the protocol of sd_notify(3).
+"""Status messages to the service manager: the protocol of sd_notify(3).
 
-A state is one datagram, a variable a line, to the socket that ``$NOTIFY_SOCKET``
-names.  ``$WATCHDOG_USEC`` tells within how many microseconds the daemon has to be
-heard of, again and again, or is taken to hang.
+Each message is a datagram to the socket that ``$NOTIFY_SOCKET`` names, with a variable on
+each line.  ``$WATCHDOG_USEC`` is the watchdog timeout in microseconds: if the daemon sends
+no message for so long, the service manager assumes that it hangs.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _log = Logger()
 
 
 class Notification(Service):
-    """Tells that the daemon is ready, that it is alive, and that it stops.
+    """Notifies the service manager that the daemon is ready, alive, or stopping.
 
-    Make it the last of a daemon's services: it is ready when that has started.
-    Where nobody wants to know it does nothing.
+    Make it the last of a daemon's services: its start means that the daemon is ready.
+    Without a service manager it does nothing.
 
-    :param environment: where the variables are.
+    :param environment: the environment variables.
     """
 
     def __init__(self, environment: Mapping[str, str], reactor: Any) -> None:
         self._reactor = reactor
         self._next: IDelayedCall | None = None
-        # Connected now: after a chroot the socket's path leads nowhere.
+        # Connect now: after a chroot the path of the socket is not reachable.
         self._socket = _connected(environment.get("NOTIFY_SOCKET", ""))
         self._every = _watchdog(environment)
 
     def startService(self) -> None:
         super().startService()
         if self._socket is not None:
-            # The reactor runs then, and answers what has come in meanwhile.
+            # Once the reactor runs, the daemon answers requests.
             self._reactor.callWhenRunning(self._ready)
 
     def _ready(self) -> None:
-        # twistd may have gone to the background, as another process.
+        # When twistd goes to the background, the process id changes.
         self._send(f"READY=1\nMAINPID={os.getpid()}")
         if self._every is not None:
             self._beat(self._every)
@@ -60,28 +60,33 @@ class Notification(Service):
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:
-        # A manager that does not read must not hold the daemon up.
+        # A service manager that does not read must not block the daemon.
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.send(state.encode("ascii"), socket.MSG_DONTWAIT)
 
 
 def _connected(address: str) -> socket.socket | None:
-    """Return a socket that leads to *address*; a name that begins with @ is abstract."""
+    """Return a socket connected to *address*, which is abstract if it starts with @."""
     if not address:
         return None
     notifying = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         notifying.connect("\0" + address[1:] if address.startswith("@") else address)
     except OSError as error:
-        _log.warn("the service manager is told nothing: {error}", error=error)
+        _log.warn(
+            "cannot connect to the service manager, it gets no notifications: "
+            "socket={address} reason={error}",
+            address=address,
+            error=error,
+        )
         notifying.close()
         return None
     return notifying
 
 
 def _watchdog(environment: Mapping[str, str]) -> float | None:
-    """Return the seconds from sign of life to sign of life: half of what is allowed."""
+    """Return the seconds between watchdog messages, half the timeout; None without one."""
     microseconds = environment.get("WATCHDOG_USEC", "")
     meant = environment.get("WATCHDOG_PID", str(os.getpid()))
     if not (microseconds.isascii() and microseconds.isdigit()) or meant != str(os.getpid()):

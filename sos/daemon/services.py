@@ -1,4 +1,4 @@
-"""Parts that both daemons are put together from."""
+"""Services of both daemons."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from sos.http.server.site import Handler, Note, Site
 from sos.monitoring.request_metrics import Tally
 from sos.web.routes import handler
 
-#: Seconds that requests which are under way have when a daemon is stopped.
+#: Seconds that requests in flight get to finish when a daemon stops.
 STOP_SECONDS = 10.0
 
-# Connections of those who look after a daemon.
+# The most connections to an admin port.
 _CONNECTIONS_BESIDE = 32
-# Files that a daemon has open beside its other connections: index, logs, sockets.
+# Open files besides the other connections: index, logs, sockets.
 _FILES_BESIDE = 64 + _CONNECTIONS_BESIDE
 # More open files than any daemon needs.
 _MOST_FILES = 65_536
-# Connections that may wait to be accepted; with Twisted's 50 a burst is dropped.
+# The length of the accept queue.  Twisted's 50 drops connections of a burst.
 _BACKLOG = 1024
-# Connections that are served however few files may be open.
+# The least connections to serve, however low the limit on open files is.
 _LEAST_CONNECTIONS = 8
 
 _log = Logger()
 
 
 class Daemon(MultiService):
-    """A daemon's parts, which stop one after the other, the last one first.
+    """The services of a daemon, which stop one after the other, the last one first.
 
-    So what is under way at an HTTP face can still use the store behind it.  What they make is
-    for the daemon's user and group: see :func:`sos.files.umask.withhold`.
+    So requests in flight can still use the store.  Only the daemon's user and group can
+    access the files that it creates: see :func:`sos.files.umask.withhold`.
     """
 
     def privilegedStartService(self) -> None:
-        withhold()  # now, for twistd has set the umask that it was told
+        withhold()  # after twistd has set its --umask
         super().privilegedStartService()
 
     def startService(self) -> None:
         super().startService()
-        # What there is now stays.  To look through it for garbage over and over
-        # would hold every request up for 30 ms at times.
+        # Exempt the objects of the start from garbage collection.  To scan them again and
+        # again would delay requests by up to 30 ms.
         gc.collect()
         gc.freeze()
 
@@ -72,13 +72,13 @@ class Daemon(MultiService):
             try:
                 await maybeDeferred(part.stopService)
             except Exception:
-                _log.failure("{part} did not stop in order", part=part)
+                _log.failure("error while stopping a service: service={part}", part=part)
 
 
 class ListeningService(StreamServerEndpointService):
-    """Serves on one endpoint; one that cannot be had ends the daemon's start.
+    """Serves on one endpoint; the daemon does not start if it cannot listen there.
 
-    :param remedy: what to say behind the error then.
+    :param remedy: advice to append to that error.
     """
 
     _raiseSynchronously = True
@@ -103,7 +103,7 @@ class ListeningService(StreamServerEndpointService):
 
 
 class Announcement(Service):
-    """Tells, once all the other services have started, what runs where."""
+    """Logs, after all other services have started, what runs where."""
 
     def __init__(self, title: str, lines: Sequence[str]) -> None:
         self._title = title
@@ -119,9 +119,9 @@ class Announcement(Service):
 def complete(
     whole: MultiService, title: str, lines: Sequence[str], options: DaemonOptions, reactor: Any
 ) -> None:
-    """Add to a daemon what has to be the last of its services.
+    """Add the services that must be the last ones of a daemon.
 
-    :param title: and *lines* are for the log, see :class:`Announcement`.
+    :param title: see :class:`Announcement`, also for *lines*.
     """
     Announcement(title, lines).setServiceParent(whole)
     Notification(os.environ, reactor).setServiceParent(whole)
@@ -139,16 +139,16 @@ def listening(
     endpoint: Callable[[Any, str], Any] = serverFromString,
     origins: Collection[bytes] = (),
 ) -> MultiService:
-    """Return a service that serves each of *faces* on its endpoints, strings of Twisted's.
+    """Return a service that serves each of *faces* on its endpoints.
 
-    :param faces: routes, what requests have to pass before at an endpoint, and endpoints.
-    :param files: most file descriptors that a connection can take with what
-        is done for it.
-    :param tally: where the requests are counted.
-    :param note: where they are logged.
-    :param options: say how long connections may be idle, and which proxies are believed.
-    :param endpoint: makes an endpoint of such a string.
-    :param origins: whose pages may read the answers.
+    :param faces: for each, the routes, a function from an endpoint to its guard, and the
+        endpoint strings.
+    :param files: the most file descriptors that a connection can need.
+    :param tally: request metrics to update.
+    :param note: the access log, if there is one.
+    :param options: for the idle timeout and the trusted proxies.
+    :param endpoint: makes an endpoint from a reactor and an endpoint string.
+    :param origins: the web origins whose pages may read the answers.
     """
     sites = [
         (endpoint(reactor, description), handler(app, guard(description), origins=origins))
@@ -174,11 +174,13 @@ def listening_beside(
     failed_handshakes: Counter[str],
     note: Note | None = None,
 ) -> MultiService:
-    """Return a service that serves *app* to the few who look after the daemon.
+    """Return a service that serves *app*, the admin port of the daemon.
 
-    :param guard: what they have to pass at an endpoint.
-    :param failed_handshakes: where those of TLS are counted.
-    :param note: is told of what they ask; it counts nowhere else.
+    Its requests do not count in the request metrics.
+
+    :param guard: returns the guard of an endpoint.
+    :param failed_handshakes: counts of failed TLS handshakes to update.
+    :param note: the access log, if there is one.
     """
     whole = MultiService()
     for description in endpoints:
@@ -190,7 +192,7 @@ def listening_beside(
             reactor,
             note,
             failed_handshakes=failed_handshakes,
-            is_patient=False,  # few may transfer at once: who pauses would keep others out
+            is_patient=False,  # clients that pause would exhaust the few connections
         )
         service = ListeningService(
             endpoint(reactor, description), site, options.remedy(description)
@@ -223,7 +225,7 @@ def _site(
 
 
 def _file_limit() -> int:
-    """Return how many files may be open, which is raised as far as it can be."""
+    """Raise the limit on open files as far as possible, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -233,44 +235,45 @@ def _file_limit() -> int:
 
 
 def check_endpoint(option: str, description: str) -> None:
-    """Raise UsageError unless *description* is one of Twisted's endpoint strings."""
+    """Raise UsageError unless *description* is a valid endpoint string."""
     from twisted.internet import reactor
 
     try:
         serverFromString(reactor, description)
-    except Exception as error:  # each kind of endpoint has its own ways
+    except Exception as error:  # each kind of endpoint raises its own exceptions
         reason: object = error
         if description.startswith("systemd:") and isinstance(error, LookupError):
-            reason = "systemd has passed on no such socket, is its unit started?"
-        raise UsageError(f"{option}: {description!r} is not an endpoint: {reason}") from None
+            reason = "systemd passed no such socket; is its socket unit started?"
+        raise UsageError(f"{option}: cannot use the endpoint {description!r}: {reason}") from None
 
 
 def tcp(host: str, port: int) -> str:
-    """Describe the endpoint *host*:*port* as Twisted's endpoint strings do."""
+    """Return the endpoint string for *host* and *port*."""
     escaped = host.replace(":", "\\:")
     return f"tcp:{port}:interface={escaped}:backlog={_BACKLOG}"
 
 
 class CannotStart(Exception, SystemExit):
-    """Ends the process quietly, and is an Exception to twistd.
+    """Ends the process with status 1, without a traceback.
 
-    That tells the terminal it has left of an Exception, and of nothing else.
+    It is an Exception as well, because twistd in the background reports only an Exception
+    to the terminal.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.code = 1  # which SystemExit would print, were it the text
+        self.code = 1  # if it were the text, SystemExit would print it
 
 
 def give_up(error: Exception | str) -> NoReturn:
-    """End the daemon's start, and say why."""
+    """Log *error*, and abort the start of the daemon."""
     _log.critical("cannot start: {error}", error=error)
     raise CannotStart(f"cannot start: {error}") from None
 
 
 def shut_down(error: Exception | str, reactor: Any) -> None:
-    """End a daemon that has been started already, and say why; its exit status is 1."""
+    """Log *error*, and end a daemon that is running already, with exit status 1."""
     _log.critical("cannot start: {error}", error=error)
-    # A reactor that runs has no other way to end with a status.
+    # A running reactor cannot end with an exit status in another way.
     reactor.addSystemEventTrigger("after", "shutdown", partial(os._exit, 1))
     reactor.callWhenRunning(reactor.stop)

@@ -1,7 +1,7 @@
-"""Ports that several API servers of a machine listen on together, by SO_REUSEPORT.
+"""Ports that several API servers of a machine share, with SO_REUSEPORT.
 
-The system deals new connections out to those who listen, by a hash of the addresses, see
-:manpage:`socket(7)`.  All of them have to ask for it, and run as the same user.
+The kernel distributes new connections among the servers by a hash of the addresses, see
+:manpage:`socket(7)`.  All of the servers must set the option, and run as the same user.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 
 def sharing_ports(reactor: Any, description: str) -> Any:
-    """Return the endpoint that *description*, a string of Twisted's, means; others can share it.
+    """Return the endpoint for *description*, an endpoint string, with a shared port.
 
-    That is so for TCP; a socket that systemd has opened is shared if that says so.
+    Only TCP ports are shared.  Whether a socket of systemd is shared depends on its unit.
     """
     return serverFromString(_Sharing(reactor), description)
 
 
 @frozen
 class _Sharing:
-    """A reactor whose TCP ports can be shared."""
+    """A reactor that listens on shared TCP ports."""
 
     _reactor: Any
 

@@ -1,4 +1,4 @@
-"""How a daemon is doing: what ``GET /status`` and ``GET /metrics`` tell."""
+"""The status of a daemon, for ``GET /status`` and ``GET /metrics``."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from sos.monitoring.request_metrics import Tally
 from sos.monitoring.sightings import Sightings
 from sos.scrub import Report
 
-if TYPE_CHECKING:  # a blob server has neither
+if TYPE_CHECKING:  # a blob server needs neither at run time
     from sos.replication import ReplicationService
     from sos.stores.replicated.store import ReplicatedStore
 
 
 class Part(Protocol):
-    """The part of a daemon that keeps the objects: a cluster, or a store of its own.
+    """The part of a daemon that stores objects: a cluster, or a store of its own.
 
-    :ivar commits: what is counted of them, where it commits itself.
+    :ivar commits: the commit metrics of its own store, if it has one.
     """
 
     commits: Commits | None
 
     async def document(self) -> dict[str, Any]:
-        """Return how it is doing, as JSON can hold it."""
+        """Return its status as a JSON document."""
         ...
 
 
 class Overview:
-    """How a daemon is doing.
+    """The status of a daemon.
 
-    :param settings: what it was told to do, as far as that matters to its users.
-    :param tally: of the requests that it answers.
-    :param sightings: of API servers, where it is told of these.
-    :param files: of which it is told when they do not hold as they are.
+    :param settings: the settings to report.
+    :param tally: the metrics of the requests that it answers.
+    :param sightings: the API servers that use it, for a blob server.
+    :param files: watched files, whose errors it reports.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Overview:
         self._files = files
 
     async def document(self) -> dict[str, Any]:
-        """Return it, as JSON can hold it."""
+        """Return the status as a JSON document."""
         document = {
             "version": __version__,
             "uptime": round(self._reactor.seconds() - self._started_at, 3),
@@ -77,7 +77,7 @@ class Overview:
         return document
 
     async def metrics(self) -> bytes:
-        """Return it in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         commits = self._part.commits
         return prometheus.text(
             await self.document(),
@@ -87,7 +87,7 @@ class Overview:
 
 
 class ClusterPart:
-    """The servers, and the copies that are made among them."""
+    """The status of the cluster behind an API server: servers and replication."""
 
     commits: Commits | None = None
 
@@ -122,9 +122,9 @@ class ClusterPart:
 
 
 class StorePart:
-    """A store of the daemon's own.
+    """The status of the daemon's own store.
 
-    :param scrub: tells how far it is, where the daemon scrubs.
+    :param scrub: the progress of the scrub, if the daemon scrubs.
     """
 
     def __init__(

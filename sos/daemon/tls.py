@@ -1,4 +1,4 @@
-"""TLS in a daemon: its options, and what they mean."""
+"""TLS options of a daemon."""
 
 from __future__ import annotations
 
@@ -14,34 +14,42 @@ from sos.errors import ConfigError
 from sos.files.watched import WatchedFiles
 from sos.http.tls import ClientTLS, Renewable, Secured, client_tls, server_tls
 
-#: Makes an endpoint, given a reactor and a string of Twisted's.
+#: Makes an endpoint from a reactor and an endpoint string.
 Endpoint = Callable[[Any, str], Any]
 
-#: Settings of how a daemon speaks to its clients.
+#: TLS settings for the clients of a daemon.
 SERVER_TLS = ("tls-certificate", "tls-key", "tls-client-ca")
-#: Settings of how it speaks to https blob servers.
+#: TLS settings for connections to https blob servers.
 CLIENT_TLS = ("tls-ca", "tls-client-certificate", "tls-client-key")
 
 
 def absolute(path: str) -> str:
-    """Return what *path* means now, wherever twistd goes."""
+    """Return *path* as an absolute path, since twistd may change its directory."""
     return os.path.abspath(os.path.expanduser(path))
 
 
 def check_server_tls(options: DaemonOptions, endpoints: Sequence[str]) -> None:
-    """Settle what the options of :data:`SERVER_TLS` mean; raises ConfigError."""
+    """Check the options of :data:`SERVER_TLS`, and make their paths absolute.
+
+    Raises ConfigError.
+    """
     _make_absolute(options, SERVER_TLS)
     if options["tls-certificate"] is None:
         for name in ("tls-key", "tls-client-ca"):
             if options[name] is not None:
-                raise ConfigError(f"--{name} is of no use without --tls-certificate")
+                raise ConfigError(f"--{name} needs --tls-certificate as well")
     elif any(endpoint.startswith("ssl:") for endpoint in endpoints):
-        raise ConfigError("ssl: endpoints speak TLS by themselves: --tls-certificate is for tcp:")
+        raise ConfigError(
+            "an ssl: endpoint has its own certificate: use tcp: with --tls-certificate"
+        )
     server_tls_of(options)
 
 
 def check_client_tls(options: DaemonOptions) -> None:
-    """Settle what the options of :data:`CLIENT_TLS` mean; raises ConfigError."""
+    """Check the options of :data:`CLIENT_TLS`, and make their paths absolute.
+
+    Raises ConfigError.
+    """
     _make_absolute(options, CLIENT_TLS)
     client_tls_of(options)
 
@@ -53,9 +61,9 @@ def _make_absolute(options: DaemonOptions, names: Sequence[str]) -> None:
 
 
 def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | None:
-    """Return the context that *options* describe, None where TLS is not spoken.
+    """Return the TLS context of *options*, None without TLS.
 
-    It is made again when its files have changed; connections that are open keep theirs.
+    It is reloaded when its files change.  Open connections keep the old one.
     """
     files = [options[name] for name in SERVER_TLS]
     if options["tls-certificate"] is None:
@@ -64,16 +72,16 @@ def server_tls_of(options: DaemonOptions) -> WatchedFiles[CertificateOptions] | 
 
 
 def client_tls_files(options: DaemonOptions) -> WatchedFiles[ClientTLS]:
-    """Return how https servers are spoken to by *options*, made again when files have changed."""
+    """Return the client's TLS settings of *options*, reloaded when their files change."""
     files = [options[name] for name in CLIENT_TLS if options[name] is not None]
     return WatchedFiles(files, lambda: client_tls_of(options))
 
 
 def client_tls_of(settings: Mapping[str, Any]) -> ClientTLS:
-    """Return how https servers are spoken to, by *settings* or options of their names."""
+    """Return the client's TLS settings from *settings*, or from options of the same names."""
     files = [settings.get(name) for name in CLIENT_TLS]
     if files[1] is None and files[2] is not None:
-        raise ConfigError("--tls-client-key is of no use without --tls-client-certificate")
+        raise ConfigError("--tls-client-key needs --tls-client-certificate as well")
     return client_tls(*(None if each is None else absolute(each) for each in files))
 
 
@@ -83,10 +91,10 @@ def secured(
     context: WatchedFiles[CertificateOptions] | None,
     plain: Container[str] = (UNIX,),
 ) -> Endpoint:
-    """Return what makes endpoints that speak TLS, of what makes them without.
+    """Return an endpoint factory that adds TLS to the endpoints of *endpoint*.
 
-    :param context: None to speak it nowhere.
-    :param plain: where it is not spoken all the same, by who can reach it, see
+    :param context: the TLS context, None for no TLS.
+    :param plain: the kinds of endpoints without TLS, by who can reach them, see
         :mod:`sos.daemon.exposure`.
     """
     if context is None:

@@ -33,7 +33,7 @@ class NotRegular(OSError):
     """A path leads to something other than a regular file, which the text names."""
 
     def __init__(self, path: _Path, kind: str) -> None:
-        super().__init__(errno.EINVAL, f"it is {kind}, and no regular file", os.fspath(path))
+        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file", os.fspath(path))
 
     def __str__(self) -> str:
         return str(self.strerror)

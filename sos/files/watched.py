@@ -99,11 +99,11 @@ class WatchedFiles(Generic[T]):
         try:
             self._value = self._make()
         except ConfigError as error:
-            self._tell(f"{error}; what it said before holds")
+            self._tell(f"cannot reload a file, keeping its old content: {error}")
         else:
             self._trouble = None
             for path in self._paths:
-                _log.info("{path} was read again", path=path)
+                _log.info("reloaded {path}", path=path)
 
     def _tell(self, trouble: str) -> None:
         self._trouble = trouble
@@ -144,7 +144,7 @@ class WatchedFile(WatchedFiles[T]):
         if self._versions != [None] and now - self._gone_since >= GONE_SECONDS:
             self._versions = [None]
             self._value = without
-            self._tell(f"{self._path} is gone, and what it said holds no more")
+            self._tell(f"{self._path} no longer exists: all of its entries are revoked")
 
 
 def read_all_again() -> None:
@@ -164,13 +164,13 @@ def read(path: str, parse: Callable[[str], T]) -> T:
             check_mode(path, status, "secrets")
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{path} is longer than {_MOST_BYTES} bytes")
     try:
         return parse(data.decode("ascii"))
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} holds what is not ASCII") from None
+        raise ConfigError(f"{path} contains non-ASCII characters") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -182,8 +182,8 @@ def check_mode(path: str, status: os.stat_result, content: str) -> None:
     """
     if status.st_mode & _FORBIDDEN:
         raise ConfigError(
-            f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):03o}), and holds "
-            f"{content}: chmod 600 {path}"
+            f"other users can access {path} (mode {stat.S_IMODE(status.st_mode):03o}), "
+            f"which contains {content}: run chmod 600 {path}"
         )
 
 

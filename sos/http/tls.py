@@ -74,7 +74,7 @@ def server_tls(certificate: str, key: str | None, client_ca: str | None) -> Cert
     try:
         options.getContext()
     except TLSError as error:
-        raise ConfigError(f"{certificate} cannot be used: {error}") from None
+        raise ConfigError(f"cannot use the certificate in {certificate}: {error}") from None
     return options
 
 
@@ -105,12 +105,12 @@ TLS_ERRORS = (TLSError, VerificationError)
 def tls_cause(error: BaseException | None) -> str | None:
     """Describe in one line why TLS failed; return None if *error* is of another kind."""
     if isinstance(error, VerificationError):
-        return "its certificate is for another name or address"
+        return "the server's certificate is for another name or address"
     if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
         reasons = [reason for *_, reason in error.args[0]]
         if _NOT_TLS.intersection(reasons):
-            return "it does not speak TLS, is it an http: URL?"
-        return f"TLS: {', '.join(reasons) or 'it was broken off'}"
+            return "the server does not use TLS here; should the URL start with http:?"
+        return f"TLS handshake failed: {', '.join(reasons) or 'the connection was lost'}"
     return None
 
 
@@ -128,11 +128,11 @@ def handshake_failure(
     if isinstance(error, TLSError) and error.args and isinstance(error.args[0], list):
         reasons = [reason for *_, reason in error.args[0]]
         if "http request" in reasons:
-            return "the client speaks HTTP without TLS"
-        return ", ".join(reasons) or "it was broken off"
+            return "the client sent HTTP without TLS"
+        return ", ".join(reasons) or "the connection was lost"
     if handle is None or handle.client_random() is None:
         return None
-    return "it was not complete in time" if given_up else "the client closed the connection"
+    return "timed out" if given_up else "the client closed the connection"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -190,11 +190,11 @@ def _identity(certificate: str, key: str | None) -> _Identity:
         secret = read(key or certificate, _private_key)
     except ConfigError as error:
         if key is None:
-            raise ConfigError(f"{error}; or say where else the key is") from None
+            raise ConfigError(f"{error}; if the key is in another file, name it") from None
         raise
     if secret.public_key() != first.public_key():
         raise ConfigError(
-            f"{key or certificate} is not the key of the certificate in {certificate}"
+            f"the key in {key or certificate} does not match the certificate in {certificate}"
         )
     return _Identity(
         X509.from_cryptography(first),
@@ -207,9 +207,9 @@ def _private_key(text: str) -> Any:
     try:
         return load_pem_private_key(text.encode("ascii"), None)
     except TypeError:
-        raise ValueError("the key in it has a password, which nobody is there to type") from None
+        raise ValueError("the key is encrypted: remove its password") from None
     except (ValueError, UnsupportedAlgorithm):  # their messages are about ASN.1
-        raise ValueError("it holds no key that can be used, in PEM") from None
+        raise ValueError("the file contains no usable private key in PEM format") from None
 
 
 def _authorities(path: str) -> Any:
@@ -222,6 +222,6 @@ def _certificates(path: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(read_regular(path, named=True))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise ConfigError(f"{path} holds no certificate that can be used, in PEM") from None
+        raise ConfigError(f"{path} contains no usable certificate in PEM format") from None

@@ -9,8 +9,8 @@ from attrs import field, frozen
 
 _PORTS = {"memcached": 11211, "redis": 6379}
 _FORMS = (
-    "memcached://host:port, redis://host:port/database, redis://:password@host, or for a Unix "
-    "socket memcached:///path, redis:///path"
+    "memcached://host:port, redis://host:port/database, redis://:password@host, or with the "
+    "path of a Unix socket memcached:///path, redis:///path"
 )
 
 
@@ -46,24 +46,24 @@ def cache_address(text: str) -> CacheAddress:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"not a cache URL; expected {_FORMS}") from None
+        raise ValueError(f"the value is not the URL of a cache: {_FORMS}") from None
     kind, path = parts.scheme, unquote(parts.path)
     if kind not in _PORTS or parts.query or parts.fragment or not text.isprintable():
-        raise ValueError(f"not a cache URL; expected {_FORMS}")
+        raise ValueError(f"the value is not the URL of a cache: {_FORMS}")
     if kind == "memcached" and "@" in parts.netloc:
-        raise ValueError("a memcached URL cannot have a user or a password")
+        raise ValueError("the URL of a memcached server must not contain a user or a password")
     user, password = parts.username, parts.password
     if user and not password:
-        raise ValueError("the cache URL has a user but no password")
+        raise ValueError("the URL of the cache has a user, but no password")
     secrets = unquote(user) if user else None, unquote(password) if password else None
     if host is None:
         if not path.strip("/") or "\0" in path:
-            raise ValueError(f"the cache URL has no host; expected {_FORMS}")
+            raise ValueError(f"the URL of the cache has no host: {_FORMS}")
         return CacheAddress(kind, "", 0, path, *secrets)
     database = path.strip("/")
     if database and (kind == "memcached" or not re.fullmatch("[0-9]{1,9}", database)):
-        raise ValueError("the path of a cache URL can only be the number of a Redis database")
+        raise ValueError("the path of a cache's URL is empty, or the number of a Redis database")
     port = _PORTS[kind] if port is None else port
     if port == 0:
-        raise ValueError("the port of a cache URL cannot be 0")
+        raise ValueError("0 is not the port of a cache")
     return CacheAddress(kind, host, port, None, *secrets, int(database or 0))

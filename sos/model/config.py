@@ -166,9 +166,11 @@ class _Reader:
     def _set(self, line: str) -> None:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
-            raise ValueError(f"{_shown(line)} is not a setting: name = value")
+            raise ValueError(f"{_shown(line)} is not a setting; write name = value")
         if name not in SETTINGS:
-            raise ValueError(f"unknown setting {_shown(name)}; known are {', '.join(SETTINGS)}")
+            raise ValueError(
+                f"unknown setting {_shown(name)}; the settings are {', '.join(SETTINGS)}"
+            )
         if name in self._settings:
             raise ValueError(f"{name} is set a second time")
         try:
@@ -182,7 +184,7 @@ class _Reader:
             raise ValueError(f"the server {server.url} is listed a second time")
         if server.name in self._names:
             url = self._names[server.name].url
-            raise ValueError(f"{url} already has the name {server.name}")
+            raise ValueError(f"the server {url} already has the name {server.name}")
         self._urls.add(server.url)
         self._names[server.name] = server
         self._groups.setdefault(self._section, []).append(server)
@@ -193,16 +195,16 @@ def _section(line: str) -> str:
     name = "" if match is None else match[1].strip()
     # Logs, terminals and metrics show the name.
     if not name or not name.isprintable() or len(name) > _LONGEST_GROUP:
-        raise ValueError(f"{_shown(line)} is not a section: [name]")
+        raise ValueError(f"{_shown(line)} is not a section; write [name]")
     return name
 
 
 def _server(line: str) -> Server:
     words = line.removeprefix("-:").split()
     if not words:
-        raise ValueError("a server's URL is missing")
+        raise ValueError("the URL of the server is missing")
     if any("@" in word for word in words[1:]):  # any word can be part of a password
-        raise ValueError("the URL of a server cannot contain a user or a password, nor a blank")
+        raise ValueError("the URL of a server must not contain a user or a password, or a space")
     server = Server(url=server_url(words[0]))
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -216,8 +218,7 @@ def _server(line: str) -> Server:
             server = evolve(server, name=_name(value))
         else:
             raise ValueError(
-                f"unknown word {_shown(word)}; known are readonly, preferred, weight=NUMBER, "
-                "name=NAME"
+                f"unknown word {_shown(word)}; use readonly, preferred, weight=NUMBER or name=NAME"
             )
     return server
 
@@ -225,25 +226,31 @@ def _server(line: str) -> Server:
 def server_url(text: str) -> str:
     """Return the normal form of a server's URL, or raise ValueError."""
     if len(text) > _LONGEST_URL:
-        raise ValueError(f"{_shown(text)} is too long for the URL of a server")
+        raise ValueError(
+            f"{_shown(text)} is too long: the URL of a server has at most {_LONGEST_URL} characters"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port") from None
+        raise ValueError(
+            f"{_shown(text)} is not the URL of a server; write http://host:port"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{_shown(text)} is not the URL of a server: http://host:port")
+        raise ValueError(f"{_shown(text)} is not the URL of a server; write http://host:port")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL of a server cannot contain a user or a password")
+        raise ValueError("the URL of a server must not contain a user or a password")
     if parts.query or parts.fragment:
         raise ValueError(
-            f"{_shown(text)} has a query or a fragment, which the URL of a server cannot have"
+            f"the URL of a server must not contain a query or a fragment: {_shown(text)}"
         )
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"{_shown(text)} has characters that a URL cannot have")
+        raise ValueError(f"{_shown(text)} contains characters that are not allowed in a URL")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if host == parts.hostname and not _HOST.fullmatch(host):
-        raise ValueError(f"{host[:100]!r} is not a host name: letters, digits and - between dots")
+        raise ValueError(
+            f"{host[:100]!r} is not a host name: use letters, digits, hyphens and dots"
+        )
     if port not in (None, _DEFAULT_PORTS[parts.scheme]):
         host = f"{host}:{port}"
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
@@ -261,8 +268,8 @@ def _name(text: str) -> str:
         return server_url(text)
     if _NAME.fullmatch(text) is None:
         raise ValueError(
-            f"name={_shown(text)} is not a name: up to 64 letters, digits, dots, hyphens and "
-            "underscores, or the URL that the server had before"
+            f"name={_shown(text)} is not a server name: use up to 64 letters, digits, dots, "
+            "hyphens and underscores, or the old URL of the server"
         )
     return text
 
@@ -270,7 +277,7 @@ def _name(text: str) -> str:
 def _weight(text: str) -> float:
     weight = _number(text)
     if not _LEAST_WEIGHT <= weight <= 1 / _LEAST_WEIGHT:
-        raise ValueError(f"{_shown('weight=' + text)} is not a number above zero, and below 1e18")
+        raise ValueError(f"{_shown('weight=' + text)} is not a number above 0 and below 1e18")
     return weight
 
 
@@ -281,7 +288,7 @@ def port(text: str) -> int:
     """A TCP port, 0 to 65535 (0 lets the system choose)."""
     number = _integer(text)
     if not 0 <= number <= 65535:
-        raise ValueError(f"{text} is not a port: 0 to 65535")
+        raise ValueError(f"{text} is not a port from 0 to 65535")
     return number
 
 
@@ -289,7 +296,7 @@ def copies(text: str) -> int:
     """A number of copies of each blob, 1 or more."""
     number = _integer(text)
     if not 1 <= number <= _MOST_COPIES:
-        raise ValueError(f"{text} is not a number of copies: 1 to {_MOST_COPIES}")
+        raise ValueError(f"{text} is not a number of copies from 1 to {_MOST_COPIES}")
     return number
 
 
@@ -297,7 +304,7 @@ def seconds(text: str) -> float:
     """A time span in seconds, 0 or more."""
     number = _number(text)
     if not 0 <= number <= _MOST_SECONDS:
-        raise ValueError(f"{_shown(text)} is not a number of seconds: 0 to {_MOST_SECONDS:.0f}")
+        raise ValueError(f"{_shown(text)} is not a number of seconds from 0 to {_MOST_SECONDS:.0f}")
     return number
 
 
@@ -305,7 +312,7 @@ def timeout(text: str) -> float:
     """A time span of 1 second or more."""
     number = seconds(text)
     if number < 1:
-        raise ValueError(f"{_shown(text)} is not a timeout: 1 second or more")
+        raise ValueError(f"{_shown(text)} is not a timeout of at least 1 second")
     return number
 
 
@@ -313,7 +320,7 @@ def duration(text: str) -> int:
     """A time span: ``90s``, ``15m``, ``12h``, ``30d``; in seconds."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not int(match[1]):
-        raise ValueError(f"{_shown(text)} is not a time span: 90s, 15m, 12h, 30d")
+        raise ValueError(f"{_shown(text)} is not a time span; write it like 90s, 15m, 12h or 30d")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
@@ -321,10 +328,10 @@ def size(text: str) -> int:
     """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{_shown(text)} is not a size: 4096, 64K, 8M, 5G, 1T")
+        raise ValueError(f"{_shown(text)} is not a size; write it like 4096, 64K, 8M, 5G or 1T")
     number = int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
     if number >= 1 << 63:
-        raise ValueError(f"{text} is too large: below 8388608T")
+        raise ValueError(f"{text} is too large: a size is below 8388608T")
     return number
 
 
@@ -354,7 +361,7 @@ def reserve(text: str) -> Reserve:
         return Reserve(bytes=size(text))
     percent = _number(number)
     if not 0 <= percent < 100:
-        raise ValueError(f"{_shown(text)} is not a reserve: 10G, or 0% to 99%")
+        raise ValueError(f"{_shown(text)} is not a reserve; write a size (10G), or 0% to 99%")
     return Reserve(percent=percent)
 
 
@@ -362,7 +369,7 @@ def limit(text: str) -> int:
     """A size of 1 byte or more."""
     number = size(text)
     if number < 1:
-        raise ValueError(f"{text} is not a limit: 1 byte or more")
+        raise ValueError(f"{text} is not a limit of at least 1 byte")
     return number
 
 
@@ -370,7 +377,7 @@ def chunk_size(text: str) -> int:
     """A size of 64 KiB or more, or 0."""
     number = size(text)
     if 0 < number < 64 * 1024:
-        raise ValueError(f"{text} is not the size of a chunk: 64K or more, or 0")
+        raise ValueError(f"{text} is not a chunk size: it must be at least 64K, or 0")
     return number
 
 
@@ -391,9 +398,13 @@ def header_patterns(text: str) -> str:
     patterns = list(dict.fromkeys(each.strip() for each in text.split(",")))
     for each in patterns:
         if _HEADER_PATTERN.fullmatch(each) is None:
-            raise ValueError(f"{_shown(each)} is not an X-* header: X-Mime-Type, X-Meta-*")
+            raise ValueError(
+                f"{_shown(each)} is not an X-* header; write it like X-Mime-Type or X-Meta-*"
+            )
         if metadata.is_withheld(metadata.canonical_name(each)):
-            raise ValueError(f"{each} cannot be kept: it is for proxies, browsers or credentials")
+            raise ValueError(
+                f"servers do not store {each}: it is for proxies, browsers or credentials"
+            )
     return ", ".join(patterns)
 
 
@@ -401,8 +412,8 @@ def _own_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if _OWN_NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{text[:100]!r} is not a host name: it has neither scheme nor port; "
-            "IP addresses need not be listed"
+            f"{text[:100]!r} is not a host name: leave out the scheme and the port; do not list IP "
+            "addresses, which are always accepted"
         )
     return name
 
@@ -424,15 +435,15 @@ def _proxy(text: str) -> str:
             raise ValueError(
                 f"{_shown(text)} is neither an address, nor a network like 10.0.0.0/8, nor unix"
             ) from None
-        raise ValueError(f"{text} is an address within a network: write {better}") from None
+        raise ValueError(f"{text} is not a network address; the network is {better}") from None
     if "%" in text:
-        raise ValueError(f"{_shown(text)} has a zone, which the address of a connection never has")
+        raise ValueError(f"{_shown(text)} contains a zone: remove it")
     if not network.prefixlen:
         raise ValueError(
-            f"{text} is every address, so all clients would be trusted: list the proxies"
+            f"{text} includes all clients, who could then forge their addresses: list the proxies"
         )
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{text} is an IPv4 address: write it as one")
+        raise ValueError(f"{text} is a mapped IPv4 address: write it as IPv4")
     return network.compressed.removesuffix(f"/{network.max_prefixlen}")
 
 
@@ -461,7 +472,7 @@ def _origin(text: str) -> str:
         return f"{scheme}://{host}:{int(port)}"
     except ValueError:
         raise ValueError(
-            f"{_shown(text)} is not the origin of a page: scheme://host or scheme://host:port, "
+            f"{_shown(text)} is not a web origin; write scheme://host or scheme://host:port, "
             "without a path, or *"
         ) from None
 
@@ -470,14 +481,14 @@ def path(text: str) -> str:
     """A file's path, from the root or from the home directory."""
     if not text.startswith(("/", "~/")) or _CONTROL.search(text):
         # Do not quote the text: it may be the secret that belongs into the file.
-        raise ValueError("not the path of a file: it must begin with / or ~/")
+        raise ValueError("the value is not a path that starts with / or ~/")
     return text
 
 
 def host(text: str) -> str:
     """The name or the address of an interface to listen on."""
     if not text.isprintable() or len(text) > 254:
-        raise ValueError(f"{_shown(text)} is not the name or address of a host")
+        raise ValueError(f"{_shown(text)} is not a host name or an IP address")
     return text
 
 
@@ -501,7 +512,7 @@ def _number(text: str) -> float:
 
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ValueError(f"{_shown(text)} is not a whole number, or too large")
+        raise ValueError(f"{_shown(text)} is not a whole number, or is too large")
     return int(text)
 
 
@@ -530,62 +541,112 @@ class Setting:
 
 #: All settings by name: the only place that declares them.
 SETTINGS: Mapping[str, Setting] = {
-    "api-host": Setting(host, "Address to listen on.", "0.0.0.0", "0.0.0.0", str),
-    "hosts": Setting(hosts, "Host names to answer to, beside localhost."),
-    "idle-timeout": Setting(timeout, "Seconds until idle connections are closed.", 75.0, "75"),
+    "api-host": Setting(
+        host, "Address to listen on for uploads and downloads.", "0.0.0.0", "0.0.0.0", str
+    ),
+    "hosts": Setting(
+        hosts,
+        "Host names to accept in requests, besides localhost and IP addresses, separated by "
+        "commas.",
+    ),
+    "idle-timeout": Setting(timeout, "Seconds until an idle connection is closed.", 75.0, "75"),
     "trusted-proxies": Setting(
-        proxies, "Proxies to trust for the client's address: addresses, networks, unix."
+        proxies,
+        "Proxies whose forwarded client addresses to trust: IP addresses, networks (10.0.0.0/8), "
+        "or unix for Unix sockets, separated by commas.",
     ),
     "upload-port": Setting(port, "Port for uploads.", 9991, "9991"),
-    "download-port": Setting(port, "Port for fetches.", 9992, "9992"),
+    "download-port": Setting(port, "Port for downloads.", 9992, "9992"),
     "admin-port": Setting(
-        port, "Port on 127.0.0.1 for /status and /metrics, 0 for none.", 9993, "9993"
+        port,
+        "Admin port on 127.0.0.1, for the status page, /status and /metrics; 0 for none.",
+        9993,
+        "9993",
     ),
-    "write-copies": Setting(copies, "Write quorum: copies that an upload waits for.", 1, "1"),
-    "min-copies": Setting(copies, "Copies of each object in a group.", 2, "2"),
+    "write-copies": Setting(
+        copies,
+        "Write quorum: the number of copies to store before an upload is acknowledged.",
+        1,
+        "1",
+    ),
+    "min-copies": Setting(copies, "Number of copies of each blob to keep in its group.", 2, "2"),
     "replicate-every": Setting(
-        seconds, "Seconds between replication passes, 0 for none.", 60.0, "60"
+        seconds, "Seconds between anti-entropy passes; 0 for none.", 60.0, "60"
     ),
-    "replicate-rate": Setting(limit, "Most bytes a second that replication copies (8M)."),
+    "replicate-rate": Setting(
+        limit, "Bytes per second that anti-entropy passes may copy (64K, 8M); by default unlimited."
+    ),
     "hash": Setting(
-        algorithm, "Hash for the ids of new objects: sha1, sha256.", ids.DEFAULT_ALGORITHM, "sha1"
+        algorithm, "Hash for the ids of new objects: sha1 or sha256.", ids.DEFAULT_ALGORITHM, "sha1"
     ),
-    "max-size": Setting(limit, "Reject larger objects (64K, 8M, 5G)."),
+    "max-size": Setting(
+        limit, "Largest upload to accept, in bytes (64K, 8M, 5G); by default unlimited."
+    ),
     "kept-headers": Setting(
-        header_patterns, "The only X-* headers of uploads to keep: X-Meta-*, X-Mime-Type."
+        header_patterns,
+        "X-* headers of uploads to store, separated by commas (X-Mime-Type, X-Meta-*); by default "
+        "all but those of proxies, browsers and credentials.",
     ),
     "cors-origins": Setting(
-        origins, "Origins whose pages may upload and fetch, or * to fetch (https://app.example)."
+        origins,
+        "Web origins whose pages may upload and download, separated by commas "
+        "(https://app.example); * lets all pages download.",
     ),
     "chunk-size": Setting(
-        chunk_size, "Split larger objects into chunks of this size, 0 for none.", 8 << 20, "8M"
+        chunk_size,
+        "Split larger objects into chunks of this many bytes (64K or more); 0 for no chunks.",
+        8 << 20,
+        "8M",
     ),
     "cache": Setting(
         cache_address,
-        "Shared cache of blobs and locations: memcached://host:port, redis://host:port/database.",
+        "Shared cache for the locations of blobs and for small blobs: memcached://host:port or "
+        "redis://host:port/database.",
     ),
-    "secret-file": Setting(path, "File with the key that API and blob servers share.", option=str),
-    "token-file": Setting(path, "File with the tokens that clients must send.", option=str),
-    "private-reads": Setting(yes, "Require a token or a signed link for fetches, too.", False),
-    "tls-certificate": Setting(path, "Use TLS, with the certificate in this file.", option=str),
-    "tls-key": Setting(path, "File with its key, if not the same file.", option=str),
+    "secret-file": Setting(
+        path,
+        "File of the secret keys with which API servers sign requests to blob servers.",
+        option=str,
+    ),
+    "token-file": Setting(
+        path, "File of the access tokens. Clients need one to upload.", option=str
+    ),
+    "private-reads": Setting(
+        yes, "Require a token or a signed link for downloads, not only for uploads.", False
+    ),
+    "tls-certificate": Setting(
+        path, "Serve HTTPS with the certificate in this file (PEM).", option=str
+    ),
+    "tls-key": Setting(
+        path, "File of the private key of tls-certificate, if not in the same file.", option=str
+    ),
     "tls-client-ca": Setting(
-        path, "File with the CAs that client certificates must come from.", option=str
+        path, "Require a client certificate that a CA in this file has signed (PEM).", option=str
     ),
     "tls-ca": Setting(
-        path, "File with the CAs that the certificates of blob servers must come from.", option=str
+        path,
+        "Trust only https blob servers with a certificate from a CA in this file (PEM); by default "
+        "from a CA that the system trusts.",
+        option=str,
     ),
     "tls-client-certificate": Setting(
-        path, "File with the certificate to present to blob servers.", option=str
+        path, "Present the certificate in this file to https blob servers (PEM).", option=str
     ),
-    "tls-client-key": Setting(path, "File with its key, if not the same file.", option=str),
+    "tls-client-key": Setting(
+        path,
+        "File of the private key of tls-client-certificate, if not in the same file.",
+        option=str,
+    ),
     "unfinished-dir": Setting(
-        path, "Accept resumable uploads (tus), and keep unfinished ones here.", option=str
+        path, "Enable resumable uploads (tus), and store their parts in this directory.", option=str
     ),
     "unfinished-limit": Setting(
-        limit, "Most bytes of all unfinished uploads together.", 64 << 30, "64G"
+        limit, "Most bytes that the parts of resumable uploads may take (8M, 5G).", 64 << 30, "64G"
     ),
     "unfinished-expiry": Setting(
-        duration, "Time after which unfinished uploads expire (15m, 12h, 30d).", 86_400, "1d"
+        duration,
+        "Time without progress after which a resumable upload is deleted (15m, 12h, 30d).",
+        86_400,
+        "1d",
     ),
 }

@@ -1,1 +1,1 @@
-"""The daemons: what ``twistd sos-blob`` and ``twistd sos-api`` are made of."""
+"""The daemons ``twistd sos-blob`` and ``twistd sos-api``."""

@@ -1,4 +1,4 @@
-"""The access log of a daemon: its options, and the service that keeps it."""
+"""The access log of a daemon: its options and its service."""
 
 from __future__ import annotations
 
@@ -21,20 +21,26 @@ _LINES: dict[str, Line] = {"combined": access_log_lines.combined, "json": access
 
 def _format(text: str) -> str:
     if text not in _LINES:
-        raise ValueError(f"{text!r} is none of {', '.join(_LINES)}")
+        raise ValueError(f"{text!r} is not a log format: {' or '.join(_LINES)}")
     return text
 
 
 PARAMETERS = [
-    parameter("access-log", None, None, "Write each request to this file."),
-    parameter("access-log-format", None, "combined", "Of its lines: combined, json.", _format),
+    parameter("access-log", None, None, "Log each request to this file."),
+    parameter(
+        "access-log-format",
+        None,
+        "combined",
+        "Format of the access log: combined or json.",
+        _format,
+    ),
 ]
 
 _log = Logger(namespace="sos.access")
 
 
 class AccessLogService(Service):
-    """Keeps an access log open, and opens it anew at each SIGHUP."""
+    """Keeps the access log open, and reopens it on each SIGHUP."""
 
     def __init__(self, log: AccessLog, reactor: Any) -> None:
         self._access_log = log
@@ -45,15 +51,15 @@ class AccessLogService(Service):
         try:
             self._access_log.open()
         except OSError as error:
-            give_up(f"the access log: {error}")
+            give_up(f"cannot open the access log: {error}")
 
     def startService(self) -> None:
         super().startService()
-        # What the other parts do at that signal they do as well.
+        # Call the handler that another service has set as well.
         self._former = signal.signal(signal.SIGHUP, self._on_hang_up)
 
     def _on_hang_up(self, number: int, frame: Any) -> None:
-        # A signal can come in the middle of anything.
+        # A signal handler can interrupt any code.
         self._reactor.callFromThread(self._access_log.reopen)
         if callable(self._former):
             self._former(number, frame)
@@ -65,9 +71,9 @@ class AccessLogService(Service):
 
 
 def add_log(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note | None:
-    """Add the access log that *options* ask for to the service *whole*; return what writes it.
+    """Add the access log of *options* to the service *whole*; return the function that logs.
 
-    ``--verbose`` without one writes the lines into the daemon's own log.
+    ``--verbose`` without an access log writes the lines to the daemon's own log.
     """
     line = _LINES[options["access-log-format"]]
     if options["access-log"] is not None:

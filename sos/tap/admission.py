@@ -1,4 +1,4 @@
-"""Who may speak to a daemon, and how a daemon shows who it is: options, and what they mean."""
+"""Authentication and authorization in the daemons: options, guards and credentials."""
 
 from __future__ import annotations
 
@@ -18,56 +18,58 @@ from sos.interfaces import IReplicaStore
 from sos.model import config
 from sos.web import cors
 
-#: What a load balancer may ask of any port: the original's health check, and ``OPTIONS *``.
+#: Paths without authentication on any port, for load balancers: the health check of the
+#: original SOS, and ``OPTIONS *``.
 ALIVE = (b"/alive", b"*")
-#: What everybody may ask of an admin port: what a load balancer does, and the page
-#: by which people see the rest, which tells nothing by itself.
+#: Paths without authentication on the admin port: health checks, and the status page, which
+#: contains no data itself.
 PROBES = (*ALIVE, b"/healthz", b"/readyz", b"/")
 
 PRIVATE_READS = ["private-reads", None, config.SETTINGS["private-reads"].help]
 
 
 def check_secret(options: DaemonOptions) -> None:
-    """Settle what ``--secret-file`` of *options* means; raises ConfigError."""
+    """Check ``--secret-file`` of *options*, and make it absolute; raises ConfigError."""
     if options["secret-file"] is not None:
         options["secret-file"] = absolute(options["secret-file"])
         read(options["secret-file"], parse_keys)
 
 
 def check_tokens(options: DaemonOptions) -> None:
-    """Settle what ``--token-file`` and ``--private-reads`` mean; raises ConfigError."""
+    """Check ``--token-file`` and ``--private-reads`` of *options*; raises ConfigError."""
     if options["token-file"] is not None:
         options["token-file"] = absolute(options["token-file"])
         read(options["token-file"], parse_tokens)
     elif options["private-reads"] and options["secret-file"] is None:
         raise ConfigError(
-            "--private-reads lets nobody fetch without --token-file, or --secret-file for links"
+            "--private-reads needs a --token-file, or a --secret-file for signed links: without "
+            "them nobody could fetch"
         )
 
 
 def keys_in(path: str) -> WatchedFile[Keys]:
-    """Return the keys in the file *path*, which is read again when it has changed.
+    """Return the keys in the file *path*, reloaded when the file changes.
 
-    When it is removed they hold: without them no server could speak to any other.  Who is to
-    be shut out does not know the keys in another file.
+    If the file is removed, the keys stay valid: without them the servers could not talk to
+    each other.  To shut a client out, replace the keys.
     """
     return WatchedFile(path, parse_keys)
 
 
 def secret_files(options: DaemonOptions) -> list[WatchedFile[Keys]]:
-    """Return the secret file of *options*, if there is one."""
+    """Return a list of the secret file of *options*, if there is one."""
     return [] if options["secret-file"] is None else [keys_in(options["secret-file"])]
 
 
 def signer(path: str | None) -> Signer | None:
-    """Return what signs requests by the secret file *path*, None where there is none."""
+    """Return a signer with the keys of the secret file *path*, None if there is none."""
     return None if path is None else Signer(keys_in(absolute(path)), time.time)
 
 
 class ServerGuards:
-    """What requests to the server of *store* have to pass.
+    """The guards of a blob server.
 
-    A signed request that one of the server's endpoints has seen is refused at all of them.
+    All endpoints share the replay cache: a signed request is accepted at one of them, once.
     """
 
     def __init__(self, options: DaemonOptions, store: IReplicaStore) -> None:
@@ -75,18 +77,18 @@ class ServerGuards:
         self._verifier: Verifier | None = None
         if options["secret-file"] is not None:
             keys = keys_in(options["secret-file"])
-            # A store knows its identity once it is open.
+            # A store has its identity only once it is open.
             self._verifier = Verifier(keys, time.time, lambda: getattr(store, "identity", None))
 
     def blobs(self, endpoint: str) -> Guard:
-        """Return the guard of the blobs at *endpoint*: it wants the secret, if there is one."""
+        """Return the guard of the blobs at *endpoint*; with a secret it requires signatures."""
         signed = self._signed(ALIVE)
         return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.PROGRAMS, signed)
 
     def admin(self, endpoint: str) -> Guard:
         """Return the guard of the admin port at *endpoint*.
 
-        It wants nothing from this machine, and the secret from others.
+        With a secret it requires signatures, if other machines can reach the endpoint.
         """
         signed = self._signed(PROBES) if self._options["reach"][endpoint] == OTHERS else None
         return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.ANSWERED, signed)
@@ -98,9 +100,9 @@ class ServerGuards:
 
 
 class ClientGuards:
-    """What requests of an API server's clients have to pass.
+    """The guards of an API server.
 
-    :ivar origins: whose pages are such clients, too, see :mod:`sos.web.cors`.
+    :ivar origins: the web origins whose pages may use the server, see :mod:`sos.web.cors`.
     """
 
     def __init__(self, options: DaemonOptions) -> None:
@@ -125,7 +127,7 @@ class ClientGuards:
 
     @property
     def files(self) -> list[WatchedFile[Tokens]]:
-        """The token file, if there is one; without it nobody is let in whom it did let in."""
+        """A list of the token file, if there is one."""
         return [] if self._tokens is None else [self._tokens]
 
     def uploads(self, endpoint: str) -> Guard:
@@ -137,7 +139,7 @@ class ClientGuards:
         return self._transfers(endpoint, self._fetch)
 
     def _transfers(self, endpoint: str, inner: Guard | None) -> Guard:
-        # Reverse proxies on the same machine pass on the names that their clients use.
+        # Reverse proxies on the same machine forward the Host of their clients.
         return host_guard(
             self._options,
             endpoint,
@@ -164,13 +166,14 @@ def host_guard(
     inner: Guard | None,
     origins: Container[bytes] = (),
 ) -> HostGuard:
-    """Return the guard that checks the host of requests at *endpoint*, before *inner*.
+    """Return a guard that checks the host of requests at *endpoint*, and then calls *inner*.
 
-    :param local: how it treats names that ``--hosts`` does not list when only this machine
-        reaches the endpoint.
-    :param others: the same when other machines do.  With ``--hosts`` it refuses them at all
-        endpoints.
-    :param origins: those of other sites whose pages may make changes there.
+    With ``--hosts`` it rejects all hosts that the option does not list.
+
+    :param local: without ``--hosts``, how to treat other hosts if only this machine can reach
+        the endpoint.
+    :param others: the same if other machines can reach it.
+    :param origins: the web origins of other sites whose pages may make changes.
     """
     names = _listed(options["hosts"])
     reached = others if options["reach"][endpoint] == OTHERS else local
@@ -179,5 +182,5 @@ def host_guard(
 
 
 def _listed(value: str | None) -> frozenset[bytes]:
-    """Return what an option lists, separated by commas."""
+    """Return the elements of a comma-separated option."""
     return frozenset((value or "").encode("ascii").split(b",")) - {b""}

@@ -57,12 +57,12 @@ from sos.web.client_headers import KeptHeaders
 from sos.web.public_api import DownloadServer, UploadServer
 
 _NO_SERVERS = (
-    "there is nowhere to keep anything. Name blob servers, one URL a line, in /etc/sos.conf or "
-    "~/.sos.conf, or by --blob-server http://localhost:4001,http://localhost:4002; or keep "
-    "everything here by --store DIR"
+    "no blob servers are configured. List their URLs, one a line, in /etc/sos.conf or "
+    "~/.sos.conf, or name them with --blob-server http://localhost:4001,http://localhost:4002; "
+    "or store everything on this machine with --store DIR"
 )
 
-# The settings that /status tells.
+# The settings in /status.
 _STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size")
 _CLUSTER_SETTINGS: tuple[str, ...] = (
     "write-copies",
@@ -74,29 +74,46 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
     "chunk-size",
 )
 
-# Settings that are options of blob servers, too, or a flag.
+# Settings whose options are declared elsewhere: shared with blob servers, or a flag.
 _ELSEWHERE = {name for name, *_ in (*AdminOptions.optParameters, admission.PRIVATE_READS)}
 
 _log = Logger()
 
-# Descriptors for one connection: itself, its spools, and connections to servers.
+# Descriptors for one connection: its socket, its spools, and connections to servers.
 _FILES = 8
 
 
 class Options(AdminOptions):
-    """What ``twistd sos-api --help`` shows."""
+    """The options of ``twistd sos-api``."""
 
     program = "sos-api"
     synopsis = "[--blob-server URL,URL | --config FILE | --store DIR] [options]"
     longdesc = (
-        "Takes uploads on one port and serves them on another. The blob servers are those of "
-        f"/etc/sos.conf and ~/.sos.conf, whose section [sos] can set {', '.join(config.SETTINGS)}."
+        "Accepts uploads on one port and serves downloads on another. Reads the list of blob "
+        "servers from /etc/sos.conf and ~/.sos.conf. Their section [sos] can set "
+        f"{', '.join(config.SETTINGS)}."
     )
 
     optParameters = [
-        parameter("blob-server", None, None, "URLs of blob servers, separated by commas."),
-        parameter("config", "c", None, "Read this, not /etc/sos.conf and ~/.sos.conf."),
-        parameter("store", "s", None, "Keep everything in this directory, or engine."),
+        parameter(
+            "blob-server",
+            None,
+            None,
+            "URLs of the blob servers, separated by commas; replaces the list in sos.conf.",
+        ),
+        parameter(
+            "config",
+            "c",
+            None,
+            "Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
+        ),
+        parameter(
+            "store",
+            "s",
+            None,
+            "Store all objects in this directory, or the engine at this URL, instead of on blob "
+            "servers.",
+        ),
         *(setting(name) for name in config.SETTINGS if name not in _ELSEWHERE),
         *access.PARAMETERS,
         *local.PARAMETERS,
@@ -112,9 +129,13 @@ class Options(AdminOptions):
         }
     )
     optFlags = [
-        ["dump", None, "Print the servers by group, and end."],
-        ["reuse-port", None, "Share the ports with other API servers of this machine."],
-        ["verbose", "v", "Write each request to the log."],
+        ["dump", None, "Print the configuration, and exit."],
+        [
+            "reuse-port",
+            None,
+            "Share the upload and download ports with other API servers on this machine.",
+        ],
+        ["verbose", "v", "Log each request to the daemon's log, unless --access-log is set."],
         admission.PRIVATE_READS,
         *local.FLAGS,
     ]
@@ -125,35 +146,39 @@ class Options(AdminOptions):
         self["listen-download"] = []
 
     def opt_listen_upload(self, endpoint: str) -> None:
-        """Twisted endpoint for uploads instead of --upload-port; repeatable."""
+        """Twisted endpoint for uploads, instead of --upload-port; repeatable."""
         check_endpoint("--listen-upload", endpoint)
         self["listen-upload"].append(endpoint)
 
     def opt_listen_download(self, endpoint: str) -> None:
-        """Twisted endpoint for fetches instead of --download-port; repeatable."""
+        """Twisted endpoint for downloads, instead of --download-port; repeatable."""
         check_endpoint("--listen-download", endpoint)
         self["listen-download"].append(endpoint)
 
     def too_small(self, found: Config) -> list[str]:
-        """Say which groups of *found* have too few servers for the copies that are wanted."""
+        """Return a message for each group of *found* with too few servers for its copies."""
         return config.too_small(found.groups, self["min-copies"])
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
             raise UsageError("--store and --blob-server exclude each other")
         if self["cache"] is not None and self["store"] and not is_engine(self["store"]):
-            raise UsageError("--cache is of no use before a directory")
+            raise UsageError(
+                "--cache has no effect with a directory as --store: remove it, or use blob servers "
+                "or an engine"
+            )
         found = cluster.load(self["config"], self["blob-server"])
         if self["store"] is not None:
             if self["config"] is not None and found.groups:
                 raise UsageError(
-                    f"--store keeps everything here, and {self['config']} lists servers"
+                    f"--store and blob servers exclude each other: remove --store, or the servers "
+                    f"in {self['config']}"
                 )
             found = evolve(found, groups={})
         for name, each in config.SETTINGS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, each.default)
-        # What an upload has waited for must not be taken for too much later.
+        # Otherwise anti-entropy passes would delete copies that an upload has waited for.
         self["min-copies"] = max(self["min-copies"], self["write-copies"])
         if self["dump"]:
             lines = [cluster.describe(found, settings=True)]
@@ -166,7 +191,7 @@ class Options(AdminOptions):
         self["config-files"] = cluster.present()
         if self["store"] is None:
             cluster.check_copies(found, self["write-copies"])
-        # Paths mean what they meant when they were typed, wherever twistd goes.
+        # Resolve relative paths now: twistd may change its directory.
         for name in ("access-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
@@ -180,8 +205,8 @@ class Options(AdminOptions):
             stores.check(self)
             if is_engine(self["store"]) and self["cache"] and not self["secret-file"]:
                 raise UsageError(
-                    "--cache before an engine keeps small blobs, sealed by the key of a "
-                    "--secret-file, and there is none"
+                    "--cache with an engine needs a --secret-file as well, whose key protects the "
+                    "blobs in the cache"
                 )
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
@@ -198,9 +223,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
     whole = _serve(options, reactor)
     lines = [
-        f"takes uploads on {' '.join(options['uploads'])}",
-        f"serves fetches on {' '.join(options['downloads'])}",
-        *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
+        f"accepts uploads on {' '.join(options['uploads'])}",
+        f"serves downloads on {' '.join(options['downloads'])}",
+        *([f"admin port on {' '.join(options['admins'])}"] if options["admins"] else []),
         *(_describe(options) if options["store"] is None else stores.describe(options)),
     ]
     complete(whole, f"SOS API server {__version__}", lines, options, reactor)
@@ -216,11 +241,11 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     client_files: list[WatchedFiles[Any]] = []
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"])
-        # A directory takes bodies of any size as they are.
+        # A directory stores bodies of any size without chunks.
         store = kept
         if is_engine(options["store"]):
             store = _in_chunks(kept, options, whole, reactor)
-        settings["store"] = kept.name  # without the password that a URL can have
+        settings["store"] = kept.name  # does not contain the password in a URL
         told = _STORE_SETTINGS
     else:
         servers = _ClusterService(options, reactor)
@@ -279,7 +304,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
 def _in_chunks(
     kept: IReplicaStore, options: Options, whole: MultiService, reactor: Any
 ) -> IBlobStore:
-    """Return a store of large objects over one that is to be given small blobs."""
+    """Return a store that splits large objects into chunks, on top of *kept*."""
     threads = threads_of(reactor)
     alone = ReplicatedStore(
         {"engine": (Member(kept),)}, threads, reactor, options["hash"], Copying(1, 1)
@@ -290,7 +315,7 @@ def _in_chunks(
 
 
 def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
-    """Return the shared cache, if there is one, which *whole* closes at the end."""
+    """Return the shared cache, if there is one, and add its service to *whole*."""
     if options["cache"] is None:
         return None
     cache = shared_cache(options["cache"], reactor)
@@ -304,11 +329,11 @@ def _warn_of_small_groups(options: Options, found: Config) -> None:
 
 
 class _ClusterService(MultiService):
-    """The configured servers, as one store.
+    """The configured blob servers, as one store.
 
-    :ivar store: that.
-    :ivar part: how they are doing.
-    :ivar tls_files: by which https servers are spoken to.
+    :ivar store: the store.
+    :ivar part: its status.
+    :ivar tls_files: the TLS files for https servers.
     """
 
     def __init__(self, options: Options, reactor: Any) -> None:
@@ -360,7 +385,7 @@ class _ClusterService(MultiService):
         named = self._options["config"], self._options["blob-server"]
         found = cluster.load(*named, self._options["config-files"])
         if not found.groups:
-            raise ConfigError("it lists no servers")
+            raise ConfigError("the configuration files list no servers")
         cluster.check_copies(found, self._options["write-copies"])
         groups = self._groups_now = self._groups(found)
         self._members.configure(groups)
@@ -368,11 +393,11 @@ class _ClusterService(MultiService):
         if self._replication is not None:
             self._replication.groups = groups
         _warn_of_small_groups(self._options, found)
-        lines = ["the servers are now", *cluster.describe(found).splitlines()]
+        lines = ["reloaded the configuration; the servers:", *cluster.describe(found).splitlines()]
         before = self._options["cluster"].settings
         changed = {name for name, _ in before.items() ^ found.settings.items()}
         if changed:
-            lines.append(f"what changed in {', '.join(sorted(changed))} takes a restart")
+            lines.append(f"restart to apply the changed settings: {', '.join(sorted(changed))}")
         return "\n".join(lines)
 
     def startService(self) -> None:
@@ -395,7 +420,7 @@ def _describe(options: Options) -> list[str]:
     if every:
         lines.append(f"replicates to {options['min-copies']} copies, every {every:g} s")
     else:
-        lines.append("does not replicate: run sos replicate")
+        lines.append("runs no anti-entropy passes: run sos replicate from cron")
     if options["cache"] is not None:
-        lines.append(f"shares the places of blobs by {options['cache']}")
+        lines.append(f"uses the shared cache {options['cache']}")
     return lines

@@ -33,21 +33,21 @@ from sos.web.admin_api import AdminServer
 from sos.web.blob_api import BlobServer
 
 _UNGUARDED = (
-    "other machines could read and write everything here. Let in those alone who share a secret, "
-    "by --secret-file FILE (sos secret makes one), or who have a certificate, by --tls-client-ca, "
-    "or whoever can connect, by --no-auth"
+    "any other machine could read and write all blobs. Require signed requests with --secret-file "
+    "FILE (sos secret makes a key), or client certificates with --tls-client-ca FILE; or allow "
+    "anybody with --no-auth"
 )
 
-# Descriptors for one connection: itself, and the file that it reads or writes.
+# Descriptors for one connection: its socket, and the file that it reads or writes.
 _FILES = 2
 
 
 class Options(AdminOptions):
-    """What ``twistd sos-blob --help`` shows."""
+    """The options of ``twistd sos-blob``."""
 
     program = "sos-blob"
     synopsis = "[--port PORT] [--store DIR] [options]"
-    longdesc = "Keeps blobs in a directory and serves them over HTTP."
+    longdesc = "Stores blobs in a directory, or in an engine, and serves them over HTTP."
 
     optParameters = [
         parameter("port", "p", 3001, "Port to listen on.", config.port),
@@ -56,11 +56,17 @@ class Options(AdminOptions):
             "admin-port",
             None,
             0,
-            "Port of 127.0.0.1 for /status and /metrics, 0 for none.",
+            "Admin port on 127.0.0.1, for /status and /metrics; 0 for none.",
             config.port,
         ),
-        parameter("store", "s", "data", "Directory of the blobs, or URL of an engine."),
-        parameter("max-size", None, None, "Refuse larger blobs (64K, 8M, 5G).", config.limit),
+        parameter("store", "s", "data", "Directory of the store, or URL of an engine."),
+        parameter(
+            "max-size",
+            None,
+            None,
+            "Largest blob to accept, in bytes (64K, 8M, 5G); by default unlimited.",
+            config.limit,
+        ),
         *access.PARAMETERS,
         setting("secret-file"),
         *(setting(name) for name in tls.SERVER_TLS),
@@ -74,8 +80,8 @@ class Options(AdminOptions):
         }
     )
     optFlags = [
-        ["verbose", "v", "Write each request to the log."],
-        ["no-auth", None, "Serve whoever can connect, from other machines as well."],
+        ["verbose", "v", "Log each request to the daemon's log, unless --access-log is set."],
+        ["no-auth", None, "Allow other machines to read and write all blobs without credentials."],
         *local.FLAGS,
     ]
 
@@ -84,7 +90,7 @@ class Options(AdminOptions):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Twisted endpoint to listen on instead of --host and --port; repeatable."""
+        """Twisted endpoint to listen on, instead of --host and --port; repeatable."""
         check_endpoint("--listen", endpoint)
         self["listen"].append(endpoint)
 
@@ -114,7 +120,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     whole = _serve(options, reactor)
     lines = [
         f"listens on {' '.join(options['endpoints'])}",
-        *([f"tells its status on {' '.join(options['admins'])}"] if options["admins"] else []),
+        *([f"admin port on {' '.join(options['admins'])}"] if options["admins"] else []),
         *stores.describe(options),
     ]
     complete(whole, f"SOS blob server {__version__}", lines, options, reactor)

@@ -1,4 +1,4 @@
-"""The cache that API servers share, from its address to what asks it."""
+"""The cache that API servers share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sos.tap import admission
 
 
 class CacheService(Service):
-    """Closes the connection of a cache when the daemon stops."""
+    """Closes the connection to the cache when the daemon stops."""
 
     def __init__(self, cache: SharedCache) -> None:
         self._cache = cache
@@ -31,14 +31,14 @@ class CacheService(Service):
 def cached(
     store: IPlacingStore, cache: SharedCache | None, secret_file: str | None
 ) -> IPlacingStore:
-    """Return *store*, with small blobs from *cache* where there is one, and a key for it."""
+    """Return *store* with a cache of small blobs, if there are a cache and a secret file."""
     if cache is None or secret_file is None:
         return store
     return CachedStore(store, cache, admission.keys_in(secret_file))
 
 
 def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:
-    """Return the cache at *address*, which is asked for nothing yet."""
+    """Return the cache at *address*, without connecting to it."""
     endpoint: IStreamClientEndpoint
     if address.socket is not None:
         endpoint = UNIXClientEndpoint(reactor, address.socket)
@@ -48,7 +48,7 @@ def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:
         return SharedCache(
             str(address), partial(memcached.connect, endpoint), reactor, memcached.ERRORS
         )
-    # Not before there is a reactor: the module's import would choose one.
+    # Import it late: the module installs a reactor if there is none.
     from sos.stores.cache import redis
 
     return SharedCache(

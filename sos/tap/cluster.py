@@ -1,4 +1,4 @@
-"""The configured servers, from their files to stores."""
+"""The blob servers of a cluster: from configuration files to stores."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from sos.model.membership import Membership, Speaker
 from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.remote.store import RemoteStore
 
-# Seconds that servers have to take note that we go.
+# The timeout for servers to acknowledge that this client leaves.
 _LEAVE_SECONDS = 1.0
 
-#: Read one after the other, each adding to what came before.
+#: The configuration files, in the order of reading.  Each adds to the ones before.
 CONFIG_FILES = ("/etc/sos.conf", "~/.sos.conf")
-# Bytes of one of them: of ten thousand servers.
+# The most bytes of a configuration file: enough for ten thousand servers.
 _LONGEST_FILE = 1024 * 1024
 
 
 def present() -> list[str]:
-    """Return those of :data:`CONFIG_FILES` that there are."""
+    """Return those of :data:`CONFIG_FILES` that exist."""
     return [path for path in CONFIG_FILES if os.path.exists(os.path.expanduser(path))]
 
 
 def load(file: str | None, blob_servers: str | None, needed: Collection[str] = ()) -> Config:
     """Return the configuration.
 
-    :param file: read this file, and none of :data:`CONFIG_FILES`.
-    :param needed: those of :data:`CONFIG_FILES` that have to be there: what one that is gone
-        has listed would else be forgotten, and what its servers hold with it.
-    :param blob_servers: URLs, separated by commas, instead of the servers that
-        the files list.
+    :param file: a file to read instead of :data:`CONFIG_FILES`.
+    :param blob_servers: URLs, separated by commas, that replace the servers in the files.
+    :param needed: those of :data:`CONFIG_FILES` that must exist.  At a reload, a missing file
+        would remove its servers, and the objects on them, from the cluster.
     :raises ConfigError: naming the file and the line, or the option.
     """
     found = _read([file], [file]) if file else _read(CONFIG_FILES, needed)
@@ -62,27 +61,28 @@ def _read(paths: Sequence[str], needed: Collection[str]) -> Config:
         except FileNotFoundError:
             if name not in needed:
                 continue
-            raise ConfigError(f"{path}: there is no such file") from None
+            raise ConfigError(f"cannot read {path}: there is no such file") from None
         except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ConfigError(f"{path} cannot be read: it is not text in UTF-8") from None
+            raise ConfigError(f"cannot read {path}: it is not UTF-8 text") from None
         found = config.parse(text, path, onto=found)
     return found
 
 
 def check_copies(found: Config, write_copies: int) -> None:
-    """Raise ConfigError when no upload could ever be answered, for want of servers."""
+    """Raise ConfigError if no group has enough servers for the write quorum of an upload."""
     most = max(map(len, found.groups.values()))
     if write_copies > most:
         raise ConfigError(
-            f"--write-copies, or write-copies in sos.conf: no group has {write_copies} servers "
-            f"for the copies that an upload waits for, the largest has {most}"
+            f"uploads can never succeed: write-copies is {write_copies}, but the largest group has "
+            f"{most} {'server' if most == 1 else 'servers'}; add servers, or lower --write-copies "
+            "or write-copies in sos.conf"
         )
 
 
 def describe(found: Config, settings: bool = False) -> str:
-    """Tell the servers by group, each with its marks, and the *settings* if asked to."""
+    """Return a text that lists the servers by group, and the settings if *settings* is set."""
     lines = [] if found.groups else ["no servers"]
     for group, servers in found.groups.items():
         lines.append(f"{group}:")
@@ -107,20 +107,20 @@ def _describe_server(server: Server) -> str:
 
 
 def speaker_name() -> str:
-    """Return what tells this process from all others: host, process, and a number by chance."""
+    """Return a unique name for this process: host, process id, and a random number."""
     host = re.sub("[^!-~]", "?", gethostname())[:64]
     return f"{host}/{os.getpid()}/{token_hex(4)}"
 
 
 async def leave(groups: Groups, clock: Any) -> None:
-    """Tell the servers of *groups* that they will not hear of us any more."""
+    """Announce to the servers of *groups* that this client leaves."""
     leaving = (
         within(_LEAVE_SECONDS, member.store.leave(), clock)
         for members in groups.values()
         for member in members
         if isinstance(member.store, RemoteStore)
     )
-    with suppress(SOSError):  # who is not told forgets us after a while
+    with suppress(SOSError):  # a server that does not hear of it forgets this client later
         await together(leaving)
 
 
@@ -133,11 +133,11 @@ def remote_groups(
     speaker: Speaker | None = None,
     membership: Membership | None = None,
 ) -> Groups:
-    """Return the stores that the configured servers are.
+    """Return a store for each configured server, by group.
 
-    :param credentials: who we are to them.
-    :param speaker: what they are told of us.
-    :param membership: what they are not told, and others are compared with.
+    :param credentials: the credentials for requests to them.
+    :param speaker: announced to them.
+    :param membership: not announced, only compared with that of other clients.
     """
     agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)

@@ -1,4 +1,4 @@
-"""A store that an engine keeps, in a daemon: ``--store redis://...`` and its like."""
+"""A daemon's store in an engine: ``--store redis://...`` and similar URLs."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from sos.model import ids
 from sos.scrub import ScrubService
 from sos.stores.factories import factory, scheme_of
 
-# Seconds after which an engine that was not there is tried again.
+# Seconds until the next attempt to open an engine: at first, and at most.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 
 _log = Logger()
 
 
 class EngineService(Service):
-    """Opens a store as soon as its engine is there, and closes it at the end.
+    """Opens a store as soon as its engine is reachable, and closes it at the end.
 
     Until then the daemon runs, and answers 503.
 
-    :param unusable: called with the reason when the engine cannot be used, and
-        that will not mend by itself: ends the daemon.
-    :param require: whether the store has to be there; else a new one is made.
+    :param unusable: ends the daemon; called with the reason if the engine cannot be used, and
+        waiting does not help.
+    :param require: whether the store must exist; if not, a missing store is created.
     """
 
     def __init__(
@@ -61,7 +61,11 @@ class EngineService(Service):
             try:
                 await self._store.open(self._require)
             except Unavailable as error:
-                _log.warn("{error}; trying again in {delay:g} s", error=error, delay=delay)
+                _log.warn(
+                    "cannot open the store yet: {error}; trying again in {delay:g} s",
+                    error=error,
+                    delay=delay,
+                )
                 await deferLater(self._reactor, delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
             except CancelledError:
@@ -69,12 +73,12 @@ class EngineService(Service):
             except StoreUnusable as error:
                 self._unusable(error)
                 return
-            except Exception as error:  # a mistake of ours must not leave half a daemon
-                _log.failure("{store} could not be opened", store=self._store.name)
+            except Exception as error:  # a bug must not leave a daemon without a store
+                _log.failure("cannot open the store: store={store}", store=self._store.name)
                 self._unusable(error)
                 return
             else:
-                _log.info("{store} is open", store=self._store.name)
+                _log.info("opened the store: store={store}", store=self._store.name)
                 return
 
     def stopService(self) -> Deferred[None]:
@@ -89,19 +93,19 @@ class EngineService(Service):
 
 
 def is_engine(place: str | None) -> bool:
-    """Tell whether *place*, the text of ``--store``, is a URL and no directory."""
+    """Return whether *place*, the value of ``--store``, is the URL of an engine."""
     return place is not None and scheme_of(place) is not None
 
 
 def check(place: str) -> None:
-    """Raise ValueError unless *place* is the URL of a store."""
+    """Raise ValueError unless *place* is the valid URL of a store."""
     from twisted.internet import reactor
 
     make(place, ids.DEFAULT_ALGORITHM, reactor)
 
 
 def make(place: str, algorithm: str, reactor: Any) -> IEngineStore:
-    """Return the store at *place*, which is not opened yet; raises ValueError."""
+    """Return the store at *place*, without opening it; raises ValueError."""
     scheme = scheme_of(place)
     assert scheme is not None
     return factory(scheme).make(place, algorithm, reactor)
@@ -110,13 +114,15 @@ def make(place: str, algorithm: str, reactor: Any) -> IEngineStore:
 def add_store(
     whole: MultiService, options: DaemonOptions, reactor: Any, algorithm: str
 ) -> tuple[IEngineStore, StorePart]:
-    """Add the store, and its scrub if there is to be one, to the service *whole*."""
+    """Add the store, and its scrub if it has one, to the service *whole*."""
     store = make(options["store"], algorithm, reactor)
     unusable = partial(shut_down, reactor=reactor)
     require = bool(options["require-store"])
     EngineService(store, unusable, reactor, require).setServiceParent(whole)
-    # Which would end the process, as who sends it to every daemon does not mean.
-    Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
+    # Without a handler, SIGHUP would end the process.
+    Reloading(lambda: "this daemon has no list of servers to reload", reactor).setServiceParent(
+        whole
+    )
     every = options["scrub-every"]
     if not every:
         return store, StorePart(store, None)
@@ -126,11 +132,11 @@ def add_store(
 
 
 def describe(options: DaemonOptions) -> list[str]:
-    """Tell of the store that *options* describe."""
+    """Return lines for the log that describe the store of *options*."""
     from twisted.internet import reactor
 
     lines = [f"store {make(options['store'], ids.DEFAULT_ALGORITHM, reactor).name}"]
     if options["scrub-every"]:
         every, rate = options["scrub-every"], options["scrub-rate"]
-        lines.append(f"scrub every {every:g} s at {rate} bytes/s")
+        lines.append(f"scrubs every {every:g} s at {rate} bytes/s")
     return lines

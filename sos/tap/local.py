@@ -1,4 +1,4 @@
-"""A local store in a daemon: its options, and the services that keep it."""
+"""A daemon's store in a directory: its options and its services."""
 
 from __future__ import annotations
 
@@ -21,20 +21,42 @@ from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
 
 PARAMETERS = [
-    parameter("reserve", None, Reserve(percent=1), "Of the disk, to stay free.", config.reserve),
-    parameter("scrub-rate", None, 20 << 20, "Bytes to read again in a second.", config.size),
+    parameter(
+        "reserve",
+        None,
+        Reserve(percent=1),
+        "Space to keep free on the disk: bytes (10G), or a percentage of its size.",
+        config.reserve,
+    ),
+    parameter(
+        "scrub-rate",
+        None,
+        20 << 20,
+        "Bytes per second that a scrub may read (64K, 8M); 0 for no limit.",
+        config.size,
+    ),
     parameter(
         "scrub-every",
         None,
         None,
-        "Seconds from scrub to scrub, 0: none. [default: 604800 in a directory, else 0]",
+        "Seconds between scrubs; 0 for none. [default: 604800 (a week) for a directory, 0 for an "
+        "engine]",
         config.seconds,
     ),
 ]
 _SCRUB_EVERY = 604800.0
 FLAGS = [
-    ["no-fsync", None, "Acknowledge what a power cut would lose: for scratch use."],
-    ["require-store", None, "Make no new store where there is none, as on a disk not mounted."],
+    [
+        "no-fsync",
+        None,
+        "Acknowledge uploads before they are on disk: a power failure loses some. For tests only.",
+    ],
+    [
+        "require-store",
+        None,
+        "Do not start if there is no store, for example because its disk is not mounted, instead "
+        "of creating one.",
+    ],
 ]
 
 
@@ -59,9 +81,9 @@ class StoreService(Service):
 def add_store(
     whole: MultiService, options: DaemonOptions, reactor: Any, algorithm: str
 ) -> tuple[LocalStore, StorePart]:
-    """Add the store that *options* describe, and its scrub, to the service *whole*.
+    """Add the store of *options*, and its scrub, to the service *whole*.
 
-    Returns it, and how it is doing.
+    Returns the store and its status.
     """
     directory = Path(options["store"])
     commits = Commits()
@@ -75,8 +97,10 @@ def add_store(
         require=bool(options["require-store"]),
     )
     StoreService(store).setServiceParent(whole)
-    # Which would end the process, as who sends it to every daemon does not mean.
-    Reloading(lambda: "there is no configuration to read again", reactor).setServiceParent(whole)
+    # Without a handler, SIGHUP would end the process.
+    Reloading(lambda: "this daemon has no list of servers to reload", reactor).setServiceParent(
+        whole
+    )
     path, every = directory / "scrub.json", _scrub_every(options)
     scrub = ScrubService(store.by_place, path, options["scrub-rate"], every, reactor, time.time)
     if every:
@@ -90,15 +114,17 @@ def _scrub_every(options: DaemonOptions) -> float:
 
 
 def describe(options: DaemonOptions) -> list[str]:
-    """Tell of the store that *options* describe."""
+    """Return lines for the log that describe the store of *options*."""
     lines = [
         f"store {options['store']}, {options['reserve']} in reserve",
-        "fsync OFF: a power cut loses what was acknowledged" if options["no-fsync"] else "fsync on",
+        "fsync OFF: a power failure loses acknowledged uploads"
+        if options["no-fsync"]
+        else "fsync on",
     ]
     every = _scrub_every(options)
     if every:
         rate = options["scrub-rate"]
-        lines.append(f"scrub every {every:g} s at {rate} bytes/s")
+        lines.append(f"scrubs every {every:g} s at {rate} bytes/s")
     else:
-        lines.append("no scrub: run sos scrub")
+        lines.append("does not scrub: stop the daemon and run sos scrub now and then")
     return lines

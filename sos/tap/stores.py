@@ -1,4 +1,4 @@
-"""The store that a daemon keeps itself: what ``--store`` means."""
+"""The daemon's own store: the option ``--store``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sos.tap import engine, local
 
 
 def check(options: DaemonOptions) -> None:
-    """Settle what ``--store`` of *options* means; raises UsageError when it means nothing."""
+    """Check ``--store`` of *options*, and make a path absolute; raises UsageError."""
     place = options["store"]
     scheme = scheme_of(place)
     if scheme is None:
-        # Paths mean what they meant when they were typed, wherever twistd goes.
+        # Resolve relative paths now: twistd may change its directory.
         options["store"] = os.path.abspath(place.removeprefix("file:"))
         return
     try:
@@ -36,12 +36,12 @@ def add_store(
     reactor: Any,
     algorithm: str = ids.DEFAULT_ALGORITHM,
 ) -> tuple[IReplicaStore, Part]:
-    """Add the store of *options* to the service *whole*; return it, and how it is doing."""
+    """Add the store of *options* to the service *whole*; return it and its status."""
     add = engine.add_store if engine.is_engine(options["store"]) else local.add_store
     return add(whole, options, reactor, algorithm)
 
 
 def describe(options: DaemonOptions) -> list[str]:
-    """Tell of the store that *options* describe, and nothing of its password."""
+    """Return lines for the log that describe the store of *options*, without its password."""
     place = options["store"]
     return engine.describe(options) if engine.is_engine(place) else local.describe(options)

@@ -1,4 +1,4 @@
-"""Resumable uploads in the API server: their options, and the service that they take."""
+"""Resumable uploads in the API server: their options and their service."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web.client_headers import KeptHeaders
 from sos.web.resumable import TusServer
 
-# Seconds between looks for those that have expired.
+# Seconds between searches for expired uploads.
 _SWEEP_SECONDS = 60.0
 
 _log = Logger()
 
 
 def check(options: DaemonOptions) -> None:
-    """Settle what the options mean."""
+    """Make the path of ``--unfinished-dir`` absolute."""
     if options["unfinished-dir"] is not None:
         options["unfinished-dir"] = absolute(options["unfinished-dir"])
 
@@ -39,9 +39,9 @@ def add_resumable(
     kept_headers: KeptHeaders,
     reactor: Any,
 ) -> TusServer | None:
-    """Return what takes resumable uploads, None if *options* name no directory for them.
+    """Return the server of resumable uploads, None if *options* name no directory for them.
 
-    :param kept_headers: which X-* headers are kept.
+    :param kept_headers: the X-* headers to store.
     """
     if options["unfinished-dir"] is None:
         return None
@@ -54,10 +54,10 @@ def add_resumable(
 
 
 class _UnfinishedService(PeriodicService):
-    """Makes the directory, removes what has expired, and at the end waits for requests."""
+    """Creates the directory, deletes expired uploads, and waits for requests at the end."""
 
     def __init__(self, uploads: UnfinishedUploads, taking: ResumableUploads, reactor: Any) -> None:
-        super().__init__("removing uploads that have expired", reactor)
+        super().__init__("deleting expired uploads", reactor)
         self._uploads = uploads
         self._taking = taking
         self._in_thread = threads_of(reactor)
@@ -66,7 +66,7 @@ class _UnfinishedService(PeriodicService):
         try:
             self._uploads.prepare()
         except OSError as error:
-            give_up(f"--unfinished-dir: {error}")
+            give_up(f"cannot use --unfinished-dir: {error}")
         super().startService()
 
     def delay(self) -> float:
@@ -75,14 +75,14 @@ class _UnfinishedService(PeriodicService):
     async def work(self) -> None:
         removed = await self._in_thread(self._uploads.sweep)
         if removed:
-            _log.info("removed expired uploads count={count}", count=removed)
+            _log.info("deleted expired uploads: count={count}", count=removed)
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
         await super().stopService()
-        # What their clients have broken off is still being kept, or stored.
+        # Interrupted requests may still be writing their parts.
         settled = self._taking.settled()
         settled.addTimeout(STOP_SECONDS, self.clock, onTimeoutCancel=lambda *_: None)
         await settled

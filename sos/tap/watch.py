@@ -1,4 +1,4 @@
-"""A look at the blob servers every now and then, whether or not anybody asks."""
+"""Regular health checks of the blob servers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from twisted.logger import Logger
 from sos.aio.periodic import PeriodicService
 from sos.stores.replicated.store import ReplicatedStore
 
-#: Seconds from one look to the next.
+#: Seconds between checks.
 LOOK_SECONDS = 30.0
 
 _log = Logger()
 
 
 class Watch(PeriodicService):
-    """Asks the servers behind *members* how they are doing, and logs what is wrong with them."""
+    """Checks the health of the servers of *members*, and logs their errors."""
 
     def __init__(self, members: ReplicatedStore, clock: IReactorTime) -> None:
-        super().__init__("a look at the servers", clock)
+        super().__init__("health check of the blob servers", clock)
         self._members = members
         self._delay = 0.0
         self._told: set[str] = set()
@@ -27,7 +27,7 @@ class Watch(PeriodicService):
         return self._delay
 
     def look_now(self) -> None:
-        """Look at once: there are other servers than before, which others are to be told."""
+        """Check at once, after a change of the servers, which this also announces to them."""
         self._delay = 0.0
         self.restart()
 
@@ -38,5 +38,5 @@ class Watch(PeriodicService):
             if error not in self._told:
                 _log.error("{error}", error=error)
         if self._told and not errors:
-            _log.info("the servers are in order again")
+            _log.info("the errors of the blob servers are resolved")
         self._told = set(errors)

@@ -161,7 +161,10 @@ class AdminServer:
     @contextmanager
     def _one_of_few(self) -> Iterator[None]:
         if self._transfers == TRANSFERS:
-            raise Unavailable(f"{TRANSFERS} uploads and fetches at once are all, on this port")
+            raise Unavailable(
+                f"the admin port accepts at most {TRANSFERS} uploads and fetches at a time: retry "
+                "later, or use the upload and download ports"
+            )
         self._transfers += 1
         try:
             yield

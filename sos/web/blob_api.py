@@ -178,7 +178,9 @@ class BlobServer:
         """Send the blobs ``ids`` that are small and readable."""
         wanted = (_argument(request, b"ids") or "").split(",")
         if len(wanted) > batch.MOST_BLOBS:
-            raise InvalidRequest(f"{len(wanted)} ids; at most {batch.MOST_BLOBS} are taken")
+            raise InvalidRequest(
+                f"the request names {len(wanted)} ids; the most is {batch.MOST_BLOBS}"
+            )
         blobs = await batch.read_from(self._store, [ids.check(id) for id in wanted])
         request.setHeader(b"Content-Type", b"application/json")
         return batch.encode(blobs)
@@ -196,7 +198,7 @@ class BlobServer:
         if self._max_size is not None and any(
             (blob.info.size or 0) > self._max_size for blob in blobs
         ):
-            raise TooLarge(f"a body in the batch is of over {self._max_size} bytes")
+            raise TooLarge(f"a body in the batch exceeds the limit of {self._max_size} bytes")
         return answer_json(request, {"stored": await batch.store_in(self._store, blobs)})
 
     @app.route("/blob/<id>", methods=["PATCH"])
@@ -248,7 +250,9 @@ class BlobServer:
         """
         token = _lease(request)
         if token is None:
-            raise InvalidRequest(f"a copy is dropped by who has the lease, and sends it as {LEASE}")
+            raise InvalidRequest(
+                f"the header {LEASE} is missing: only the holder of the lease deletes"
+            )
         await self._store.drop(ids.check(id), token, _known(request))
         return answer_json(request, {"id": id, "status": "OK"})
 
@@ -318,7 +322,9 @@ def openapi_json() -> bytes:
 def _speaker(request: Request) -> str:
     header = request.getHeader(_MEMBERS)
     if header is None:
-        raise InvalidRequest(f"who speaks, and by which servers it goes, is said by {MEMBERS}")
+        raise InvalidRequest(
+            f"the header {MEMBERS} is missing: it names the client and its servers"
+        )
     return header.decode("latin-1")
 
 
@@ -340,7 +346,7 @@ def _known(request: Request) -> BlobDigest | None:
     if size is None and version is None:
         return None
     if size is None or version is None:
-        raise InvalidRequest("size and version of a blob go together")
+        raise InvalidRequest("the query needs both size and version of the blob, or neither")
     if not (size.isascii() and size.isdigit() and len(size) < 20):
         raise InvalidRequest(f"size={size[:20]!r} is not a number")
     return BlobDigest(int(size), version, _argument(request, b"hash") or "")
@@ -355,7 +361,9 @@ def _argument(request: Request, name: bytes) -> str | None:
     if not values:
         return None
     if len(values) > 1:
-        raise InvalidRequest(f"{name.decode('ascii')} is given {len(values)} times")
+        raise InvalidRequest(
+            f"{name.decode('ascii')} occurs {len(values)} times in the query, instead of once"
+        )
     return values[0].decode("latin-1")
 
 

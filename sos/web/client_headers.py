@@ -115,8 +115,8 @@ def _with_content(found: dict[str, str], content: dict[str, str]) -> dict[str, s
         encoding = parse_codings(content.get(ENCODING, ""))
     except ValueError as error:
         raise UnsupportedCoding(
-            f"a body in the coding {str(error)[:80]!a} cannot be served as one: send it in "
-            f"{', '.join(KNOWN)} or in none, without Content-Encoding",
+            f"the Content-Encoding {str(error)[:80]!a} is not supported: use {', '.join(KNOWN)}, "
+            "or send the body without one",
             KNOWN,
         ) from None
     if encoding and ENCODING not in found:

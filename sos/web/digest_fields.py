@@ -80,7 +80,9 @@ def _dictionary(name: str, value: bytes) -> Mapping[str, tuple[object, object]]:
 def _digest(name: str, algorithm: str, member: object) -> bytes:
     size = _HASHES[algorithm]().digest_size
     if not isinstance(member, bytes) or len(member) != size:
-        raise InvalidRequest(f"{name}: {algorithm} is not {size} bytes in base64 between colons")
+        raise InvalidRequest(
+            f"{name}: the value of {algorithm} must be {size} bytes in base64, between colons"
+        )
     return member
 
 
@@ -90,7 +92,7 @@ def _md5(value: bytes) -> bytes:
     except binascii.Error:
         digest = b""
     if len(digest) != hashlib.md5(usedforsecurity=False).digest_size:
-        raise InvalidRequest("content-md5: it is not 16 bytes in base64")
+        raise InvalidRequest("content-md5: the value must be 16 bytes in base64")
     return digest
 
 
@@ -110,8 +112,8 @@ async def checked(body: Pieces, claimed: list[Claim]) -> AsyncGenerator[bytes, N
         digest = hashes[claim.algorithm].digest()
         if digest != claim.digest:
             raise WrongDigest(
-                f"the body's {claim.algorithm} is {_base64(digest)}, and not "
-                f"{_base64(claim.digest)} as its {claim.field} says"
+                f"the body's {claim.algorithm} is {_base64(digest)}, but {claim.field} says "
+                f"{_base64(claim.digest)}: the body was corrupted on the way, or has changed"
             )
 
 

@@ -104,11 +104,13 @@ def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text
     asked = f"{request.method.decode('latin-1')} {_shown(request)}"
     id = request.id.decode("ascii")
     if status == 500:
-        log.failure("{asked} failed, request {request_id}", failure, asked=asked, request_id=id)
+        log.failure(
+            "request failed: {asked} request_id={request_id}", failure, asked=asked, request_id=id
+        )
     else:
         log.tell(
             LogLevel.warn,
-            "{asked}: {text}, request {request_id}",
+            "request failed: {asked} reason={text} request_id={request_id}",
             kind_of(failure),
             asked=asked,
             text=text,
@@ -146,7 +148,7 @@ def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
     if isinstance(error, RouteNotFound):
         return 404, f"there is nothing at {shown}"
     if isinstance(error, MethodNotAllowed):
-        return 405, f"{request.method.decode('latin-1')} is not for {shown}"
+        return 405, f"{shown} does not support the method {request.method.decode('latin-1')}"
     if isinstance(error, HTTPException) and error.code is not None:
         return error.code, error.description or error.name
-    return 500, "something went wrong here; the log says what"
+    return 500, "internal error; the server's log has the details"

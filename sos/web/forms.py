@@ -55,7 +55,7 @@ async def store_files(
     :raises InvalidRequest: if the body is not a form, is broken, or has no file.
     """
     if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedCoding("a form is sent without a Content-Encoding")
+        raise UnsupportedCoding("the form has a Content-Encoding: send it without one")
     stored: list[BlobInfo] = []
     writer: IBlobWriter | None = None
     file: MultipartSegment | None = None
@@ -76,10 +76,10 @@ async def store_files(
                 assert writer is not None
                 if event:
                     if max_size is not None and file.bytes_received > max_size:
-                        raise TooLarge(f"a file of over {max_size} bytes")
+                        raise TooLarge(f"a file exceeds the limit of {max_size} bytes")
                     await writer.write(event)
             if writer is None:
-                raise InvalidRequest("the form has no file: a part with a filename")
+                raise InvalidRequest("the form has no file, that is, no part with a filename")
             stored.append(await writer.commit())
         except BaseException:
             if writer is not None:
@@ -92,11 +92,12 @@ def _boundary(headers: Mapping[bytes, bytes]) -> str:
     type, options = parse_options_header(headers.get(b"content-type", b"").decode("latin-1"))
     if type.encode("latin-1") != _FORM:
         raise InvalidRequest(
-            "the body is no form: POST /form takes multipart/form-data, and POST /upload any body"
+            "the body is not a form: POST /form needs multipart/form-data; send other bodies to "
+            "POST /upload"
         )
     boundary: str = options.get("boundary", "")
     if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
-        raise InvalidRequest(f"a form has a boundary of up to {_LONGEST_BOUNDARY} characters")
+        raise InvalidRequest(f"the form's boundary must have 1 to {_LONGEST_BOUNDARY} characters")
     return boundary
 
 
@@ -115,14 +116,16 @@ async def _events(
                     yield event
             parser.close()
         except MultipartError as error:
-            raise InvalidRequest(f"the form is broken: {error}") from None
+            raise InvalidRequest(f"the form is malformed: {error}") from None
 
 
 def _is_file(part: MultipartSegment) -> bool:
     """Return whether *part* is a file; decode its filename, which can be empty."""
     encoding = part.header("Content-Transfer-Encoding", "binary").strip()
     if encoding.lower() not in _ENCODINGS:
-        raise InvalidRequest(f"a part of the form is encoded: {encoding[:40]!a}")
+        raise InvalidRequest(
+            f"a part has the Content-Transfer-Encoding {encoding[:40]!a}: send it without one"
+        )
     disposition = part.header("Content-Disposition")
     if "filename*" in disposition.lower():  # some clients send it (RFC 8187)
         part.filename = parse_extended(disposition)[1].get("filename")

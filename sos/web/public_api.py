@@ -19,7 +19,7 @@ from sos.web.resumable import TusServer
 from sos.web.stock_site import App
 
 # The end of the answer to ``POST /upload`` of a form, which is stored unparsed.
-_HINT = b',"hint":"this is a form, and was stored as it stands: POST /form stores the files in it"}'
+_HINT = b',"hint":"the body is a form, and was stored as it is: POST /form stores the files in it"}'
 
 _SUPPORT = "Tell which parts of tus the server supports."
 
@@ -174,7 +174,9 @@ class UploadServer:
 
     def _resumed(self) -> TusServer:
         if self._resumable is None:
-            raise NotFound("resumable uploads are not taken here: sos-api --unfinished-dir")
+            raise NotFound(
+                "resumable uploads are disabled on this server (sos-api --unfinished-dir)"
+            )
         return self._resumable
 
 

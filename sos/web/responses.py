@@ -84,7 +84,7 @@ def received_body(request: Request, max_size: int | None = None) -> Pieces:
     """Return the body of *request*, of up to *max_size* bytes, verified against its digests."""
     length = request.body.length
     if max_size is not None and length is not None and length > max_size:
-        raise TooLarge(f"a body of {length} bytes; at most {max_size} are taken")
+        raise TooLarge(f"the body has {length} bytes, which exceeds the limit of {max_size}")
     body: Pieces = request.body
     if max_size is not None and length is None:
         body = _limited(body, max_size)
@@ -114,7 +114,7 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
     async for piece in body:
         size += len(piece)
         if size > max_size:
-            raise TooLarge(f"a body of over {max_size} bytes")
+            raise TooLarge(f"the body exceeds the limit of {max_size} bytes")
         yield piece
 
 

@@ -98,7 +98,7 @@ class _Dispatcher:
             quoted = request.path
             path = (unquote_to_bytes(quoted) if b"%" in quoted else quoted).decode("utf-8")
         except UnicodeDecodeError:
-            raise InvalidRequest("the path is not UTF-8") from None
+            raise InvalidRequest("the path is not valid UTF-8") from None
         fixed = self._fixed.get((request.method, path))
         if fixed is not None:
             function, request.route = fixed

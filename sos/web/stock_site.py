@@ -43,7 +43,9 @@ class _Resource:
 
     def putChild(self, path: bytes, child: Any) -> None:
         """Refuse other resources: their paths could be routes."""
-        raise NotImplementedError("put this below another resource instead")
+        raise NotImplementedError(
+            "cannot add a child here: put this resource below another one instead"
+        )
 
     def render(self, stock: Any) -> Any:
         """Answer the request *stock* of ``twisted.web``."""

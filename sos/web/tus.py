@@ -45,20 +45,22 @@ def identify(request: Request) -> None:
 def check_version(headers: Mapping[bytes, bytes]) -> None:
     """Raise PreconditionFailed unless the request is of the supported version."""
     if headers.get(b"tus-resumable") != VERSION:
-        raise PreconditionFailed("this is tus 1.0.0: send Tus-Resumable: 1.0.0")
+        raise PreconditionFailed(
+            "this server supports tus 1.0.0: send the header Tus-Resumable: 1.0.0"
+        )
 
 
 def check_type(headers: Mapping[bytes, bytes]) -> None:
     """Raise UnsupportedMediaType unless the body is declared as part of an upload."""
     if headers.get(b"content-type", b"").lower() != _BODY_TYPE:
-        raise UnsupportedMediaType(f"a part of an upload has the type {_BODY_TYPE.decode()}")
+        raise UnsupportedMediaType(f"the Content-Type of the body must be {_BODY_TYPE.decode()}")
 
 
 def size(headers: Mapping[bytes, bytes], name: bytes) -> int:
     """Return the number of bytes in the header *name*; raises InvalidRequest if there is none."""
     found = parse_size(headers.get(name, b""))
     if found is None:
-        raise InvalidRequest(f"{name.decode()} is missing, or is no number of bytes")
+        raise InvalidRequest(f"the header {name.decode()} is missing, or is not a number of bytes")
     return found
 
 
@@ -72,10 +74,12 @@ def metadata_headers(told: bytes) -> list[tuple[bytes, bytes]]:
     for pair in told.split(b",") if told else ():
         key, _, encoded = pair.strip(b" ").partition(b" ")
         if _KEY.fullmatch(key) is None:
-            raise InvalidRequest("upload-metadata: a key is missing, or cannot be kept")
+            raise InvalidRequest(
+                "upload-metadata: a key is missing, or contains invalid characters"
+            )
         name = _NAMES.get(key) or b"X-Meta-" + key
         if name.lower() in found:
-            raise InvalidRequest(f"upload-metadata: {key.decode()} is there twice")
+            raise InvalidRequest(f"upload-metadata: the key {key.decode()} occurs twice")
         found[name.lower()] = name, _decode("upload-metadata", encoded)
     return [(name, value) for name, value in found.values() if value]
 
@@ -84,7 +88,7 @@ def _decode(name: str, encoded: bytes) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error:
-        raise InvalidRequest(f"{name}: a value is not base64") from None
+        raise InvalidRequest(f"{name}: a value is not valid base64") from None
 
 
 class Checksum:
@@ -97,11 +101,15 @@ class Checksum:
         name, _, encoded = value.partition(b" ")
         self._name = name.decode("latin-1")
         if self._name not in _ALGORITHMS:
-            raise InvalidRequest(f"upload-checksum: the algorithms are {', '.join(_ALGORITHMS)}")
+            raise InvalidRequest(
+                f"upload-checksum: unknown algorithm; use one of {', '.join(_ALGORITHMS)}"
+            )
         self._hash = hashlib.new(self._name, usedforsecurity=False)
         self._digest = _decode("upload-checksum", encoded)
         if len(self._digest) != self._hash.digest_size:
-            raise InvalidRequest(f"upload-checksum: it is not as long as a {self._name}")
+            raise InvalidRequest(
+                f"upload-checksum: the checksum has the wrong length for {self._name}"
+            )
 
     def update(self, piece: bytes) -> None:
         """Hash the next *piece* of the body."""
@@ -110,4 +118,6 @@ class Checksum:
     def verify(self) -> None:
         """Raise WrongChecksum unless the body matches the checksum."""
         if self._hash.digest() != self._digest:
-            raise WrongChecksum(f"the part does not match its {self._name}; none of it is kept")
+            raise WrongChecksum(
+                f"the body does not match its {self._name} checksum and was discarded: resend it"
+            )

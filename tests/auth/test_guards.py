@@ -90,7 +90,7 @@ class TestTokens:
         servers = Guarded()
         answer = servers.upload(SECRETS["down"])
         assert answer.status == 403
-        assert "not for this: upload" in answer.json["error"]
+        assert "lacks the scope upload" in answer.json["error"]
         assert servers.fetch(token=SECRETS["up"]).status == 403
         assert not servers.store.blobs
 
@@ -128,7 +128,7 @@ class TestTokens:
                 "hash",
                 "oversized",
                 "other scheme",
-                "no scheme",
+                "not supported",
                 "of servers",
                 "no ASCII",
             ]
@@ -223,7 +223,7 @@ class TestLinks:
         with capturedLogs() as logged:
             assert servers.fetch(self.LINK).status == 503
         (line,) = map(formatEvent, logged)
-        assert f"GET /fetch/{ID}: " in line
+        assert f"GET /fetch/{ID} " in line
         assert "signature" not in line
 
 
@@ -256,9 +256,9 @@ def test_the_log_tells_who_was_turned_away_a_line_a_second():
         servers.upload(SECRETS["down"])
     lines = [formatEvent(event) for event in logged]
     assert len(lines) == 2
-    assert "turned away: POST /upload" in lines[0]
+    assert "request refused: POST /upload" in lines[0]
     assert "99 others" in lines[1]
-    assert "the token down is not for this" in lines[1]
+    assert "the token down lacks the scope" in lines[1]
     assert "hunter2" not in "".join(lines)
     assert SECRETS["down"] not in "".join(lines)
 
@@ -407,4 +407,7 @@ class TestSignedRequests:
         answer = self.talk.ask("GET", "/blobs")
         assert answer.status == 401
         assert answer.headers[b"www-authenticate"] == b"SOS1"
-        assert answer.json == {"error": "the request is not signed", "status": 401}
+        assert answer.json == {
+            "error": "the request is not signed: the client needs the --secret-file of this server",
+            "status": 401,
+        }

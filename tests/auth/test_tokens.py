@@ -70,10 +70,10 @@ def test_the_file_does_not_hold_the_token():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"name": ""}, "name of a token"),
-        ({"name": "a b"}, "name of a token"),
-        ({"name": "a\n"}, "name of a token"),
-        ({"name": 1}, "name of a token"),
+        ({"name": ""}, "token name"),
+        ({"name": "a b"}, "token name"),
+        ({"name": "a\n"}, "token name"),
+        ({"name": 1}, "token name"),
         ({"hash": "0" * 63}, "SHA-256"),
         ({"hash": SECRET}, "SHA-256"),
         ({"hash": None}, "SHA-256"),
@@ -81,16 +81,16 @@ def test_the_file_does_not_hold_the_token():
         ({"scopes": ["write"]}, "scopes"),
         ({"scopes": "upload"}, "scopes"),
         ({"scopes": [[]]}, "scopes"),
-        ({"created": "yesterday"}, "created is no date"),
-        ({"created": 1}, "created is no date"),
+        ({"created": "yesterday"}, "created is not a date"),
+        ({"created": 1}, "created is not a date"),
         ({"expires": "2026-11-25T12:00:00"}, "no time zone"),
-        ({"colour": "red"}, "unknown here"),
-        ({"scope": "admin"}, "unknown here"),
+        ({"colour": "red"}, "unknown members"),
+        ({"scope": "admin"}, "unknown members"),
     ],
 )
 def test_a_line_that_is_no_token(change, told):
     """Its number is told, and why; and nothing of a token that stands there in error."""
-    with pytest.raises(ValueError, match=f"line 2 is no token.*{told}") as caught:
+    with pytest.raises(ValueError, match=f"line 2 is invalid.*{told}") as caught:
         parse_tokens("\n" + json.dumps({**LINE, **change}))
     assert SECRET not in str(caught.value)
 
@@ -98,7 +98,7 @@ def test_a_line_that_is_no_token(change, told):
 @pytest.mark.parametrize("text", ["x", "[]", "1", "null", "{", "[" * 100_000])
 def test_what_is_no_json_object_is_refused(text):
     """As a file that was torn."""
-    with pytest.raises(ValueError, match="line 1 is no token"):
+    with pytest.raises(ValueError, match="line 1 is invalid"):
         parse_tokens(text)
 
 
@@ -106,13 +106,13 @@ def test_what_is_no_json_object_is_refused(text):
 def test_a_line_without_what_it_needs(missing):
     """Which is told."""
     line = {name: value for name, value in LINE.items() if name != missing}
-    with pytest.raises(ValueError, match=f"it has no {missing}"):
+    with pytest.raises(ValueError, match=f"it lacks the members {missing}"):
         parse_tokens(json.dumps(line))
 
 
 def test_what_is_listed_twice():
     """A name, or a token."""
-    with pytest.raises(ValueError, match="two tokens of the name backup"):
+    with pytest.raises(ValueError, match="two tokens have the name backup"):
         Tokens([TOKEN, evolve(TOKEN, hash="0" * 64)])
     with pytest.raises(ValueError, match="listed twice"):
         Tokens([TOKEN, evolve(TOKEN, name="other")])
@@ -121,5 +121,5 @@ def test_what_is_listed_twice():
 @pytest.mark.parametrize("text", ["", "a b", "a\r\nX-A: 1", "\x00", "a" * 300, "ü", "a\n"])
 def test_what_cannot_be_sent_as_a_token(text):
     """It would end the header, or is nothing that anybody gave out."""
-    with pytest.raises(ValueError, match="that is no token"):
+    with pytest.raises(ValueError, match="the token is malformed"):
         check_bearer(text)

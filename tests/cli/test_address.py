@@ -115,7 +115,7 @@ def test_a_netrc_that_is_wrong(netrc, capsys, text):
     netrc.write_text(text)
     assert asked_by("https://a.example") is None
     told = capsys.readouterr().err
-    assert told.startswith(f"Warning: {netrc} is not used: ")
+    assert told.startswith(f"Warning: ignoring {netrc}: ")
     assert "hush" not in told
 
 

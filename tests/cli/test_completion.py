@@ -54,8 +54,7 @@ def test_a_shell_that_there_is_none_for(place):
 
 
 @pytest.mark.parametrize(
-    ("daemon", "completed"),
-    [("sos-blob", "--store"), ("sos-api", "--hash=[Hash for the ids of new objects")],
+    ("daemon", "completed"), [("sos-blob", "--store"), ("sos-api", "--hash=[Hash for the ids")]
 )
 def test_zsh_completes_the_options_of_the_daemons(place, daemon, completed):
     """Twisted's own way, with what we tell it of them."""

@@ -75,7 +75,7 @@ def test_two_that_disagree_do_no_harm(place, cluster):
     early = [one.upload(body_of(100, n)) for n in range(20)]
     cluster.configure("one.conf", *cluster.urls)
     one.daemon.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: "the servers are now" in one.daemon.log)
+    assert wait_until(lambda: "reloaded the configuration" in one.daemon.log)
     assert wait_until(lambda: two.status_of(content_id(b"nothing")) == 503)
     late = [one.upload(body_of(100, n)) for n in range(20, 60)]
     assert {two.status_of(id) for id in [*early, *late]} <= {200, 503}

@@ -355,7 +355,7 @@ async def test_a_server_that_knows_parts_only_now_and_then(reactor):
 async def test_another_part_than_was_asked_for(reactor, content_range):
     """It is that server's failure."""
     answer = OfTheOriginal(b"", parts=[(content_range, b"0123456789")])
-    with pytest.raises(Unavailable, match="another part"):
+    with pytest.raises(Unavailable, match="another range"):
         await got(reactor, ID, answer)
 
 

@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_written(api):
     (api.directory / "only").mkdir(exist_ok=True)
     for name, reason in (
         ("none/out", "No such file or directory"),
-        ("only", "is a directory, name a file"),
+        ("only", "is a directory; name a file"),
         ("file/out", "Not a directory"),
     ):
         assert line_of(api.sos(f"get {ID} -o {name}"), 1) == f"Error: {name}: {reason}"
@@ -163,7 +163,10 @@ def test_a_server_that_does_not_speak_what_it_is_spoken_to(api):
     """TLS to a port without it."""
     url = api.environment["SOS_DOWNLOAD"].replace("http:", "https:")
     line = line_of(api.sos(f"stat --from {url} {ID}"), 1)
-    assert f"{url} cannot be reached: it does not speak TLS, is it an http: URL?" in line
+    assert (
+        f"{url} cannot be reached: the server does not use TLS here; should the URL start with "
+        "http:?" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_a_server_that_does_nothing(api):
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
         line = line_of(api.sos(f"put --to {url} --from {url} --timeout 0.5 file"), 1)
-    assert line == f"Error: file: {url} did nothing for 0.5 s"
+    assert line == f"Error: file: timed out: {url} made no progress for 0.5 s"
 
 
 def test_a_terminal_that_says_stop(place):

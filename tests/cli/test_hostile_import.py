@@ -30,7 +30,7 @@ def imported(place, taken=1):
     lines = done.stderr.decode().splitlines()
     assert done.returncode == (1 if lines else 0)
     assert done.stdout == (
-        f"{taken} blobs taken over, 0 were there, {len(lines)} not taken\n".encode()
+        f"{taken} blobs imported, 0 already stored, {len(lines)} failed\n".encode()
     )
     return lines
 
@@ -61,12 +61,12 @@ def test_links_pipes_and_sockets_are_not_taken(place, old, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (os.mkfifo, "it is a pipe, and no regular file"),
-        (lambda path: path.symlink_to("../secret"), "it is a symbolic link, and no regular file"),
+        (os.mkfifo, "it is a pipe, not a regular file"),
+        (lambda path: path.symlink_to("../secret"), "it is a symbolic link, not a regular file"),
         (lambda path: path.write_text("[" * 50_000), "not JSON: maximum recursion depth exceeded"),
         (lambda path: path.write_text('{"X-A": "' + "x" * 70_000 + '"}'), "longer than 65536"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not JSON"),
-        (lambda path: path.mkdir(), "it is a directory, and no regular file"),
+        (lambda path: path.mkdir(), "it is a directory, not a regular file"),
     ],
     ids=["pipe", "link", "deep", "long", "junk", "directory"],
 )
@@ -84,5 +84,5 @@ def test_names_that_are_none_are_a_line_each(place, old):
         (old / os.fsdecode(name)).write_bytes(b"")
     lines = imported(place)
     assert len(lines) == 6
-    assert all(line.endswith("its name is not an id") for line in lines)
-    assert "old/\\xff\\nError: all is lost: its name is not an id" in lines
+    assert all(line.endswith("the name of the file is not an id") for line in lines)
+    assert "old/\\xff\\nError: all is lost: the name of the file is not an id" in lines

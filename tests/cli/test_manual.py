@@ -63,7 +63,7 @@ def test_the_help_of_each_command(name):
     command = main.commands[name]
     text = command.get_help(click.Context(command, info_name=name))
     assert re.search(rf"Examples?\b.*\bsos {name}\b", text, re.DOTALL)
-    assert re.search(r"Ends\s+with\s+1\b|Ends\s+with\s+0\b", text)
+    assert re.search(r"Ends\s+with\s+status\s+[01]\b", text)
     assert max(map(len, text.splitlines())) <= 80
     for parameter in command.params:
         if isinstance(parameter, click.Option):

@@ -54,7 +54,7 @@ def test_what_does_not_is_given_up(clock):
     assert work.cancelled
     failure = waiting.addErrback(lambda failure: failure.value)
     assert isinstance(failure.result, Unavailable)
-    assert str(failure.result) == "a server did nothing for 5 s"
+    assert str(failure.result) == "timed out: a server made no progress for 5 s"
 
 
 def test_who_cancels_is_told_so(clock):

@@ -56,10 +56,12 @@ def test_a_header_that_the_server_does_not_keep_is_told(place):
     api = Api(place, "--store data --kept-headers X-Mime-Type")
     done = place.sos("put - -H 'X-Mime-Type: text/plain' -H 'X-Name: n'", b"abc")
     assert (done.returncode, done.stdout) == (0, f"{content_id(b'abc')}  -\n".encode())
-    assert done.stderr == f"http://127.0.0.1:{api.up} does not keep X-Name\n".encode()
+    assert done.stderr == (
+        f"Warning: http://127.0.0.1:{api.up} did not store the headers X-Name\n".encode()
+    )
     refused = place.sos("put - -H 'X-Csrftoken: t'", b"abc")
     assert refused.returncode == 2
-    assert b"X-Csrftoken is not kept: it is for proxies, browsers or credentials" in refused.stderr
+    assert b"servers do not store X-Csrftoken: it is for proxies, browsers" in refused.stderr
 
 
 TREE = {
@@ -228,10 +230,10 @@ def test_what_cannot_be_read_is_told(place, api, tree):
     assert told == [
         "Error: missing: No such file or directory",
         *(
-            f"Error: tree/{name}: it is a symbolic link, and no regular file"
+            f"Error: tree/{name}: it is a symbolic link, not a regular file"
             for name in ("dangling", "directory", "file", "loop", "memory")
         ),
-        "Error: tree/pipe: it is a pipe, and no regular file",
+        "Error: tree/pipe: it is a pipe, not a regular file",
     ]
     # What is not even looked at counts as well.
     assert place.sos("put -r tree/a missing").returncode == 1
@@ -259,7 +261,7 @@ def test_without_r_a_directory_is_an_error(place, api, tree):
     """The files beside it are stored."""
     done = place.sos("put tree tree/top")
     assert done.returncode == 1
-    assert done.stderr == b"Error: tree: it is a directory, and no regular file\n"
+    assert done.stderr == b"Error: tree: it is a directory, not a regular file\n"
     assert done.stdout == f"{content_id(b'abc')}  tree/top\n".encode()
 
 
@@ -274,8 +276,8 @@ def test_a_file_that_is_named_can_be_a_link(place, api):
         assert done.returncode == 1
         assert done.stdout == f"{content_id(b'abc')}  link\n".encode()
         assert done.stderr.decode().splitlines() == [
-            "Error: pipe: it is a pipe, and no regular file",
-            "Error: other: it is a pipe, and no regular file",
+            "Error: pipe: it is a pipe, not a regular file",
+            "Error: other: it is a pipe, not a regular file",
         ]
 
 

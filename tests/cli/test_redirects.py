@@ -150,7 +150,7 @@ async def test_a_pipe_that_has_been_sent_in_part_is_not_sent_on(site):
     with os.fdopen(pipe_of(LARGE), "rb") as pipe:
         told = await refusal(site.uploader().stream(pipe, ignore))
     assert f"redirects to {site.there}/upload" in told
-    assert told.endswith(f"name that server by --to {site.there}")
+    assert told.endswith(f"name that server with --to {site.there}")
     assert site.asked == []
 
 
@@ -182,18 +182,18 @@ async def test_a_fetch_is_sent_where_it_is_redirected(site, code, body):
 @pytest.mark.parametrize(
     ("code", "location", "told"),
     [
-        (301, "THERE/upload", "not for uploads.* name that server by --to THERE$"),
-        (302, "THERE/upload", "not for uploads"),
+        (301, "THERE/upload", "redirects with status 307 or 308: .*--to THERE$"),
+        (302, "THERE/upload", "uploads follow only redirects with status 307 or 308"),
         (303, "/elsewhere", "HERE/upload answered 303, a redirect to HERE/elsewhere"),
         (307, "http://evil.example/upload", "another host: .*--to http://evil.example,"),
         (308, "http://127.0.0.1.evil.example/upload", "another host"),
         (307, "//evil.example/upload", "another host"),
-        (307, "http://user:hush@127.0.0.1:1/upload", "no URL of a server"),
-        (307, "ftp://127.0.0.1/upload", "no URL of a server"),
-        (307, "http://127.0.0.1:99999/upload", "no URL of a server"),
-        (307, "http://[::1/upload", "no URL of a server"),
-        (307, "THERE/up load", "no URL of a server"),
-        (307, "", "leads nowhere"),
+        (307, "http://user:hush@127.0.0.1:1/upload", "not the URL of a server"),
+        (307, "ftp://127.0.0.1/upload", "not the URL of a server"),
+        (307, "http://127.0.0.1:99999/upload", "not the URL of a server"),
+        (307, "http://[::1/upload", "not the URL of a server"),
+        (307, "THERE/up load", "not the URL of a server"),
+        (307, "", "a redirect without a Location"),
         (307, "/upload", f"more than {MOST_HOPS} times"),
         (307, "http://evil.example/upload?token=hush", "http://evil.example/upload,"),
     ],
@@ -218,7 +218,7 @@ async def test_what_shows_who_asks_stays_with_the_server(site, tmp_path):
     token = lambda *_: b"Bearer hush"  # noqa: E731
     (tmp_path / "file").write_bytes(SMALL)
     told = await refusal(site.uploader(token).put(str(tmp_path / "file"), ignore))
-    assert "is sent no password or token" in told
+    assert "gets no password or token" in told
     assert site.asked == []
     uploader = site.uploader(token, f"{site.there}/deeper")
     await uploader.put(str(tmp_path / "file"), ignore)

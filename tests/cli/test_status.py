@@ -90,7 +90,7 @@ def test_what_an_api_server_has_seen(place, blob_servers):
     )
     fetch(f"http://127.0.0.1:{up}/upload", body_of(1000))
     url = f"http://127.0.0.1:{admin}"
-    assert wait_until(lambda: b"replication, " in place.sos(f"status --url {url}").stdout)
+    assert wait_until(lambda: b"last replication pass, " in place.sos(f"status --url {url}").stdout)
     done = ended(place, f"status --url {url}", 0)
     (requests, _, p50, p95), (_, _, *unknown) = (cells[-4:] for cells in rows(done))
     assert requests == "1"

@@ -29,9 +29,9 @@ def test_a_directory_is_taken_over(place, original):
     """Bodies and metadata, as a blob server then serves them."""
     done = place.sos("import old --store new")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == b"6 blobs taken over, 0 were there, 0 not taken\n"
+    assert done.stdout == b"6 blobs imported, 0 already stored, 0 failed\n"
     done = place.sos("import old --store new")
-    assert done.stdout == b"0 blobs taken over, 6 were there, 0 not taken\n"
+    assert done.stdout == b"0 blobs imported, 6 already stored, 0 failed\n"
     up, down = free_ports(2)
     ports = f"--upload-port {up} --download-port {down}"
     place.twistd(f"sos-api --store new --api-host 127.0.0.1 {ports}", up, down)
@@ -56,11 +56,11 @@ def test_another_body_of_the_same_hash_is_not_taken(place):
     done = place.sos("import two --store new")
     assert (done.returncode, done.stdout) == (
         1,
-        b"0 blobs taken over, 0 were there, 1 not taken\n",
+        b"0 blobs imported, 0 already stored, 1 failed\n",
     )
     assert b"another body with the id" in done.stderr
     done = place.sos("import one --store new")
-    assert done.stdout == b"0 blobs taken over, 1 were there, 0 not taken\n"
+    assert done.stdout == b"0 blobs imported, 1 already stored, 0 failed\n"
 
 
 def test_what_cannot_be_taken_is_told(place, original):
@@ -71,9 +71,14 @@ def test_what_cannot_be_taken_is_told(place, original):
     (original / "named.json").write_text('{"X-A": 1}')
     done = place.sos("import old --store new")
     assert done.returncode == 1
-    assert done.stdout == b"5 blobs taken over, 0 were there, 4 not taken\n"
+    assert done.stdout == b"5 blobs imported, 0 already stored, 4 failed\n"
     errors = done.stderr.decode()
-    for text in ("0" * 40, "NOTES.TXT: its name is not an id", "subdirectory", "named.json"):
+    for text in (
+        "0" * 40,
+        "NOTES.TXT: the name of the file is not an id",
+        "subdirectory",
+        "named.json",
+    ):
         assert text in errors
     assert len(errors.splitlines()) == 4
 
@@ -164,6 +169,6 @@ def test_a_store_is_made_once(place):
     before = (place.directory / "store/store.json").read_bytes()
     again = place.sos("init --store store")
     assert again.returncode == 1
-    assert again.stderr.endswith(b"store is a store already\n")
+    assert again.stderr.endswith(b"store already contains a store\n")
     assert (place.directory / "store/store.json").read_bytes() == before
     place.twistd(f"sos-blob --port {port} --store store --require-store", port)

@@ -58,13 +58,13 @@ def test_tokens_are_listed_and_taken_back(home):
     """By their names; the others stay."""
     token("add", "a", "--scope", "admin")
     token("add", "b", "--scope", "read", "--expires", "1h")
-    assert "there is a token of the name a already" in token("add", "a", "--scope", "read").output
+    assert "a token named a exists already" in token("add", "a", "--scope", "read").output
     listed = token("list").output
     assert "never" in listed
     assert "admin" in listed
     assert token("revoke", "a").exit_code == 0
     assert [each.name for each in tokens(home).all] == ["b"]
-    assert "there is no token of the name a" in token("revoke", "a").output
+    assert "there is no token named a" in token("revoke", "a").output
     assert token("revoke", "b").exit_code == 0
     assert (home / "tokens").read_text() == ""
     assert token("list").exit_code == 0

@@ -241,7 +241,7 @@ async def test_a_file_that_changes_is_not_stored(api, file, now, size):
     os.utime(file, ns=(1, 1))
     now += body_of(size - 10) if now else b""
     api.stored.before = lambda id: file.write_bytes(now)
-    with pytest.raises(Mismatch, match="it was changed while it was uploaded"):
+    with pytest.raises(Mismatch, match="the file changed during the upload"):
         await api.put(file)
     assert api.store.blobs == {}
 
@@ -273,7 +273,7 @@ async def test_a_server_that_checks_nothing_is_checked(api, file):
     api.stored.before = lambda id: file.write_bytes(b"other byte")
     async with serving(answer_without_digests, api.reactor) as face:
         api.url = face.name
-        with pytest.raises(Mismatch, match="which is not the hash of its content"):
+        with pytest.raises(Mismatch, match="which is not the file's hash"):
             await api.put(file)
 
 

@@ -98,4 +98,4 @@ def test_another_format_is_none(capsys):
     for option in ("--log-format", "--access-log-format"):
         with pytest.raises(SystemExit):
             ServerOptions().parseOptions(["-n", "sos-blob", option, "xml"])
-        assert f"{option}: 'xml' is none of" in capsys.readouterr().err
+        assert f"{option}: 'xml' is not a log format" in capsys.readouterr().err

@@ -106,6 +106,6 @@ def test_workers_are_gone(place, daemon, option):
     ended = place.run_twistd(f"-n {daemon} --store data {option}")
     assert ended.returncode == 2
     (line,) = ended.stderr.decode().splitlines()
-    assert line.startswith(f"{daemon}: --workers is gone: ")
+    assert line.startswith(f"{daemon}: --workers no longer exists: ")
     assert "--reuse-port" in line
     assert not (place.directory / "data").exists()

@@ -47,7 +47,7 @@ def test_nothing_else_is_opened(place, name, flags):
     """The error says what it is; nobody is waited for, and nothing is changed."""
     with pytest.raises(NotRegular) as raised:
         open_regular(place / name, flags)
-    assert str(raised.value) == f"it is {KINDS[name]}, and no regular file"
+    assert str(raised.value) == f"it is {KINDS[name]}, not a regular file"
     assert raised.value.filename == str(place / name)
     assert (place / "file").read_bytes() == b"abc"
     assert not (place / "nowhere").exists()

@@ -74,7 +74,7 @@ def test_a_file_that_has_become_unusable_changes_nothing(file, trouble):
         assert file.after(1) == 1
     (line,) = map(formatEvent, logged)
     assert str(file.path) in line
-    assert "what it said before holds" in line
+    assert "keeping its old content" in line
     assert file.watched.trouble() == line
     file.write("3")
     assert file.after(1) == 3
@@ -96,7 +96,7 @@ def test_a_file_that_is_gone_holds_no_more_where_that_is_meant(revocable):
         assert not logged
         assert [revocable.after(1) for _ in range(3)] == [0] * 3
     (line,) = map(formatEvent, logged)
-    assert line == f"{revocable.path} is gone, and what it said holds no more"
+    assert line == f"{revocable.path} no longer exists: all of its entries are revoked"
     assert revocable.watched.trouble() == line
     revocable.write("3")
     assert revocable.after(1) == 3
@@ -137,7 +137,7 @@ def test_a_file_comes_back_broken(revocable):
         revocable.after(1)
     revocable.write("x")
     assert revocable.after(1) == 0
-    assert "what it said before holds" in revocable.watched.trouble()
+    assert "keeping its old content" in revocable.watched.trouble()
 
 
 def test_a_file_that_cannot_be_reached_is_not_gone(revocable, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_reached_is_not_gone(revocable, monkeypatch):
     monkeypatch.setattr(os, "stat", failing)
     revocable.path.write_text("x")
     assert [revocable.after(2) for _ in range(6)] == [1] * 6
-    assert "what it said before holds" in revocable.watched.trouble()
+    assert "keeping its old content" in revocable.watched.trouble()
 
 
 @pytest.mark.parametrize("half", ["", "2"])
@@ -194,11 +194,11 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "directory").mkdir(0o700)
     for name, told in (
-        ("pipe", "regular file"),
+        ("pipe", "not a regular file"),
         ("directory", "it is a directory"),
         ("no", "No such file"),
     ):
-        with pytest.raises(ConfigError, match=f"{name} .*{told}"):
+        with pytest.raises(ConfigError, match=f"{name}: .*{told}"):
             read(str(tmp_path / name), number)
 
 
@@ -210,12 +210,12 @@ def test_whoever_asks_has_a_file_read_at_once(file):
 
 
 def test_whoever_asks_for_a_file_that_is_wrong_learns_of_it(file):
-    """Each time; what it said before holds, and afterwards a right one is taken."""
+    """Each time; the value before stays, and afterwards a right one is taken."""
     file.write("wrong")
     for _ in range(2):
         with capturedLogs() as events:
             file.watched.read_again()
-        assert "it is no number; what it said before holds" in formatEvent(events[-1])
+        assert "keeping its old content: " in formatEvent(events[-1])
         assert file.after(0) == 1
     file.write("3")
     file.watched.read_again()

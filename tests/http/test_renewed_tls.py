@@ -69,8 +69,8 @@ def test_a_key_that_does_not_belong_changes_nothing(files):
     files.renew("pem")
     with capturedLogs() as events:
         assert files.after_a_second() is first
-    assert "is not the key of the certificate" in files.watched.trouble()
-    assert "is not the key of the certificate" in formatEvent(events[-1])
+    assert "does not match the certificate" in files.watched.trouble()
+    assert "does not match the certificate" in formatEvent(events[-1])
     files.renew()
     assert files.after_a_second() is not first
     assert files.watched.trouble() is None
@@ -81,7 +81,7 @@ def test_a_file_that_is_gone_changes_nothing(files):
     first = files.watched()
     os.remove(files.directory / "live.key")
     assert files.after_a_second() is first
-    assert "live.key cannot be read" in files.watched.trouble()
+    assert "cannot read" in files.watched.trouble()
 
 
 def test_a_file_that_is_being_written_is_waited_for(files):
@@ -203,5 +203,5 @@ async def test_a_client_shows_its_new_certificate(tmp_path, reactor):
         watched.read_again()
         await agent.close()
         assert await ask(second) == 200
-        assert "live-key.key cannot be read" in watched.trouble()
+        assert "live-key.key" in watched.trouble()
         await agent.close()

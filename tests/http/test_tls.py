@@ -47,17 +47,17 @@ def test_files_that_are_right(home):
 @pytest.mark.parametrize(
     ("certificate", "key", "ca", "told"),
     [
-        ("none.pem", "mine.key", None, "none.pem cannot be read"),
-        ("mine.pem", "none.key", None, "none.key cannot be read"),
-        ("mine.pem", "mine.key", "none.pem", "none.pem cannot be read"),
-        ("junk.pem", "mine.key", None, "junk.pem holds no certificate"),
-        ("mine.key", "mine.key", None, "mine.key holds no certificate"),
-        ("mine.pem", "mine.key", "junk.pem", "junk.pem holds no certificate"),
-        ("mine.pem", "junk.pem", None, "junk.pem: it holds no key"),
-        ("mine.pem", "other.key", None, "other.key is not the key of the certificate in mine.pem"),
-        ("mine.pem", "open.key", None, "open.key is open to others"),
-        ("mine.pem", None, None, "mine.pem.*; or say where else the key is"),
-        ("mine.pem", "locked.key", None, "locked.key: the key in it has a password"),
+        ("none.pem", "mine.key", None, "cannot read .*none.pem"),
+        ("mine.pem", "none.key", None, "cannot read .*none.key"),
+        ("mine.pem", "mine.key", "none.pem", "cannot read .*none.pem"),
+        ("junk.pem", "mine.key", None, "junk.pem contains no usable certificate"),
+        ("mine.key", "mine.key", None, "mine.key contains no usable certificate"),
+        ("mine.pem", "mine.key", "junk.pem", "junk.pem contains no usable certificate"),
+        ("mine.pem", "junk.pem", None, "junk.pem: the file contains no usable private key"),
+        ("mine.pem", "other.key", None, "other.key does not match the certificate in .*mine.pem"),
+        ("mine.pem", "open.key", None, "other users can access .*open.key"),
+        ("mine.pem", None, None, "mine.pem.*; if the key is in another file"),
+        ("mine.pem", "locked.key", None, "locked.key: the key is encrypted"),
     ],
 )
 def test_files_that_are_wrong(certificate, key, ca, told):
@@ -71,10 +71,10 @@ def test_files_that_are_wrong(certificate, key, ca, told):
 @pytest.mark.parametrize(
     ("module", "arguments", "told"),
     [
-        (blob, "--tls-certificate none.pem", "none.pem cannot be read"),
-        (blob, "--tls-certificate mine.pem --tls-key other.key", "is not the key"),
-        (blob, "--tls-key mine.key", "of no use without --tls-certificate"),
-        (blob, "--tls-client-ca ca.pem", "of no use without --tls-certificate"),
+        (blob, "--tls-certificate none.pem", "none.pem: No such file"),
+        (blob, "--tls-certificate mine.pem --tls-key other.key", "does not match the certificate"),
+        (blob, "--tls-key mine.key", "needs --tls-certificate"),
+        (blob, "--tls-client-ca ca.pem", "needs --tls-certificate"),
         (blob, "--host 0.0.0.0 --tls-certificate both.pem", "--no-auth"),
         (
             blob,
@@ -83,8 +83,8 @@ def test_files_that_are_wrong(certificate, key, ca, told):
             "ssl:",
         ),
         (api, "--store x --tls-certificate mine.pem --tls-key locked.key", "locked.key"),
-        (api, "--store x --tls-ca junk.pem", "junk.pem holds no certificate"),
-        (api, "--store x --tls-client-key mine.key", "without --tls-client-certificate"),
+        (api, "--store x --tls-ca junk.pem", "junk.pem contains no usable certificate"),
+        (api, "--store x --tls-client-key mine.key", "needs --tls-client-certificate"),
     ],
 )
 def test_options_that_are_wrong(capsys, module, arguments, told):
@@ -110,5 +110,5 @@ def test_a_pipe_is_not_waited_for(home):
         ("mine.pem", "pipe", None),
         ("mine.pem", "mine.key", "pipe"),
     ):
-        with pytest.raises(ConfigError, match="pipe cannot be read: it is a pipe"):
+        with pytest.raises(ConfigError, match=r"cannot read .*pipe: it is a pipe"):
             server_tls(*files)

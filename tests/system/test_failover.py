@@ -312,7 +312,7 @@ class TestReload:
             worker.join()
         assert failed == []
         assert len(stored) > 20
-        assert cluster.api.log.count("the servers are now") == 8
+        assert cluster.api.log.count("reloaded the configuration") == 8
         for id in stored:
             assert len(cluster.holders(id)) >= 2
 
@@ -325,18 +325,20 @@ class TestReload:
             ("\n[sos]\nmin-copies = 1\nreplicate-every = 30\n", "min-copies, replicate-every"),
         ):
             cluster.config.write_text(servers + settings)
-            before = cluster.api.log.count("the servers are now")
+            before = cluster.api.log.count("reloaded the configuration")
             cluster.api.process.send_signal(signal.SIGHUP)
-            assert wait_until(lambda n=before: cluster.api.log.count("the servers are now") > n)
-            assert ("takes a restart" in cluster.api.log) == (told is not None)
-            assert told is None or f"what changed in {told} takes a restart" in cluster.api.log
+            assert wait_until(
+                lambda n=before: cluster.api.log.count("reloaded the configuration") > n
+            )
+            assert ("restart to apply" in cluster.api.log) == (told is not None)
+            assert told is None or f"apply the changed settings: {told}" in cluster.api.log
 
     def test_a_file_with_a_mistake_changes_nothing(self, place):
         """It is named, with the line, and all goes on."""
         cluster = Cluster(place, 2)
         for text, complaint in (
             ("http://127.0.0.1:1\nnonsense\n", "sos.conf, line 2: "),
-            ("# nothing\n", "it lists no servers"),
+            ("# nothing\n", "list no servers"),
             (None, "there is no such file"),
         ):
             if text is None:
@@ -346,5 +348,5 @@ class TestReload:
             cluster.api.process.send_signal(signal.SIGHUP)
             assert wait_until(lambda complaint=complaint: complaint in cluster.api.log)
             assert cluster.upload(b"x")["status"] == "OK"
-        assert cluster.api.log.count("the configuration stays as it was") == 3
+        assert cluster.api.log.count("cannot reload the configuration") == 3
         assert "Traceback" not in cluster.api.log

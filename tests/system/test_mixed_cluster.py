@@ -27,7 +27,7 @@ def test_engines_of_every_kind_hold_the_same(place, swift, tmp_path):
                 for port, store in zip(ports, stores, strict=True)
             ]
             for daemon in daemons[1:]:
-                assert wait_until(lambda daemon=daemon: "is open" in daemon.log)
+                assert wait_until(lambda daemon=daemon: "opened the store" in daemon.log)
             urls = [f"http://127.0.0.1:{port}" for port in ports]
             bodies = [body_of(size, n) for n, size in enumerate([0, 10, 1000, 70_000, 600_000] * 2)]
             for n, body in enumerate(bodies):

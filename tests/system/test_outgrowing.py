@@ -36,7 +36,7 @@ class Api:
             up,
             down,
         )
-        assert wait_until(lambda: "is open" in self.daemon.log), self.daemon.log
+        assert wait_until(lambda: "opened the store" in self.daemon.log), self.daemon.log
 
     def upload(self, body):
         return json.loads(fetch(self.up, body))["id"]

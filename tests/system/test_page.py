@@ -80,7 +80,7 @@ def test_a_cluster_from_its_first_object_to_the_loss_of_a_server(place, browser)
         seen.see("h1", "Ready, and empty")
         for seed in range(5):
             cluster.upload(body_of(1000, seed))
-        seen.see("h1", "All is well")
+        seen.see("h1", "Everything is working")
         seen.see("#subline", "Every object had its 2 copies")
         seen.see("#figures", "blobs, each counted once")
         assert seen.page.locator("#servers li").count() == 3
@@ -88,12 +88,12 @@ def test_a_cluster_from_its_first_object_to_the_loss_of_a_server(place, browser)
         assert seen.page.locator("#servers .state").all_inner_texts() == ["up"] * 3
         seen.see("#copies", "5 blobs on 3 servers")
         seen.see("#charts figcaption b", "/s")
-        assert seen.page.title() == "All is well · SOS"
+        assert seen.page.title() == "Everything is working · SOS"
         cluster.blobs[1].stop()
-        seen.see("h1", "1 of 3 servers is away")
+        seen.see("h1", "1 of 3 servers is not available")
         seen.see("#servers .state.bad", re.compile("unreachable|left alone"))
         seen.see("#concerns", "connection refused")
-        seen.see("#live", "1 of 3 servers is away")  # told to who cannot see it
+        seen.see("#live", "1 of 3 servers is not available")  # told to who cannot see it
         for each in (cluster.blobs[0], cluster.blobs[2]):
             each.stop()
         seen.see("h1", "No server answers")
@@ -104,8 +104,8 @@ def test_a_group_that_is_too_small(place, browser):
     cluster = Cluster(place, 2, "--min-copies 3")
     cluster.upload(b"abc")
     with window(browser, cluster.url) as seen:
-        seen.see("h1", "Working, with something to look at")
-        seen.see(".concerns", "Group default can keep 2 of the 3 copies")
+        seen.see("h1", "Working, with problems")
+        seen.see(".concerns", "Group default can keep only 2 of the 3 copies")
 
 
 def test_a_store_of_its_own(place, browser):
@@ -114,10 +114,10 @@ def test_a_store_of_its_own(place, browser):
     with window(browser, cluster.url) as seen:
         seen.see("h1", "Ready, and empty")
         cluster.upload(b"abc")
-        seen.see("h1", "All is well")
+        seen.see("h1", "Everything is working")
         seen.see("#servers", "1 blob")
         assert seen.page.locator("#servers .fill").count() == 1
-        seen.see("#copies", "none has been made yet")
+        seen.see("#copies", "not run yet")
 
 
 def test_what_a_scrub_has_found(place, browser):
@@ -135,7 +135,8 @@ def test_what_a_scrub_has_found(place, browser):
         cluster.blob(port)
     with window(browser, cluster.url) as seen:
         seen.see(
-            "#concerns", f"The scrub of http://127.0.0.1:{cluster.blob_ports[0]} found 2 blobs"
+            "#concerns",
+            f"The scrub of http://127.0.0.1:{cluster.blob_ports[0]} quarantined 2 damaged blobs",
         )
         seen.see("#servers", "scrubbed 9 Sept 2001")
         seen.see("#servers", "25 % scrubbed")
@@ -171,9 +172,9 @@ def test_what_is_uploaded_through_it_is_shown_by_it(place, browser):
                 image.wait_for()
                 assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
             elif name == "empty":
-                seen.see("#found", "It is empty")
+                seen.see("#found", "The object is empty")
             elif name == "noise.bin":
-                seen.see("#found", "not text or an image")
+                seen.see("#found", "There is no preview")
             else:
                 shown = page.locator("#found pre").filter(has_text=body.decode())
                 shown.wait_for()
@@ -200,8 +201,8 @@ def test_files_are_dropped_on_it(place, browser):
         seen.page.evaluate(drop, 10)
         seen.see("#uploads li", sha1(bytes(10)).hexdigest())
         seen.page.evaluate(drop, 2000)
-        seen.see("#uploads .error", "at most 1000")
-        assert seen.page.get_by_role("button", name="Again").count() == 1
+        seen.see("#uploads .error", "exceeds the limit of 1000")
+        assert seen.page.get_by_role("button", name="Retry").count() == 1
         # That is what the browser says of any answer that is an error.
         assert all("413" in each for each in seen.complaints)
         seen.complaints.clear()
@@ -223,7 +224,7 @@ def test_by_keyboard_alone(place, browser):
     body = b"by keyboard"
     id = cluster.upload(body, X_Mime_Type="text/plain")
     with window(browser, cluster.url) as seen:
-        seen.see("h1", "All is well")
+        seen.see("h1", "Everything is working")
         page, names = seen.page, []
         for _ in range(5):
             page.keyboard.press("Tab")
@@ -236,7 +237,7 @@ def test_by_keyboard_alone(place, browser):
             names.append(focused[0])
             assert focused[1:] == ["solid", "3px"], focused
         assert names == [
-            "To the state of the servers",
+            "Skip to the status",
             "token-toggle",
             "choose",
             "id",
@@ -275,7 +276,7 @@ def test_a_token_is_sent_and_a_refusal_is_told(place, browser):
 
         page.route("**/status", guard)
         page.goto(cluster.url)
-        seen.see("#subline", "A token is needed")
+        seen.see("#subline", "Enter a valid token")
         page.fill("#token", "wrong")
         with page.expect_response("**/status"):
             page.keyboard.press("Enter")
@@ -295,8 +296,8 @@ def test_what_is_old_is_shown_as_old(place, browser):
     with window(browser, cluster.url) as seen:
         seen.see("h1", "Ready, and empty")
         cluster.api.stop()
-        seen.see("#pulse.stale", "it does not answer")
-        seen.see("#old", "What is shown is from")
+        seen.see("#pulse.stale", "cannot connect to the server")
+        seen.see("#old", "This status is from")
         assert seen.page.locator("body.stale-data").count() == 1
         cluster.start()
         seen.see("#pulse:not(.stale)", "as of")
@@ -334,7 +335,7 @@ def test_its_colors_can_be_told_apart(place, browser, scheme):
     cluster = Cluster(place, 2)
     cluster.upload(b"abc")
     with window(browser, cluster.url, color_scheme=scheme) as seen:
-        seen.see("h1", "All is well")
+        seen.see("h1", "Everything is working")
         cluster.blobs[1].stop()
         seen.see("#servers .state.bad", re.compile("unreachable|left alone"))
         faint = seen.page.evaluate(CONTRAST)
@@ -370,7 +371,7 @@ def test_it_fits_a_phone(place, browser):
     cluster = Cluster(place, 3)
     cluster.upload(b"abc")
     with window(browser, cluster.url, **PHONE) as seen:
-        seen.see("h1", "All is well")
+        seen.see("h1", "Everything is working")
         assert seen.page.evaluate("document.documentElement.scrollWidth") == 360
         for button in seen.page.get_by_role("button").all():
             box = button.bounding_box()
@@ -385,9 +386,9 @@ def test_what_a_screen_reader_is_told(place, browser):
         page = seen.page
         for role in ("banner", "main", "contentinfo"):
             assert page.get_by_role(role).count() == 1
-        for name in ("Servers", "Traffic, the last five minutes", "Copies", "Upload", "Fetch"):
+        for name in ("Servers", "Traffic in the last five minutes", "Copies", "Upload", "Fetch"):
             assert page.get_by_role("region", name=name, exact=True).count() == 1
-        assert page.get_by_label("Id of an object").count() == 1
+        assert page.get_by_label("Object id").count() == 1
         assert page.locator("svg:not([aria-hidden], [aria-hidden] *, [aria-label])").count() == 0
         (bar,) = page.locator("#servers .fill").all()
         assert re.fullmatch(

@@ -90,11 +90,11 @@ def test_a_download_goes_on_while_the_certificate_is_replaced(place, authorities
         begun = slow.recv(1024)
         assert issuer(slow) == "old-ca"
         install(place, live_pem="new-server.pem")
-        hang_up(daemon, "live.key is not the key of the certificate in")
+        hang_up(daemon, "live.key does not match the certificate in")
         with connected(place, down) as client:
             assert issuer(client) == "old-ca"
         install(place, live_key="new-server.key")
-        hang_up(daemon, "live.key was read again")
+        hang_up(daemon, f"reloaded {place.directory}/live.key")
         with connected(place, down) as client:
             assert issuer(client) == "new-ca"
         rest = slow.makefile("rb").read()
@@ -138,7 +138,7 @@ def test_an_authority_is_replaced_in_a_cluster(place, authorities):
     both.write_bytes(b"".join(each.path.read_bytes() for each in authorities.values()))
     install(place, ca_pem="both-ca.pem")
     for daemon in (blob, api):
-        hang_up(daemon, "ca.pem was read again")
+        hang_up(daemon, f"reloaded {place.directory}/ca.pem")
     works(b"by both")
     install(
         place,
@@ -148,12 +148,12 @@ def test_an_authority_is_replaced_in_a_cluster(place, authorities):
             for end in ("pem", "key")
         },
     )
-    hang_up(blob, "server.key was read again")
-    hang_up(api, "client.key was read again")
+    hang_up(blob, f"reloaded {place.directory}/server.key")
+    hang_up(api, f"reloaded {place.directory}/client.key")
     works(b"by the new")
     install(place, ca_pem="new-ca.pem")
     for daemon in (blob, api):
-        hang_up(daemon, "ca.pem was read again")
+        hang_up(daemon, f"reloaded {place.directory}/ca.pem")
     works(b"by the new alone")
     # Which has no connection left that was made before.
     blob.stop()
@@ -203,13 +203,13 @@ def test_keys_and_tokens_are_replaced(place):
     assert (is_answered("old"), is_answered("new")) == (True, False)
     write("tokens", "{")
     write("secret", "no key")
-    hang_up(api, "what it said before holds")
-    hang_up(blob, "what it said before holds")
+    hang_up(api, "keeping its old content")
+    hang_up(blob, "keeping its old content")
     assert (upload(tokens[0], b"still"), is_answered("old")) == (200, True)
     write("tokens", format_tokens(listed[1:]))
     write("secret", secrets["new"])
-    hang_up(blob, "secret was read again")
-    hang_up(api, "tokens was read again")
+    hang_up(blob, f"reloaded {place.directory}/secret")
+    hang_up(api, f"reloaded {place.directory}/tokens")
     assert (upload(tokens[0], b"new"), upload(tokens[1], b"new")) == (401, 200)
     assert (is_answered("old"), is_answered("new")) == (False, True)
     log = api.log + blob.log

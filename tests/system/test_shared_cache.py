@@ -102,7 +102,7 @@ def test_what_one_found_another_finds_with_a_request_less(place, cache):
         # it as for who has no cache also the two in between.
         assert [archive.asked(number, body) for number in (0, 2, 3)] == [3, 2, 3]
     for daemon in (one, other):
-        assert f"shares the places of blobs by {cache.shown}" in daemon.log
+        assert f"uses the shared cache {cache.shown}" in daemon.log
         assert "sesame" not in daemon.log
         assert "Traceback" not in daemon.log
 

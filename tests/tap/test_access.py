@@ -67,7 +67,7 @@ class Cluster:
 
     def wait_until_read_again(self, times):
         """Wait until each daemon has read the secret so many times again."""
-        told = f"{self.path} was read again"
+        told = f"reloaded {self.path}"
 
         def has_read(daemon):
             return daemon.log.count(told) >= times
@@ -93,7 +93,7 @@ def test_a_cluster_with_a_secret_works(place):
         assert done.returncode == 0, done.stdout + done.stderr
     done = place.sos(f"status --url {cluster.admin}")
     assert done.returncode == 1
-    assert b"warning: the API server has not compared copies" in done.stdout
+    assert b"warning: the API server has not finished a replication pass" in done.stdout
     # Who does not sign finds out nothing, and changes nothing.
     id = content_id(b"small")
     for server in cluster.servers:
@@ -105,7 +105,7 @@ def test_a_cluster_with_a_secret_works(place):
         assert answer.headers["WWW-Authenticate"] == "SOS1"
         assert answer.json["status"] == 401
     for daemon in cluster.blobs:
-        assert re.search("turned away: GET /blobs from 127.0.0.1: .* not signed", daemon.log)
+        assert re.search("request refused: GET /blobs peer=127.0.0.1 .* not signed", daemon.log)
     assert cluster.secret not in cluster.logs
     assert "Traceback" not in cluster.logs
 
@@ -122,7 +122,7 @@ def test_without_the_secret_or_with_another_no_server_answers(place):
     other.chmod(0o600)
     done = place.sos("status --secret-file other")
     assert done.returncode == 1
-    assert b"a key that is not known here" in done.stdout
+    assert b"an unknown key" in done.stdout
     assert place.sos("status --secret-file secret").returncode == 0
 
 
@@ -135,10 +135,10 @@ def test_keys_are_changed_without_a_failed_request(place):
         cluster.write(*keys)
         cluster.wait_until_read_again(times)
     cluster.write("nonsense")
-    told = "what it said before holds"
+    told = "keeping its old content"
     assert wait_until(lambda: cluster.upload(b"y") and told in cluster.api.log)
     assert cluster.upload(b"z")
-    assert "turned away" not in cluster.logs
+    assert "request refused" not in cluster.logs
     status = json.loads(fetch(f"{cluster.admin}/status"))
     assert [each["errors"] for each in status["groups"]["default"]] == [0, 0]
     for text in (old, new, "nonsense"):
@@ -164,7 +164,7 @@ def test_a_hang_up_keeps_the_secret(place):
     # It listens a moment before it has started, and knows the signal then.
     assert wait_until(lambda: "SOS API server" in cluster.api.log)
     cluster.api.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: "the servers are now" in cluster.api.log)
+    assert wait_until(lambda: "reloaded the configuration" in cluster.api.log)
     assert cluster.upload(b"x")
 
 
@@ -263,7 +263,10 @@ def test_tokens_are_given_and_taken_while_the_server_runs(place):
     assert wait_until(lambda: not may_upload(server, new))
     (place.directory / "tokens").chmod(0o644)
     assert wait_until(
-        lambda: may_upload(server, server.tokens["up"]) and "is open to others" in server.daemon.log
+        lambda: (
+            may_upload(server, server.tokens["up"])
+            and "other users can access" in server.daemon.log
+        )
     )
     assert may_upload(server, server.tokens["up"])
     assert not may_upload(server, new)
@@ -318,7 +321,7 @@ def test_without_its_file_no_token_is_good(place):
     path, aside = place.directory / "tokens", place.directory / "aside"
     path.rename(aside)
     assert wait_until(lambda: not may_upload(server, server.tokens["up"]))
-    told = f"{path} is gone, and what it said holds no more"
+    told = f"{path} no longer exists: all of its entries are revoked"
     assert told in server.daemon.log
     assert errors() == [told]
     assert refusal(f"{server.admin}/status", headers=bearer(server.tokens["root"])) == 401
@@ -326,7 +329,9 @@ def test_without_its_file_no_token_is_good(place):
     assert wait_until(lambda: may_upload(server, server.tokens["up"]))
     assert errors() == []
     path.write_text("{")
-    told = f"{path}: line 1 is no token: it is not JSON; what it said before holds"
+    told = (
+        f"cannot reload a file, keeping its old content: {path}: line 1 is invalid: it is not JSON"
+    )
     assert wait_until(lambda: errors() == [told])
     assert may_upload(server, server.tokens["up"])
 

@@ -15,7 +15,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
-        with pytest.raises(ConfigError, match="it is a pipe, and no regular file"):
+        with pytest.raises(ConfigError, match="it is a pipe, not a regular file"):
             load(str(tmp_path / name), None)
     (tmp_path / "other").symlink_to("/dev/null")
     assert load(str(tmp_path / "other"), None).groups == {}

@@ -222,5 +222,5 @@ def test_what_is_no_origin_is_refused(capsys, text):
     """The option is named, and what was wrong."""
     assert "--cors-origins" in refusal(capsys, api, "--store", "x", "--cors-origins", text)
     if "\n" not in text:
-        with pytest.raises(ConfigError, match=r"cors-origins: .* is not the origin of a page"):
+        with pytest.raises(ConfigError, match=r"cors-origins: .* is not a web origin"):
             config.parse(f"[sos]\ncors-origins = {text}\n", "sos.conf")

@@ -146,7 +146,7 @@ def test_third_parties_can_add_a_kind(acme):
     url = f"http://127.0.0.1:{port}/blob/{content_id(body)}"
     fetch(url, body)
     assert fetch(url) == body
-    assert wait_until(lambda: "the ACME box is open" in daemon.log)
+    assert wait_until(lambda: "opened the store: store=the ACME box" in daemon.log)
     refused = acme.run_twistd("-n sos-blob --store acme:crate")
     assert (refused.returncode, refused.stderr.strip().decode()) == (
         2,

@@ -211,7 +211,8 @@ def test_a_log_of_json(place, where):
     entries = lines(path)
     assert {"time", "level", "logger", "text"} <= set.intersection(*map(set, entries))
     (failed,) = [each for each in entries if each["logger"] == "sos.web.errors"]
-    assert (failed["level"], failed["text"][:27]) == ("warn", "GET /fetch/abc: cannot find")
+    assert failed["level"] == "warn"
+    assert failed["text"].startswith("request failed: GET /fetch/abc reason=cannot find")
     assert failed["request_id"] in failed["text"]
     assert any(each["text"].startswith("SOS API server") for each in entries)
 

@@ -54,7 +54,7 @@ def answered(url):
 
 
 def test_rebinding_to_daemons(place):
-    """A lease was to be had so, and a blob to be dropped.  The log names who was turned away."""
+    """A lease was to be had so, and a blob to be dropped.  The log names each refusal."""
     daemons = Daemons(place)
     assert daemons.by_name() == [421] * 4
     evil = {"Host": "evil.example"}
@@ -66,7 +66,7 @@ def test_rebinding_to_daemons(place):
     assert ask(f"{daemons.up}/upload", b"abc", page).status == 403
     assert json.loads(fetch(f"{daemons.blob}/blobs")) == []
     for daemon in daemons.daemons:
-        assert "turned away: GET /" in daemon.log
+        assert "request refused: GET /" in daemon.log
         assert "evil.example" in daemon.log
     id = json.loads(fetch(f"{daemons.up}/upload", b"abc"))["id"]
     proxied = {"Host": "objects.example.org"}

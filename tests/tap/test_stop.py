@@ -43,7 +43,7 @@ def test_an_upload_that_is_under_way_is_finished(place, size):
 
 @pytest.mark.parametrize("kind", ["blob", "api"])
 def test_sighup_ends_nothing(place, kind):
-    """A daemon that has no configuration to read again says so, and goes on."""
+    """A daemon that has no list of servers to reload says so, and goes on."""
     ports = free_ports(1 if kind == "blob" else 2)
     listening = (
         f"--port {ports[0]}"
@@ -53,6 +53,6 @@ def test_sighup_ends_nothing(place, kind):
     daemon = place.twistd(f"sos-{kind} {listening} --store data", *ports)
     assert wait_until(lambda: "  store " in daemon.log)  # it has started all its parts
     daemon.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: "no configuration to read again" in daemon.log)
+    assert wait_until(lambda: "no list of servers to reload" in daemon.log)
     assert listens(ports[0])
     assert not daemon.ended

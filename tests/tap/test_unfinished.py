@@ -133,7 +133,7 @@ def test_what_is_not_gone_on_with_is_given_up(place):
     for each in (left, path):
         assert ask(each, None, VERSION, "HEAD").status == 404
     assert fetch(f"http://127.0.0.1:{api.down}/fetch/{answer.headers['X-Sos-Id']}") == b"abc"
-    assert wait_until(lambda: "removed expired uploads count=1" in api.daemon.log)
+    assert wait_until(lambda: "deleted expired uploads: count=1" in api.daemon.log)
 
 
 def test_a_directory_that_cannot_be_had_ends_the_start(place):
@@ -144,4 +144,4 @@ def test_a_directory_that_cannot_be_had_ends_the_start(place):
         "--unfinished-dir file/unfinished"
     )
     assert ended.returncode == 1
-    assert b"cannot start: --unfinished-dir: " in ended.stdout + ended.stderr
+    assert b"cannot start: cannot use --unfinished-dir: " in ended.stdout + ended.stderr

@@ -45,7 +45,7 @@ def answers(app, guard=None):
 
 
 def refuse(request):
-    raise Unauthorized("a token is asked for here", "Bearer")
+    raise Unauthorized("the request has no token", "Bearer")
 
 
 @pytest.mark.parametrize("name", FACES)

@@ -62,7 +62,7 @@ def test_a_mistake_is_logged_once_a_minute():
     """With its traceback; then with the number of those that were left out."""
     asked = Asked()
     (line,) = asked.lines(*["/mistake"] * 100)
-    assert line.startswith("GET /mistake failed, request ")
+    assert line.startswith("request failed: GET /mistake request_id=")
     assert asked.failures[0].check(ValueError)
     asked.now = SECONDS
     (line,) = asked.lines("/mistake")

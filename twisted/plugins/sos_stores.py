@@ -1,4 +1,4 @@
-"""Tells of the engines that can keep blobs."""
+"""Register the storage engines."""
 
 from sos.stores.factories import StoreFactory
 

@@ -304,7 +304,7 @@ def _endpoint(reactor: Any, origin: bytes, tls: ClientTLS) -> tuple[bytes, IStre
         "https": (443, lambda endpoint, host: wrapClientTLS(tls(host), endpoint)),
     }
     if scheme not in schemes:
-        raise ValueError(f"{scheme!r} is no scheme that is spoken here")
+        raise ValueError(f"the URL scheme {scheme!r} is not supported: use http or https")
     port, wrap = schemes[scheme]
     host = authority
     if not authority.endswith("]") and ":" in authority:

@@ -150,7 +150,8 @@ class ResponseBody(Protocol):
             await self._reader.addTimeout(max(self._patience, 0.0), self._clock)
         except TimeoutError:
             raise Unavailable(
-                f"the body trickles: under {LEAST_RATE} bytes a second for {ANSWER_SECONDS:.0f} s"
+                f"the body is too slow: under {LEAST_RATE} bytes per second for "
+                f"{ANSWER_SECONDS:.0f} s"
             ) from None
         self._patience -= self._clock.seconds() - begun
 
@@ -173,7 +174,7 @@ class ResponseBody(Protocol):
         else:
             held = reason.check(TakenBack) or self._is_slow()
             kind = HeldUp if held else Unavailable
-            self._error = kind(f"the body broke off: {cause(reason.value)}")
+            self._error = kind(f"the response was interrupted: {cause(reason.value)}")
         self._wake()
 
     def _is_slow(self) -> bool:
@@ -225,7 +226,9 @@ class StreamedBody:
             try:
                 await waiter.addTimeout(ANSWER_SECONDS, self._clock)
             except TimeoutError:
-                raise Unavailable(f"the server took nothing for {ANSWER_SECONDS:.0f} s") from None
+                raise Unavailable(
+                    f"timed out: the server read none of the body for {ANSWER_SECONDS:.0f} s"
+                ) from None
         if self._stopped or self._consumer is None:
             return False
         self._consumer.write(piece)

@@ -186,7 +186,7 @@ class Connection(Protocol):
             return
         assert self._unsent is not None
         if len(data) > self._unsent:
-            self._unsendable(Failure(ValueError("the body is longer than it was said to be")))
+            self._unsendable(Failure(ValueError("the body is longer than its declared length")))
             return
         self._unsent -= len(data)
         self._sender.send(data)
@@ -195,7 +195,7 @@ class Connection(Protocol):
         if self._body is None:
             return
         if self._unsent:
-            self._unsendable(Failure(ValueError("the body is shorter than it was said to be")))
+            self._unsendable(Failure(ValueError("the body is shorter than its declared length")))
             return
         self._body = None
         if self._chunked:
@@ -240,9 +240,11 @@ class Connection(Protocol):
         try:
             self._parser.feed_data(data)
             if self._silent_bytes > MAX_HEAD_BYTES:
-                raise BadAnswer(f"the head of the answer passes {MAX_HEAD_BYTES} bytes")
+                raise BadAnswer(f"the response's head exceeds {MAX_HEAD_BYTES} bytes")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(ResponseFailed([Failure(BadAnswer(f"no HTTP answer: {error}"))]))
+            self._fail(
+                ResponseFailed([Failure(BadAnswer(f"the response is not valid HTTP: {error}"))])
+            )
         except BadAnswer as error:
             self._fail(ResponseFailed([Failure(error)]))
         else:
@@ -265,7 +267,7 @@ class Connection(Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            raise BadAnswer("there is more than one answer")
+            raise BadAnswer("the server sent more than one response")
 
     def on_status(self, phrase: bytes) -> None:
         self._phrase += phrase

@@ -93,7 +93,7 @@ class Response:
     def deliverBody(self, protocol: IProtocol) -> None:
         """Deliver the body, as it arrives, to *protocol*; connectionLost is its end."""
         if self._delivered:
-            raise RuntimeError("the body is delivered once")
+            raise RuntimeError("the body has been delivered already")
         self._delivered = True
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]

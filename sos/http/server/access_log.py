@@ -54,7 +54,11 @@ class AccessLog:
         try:
             self.open()
         except OSError as error:  # keep using the file that is open
-            _log.error("{path} cannot be opened again: {error}", path=self._path, error=error)
+            _log.error(
+                "cannot reopen the access log, keeping the open file: path={path} reason={error}",
+                path=self._path,
+                error=error,
+            )
 
     def note(self, request: Request, seconds: float) -> None:
         """Add the line for a *request*, which took *seconds*."""
@@ -102,7 +106,11 @@ class AccessLog:
 
     def _fail(self, error: OSError) -> None:
         if not self._failing:
-            _log.error("{path}: {error}; lines are lost", path=self._path, error=error)
+            _log.error(
+                "cannot write the access log, dropping lines: path={path} reason={error}",
+                path=self._path,
+                error=error,
+            )
         self._failing = True
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class Turn:
         try:
             do()
         except BaseException:  # as the reactor itself does
-            self._failures.failure("a connection is broken off")
+            self._failures.failure("internal error, connection closed")
             abort()
 
 

@@ -203,7 +203,7 @@ class Channel(Protocol):
         self._closing = True
         self._next = None
         current, self._current = self._current, None
-        self._input.fail("the connection was lost before the body's end")
+        self._input.fail("the connection was lost before the end of the body")
         if current is not None:
             current.connectionLost()  # which cancels its route
         self.output.close()
@@ -255,7 +255,7 @@ class Channel(Protocol):
             except Refused as refusal:
                 self._refuse(refusal)
         if self._ended and not self._input.waits:
-            self._input.fail("the connection was ended before the body")
+            self._input.fail("the client closed the connection before the end of the body")
 
     def _rest(self) -> None:
         """Queue the next request, if there is one; else close, or count as idle."""
@@ -295,7 +295,7 @@ class Channel(Protocol):
         try:
             self.site.handler(request)
         except Exception:
-            self.site.failures.failure("a request could not be answered")
+            self.site.failures.failure("internal error, connection closed without an answer")
             self.abort()
         finally:
             CURRENT.reset(context)
@@ -328,7 +328,7 @@ class Channel(Protocol):
     def _refuse(self, refusal: Refused) -> None:
         """Answer the earlier requests, then answer *refusal*, then close."""
         self._refusal = refusal
-        self._input.fail(f"the request's framing is broken: {refusal}")
+        self._input.fail(f"the request is malformed: {refusal}")
 
     def _answer_refusal(self, refusal: Refused, linger: bool = True) -> None:
         status = refusal.status
@@ -457,7 +457,9 @@ class Channel(Protocol):
             self._expire_body(self._current.body, now)
         elif self._input.in_head:
             if waited > HEAD_SECONDS:
-                self._refuse(Refused(408, f"the headers took over {HEAD_SECONDS:.0f} s"))
+                self._refuse(
+                    Refused(408, f"timed out: the headers took more than {HEAD_SECONDS:.0f} s")
+                )
                 self._advance()
         elif waited > self.site.idle_seconds:
             self._close(linger=False)
@@ -478,7 +480,12 @@ class Channel(Protocol):
             return
         came = self._input.body_bytes
         if body.awaited and came < BODY_BYTES:
-            body.fail(TooSlow(f"{came} bytes of the body in {BODY_SECONDS:.0f} s"))
+            body.fail(
+                TooSlow(
+                    f"the body is too slow: {came} bytes in {BODY_SECONDS:.0f} s, instead of "
+                    f"{BODY_BYTES}"
+                )
+            )
             self._advance()
         self.since = now
         self._input.body_bytes = 0

@@ -53,22 +53,22 @@ def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> i
     conflicting lengths and most transfer codings.
     """
     if version not in ("1.1", "1.0"):
-        raise Refused(505, f"HTTP/{version} is not spoken here, HTTP/1.1 is")
+        raise Refused(505, f"HTTP/{version} is not supported: use HTTP/1.1")
     if method == b"CONNECT":
-        raise Refused(400, "CONNECT is for proxies")
+        raise Refused(400, "CONNECT is not supported: this server is not a proxy")
     host = fields.get(b"host")
     if host is None:
         if version == "1.1":
-            raise Refused(400, "a request has a Host header, this one has none")
+            raise Refused(400, "the Host header is missing")
     elif split_host(host) is None:
-        raise Refused(400, "the Host header is not one host")
+        raise Refused(400, "the Host header is not a valid host")
     coding = fields.get(b"transfer-encoding")
     if coding is None:
         return int(fields.get(b"content-length", b"0"))
     if coding.lower() != b"chunked":
-        raise Refused(400, "the only transfer coding understood is chunked")
+        raise Refused(400, "the transfer coding is not supported: use chunked")
     if version == "1.0":
-        raise Refused(400, "HTTP/1.0 has no transfer codings")
+        raise Refused(400, "a transfer coding needs HTTP/1.1")
     return None
 
 
@@ -100,13 +100,13 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     if absolute is not None:
         host, path = absolute.groups()
         if not host or split_host(host) is None:
-            raise Refused(400, "the target's host is none")
+            raise Refused(400, "the host in the request target is not valid")
         if path[:1] != b"/":
             path = b"/" + path
     if method == b"OPTIONS" and path == b"*":
         return host, path  # about the server as a whole
     if path[:1] != b"/" or b"#" in path:
-        raise Refused(400, "the target is not a path")
+        raise Refused(400, "the request target is not a path")
     return host, path
 
 

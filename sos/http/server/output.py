@@ -54,7 +54,7 @@ class Output:
         self.flush()
         while start < stop:
             if self._aborted:
-                raise Incomplete("the answer cannot be sent: its connection was aborted")
+                raise Incomplete("cannot send the answer: the connection was aborted")
             if self.full:
                 await self.drained()
             elif not self._sender.is_clear:
@@ -65,9 +65,9 @@ class Output:
                 await self._writable()
                 continue
             except OSError as error:
-                raise Incomplete(f"the answer cannot be sent: {error}") from error
+                raise Incomplete(f"cannot send the answer: {error}") from error
             if sent == 0:
-                raise Incomplete("the file ended early")
+                raise Incomplete("the file is shorter than its recorded size")
             start += sent
 
     async def drained(self) -> None:

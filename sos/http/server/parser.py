@@ -125,8 +125,8 @@ class Input:
         room = MAX_HEAD_BYTES - self._unfinished
         if room <= 0:
             if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
-                raise Refused(414, f"the target passes {MAX_HEAD_BYTES} bytes")
-            raise Refused(431, f"the headers pass {MAX_HEAD_BYTES} bytes")
+                raise Refused(414, f"the request target exceeds {MAX_HEAD_BYTES} bytes")
+            raise Refused(431, f"the headers exceed {MAX_HEAD_BYTES} bytes")
         end = start + room
         if self._in_chunk:  # chunk data up to the next line end does not count
             line = data.find(b"\n", start)
@@ -192,14 +192,14 @@ class Input:
         stripped = value.rstrip(b" \t")
         if b"\t" in value and name.lower() == b"transfer-encoding":
             # llhttp interprets it differently from us.
-            raise Refused(400, "there is a tab in the transfer coding")
+            raise Refused(400, "the Transfer-Encoding header contains a tab")
         headers.append((name, stripped))
         if len(headers) > MAX_FIELDS:
-            raise Refused(431, f"there are more than {MAX_FIELDS} header fields")
+            raise Refused(431, f"the request has more than {MAX_FIELDS} header fields")
         if self.body is not None:
             self._trailer_bytes += len(name) + len(value)
             if self._trailer_bytes > MAX_HEAD_BYTES:
-                raise Refused(431, f"the trailers pass {MAX_HEAD_BYTES} bytes")
+                raise Refused(431, f"the trailers exceed {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
         self.in_head = False

@@ -83,22 +83,22 @@ def _read_v1(data: bytes) -> Header | None:
     end = data.find(b"\r\n", 0, _MOST_V1)
     if end < 0:
         if len(data) >= _MOST_V1:
-            raise ValueError(f"its line passes {_MOST_V1} bytes")
+            raise ValueError(f"the line exceeds {_MOST_V1} bytes")
         return None
     found = _LINE.fullmatch(data, 0, end)
     if found is None:
-        raise ValueError("its line is malformed")
+        raise ValueError("the line is malformed")
     *addresses, source_port, target_port = found.groups()
     size = end + 2
     if source_port is None:
         return Header(size)
     if int(source_port) > 65535 or int(target_port) > 65535:
-        raise ValueError("it names a port above 65535")
+        raise ValueError("a port is above 65535")
     source, target = (
         address_of(each.decode("ascii"), int(source_port)) for each in addresses if each
     )
     if source is None or target is None:
-        raise ValueError("it names what is not an address")
+        raise ValueError("an address is malformed")
     return Header(size, client=source)
 
 
@@ -109,13 +109,13 @@ def _read_v2(data: bytes) -> Header | None:
     family, transport = kind >> 4, kind & 0xF
     size = _HEADER_BYTES + length
     if command not in (_LOCAL, _PROXY):
-        raise ValueError(f"its version and command are 0x{command:02x}")
+        raise ValueError(f"unsupported version and command: 0x{command:02x}")
     if size > MAX_HEAD_BYTES:  # as for any head: it can contain certificates
-        raise ValueError(f"it passes {MAX_HEAD_BYTES} bytes")
+        raise ValueError(f"the header exceeds {MAX_HEAD_BYTES} bytes")
     if command == _PROXY and (family >= len(_ADDRESS_BYTES) or transport > 2):
-        raise ValueError(f"its family and transport are 0x{kind:02x}")
+        raise ValueError(f"unsupported family and transport: 0x{kind:02x}")
     if command == _PROXY and length < _ADDRESS_BYTES[family]:
-        raise ValueError(f"it has {length} bytes, too few for addresses of its family")
+        raise ValueError(f"its {length} bytes are too few for addresses of its family")
     if len(data) < size:
         return None
     if command == _LOCAL:
@@ -232,7 +232,7 @@ class _Factory(ServerFactory):
         self._refusals.tell(
             LogLevel.warn,
             "PROXY header refused, connection closed: proxy={proxy} reason={reason}",
-            proxy=getattr(peer, "host", "a socket"),
+            proxy=getattr(peer, "host", "unix"),
             reason=reason,
         )
 

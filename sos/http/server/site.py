@@ -40,8 +40,8 @@ _SERVER = f"sos/{__version__}".encode("ascii")
 # others; with an empty list, it would refuse all clients that use ALPN.
 _ALPN = [b"http/1.1", b"http/1.0"]
 
-_TOO_MANY = Refused(503, "too many connections, try again")
-_FROM_ONE = Refused(503, "too many connections from this address, try again")
+_TOO_MANY = Refused(503, "too many connections: try again later")
+_FROM_ONE = Refused(503, "too many connections from this address: try again later")
 
 # Connections over the limit that get an answer 503; any more are closed without one.
 _MOST_REFUSED = 32

@@ -155,4 +155,4 @@ def test_what_is_logged_of_a_failure_names_the_request():
     finally:
         globalLogPublisher.removeObserver(events.append)
     (event,) = [event for event in events if event.get("request_id") == "mine"]
-    assert "request {request_id}" in event["log_format"]
+    assert "request_id={request_id}" in event["log_format"]

@@ -55,7 +55,7 @@ def test_a_pipe_is_not_waited_for(directory, reactor, tmp_path, name):
         lambda: opened(directory, reactor),
         lambda: backup(directory, tmp_path / "copy"),
     ):
-        with pytest.raises(StoreUnusable, match=f"{name}: it is a pipe, and no regular file"):
+        with pytest.raises(StoreUnusable, match=f"{name}: it is a pipe, not a regular file"):
             work()
     if name.startswith("index/"):
         (finding,) = check(directory).findings
@@ -72,7 +72,7 @@ def test_a_body_that_is_no_file(directory, tmp_path, replace):
     replace(path)
     assert {finding.kind for finding in check(directory).findings} == {"body", "file"}
     (left_out,) = backup(directory, tmp_path / "copy").left_out
-    assert (left_out.id, "no regular file" in left_out.reason) == (ID, True)
+    assert (left_out.id, "not a regular file" in left_out.reason) == (ID, True)
     shutil.rmtree(directory / "index")
     report = rebuild(directory)
     assert len(report.quarantined) == 1
@@ -94,7 +94,7 @@ def test_a_marker_is_not_written_through_a_link(directory):
     """Nor is what a scrub has found; the file that the link leads to stays."""
     precious = linked(directory / "store.json.new")
     os.unlink(directory / "store.json")
-    with pytest.raises(StoreUnusable, match="symbolic link, and no regular file"):
+    with pytest.raises(StoreUnusable, match="symbolic link, not a regular file"):
         rebuild(directory)
     assert precious.read_bytes() == b"precious"
     piped(directory / "scrub.json")

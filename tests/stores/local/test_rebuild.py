@@ -194,7 +194,7 @@ async def test_a_body_of_which_only_the_id_is_known(directory, reactor, place):
     assert (await read_all(directory, reactor)).keys() == IN_FILES.keys() - {ID, NAME}
     # Where there is no other copy:
     done = place.sos("import store/recovered --store store")
-    assert done.stdout == b"1 blobs taken over, 0 were there, 0 not taken\n"
+    assert done.stdout == b"1 blobs imported, 0 already stored, 0 failed\n"
 
 
 @ensureDeferred

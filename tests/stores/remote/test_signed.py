@@ -66,7 +66,7 @@ async def test_who_does_not_sign_or_has_another_key_gets_nothing(reactor):
     async with serving(server, reactor) as unsigned:
         for store, told in (
             (unsigned, "answered 401: the request is not signed"),
-            (signed(unsigned.name, reactor, OTHER), "a key that is not known here"),
+            (signed(unsigned.name, reactor, OTHER), "an unknown key"),
         ):
             for asked in (store.read(id), store.status(), put(store, b"y"), store.listing()):
                 with pytest.raises(Unavailable, match=told):
@@ -147,7 +147,7 @@ async def test_a_request_is_for_one_store(reactor, told):
             threads_of(reactor),
         )
         again._exchange.store = ONE
-        with pytest.raises(Unavailable, match="for another store, this is 2222"):
+        with pytest.raises(Unavailable, match="for another store than 2222"):
             await put(again, b"x" * 300_000, "name")
         assert not other.kept.blobs
         await agent.close()
@@ -161,7 +161,7 @@ async def test_a_server_that_has_another_store_by_now_is_spoken_to_again(reactor
         store = signed(unsigned.name, reactor)
         await store.status()
         server.kept.identity = TWO
-        with pytest.raises(Unavailable, match="for another store, this is 2222"):
+        with pytest.raises(Unavailable, match="for another store than 2222"):
             await put(store, b"x")
         await put(store, b"x")
         await store.status()

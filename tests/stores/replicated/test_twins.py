@@ -151,7 +151,7 @@ async def test_the_log_says_it_once(reactor):
     with capturedLogs() as events:
         await watch.work()
         await watch.work()
-    assert ["in order again" in each["log_format"] for each in events] == [True]
+    assert ["are resolved" in each["log_format"] for each in events] == [True]
 
 
 @ensureDeferred

@@ -107,9 +107,9 @@ def test_a_reload_reads_the_configuration_again(machine, edit):
     process = machine.property(API, "MainPID")
     edit(CONFIGURATION, "$a nonsense")
     machine.run(f"systemctl reload {API} {BLOB}")
-    assert wait_until(lambda: "stays as it was: /etc/sos.conf, line " in machine.journal(API))
+    assert wait_until(lambda: "keeping the old one: /etc/sos.conf, line " in machine.journal(API))
     machine.run(f"sed -i '$d' {CONFIGURATION}; systemctl reload {API}")
-    assert wait_until(lambda: "the servers are now" in machine.journal(API))
+    assert wait_until(lambda: "reloaded the configuration" in machine.journal(API))
     assert machine.property(API, "MainPID") == process
     assert upload(machine, "after a reload")
 
@@ -130,7 +130,7 @@ def test_a_wrong_option_is_told_and_not_tried_again(machine, edit):
     edit("/etc/default/sos-blob-disk1", 's/ --secret-file [^ "]*//')
     assert "failed" in machine.ask(f"systemctl restart {BLOB}")
     assert machine.property(BLOB, "ActiveState") == "failed"
-    assert "other machines could read and write everything here" in machine.journal(BLOB)
+    assert "any other machine could read and write all blobs" in machine.journal(BLOB)
 
 
 def test_they_may_speak_tls(machine, edit, tmp_path):

@@ -52,7 +52,7 @@ def test_a_daemon_waits_for_its_server(place, engine, port):
     engine.start()
     eventually(lambda: ask(url, b"one").status, holds(200))
     assert fetch(url) == b"one"
-    assert "is open" in daemon.log
+    assert "opened the store" in daemon.log
 
 
 @pytest.mark.system
