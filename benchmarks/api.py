@@ -40,7 +40,7 @@ def api(bench: Bench, large_too: bool, output: Path | None, picture: Path | None
     results: dict[str, Any] = bench.results()
     results["rates"] = bench.rates(rows, _CONNECTIONS)
     if large_too:
-        bench.tell("large bodies")
+        bench.announce("large bodies")
         services = {"nginx": yardstick, "API": usual}
         results["large"] = large.transfers(services, bench.place / "large")
         results["at_once"] = large.at_once(usual, bench.place / "at-once")

@@ -52,7 +52,7 @@ class Bench:
         for count in connections:
             yardstick, *others = every = [Rounds(row) for row in rows]
             for number in range(self.rounds):
-                self.tell(f"{count} connections, round {number + 1} of {self.rounds}")
+                self.announce(f"{count} connections, round {number + 1} of {self.rounds}")
                 for each in others:
                     # The yardstick beside each of them: a machine is not the same all the time.
                     yardstick.measure(count, self.seconds)
@@ -61,7 +61,7 @@ class Bench:
             figures += summary(every, count)
         return figures
 
-    def tell(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         """Say what is being done."""
         click.echo(text, err=True)
 

@@ -96,11 +96,11 @@ def _exercised(launched: Launched, seconds: float) -> tuple[list[dict[str, Any]]
     environment = {**os.environ, **launched.environment}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        told = json.loads(child.stdout.readline() or "null")
+        result = json.loads(child.stdout.readline() or "null")
         child.wait()
-    if told is None:
+    if result is None:
         raise click.ClickException(f"{launched.place} could not be measured")
-    return told["steps"], told["peak_bytes"]
+    return result["steps"], result["peak_bytes"]
 
 
 def resident(process: Process) -> int:

@@ -40,7 +40,7 @@ def http(
     results: dict[str, Any] = bench.results()
     results["rates"] = bench.rates(rows, _CONNECTIONS)
     if large_too:
-        bench.tell("large bodies")
+        bench.announce("large bodies")
         every = {"nginx": yardstick, **services}
         results["large"] = large.transfers(every, bench.place / "large")
     report.show(results)

@@ -21,10 +21,10 @@ from benchmarks.store import BODY, fill
 from sos.cli.reactor import run
 from sos.http.client.agent import Agent
 from sos.interfaces import Groups
-from sos.model import config, ids
+from sos.model import conf_parser, ids
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.local import LocalStore
 from sos.tap import cluster
 
@@ -106,7 +106,7 @@ async def _serving(directory: Path, names: Sequence[str], reactor: Any) -> Any:
         for name, url in zip(names, urls, strict=True):
             start_blob_server(name, directory / name, url, stack)
         try:
-            found = config.from_urls(",".join(urls), "the benchmark")
+            found = conf_parser.from_urls(",".join(urls), "the benchmark")
             yield cluster.remote_groups(found, reactor, ids.DEFAULT_ALGORITHM, agent)
         finally:
             await agent.close()
@@ -115,9 +115,9 @@ async def _serving(directory: Path, names: Sequence[str], reactor: Any) -> Any:
 async def _in_sync(groups: Groups, reactor: Any, size: int, rounds: int) -> dict[str, Any]:
     """Return the seconds of passes, and of a HEAD for each object in their place."""
     passes = []
-    memory = Memory()
+    state = PassState()
     for _ in range(rounds + 1):
-        summary, seconds = await _pass(groups, reactor, memory)
+        summary, seconds = await _pass(groups, reactor, state)
         if not (summary.idle and summary.blobs == size):
             raise click.ClickException(f"the servers were not in sync: {summary}")
         passes.append(seconds)
@@ -156,10 +156,10 @@ def figures(
 
 
 async def _pass(
-    groups: Groups, reactor: Any, memory: Memory | None = None
+    groups: Groups, reactor: Any, state: PassState | None = None
 ) -> tuple[Summary, float]:
     policy = Policy(min_copies=2)
-    return await _timed(replicate_groups(groups, policy, reactor, Report(), memory))
+    return await _timed(replicate_groups(groups, policy, reactor, Report(), state))
 
 
 async def _timed(work: Awaitable[T]) -> tuple[T, float]:

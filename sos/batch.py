@@ -58,22 +58,22 @@ def decode(text: bytes) -> list[Blob]:
         raise InvalidRequest(
             f"the batch has {len(document)} blobs, but at most {MOST_BLOBS} are allowed"
         )
-    return [_blob(ids.check(id), told) for id, told in document.items()]
+    return [_blob(ids.check(id), entry) for id, entry in document.items()]
 
 
-def _blob(id: str, told: Any) -> Blob:
+def _blob(id: str, entry: Any) -> Blob:
     if not (
-        isinstance(told, dict)
-        and told.keys() == {"metadata", "body"}
-        and isinstance(told["metadata"], dict)
-        and isinstance(told["body"], str)
+        isinstance(entry, dict)
+        and entry.keys() == {"metadata", "body"}
+        and isinstance(entry["metadata"], dict)
+        and isinstance(entry["body"], str)
     ):
         raise InvalidRequest(f"the batch entry {id} is not an object of metadata and body")
     try:
-        body = b64decode(told["body"], validate=True)
+        body = b64decode(entry["body"], validate=True)
     except ValueError:
         raise InvalidRequest(f"the body of the batch entry {id} is not base64") from None
-    return Blob(BlobInfo(id, len(body), _metadata(id, told["metadata"])), body)
+    return Blob(BlobInfo(id, len(body), _metadata(id, entry["metadata"])), body)
 
 
 def _metadata(id: str, found: dict[str, Any]) -> dict[str, str]:

@@ -95,7 +95,7 @@ class NotFound(SOSError):
     """The store answered that it holds no such blob."""
 
 
-class SetAside(NotFound):
+class Quarantined(NotFound):
     """The store has just found its copy damaged and quarantined it: the blob is gone there."""
 
     def __init__(self, id: str, damage: object) -> None:

@@ -355,7 +355,7 @@ class IReplicaStore(IBlobStore):
     async def blob_digests(partition: str) -> dict[str, BlobDigest]:
         """Return the digest of each blob in *partition*, by id.  Raises Unavailable."""
 
-    async def settle(id: str, metadata: Metadata) -> None:
+    async def reconcile(id: str, metadata: Metadata) -> None:
         """Reconcile metadata: replace a blob's metadata if *metadata* precedes it.
 
         See :func:`sos.model.metadata.precedes`: two stores that receive each

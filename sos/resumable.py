@@ -30,7 +30,7 @@ ATTEMPTS, ATTEMPT_SECONDS = 20, 0.25
 
 
 class Checksum(Protocol):
-    """A client's checksum of a part, see :class:`sos.web.tus.Checksum`."""
+    """A client's checksum of a part, see :class:`sos.web.tus_headers.Checksum`."""
 
     def update(self, piece: bytes) -> None:
         """Add the next *piece*."""

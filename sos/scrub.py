@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sos.aio.periodic import PeriodicService
-from sos.aio.rate_limit import Pace
-from sos.errors import InvalidId, Mismatch, NotFound, Replaced, SetAside, SOSError
+from sos.aio.rate_limit import RateLimit
+from sos.errors import InvalidId, Mismatch, NotFound, Quarantined, Replaced, SOSError
 from sos.files.regular import open_regular, read_regular
 from sos.interfaces import Blob
 from sos.model import ids
@@ -30,7 +30,7 @@ _PAGE = 64
 #: Seconds between two saves of the report.
 _SAVE_EVERY = 10.0
 #: Seconds from the start of the daemon to a pass that is due already.
-_SETTLE = 60.0
+_RECONCILE = 60.0
 # Seconds by which a pass may have ended in the future, because clocks are set.
 _MOST_SKEW = 3600.0
 
@@ -111,12 +111,12 @@ async def scrub(
     """
     if report.position is None:
         report.begin(now())
-    pace = Pace(rate, clock)
+    rate_limit = RateLimit(rate, clock)
     while page := await store.listing(report.position, _PAGE):
         for id in page:
             try:
-                report.bytes += await _read(store, id, pace)
-            except (SetAside, Mismatch) as error:
+                report.bytes += await _read(store, id, rate_limit)
+            except (Quarantined, Mismatch) as error:
                 report.damaged += 1
                 warn(str(error))
             except NotFound:
@@ -131,25 +131,25 @@ async def scrub(
     report.finished_at = now()
 
 
-async def _read(store: Scrubbed, id: str, pace: Pace) -> int:
+async def _read(store: Scrubbed, id: str, rate_limit: RateLimit) -> int:
     """Read a blob, again if it is replaced meanwhile; return the bytes of its body."""
     try:
-        return await _read_once(store, id, pace)
+        return await _read_once(store, id, rate_limit)
     except Replaced:
-        return await _read_once(store, id, pace)
+        return await _read_once(store, id, rate_limit)
 
 
-async def _read_once(store: Scrubbed, id: str, pace: Pace) -> int:
-    await pace.spend(_LEAST)
+async def _read_once(store: Scrubbed, id: str, rate_limit: RateLimit) -> int:
+    await rate_limit.spend(_LEAST)
     blob = await store.read(id)
     if isinstance(blob.body, bytes):
-        await pace.spend(len(blob.body))
+        await rate_limit.spend(len(blob.body))
         return len(blob.body)
     size = 0
     async with aclosing(blob.body):
         async for piece in blob.body:
             size += len(piece)
-            await pace.spend(len(piece))
+            await rate_limit.spend(len(piece))
     return size
 
 
@@ -220,7 +220,7 @@ class ScrubService(PeriodicService):
             due = self.report.finished_at + self._every - self._now()
             if due > self._every + _MOST_SKEW:  # the clock was wrong then, or is now
                 due = 0.0
-        return max(due, _SETTLE)
+        return max(due, _RECONCILE)
 
     async def work(self) -> None:
         try:

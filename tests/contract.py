@@ -372,13 +372,13 @@ class ManifestContract:
             ("object", {MARK: "5000"}),
         ):
             with pytest.raises(Conflict):
-                await store.settle(name, wrong)
+                await store.reconcile(name, wrong)
         assert shown((await store.stat(id)).metadata) == metadata
-        await store.settle(id, lower := {MARK: "5000", "X-Name": "another"})
+        await store.reconcile(id, lower := {MARK: "5000", "X-Name": "another"})
         first = min(lower, metadata, key=version)
         assert shown((await store.stat(id)).metadata) == first
-        told = (await store.blob_digests(partition(id)))[id]
-        assert (told.size, told.version) == (len(text), version(first))
+        digest = (await store.blob_digests(partition(id)))[id]
+        assert (digest.size, digest.version) == (len(text), version(first))
 
 
 class PromptContract:
@@ -457,10 +457,10 @@ class ReplicaContract:
             await put(store, b"other", "name1")
         assert await store.digests() == expected
         for name in expected:
-            told = await store.blob_digests(name)
-            assert len(told) == expected[name].count
-            assert sum(each.size for each in told.values()) == expected[name].bytes
-            for id, each in told.items():
+            listed = await store.blob_digests(name)
+            assert len(listed) == expected[name].count
+            assert sum(each.size for each in listed.values()) == expected[name].bytes
+            for id, each in listed.items():
                 metadata = (await store.stat(id)).metadata
                 body = await content(await store.read(id))
                 assert each == blob_digest(id, len(body), metadata, hash_of(id, body))
@@ -475,10 +475,10 @@ class ReplicaContract:
         candidates = [{}, {"X-A": "1", SET_AT: "2000"}, first]
         for n, kept in enumerate(candidates):
             await put(store, body, f"name{n}", kept)
-            for told in (*candidates, *candidates):
-                await store.settle(f"name{n}", told)
+            for metadata in (*candidates, *candidates):
+                await store.reconcile(f"name{n}", metadata)
                 known = (await store.stat(f"name{n}")).metadata
-                assert known == told or precedes(known, told)
+                assert known == metadata or precedes(known, metadata)
             blob = await store.read(f"name{n}")
             assert blob.info.metadata == first
             assert await content(blob) == body
@@ -486,7 +486,7 @@ class ReplicaContract:
             digest = PartitionDigest().with_blob(size, sum)
             assert (await store.digests())[partition(f"name{n}")] == digest
         with pytest.raises(NotFound):
-            await store.settle("missing", {})
+            await store.reconcile("missing", {})
 
     @pytest.mark.parametrize("size", [0, 10, 100_000])
     @ensureDeferred

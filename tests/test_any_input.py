@@ -15,9 +15,9 @@ from sos import batch
 from sos.auth import signed_urls, tokens
 from sos.auth.request_signing import Key, Keys, Verifier, parse_keys
 from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized, UnsupportedCoding
-from sos.http.server.heads import Refused, body_length, gather, split_host, split_target
+from sos.http.server.heads import RejectedRequest, body_length, gather, split_host, split_target
 from sos.model import ids, manifest, membership, metadata
-from sos.model.config import parse
+from sos.model.conf_parser import parse
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.client import seconds_of
 from sos.web import digest_fields
@@ -68,7 +68,7 @@ memberships = st.fixed_dictionaries(
 ).map(lambda each: json.dumps(each).encode())
 
 
-said = st.dictionaries(
+metadata_maps = st.dictionaries(
     st.sampled_from([b"Content-Type", b"content-encoding", b"X-Mime-Encoding", b"X-Mime-Type"])
     | st.sampled_from([b"X-Orig-Filename", b"X-Orig-Filename*", b"X-Sos-Metadata", b"X-\xff"]),
     values | values.map(lambda value: b"UTF-8''" + quote(value).encode()),
@@ -93,9 +93,9 @@ def length(fields):
 PARSERS = {
     "id": (ids.check, texts, InvalidRequest),
     "partition": (ids.check_partition, texts, InvalidRequest),
-    "target": (partial(split_target, b"GET"), values, Refused),
+    "target": (partial(split_target, b"GET"), values, RejectedRequest),
     "host": (split_host, values, ()),
-    "length": (length, heads, Refused),
+    "length": (length, heads, RejectedRequest),
     "claims": (digest_fields.claims, heads, InvalidRequest),
     "wanted digest": (lambda value: digest_fields.answer(value, "0" * 64), values, ()),
     "headers": (lambda head: metadata.from_server(head.items()), heads, InvalidRequest),
@@ -103,14 +103,14 @@ PARSERS = {
     "metadata of a server": (metadata.from_header, bodies | values, InvalidRequest),
     "headers of a client": (
         lambda head: KeptHeaders().read(head.items()),
-        said,
+        metadata_maps,
         (InvalidRequest, UnsupportedCoding),
     ),
-    "file name": (lambda head: disposition(named(head)), said, ()),
+    "file name": (lambda head: disposition(named(head)), metadata_maps, ()),
     "batch": (batch.decode, bodies, InvalidRequest),
     "members": (membership.decode, memberships, InvalidRequest),
     "no members": (membership.decode, bodies, InvalidRequest),
-    "speaker": (membership.heard, texts, InvalidRequest),
+    "speaker": (membership.parse_announcement, texts, InvalidRequest),
     "manifest": (lambda body: manifest.parse(body, ID, "5"), bodies, Mismatch),
     "mark": (manifest.marked_size, texts, Mismatch),
     "signature": (signed, values, Unauthorized),

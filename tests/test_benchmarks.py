@@ -123,8 +123,8 @@ async def test_a_store_is_put_to_and_got_from():
     """Each size, with each number at once; what is got is what was put."""
     store = MemoryStore()
     steps = await exercise(store, (100, 70_000), (1, 4), 0.001)
-    told = [(each["size"], each["direction"], each["at_once"]) for each in steps]
-    assert told == [
+    rows = [(each["size"], each["direction"], each["at_once"]) for each in steps]
+    assert rows == [
         (size, direction, at_once)
         for size in (100, 70_000)
         for direction in ("put", "get")

@@ -15,7 +15,7 @@ from benchmarks.scale.groups import Cluster, Group, grown, names, redirected, sh
 from benchmarks.scale.rebuild import Rates, Rebuild, rebuild, worst_rebuild
 from benchmarks.scale.wire import counted
 from sos.model.digest import BlobDigest
-from sos.model.plan import Placing, holders, plan
+from sos.replication.plan import Placing, holders, plan
 from sos.stores.memory import MemoryStore
 
 EQUAL = dict.fromkeys("abcd", 1.0)
@@ -50,8 +50,8 @@ def test_a_rebuild_is_what_the_planner_plans():
     left = dict.fromkeys("abd", 1.0)
     written, sources = Counter(), Counter()
     for partition in group.orders:
-        id, told = f"{partition}{0:037x}", BlobDigest(1, "0")
-        held = {name: {id: told} if name in group.holders(partition) else {} for name in left}
+        id, digest = f"{partition}{0:037x}", BlobDigest(1, "0")
+        held = {name: {id: digest} if name in group.holders(partition) else {} for name in left}
         for step in plan(held, Placing(holders(left, partition, 2))).steps:
             written.update(step.targets)
             sources.update(step.sources)

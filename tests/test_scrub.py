@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
-from sos.errors import SetAside, Unavailable
+from sos.errors import Quarantined, Unavailable
 from sos.scrub import Report, ScrubService, load, save, scrub
 from sos.stores.memory import MemoryStore
 from tests.support.blobs import body_of, content_id, put
@@ -31,7 +31,7 @@ class Rotten(MemoryStore):
         self.read_ids.append(id)
         if id in self.damaged:
             del self.blobs[id]
-            raise SetAside(id, "its hash is another")
+            raise Quarantined(id, "its hash is another")
         if id in self.unreadable:
             raise Unavailable("input/output error")
         return await super().read(id, span)
@@ -156,7 +156,7 @@ async def test_damage_on_the_disk_is_found(local_store, reactor):
     path = local_store._layout.body(id)
     path.write_bytes(bad[:1000] + bytes([bad[1000] ^ 4]) + bad[1001:])
     report, warnings = Report(), []
-    await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0, warn=warnings.append)
+    await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0, warn=warnings.append)
     assert (report.checked, report.damaged) == (2, 1)
     assert id in warnings[0]
     assert await local_store.listing() == [content_id(sound)]

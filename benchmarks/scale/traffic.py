@@ -103,5 +103,5 @@ class _Holding(MemoryStore):
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         count = round(self._cluster.partition_objects)
-        told = BlobDigest(self._cluster.object_bytes, version(_METADATA))
-        return {f"{partition}{number:037x}": told for number in range(count)}
+        digest = BlobDigest(self._cluster.object_bytes, version(_METADATA))
+        return {f"{partition}{number:037x}": digest for number in range(count)}

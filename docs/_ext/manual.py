@@ -22,7 +22,7 @@ from twisted.plugin import getPlugins
 
 from sos.cli import main
 from sos.daemon.options import DaemonOptions
-from sos.model.config import SETTINGS
+from sos.model.settings import SETTINGS
 
 _PLUGINS: Iterable[Any] = getPlugins(IServiceMaker)
 #: The plugins of twistd that start our daemons, by name.
@@ -122,9 +122,9 @@ class Settings(_Page):
 
 def _command_options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
-        told = parameter.get_help_record(context)
-        if told is not None and told[1]:
-            yield from _described("option", *told)
+        help_record = parameter.get_help_record(context)
+        if help_record is not None and help_record[1]:
+            yield from _described("option", *help_record)
 
 
 def _subcommands(group: click.Group, parent: click.Context) -> Iterator[str]:

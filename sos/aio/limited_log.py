@@ -35,7 +35,7 @@ class LimitedLog:
         # By kind, the time of its last line, and the number left out since; oldest first.
         self._written: dict[Hashable, tuple[float, int]] = {}
 
-    def tell(self, level: LogLevel, format: str, kind: Hashable = None, **fields: Any) -> None:
+    def emit(self, level: LogLevel, format: str, kind: Hashable = None, **fields: Any) -> None:
         """Log a line, whose kind is its *format* and *kind*."""
         others = self._admit((format, kind))
         if others is not None:

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 _CREDIT_SECONDS = 1.0
 
 
-class Pace:
+class RateLimit:
     """A limit of *rate* bytes a second for all callers together, 0 for none."""
 
     def __init__(self, rate: int, clock: IReactorTime) -> None:

@@ -43,7 +43,7 @@ def shielded(work: Deferred[T]) -> Deferred[T]:
     return result
 
 
-class Lane:
+class ThreadJobs:
     """Functions on other threads, and clean-up when all have ended.
 
     Cancelling the owner does not stop a function on a thread, so clean-up has to

@@ -6,37 +6,37 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 
-class Hurried(Protocol):
+class HasDeadline(Protocol):
     """An object with a deadline."""
 
-    def late(self) -> None:
+    def on_deadline(self) -> None:
         """Handle a missed deadline."""
 
 
 class Deadlines:
     """Deadlines of any number of objects, checked by one timer.
 
-    It calls ``late`` of an object in the context where its deadline was set.  A
+    It calls ``on_deadline`` of an object in the context where its deadline was set.  A
     delayed call for each, most of which would be cancelled, would cost more than
     the work that it guards.
 
-    :param tick: seconds between checks; ``late`` can be called so much later.
+    :param tick: seconds between checks; ``on_deadline`` can be called so much later.
     """
 
     def __init__(self, clock: Any, tick: float) -> None:
         self.clock = clock
         self._tick = tick
-        self._due: dict[Hurried, tuple[float, Context]] = {}
+        self._due: dict[HasDeadline, tuple[float, Context]] = {}
         self._ticking = False
 
-    def set(self, who: Hurried, seconds: float) -> None:
+    def set(self, who: HasDeadline, seconds: float) -> None:
         """Set the deadline of *who* to *seconds* from now."""
         self._due[who] = self.clock.seconds() + seconds, copy_context()
         if not self._ticking:
             self._ticking = True
             self.clock.callLater(self._tick, self._look)
 
-    def clear(self, who: Hurried) -> None:
+    def clear(self, who: HasDeadline) -> None:
         """Clear the deadline of *who*, if it has one."""
         self._due.pop(who, None)
 
@@ -47,5 +47,5 @@ class Deadlines:
             now = self.clock.seconds()
             for who in [who for who, (due, _) in self._due.items() if due <= now]:
                 _, context = self._due.pop(who, (now, None))
-                if context is not None:  # unless another's late() cleared it
-                    context.run(who.late)
+                if context is not None:  # unless another's on_deadline() cleared it
+                    context.run(who.on_deadline)

@@ -60,7 +60,7 @@ class SignedRequests:
         request.private = True
 
 
-class Bearers:
+class TokenGuard:
     """Guard that accepts requests with a token for *scope* (RFC 6750).
 
     :param tokens: returns the valid tokens.
@@ -150,7 +150,7 @@ class AdminGuard:
 
 def log_refusal(log: LimitedLog, request: Request, error: SOSError) -> None:
     """Log that *request* was refused because of *error*, at a limited rate."""
-    log.tell(
+    log.emit(
         LogLevel.warn,
         "request refused: {method} {path} peer={peer} reason={error}",
         method=request.method.decode("latin-1"),

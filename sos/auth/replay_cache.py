@@ -22,7 +22,7 @@ class _Block:
     newest: int
 
 
-class Replays:
+class ReplayCache:
     """Cache of accepted requests, for as long as their dates would be accepted.
 
     If that takes more than *most* blocks, the cache drops the oldest ones, and rejects

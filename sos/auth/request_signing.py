@@ -49,7 +49,7 @@ from itertools import count
 
 from attrs import frozen
 
-from sos.auth.replay_cache import Replays
+from sos.auth.replay_cache import ReplayCache
 from sos.errors import InvalidMetadata, Unauthorized
 from sos.model import metadata
 
@@ -182,7 +182,7 @@ def _counts(name: bytes, is_storing: bool) -> bool:
 def _as_sent(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
     """Return *headers* with the plain X-* replaced by those that ``X-Sos-Metadata`` implies."""
     try:
-        told = metadata.to_headers(metadata.from_header(headers[_METADATA]))
+        stored = metadata.to_headers(metadata.from_header(headers[_METADATA]))
     except InvalidMetadata:
         return headers
     others = {
@@ -190,7 +190,7 @@ def _as_sent(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
         for name, value in headers.items()
         if not name.startswith(b"x-") or name.startswith(b"x-sos-")
     }
-    return others | {name.lower(): value for name, value in told}
+    return others | {name.lower(): value for name, value in stored}
 
 
 class Signer:
@@ -236,12 +236,12 @@ class Verifier:
         keys: Callable[[], Keys],
         now: Callable[[], float],
         store: Callable[[], str | None] = lambda: None,
-        replays: Replays | None = None,
+        replays: ReplayCache | None = None,
     ) -> None:
         self._keys = keys
         self._now = now
         self._store = store
-        self._replays = replays or Replays()
+        self._replays = replays or ReplayCache()
 
     def check(
         self, method: bytes, target: bytes, length: Length, headers: Mapping[bytes, bytes]

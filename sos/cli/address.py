@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from sos.errors import ConfigError
 from sos.files.watched import check_mode
-from sos.model import config
+from sos.model import addresses
 from sos.stores.remote.client import Credentials
 
 
@@ -21,7 +21,7 @@ from sos.stores.remote.client import Credentials
 class Address:
     """The address of an API server.
 
-    :param url: see :func:`sos.model.config.server_url`.
+    :param url: see :func:`sos.model.addresses.server_url`.
     :param login: the value of ``Authorization`` for the user and the password in the URL
         (RFC 7617), None if it has none.
     """
@@ -36,8 +36,8 @@ def parse(text: str) -> Address:
     authority, slash, path = rest.partition("/")
     userinfo, at, host = authority.rpartition("@")
     if not at:
-        return Address(config.server_url(text))
-    url = config.server_url(f"{scheme}{separator}{host}{slash}{path}")
+        return Address(addresses.server_url(text))
+    url = addresses.server_url(f"{scheme}{separator}{host}{slash}{path}")
     user, colon, password = userinfo.partition(":")
     if not user or not colon:
         raise ValueError(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sos.cli.names import shown
-from sos.cli.output import as_json, document_of, json_option, tell
+from sos.cli.output import as_json, document_of, json_option, print_outcome
 from sos.cli.reactor import run
 from sos.cli.replicate import (
     copies_option,
@@ -23,7 +23,7 @@ from sos.cli.replicate import (
     rate_option,
     verbose_option,
 )
-from sos.cli.servers import cluster_options, configured, groups_of, speaker_of
+from sos.cli.servers import announcer_of, cluster_options, configured, groups_of
 from sos.errors import SOSError
 from sos.interfaces import Groups, Member
 from sos.replication import Summary
@@ -59,15 +59,15 @@ def balance(
 
     async def balanced(reactor: Any) -> tuple[Summary, list[_Row]]:
         wanted = policy(found, min_copies, rate)
-        groups = groups_of(found, reactor, speaker_of(found, wanted.min_copies))
+        groups = groups_of(found, reactor, announcer_of(found, wanted.min_copies))
         summary = await one_pass(groups, wanted, reactor, verbose)
         return summary, await _rows(groups)
 
     summary, rows = run(balanced)
     if not as_json():
         Console().print(_table(rows))
-    told = {**document_of(summary), "balance": [asdict(row) for row in rows]}
-    tell(told, summary)
+    document = {**document_of(summary), "balance": [asdict(row) for row in rows]}
+    print_outcome(document, summary)
     sys.exit(0 if summary.ok and not summary.staying else 1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sos.cli import progress
-from sos.cli.output import document_of, json_option, tell
+from sos.cli.output import document_of, json_option, print_outcome
 from sos.cli.program import refused
 from sos.cli.stores import store_option
 from sos.files.umask import withhold
@@ -40,5 +40,5 @@ def check(store: Path) -> None:
 
         with refused():
             report = check_store(store.absolute(), found, show)
-    tell(document_of(report), report)
+    print_outcome(document_of(report), report)
     raise SystemExit(0 if report.ok else 1)

@@ -10,18 +10,18 @@ from attrs import evolve
 
 from sos.cli.access import access_options
 from sos.cli.completion import FILE
-from sos.cli.output import as_json, document_of, json_option, tell
+from sos.cli.output import as_json, document_of, json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.replicate import copies_option, one_pass, policy, rate_option, verbose_option
-from sos.cli.servers import configured, groups_of, speaker_of
-from sos.model import config
-from sos.model.config import Config
+from sos.cli.servers import announcer_of, configured, groups_of
+from sos.model import addresses
+from sos.model.conf_parser import Config
 from sos.replication import Summary
 
 
 @click.command()
-@click.argument("url", callback=converted(config.server_url))
+@click.argument("url", callback=converted(addresses.server_url))
 @verbose_option
 @copies_option
 @rate_option
@@ -58,7 +58,7 @@ def drain(
     wanted = evolve(policy(found, min_copies, rate), drained=frozenset([name]))
 
     async def drained(reactor: Any) -> tuple[Summary, int]:
-        groups = groups_of(found, reactor, speaker_of(found, wanted.min_copies))
+        groups = groups_of(found, reactor, announcer_of(found, wanted.min_copies))
         summary = await one_pass(groups, wanted, reactor, verbose, group)
         if not as_json():
             click.echo(summary)
@@ -66,15 +66,15 @@ def drain(
         return summary, len(await server.listing(limit=1))
 
     summary, left = run(drained)
-    told = {**document_of(summary), "ok": summary.ok and not left, "empty": not left}
+    document = {**document_of(summary), "ok": summary.ok and not left, "empty": not left}
     if left:
         if as_json():
-            tell(told, "")
+            print_outcome(document, "")
         raise click.ClickException(
             f"{url} still holds blobs: remedy the errors above, then run sos drain {url} again"
         )
     rest = "" if summary.ok else ", but some blobs lack copies on the other servers"
-    tell(told, f"{url} is empty{rest}")
+    print_outcome(document, f"{url} is empty{rest}")
     sys.exit(0 if summary.ok else 1)
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 from sos.cli import progress
 from sos.cli.files import version_of
 from sos.cli.names import printable
-from sos.cli.output import document_of, json_option, tell
+from sos.cli.output import document_of, json_option, print_outcome
 from sos.cli.reactor import run
 from sos.errors import InvalidId, InvalidMetadata, Mismatch, NotFound, SOSError, Unavailable
 from sos.files.regular import open_regular, read_regular
@@ -94,7 +94,7 @@ def import_(directory: Path, store: Path) -> None:
         return outcome
 
     outcome = run(work)
-    tell(document_of(outcome), outcome)
+    print_outcome(document_of(outcome), outcome)
     raise SystemExit(0 if outcome.ok else 1)
 
 

@@ -20,7 +20,7 @@ from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
 from sos.cli.names import shown
-from sos.cli.output import json_option, tell
+from sos.cli.output import json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches
@@ -157,6 +157,6 @@ def stat(id: str, download_url: Address, credentials: Credentials | None, tls: C
         lines = [f"id: {info.id}", f"size: {'unknown' if info.size is None else info.size}"]
         lines += [f"{name}: {shown(value)}" for name, value in metadata.items()]
         document = {"id": info.id, "size": info.size, "metadata": metadata}
-        tell(document, "\n".join(lines))
+        print_outcome(document, "\n".join(lines))
 
     run(describe)

@@ -36,12 +36,12 @@ def as_json() -> bool:
     return bool(click.get_current_context().meta.get(_WANTED))
 
 
-def tell(document: dict[str, Any], text: object) -> None:
+def print_outcome(document: dict[str, Any], text: object) -> None:
     """Print the result of a command: *document* with ``--json``, otherwise *text*."""
     click.echo(json.dumps(document, indent=2) if as_json() else text)
 
 
-def tell_line(document: dict[str, Any]) -> None:
+def print_line(document: dict[str, Any]) -> None:
     """Print one of several results as JSON."""
     click.echo(json.dumps(document))
 

@@ -20,7 +20,7 @@ from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
-from sos.cli.output import as_json, json_lines_option, tell_line
+from sos.cli.output import as_json, json_lines_option, print_line
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches, upload_option
@@ -28,8 +28,8 @@ from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.http.client.agent import MOST_CONNECTIONS, Agent
 from sos.http.tls import ClientTLS
-from sos.model import config
 from sos.model import metadata as metadata_format
+from sos.model import quantities
 from sos.model.foreign_headers import is_foreign
 from sos.stores.remote.client import Credentials
 
@@ -51,7 +51,7 @@ def _metadata(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def _timeout(text: str) -> float:
-    seconds = config.seconds(text)
+    seconds = quantities.seconds(text)
     if not seconds:
         raise ValueError("the timeout must be more than 0 seconds")
     return seconds
@@ -160,7 +160,7 @@ def put(
                 found.sizes, lambda path: uploader.put(path, advance, path in files), parallel
             )
         for name, id in stored_ids.items():
-            _tell(id, name)
+            _print_id(id, name)
         return not found.errors and len(stored_ids) == len(found.sizes)
 
     if not run(upload):
@@ -193,7 +193,7 @@ async def _put_each(files: Iterable[str], uploader: Uploader, bar: Progress) -> 
             _complain(name, error)
             whole = False
         else:
-            _tell(id, name)
+            _print_id(id, name)
         bar.remove_task(task)
     return whole
 
@@ -230,9 +230,9 @@ async def put_all(
     return {name: done[name] for name in names if name in done}
 
 
-def _tell(id: str, name: str) -> None:
+def _print_id(id: str, name: str) -> None:
     if as_json():
-        tell_line({"id": id, "file": name})
+        print_line({"id": id, "file": name})
     elif sys.stdout.isatty():
         click.echo(f"{id}  {printable(name)}")
     else:

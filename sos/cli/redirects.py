@@ -13,7 +13,7 @@ from twisted.web.iweb import IBodyProducer
 from sos.errors import Unavailable
 from sos.http.client.agent import Agent
 from sos.http.client.bodies import ResponseBody, StreamedBody
-from sos.model import config
+from sos.model import addresses
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.client import Credentials, Exchange, Response, shown_url
 
@@ -139,7 +139,7 @@ class FollowingExchange(Exchange):
             here, there = urlsplit(url), urlsplit(target)
             if there.username is not None or there.scheme not in _PORTS:
                 raise ValueError
-            normal = config.server_url(f"{there.scheme}://{there.netloc}")
+            normal = addresses.server_url(f"{there.scheme}://{there.netloc}")
             if not target.isascii() or not target.isprintable() or " " in target:
                 raise ValueError
         except ValueError:

@@ -8,21 +8,21 @@ from typing import Any
 import click
 
 from sos.cli import progress
-from sos.cli.output import as_json, document_of, json_option, tell
+from sos.cli.output import as_json, document_of, json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
-from sos.cli.servers import cluster_options, configured, groups_of, speaker_of, wanted_copies
+from sos.cli.servers import announcer_of, cluster_options, configured, groups_of, wanted_copies
 from sos.interfaces import Groups
-from sos.model import config
-from sos.model.config import Config
-from sos.model.plan import ALL
+from sos.model import quantities
+from sos.model.conf_parser import Config
 from sos.replication import Policy, Report, Summary
 from sos.replication import replicate as replicate_groups
+from sos.replication.plan import ALL
 from sos.tap import cluster
 
 
 def _copies(text: str) -> int:
-    return ALL if text == "all" else config.copies(text)
+    return ALL if text == "all" else quantities.copies(text)
 
 
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Print each copy.")
@@ -36,7 +36,7 @@ copies_option = click.option(
 rate_option = click.option(
     "--rate",
     metavar="SIZE",
-    callback=converted(config.limit),
+    callback=converted(quantities.limit),
     help="Copy at most SIZE bytes per second (64K, 8M).  [default: no limit]",
 )
 
@@ -77,13 +77,13 @@ def replicate(
         known = ", ".join(found.groups)
         raise click.UsageError(f"there is no group {group}; the groups are {known}")
     wanted = policy(found, min_copies, rate, dry_run=dry_run, moves=False)
-    speaker = speaker_of(found, wanted.min_copies)
+    announcer = announcer_of(found, wanted.min_copies)
     summary = run(
         lambda reactor: one_pass(
-            groups_of(found, reactor, speaker), wanted, reactor, verbose or dry_run, group
+            groups_of(found, reactor, announcer), wanted, reactor, verbose or dry_run, group
         )
     )
-    tell(document_of(summary), summary)
+    print_outcome(document_of(summary), summary)
     sys.exit(0 if summary.ok else 1)
 
 

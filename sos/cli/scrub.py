@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from sos.cli import progress
-from sos.cli.output import document_of, json_option, tell
+from sos.cli.output import document_of, json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.stores import store_option
 from sos.files.umask import withhold
-from sos.model import config
+from sos.model import quantities
 from sos.scrub import Report
 from sos.scrub import scrub as scrub_store
 from sos.stores.local import LocalStore
@@ -25,7 +25,7 @@ from sos.stores.local import LocalStore
 @click.option(
     "--rate",
     metavar="BYTES",
-    callback=converted(config.size),
+    callback=converted(quantities.size),
     help="Read at most BYTES per second (64K, 8M).  [default: no limit]",
 )
 @json_option
@@ -57,12 +57,12 @@ def scrub(store: Path, rate: int | None) -> None:
                     click.echo(text, err=True)
 
                 await scrub_store(
-                    opened.by_place(), report, reactor, rate or 0, time.time, show, warn
+                    opened.disk_order(), report, reactor, rate or 0, time.time, show, warn
                 )
             return report
         finally:
             await opened.close()
 
     report = run(one_pass)
-    tell(document_of(report), report)
+    print_outcome(document_of(report), report)
     raise SystemExit(0 if report.ok else 1)

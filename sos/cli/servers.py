@@ -21,8 +21,8 @@ from sos.http.client.agent import Agent
 from sos.http.client.bodies import ANSWER_SECONDS
 from sos.interfaces import Groups, IBlobStore
 from sos.model import ids
-from sos.model.config import Config
-from sos.model.membership import Membership, Speaker
+from sos.model.conf_parser import Config
+from sos.model.membership import Announcer, Membership
 from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.remote.store import RemoteStore
 from sos.tap import admission, cluster
@@ -116,24 +116,24 @@ def configured(file: str | None, blob_server: str | None, access: Mapping[str, A
 def groups_of(
     found: Config,
     reactor: Any,
-    speaker: Speaker | None = None,
+    announcer: Announcer | None = None,
     membership: Membership | None = None,
 ) -> Groups:
     """Return stores for the servers of *found*.
 
-    :param speaker: announced to the servers by a command that copies among them.
+    :param announcer: announced to the servers by a command that copies among them.
     :param membership: compared with that of other clients by a command that only reads.
     """
     credentials = admission.signer(found.settings.get("secret-file"))
     agent = Agent(reactor, tls=tls.client_tls_of(found.settings))
     return cluster.remote_groups(
-        found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials, speaker, membership
+        found, reactor, ids.DEFAULT_ALGORITHM, agent, credentials, announcer, membership
     )
 
 
-def speaker_of(found: Config, copies: int) -> Speaker:
+def announcer_of(found: Config, copies: int) -> Announcer:
     """Return the announcement of a client that keeps *copies* on the servers of *found*."""
-    return Speaker(cluster.speaker_name(), Membership.of(found.groups, copies))
+    return Announcer(cluster.announcer_name(), Membership.of(found.groups, copies))
 
 
 def fetches(exchange: Exchange, reactor: Any) -> IBlobStore:

@@ -8,13 +8,13 @@ import click
 
 from sos.auth.request_signing import parse_keys
 from sos.auth.signed_urls import signed_path
+from sos.cli.conf_value import conf_value
 from sos.cli.objects import object_id
 from sos.cli.program import converted
-from sos.cli.settings import setting
 from sos.daemon.tls import absolute
 from sos.errors import ConfigError
 from sos.files.watched import read
-from sos.model import config
+from sos.model import addresses, quantities
 
 
 @click.command()
@@ -24,14 +24,14 @@ from sos.model import config
     metavar="TIME",
     default="1h",
     show_default=True,
-    callback=converted(config.duration),
+    callback=converted(quantities.duration),
     help="Lifetime of the link: 90s, 15m, 12h, 30d.",
 )
 @click.option(
     "--base",
     metavar="URL",
     default="",
-    callback=converted(lambda text: text and config.server_url(text)),
+    callback=converted(lambda text: text and addresses.server_url(text)),
     help="URL of the API server's download port, to put before the link's path.",
 )
 @click.option(
@@ -56,7 +56,7 @@ def sign(id: str, expires: int, base: str, secret_file: str | None, file: str | 
         sos sign cd5bd649c4dc46b0bbdf8c94ee53c1198780e430 --expires 1h \\
             --base https://files.example
     """
-    path = setting("secret-file", secret_file, file)
+    path = conf_value("secret-file", secret_file, file)
     try:
         keys = read(absolute(path), parse_keys)
     except ConfigError as error:

@@ -26,12 +26,12 @@ from sos.errors import SOSError, Unavailable
 from sos.http.client.agent import Agent
 from sos.http.tls import ClientTLS
 from sos.interfaces import StoreStatus
-from sos.model import config
+from sos.model import addresses, conf_parser
 from sos.model.membership import Membership
-from sos.monitoring.server_health import UP, Account, Standing, parse_standings, standing
+from sos.monitoring.server_health import UP, HealthRecord, ServerHealth, health_of, parse_health
 from sos.replication import Policy, Summary, replicate
 from sos.replication import Report as Replication
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.scrub import Report
 from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.replicated.store import ReplicatedStore
@@ -52,7 +52,7 @@ _WIDE = 10_000
 @click.option(
     "--url",
     metavar="URL",
-    callback=converted(config.server_url),
+    callback=converted(addresses.server_url),
     help="Ask the API server with this admin port (http://localhost:9993) for the status, "
     "instead of the blob servers.",
 )
@@ -83,7 +83,7 @@ def status(
         if blob_server is not None or file is not None:
             raise click.UsageError("--url and --blob-server or --config exclude each other")
         tls = tls_of(access)
-        document = run(lambda reactor: _told(url, credentials, tls, reactor))
+        document = run(lambda reactor: _fetch(url, credentials, tls, reactor))
     else:
         document = _seen_from_here(blob_server, file, access)
     groups = _groups(document)
@@ -102,7 +102,7 @@ def status(
     raise SystemExit(0 if well else 1)
 
 
-async def _told(
+async def _fetch(
     url: str, credentials: Credentials | None, tls: ClientTLS, reactor: Any
 ) -> dict[str, Any]:
     exchange = Exchange(url, Agent(reactor, tls=tls), reactor, credentials)
@@ -144,39 +144,40 @@ def _seen_from_here(
         own = Membership.of(found.groups, settings["min-copies"]) if settings else None
         groups = groups_of(found, reactor, membership=own)
         members = ReplicatedStore(groups, threads_of(reactor), reactor)
-        told = await members.survey()
+        servers_by_group = await members.survey()
         document: dict[str, Any] = {
             "settings": settings,
             "errors": members.errors(),
             "groups": {
-                group: [attrs.asdict(each) for each in servers] for group, servers in told.items()
+                group: [attrs.asdict(each) for each in servers]
+                for group, servers in servers_by_group.items()
             },
         }
         if settings:
             # A dry run finds the missing copies: the servers can be up and lack some.
             policy = Policy(settings["min-copies"], moves=False, dry_run=True)
-            memory = Memory(in_turn=True)
-            summary = await replicate(groups, policy, reactor, Replication(), memory)
+            state = PassState(in_turn=True)
+            summary = await replicate(groups, policy, reactor, Replication(), state)
             document["replication"] = {"last": {"error": None, "summary": attrs.asdict(summary)}}
         return document
 
     return run(survey)
 
 
-def _groups(document: Any) -> dict[str, list[Standing]]:
+def _groups(document: Any) -> dict[str, list[ServerHealth]]:
     """Return the health of the servers in *document*; a store of its own counts as one."""
     if "store" not in document:
-        return parse_standings(document["groups"])
+        return parse_health(document["groups"])
     name, status = document["settings"]["store"], StoreStatus(**document["store"])
-    return {"store": [standing(name, Account(), status)]}
+    return {"store": [health_of(name, HealthRecord(), status)]}
 
 
-def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
+def _warnings(groups: dict[str, list[ServerHealth]], document: Any) -> list[str]:
     """Return the problems besides servers that are not up."""
     if "store" in document:
         return []
     copies = document["settings"].get("min-copies")
-    warnings = config.too_small(groups, copies) if isinstance(copies, int) else []
+    warnings = conf_parser.too_small(groups, copies) if isinstance(copies, int) else []
     last = (document.get("replication") or {}).get("last") or {}
     if not last and "uptime" in document:
         warnings.append(
@@ -200,7 +201,7 @@ def _warnings(groups: dict[str, list[Standing]], document: Any) -> list[str]:
     return warnings
 
 
-def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:
+def _print(groups: dict[str, list[ServerHealth]], document: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDE)
@@ -220,7 +221,7 @@ def _print(groups: dict[str, list[Standing]], document: dict[str, Any]) -> None:
         console.print(Text(line))
 
 
-def _cells(server: Standing) -> list[Text]:
+def _cells(server: ServerHealth) -> list[Text]:
     name = server.url
     for mark in ("readonly", "preferred"):
         if getattr(server, mark):
@@ -242,7 +243,7 @@ def _cells(server: Standing) -> list[Text]:
     ]
 
 
-def _counts(server: Standing) -> list[Text]:
+def _counts(server: ServerHealth) -> list[Text]:
     numbers = server.requests, server.errors, server.p50_ms, server.p95_ms
     return [_number(each) for each in numbers]
 

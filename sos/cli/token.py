@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sos.auth.tokens import SCOPES, Token, Tokens, date, format_tokens, make_token, parse_tokens
+from sos.cli.conf_value import conf_value
 from sos.cli.program import converted
-from sos.cli.settings import setting
 from sos.daemon.tls import absolute
 from sos.errors import ConfigError
 from sos.files.watched import read
-from sos.model import config
+from sos.model import quantities
 
 
 @click.group()
@@ -47,7 +47,7 @@ def token(context: click.Context, token_file: str | None, file: str | None) -> N
         sos token list
         sos token revoke backup
     """
-    context.obj = lambda: Path(absolute(setting("token-file", token_file, file)))
+    context.obj = lambda: Path(absolute(conf_value("token-file", token_file, file)))
 
 
 @token.command()
@@ -63,7 +63,7 @@ def token(context: click.Context, token_file: str | None, file: str | None) -> N
 @click.option(
     "--expires",
     metavar="TIME",
-    callback=converted(config.duration),
+    callback=converted(quantities.duration),
     help="Lifetime of the token: 90s, 15m, 12h, 30d.  [default: until revoked]",
 )
 @click.pass_obj

@@ -10,8 +10,8 @@ from typing import IO, BinaryIO
 
 from sos.aio.threads import RunInThread
 from sos.cli.files import Hashed, hashed, version_of
-from sos.cli.patience import Moved, patiently
 from sos.cli.redirects import SentInPart
+from sos.cli.stall_timeout import OnProgress, with_stall_timeout
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.files.regular import open_regular
 from sos.interfaces import BlobInfo, IBlobStore
@@ -32,7 +32,7 @@ _QUESTION_SECONDS = 5.0
 _LOOKED_FOR = 4 * 1024**3
 
 #: The number of lookups in succession without an answer after which no more are made.
-PATIENCE = 3
+MOST_UNANSWERED = 3
 
 _READ_SIZE = 256 * 1024
 
@@ -91,7 +91,7 @@ class Uploader:
         return id
 
     async def _known(self, file_hash: Hashed) -> str | None:
-        if self._stored is None or self._unanswered >= PATIENCE:
+        if self._stored is None or self._unanswered >= MOST_UNANSWERED:
             return None
         for algorithm in self._algorithms:
             id = file_hash.ids[algorithm]
@@ -119,7 +119,7 @@ class Uploader:
         stored = self._stored
         assert stored is not None
 
-        async def work(moved: Moved) -> str:
+        async def work(moved: OnProgress) -> str:
             digest = BodyDigest(None, "sha256")
             async with aclosing(pieces_of((await stored.read(id)).body)) as pieces:
                 async for piece in pieces:
@@ -128,14 +128,16 @@ class Uploader:
             return digest.verified_id()
 
         try:
-            found = await patiently(work, self._seconds, self._clock, stored.name)
+            found = await with_stall_timeout(work, self._seconds, self._clock, stored.name)
         except SOSError:
             return False
         return found == file_hash.ids["sha256"]
 
     async def _asked(self, stored: IBlobStore, id: str, size: int) -> BlobInfo:
         seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR
-        return await patiently(lambda moved: stored.stat(id), seconds, self._clock, stored.name)
+        return await with_stall_timeout(
+            lambda moved: stored.stat(id), seconds, self._clock, stored.name
+        )
 
     async def _send(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
         # Metadata are headers of the request.  The server does not store this one.
@@ -169,12 +171,12 @@ class Uploader:
         """
         start = file.tell() if file.seekable() else None
 
-        async def once(moved: Moved) -> tuple[BlobInfo, Sequence[BodyDigest]]:
+        async def once(moved: OnProgress) -> tuple[BlobInfo, Sequence[BodyDigest]]:
             digests = [BodyDigest(None, algorithm) for algorithm in algorithms]
             upload = Upload(self._exchange, "/upload", None, headers, size)
             return await transfer(_pieces(file, digests, advance, moved), upload), digests
 
-        async def work(moved: Moved) -> tuple[BlobInfo, Sequence[BodyDigest]]:
+        async def work(moved: OnProgress) -> tuple[BlobInfo, Sequence[BodyDigest]]:
             try:
                 return await once(moved)
             except SentInPart:
@@ -184,7 +186,7 @@ class Uploader:
                 file.seek(start)
                 return await once(moved)
 
-        return await patiently(work, self._seconds, self._clock, self._exchange.url)
+        return await with_stall_timeout(work, self._seconds, self._clock, self._exchange.url)
 
     def _checked(self, id: str, expected: list[str]) -> str:
         if id not in expected:
@@ -208,7 +210,7 @@ def _rest_of(file: IO[bytes]) -> int | None:
 
 
 async def _pieces(
-    file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, moved: Moved
+    file: IO[bytes], digests: Sequence[BodyDigest], advance: Advance, moved: OnProgress
 ) -> AsyncGenerator[bytes, None]:
     while piece := file.read(_READ_SIZE):
         moved()  # do not count the time for the read against the server

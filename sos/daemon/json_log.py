@@ -66,7 +66,7 @@ def log_format(text: str) -> str:
     return text
 
 
-def settle(twistd: Options) -> None:
+def configure(twistd: Options) -> None:
     """Make *twistd* log JSON instead of text, to the same destination.
 
     This sets its ``--logger``.  Raises UsageError if the user has set that option, or
@@ -88,5 +88,5 @@ def observer() -> ILogObserver:
 
 
 def _line(event: LogEvent) -> str | None:
-    told = entry(event)
-    return None if told is None else _encode(told) + "\n"
+    fields = entry(event)
+    return None if fields is None else _encode(fields) + "\n"

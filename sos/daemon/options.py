@@ -13,7 +13,7 @@ from sos.daemon import json_log, privileges
 from sos.daemon.log_pipe import unhindered
 from sos.daemon.privileges import Shedding
 from sos.errors import ConfigError
-from sos.model import config
+from sos.model.settings import SETTINGS
 
 # Messages for options that an earlier release had.
 _GONE = dict.fromkeys(
@@ -45,7 +45,7 @@ def parameter(
 
 def setting(name: str) -> list[Any]:
     """Return the entry of ``optParameters`` for the setting *name* of ``sos.conf``."""
-    found = config.SETTINGS[name]
+    found = SETTINGS[name]
     return parameter(name, None, None, found.help, found.option or found.convert)
 
 
@@ -79,7 +79,7 @@ class DaemonOptions(usage.Options):
                 privileges.prepare(self.parent["chroot"])
                 self.shedding = privileges.shedding(self.parent)
             if self["log-format"] == "json" and self.parent is not None:
-                json_log.settle(self.parent)
+                json_log.configure(self.parent)
         except (usage.UsageError, ConfigError) as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             text = _GONE.get(text, text)

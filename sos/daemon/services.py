@@ -25,7 +25,7 @@ from sos.daemon.proxies import proxies_of
 from sos.daemon.sd_notify import Notification
 from sos.files.umask import withhold
 from sos.http.server.site import Handler, Note, Site
-from sos.monitoring.request_metrics import Tally
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.web.routes import handler
 
 #: Seconds that requests in flight get to finish when a daemon stops.
@@ -132,7 +132,7 @@ def complete(
 def listening(
     faces: Sequence[tuple[Klein, Callable[[str], Guard], Sequence[str]]],
     files: int,
-    tally: Tally,
+    request_metrics: RequestMetrics,
     note: Note | None,
     reactor: Any,
     options: DaemonOptions,
@@ -144,7 +144,7 @@ def listening(
     :param faces: for each, the routes, a function from an endpoint to its guard, and the
         endpoint strings.
     :param files: the most file descriptors that a connection can need.
-    :param tally: request metrics to update.
+    :param request_metrics: request metrics to update.
     :param note: the access log, if there is one.
     :param options: for the idle timeout and the trusted proxies.
     :param endpoint: makes an endpoint from a reactor and an endpoint string.
@@ -159,7 +159,7 @@ def listening(
     whole = MultiService()
     for endpoint, answer in sites:
         most_here = max(most, _LEAST_CONNECTIONS)
-        site = _site(answer, most_here, options, reactor, note, tally)
+        site = _site(answer, most_here, options, reactor, note, request_metrics)
         ListeningService(endpoint, site).setServiceParent(whole)
     return whole
 
@@ -207,7 +207,7 @@ def _site(
     options: DaemonOptions,
     reactor: Any,
     note: Note | None,
-    tally: Tally | None = None,
+    request_metrics: RequestMetrics | None = None,
     failed_handshakes: Counter[str] | None = None,
     is_patient: bool = True,
 ) -> Site:
@@ -215,7 +215,7 @@ def _site(
         answer,
         most,
         reactor,
-        tally,
+        request_metrics,
         note,
         idle_seconds=options["idle-timeout"],
         proxies=proxies_of(options),

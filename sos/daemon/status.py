@@ -13,7 +13,7 @@ from sos.files.watched import WatchedFiles
 from sos.interfaces import IReplicaStore
 from sos.monitoring import prometheus
 from sos.monitoring.commit_metrics import Commits
-from sos.monitoring.request_metrics import Tally
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.monitoring.sightings import Sightings
 from sos.scrub import Report
 
@@ -39,7 +39,7 @@ class Overview:
     """The status of a daemon.
 
     :param settings: the settings to report.
-    :param tally: the metrics of the requests that it answers.
+    :param request_metrics: the metrics of the requests that it answers.
     :param sightings: the API servers that use it, for a blob server.
     :param files: watched files, whose errors it reports.
     """
@@ -49,7 +49,7 @@ class Overview:
         part: Part,
         settings: Mapping[str, object],
         reactor: Any,
-        tally: Tally | None = None,
+        request_metrics: RequestMetrics | None = None,
         sightings: Sightings | None = None,
         files: Sequence[WatchedFiles[Any]] = (),
     ) -> None:
@@ -57,7 +57,7 @@ class Overview:
         self._settings = dict(settings)
         self._reactor = reactor
         self._started_at = reactor.seconds()
-        self._tally = tally or Tally()
+        self._request_metrics = request_metrics or RequestMetrics()
         self._sightings = sightings
         self._files = files
 
@@ -67,13 +67,13 @@ class Overview:
             "version": __version__,
             "uptime": round(self._reactor.seconds() - self._started_at, 3),
             "settings": self._settings,
-            "requests": self._tally.summary(),
+            "requests": self._request_metrics.summary(),
             **await self._part.document(),
         }
         troubles = [trouble for each in self._files if (trouble := each.trouble())]
         document["errors"] = [*document.get("errors", []), *troubles]
         if self._sightings is not None:
-            document["members"] = self._sightings.told()
+            document["members"] = self._sightings.document()
         return document
 
     async def metrics(self) -> bytes:
@@ -81,8 +81,8 @@ class Overview:
         commits = self._part.commits
         return prometheus.text(
             await self.document(),
-            self._tally.told(),
-            None if commits is None else commits.told(),
+            self._request_metrics.document(),
+            None if commits is None else commits.document(),
         )
 
 
@@ -138,6 +138,6 @@ class StorePart:
         status = await self._store.status()
         if status.id is None:
             status = evolve(status, id=getattr(self._store, "identity", None))
-        told = attrs.asdict(status, filter=attrs.filters.exclude("scrub", "others"))
+        store_status = attrs.asdict(status, filter=attrs.filters.exclude("scrub", "others"))
         scrub = None if self._scrub is None else attrs.asdict(self._scrub)
-        return {"store": told, "scrub": scrub}
+        return {"store": store_status, "scrub": scrub}

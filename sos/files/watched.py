@@ -99,13 +99,13 @@ class WatchedFiles(Generic[T]):
         try:
             self._value = self._make()
         except ConfigError as error:
-            self._tell(f"cannot reload a file, keeping its old content: {error}")
+            self._report(f"cannot reload a file, keeping its old content: {error}")
         else:
             self._trouble = None
             for path in self._paths:
                 _log.info("reloaded {path}", path=path)
 
-    def _tell(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         self._trouble = trouble
         _log.error("{trouble}", trouble=trouble)
 
@@ -144,7 +144,7 @@ class WatchedFile(WatchedFiles[T]):
         if self._versions != [None] and now - self._gone_since >= GONE_SECONDS:
             self._versions = [None]
             self._value = without
-            self._tell(f"{self._path} no longer exists: all of its entries are revoked")
+            self._report(f"{self._path} no longer exists: all of its entries are revoked")
 
 
 def read_all_again() -> None:

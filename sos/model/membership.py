@@ -29,7 +29,7 @@ ALIVE_SECONDS = 180.0
 # Most characters of a difference in a message.
 _LONGEST_DIFFERENCE = 2000
 
-_SPEAKER = re.compile(r"[!-~]{1,120}")
+_ANNOUNCER = re.compile(r"[!-~]{1,120}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
 
@@ -116,14 +116,14 @@ def decode(text: bytes) -> Membership:
         raise InvalidRequest("the membership view is not JSON") from None
 
 
-def _weight(told: Any) -> float:
-    if type(told) not in (int, float) or not 0 <= (weight := float(told)) < math.inf:
+def _weight(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= (weight := float(value)) < math.inf:
         raise ValueError
     return weight
 
 
 @frozen
-class Speaker:
+class Announcer:
     """A process with a view of the cluster: an API server, or a command.
 
     :param name: unique to the process: host, process, and a random number.
@@ -138,10 +138,10 @@ class Speaker:
         return f"{self.membership.fingerprint} {self.name}"
 
 
-def heard(header: str) -> tuple[str, str]:
+def parse_announcement(header: str) -> tuple[str, str]:
     """Return the fingerprint and the speaker's name in a header, or raise InvalidRequest."""
     fingerprint, _, name = header.partition(" ")
-    if _FINGERPRINT.fullmatch(fingerprint) is None or _SPEAKER.fullmatch(name) is None:
+    if _FINGERPRINT.fullmatch(fingerprint) is None or _ANNOUNCER.fullmatch(name) is None:
         raise InvalidRequest(f"{header[:80]!r} is not a valid {MEMBERS} header")
     return fingerprint, name
 
@@ -150,20 +150,20 @@ def heard(header: str) -> tuple[str, str]:
 class View:
     """A view of the cluster that differs from our own.
 
-    :param speakers: the names of the processes that have it.
+    :param senders: the names of the processes that have it.
     :param difference: how it differs from ours; the whole view if we have none.
     :param unknown: servers in it that we do not know; None if we have no view.
     """
 
     fingerprint: str
-    speakers: tuple[str, ...]
+    senders: tuple[str, ...]
     difference: str
     unknown: tuple[str, ...] | None
 
     def __str__(self) -> str:
-        use = "uses" if len(self.speakers) == 1 else "use"
+        use = "uses" if len(self.senders) == 1 else "use"
         return (
-            f"{', '.join(self.speakers)} {use} another set of servers ({self.difference}): nothing "
+            f"{', '.join(self.senders)} {use} another set of servers ({self.difference}): nothing "
             "is dropped or moved until both read the same sos.conf"
         )
 
@@ -176,14 +176,14 @@ def parse_views(documents: Any, own: Membership | None) -> tuple[View, ...]:
     """
     views = []
     for each in documents:
-        fingerprint, speakers = each["fingerprint"], tuple(map(str, each["speakers"]))
-        for speaker in speakers:
-            heard(f"{fingerprint} {speaker}")
+        fingerprint, senders = each["fingerprint"], tuple(map(str, each["speakers"]))
+        for announcer in senders:
+            parse_announcement(f"{fingerprint} {announcer}")
         if own is not None and fingerprint == own.fingerprint:
             continue
         if each["members"] is None:
             view = View(
-                fingerprint, speakers, "not sent yet", ("servers that it has not named yet",)
+                fingerprint, senders, "not sent yet", ("servers that it has not named yet",)
             )
         else:
             theirs = parse(each["members"])
@@ -192,10 +192,10 @@ def parse_views(documents: Any, own: Membership | None) -> tuple[View, ...]:
                     f"the fingerprint {fingerprint} does not match its membership view"
                 )
             unknown = tuple(sorted(theirs.names - own.names)) if own is not None else None
-            said = "; ".join(_differences(own or Membership(0, {}), theirs))
-            if len(said) > _LONGEST_DIFFERENCE:
-                said = f"{said[:_LONGEST_DIFFERENCE]}..."
-            view = View(fingerprint, speakers, said, unknown)
+            difference = "; ".join(_differences(own or Membership(0, {}), theirs))
+            if len(difference) > _LONGEST_DIFFERENCE:
+                difference = f"{difference[:_LONGEST_DIFFERENCE]}..."
+            view = View(fingerprint, senders, difference, unknown)
         views.append(view)
     return tuple(views)
 

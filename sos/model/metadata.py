@@ -99,7 +99,7 @@ def from_server(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     Do not use this for requests of clients: see :mod:`sos.web.client_headers`.
     """
     found: dict[str, str] = {}
-    told: bytes | None = None
+    encoded: bytes | None = None
     for raw_name, raw_value in headers:
         if raw_name[:2] not in (b"X-", b"x-"):
             continue
@@ -107,8 +107,8 @@ def from_server(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         if is_metadata:
             add(found, name, raw_value)
         elif name == HEADER:
-            told = raw_value if told is None else told + b", " + raw_value
-    return check(found) if told is None else from_header(told)
+            encoded = raw_value if encoded is None else encoded + b", " + raw_value
+    return check(found) if encoded is None else from_header(encoded)
 
 
 def add(found: dict[str, str], name: str, raw_value: bytes) -> None:
@@ -141,12 +141,12 @@ def to_header(metadata: Metadata) -> bytes:
     """
     if not metadata or (len(metadata) == 1 and SET_AT in metadata):
         return encode(metadata)
-    said = [
+    members = [
         f'"{name}":{encode_basestring(value)}'  # no name has anything to escape
         for name, value in sorted(metadata.items())
         if name in INTERNAL or not (name in _EXCLUDED or name.startswith(_EXCLUDED_PREFIXES))
     ]
-    return b"{%b}" % ",".join(said).encode("utf-8", "surrogateescape")
+    return b"{%b}" % ",".join(members).encode("utf-8", "surrogateescape")
 
 
 def for_server(metadata: Metadata) -> Metadata:
@@ -302,10 +302,10 @@ def set_at(metadata: Metadata) -> int:
 
     Without a time, return 0, or :data:`NEVER` if the metadata is empty.
     """
-    told = metadata.get(SET_AT)
-    if told is None:
+    text = metadata.get(SET_AT)
+    if text is None:
         return NEVER if is_empty(metadata) else 0
-    return int(told)
+    return int(text)
 
 
 def is_empty(metadata: Metadata) -> bool:
@@ -358,27 +358,27 @@ def in_ticks(set_at: int) -> int:
     return set_at if set_at >= _LEAST_IN_TICKS else set_at * (TICKS // 1000)
 
 
-def first_said(told: Iterable[Metadata]) -> Metadata | None:
-    """Return the metadata in *told* that was set first; None if all are empty without a time."""
-    said = [each for each in told if set_at(each) < NEVER]
-    return min(said, key=lambda each: order(version(each), set_at(each))[1:], default=None)
+def first_set(found: Iterable[Metadata]) -> Metadata | None:
+    """Return the metadata in *found* that was set first; None if all are empty without a time."""
+    with_time = [each for each in found if set_at(each) < NEVER]
+    return min(with_time, key=lambda each: order(version(each), set_at(each))[1:], default=None)
 
 
-def precedes(told: Metadata, stored: Metadata) -> bool:
-    """Return whether the metadata *told* replaces the metadata *stored*, see :func:`order`.
+def precedes(offered: Metadata, stored: Metadata) -> bool:
+    """Return whether the metadata *offered* replaces the metadata *stored*, see :func:`order`.
 
     Metadata without a time is from a server that keeps no times: it does not replace metadata
     with one.
     """
-    if SET_AT in stored and SET_AT not in told:
+    if SET_AT in stored and SET_AT not in offered:
         return False
-    return order(version(told), set_at(told)) < order(version(stored), set_at(stored))
+    return order(version(offered), set_at(offered)) < order(version(stored), set_at(stored))
 
 
 def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:
     """Return *metadata* marked as a manifest's if *other* is, and unmarked otherwise."""
-    said = unmarked(metadata)
-    return {**said, MARK: other[MARK]} if MARK in other else said
+    without_mark = unmarked(metadata)
+    return {**without_mark, MARK: other[MARK]} if MARK in other else without_mark
 
 
 def unmarked(metadata: Metadata) -> dict[str, str]:

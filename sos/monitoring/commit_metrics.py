@@ -22,6 +22,6 @@ class Commits:
         self._changes.observe(changes)
         self._seconds.observe(seconds)
 
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return the histograms as a JSON object."""
-        return {"changes": self._changes.told(), "seconds": self._seconds.told()}
+        return {"changes": self._changes.document(), "seconds": self._seconds.document()}

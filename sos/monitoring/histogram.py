@@ -27,6 +27,6 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return the histogram as a JSON object."""
         return {"bounds": list(self.bounds), "counts": list(self.counts), "sum": self.sum}

@@ -24,7 +24,7 @@ SECONDS = (
 _REMEMBERED = 256
 
 
-class _Line:
+class _RouteMetrics:
     """Metrics of one route and method."""
 
     __slots__ = ("bytes_in", "bytes_out", "recent", "seconds", "statuses")
@@ -37,7 +37,7 @@ class _Line:
         self.recent: deque[float] = deque(maxlen=_REMEMBERED)
 
 
-class Tally:
+class RequestMetrics:
     """Request metrics by route (a rule, never a path, so there are few) and method.
 
     :ivar connections: the number of open connections.
@@ -47,7 +47,7 @@ class Tally:
     def __init__(self) -> None:
         self.connections = 0
         self.failed_handshakes: Counter[str] = Counter()
-        self._lines: dict[tuple[str, bytes], _Line] = {}
+        self._by_route: dict[tuple[str, bytes], _RouteMetrics] = {}
 
     def count(
         self, route: str, method: bytes, status: int, seconds: float, received: int, sent: int
@@ -58,19 +58,19 @@ class Tally:
         :param sent: bytes of the answer's body.
         """
         # Runs for every request: avoid locks, calls and look-ups.
-        line = self._lines.get((route, method))
-        if line is None:
-            line = self._lines[route, method] = _Line()
-        statuses = line.statuses
+        route_metrics = self._by_route.get((route, method))
+        if route_metrics is None:
+            route_metrics = self._by_route[route, method] = _RouteMetrics()
+        statuses = route_metrics.statuses
         statuses[status] = statuses.get(status, 0) + 1
-        times = line.seconds
+        times = route_metrics.seconds
         times.counts[bisect_left(SECONDS, seconds)] += 1
         times.sum += seconds
-        line.recent.append(seconds)
-        line.bytes_in += received
-        line.bytes_out += sent
+        route_metrics.recent.append(seconds)
+        route_metrics.bytes_in += received
+        route_metrics.bytes_out += sent
 
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return all metrics as a JSON object."""
         return {
             "connections": self.connections,
@@ -79,12 +79,14 @@ class Tally:
                 {
                     "route": route,
                     "method": method.decode("latin-1"),
-                    "statuses": {str(status): count for status, count in line.statuses.items()},
-                    "bytes_in": line.bytes_in,
-                    "bytes_out": line.bytes_out,
-                    "seconds": line.seconds.told(),
+                    "statuses": {
+                        str(status): count for status, count in route_metrics.statuses.items()
+                    },
+                    "bytes_in": route_metrics.bytes_in,
+                    "bytes_out": route_metrics.bytes_out,
+                    "seconds": route_metrics.seconds.document(),
                 }
-                for (route, method), line in sorted(self._lines.items())
+                for (route, method), route_metrics in sorted(self._by_route.items())
             ],
         }
 
@@ -96,14 +98,16 @@ class Tally:
                 {
                     "route": route,
                     "method": method.decode("latin-1"),
-                    "count": sum(line.statuses.values()),
-                    "statuses": {str(code): count for code, count in sorted(line.statuses.items())},
-                    "bytes_in": line.bytes_in,
-                    "bytes_out": line.bytes_out,
-                    "seconds": round(line.seconds.sum, 6),
-                    "p50_ms": rounded(percentile(line.recent, 0.5), 1000),
-                    "p99_ms": rounded(percentile(line.recent, 0.99), 1000),
+                    "count": sum(route_metrics.statuses.values()),
+                    "statuses": {
+                        str(code): count for code, count in sorted(route_metrics.statuses.items())
+                    },
+                    "bytes_in": route_metrics.bytes_in,
+                    "bytes_out": route_metrics.bytes_out,
+                    "seconds": round(route_metrics.seconds.sum, 6),
+                    "p50_ms": rounded(percentile(route_metrics.recent, 0.5), 1000),
+                    "p99_ms": rounded(percentile(route_metrics.recent, 0.99), 1000),
                 }
-                for (route, method), line in sorted(self._lines.items())
+                for (route, method), route_metrics in sorted(self._by_route.items())
             ],
         }

@@ -24,7 +24,7 @@ LEFT_ALONE = "left alone"
 
 
 @frozen
-class Account:
+class HealthRecord:
     """Health record of a server: what this process has observed.
 
     :param requests: the number of requests sent to it.
@@ -52,7 +52,7 @@ def percentile(values: Iterable[float], share: float) -> float | None:
 
 
 @frozen
-class Standing:
+class ServerHealth:
     """Health of a server: the health record and the server's own status, merged.
 
     :param state: one of :data:`UP`, :data:`TAKES_NO_BLOBS`, :data:`UNREACHABLE`
@@ -144,32 +144,32 @@ async def _ask(member: Member, seconds: float, clock: Any) -> Answer:
         return error
 
 
-def standing(
+def health_of(
     url: str,
-    account: Account,
+    record: HealthRecord,
     answer: Answer,
     readonly: bool = False,
     preferred: bool = False,
     weight: float = 1.0,
-) -> Standing:
+) -> ServerHealth:
     """Return the health of a server, from its health record and its latest answer."""
     status = StoreStatus(writable=True)
     if isinstance(answer, StoreStatus):
         status = answer
-    refusal = account.refusal or status.refusal
+    refusal = record.refusal or status.refusal
     state, reason = UP, None
-    if account.failure is not None:
-        state, reason = LEFT_ALONE, account.failure
+    if record.failure is not None:
+        state, reason = LEFT_ALONE, record.failure
     elif isinstance(answer, SOSError):
         state, reason = UNREACHABLE, str(answer)
     elif refusal is not None and not readonly:
         state, reason = TAKES_NO_BLOBS, refusal
-    last_error, last_error_ago = account.last_error or (None, None)
-    return Standing(
+    last_error, last_error_ago = record.last_error or (None, None)
+    return ServerHealth(
         url=url,
         state=state,
         reason=reason,
-        asked_again=None if state == UP else rounded(account.asked_again),
+        asked_again=None if state == UP else rounded(record.asked_again),
         readonly=readonly,
         preferred=preferred,
         weight=weight,
@@ -177,12 +177,12 @@ def standing(
         size=status.size,
         capacity=status.capacity,
         free=status.free,
-        requests=account.requests,
-        errors=account.errors,
+        requests=record.requests,
+        errors=record.errors,
         last_error=last_error,
         last_error_ago=rounded(last_error_ago),
-        p50_ms=rounded(percentile(account.latencies, 0.5), 1000),
-        p95_ms=rounded(percentile(account.latencies, 0.95), 1000),
+        p50_ms=rounded(percentile(record.latencies, 0.5), 1000),
+        p95_ms=rounded(percentile(record.latencies, 0.95), 1000),
         scrub=status.scrub,
         id=status.id,
     )
@@ -193,29 +193,29 @@ def rounded(seconds: float | None, unit: int = 1) -> float | None:
     return None if seconds is None else round(seconds * unit, 3)
 
 
-def standings(
-    groups: Groups, accounts: Mapping[str, Account], answers: Mapping[str, Answer]
-) -> dict[str, list[Standing]]:
-    """Return the health of the servers by group; *accounts* and *answers* are by name."""
+def health_by_group(
+    groups: Groups, records: Mapping[str, HealthRecord], answers: Mapping[str, Answer]
+) -> dict[str, list[ServerHealth]]:
+    """Return the health of the servers by group; *records* and *answers* are by name."""
 
-    def of(member: Member) -> Standing:
+    def of(member: Member) -> ServerHealth:
         name = member.name
         marks = member.readonly, member.preferred, member.weight
-        told = standing(member.store.name, accounts[name], answers[name], *marks)
-        return evolve(told, name=name)
+        health = health_of(member.store.name, records[name], answers[name], *marks)
+        return evolve(health, name=name)
 
     return {group: [of(member) for member in members] for group, members in groups.items()}
 
 
-def parse_standings(groups: Any) -> dict[str, list[Standing]]:
+def parse_health(groups: Any) -> dict[str, list[ServerHealth]]:
     """Parse server health from JSON, without unknown members and the scrub; raises Unavailable."""
-    known = [each for each in attrs.fields(Standing) if each.name != "scrub"]
+    known = [each for each in attrs.fields(ServerHealth) if each.name != "scrub"]
     needed = [each.name for each in known if each.default is NOTHING]
     names = [each.name for each in known if each.default is not NOTHING]  # new: older lack them
     try:
         return {
             group: [
-                Standing(
+                ServerHealth(
                     **{name: server[name] for name in needed},
                     **{name: server[name] for name in names if name in server},
                 )

@@ -21,7 +21,7 @@ from sos.model.digest import BlobDigest
 from sos.model.metadata import timed, with_kind_of
 from sos.replication.inventory import Inventory
 from sos.replication.objects import TURN_PARTITIONS
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.replication.summary import Report, Summary
 
 # Partitions that are compared concurrently.
@@ -46,7 +46,7 @@ class AcrossGroups:
     stock: Mapping[str, Mapping[str, Inventory]]
     writable: Set[str]
     dry_run: bool
-    memory: Memory
+    state: PassState
     clock: Any
     summary: Summary
     report: Report
@@ -64,21 +64,21 @@ class AcrossGroups:
         known = {
             name: each.digests for stock in self.stock.values() for name, each in stock.items()
         }
-        turns = self.memory.across
-        if len(self.stock) < 2 or turns.is_settled(known, now):
+        comparison = self.state.across
+        if len(self.stock) < 2 or comparison.is_finished(known, now):
             return
-        if not turns.remaining:
-            turns.begin(known, (("", partition) for partition in self._shared()))
-        most = TURN_PARTITIONS if self.memory.in_turn else len(turns.remaining)
-        places = turns.turn(most)
+        if not comparison.remaining:
+            comparison.begin(known, (("", partition) for partition in self._shared()))
+        most = TURN_PARTITIONS if self.state.in_turn else len(comparison.remaining)
+        places = comparison.take(most)
 
         async def worker() -> None:
             for _, partition in places:
                 await self._compare(partition)
 
         await together(worker() for _ in range(_AT_ONCE))
-        if not (turns.remaining or self._failed):
-            turns.settle(known, now)
+        if not (comparison.remaining or self._failed):
+            comparison.finish(known, now)
 
     def _shared(self) -> list[str]:
         """Return the partitions in which more than one group holds blobs."""
@@ -111,14 +111,14 @@ class AcrossGroups:
             for id, digest in held.items():
                 if digest is not None:
                     copies[id][name] = digest
-        for id, told in copies.items():
-            if len(told) > 1:
-                await self._agree(id, told)
+        for id, digests in copies.items():
+            if len(digests) > 1:
+                await self._agree(id, digests)
 
-    async def _agree(self, id: str, told: Mapping[str, BlobDigest]) -> None:
-        source = min(told, key=lambda name: told[name].order[1:])
-        first = told[source]
-        for name, digest in told.items():
+    async def _agree(self, id: str, digests: Mapping[str, BlobDigest]) -> None:
+        source = min(digests, key=lambda name: digests[name].order[1:])
+        first = digests[source]
+        for name, digest in digests.items():
             # Different bytes (under an opaque name) are different objects.  An object and its
             # manifest are two kinds: their versions differ even with equal metadata, so only
             # the times count.
@@ -128,18 +128,18 @@ class AcrossGroups:
             else:
                 differs = first.order[1] < digest.order[1]
             if differs and name in self.writable:
-                await self._tell(id, source, name)
+                await self._send_metadata(id, source, name)
 
-    async def _tell(self, id: str, source: str, target: str) -> None:
+    async def _send_metadata(self, id: str, source: str, target: str) -> None:
         if self.dry_run:
             self.report.note(f"update the metadata of {id} on {target} from {source}")
             return
         try:
             info = await within(_BLOB_SECONDS, self._stores[source].stat(id), self.clock)
             before = await within(_BLOB_SECONDS, self._stores[target].stat(id), self.clock)
-            told = with_kind_of(timed(info.metadata, 0), before.metadata)
-            settled = self._stores[target].settle(id, told)
-            await within(_BLOB_SECONDS, settled, self.clock)
+            metadata = with_kind_of(timed(info.metadata, 0), before.metadata)
+            work = self._stores[target].reconcile(id, metadata)
+            await within(_BLOB_SECONDS, work, self.clock)
         except SOSError as error:
             self._warn(f"cannot update the metadata of {id} on {target} from {source}", error)
             self.summary.failed += 1

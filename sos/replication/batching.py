@@ -35,23 +35,23 @@ class Batches:
         self._stores = stores
         self._clock = clock
         self._note = note
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._queues: dict[tuple[str, str], _Queue] = {}
 
     async def copy(self, id: str, size: int, source: str, target: str) -> int | None:
         """Copy a blob in a batch.
 
         Return its size in bytes, or None if it has to be copied by itself.
         """
-        lane = self._lanes.get((source, target))
-        if lane is None:
+        queue = self._queues.get((source, target))
+        if queue is None:
             ends = self._stores[source], self._stores[target]
-            lane = self._lanes[source, target] = _Lane(*ends, self._clock, self._note)
-        return await lane.copy(id, size)
+            queue = self._queues[source, target] = _Queue(*ends, self._clock, self._note)
+        return await queue.copy(id, size)
 
     def stop(self) -> None:
         """Cancel the batches in flight."""
-        for lane in self._lanes.values():
-            lane.stop()
+        for queue in self._queues.values():
+            queue.stop()
 
 
 @frozen
@@ -61,7 +61,7 @@ class _Waiting:
     copied: Deferred[int | None] = field(factory=Deferred)
 
 
-class _Lane:
+class _Queue:
     """Queue of blobs to copy from *source* to *target*.
 
     A batch starts at once if few are in flight; else the next batch takes all that waits.  So

@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from sos.aio.gather import within
-from sos.aio.rate_limit import Pace
+from sos.aio.rate_limit import RateLimit
 from sos.batch import SMALL
 from sos.errors import Conflict, NoSpace, ReadOnly, SOSError
 from sos.interfaces import Blob, IReplicaStore, Pieces
@@ -20,11 +20,11 @@ from sos.model import ids
 from sos.model.digest import BlobDigest
 from sos.model.manifest import MARK
 from sos.model.metadata import timed, with_kind_of
-from sos.model.plan import Step
 from sos.replication.batching import Batches
 from sos.replication.leases import Leases
+from sos.replication.plan import Step
 from sos.replication.semaphore import Places
-from sos.replication.server_failures import Health
+from sos.replication.server_failures import ServerFailures
 from sos.replication.summary import Report, Summary
 from sos.transfer import copy
 
@@ -60,13 +60,13 @@ class Executor:
     """
 
     stores: Mapping[str, IReplicaStore]
-    pace: Pace | None
+    rate_limit: RateLimit | None
     clock: Any
     summary: Summary
     report: Report
     leases: Leases
     disputed: set[str] = field(init=False, factory=set)
-    _health: Health = field(init=False, factory=Health)
+    _failures: ServerFailures = field(init=False, factory=ServerFailures)
     _batches: Batches = field(init=False)
     _places: Places = field(init=False)
 
@@ -78,13 +78,13 @@ class Executor:
         """Execute *step*, and count the results."""
         left = []
         for target in step.targets:
-            if self._health.takes(target):
+            if self._failures.takes(target):
                 # Wait before the body is opened: a server does not wait long with a body.
                 await self._spend(step.size or 0)
                 if await self._copied_in_batch(step, target):
                     continue
             left.append(target)
-        if left or step.told or step.leaving:
+        if left or step.metadata_targets or step.drops:
             async with self._places:
                 try:
                     await self._carry_out(step, left)
@@ -109,10 +109,10 @@ class Executor:
                     self.summary.failed += 1
             self.report.progress(self.summary)
         if sound:  # else a later pass reconciles the metadata, after the copies
-            for name in step.told:
-                sound = await self._settle(step, name) and sound
+            for name in step.metadata_targets:
+                sound = await self._reconcile(step, name) and sound
         if sound:
-            for name, known in step.leaving:
+            for name, known in step.drops:
                 await self._drop(step, name, known)
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Executor:
 
     async def _copied_in_batch(self, step: Step, target: str) -> bool:
         """Copy a small blob in a batch with others; return False if it was not copied."""
-        source = next(filter(self._health.gives, step.sources), None)
+        source = next(filter(self._failures.gives, step.sources), None)
         if source is None or step.size is None or step.size > SMALL:
             return False
         size = await self._batches.copy(step.id, step.size, source, target)
@@ -136,12 +136,12 @@ class Executor:
     async def _copy(self, step: Step, target: str) -> bool:
         paid = True  # carry_out has already waited for the first attempt
         for delay in (0.0, *RETRY_SECONDS):
-            if delay and self._health.takes(target):
+            if delay and self._failures.takes(target):
                 await deferLater(self.clock, delay)
             for source in step.sources:
-                if not self._health.takes(target):
+                if not self._failures.takes(target):
                     break
-                if not self._health.gives(source):
+                if not self._failures.gives(source):
                     continue
                 if not paid:
                     await self._spend(step.size or 0)
@@ -163,44 +163,44 @@ class Executor:
     async def _copied(self, step: Step, source: str, target: str) -> bool:
         """Copy from one *source*, and return whether that succeeded."""
         size = step.size or 0
-        turn = _Turn()
+        waiting_for = _WaitingFor()
         try:
-            blob = turn.watch(await self._within(0, self.stores[source].read(step.id)))
+            blob = waiting_for.watch(await self._within(0, self.stores[source].read(step.id)))
             size = blob.info.size or size
             await self._within(size, copy(blob, self.stores[target]))
         except Conflict as error:
             raise _Disputed(f"{source} and {target}: {error}") from error
         except SOSError as error:
             self._warn(f"cannot copy {step.id} from {source} to {target}", error)
-            self._health.failed(source if turn.of_source else target, error)
+            self._failures.failed(source if waiting_for.of_source else target, error)
             return False
         self._made(step, source, target, size)
         return True
 
     def _made(self, step: Step, source: str, target: str, size: int) -> None:
-        self._health.worked(source, target)
+        self._failures.worked(source, target)
         self.summary.copied += 1
         self.summary.bytes += size
         self.report.note(f"copied {step.id} from {source} to {target}")
 
     async def _spend(self, size: int) -> None:
-        if self.pace is not None:
-            await self.pace.spend(max(size, _LEAST))
+        if self.rate_limit is not None:
+            await self.rate_limit.spend(max(size, _LEAST))
 
     # Metadata.
 
-    async def _settle(self, step: Step, name: str) -> bool:
-        source = step.sayer or step.sources[0]
+    async def _reconcile(self, step: Step, name: str) -> bool:
+        source = step.metadata_source or step.sources[0]
         try:
             info = await self._within(0, self.stores[source].stat(step.id))
             # Metadata without a time is older than all that has one.
             metadata = timed(info.metadata, 0)
             try:
-                await self._within(0, self.stores[name].settle(step.id, metadata))
+                await self._within(0, self.stores[name].reconcile(step.id, metadata))
             except Conflict:  # one of the copies is the object, the other its manifest
                 before = await self._within(0, self.stores[name].stat(step.id))
                 metadata = with_kind_of(metadata, before.metadata)
-                await self._within(0, self.stores[name].settle(step.id, metadata))
+                await self._within(0, self.stores[name].reconcile(step.id, metadata))
         except SOSError as error:
             self._warn(f"cannot update the metadata of {step.id} on {name} from {source}", error)
             self.summary.failed += 1
@@ -237,8 +237,8 @@ class Executor:
         self.summary.moved += 1
         self.report.note(f"dropped {step.id} from {name}: it is on {', '.join(step.holders)}")
 
-    async def _confirm(self, step: Step, leaving: str) -> None:
-        """Raise unless every holder sends the same bytes as *leaving*, or the object itself."""
+    async def _confirm(self, step: Step, dropping: str) -> None:
+        """Raise unless every holder sends the same bytes as *dropping*, or the object itself."""
         algorithm = ids.algorithm(step.id)
         ours: tuple[bool, bytes] | None = None
         for holder in step.holders:
@@ -246,10 +246,10 @@ class Executor:
             if not is_manifest and algorithm == "sha256":
                 continue  # the read has verified it by its id
             if ours is None:
-                ours = await self._fingerprint(step.id, leaving)
+                ours = await self._fingerprint(step.id, dropping)
             is_object = ours[0] and not is_manifest and algorithm is not None
             if not is_object and (is_manifest, hash) != ours:
-                raise _Disputed(f"{holder} and {leaving} differ")
+                raise _Disputed(f"{holder} and {dropping} differ")
 
     async def _fingerprint(self, id: str, name: str) -> tuple[bool, bytes]:
         """Return whether *name* holds a manifest, and the SHA-256 of the body that it sends."""
@@ -266,7 +266,7 @@ class Executor:
 
 
 @define
-class _Turn:
+class _WaitingFor:
     """Which side a copy waits for, the source or the target, and so which side has failed."""
 
     of_source: bool = True
@@ -281,18 +281,18 @@ class _Turn:
 
 @define
 class _Watched:
-    """Pieces of *body*, which keep *turn* up to date."""
+    """Pieces of *body*, which keep *waiting_for* up to date."""
 
     body: Pieces
-    turn: _Turn
+    waiting_for: _WaitingFor
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        self.turn.of_source = True
+        self.waiting_for.of_source = True
         async for piece in self.body:
-            self.turn.of_source = False
+            self.waiting_for.of_source = False
             yield piece
-            self.turn.of_source = True
-        self.turn.of_source = False
+            self.waiting_for.of_source = True
+        self.waiting_for.of_source = False
 
     async def aclose(self) -> None:
         await self.body.aclose()

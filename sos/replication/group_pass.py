@@ -9,18 +9,18 @@ from typing import Any
 from attrs import define, field, frozen
 
 from sos.aio.gather import together, within
-from sos.aio.rate_limit import Pace
+from sos.aio.rate_limit import RateLimit
 from sos.errors import SOSError
 from sos.interfaces import Member, StoreStatus
 from sos.model.placement import rank
-from sos.model.plan import ALL, Held, Placing, Step, holders, in_sync, plan
 from sos.monitoring.server_health import Answer
 from sos.replication import inventory
 from sos.replication.executor import Executor
 from sos.replication.inventory import Inventory
 from sos.replication.leases import Leases
-from sos.replication.pass_state import Memory
-from sos.replication.step_pool import Steps, described
+from sos.replication.pass_state import PassState
+from sos.replication.plan import ALL, Held, Placing, Step, holders, in_sync, plan
+from sos.replication.step_pool import StepPool, described
 from sos.replication.summary import Report, Summary
 
 # Timeout of a server's inventory, in seconds; a server of the original system lists all blobs.
@@ -36,7 +36,7 @@ class Policy:
     """Goals and limits of a pass.
 
     :param min_copies: copies of each blob in its group,
-        :data:`sos.model.plan.ALL` for one on every writable server.
+        :data:`sos.replication.plan.ALL` for one on every writable server.
     :param rate: most bytes a second for copies, 0 for no limit.
     :param moves: whether to drop surplus copies once the replica set is complete; else only
         add copies.
@@ -56,14 +56,14 @@ class GroupPass:
     """One pass over *members*.
 
     :param answers: the statuses of the servers, or their errors, by name.
-    :param memory: state of earlier passes.
+    :param state: state of earlier passes.
     """
 
     group: str
     members: tuple[Member, ...]
     answers: Mapping[str, Answer]
     policy: Policy
-    memory: Memory
+    state: PassState
     clock: Any
     summary: Summary
     report: Report
@@ -88,7 +88,7 @@ class GroupPass:
         # A server's digests are the same object until they change, so this comparison is cheap.
         digests = {name: each.digests for name, each in self._inventories.items()}
         known = (digests, self._weights, self._movable, self._full)
-        rested = self.memory.rested(self.group, known, now)
+        rested = self.state.rested(self.group, known, now)
         if rested is not None:
             self.summary.blobs += rested[0]
             self.summary.short += rested[1]
@@ -99,24 +99,24 @@ class GroupPass:
             await self._mend(differing)
         else:
             found = self.summary.blobs - before[0], self.summary.short - before[1]
-            self.memory.rest(self.group, known, found, now)
+            self.state.rest(self.group, known, found, now)
 
     async def _mend(self, differing: list[str]) -> None:
         stores = {member.name: member.store for member in self.members}
         leases = Leases(stores, self.clock)
-        pace = Pace(self.policy.rate, self.clock) if self.policy.rate else None
-        executor = Executor(stores, pace, self.clock, self.summary, self.report, leases)
-        steps = Steps(executor)
+        rate_limit = RateLimit(self.policy.rate, self.clock) if self.policy.rate else None
+        executor = Executor(stores, rate_limit, self.clock, self.summary, self.report, leases)
+        pool = StepPool(executor)
         self.summary.differing += len(differing)
         self.report.progress(self.summary)
         remaining = iter(differing)
         try:
-            await together(self._compare(remaining, steps) for _ in range(_COMPARING))
-            await steps.finish()
+            await together(self._compare(remaining, pool) for _ in range(_COMPARING))
+            await pool.finish()
             for id in executor.disputed:
-                self.memory.dispute(self.group, id, self.clock.seconds())
+                self.state.dispute(self.group, id, self.clock.seconds())
         finally:
-            steps.stop()
+            pool.stop()
             await leases.release()
 
     async def _take_stock(self, member: Member) -> None:
@@ -131,12 +131,12 @@ class GroupPass:
         except SOSError as error:
             self._away(name, error)
         else:
-            self.memory.seen(name)
+            self.state.seen(name)
 
     def _away(self, name: str, error: SOSError) -> None:
         # A server without an answer is never taken for an empty one.
         self._inventories.pop(name, None)
-        self.memory.missed(name, self.clock.seconds())
+        self.state.missed(name, self.clock.seconds())
         self.summary.unlisted.append(name)
         self.report.warn(f"leaving a server of group {self.group} out of this pass: {error}")
 
@@ -154,7 +154,7 @@ class GroupPass:
             for member in self.members
             if not member.readonly
             and member.name not in self.policy.drained
-            and (member.name in self._inventories or self.memory.is_expected(member.name, now))
+            and (member.name in self._inventories or self.state.is_expected(member.name, now))
         }
         self._full = frozenset(
             name
@@ -187,13 +187,13 @@ class GroupPass:
                 self._count(count, count if copies < self.policy.min_copies < ALL else 0)
                 continue
             known = (digests, wanted, self._movable, self._full)
-            short = self.memory.settled(self.group, partition, known, self.clock.seconds())
+            short = self.state.known_short(self.group, partition, known, self.clock.seconds())
             if short is not None:
                 self._count(count, short)
             else:
                 found.append(partition)
         random.shuffle(found)
-        hints = self.memory.take_hints(self.group)
+        hints = self.state.take_hints(self.group)
         found.sort(key=lambda partition: partition not in hints)
         return found
 
@@ -215,14 +215,14 @@ class GroupPass:
         self.summary.blobs += blobs
         self.summary.short += short
 
-    async def _compare(self, remaining: Iterator[str], steps: Steps) -> None:
+    async def _compare(self, remaining: Iterator[str], pool: StepPool) -> None:
         for partition in remaining:
-            while not await self._compared(partition, steps):
+            while not await self._compared(partition, pool):
                 pass  # try again without the server that has just failed
             self.summary.compared += 1
             self.report.progress(self.summary)
 
-    async def _compared(self, partition: str, steps: Steps) -> bool:
+    async def _compared(self, partition: str, pool: StepPool) -> bool:
         """Compare a *partition*; return False if a server failed to list it."""
         digests = self._digests(partition)
         before = frozenset(self._inventories)
@@ -251,7 +251,7 @@ class GroupPass:
         found = plan(held, placing)
         now = self.clock.seconds()
         known_disputes = {
-            step.id for step in found.steps if self.memory.is_disputed(self.group, step.id, now)
+            step.id for step in found.steps if self.state.is_disputed(self.group, step.id, now)
         }
         self.summary.disputed += len(known_disputes)
         self._count(len(set().union(*held.values())), found.short)
@@ -264,7 +264,7 @@ class GroupPass:
             )
             if counted and not found.disputed:
                 known = (digests, self._holders(partition), self._movable, self._full)
-                self.memory.settle(self.group, partition, known, found.short, now)
+                self.state.mark_in_sync(self.group, partition, known, found.short, now)
         for step in found.steps:
             if step.id in known_disputes:
                 continue
@@ -274,5 +274,5 @@ class GroupPass:
                 for line in described(step):
                     self.report.note(line)
             else:
-                await steps.begin(step)
+                await pool.begin(step)
         return True

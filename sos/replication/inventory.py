@@ -11,7 +11,7 @@ from sos.errors import NotFound
 from sos.interfaces import IReplicaStore
 from sos.model import ids
 from sos.model.digest import PartitionDigest
-from sos.model.plan import Held
+from sos.replication.plan import Held
 
 
 class Inventory(Protocol):

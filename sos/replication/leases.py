@@ -101,10 +101,10 @@ class Leases:
     async def _check_others(self) -> None:
         """Raise Conflict if a server knows of an API server with another view."""
         granted = _GRANT_SECONDS
-        told = await together(
+        statuses = await together(
             within(granted, each.status(), self._clock) for each in self._stores.values()
         )
-        for status in told:
+        for status in statuses:
             if status.others:
                 raise Conflict(str(status.others[0]))
 

@@ -18,9 +18,9 @@ from sos.interfaces import Groups, IReplicaStore
 from sos.model import ids, manifest
 from sos.model.manifest import MARK
 from sos.model.placement import rank
-from sos.model.plan import Held
 from sos.replication.inventory import Inventory
-from sos.replication.pass_state import Memory, Place
+from sos.replication.pass_state import PassState, Place
+from sos.replication.plan import Held
 from sos.replication.summary import Report, Summary
 
 #: Chunks that are looked for together; this bounds the memory that the check takes.
@@ -63,7 +63,7 @@ class ObjectCheck:
 
     groups: Groups
     stock: _Stock
-    memory: Memory
+    state: PassState
     clock: Any
     summary: Summary
     report: Report
@@ -83,14 +83,14 @@ class ObjectCheck:
         known = {
             name: each.digests for stock in self.stock.values() for name, each in stock.items()
         }
-        objects = self.memory.objects
-        if not objects.is_settled(known, now):
+        objects = self.state.objects
+        if not objects.is_finished(known, now):
             if not objects.remaining:
                 objects.begin(known, self._places())
-            most = TURN_PARTITIONS if self.memory.in_turn else len(objects.remaining)
-            await self._go_through(objects.turn(most))
+            most = TURN_PARTITIONS if self.state.in_turn else len(objects.remaining)
+            await self._go_through(objects.take(most))
             if not (objects.remaining or self._silent):
-                objects.settle(known, now)
+                objects.finish(known, now)
         self.summary.broken += sum(map(len, objects.broken.values()))
 
     def _places(self) -> list[Place]:
@@ -102,7 +102,7 @@ class ObjectCheck:
 
     async def _go_through(self, places: Iterator[Place]) -> None:
         """Look for the chunks of all objects at *places*: in batches, or one batch per turn."""
-        most = TURN if self.memory.in_turn else BATCH
+        most = TURN if self.state.in_turn else BATCH
         more = True
         while more:
             objects: list[_Object] = []
@@ -120,7 +120,7 @@ class ObjectCheck:
 
             await together(worker() for _ in range(_AT_ONCE))
             await self._judge(objects, looked)
-            more = bool(looked) and not self.memory.in_turn
+            more = bool(looked) and not self.state.in_turn
 
     async def _judge(self, objects: list[_Object], places: Iterable[Place]) -> None:
         gone = await self._gone({chunk for each in objects for chunk in each.chunks})
@@ -129,13 +129,13 @@ class ObjectCheck:
             lacking = [chunk for chunk in each.chunks if chunk in gone]
             if lacking:
                 found[each.place].add(each.id)
-                if each.id not in self.memory.objects.broken.get(each.place, ()):
+                if each.id not in self.state.objects.broken.get(each.place, ()):
                     self.report.warn(
                         f"{each.id} is broken: no server has {len(lacking)} of its "
                         f"{len(each.chunks)} chunks, the first is {lacking[0]}; upload it again"
                     )
         for place, broken in found.items():
-            self.memory.objects.note(place, broken, sure=not self._silent)
+            self.state.objects.note(place, broken, sure=not self._silent)
 
     # Manifests.
 
@@ -176,8 +176,8 @@ class ObjectCheck:
         self, id: str, place: Place, held: Mapping[str, Held], holding: Iterable[str]
     ) -> list[_Object]:
         """Return the object *id* in a list, empty if it is not in chunks or cannot be read."""
-        told = [each[id] for each in held.values() if id in each]
-        kinds = {"" if each is None else each.version[:1] for each in told}
+        digests = [each[id] for each in held.values() if id in each]
+        kinds = {"" if each is None else each.version[:1] for each in digests}
         if "0" in kinds:
             return []
         names = [name for name, each in held.items() if id in each]

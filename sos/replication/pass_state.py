@@ -23,7 +23,7 @@ Found = tuple[int, int]
 
 
 @define
-class Turns:
+class Round:
     """A round through places, some in each pass, which pauses while nothing changes.
 
     :ivar remaining: places left in this round, the next one last.
@@ -31,34 +31,34 @@ class Turns:
 
     remaining: list[Place] = field(init=False, factory=list)
     _begun: object = field(init=False, default=None)
-    _settled: tuple[object, float] | None = field(init=False, default=None)
+    _finished: tuple[object, float] | None = field(init=False, default=None)
 
     def begin(self, known: object, places: Iterable[Place]) -> None:
         """Start a round through all *places*, with *known* as the digests of the servers."""
         self._begun = known
         self.remaining = list(places)[::-1]
 
-    def turn(self, most: int) -> Iterator[Place]:
+    def take(self, most: int) -> Iterator[Place]:
         """Remove up to *most* places from the round, and yield them."""
         for _ in range(most):
             if self.remaining:
                 yield self.remaining.pop()
 
-    def settle(self, known: object, now: float) -> None:
+    def finish(self, known: object, now: float) -> None:
         """Note that the round is complete, if *known* is the same as when it started."""
         if known == self._begun:
-            self._settled = known, now
+            self._finished = known, now
 
-    def is_settled(self, known: object, now: float) -> bool:
+    def is_finished(self, known: object, now: float) -> bool:
         """Return whether a round over the same *known* was completed within the last hour."""
-        if self._settled is None:
+        if self._finished is None:
             return False
-        before, then = self._settled
+        before, then = self._finished
         return before == known and now - then < _COMPARE_AGAIN
 
 
 @define
-class Objects(Turns):
+class Objects(Round):
     """Results of the check of objects in chunks.
 
     :ivar broken: ids of the objects that lack chunks, by place.
@@ -66,10 +66,10 @@ class Objects(Turns):
 
     broken: dict[Place, frozenset[str]] = field(init=False, factory=dict)
 
-    def turn(self, most: int) -> Iterator[Place]:
+    def take(self, most: int) -> Iterator[Place]:
         """Yield all places with broken objects, and up to *most* places of the round."""
         yield from list(self.broken)
-        yield from super().turn(most)
+        yield from super().take(most)
 
     def note(self, place: Place, broken: Iterable[str], sure: bool) -> None:
         """Note the *broken* objects at *place*; unless *sure*, keep those known before as well."""
@@ -81,11 +81,11 @@ class Objects(Turns):
 
 
 @define
-class Memory:
+class PassState:
     """State that one pass leaves for the next.
 
     :param hints: partitions to compare first.
-    :param patience: seconds to wait for a server that does not answer before its copies
+    :param away_seconds: seconds to wait for a server that does not answer before its copies
         are made elsewhere.
     :param in_turn: whether a pass checks only some objects, and compares only some
         partitions across groups, and the next pass continues.
@@ -94,13 +94,13 @@ class Memory:
     """
 
     hints: Hints = field(factory=set)
-    patience: float = 0.0
+    away_seconds: float = 0.0
     in_turn: bool = False
     objects: Objects = field(init=False, factory=Objects)
-    across: Turns = field(init=False, factory=Turns)
+    across: Round = field(init=False, factory=Round)
     _disputed: dict[tuple[str, str], float] = field(init=False, factory=dict)
     _away_since: dict[str, float] = field(init=False, factory=dict)
-    _settled: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
+    _in_sync: dict[tuple[str, str], tuple[object, int, float]] = field(init=False, factory=dict)
     _resting: dict[str, tuple[object, Found | None, float]] = field(init=False, factory=dict)
 
     # Servers.
@@ -115,22 +115,24 @@ class Memory:
 
     def is_expected(self, name: str, now: float) -> bool:
         """Return whether to wait for a server that does not answer."""
-        return now - self._away_since.get(name, now) < self.patience
+        return now - self._away_since.get(name, now) < self.away_seconds
 
     # Partitions.
 
-    def settle(self, group: str, partition: str, known: object, short: int, now: float) -> None:
+    def mark_in_sync(
+        self, group: str, partition: str, known: object, short: int, now: float
+    ) -> None:
         """Note that a partition needs no work while *known*, its state, stays the same.
 
         Servers can hold a partition differently for good: a read-only one keeps its copies.
 
         :param short: number of its blobs that have too few copies.
         """
-        self._settled[group, partition] = known, short, now
+        self._in_sync[group, partition] = known, short, now
 
-    def settled(self, group: str, partition: str, known: object, now: float) -> int | None:
+    def known_short(self, group: str, partition: str, known: object, now: float) -> int | None:
         """Return the *short* noted for the same *known* in the last hour, None if none was."""
-        before, short, then = self._settled.get((group, partition), (None, 0, 0.0))
+        before, short, then = self._in_sync.get((group, partition), (None, 0, 0.0))
         return short if before == known and now - then < _COMPARE_AGAIN else None
 
     # Blobs.

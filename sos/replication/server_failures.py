@@ -7,10 +7,10 @@ from collections import Counter
 from sos.errors import NoSpace, ReadOnly, SOSError, Unavailable
 
 #: Consecutive failures after which the pass stops using a server.
-PATIENCE = 5
+MOST_FAILURES = 5
 
 
-class Health:
+class ServerFailures:
     """Failures of the servers of a group in one pass, by server name."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Health:
 
     def gives(self, name: str) -> bool:
         """Return whether to read blobs from a server."""
-        return self._failures[name] < PATIENCE
+        return self._failures[name] < MOST_FAILURES
 
     def takes(self, name: str) -> bool:
         """Return whether to send blobs to a server."""
@@ -33,7 +33,7 @@ class Health:
     def failed(self, name: str, error: SOSError) -> None:
         """Record a failure of a server.
 
-        Only Unavailable counts towards :data:`PATIENCE`; a server that is full or read-only
+        Only Unavailable counts towards :data:`MOST_FAILURES`; a server that is full or read-only
         is sent no more blobs.
         """
         if isinstance(error, (NoSpace, ReadOnly)):

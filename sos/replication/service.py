@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from sos.aio.periodic import PeriodicService
 from sos.interfaces import Groups
+from sos.replication.cluster_pass import replicate
 from sos.replication.group_pass import Policy
-from sos.replication.pass_state import AWAY_SECONDS, Hints, Memory
-from sos.replication.passes import replicate
+from sos.replication.pass_state import AWAY_SECONDS, Hints, PassState
 from sos.replication.summary import Report, Summary
 
 _log = Logger()
@@ -61,7 +61,7 @@ class ReplicationService(PeriodicService):
     ) -> None:
         super().__init__("replication", clock)
         self.groups = groups
-        self._memory = Memory(hints, AWAY_SECONDS, in_turn=True)
+        self._state = PassState(hints, AWAY_SECONDS, in_turn=True)
         self.last: Pass | None = None
         self.running_since: float | None = None
         self.passes = {"ok": 0, "incomplete": 0, "failed": 0}
@@ -74,7 +74,7 @@ class ReplicationService(PeriodicService):
     @property
     def hints(self) -> int:
         """Number of partitions that the next pass compares first."""
-        return len(self._memory.hints)
+        return len(self._state.hints)
 
     @property
     def lag(self) -> float:
@@ -89,7 +89,7 @@ class ReplicationService(PeriodicService):
         self.running_since = started_at
         report = Report(note=_note, warn=_warn)
         try:
-            summary = await replicate(self.groups, self._policy, self.clock, report, self._memory)
+            summary = await replicate(self.groups, self._policy, self.clock, report, self._state)
         except Exception as error:
             seconds = self.clock.seconds() - begun
             self.last = Pass(started_at, seconds, error=str(error) or type(error).__name__)

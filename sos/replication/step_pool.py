@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
 from twisted.python.failure import Failure
 
-from sos.model.plan import Step
 from sos.replication.executor import Executor
+from sos.replication.plan import Step
 
 #: Steps that run concurrently: enough to fill several batches.
 CONCURRENCY = 256
 
 
-class Steps:
+class StepPool:
     """Pool of steps that *executor* carries out concurrently."""
 
     def __init__(self, executor: Executor) -> None:
@@ -58,7 +58,7 @@ def described(step: Step) -> Iterator[str]:
     """Yield a line of text for each action of *step*."""
     for target in step.targets:
         yield f"copy {step.id} from {step.sources[0]} to {target}"
-    for name in step.told:
+    for name in step.metadata_targets:
         yield f"update the metadata of {step.id} on {name} from {step.sources[0]}"
-    for name, _ in step.leaving:
+    for name, _ in step.drops:
         yield f"drop {step.id} from {name} once it is on {', '.join(step.holders)}"

@@ -89,7 +89,7 @@ class Summary:
         return "; ".join([text, *self.errors])
 
 
-def _nobody(told: object) -> None: ...
+def _nobody(value: object) -> None: ...
 
 
 @frozen

@@ -115,7 +115,7 @@ class MemoryStore:
             if ids.partition(id) == partition
         }
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
         stored = self._stored(id)
         if replaces_metadata(id, stored.info.metadata, metadata):
             self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))

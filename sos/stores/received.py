@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import IO
 
-from sos.aio.threads import Lane
+from sos.aio.threads import ThreadJobs
 from sos.interfaces import SMALL_BODY
 from sos.model.digest import BodyDigest
 from sos.stores.disk_errors import disk_errors
@@ -21,7 +21,7 @@ class ReceivedBody:
     :param digest: updated with the body, for its hash and size.
     :param create: creates the file; it is not called for a body of up to
         :data:`~sos.interfaces.SMALL_BODY` bytes.
-    :param lane: runs the writes to the file, in threads.
+    :param jobs: runs the writes to the file, in threads.
     :param written: called there with each piece that goes into the file.
     """
 
@@ -29,13 +29,13 @@ class ReceivedBody:
         self,
         digest: BodyDigest,
         create: Callable[[], IO[bytes]],
-        lane: Lane,
+        jobs: ThreadJobs,
         written: Callable[[bytes], None] = lambda piece: None,
     ) -> None:
         self.digest = digest
         self.file: IO[bytes] | None = None
         self._create = create
-        self._lane = lane
+        self._jobs = jobs
         self._take = written
         self._pieces: list[bytes] = []
         self._gathered = 0
@@ -46,12 +46,12 @@ class ReceivedBody:
         self._pieces.append(piece)
         self._gathered += len(piece)
         if self._gathered > (SMALL_BODY if self.file is None else _WRITE_SIZE):
-            await self._lane.run(self._write_out)
+            await self._jobs.run(self._write_out)
 
     async def whole(self) -> bytes | None:
         """End the body; return it, or None if it is in :attr:`file`."""
         if self.file is not None:
-            await self._lane.run(self._write_out)
+            await self._jobs.run(self._write_out)
             return None
         body = b"".join(self._pieces)
         self.digest.update(body)
@@ -73,7 +73,7 @@ class ReceivedBody:
         If there is no file, *gone* is not called.
         """
         self._pieces.clear()
-        self._lane.afterwards(lambda: self._close(gone))
+        self._jobs.afterwards(lambda: self._close(gone))
 
     def _close(self, gone: Callable[[], None]) -> None:
         if self.file is not None:

@@ -80,8 +80,8 @@ def successor(stored: Record, received: Record) -> Record | None:
     :param received: the record of another body with the same id; the successor has its body.
     :raises Conflict: if neither body is a manifest, or the id says nothing about the body.
     """
-    told = metadata.decode(stored.metadata), metadata.decode(received.metadata)
-    kept = replaces_body(stored.id, *told)
+    metadatas = metadata.decode(stored.metadata), metadata.decode(received.metadata)
+    kept = replaces_body(stored.id, *metadatas)
     return None if kept is None else evolve(received, metadata=metadata.encode(kept))
 
 
@@ -136,7 +136,7 @@ def weigh(id: str, head: bytes) -> tuple[int, int] | None:
     return (record.size, record.sum()) if record.readable else None
 
 
-def told(id: str, head: bytes) -> BlobDigest | None:
+def blob_digest(id: str, head: bytes) -> BlobDigest | None:
     """Return the digest of the blob with this *head*; None and Damaged as for :func:`weigh`."""
     record, _ = _decode(id, head)
     if not record.readable:
@@ -146,8 +146,12 @@ def told(id: str, head: bytes) -> BlobDigest | None:
 
 def is_marked(head: bytes) -> bool:
     """Return whether a *head* marks its blob as unreadable, without verifying its checksum."""
-    told = head[_CHECKSUM.size : _CHECKSUM.size + 2]
-    return len(told) == 2 and told[0] > 1 and bool(told[1] & _UNREADABLE)
+    version_and_flags = head[_CHECKSUM.size : _CHECKSUM.size + 2]
+    return (
+        len(version_and_flags) == 2
+        and version_and_flags[0] > 1
+        and bool(version_and_flags[1] & _UNREADABLE)
+    )
 
 
 def has_file(id: str, encoded: Encoded | None) -> bool:

@@ -16,7 +16,7 @@ from typing import IO
 from attrs import frozen
 from zope.interface import implementer
 
-from sos.aio.threads import Lane, RunInThread
+from sos.aio.threads import RunInThread, ThreadJobs
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
 from sos.model.digest import BodyDigest
@@ -64,8 +64,8 @@ class Spool:
 
     def __init__(self, digest: BodyDigest, run_in_thread: RunInThread) -> None:
         self.digest = digest
-        self._lane = Lane(run_in_thread)
-        self._received = ReceivedBody(digest, _unnamed_file, self._lane)
+        self._jobs = ThreadJobs(run_in_thread)
+        self._received = ReceivedBody(digest, _unnamed_file, self._jobs)
         self._body: bytes | None = None
 
     async def write(self, piece: bytes) -> None:
@@ -91,7 +91,7 @@ class Spool:
 
     async def _reread(self) -> AsyncGenerator[bytes, None]:
         position = 0
-        while piece := await self._lane.run(self._read_at, position):
+        while piece := await self._jobs.run(self._read_at, position):
             yield piece
             position += len(piece)
 

@@ -12,11 +12,14 @@ from sos.daemon.options import DaemonOptions, parameter
 from sos.daemon.services import give_up
 from sos.http.server import access_log_lines
 from sos.http.server.access_log import AccessLog
-from sos.http.server.access_log_lines import Line
+from sos.http.server.access_log_lines import LineFormat
 from sos.http.server.request import Request
 from sos.http.server.site import Note
 
-_LINES: dict[str, Line] = {"combined": access_log_lines.combined, "json": access_log_lines.as_json}
+_LINES: dict[str, LineFormat] = {
+    "combined": access_log_lines.combined,
+    "json": access_log_lines.as_json,
+}
 
 
 def _format(text: str) -> str:
@@ -75,15 +78,17 @@ def add_log(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note |
 
     ``--verbose`` without an access log writes the lines to the daemon's own log.
     """
-    line = _LINES[options["access-log-format"]]
+    line_format = _LINES[options["access-log-format"]]
     if options["access-log"] is not None:
-        log = AccessLog(options["access-log"], line, reactor)
+        log = AccessLog(options["access-log"], line_format, reactor)
         AccessLogService(log, reactor).setServiceParent(whole)
         return log.note
     if options["verbose"]:
-        return lambda request, seconds: _tell(line(request, seconds, reactor.seconds()), request)
+        return lambda request, seconds: _log_line(
+            line_format(request, seconds, reactor.seconds()), request
+        )
     return None
 
 
-def _tell(line: str, request: Request) -> None:
+def _log_line(line: str, request: Request) -> None:
     _log.info("{line}", line=line, request_id=request.id.decode("ascii"))

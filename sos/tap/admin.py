@@ -34,7 +34,7 @@ class AdminOptions(DaemonOptions):
         check_endpoint("--listen-admin", endpoint)
         self["listen-admin"].append(_withheld(endpoint))
 
-    def settle_admins(self) -> None:
+    def set_admins(self) -> None:
         """Set the option ``admins`` to the endpoints of the admin port."""
         self["admins"] = self["listen-admin"]
         if not self["admins"] and self["admin-port"]:

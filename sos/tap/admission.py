@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container
 
-from sos.auth.guards import AdminGuard, Bearers, Guard, SignedRequests
+from sos.auth.guards import AdminGuard, Guard, SignedRequests, TokenGuard
 from sos.auth.hosts import HostGuard, Unlisted
 from sos.auth.request_signing import Keys, Signer, Verifier, parse_keys
 from sos.auth.tokens import Tokens, parse_tokens
@@ -15,7 +15,7 @@ from sos.daemon.tls import absolute
 from sos.errors import ConfigError
 from sos.files.watched import WatchedFile, read
 from sos.interfaces import IReplicaStore
-from sos.model import config
+from sos.model.settings import SETTINGS
 from sos.web import cors
 
 #: Paths without authentication on any port, for load balancers: the health check of the
@@ -25,7 +25,7 @@ ALIVE = (b"/alive", b"*")
 #: contains no data itself.
 PROBES = (*ALIVE, b"/healthz", b"/readyz", b"/")
 
-PRIVATE_READS = ["private-reads", None, config.SETTINGS["private-reads"].help]
+PRIVATE_READS = ["private-reads", None, SETTINGS["private-reads"].help]
 
 
 def check_secret(options: DaemonOptions) -> None:
@@ -113,10 +113,10 @@ class ClientGuards:
         self._fetch: Guard | None = None
         if options["token-file"] is not None:
             self._tokens = WatchedFile(options["token-file"], parse_tokens, without=Tokens())
-            self._upload = Bearers(self._tokens, "upload", time.time, time.monotonic, ALIVE)
+            self._upload = TokenGuard(self._tokens, "upload", time.time, time.monotonic, ALIVE)
         if options["private-reads"]:
             secret = options["secret-file"]
-            self._fetch = Bearers(
+            self._fetch = TokenGuard(
                 self._tokens or Tokens,
                 "read",
                 time.time,
@@ -153,7 +153,7 @@ class ClientGuards:
         """Return the guard of the admin port at *endpoint*."""
         rest: Guard | None = None
         if self._tokens is not None and self._options["reach"][endpoint] == OTHERS:
-            rest = Bearers(self._tokens, "admin", time.time, time.monotonic, PROBES)
+            rest = TokenGuard(self._tokens, "admin", time.time, time.monotonic, PROBES)
         inner = AdminGuard(self._upload, self._fetch, rest)
         return host_guard(self._options, endpoint, Unlisted.REFUSED, Unlisted.ANSWERED, inner)
 

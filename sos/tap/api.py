@@ -37,16 +37,17 @@ from sos.files.watched import WatchedFiles
 from sos.http.client.agent import Agent
 from sos.http.tls import RenewableClient
 from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
-from sos.model import config, ids
-from sos.model.config import Config
-from sos.model.membership import Membership, Speaker
-from sos.monitoring.request_metrics import Tally
+from sos.model import conf_parser, ids
+from sos.model.conf_parser import Config
+from sos.model.membership import Announcer, Membership
+from sos.model.settings import SETTINGS
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.replication import Hints, Policy, ReplicationService
 from sos.stores import spool
 from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked.store import ChunkedStore
-from sos.stores.replicated.location_cache import Locations
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.location_cache import LocationCache
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.tap import access, admission, cluster, local, stores, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
@@ -91,7 +92,7 @@ class Options(AdminOptions):
     longdesc = (
         "Accepts uploads on one port and serves downloads on another. Reads the list of blob "
         "servers from /etc/sos.conf and ~/.sos.conf. Their section [sos] can set "
-        f"{', '.join(config.SETTINGS)}."
+        f"{', '.join(SETTINGS)}."
     )
 
     optParameters = [
@@ -114,7 +115,7 @@ class Options(AdminOptions):
             "Store all objects in this directory, or the engine at this URL, instead of on blob "
             "servers.",
         ),
-        *(setting(name) for name in config.SETTINGS if name not in _ELSEWHERE),
+        *(setting(name) for name in SETTINGS if name not in _ELSEWHERE),
         *access.PARAMETERS,
         *local.PARAMETERS,
     ]
@@ -157,7 +158,7 @@ class Options(AdminOptions):
 
     def too_small(self, found: Config) -> list[str]:
         """Return a message for each group of *found* with too few servers for its copies."""
-        return config.too_small(found.groups, self["min-copies"])
+        return conf_parser.too_small(found.groups, self["min-copies"])
 
     def postOptions(self) -> None:
         if self["store"] is not None and self["blob-server"] is not None:
@@ -175,7 +176,7 @@ class Options(AdminOptions):
                     f"in {self['config']}"
                 )
             found = evolve(found, groups={})
-        for name, each in config.SETTINGS.items():
+        for name, each in SETTINGS.items():
             if self[name] is None:
                 self[name] = found.settings.get(name, each.default)
         # Otherwise anti-entropy passes would delete copies that an upload has waited for.
@@ -211,7 +212,7 @@ class Options(AdminOptions):
         host = self["api-host"]
         self["uploads"] = self["listen-upload"] or [tcp(host, self["upload-port"])]
         self["downloads"] = self["listen-download"] or [tcp(host, self["download-port"])]
-        self.settle_admins()
+        self.set_admins()
         endpoints = [*self["uploads"], *self["downloads"], *self["admins"]]
         self["reach"] = {endpoint: reach(endpoint) for endpoint in endpoints}
         tls.check_server_tls(self, endpoints)
@@ -246,15 +247,15 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         if is_engine(options["store"]):
             store = _in_chunks(kept, options, whole, reactor)
         settings["store"] = kept.name  # does not contain the password in a URL
-        told = _STORE_SETTINGS
+        names = _STORE_SETTINGS
     else:
         servers = _ClusterService(options, reactor)
         servers.setServiceParent(whole)
         store, part = servers.store, servers.part
-        told = _CLUSTER_SETTINGS
+        names = _CLUSTER_SETTINGS
         client_files = [servers.tls_files]
-    settings.update({name: options[name] for name in told})
-    tally = Tally()
+    settings.update({name: options[name] for name in names})
+    request_metrics = RequestMetrics()
     guards = admission.ClientGuards(options)
     context = tls.server_tls_of(options)
     files: list[WatchedFiles[Any]] = [
@@ -263,7 +264,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *([context] if context else []),
         *client_files,
     ]
-    overview = Overview(part, settings, reactor, tally, files=files)
+    overview = Overview(part, settings, reactor, request_metrics, files=files)
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     kept_headers = KeptHeaders(options["kept-headers"])
     resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
@@ -276,7 +277,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
             (downloads.app, guards.downloads, options["downloads"]),
         ],
         _FILES,
-        tally,
+        request_metrics,
         note,
         reactor,
         options,
@@ -295,8 +296,8 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         reactor,
         beside,
         guards.admin,
-        tally.failed_handshakes,
-        transfers_alone(tally, note),
+        request_metrics.failed_handshakes,
+        transfers_alone(request_metrics, note),
     ).setServiceParent(whole)
     return whole
 
@@ -307,7 +308,7 @@ def _in_chunks(
     """Return a store that splits large objects into chunks, on top of *kept*."""
     threads = threads_of(reactor)
     alone = ReplicatedStore(
-        {"engine": (Member(kept),)}, threads, reactor, options["hash"], Copying(1, 1)
+        {"engine": (Member(kept),)}, threads, reactor, options["hash"], CopyCounts(1, 1)
     )
     cache = _cache(options, whole, reactor)
     small = cached(alone, cache, options["secret-file"])
@@ -343,15 +344,15 @@ class _ClusterService(MultiService):
         self.tls_files = tls.client_tls_files(options)
         self._agent = Agent(reactor, tls=partial(RenewableClient, self.tls_files))
         self._credentials = admission.signer(options["secret-file"])
-        self._name = cluster.speaker_name()
+        self._name = cluster.announcer_name()
         groups = self._groups_now = self._groups(options["cluster"])
-        copying = Copying(options["write-copies"], options["min-copies"])
+        copy_counts = CopyCounts(options["write-copies"], options["min-copies"])
         threads = threads_of(reactor)
         cache = _cache(options, self, reactor)
-        locations = Locations(cache)
+        locations = LocationCache(cache)
         hints: Hints = set()
         self._members = ReplicatedStore(
-            groups, threads, reactor, options["hash"], copying, locations, hints
+            groups, threads, reactor, options["hash"], copy_counts, locations, hints
         )
         small = cached(self._members, cache, options["secret-file"])
         self.store = ChunkedStore(small, options["chunk-size"], threads, options["hash"])
@@ -378,7 +379,7 @@ class _ClusterService(MultiService):
             self._options["hash"],
             self._agent,
             self._credentials,
-            Speaker(self._name, membership),
+            Announcer(self._name, membership),
         )
 
     def _reload(self) -> str:

@@ -24,8 +24,9 @@ from sos.daemon.proxies import proxied
 from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.daemon.status import Overview
 from sos.files.watched import WatchedFiles
-from sos.model import config
-from sos.monitoring.request_metrics import Tally
+from sos.model import quantities
+from sos.model.settings import SETTINGS
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.monitoring.sightings import Sightings
 from sos.tap import access, admission, local, stores
 from sos.tap.admin import AdminOptions
@@ -50,14 +51,14 @@ class Options(AdminOptions):
     longdesc = "Stores blobs in a directory, or in an engine, and serves them over HTTP."
 
     optParameters = [
-        parameter("port", "p", 3001, "Port to listen on.", config.port),
+        parameter("port", "p", 3001, "Port to listen on.", quantities.port),
         parameter("host", None, "127.0.0.1", "Address to listen on."),
         parameter(
             "admin-port",
             None,
             0,
             "Admin port on 127.0.0.1, for /status and /metrics; 0 for none.",
-            config.port,
+            quantities.port,
         ),
         parameter("store", "s", "data", "Directory of the store, or URL of an engine."),
         parameter(
@@ -65,7 +66,7 @@ class Options(AdminOptions):
             None,
             None,
             "Largest blob to accept, in bytes (64K, 8M, 5G); by default unlimited.",
-            config.limit,
+            quantities.limit,
         ),
         *access.PARAMETERS,
         setting("secret-file"),
@@ -97,11 +98,11 @@ class Options(AdminOptions):
     def postOptions(self) -> None:
         stores.check(self)
         if self["idle-timeout"] is None:
-            self["idle-timeout"] = config.SETTINGS["idle-timeout"].default
+            self["idle-timeout"] = SETTINGS["idle-timeout"].default
         if self["access-log"] is not None:
             self["access-log"] = os.path.abspath(self["access-log"])
         self["endpoints"] = self["listen"] or [tcp(self["host"], self["port"])]
-        self.settle_admins()
+        self.set_admins()
         admission.check_secret(self)
         endpoints = [*self["endpoints"], *self["admins"]]
         tls.check_server_tls(self, endpoints)
@@ -132,18 +133,18 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     Names(reactor).setServiceParent(whole)
     store, part = stores.add_store(whole, options, reactor)
     settings = {"max-size": options["max-size"]}
-    tally = Tally()
+    request_metrics = RequestMetrics()
     sightings = Sightings(reactor.seconds)
     context = tls.server_tls_of(options)
     files: list[WatchedFiles[Any]] = [
         *admission.secret_files(options),
         *([context] if context else []),
     ]
-    overview = Overview(part, settings, reactor, tally, sightings, files)
+    overview = Overview(part, settings, reactor, request_metrics, sightings, files)
 
     async def status() -> dict[str, Any]:
-        told = await overview.document()
-        return {**told.pop("store"), **told}
+        document = await overview.document()
+        return {**document.pop("store"), **document}
 
     face = BlobServer(store, options["max-size"], status, sightings)
     endpoint = proxied(serverFromString, options)
@@ -152,7 +153,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     listening(
         [(face.app, guards.blobs, options["endpoints"])],
         _FILES,
-        tally,
+        request_metrics,
         note,
         reactor,
         options,
@@ -166,6 +167,6 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         reactor,
         tls.secured(endpoint, options, context, plain=(UNIX, LOOPBACK)),
         guards.admin,
-        tally.failed_handshakes,
+        request_metrics.failed_handshakes,
     ).setServiceParent(whole)
     return whole

@@ -16,9 +16,9 @@ from sos.errors import ConfigError, SOSError
 from sos.files.regular import read_regular
 from sos.http.client.agent import Agent
 from sos.interfaces import Groups, Member
-from sos.model import config
-from sos.model.config import Config, Server
-from sos.model.membership import Membership, Speaker
+from sos.model import conf_parser
+from sos.model.conf_parser import Config, Server
+from sos.model.membership import Announcer, Membership
 from sos.stores.remote.client import Credentials, Exchange
 from sos.stores.remote.store import RemoteStore
 
@@ -47,7 +47,7 @@ def load(file: str | None, blob_servers: str | None, needed: Collection[str] = (
     """
     found = _read([file], [file]) if file else _read(CONFIG_FILES, needed)
     if blob_servers is not None:
-        servers = config.from_urls(blob_servers, "--blob-server")
+        servers = conf_parser.from_urls(blob_servers, "--blob-server")
         return Config(groups=servers.groups, settings=found.settings)
     return found
 
@@ -66,7 +66,7 @@ def _read(paths: Sequence[str], needed: Collection[str]) -> Config:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigError(f"cannot read {path}: it is not UTF-8 text") from None
-        found = config.parse(text, path, onto=found)
+        found = conf_parser.parse(text, path, onto=found)
     return found
 
 
@@ -106,7 +106,7 @@ def _describe_server(server: Server) -> str:
     return " ".join(words)
 
 
-def speaker_name() -> str:
+def announcer_name() -> str:
     """Return a unique name for this process: host, process id, and a random number."""
     host = re.sub("[^!-~]", "?", gethostname())[:64]
     return f"{host}/{os.getpid()}/{token_hex(4)}"
@@ -130,13 +130,13 @@ def remote_groups(
     algorithm: str,
     agent: Agent | None = None,
     credentials: Credentials | None = None,
-    speaker: Speaker | None = None,
+    announcer: Announcer | None = None,
     membership: Membership | None = None,
 ) -> Groups:
     """Return a store for each configured server, by group.
 
     :param credentials: the credentials for requests to them.
-    :param speaker: announced to them.
+    :param announcer: announced to them.
     :param membership: not announced, only compared with that of other clients.
     """
     agent = agent or Agent(reactor)
@@ -148,7 +148,7 @@ def remote_groups(
                     Exchange(server.url, agent, reactor, credentials),
                     run_in_thread,
                     algorithm,
-                    speaker=speaker,
+                    announcer=announcer,
                     membership=membership,
                 ),
                 server.readonly,

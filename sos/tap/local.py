@@ -14,8 +14,8 @@ from sos.daemon.reload import Reloading
 from sos.daemon.services import give_up
 from sos.daemon.status import StorePart
 from sos.errors import StoreUnusable
-from sos.model import config
-from sos.model.config import Reserve
+from sos.model import quantities
+from sos.model.quantities import Reserve
 from sos.monitoring.commit_metrics import Commits
 from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
@@ -26,14 +26,14 @@ PARAMETERS = [
         None,
         Reserve(percent=1),
         "Space to keep free on the disk: bytes (10G), or a percentage of its size.",
-        config.reserve,
+        quantities.reserve,
     ),
     parameter(
         "scrub-rate",
         None,
         20 << 20,
         "Bytes per second that a scrub may read (64K, 8M); 0 for no limit.",
-        config.size,
+        quantities.size,
     ),
     parameter(
         "scrub-every",
@@ -41,7 +41,7 @@ PARAMETERS = [
         None,
         "Seconds between scrubs; 0 for none. [default: 604800 (a week) for a directory, 0 for an "
         "engine]",
-        config.seconds,
+        quantities.seconds,
     ),
 ]
 _SCRUB_EVERY = 604800.0
@@ -102,7 +102,7 @@ def add_store(
         whole
     )
     path, every = directory / "scrub.json", _scrub_every(options)
-    scrub = ScrubService(store.by_place, path, options["scrub-rate"], every, reactor, time.time)
+    scrub = ScrubService(store.disk_order, path, options["scrub-rate"], every, reactor, time.time)
     if every:
         scrub.setServiceParent(whole)
     return store, StorePart(store, scrub.report, commits)

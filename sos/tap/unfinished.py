@@ -18,7 +18,7 @@ from sos.interfaces import IBlobStore
 from sos.resumable import ResumableUploads
 from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web.client_headers import KeptHeaders
-from sos.web.resumable import TusServer
+from sos.web.tus_server import TusServer
 
 # Seconds between searches for expired uploads.
 _SWEEP_SECONDS = 60.0

@@ -21,7 +21,7 @@ class Watch(PeriodicService):
         super().__init__("health check of the blob servers", clock)
         self._members = members
         self._delay = 0.0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def delay(self) -> float:
         return self._delay
@@ -35,8 +35,8 @@ class Watch(PeriodicService):
         self._delay = LOOK_SECONDS
         errors = await self._members.look()
         for error in errors:
-            if error not in self._told:
+            if error not in self._reported:
                 _log.error("{error}", error=error)
-        if self._told and not errors:
+        if self._reported and not errors:
             _log.info("the errors of the blob servers are resolved")
-        self._told = set(errors)
+        self._reported = set(errors)

@@ -15,7 +15,7 @@ from sos.http.server.request import Request
 from sos.http.server.site import Note, count
 from sos.interfaces import IBlobStore
 from sos.monitoring.prometheus import CONTENT_TYPE
-from sos.monitoring.request_metrics import Tally
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.web.dashboard import PAGE, PAGE_HEADERS
 from sos.web.errors import answer_json, answer_text, encode_json
 from sos.web.openapi import Operation, Port, document, responses
@@ -195,20 +195,20 @@ def openapi_json() -> bytes:
     return encode_json(document("SOS API server", description, tags, ports, TOKENS))
 
 
-def transfers_alone(tally: Tally, note: Note | None) -> Note:
+def transfers_alone(request_metrics: RequestMetrics, note: Note | None) -> Note:
     """Return a callback that counts and logs only the uploads and fetches at an admin port.
 
-    :param tally: the request metrics of the ports for uploads and fetches, and *note*
+    :param request_metrics: the request metrics of the ports for uploads and fetches, and *note*
         their access log.
     """
 
-    def tell(request: Request, seconds: float) -> None:
+    def count_transfer(request: Request, seconds: float) -> None:
         if request.route.startswith(UPLOADS + FETCHES):
-            count(tally, request, seconds)
+            count(request_metrics, request, seconds)
             if note is not None:
                 note(request, seconds)
 
-    return tell
+    return count_transfer
 
 
 def _there(face: _Face | None) -> _Face:

@@ -31,7 +31,7 @@ from sos.web.stock_site import App
 _MEMBERS = MEMBERS.lower().encode("ascii")
 
 # Blobs per write of a long answer: a partition can have hundreds of thousands.
-_TOLD_AT_ONCE = 1000
+_ROWS_AT_ONCE = 1000
 
 
 class BlobServer:
@@ -78,8 +78,8 @@ class BlobServer:
         A body that is marked as a manifest must be the manifest of *id*.  Metadata without a time
         gets the current time, unless it is empty.
         """
-        told = metadata_format.from_server(request.received_headers)
-        metadata = metadata_format.timed(told, metadata_format.ticks(time.time()))
+        received = metadata_format.from_server(request.received_headers)
+        metadata = metadata_format.timed(received, metadata_format.ticks(time.time()))
         info = await store_body(request, self._store, ids.check(id), self._max_size, metadata)
         return answer_stored(request, info, self._named())
 
@@ -137,15 +137,15 @@ class BlobServer:
         """Send the digest of each partition: count, bytes, sum.  304 if the ETag matches."""
         found = await self._store.digests()
         if found is not self._digests[0]:
-            told = encode_json({name: _row(found[name]) for name in sorted(found)})
-            self._digests = found, told, blake2b(told, digest_size=16).hexdigest()
-        _, told, etag = self._digests
+            body = encode_json({name: _row(found[name]) for name in sorted(found)})
+            self._digests = found, body, blake2b(body, digest_size=16).hexdigest()
+        _, body, etag = self._digests
         request.setHeader(b"ETag", b'"%s"' % etag.encode("ascii"))
         if is_known(request, etag):
             request.setResponseCode(304)
             return b""
         request.setHeader(b"Content-Type", b"application/json")
-        return told
+        return body
 
     @app.route("/digests/<partition>", methods=["GET"])
     @Operation(
@@ -160,12 +160,12 @@ class BlobServer:
         """
         found = await self._store.blob_digests(ids.check_partition(partition))
         timed = _argument(request, b"times") is not None
-        told = ((id, _told(each, timed)) for id, each in found.items())
+        rows = ((id, _blob_row(each, timed)) for id, each in found.items())
         request.setHeader(b"Content-Type", b"application/json")
-        if len(found) <= _TOLD_AT_ONCE:  # whole, with a Content-Length: shorter than chunks
-            return encode_json(dict(told))
+        if len(found) <= _ROWS_AT_ONCE:  # whole, with a Content-Length: shorter than chunks
+            return encode_json(dict(rows))
         separator = b"{"
-        while part := dict(islice(told, _TOLD_AT_ONCE)):
+        while part := dict(islice(rows, _ROWS_AT_ONCE)):
             request.write(separator + encode_json(part)[1:-1])
             separator = b","
             await request.drained()
@@ -207,10 +207,10 @@ class BlobServer:
         takes=(parameters.BLOB, *parameters.BLOB_HEADERS),
         answers=(*responses.DONE_FOR_BLOB, responses.NO_BLOB, responses.OTHER_KIND),
     )
-    async def settle(self, request: Request, id: str) -> bytes:
+    async def reconcile(self, request: Request, id: str) -> bytes:
         """Reconcile the metadata of *id* with the headers: the lower version wins."""
         metadata = metadata_format.from_server(request.received_headers)
-        await self._store.settle(ids.check(id), metadata)
+        await self._store.reconcile(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
     @app.route("/lease", methods=["POST"])
@@ -259,19 +259,19 @@ class BlobServer:
     @app.route("/status", methods=["GET"])
     @Operation(
         "state",
-        takes=[parameters.SPEAKER_IF_ANY],
+        takes=[parameters.ANNOUNCER_IF_ANY],
         answers=(responses.BLOB_STATUS, responses.OTHER_SITE),
     )
     async def status(self, request: Request) -> bytes:
         """Send the status of the store and its scrub, and the views of API servers."""
         if (header := request.getHeader(_MEMBERS)) is not None:
-            self._sightings.hear(header.decode("latin-1"))
+            self._sightings.record(header.decode("latin-1"))
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["POST"])
     @Operation(
         "replicas",
-        takes=(parameters.SPEAKER, *parameters.DIGESTS),
+        takes=(parameters.ANNOUNCER, *parameters.DIGESTS),
         body=parameters.MEMBERSHIP,
         answers=(responses.BLOB_STATUS, responses.LARGE_MEMBERSHIP),
     )
@@ -280,15 +280,15 @@ class BlobServer:
 
         API servers send their views if ``/status`` does not have their fingerprints.
         """
-        told = membership.decode(await whole_body(request, membership.MOST_BYTES))
-        self._sightings.hear(_speaker(request), told)
+        view = membership.decode(await whole_body(request, membership.MOST_BYTES))
+        self._sightings.record(_announcer(request), view)
         return answer_json(request, await self._status())
 
     @app.route("/members", methods=["DELETE"])
-    @Operation("replicas", takes=[parameters.SPEAKER], answers=[responses.DONE])
+    @Operation("replicas", takes=[parameters.ANNOUNCER], answers=[responses.DONE])
     def leave(self, request: Request) -> bytes:
         """Forget an API server that stops."""
-        self._sightings.leave(_speaker(request))
+        self._sightings.leave(_announcer(request))
         return answer_json(request, {"status": "OK"})
 
     @app.route("/openapi.json", methods=["GET"])
@@ -299,8 +299,8 @@ class BlobServer:
         return openapi_json()
 
     async def _own_status(self) -> Mapping[str, object]:
-        told = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
-        return {**told, "members": self._sightings.told()}
+        own = attrs.asdict(await self._store.status(), filter=attrs.filters.exclude("others"))
+        return {**own, "members": self._sightings.document()}
 
 
 @cache
@@ -319,7 +319,7 @@ def openapi_json() -> bytes:
     return encode_json(document("SOS blob server", description, tags, ports, SIGNATURES))
 
 
-def _speaker(request: Request) -> str:
+def _announcer(request: Request) -> str:
     header = request.getHeader(_MEMBERS)
     if header is None:
         raise InvalidRequest(
@@ -333,7 +333,7 @@ def _lease(request: Request) -> str | None:
     return None if token is None else token.decode("latin-1")
 
 
-def _told(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
+def _blob_row(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
     if timed and digest.set_at != assumed(digest.version):
         return digest.size, digest.version, digest.hash, digest.set_at
     shortly = digest.size, digest.version

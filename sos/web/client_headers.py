@@ -27,7 +27,7 @@ _CONTENT = frozenset(map(len, ("Content-Type", "Content-Encoding")))
 
 
 @frozen
-class Said:
+class UploadMetadata:
     """Metadata of an upload, and the headers that are not part of it.
 
     :ivar metadata: the metadata to store.
@@ -42,7 +42,7 @@ class KeptHeaders:
     """Selection of the clients' X-* headers that are stored.
 
     :param patterns: the names to store, separated by commas, as
-        :func:`sos.model.config.header_patterns` returns them.  A final ``*`` matches any rest.
+        :func:`sos.model.settings.header_patterns` returns them.  A final ``*`` matches any rest.
         A name also matches its extended form (``X-Orig-Filename*``, see RFC 8187).  None stores
         all headers that are not foreign, see :mod:`sos.model.foreign_headers`.
     """
@@ -62,7 +62,7 @@ class KeptHeaders:
         is_listed = name.removesuffix("*") in self._names or name.startswith(self._prefixes)
         return name, is_listed and not is_withheld(canonical_name(name.replace("_", "-")))
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]], of_body: bool = True) -> Said:
+    def read(self, headers: Iterable[tuple[bytes, bytes]], of_body: bool = True) -> UploadMetadata:
         """Return the metadata in the *headers* of an upload, or of a part of a form.
 
         ``X-Mime-Type``, or else ``Content-Type``, is the type of the object.
@@ -90,7 +90,7 @@ class KeptHeaders:
                     add(content, TYPE, raw_value)
                 elif lower == b"content-encoding":
                     add(content, ENCODING, raw_value)
-        return Said(
+        return UploadMetadata(
             _with_content(check(found), content) if content else check(found), tuple(ignored)
         )
 

@@ -33,7 +33,7 @@ from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.connection import RETRY_SECONDS
 from sos.http.server.heads import format_error
 from sos.http.server.request import Request
-from sos.web import tus
+from sos.web import tus_headers
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
@@ -75,7 +75,7 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     assert error is not None
     status, text = _meaning(error, request)
     if status >= 500:
-        _tell(log, request, failure, status, text)
+        _log_failure(log, request, failure, status, text)
     if request.startedWriting:
         request.setResponseCode(status)  # for metrics and logs
         request.abort()
@@ -94,13 +94,15 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
         request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods)).encode("ascii"))
     if status == 503:
         request.setHeader(b"Retry-After", b"%d" % RETRY_SECONDS)
-    if request.path.startswith(tus.PATH):
-        tus.identify(request)
+    if request.path.startswith(tus_headers.PATH):
+        tus_headers.identify(request)
     request.setHeader(b"Content-Type", b"application/json")
     return format_error(status, text)
 
 
-def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text: str) -> None:
+def _log_failure(
+    log: LimitedLog, request: Request, failure: Failure, status: int, text: str
+) -> None:
     asked = f"{request.method.decode('latin-1')} {_shown(request)}"
     id = request.id.decode("ascii")
     if status == 500:
@@ -108,7 +110,7 @@ def _tell(log: LimitedLog, request: Request, failure: Failure, status: int, text
             "request failed: {asked} request_id={request_id}", failure, asked=asked, request_id=id
         )
     else:
-        log.tell(
+        log.emit(
             LogLevel.warn,
             "request failed: {asked} reason={text} request_id={request_id}",
             kind_of(failure),

@@ -27,10 +27,10 @@ def disposition(metadata: Metadata) -> bytes | None:
     Directories are removed from the name, and control characters replaced: a percent-encoded
     value can contain any character.
     """
-    told = _extended(metadata.get(EXTENDED_NAME, ""))
-    if told is None and NAME in metadata:
-        told = _extended(metadata[NAME]) or _as_text(metadata[NAME])
-    parts = (part.strip() for part in (told or "").replace("\\", "/").split("/"))
+    found = _extended(metadata.get(EXTENDED_NAME, ""))
+    if found is None and NAME in metadata:
+        found = _extended(metadata[NAME]) or _as_text(metadata[NAME])
+    parts = (part.strip() for part in (found or "").replace("\\", "/").split("/"))
     last = [part for part in parts if part][-1:]
     if not last or last in (["."], [".."]):
         return None

@@ -143,10 +143,10 @@ def _text(raw: str) -> str:
 
 
 def _metadata(file: MultipartSegment, metadata: Metadata) -> Metadata:
-    said: dict[str, str] = {}
+    defaults: dict[str, str] = {}
     if file.filename:
-        said["X-Orig-Filename"] = file.filename
+        defaults["X-Orig-Filename"] = file.filename
     type = file.header("Content-Type", "").strip()
     if file.content_type != _NO_TYPE and is_media_type(type.encode("latin-1")):
-        said["X-Mime-Type"] = _text(type)
-    return stamped(with_defaults(metadata, said), time.time())
+        defaults["X-Mime-Type"] = _text(type)
+    return stamped(with_defaults(metadata, defaults), time.time())

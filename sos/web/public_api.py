@@ -15,8 +15,8 @@ from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
 from sos.web.openapi import Operation, parameters, responses
 from sos.web.responses import Answer, answer_blob, answer_stored, store_body
-from sos.web.resumable import TusServer
 from sos.web.stock_site import App
+from sos.web.tus_server import TusServer
 
 # The end of the answer to ``POST /upload`` of a form, which is stored unparsed.
 _HINT = b',"hint":"the body is a form, and was stored as it is: POST /form stores the files in it"}'
@@ -72,11 +72,11 @@ class UploadServer:
 
         The answer has the number of copies, and names the X-* headers that were not stored.
         """
-        said = self._kept_headers.read(request.received_headers)
-        found = said.metadata if name is None else with_defaults(said.metadata, {NAME: name})
+        read = self._kept_headers.read(request.received_headers)
+        found = read.metadata if name is None else with_defaults(read.metadata, {NAME: name})
         metadata = stamped(found, time.time())
         info = await store_body(request, self._store, None, self._max_size, metadata)
-        answer = _answer(request, info, said.ignored)
+        answer = _answer(request, info, read.ignored)
         return answer[:-1] + _HINT if is_form(request.headers) else answer
 
     @app.route("/upload/<name>", methods=["PUT"])
@@ -108,9 +108,9 @@ class UploadServer:
         answer comes after the last file is stored.  If the form breaks off, or is rejected, files
         before the last one may be stored.
         """
-        said = self._kept_headers.read(request.received_headers, of_body=False)
-        stored = await store_files(request, self._store, self._max_size, said.metadata)
-        answers = [_answer(request, info, said.ignored) for info in stored]
+        read = self._kept_headers.read(request.received_headers, of_body=False)
+        stored = await store_files(request, self._store, self._max_size, read.metadata)
+        answers = [_answer(request, info, read.ignored) for info in stored]
         return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
 
     @app.route("/tus", methods=["OPTIONS", "POST"])

@@ -15,7 +15,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from sos.http.server.heads import Refused, format_error, gather
+from sos.http.server.heads import RejectedRequest, format_error, gather
 from sos.http.server.output import Output
 from sos.http.server.request import BODILESS, Request
 from sos.http.server.request_body import LARGE_READ, RequestBody
@@ -51,7 +51,7 @@ class _Resource:
         """Answer the request *stock* of ``twisted.web``."""
         try:
             request = _StockRequest(stock)
-        except Refused as refusal:
+        except RejectedRequest as refusal:
             stock.setResponseCode(refusal.status)
             stock.setHeader(b"Content-Type", b"application/json")
             stock.setHeader(b"Cache-Control", b"no-store")

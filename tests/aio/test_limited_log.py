@@ -17,7 +17,7 @@ class Limited:
     def lines(self, *kinds, times=1):
         with capturedLogs() as logged:
             for kind in kinds * times:
-                self.log.tell(LogLevel.warn, "it is {what}", kind, what=kind)
+                self.log.emit(LogLevel.warn, "it is {what}", kind, what=kind)
         return [formatEvent(event) for event in logged]
 
 

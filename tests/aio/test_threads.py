@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 
 from sos.aio.shield import Underway
-from sos.aio.threads import Lane, on_thread, shielded
+from sos.aio.threads import ThreadJobs, on_thread, shielded
 from sos.errors import Unavailable
 
 
@@ -20,7 +20,7 @@ async def _awaited(work):
 
 
 def _shielded_by_a_lane(work):
-    return Lane(lambda function, *args: function(*args)).run(lambda: work)
+    return ThreadJobs(lambda function, *args: function(*args)).run(lambda: work)
 
 
 def _underway(work):
@@ -35,9 +35,9 @@ def _abandoned(shield):
     work = Deferred()
     waiting = shield(work)
     waiting.cancel()
-    told = []
-    waiting.addErrback(lambda failure: told.append(failure.type))
-    assert told == [CancelledError]
+    failures = []
+    waiting.addErrback(lambda failure: failures.append(failure.type))
+    assert failures == [CancelledError]
     assert not work.called
     return work
 
@@ -68,11 +68,11 @@ def test_what_is_no_mistake_is_not_logged(shield, outcome):
 @SHIELDS
 def test_a_mistake_goes_to_who_waits_for_it(shield):
     """And to the log only if that one does not handle it."""
-    work, told = Deferred(), []
+    work, failures = Deferred(), []
     with capturedLogs() as logged:
-        shield(work).addErrback(lambda failure: told.append(failure.type))
+        shield(work).addErrback(lambda failure: failures.append(failure.type))
         work.errback(TypeError("ours"))
-    assert told == [TypeError]
+    assert failures == [TypeError]
     assert logged == []
 
 

@@ -13,10 +13,10 @@ class Runner:
 
     def __init__(self, clock, then=lambda: None):
         self.clock, self.then = clock, then
-        self.told = []
+        self.missed = []
 
-    def late(self):
-        self.told.append(self.clock.seconds())
+    def on_deadline(self):
+        self.missed.append(self.clock.seconds())
         self.then()
 
 
@@ -40,8 +40,8 @@ def test_who_is_late_is_told_once(clock, deadlines):
     deadlines.set(first, 1.0)
     deadlines.set(second, 2.1)
     pump(clock, 10)
-    assert first.told == [1.0]
-    assert second.told == [2.5]
+    assert first.missed == [1.0]
+    assert second.missed == [2.5]
 
 
 def test_who_is_done_is_not_told(clock, deadlines):
@@ -51,7 +51,7 @@ def test_who_is_done_is_not_told(clock, deadlines):
     deadlines.clear(runner)
     deadlines.clear(runner)
     pump(clock, 3)
-    assert runner.told == []
+    assert runner.missed == []
 
 
 def test_another_deadline_takes_the_place_of_the_first(clock, deadlines):
@@ -60,7 +60,7 @@ def test_another_deadline_takes_the_place_of_the_first(clock, deadlines):
     deadlines.set(runner, 1.0)
     deadlines.set(runner, 3.0)
     pump(clock, 5)
-    assert runner.told == [3.0]
+    assert runner.missed == [3.0]
 
 
 def test_no_timer_runs_when_none_is_late(clock, deadlines):
@@ -80,4 +80,4 @@ def test_one_may_free_another_and_set_a_new_one(clock, deadlines):
     deadlines.set(first, 1.0)
     deadlines.set(second, 1.0)
     pump(clock, 5)
-    assert (first.told, second.told, third.told) == ([1.0], [], [2.0])
+    assert (first.missed, second.missed, third.missed) == ([1.0], [], [2.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.auth.guards import FETCHES, UPLOADS, AdminGuard, Bearers, SignedRequests
+from sos.auth.guards import FETCHES, UPLOADS, AdminGuard, SignedRequests, TokenGuard
 from sos.auth.request_signing import Key, Keys, Signer, Verifier
 from sos.auth.signed_urls import signed_path
 from sos.auth.tokens import Tokens, make_token
@@ -41,7 +41,7 @@ class Guarded:
         self.store = store or MemoryStore()
         self.now = 0.0
         guards = [
-            Bearers(
+            TokenGuard(
                 lambda: Tokens(TOKENS),
                 scope,
                 lambda: NOW,

@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from sos.auth.hosts import HostGuard, Unlisted
 from sos.errors import Unauthorized
-from sos.model.membership import MEMBERS, Membership, Speaker
+from sos.model.membership import MEMBERS, Announcer, Membership
 from sos.monitoring.sightings import Sightings
 from sos.stores.memory import MemoryStore
 from sos.web.admin_api import AdminServer
@@ -16,7 +16,7 @@ from sos.web.blob_api import BlobServer
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 #: The port that the servers of these tests listen on.
 PORT = 4001
@@ -352,19 +352,19 @@ def test_a_read_is_none(method, line):
 def test_telling_by_a_get_is_a_change():
     """Servers among which two differ drop nothing: no page tells which there are."""
     server = Server()
-    header = Speaker("host/1/a", Membership(2, {"default": {"http://a:1": 1.0}})).header
+    header = Announcer("host/1/a", Membership(2, {"default": {"http://a:1": 1.0}})).header
     lines = ("Host: localhost", f"{MEMBERS}: {header}")
     assert server.send("GET /status HTTP/1.1", *lines, CROSS_SITE).status == 403
-    assert not server.sightings.told()
+    assert not server.sightings.document()
     assert server.send("GET /status HTTP/1.1", "Host: localhost", CROSS_SITE).status == 200
     assert server.send("GET /status HTTP/1.1", *lines).status == 200
-    assert server.sightings.told()
+    assert server.sightings.document()
 
 
 def faces():
     store = MemoryStore()
     up, down = UploadServer(store), DownloadServer(store)
-    return {"up": up, "down": down, "admin": AdminServer(store, told, counted, up, down)}
+    return {"up": up, "down": down, "admin": AdminServer(store, no_status, counted, up, down)}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sos.auth.replay_cache import Replays
+from sos.auth.replay_cache import ReplayCache
 
 SKEW = 300
 REQUESTS = st.lists(
@@ -22,7 +22,7 @@ REQUESTS = st.lists(
 @given(REQUESTS, st.integers(2, 20))
 def test_nothing_is_admitted_twice(requests, most):
     """However little is remembered, while the date of a request would be accepted."""
-    replays = Replays(most)
+    replays = ReplayCache(most)
     admitted = {}
     now = 1_000_000
     for client, number, skew, wait in requests:
@@ -40,7 +40,7 @@ def test_nothing_is_admitted_twice(requests, most):
 @given(st.randoms(use_true_random=False))
 def test_everything_else_is_admitted(random):
     """In any order; nothing is forgotten while there is room."""
-    replays = Replays()
+    replays = ReplayCache()
     numbers = random.sample(range(2000), 2000)
     assert all(replays.admit(b"a", number, 1, 0) for number in numbers)
     assert not any(replays.admit(b"a", number, 1, 0) for number in numbers)
@@ -49,7 +49,7 @@ def test_everything_else_is_admitted(random):
 
 def test_memory_is_bounded_and_what_is_recent_goes_on():
     """More clients than are remembered: those with the time of now are still admitted."""
-    replays = Replays(most=100)
+    replays = ReplayCache(most=100)
     for number in range(10_000):
         assert replays.admit(b"%d" % number, 0, number, number - SKEW)
         assert len(replays) <= 100

@@ -156,13 +156,13 @@ def test_a_header_that_has_no_effect_does_not_count(method, target):
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"X-Name": "n"}, {SET_AT: "5"}, {"X-A": '\udce9"', SET_AT: "5"}]
+    "sent", [{}, {"X-Name": "n"}, {SET_AT: "5"}, {"X-A": '\udce9"', SET_AT: "5"}]
 )
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH"])
-def test_a_proxy_changes_nothing_of_metadata(method, told):
+def test_a_proxy_changes_nothing_of_metadata(method, sent):
     """It can add, replace and remove the plain headers: what counts is told in one, and signed."""
     sides = Sides()
-    signed = lambda: sides.signed(method, b"/blob/a", 1, to_server(told))  # noqa: E731
+    signed = lambda: sides.signed(method, b"/blob/a", 1, to_server(sent))  # noqa: E731
     *request, fields = signed()
     sides.accepts((*request, {**fields, b"x-real-thing": b"1", b"x-name": b"other"}))
     *request, fields = signed()
@@ -196,9 +196,9 @@ def test_clocks_may_differ_by_no_more(skew, word):
     """What comes too late could be a copy that is not remembered any more."""
     sides = Sides()
     sides.client_time += skew * (SKEW_SECONDS + 1)
-    told = sides.refuses(sides.signed())
-    assert f"301 s {word} this server's time" in told
-    assert "synchronize the clocks" in told
+    message = sides.refuses(sides.signed())
+    assert f"301 s {word} this server's time" in message
+    assert "synchronize the clocks" in message
 
 
 def test_a_recorded_request_is_never_accepted_again():
@@ -218,8 +218,8 @@ def test_another_key_is_refused():
     assert "an unknown key" in sides.refuses(sides.signed())
     method, target, length, fields = sides.signed()
     forged = fields[b"authorization"].replace(NEW.id, OLD.id)
-    told = sides.refuses((method, target, length, {b"authorization": forged}))
-    assert "signature does not match the request" in told
+    message = sides.refuses((method, target, length, {b"authorization": forged}))
+    assert "signature does not match the request" in message
 
 
 def test_each_step_of_a_rotation_is_accepted_by_both_sides():
@@ -256,8 +256,8 @@ VALUE = Sides().signed()[3][b"authorization"]
 )
 def test_what_is_no_signature_is_refused(value):
     """Truncated, oversized, doubled, of another scheme."""
-    told = Sides().refuses((b"GET", b"/blobs", 0, {b"authorization": value}))
-    assert "is malformed" in told
+    message = Sides().refuses((b"GET", b"/blobs", 0, {b"authorization": value}))
+    assert "is malformed" in message
 
 
 def test_what_is_not_signed_is_refused():
@@ -291,7 +291,7 @@ class TestASecretFile:
         assert [key.id for key in parse_keys(text).all] == [OLD.id, NEW.id]
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             ("", "no key"),
             ("\n# none\n", "no key"),
@@ -305,9 +305,9 @@ class TestASecretFile:
             ("\n".join(["ab" * 16, "AB" * 16]), "the same key twice"),
         ],
     )
-    def test_what_is_none(self, text, told):
+    def test_what_is_none(self, text, message):
         """It says why, and nothing of what stands there."""
-        with pytest.raises(ValueError, match=told) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             parse_keys(text)
         assert "aaa" not in str(caught.value)
         assert "short" not in str(caught.value)

@@ -68,7 +68,7 @@ def test_the_file_does_not_hold_the_token():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"name": ""}, "token name"),
         ({"name": "a b"}, "token name"),
@@ -88,9 +88,9 @@ def test_the_file_does_not_hold_the_token():
         ({"scope": "admin"}, "unknown members"),
     ],
 )
-def test_a_line_that_is_no_token(change, told):
+def test_a_line_that_is_no_token(change, message):
     """Its number is told, and why; and nothing of a token that stands there in error."""
-    with pytest.raises(ValueError, match=f"line 2 is invalid.*{told}") as caught:
+    with pytest.raises(ValueError, match=f"line 2 is invalid.*{message}") as caught:
         parse_tokens("\n" + json.dumps({**LINE, **change}))
     assert SECRET not in str(caught.value)
 

@@ -114,9 +114,9 @@ def test_a_netrc_that_is_wrong(netrc, capsys, text):
     """It is told where, without what it says, and not used."""
     netrc.write_text(text)
     assert asked_by("https://a.example") is None
-    told = capsys.readouterr().err
-    assert told.startswith(f"Warning: ignoring {netrc}: ")
-    assert "hush" not in told
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"Warning: ignoring {netrc}: ")
+    assert "hush" not in errors
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\0m\0", b"machine a.example login me password \xe9"])
@@ -124,8 +124,8 @@ def test_a_netrc_that_is_not_text(netrc, capsys, data):
     """What is wrong is told in one line: it is not that user or password, nor a traceback."""
     netrc.write_bytes(data)
     assert asked_by("https://a.example") is None
-    told = capsys.readouterr().err
-    assert told == f"Warning: {netrc} is not used: it is not text in UTF-8\n"
+    errors = capsys.readouterr().err
+    assert errors == f"Warning: {netrc} is not used: it is not text in UTF-8\n"
 
 
 def test_a_netrc_that_is_no_file(netrc):
@@ -172,6 +172,6 @@ def test_the_command_sends_it_and_says_nothing_of_it(place, where):
         server.shutdown()
     assert [decoded(each.encode()) for each in server.sent] == ["me:hush"]
     assert done.returncode == 1
-    told = f"127.0.0.1:{server.server_port} answered 401 Unauthorized\n"
-    assert done.stderr.decode() == f"Error: file: http://{told}"
+    errors = f"127.0.0.1:{server.server_port} answered 401 Unauthorized\n"
+    assert done.stderr.decode() == f"Error: file: http://{errors}"
     assert Address(url).url not in done.stdout.decode()

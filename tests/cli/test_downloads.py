@@ -157,8 +157,8 @@ async def test_an_object_of_any_size(api, size):
         await put(api.store, body, id)
         api.asked.clear()
         api.came = 0
-        told, pieces, error = await api.get(id)
-        assert (told, b"".join(pieces), error) == (size, body, None)
+        length, pieces, error = await api.get(id)
+        assert (length, b"".join(pieces), error) == (size, body, None)
         assert api.came == size
         assert len(api.asked) == (-(-size // PART_SIZE) or 2)
         assert api.asked[0] == (0, PART_SIZE - 1)
@@ -248,8 +248,8 @@ async def test_wrong_bytes_are_found_before_the_end(api, number):
 async def test_an_opaque_name_is_fetched_in_one_piece(api, size):
     """Parts of it could be of different bytes, and nobody would know."""
     await put(api.store, body_of(size), "name")
-    told, pieces, error = await api.get("name")
-    assert (told, b"".join(pieces), error) == (size, body_of(size), None)
+    length, pieces, error = await api.get("name")
+    assert (length, b"".join(pieces), error) == (size, body_of(size), None)
     assert api.asked == [None]
 
 
@@ -289,12 +289,12 @@ async def test_who_is_cancelled_leaves_nothing_under_way(api, reactor):
 class OfTheOriginal:
     """Sends the whole, whatever part is asked for.
 
-    :param told: whether it says how long that is.
+    :param size_sent: whether it says how long that is.
     :param parts: answers that it gives like a server of ours, before it is itself.
     """
 
-    def __init__(self, body, told=True, parts=()):
-        self.body, self.told, self.parts = body, told, list(parts)
+    def __init__(self, body, size_sent=True, parts=()):
+        self.body, self.size_sent, self.parts = body, size_sent, list(parts)
 
     def __call__(self, request):
         part = self.parts.pop(0) if self.parts else None
@@ -303,7 +303,7 @@ class OfTheOriginal:
             content_range, body = part
             request.setResponseCode(206)
             request.setHeader(b"Content-Range", content_range)
-        if self.told:
+        if self.size_sent:
             request.setHeader(b"Content-Length", b"%d" % len(body))
         request.write(body)
         request.finish()
@@ -314,16 +314,16 @@ async def got(reactor, id, answer, parallel=4):
         return (*await api.get(id, parallel), len(api.asked))
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("size_sent", [True, False])
 @pytest.mark.parametrize("size", [0, 10, PART_SIZE, 2 * PART_SIZE + 1])
 @ensureDeferred
-async def test_a_server_that_knows_no_parts(reactor, size, told):
+async def test_a_server_that_knows_no_parts(reactor, size, size_sent):
     """The whole that it sends is taken, and checked."""
     body = body_of(size)
-    answer = OfTheOriginal(body, told)
+    answer = OfTheOriginal(body, size_sent)
     size_told, pieces, error, asked = await got(reactor, content_id(body), answer)
     assert (b"".join(pieces), error, asked) == (body, None, 1)
-    assert size_told == (size if told else None)
+    assert size_told == (size if size_sent else None)
     _, pieces, error, _ = await got(reactor, content_id(body + b"!"), answer)
     assert isinstance(error, Mismatch)
     assert b"".join(pieces) != body or not body

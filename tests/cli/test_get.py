@@ -113,11 +113,11 @@ def test_what_is_broken_off_leaves_no_file(place):
             )
             assert wait_until(lambda: leftovers(place.directory))
             getting.send_signal(signal.SIGINT)
-            _, told = getting.communicate(timeout=60)
+            _, errors = getting.communicate(timeout=60)
         finally:
             Hanging.over.set()
             server.shutdown()
-    assert (getting.returncode, told.strip()) == (1, b"Aborted!")
+    assert (getting.returncode, errors.strip()) == (1, b"Aborted!")
     assert (place.directory / "file").read_bytes() == b"before"
     assert leftovers(place.directory) == []
 

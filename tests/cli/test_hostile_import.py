@@ -46,8 +46,8 @@ def test_links_pipes_and_sockets_are_not_taken(place, old, monkeypatch):
         there.chdir(old)  # the name of a socket is short
         server.bind("socket")
     lines = imported(place)
-    told = dict(line.removeprefix("old/").split(": ") for line in lines)
-    kinds = {name: text.partition(",")[0] for name, text in told.items()}
+    messages = dict(line.removeprefix("old/").split(": ") for line in lines)
+    kinds = {name: text.partition(",")[0] for name, text in messages.items()}
     assert kinds == {
         content_id(SECRET): "it is a symbolic link",
         "a" * 40: "it is a symbolic link",
@@ -59,7 +59,7 @@ def test_links_pipes_and_sockets_are_not_taken(place, old, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (os.mkfifo, "it is a pipe, not a regular file"),
         (lambda path: path.symlink_to("../secret"), "it is a symbolic link, not a regular file"),
@@ -70,12 +70,12 @@ def test_links_pipes_and_sockets_are_not_taken(place, old, monkeypatch):
     ],
     ids=["pipe", "link", "deep", "long", "junk", "directory"],
 )
-def test_metadata_that_are_none(place, old, make, told):
+def test_metadata_that_are_none(place, old, make, message):
     """Then the blob is not taken: it would be another without them."""
     make(old / f"{ID}.json")
     (line,) = imported(place, taken=0)
     assert f"{ID}.json: " in line
-    assert told in line
+    assert message in line
 
 
 def test_names_that_are_none_are_a_line_each(place, old):

@@ -40,10 +40,10 @@ DOCUMENT = {
 }
 
 
-async def told(reactor, document):
+async def status_of(reactor, document):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     async with serving(Scripted(body=body), reactor) as store:
-        return await status._told(store.name, None, None, reactor)
+        return await status._fetch(store.name, None, None, reactor)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ async def told(reactor, document):
 async def test_numbers_that_cannot_be_shown(reactor, document):
     """It is no API server then: one line says so, and Python says nothing."""
     with pytest.raises(Unavailable):
-        await told(reactor, document)
+        await status_of(reactor, document)
 
 
 @ensureDeferred
@@ -78,7 +78,7 @@ async def test_texts_that_a_terminal_would_obey(reactor, capsys):
     server = SERVER | {"url": f"http://{bad}", "name": bad, "state": "unreachable", "reason": bad}
     last = {"error": bad, "started_at": 1.0, "seconds": 1.0}
     document = DOCUMENT | {"version": bad, "groups": {bad: [server]}, "replication": {"last": last}}
-    found = await told(reactor, document)
+    found = await status_of(reactor, document)
     status._print(status._groups(found), found)
     shown = capsys.readouterr().out
     assert "\\x1b[2J" in shown

@@ -51,17 +51,22 @@ def test_passes_over_the_servers(place, servers):
     planned = printed(place.sos("replicate --json --dry-run"))
     assert (planned["planned"], planned["copied"]) == (1, 0)
     done = place.sos("replicate --json --verbose")
-    told = printed(done)
-    assert (told["ok"], told["copied"], told["bytes"], told["unlisted"]) == (True, 1, 1000, [])
+    document = printed(done)
+    assert (document["ok"], document["copied"], document["bytes"], document["unlisted"]) == (
+        True,
+        1,
+        1000,
+        [],
+    )
     assert content_id(BODY).encode() in done.stderr
-    told = printed(place.sos("balance --json"))
-    assert told["ok"]
-    assert [(row["server"], row["size"], row["part"]) for row in told["balance"]] == [
+    document = printed(place.sos("balance --json"))
+    assert document["ok"]
+    assert [(row["server"], row["size"], row["part"]) for row in document["balance"]] == [
         (url, 1000, 0.5) for url in servers
     ]
     (place.home / ".sos.conf").write_text(f"{servers[0]} readonly\n{servers[1]}\n")
-    told = printed(place.sos(f"drain --json --min-copies 1 {servers[0]}"))
-    assert (told["ok"], told["empty"], told["moved"]) == (True, True, 1)
+    document = printed(place.sos(f"drain --json --min-copies 1 {servers[0]}"))
+    assert (document["ok"], document["empty"], document["moved"]) == (True, True, 1)
 
 
 def test_objects(place):
@@ -98,16 +103,16 @@ def test_a_store_on_this_machine(place):
     old.mkdir()
     (old / content_id(BODY)).write_bytes(BODY)
     (old / content_id(b"other")).write_bytes(BODY)
-    told = printed(place.sos("import --json old --store data"), 1)
-    assert told == {"ok": False, "taken": 1, "there": 0, "failed": 1}
-    told = printed(place.sos("scrub --json --store data"))
-    assert (told["ok"], told["checked"], told["damaged"]) == (True, 1, 0)
-    told = printed(place.sos("backup --json --store data --to copy"))
-    assert (told["ok"], told["blobs"], told["left_out"]) == (True, 1, [])
+    document = printed(place.sos("import --json old --store data"), 1)
+    assert document == {"ok": False, "taken": 1, "there": 0, "failed": 1}
+    document = printed(place.sos("scrub --json --store data"))
+    assert (document["ok"], document["checked"], document["damaged"]) == (True, 1, 0)
+    document = printed(place.sos("backup --json --store data --to copy"))
+    assert (document["ok"], document["blobs"], document["left_out"]) == (True, 1, [])
     os.truncate(place.directory / "data/index/data.mdb", 0)
-    told = printed(place.sos("check --json --store data"), 1)
-    assert told["findings"] == [{"kind": "index", "of": "index", "reason": "it is empty"}]
-    told = printed(place.sos("rebuild --json --store data"), 1)
-    assert told["faults"] == ["the index: it is empty"]
-    told = printed(place.sos("check --json --store copy"))
-    assert (told["ok"], told["checked"], told["findings"]) == (True, 1, [])
+    document = printed(place.sos("check --json --store data"), 1)
+    assert document["findings"] == [{"kind": "index", "of": "index", "reason": "it is empty"}]
+    document = printed(place.sos("rebuild --json --store data"), 1)
+    assert document["faults"] == ["the index: it is empty"]
+    document = printed(place.sos("check --json --store copy"))
+    assert (document["ok"], document["checked"], document["findings"]) == (True, 1, [])

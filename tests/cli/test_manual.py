@@ -15,7 +15,7 @@ import click
 import pytest
 
 from sos.cli import main
-from sos.model import config
+from sos.model.settings import SETTINGS
 from sos.tap import api, blob
 from tests.support.processes import ROOT
 
@@ -81,8 +81,8 @@ def test_the_page_of_a_command_has_all_of_its_help(name):
     ):
         assert line in examples
     for command in commands(main.commands[name]):
-        told = re.sub(r"\bExamples?\b[^:]*:\s*\n\n.*", "", command.help, flags=re.DOTALL)
-        for sentence in re.split(r"(?<=[.;])\s+", told):
+        prose = re.sub(r"\bExamples?\b[^:]*:\s*\n\n.*", "", command.help, flags=re.DOTALL)
+        for sentence in re.split(r"(?<=[.;])\s+", prose):
             assert " ".join(sentence.split()) in page
         for parameter in command.params:
             if isinstance(parameter, click.Option):
@@ -114,5 +114,5 @@ def test_the_page_of_the_configuration_has_all_settings():
     page = shown("sos.conf.5")
     for word in ("readonly", "preferred", "weight=NUMBER", "name=NAME"):
         assert f".B {word} " in page
-    for name, setting in config.SETTINGS.items():
+    for name, setting in SETTINGS.items():
         assert f".B {name} {setting.text}" in page

@@ -22,20 +22,20 @@ def test_two_addresses_of_a_server_are_one_copy(place):
         admin,
     )
     assert ask(f"http://127.0.0.1:{up}/upload", body_of(1000)).status == 503
-    said = f"http://127.0.0.1:{port} and http://localhost:{port} are the same store"
-    assert wait_until(lambda: said in api.log)
+    message = f"http://127.0.0.1:{port} and http://localhost:{port} are the same store"
+    assert wait_until(lambda: message in api.log)
     for command in (f"status --blob-server {urls}", f"status --url http://127.0.0.1:{admin}"):
         done = place.sos(command)
         assert done.returncode == 1
-        assert f"error: {said}" in done.stdout.decode()
+        assert f"error: {message}" in done.stdout.decode()
         document = json.loads(place.sos(f"{command} --json").stdout)
         assert document["ok"] is False
-        assert document["errors"][0].startswith(said)
+        assert document["errors"][0].startswith(message)
         ids = {each["id"] for each in document["groups"]["default"]}
         assert ids == {json.loads((place.directory / "data/store.json").read_text())["id"]}
     done = place.sos(f"balance --blob-server {urls}")
     assert done.returncode == 1
-    assert said in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert len(json.loads(fetch(f"http://127.0.0.1:{port}/blobs"))) == 1
 
 
@@ -53,7 +53,7 @@ def test_a_wiped_disk_is_told(place):
     server.stop()
     shutil.rmtree(place.directory / "data")
     place.twistd(f"sos-blob --port {port} --store data", port)
-    said = f"http://localhost:{port} has another store id than before"
-    assert wait_until(lambda: said in place.sos(status).stdout.decode())
+    message = f"http://localhost:{port} has another store id than before"
+    assert wait_until(lambda: message in place.sos(status).stdout.decode())
     assert place.sos(status).returncode == 1
     assert api.process.poll() is None

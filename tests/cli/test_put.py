@@ -226,8 +226,8 @@ def test_what_cannot_be_read_is_told(place, api, tree):
     done = place.sos("put -r tree missing")
     assert done.returncode == 1
     assert done.stdout.splitlines() == expected()
-    told = sorted(done.stderr.decode().splitlines())
-    assert told == [
+    errors = sorted(done.stderr.decode().splitlines())
+    assert errors == [
         "Error: missing: No such file or directory",
         *(
             f"Error: tree/{name}: it is a symbolic link, not a regular file"
@@ -250,8 +250,8 @@ def test_what_may_not_be_read_is_told(place, api, tree):
     (tree / "a/b/c").chmod(0o700)
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == len(expected()) - 2
-    told = sorted(done.stderr.decode().splitlines())
-    assert told == [
+    errors = sorted(done.stderr.decode().splitlines())
+    assert errors == [
         "Error: tree/a/b/c: Permission denied",
         "Error: tree/top: Permission denied",
     ]
@@ -321,9 +321,9 @@ class TestServersThatAreDown:
         up, down = free_ports(2)
         done = place.sos(f"put -r tree --to http://127.0.0.1:{up} --from http://127.0.0.1:{down}")
         assert (done.returncode, done.stdout) == (1, b"")
-        told = done.stderr.decode().splitlines()
-        assert len(told) == len(expected())
-        assert all("cannot be reached: connection refused" in line for line in told)
+        errors = done.stderr.decode().splitlines()
+        assert len(errors) == len(expected())
+        assert all("cannot be reached: connection refused" in line for line in errors)
 
     def test_no_download_server(self, place, api, tree):
         """What cannot be asked is sent."""

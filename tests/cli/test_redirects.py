@@ -148,9 +148,9 @@ async def test_a_pipe_that_has_been_sent_in_part_is_not_sent_on(site):
     """It cannot be read twice: the error says which server to name."""
     site.front.late = True
     with os.fdopen(pipe_of(LARGE), "rb") as pipe:
-        told = await refusal(site.uploader().stream(pipe, ignore))
-    assert f"redirects to {site.there}/upload" in told
-    assert told.endswith(f"name that server with --to {site.there}")
+        message = await refusal(site.uploader().stream(pipe, ignore))
+    assert f"redirects to {site.there}/upload" in message
+    assert message.endswith(f"name that server with --to {site.there}")
     assert site.asked == []
 
 
@@ -180,7 +180,7 @@ async def test_a_fetch_is_sent_where_it_is_redirected(site, code, body):
 
 
 @pytest.mark.parametrize(
-    ("code", "location", "told"),
+    ("code", "location", "message"),
     [
         (301, "THERE/upload", "redirects with status 307 or 308: .*--to THERE$"),
         (302, "THERE/upload", "uploads follow only redirects with status 307 or 308"),
@@ -199,16 +199,16 @@ async def test_a_fetch_is_sent_where_it_is_redirected(site, code, body):
     ],
 )
 @ensureDeferred
-async def test_where_an_upload_is_not_sent(site, tmp_path, code, location, told):
+async def test_where_an_upload_is_not_sent(site, tmp_path, code, location, message):
     """The error says where the redirect leads, without what can be secret; nothing goes there."""
     (tmp_path / "file").write_bytes(SMALL)
     site.front.code = code
     site.front.location = location.replace("THERE", site.there)
-    said = await refusal(site.uploader().put(str(tmp_path / "file"), ignore))
-    told = told.replace("THERE", site.there).replace("HERE", site.here)
-    assert re.search(told, said), said
-    assert "hush" not in said
-    assert "<" not in said
+    error = await refusal(site.uploader().put(str(tmp_path / "file"), ignore))
+    message = message.replace("THERE", site.there).replace("HERE", site.here)
+    assert re.search(message, error), error
+    assert "hush" not in error
+    assert "<" not in error
     assert site.asked == []
 
 
@@ -217,8 +217,8 @@ async def test_what_shows_who_asks_stays_with_the_server(site, tmp_path):
     """It goes to another path of the same server, and not to another port of the same host."""
     token = lambda *_: b"Bearer hush"  # noqa: E731
     (tmp_path / "file").write_bytes(SMALL)
-    told = await refusal(site.uploader(token).put(str(tmp_path / "file"), ignore))
-    assert "gets no password or token" in told
+    message = await refusal(site.uploader(token).put(str(tmp_path / "file"), ignore))
+    assert "gets no password or token" in message
     assert site.asked == []
     uploader = site.uploader(token, f"{site.there}/deeper")
     await uploader.put(str(tmp_path / "file"), ignore)
@@ -253,7 +253,7 @@ def test_to_which_origins_a_token_goes(reactor, here, there, goes):
 
 @pytest.mark.parametrize("code", [200, 400, 413, 502])
 @pytest.mark.parametrize(
-    ("type", "page", "told"),
+    ("type", "page", "message"),
     [
         ("text/html", PAGE, ""),
         ("", PAGE, ""),
@@ -264,23 +264,23 @@ def test_to_which_origins_a_token_goes(reactor, here, there, goes):
     ],
 )
 @ensureDeferred
-async def test_no_page_of_a_proxy_is_in_an_error(site, tmp_path, code, type, page, told):
+async def test_no_page_of_a_proxy_is_in_an_error(site, tmp_path, code, type, page, message):
     """Of text it is one line, of anything else what the status is called."""
     site.front.code, site.front.location = code, ""
     site.front.headers, site.front.page = {"Content-Type": type} if type else {}, page
     (tmp_path / "file").write_bytes(SMALL)
-    said = await refusal(site.uploader().put(str(tmp_path / "file"), ignore))
-    assert "<" not in said
-    assert said.isprintable()
+    error = await refusal(site.uploader().put(str(tmp_path / "file"), ignore))
+    assert "<" not in error
+    assert error.isprintable()
     if code != 200:
-        phrase = told or f" {http.client.responses[code]}"
-        assert said == f"{site.here} answered {code}{phrase}"
+        phrase = message or f" {http.client.responses[code]}"
+        assert error == f"{site.here} answered {code}{phrase}"
 
 
 @ensureDeferred
 async def test_servers_follow_no_redirects_of_one_another(site, reactor):
     """They sign requests for one server; what the redirect is called is told."""
     plain = Exchange(site.here, Agent(reactor), reactor)
-    told = await refusal(plain.post("/upload", EMPTY, SMALL))
-    assert told == f"{site.here} answered 307, a redirect to {site.there}/upload"
+    message = await refusal(plain.post("/upload", EMPTY, SMALL))
+    assert message == f"{site.here} answered 307, a redirect to {site.there}/upload"
     assert site.asked == []

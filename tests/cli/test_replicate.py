@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from sos.cli.replicate import policy
-from sos.model.config import Config
+from sos.model.conf_parser import Config
 from tests.support.blobs import body_of, content_id
 from tests.support.http import fetch
 from tests.support.ports import free_ports

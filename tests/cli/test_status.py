@@ -70,8 +70,8 @@ def test_a_document(place, blob_servers):
     document = json.loads(ended(place, "status --json", 0).stdout)
     assert next(iter(document.items())) == ("ok", True)
     groups = document["groups"]
-    told = {each["url"]: each["state"] for servers in groups.values() for each in servers}
-    assert told == {first: "up", second: "up"}
+    states = {each["url"]: each["state"] for servers in groups.values() for each in servers}
+    assert states == {first: "up", second: "up"}
     gone.stop()
     document = json.loads(ended(place, "status --json", 1).stdout)
     assert next(iter(document.items())) == ("ok", False)
@@ -113,7 +113,7 @@ def test_groups_that_are_too_small_are_told(place, blob_servers):
         f"--admin-port {admin}",
         admin,
     )
-    said = [
+    warnings = [
         f"group {name} can keep 1 of the 2 copies of each object that min-copies asks for: "
         "add servers to it, or lower min-copies"
         for name in ("first", "second")
@@ -121,13 +121,13 @@ def test_groups_that_are_too_small_are_told(place, blob_servers):
     for command in ("status", f"status --url http://127.0.0.1:{admin}"):
         done = ended(place, command, 1)
         lines = done.stdout.decode().splitlines()
-        assert {f"warning: {each}" for each in said} <= {*lines}
+        assert {f"warning: {each}" for each in warnings} <= {*lines}
         document = json.loads(place.sos(f"{command} --json").stdout)
         assert document["ok"] is False
-        assert document["warnings"][:2] == said
-    assert wait_until(lambda: all(api.log.count(each) == 1 for each in said))
+        assert document["warnings"][:2] == warnings
+    assert wait_until(lambda: all(api.log.count(each) == 1 for each in warnings))
     api.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: all(api.log.count(each) == 2 for each in said))
+    assert wait_until(lambda: all(api.log.count(each) == 2 for each in warnings))
 
 
 def test_an_api_server_with_a_store_of_its_own(place):

@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.aio.threads import threads_of
 from sos.cli import files
 from sos.cli.put import put_all
-from sos.cli.uploads import PATIENCE, Uploader
+from sos.cli.uploads import MOST_UNANSWERED, Uploader
 from sos.errors import Conflict, Mismatch, NotFound, Unavailable
 from sos.http.client.agent import Agent
 from sos.interfaces import BlobInfo
@@ -205,7 +205,7 @@ async def test_another_size_is_another_file(api, file):
 async def test_what_cannot_be_asked_is_sent(api, tmp_path):
     """After a few questions in a row without an answer, none is asked."""
     uploader = api.uploader()
-    replies = [Unavailable("x"), NotFound("x"), *[Unavailable("x")] * PATIENCE]
+    replies = [Unavailable("x"), NotFound("x"), *[Unavailable("x")] * MOST_UNANSWERED]
 
     class Down:
         name = "a server"
@@ -337,8 +337,8 @@ class TestAll:
 
         done = deferred(put_all("abcd", work, 1))
         assert done.result == {"a": "a", "d": "d"}
-        told = capsys.readouterr().err.splitlines()
-        assert told == [r"Error: b: no\nserver", "Error: c: Input/output error"]
+        errors = capsys.readouterr().err.splitlines()
+        assert errors == [r"Error: b: no\nserver", "Error: c: Input/output error"]
 
     def test_who_is_cancelled_ends(self):
         """As by Ctrl-C: all of them, and that is what is told."""

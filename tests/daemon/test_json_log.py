@@ -20,9 +20,9 @@ def entries():
     found = []
 
     def observe(event):
-        told = json_log.entry(event)
-        if told is not None:
-            found.append(json.loads(json.dumps(told)))
+        fields = json_log.entry(event)
+        if fields is not None:
+            found.append(json.loads(json.dumps(fields)))
 
     globalLogPublisher.addObserver(observe)
     yield found

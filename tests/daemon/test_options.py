@@ -250,8 +250,8 @@ def test_making_a_service_touches_nothing(home):
 def test_a_store_of_its_own_and_servers_in_a_file(capsys, home):
     """Only one of them can be meant."""
     (home / "some.conf").write_text("http://localhost:4001\n")
-    told = refusal(capsys, api, "--store", "x", "--config", "some.conf")
-    assert "or the servers in some.conf" in told
+    message = refusal(capsys, api, "--store", "x", "--config", "some.conf")
+    assert "or the servers in some.conf" in message
     (home / "some.conf").write_text("[sos]\nhash = sha256\n")
     assert parsed(api, "--store", "x", "--config", "some.conf")["hash"] == "sha256"
 

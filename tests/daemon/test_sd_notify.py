@@ -30,7 +30,7 @@ def manager(tmp_path):
         yield listening
 
 
-def told(manager) -> list[str]:
+def messages_to(manager) -> list[str]:
     """Return what has come so far."""
     found = []
     while select.select([manager], [], [], 0)[0]:
@@ -41,7 +41,7 @@ def told(manager) -> list[str]:
 def started(manager, **more) -> tuple[Notification, Reactor]:
     reactor = Reactor()
     service = Notification({"NOTIFY_SOCKET": manager.getsockname(), **more}, reactor)
-    assert told(manager) == []
+    assert messages_to(manager) == []
     service.startService()
     return service, reactor
 
@@ -49,13 +49,13 @@ def started(manager, **more) -> tuple[Notification, Reactor]:
 def test_ready_alive_and_stopping(manager):
     """One after the other; it is alive twice as often as is asked for."""
     service, reactor = started(manager, WATCHDOG_USEC="20000000", WATCHDOG_PID=str(os.getpid()))
-    assert told(manager) == [f"READY=1\nMAINPID={os.getpid()}", "WATCHDOG=1"]
+    assert messages_to(manager) == [f"READY=1\nMAINPID={os.getpid()}", "WATCHDOG=1"]
     reactor.advance(9.9)
-    assert told(manager) == []
+    assert messages_to(manager) == []
     reactor.advance(0.2)
-    assert told(manager) == ["WATCHDOG=1"]
+    assert messages_to(manager) == ["WATCHDOG=1"]
     service.stopService()
-    assert told(manager) == ["STOPPING=1"]
+    assert messages_to(manager) == ["STOPPING=1"]
     assert reactor.getDelayedCalls() == []
 
 
@@ -71,7 +71,7 @@ def test_ready_alive_and_stopping(manager):
 def test_no_watchdog(manager, more):
     """Where none is asked for, or another process is meant."""
     _, reactor = started(manager, **more)
-    assert told(manager) == [f"READY=1\nMAINPID={os.getpid()}"]
+    assert messages_to(manager) == [f"READY=1\nMAINPID={os.getpid()}"]
     assert reactor.getDelayedCalls() == []
 
 
@@ -81,7 +81,7 @@ def test_an_abstract_address():
         listening.bind("")  # the system chooses one
         name = listening.getsockname().decode()
         Notification({"NOTIFY_SOCKET": name.replace("\0", "@")}, Reactor()).startService()
-        assert told(listening)[0].startswith("READY=1")
+        assert messages_to(listening)[0].startswith("READY=1")
 
 
 def test_no_one_who_wants_to_know(tmp_path):
@@ -97,7 +97,7 @@ def test_a_manager_that_does_not_read(manager):
     _, reactor = started(manager, WATCHDOG_USEC="2000000")
     for _ in range(1000):
         reactor.advance(1)
-    assert len(told(manager)) < 1000
+    assert len(messages_to(manager)) < 1000
 
 
 def test_a_daemon_is_ready_when_it_answers(place, manager):
@@ -112,7 +112,7 @@ def test_a_daemon_is_ready_when_it_answers(place, manager):
     assert manager.recv(1000) == b"WATCHDOG=1"
     assert manager.recv(1000) == b"WATCHDOG=1"
     daemon.stop(signal.SIGTERM)
-    rest = told(manager)
+    rest = messages_to(manager)
     assert rest[-1] == "STOPPING=1"
     assert set(rest[:-1]) <= {"WATCHDOG=1"}
 
@@ -122,4 +122,4 @@ def test_a_daemon_that_cannot_start_is_never_ready(place, manager):
     place.environment.update(NOTIFY_SOCKET=manager.getsockname())
     (place.directory / "data").write_text("no directory")
     assert place.run_twistd("-n sos-blob --port 0 --store data").returncode == 1
-    assert told(manager) == []
+    assert messages_to(manager) == []

@@ -46,13 +46,13 @@ async def test_both_are_given_connections(reactor, host):
     again = f"tcp:{number}:interface={escaped}"
     second = await sharing_ports(reactor, again).listen(Names(b"b"))
 
-    def heard():
+    def name_of_server():
         with socket.create_connection((host, number), 60) as client:
             return client.makefile("rb").read()
 
-    assert {await deferToThread(heard) for _ in range(CONNECTIONS)} == {b"a", b"b"}
+    assert {await deferToThread(name_of_server) for _ in range(CONNECTIONS)} == {b"a", b"b"}
     await second.stopListening()
-    assert {await deferToThread(heard) for _ in range(4)} == {b"a"}
+    assert {await deferToThread(name_of_server) for _ in range(4)} == {b"a"}
     await first.stopListening()
 
 

@@ -10,11 +10,11 @@ from twisted.internet.task import Clock
 from sos import __version__
 from sos.daemon.status import ClusterPart, Overview, StorePart
 from sos.interfaces import Member
-from sos.monitoring.server_health import LEFT_ALONE, UP, parse_standings
+from sos.monitoring.server_health import LEFT_ALONE, UP, parse_health
 from sos.replication import Policy, ReplicationService
 from sos.scrub import Report
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from tests.support.blobs import content_id, put
 from tests.support.doubles import FailingStore
 
@@ -31,7 +31,7 @@ class Cluster:
 
     def __init__(self, clock, b, replicates=False):
         groups = {"default": (Member(MemoryStore("a")), Member(b, preferred=True))}
-        self.store = ReplicatedStore(groups, maybeDeferred, clock, copying=Copying(1, 2))
+        self.store = ReplicatedStore(groups, maybeDeferred, clock, copy_counts=CopyCounts(1, 2))
         replication = None
         if replicates:
             replication = ReplicationService(groups, Policy(2), 10.0, clock, set(), lambda: 5000.0)
@@ -48,12 +48,12 @@ async def test_a_cluster(clock):
     work = Deferred()
     cluster.store.background.add(100, work, work.cancel)
     clock.advance(7)
-    told = await cluster.overview.document()
-    assert (told["version"], told["uptime"]) == (__version__, 7.0)
-    assert told["settings"] == {"min-copies": 2}
-    assert told["background"] == {"copies": 1, "bytes": 100}
-    assert told["replication"] is None
-    (servers,) = parse_standings(told["groups"]).values()
+    document_ = await cluster.overview.document()
+    assert (document_["version"], document_["uptime"]) == (__version__, 7.0)
+    assert document_["settings"] == {"min-copies": 2}
+    assert document_["background"] == {"copies": 1, "bytes": 100}
+    assert document_["replication"] is None
+    (servers,) = parse_health(document_["groups"]).values()
     assert [(each.url, each.state, each.requests) for each in servers] == [
         ("a", UP, 6),
         ("b", UP, 6),
@@ -66,7 +66,7 @@ async def test_a_server_that_is_down(clock):
     """It is left alone, and the reason is told."""
     cluster = Cluster(clock, FailingStore("b"))
     await put(cluster.store, b"x")
-    (servers,) = parse_standings((await cluster.overview.document())["groups"]).values()
+    (servers,) = parse_health((await cluster.overview.document())["groups"]).values()
     assert [each.state for each in servers] == [UP, LEFT_ALONE]
     assert servers[1].reason == "b is down"
     cluster.store.stop()
@@ -85,9 +85,9 @@ async def test_replication(clock):
         "made": {"copied": 0, "bytes": 0, "failed": 0, "moved": 0},
     }
     clock.advance(12)
-    told = (await cluster.overview.document())["replication"]
-    assert told["passes"]["ok"] == 1
-    last = told["last"]
+    document_ = (await cluster.overview.document())["replication"]
+    assert document_["passes"]["ok"] == 1
+    last = document_["last"]
     assert (last["started_at"], last["seconds"], last["error"]) == (5000.0, 0.0, None)
     assert (last["summary"]["servers"], last["summary"]["copied"]) == (2, 0)
 
@@ -100,9 +100,9 @@ async def test_a_store_with_its_scrub(clock, local_store):
     overview = Overview(StorePart(local_store, report), {}, clock)
     for checked in (0, 5):
         report.checked = checked
-        told = await overview.document()
-        assert told["scrub"]["checked"] == checked
-        assert (told["store"]["writable"], told["store"]["blobs"]) == (True, 1)
+        document_ = await overview.document()
+        assert document_["scrub"]["checked"] == checked
+        assert (document_["store"]["writable"], document_["store"]["blobs"]) == (True, 1)
 
 
 @ensureDeferred
@@ -110,8 +110,8 @@ async def test_a_disk_that_failed(clock, local_store):
     """The store takes nothing more, and says why."""
     overview = Overview(StorePart(local_store, None), {}, clock)
     local_store._committer.give_up("the disk failed")
-    told = (await overview.document())["store"]
-    assert (told["writable"], told["reason"]) == (
+    document_ = (await overview.document())["store"]
+    assert (document_["writable"], document_["reason"]) == (
         False,
         "the store is read-only because the disk failed",
     )

@@ -193,12 +193,12 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     """A directory, a pipe that nobody writes to, nothing."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "directory").mkdir(0o700)
-    for name, told in (
+    for name, message in (
         ("pipe", "not a regular file"),
         ("directory", "it is a directory"),
         ("no", "No such file"),
     ):
-        with pytest.raises(ConfigError, match=f"{name}: .*{told}"):
+        with pytest.raises(ConfigError, match=f"{name}: .*{message}"):
             read(str(tmp_path / name), number)
 
 

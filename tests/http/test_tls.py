@@ -45,7 +45,7 @@ def test_files_that_are_right(home):
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "ca", "told"),
+    ("certificate", "key", "ca", "message"),
     [
         ("none.pem", "mine.key", None, "cannot read .*none.pem"),
         ("mine.pem", "none.key", None, "cannot read .*none.key"),
@@ -60,16 +60,16 @@ def test_files_that_are_right(home):
         ("mine.pem", "locked.key", None, "locked.key: the key is encrypted"),
     ],
 )
-def test_files_that_are_wrong(certificate, key, ca, told):
+def test_files_that_are_wrong(certificate, key, ca, message):
     """The one that is, is named, on either side."""
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         server_tls(certificate, key, ca)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         client_tls(ca, certificate, key)
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "told"),
+    ("module", "arguments", "message"),
     [
         (blob, "--tls-certificate none.pem", "none.pem: No such file"),
         (blob, "--tls-certificate mine.pem --tls-key other.key", "does not match the certificate"),
@@ -87,9 +87,9 @@ def test_files_that_are_wrong(certificate, key, ca, told):
         (api, "--store x --tls-client-key mine.key", "needs --tls-client-certificate"),
     ],
 )
-def test_options_that_are_wrong(capsys, module, arguments, told):
+def test_options_that_are_wrong(capsys, module, arguments, message):
     """One line, exit status 2."""
-    assert told in refusal(capsys, module, *arguments.split())
+    assert message in refusal(capsys, module, *arguments.split())
 
 
 def test_options_that_are_right(home):

@@ -6,7 +6,7 @@ import pytest
 
 from sos.errors import ConfigError
 from sos.model.cache_address import CacheAddress, cache_address
-from sos.model.config import parse
+from sos.model.conf_parser import parse
 
 
 @pytest.mark.parametrize(

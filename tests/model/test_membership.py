@@ -7,8 +7,15 @@ import json
 import pytest
 
 from sos.errors import InvalidRequest
-from sos.model.config import from_urls, parse
-from sos.model.membership import ALIVE_SECONDS, Membership, Speaker, decode, heard, parse_views
+from sos.model.conf_parser import from_urls, parse
+from sos.model.membership import (
+    ALIVE_SECONDS,
+    Announcer,
+    Membership,
+    decode,
+    parse_announcement,
+    parse_views,
+)
 from sos.monitoring.sightings import Sightings
 
 ONE = Membership.of(parse("http://a:1\nhttp://b:1 weight=2", "x").groups, 2)
@@ -92,31 +99,31 @@ def test_what_is_none_is_refused(text):
 )
 def test_a_header_that_is_none_is_refused(header):
     with pytest.raises(InvalidRequest):
-        heard(header)
+        parse_announcement(header)
 
 
-class Told:
+class FakeBlobServer:
     """A blob server, and the time."""
 
     def __init__(self):
         self.now = 0.0
         self.sightings = Sightings(lambda: self.now)
 
-    def hear(self, name, members, whole=True):
-        speaker = Speaker(name, members)
-        self.sightings.hear(speaker.header, members if whole else None)
+    def record(self, name, members, whole=True):
+        announcer = Announcer(name, members)
+        self.sightings.record(announcer.header, members if whole else None)
 
     def views(self, own=ONE):
-        return parse_views(json.loads(json.dumps(self.sightings.told())), own)
+        return parse_views(json.loads(json.dumps(self.sightings.document())), own)
 
 
 def test_others_are_told_and_in_what_they_differ():
-    told = Told()
-    told.hear("x/1/a", ONE)
-    assert told.views() == ()
-    told.hear("y/1/b", OTHER)
-    (view,) = told.views()
-    assert (view.speakers, view.unknown) == (("y/1/b",), ("http://c:1",))
+    server = FakeBlobServer()
+    server.record("x/1/a", ONE)
+    assert server.views() == ()
+    server.record("y/1/b", OTHER)
+    (view,) = server.views()
+    assert (view.senders, view.unknown) == (("y/1/b",), ("http://c:1",))
     assert view.difference == (
         "copies: 3, here 2; group default also has http://c:1; group default lacks http://a:1; "
         "http://b:1 is readonly, here weight=2"
@@ -125,48 +132,48 @@ def test_others_are_told_and_in_what_they_differ():
 
 
 def test_who_is_not_heard_of_any_more_is_forgotten():
-    told = Told()
-    told.hear("y/1/b", OTHER)
-    told.now = ALIVE_SECONDS - 1
-    assert len(told.views()) == 1
-    told.hear("y/1/b", OTHER, whole=False)  # it is known what that stands for
-    told.now += ALIVE_SECONDS - 1
-    assert len(told.views()) == 1
-    told.now += 1
-    assert told.views() == ()
+    server = FakeBlobServer()
+    server.record("y/1/b", OTHER)
+    server.now = ALIVE_SECONDS - 1
+    assert len(server.views()) == 1
+    server.record("y/1/b", OTHER, whole=False)  # it is known what that stands for
+    server.now += ALIVE_SECONDS - 1
+    assert len(server.views()) == 1
+    server.now += 1
+    assert server.views() == ()
 
 
 def test_who_reads_its_configuration_again_goes_by_one_thing():
     """And so who leaves."""
-    told = Told()
-    told.hear("y/1/b", OTHER)
-    assert len(told.views()) == 1
-    told.now += 1
-    told.hear("y/1/b", ONE)
-    assert told.views() == ()
-    told.now += 1
-    told.hear("y/1/b", OTHER, whole=False)
-    assert len(told.views()) == 1
-    told.now += 1
-    told.sightings.leave(Speaker("y/1/b", OTHER).header)
-    assert told.views() == ()
+    server = FakeBlobServer()
+    server.record("y/1/b", OTHER)
+    assert len(server.views()) == 1
+    server.now += 1
+    server.record("y/1/b", ONE)
+    assert server.views() == ()
+    server.now += 1
+    server.record("y/1/b", OTHER, whole=False)
+    assert len(server.views()) == 1
+    server.now += 1
+    server.sightings.leave(Announcer("y/1/b", OTHER).header)
+    assert server.views() == ()
 
 
 def test_what_a_fingerprint_stands_for_need_not_be_known_yet():
     """Then nothing is taken for granted; a membership does not stand for another's."""
-    told = Told()
-    told.sightings.hear(Speaker("y/1/b", OTHER).header, ONE)
-    (view,) = told.views()
+    server = FakeBlobServer()
+    server.sightings.record(Announcer("y/1/b", OTHER).header, ONE)
+    (view,) = server.views()
     assert view.unknown
-    told.hear("y/1/b", OTHER)
-    assert told.views()[0].unknown == ("http://c:1",)
+    server.record("y/1/b", OTHER)
+    assert server.views()[0].unknown == ("http://c:1",)
 
 
 def test_memory_is_bounded():
-    told = Told()
+    server = FakeBlobServer()
     for n in range(1000):
-        told.hear(f"y/{n}/b", membership(f"http://{n}:1"))
-    rows = told.sightings.told()
+        server.record(f"y/{n}/b", membership(f"http://{n}:1"))
+    rows = server.sightings.document()
     assert (len(rows), sum(row["members"] is not None for row in rows)) == (256, 16)
     assert ["y/999/b"] in [row["speakers"] for row in rows]
 
@@ -183,9 +190,9 @@ def test_memory_is_bounded():
     ],
 )
 def test_what_a_blob_server_tells_is_checked(change):
-    told = Told()
-    told.hear("y/1/b", OTHER)
-    (document,) = told.sightings.told()
+    server = FakeBlobServer()
+    server.record("y/1/b", OTHER)
+    (document,) = server.sightings.document()
     assert parse_views([document], ONE)
     with pytest.raises((InvalidRequest, TypeError)):
         parse_views([document | change], ONE)

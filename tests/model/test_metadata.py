@@ -88,11 +88,11 @@ def test_a_header_that_was_added_on_the_way_is_no_metadata():
     """Servers tell it in one header; they mean the plain ones where there is none."""
     plain = [(b"X-Name", b"n"), (b"X-Served-By", b"proxy")]
     assert metadata.from_server(plain) == {"X-Name": "n", "X-Served-By": "proxy"}
-    for told in ({}, {"X-Name": "n"}, {metadata.SET_AT: "5"}, {"X-A": "1", MARK: "7"}):
-        headers = metadata.to_server(told)
-        assert metadata.from_server([*plain, *headers, *plain]) == told
-        assert {name.decode(): value.decode() for name, value in headers[1:]} == told
-        assert {**metadata.for_server(told)} == {
+    for sent in ({}, {"X-Name": "n"}, {metadata.SET_AT: "5"}, {"X-A": "1", MARK: "7"}):
+        headers = metadata.to_server(sent)
+        assert metadata.from_server([*plain, *headers, *plain]) == sent
+        assert {name.decode(): value.decode() for name, value in headers[1:]} == sent
+        assert {**metadata.for_server(sent)} == {
             name.decode(): value.decode() for name, value in headers
         }
 
@@ -106,11 +106,11 @@ def test_a_header_that_was_added_on_the_way_is_no_metadata():
 )
 def test_any_metadata_comes_through_in_one_header(values):
     """Of a size that fits in a head, whatever bytes it is of; and in no other form."""
-    told = {name: value.decode("utf-8", "surrogateescape") for name, value in values.items()}
-    header = metadata.to_header(told)
-    assert metadata.from_header(header) == told
-    assert metadata.encode(metadata.from_header(header)) == metadata.encode(told)
-    if told:
+    sent = {name: value.decode("utf-8", "surrogateescape") for name, value in values.items()}
+    header = metadata.to_header(sent)
+    assert metadata.from_header(header) == sent
+    assert metadata.encode(metadata.from_header(header)) == metadata.encode(sent)
+    if sent:
         spaced = header.replace(b":", b": ", 1)
         with pytest.raises(InvalidMetadata, match="canonical form"):
             metadata.from_header(spaced)
@@ -120,8 +120,8 @@ def test_the_largest_metadata_fits_in_a_head_beside_itself():
     """Which has 16 KiB; twice, for servers of earlier versions.  Quotes take most."""
     for value in ('"', "\\", "\udce9", "\u00e9"):
         size = metadata.MAX_BYTES // len(value.encode("utf-8", "surrogateescape")) - 3
-        told = metadata.check({"X-A": value * size})
-        assert sum(len(name) + len(value) for name, value in metadata.to_server(told)) < 13_000
+        sent = metadata.check({"X-A": value * size})
+        assert sum(len(name) + len(value) for name, value in metadata.to_server(sent)) < 13_000
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ _said = st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.sampled_from(["1", "
 
 
 @st.composite
-def told(draw):
+def metadatas(draw):
     """Metadata of the copies of one blob, set at times that are often equal, or unknown."""
     found, time = draw(_said), draw(_times)
     if draw(st.booleans()):
@@ -197,7 +197,7 @@ def shown(found):
     return {name: value for name, value in found.items() if name != metadata.SET_AT}
 
 
-@given(st.lists(told(), min_size=1))
+@given(st.lists(metadatas(), min_size=1))
 def test_all_who_compare_copies_agree(copies):
     """What comes first depends on no order of comparing; what nobody has said gives way."""
     first = min(copies, key=order_of)
@@ -217,8 +217,8 @@ def test_times_in_milliseconds_and_in_ticks_are_compared():
     """Of an earlier version, which tells milliseconds, and of this one."""
     seconds = 1_790_000_000
     version = metadata.version({"X-A": "1"})
-    told = [seconds * 1000 - 1, metadata.ticks(seconds), seconds * 1000 + 1]
-    assert sorted(told, key=lambda each: metadata.order(version, each)) == told
+    times = [seconds * 1000 - 1, metadata.ticks(seconds), seconds * 1000 + 1]
+    assert sorted(times, key=lambda each: metadata.order(version, each)) == times
     first = metadata.stamped({"X-A": "z"}, seconds)
     for n in range(100):
         assert metadata.precedes(first, metadata.stamped({"X-A": str(n)}, seconds + 2e-5))
@@ -227,23 +227,23 @@ def test_times_in_milliseconds_and_in_ticks_are_compared():
 def test_what_was_said_first_of_an_object():
     """Nobody has said anything of a chunk; who said that there is nothing to say, has."""
     first, later = metadata.stamped({}, 1), metadata.stamped({"X-A": "1"}, 2)
-    assert metadata.first_said([{}, later, first, {MARK: "10"}]) == first
-    assert metadata.first_said([{}, later, {**first, MARK: "10"}]) == {**first, MARK: "10"}
-    assert metadata.first_said([later, {"X-A": "before times were kept"}]) != later
-    assert metadata.first_said([{}, {MARK: "10"}]) is None
+    assert metadata.first_set([{}, later, first, {MARK: "10"}]) == first
+    assert metadata.first_set([{}, later, {**first, MARK: "10"}]) == {**first, MARK: "10"}
+    assert metadata.first_set([later, {"X-A": "before times were kept"}]) != later
+    assert metadata.first_set([{}, {MARK: "10"}]) is None
     assert metadata.with_kind_of(later, {MARK: "3"}) == {**later, MARK: "3"}
     assert metadata.with_kind_of({**later, MARK: "3"}, {}) == later
 
 
-@given(told(), told())
+@given(metadatas(), metadatas())
 def test_what_precedes_is_what_comes_first(one, other):
     """But that a time which is not known says nothing against one that is."""
-    said = metadata.SET_AT in one or metadata.SET_AT not in other
-    assert metadata.precedes(one, other) == (said and order_of(one) < order_of(other))
+    comparable = metadata.SET_AT in one or metadata.SET_AT not in other
+    assert metadata.precedes(one, other) == (comparable and order_of(one) < order_of(other))
     assert not (metadata.precedes(one, other) and metadata.precedes(other, one))
 
 
-@given(told())
+@given(metadatas())
 def test_a_time_changes_nothing_for_servers_that_keep_none(found):
     """Version and digest are those of the rest."""
     assert metadata.version(found) == metadata.version(shown(found))

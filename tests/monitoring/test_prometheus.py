@@ -9,25 +9,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from sos.interfaces import StoreStatus
 from sos.monitoring import prometheus
 from sos.monitoring.commit_metrics import Commits
-from sos.monitoring.request_metrics import Tally
-from sos.monitoring.server_health import LEFT_ALONE, UP, Account, standing
+from sos.monitoring.request_metrics import RequestMetrics
+from sos.monitoring.server_health import LEFT_ALONE, UP, HealthRecord, health_of
 from sos.scrub import Report
 
 
-def tally(*statuses):
-    counted = Tally()
+def request_metrics(*statuses):
+    counted = RequestMetrics()
     for status in statuses:
         counted.count("/upload", b"POST", status, 0.003, 10, 80)
-    return counted.told()
+    return counted.document()
 
 
 def document(**parts):
     return {"version": "1.2", **parts}
 
 
-def told(document, requests=None, commits=None):
+def exposed(document, requests=None, commits=None):
     """Return the value of each sample by its name and labels."""
-    text = prometheus.text(document, requests or tally(), commits).decode()
+    text = prometheus.text(document, requests or request_metrics(), commits).decode()
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -37,7 +37,7 @@ def told(document, requests=None, commits=None):
 
 def test_requests_and_the_process():
     """By route, method and status; and what the system says of the process."""
-    found = told(document(), tally(200, 200, 503))
+    found = exposed(document(), request_metrics(200, 200, 503))
     labels = ("method", "POST"), ("route", "/upload")
     assert found["sos_requests_total", *labels, ("status", "200")] == 2
     assert found["sos_requests_total", *labels, ("status", "503")] == 1
@@ -50,16 +50,16 @@ def test_requests_and_the_process():
 
 def test_failed_handshakes_are_told_by_port():
     """Of no port where there were none."""
-    counted = Tally()
+    counted = RequestMetrics()
     counted.failed_handshakes["9991"] += 2
-    found = told(document(), counted.told())
+    found = exposed(document(), counted.document())
     failed = {key: value for key, value in found.items() if "handshake" in key[0]}
     assert failed == {("sos_tls_handshake_failures_total", ("port", "9991")): 2}
 
 
 def test_a_histogram_is_one_of_prometheus():
     """Each bucket has what the lower ones have, and the last one all."""
-    found = told(document(), tally(200, 200))
+    found = exposed(document(), request_metrics(200, 200))
     buckets = {
         dict(labels)["le"]: value
         for (name, *labels), value in found.items()
@@ -86,7 +86,7 @@ def test_a_store():
     """How full it is, and whether it takes more."""
     commits = Commits()
     commits.observe(3, 0.0004)
-    found = told(document(store=STORE, scrub=None), commits=commits.told())
+    found = exposed(document(store=STORE, scrub=None), commits=commits.document())
     assert found["sos_store_writable",] == 1
     assert (found["sos_store_blobs",], found["sos_store_bytes",]) == (7, 700)
     assert (found["sos_store_capacity_bytes",], found["sos_store_free_bytes",]) == (1000, 250)
@@ -99,7 +99,7 @@ def test_a_store():
 def test_what_an_engine_does_not_tell_is_not_told():
     """No value is better than a wrong one."""
     unknown = {**STORE, "writable": False, "blobs": None, "capacity": None, "free": None}
-    found = told(document(store=unknown, scrub=None))
+    found = exposed(document(store=unknown, scrub=None))
     assert found["sos_store_writable",] == 0
     assert not {("sos_store_blobs",), ("sos_store_free_bytes",), ("sos_store_fill_ratio",)} & set(
         found
@@ -118,23 +118,23 @@ def test_a_scrub(report, progress):
     """How far it is, which the id that it is at tells, and what it has found."""
     report.damaged, report.checked = 2, 9
     scrub = attrs.asdict(report)
-    found = told(document(store=STORE, scrub=scrub))
+    found = exposed(document(store=STORE, scrub=scrub))
     assert found["sos_scrub_progress_ratio",] == progress
     assert (found["sos_scrub_damaged",], found["sos_scrub_blobs",]) == (2, 9)
     assert found.get(("sos_scrub_last_finish_timestamp_seconds",)) == report.finished_at
 
 
 def cluster(replication=None, group="default"):
-    account = Account(10, 3, (0.002,), ("gone", 1.0), failure="gone", asked_again=4.0)
+    record = HealthRecord(10, 3, (0.002,), ("gone", 1.0), failure="gone", asked_again=4.0)
     status = StoreStatus(True, None, 5, 500, 1000, 400)
     groups = {
         group: [
-            attrs.asdict(standing("http://a", Account(20, 0, (0.001, 0.004)), status)),
-            attrs.asdict(standing("http://b", account, status)),
+            attrs.asdict(health_of("http://a", HealthRecord(20, 0, (0.001, 0.004)), status)),
+            attrs.asdict(health_of("http://b", record, status)),
         ]
     }
     background = {"copies": 2, "bytes": 99}
-    return told(document(groups=groups, background=background, replication=replication))
+    return exposed(document(groups=groups, background=background, replication=replication))
 
 
 def test_a_name_breaks_no_line():
@@ -192,7 +192,7 @@ def test_replication():
 
 def test_a_process_tells_what_it_takes():
     """As other programs that Prometheus looks after do."""
-    found = told(document())
+    found = exposed(document())
     assert found["process_resident_memory_bytes",] > 1e6
     assert found["process_cpu_seconds_total",] > 0
     assert 0 < found["process_open_fds",] < found["process_max_fds",]

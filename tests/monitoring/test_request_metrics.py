@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from sos.monitoring.histogram import Histogram
-from sos.monitoring.request_metrics import Tally
+from sos.monitoring.request_metrics import RequestMetrics
 
 
 def test_a_histogram_counts_by_bounds():
@@ -13,24 +13,24 @@ def test_a_histogram_counts_by_bounds():
     histogram = Histogram((0.1, 1.0))
     for value in (0.05, 0.1, 0.5, 1.0, 1.5):
         histogram.observe(value)
-    assert histogram.told() == {"bounds": [0.1, 1.0], "counts": [2, 2, 1], "sum": 3.15}
+    assert histogram.document() == {"bounds": [0.1, 1.0], "counts": [2, 2, 1], "sum": 3.15}
 
 
 def counted(*requests):
-    tally = Tally()
+    request_metrics = RequestMetrics()
     for request in requests:
-        tally.count(*request)
-    return json.loads(json.dumps(tally.told()))
+        request_metrics.count(*request)
+    return json.loads(json.dumps(request_metrics.document()))
 
 
 def test_requests_are_told_by_route_and_method():
     """How many of each status, what they took, and their bytes."""
-    told = counted(
+    document = counted(
         ("/upload", b"POST", 200, 0.002, 1000, 80),
         ("/upload", b"POST", 503, 0.004, 10, 20),
         ("/fetch/<name>", b"GET", 200, 0.001, 0, 5),
     )
-    fetches, uploads = told["routes"]
+    fetches, uploads = document["routes"]
     assert (fetches["route"], fetches["method"], fetches["statuses"]) == (
         "/fetch/<name>",
         "GET",
@@ -43,11 +43,11 @@ def test_requests_are_told_by_route_and_method():
 
 def test_the_summary_is_short():
     """Totals, and what half of the recent requests took at most."""
-    tally = Tally()
+    request_metrics = RequestMetrics()
     for seconds in (0.001, 0.001, 0.1):
-        tally.count("/upload", b"POST", 500 if seconds > 0.01 else 200, seconds, 1, 2)
-    tally.connections = 4
-    assert json.loads(json.dumps(tally.summary())) == {
+        request_metrics.count("/upload", b"POST", 500 if seconds > 0.01 else 200, seconds, 1, 2)
+    request_metrics.connections = 4
+    assert json.loads(json.dumps(request_metrics.summary())) == {
         "connections": 4,
         "routes": [
             {
@@ -63,14 +63,14 @@ def test_the_summary_is_short():
             },
         ],
     }
-    assert Tally().summary() == {"connections": 0, "routes": []}
+    assert RequestMetrics().summary() == {"connections": 0, "routes": []}
 
 
 def test_memory_is_bounded():
     """The times of the last requests alone are kept one by one; the counts are of all."""
-    tally = Tally()
+    request_metrics = RequestMetrics()
     for number in range(1000):
-        tally.count("/upload", b"POST", 200, float(number), 0, 0)
-    (line,) = tally.summary()["routes"]
+        request_metrics.count("/upload", b"POST", 200, float(number), 0, 0)
+    (line,) = request_metrics.summary()["routes"]
     assert line["p50_ms"] == 1000 * (1000 - 256 / 2)  # the median of the last 256
     assert line["statuses"] == {"200": 1000}

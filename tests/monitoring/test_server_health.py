@@ -14,10 +14,10 @@ from sos.monitoring.server_health import (
     TAKES_NO_BLOBS,
     UNREACHABLE,
     UP,
-    Account,
-    parse_standings,
+    HealthRecord,
+    health_of,
+    parse_health,
     percentile,
-    standing,
 )
 
 WELL = StoreStatus(True, blobs=3, size=30, capacity=100, free=70)
@@ -25,34 +25,36 @@ FULL = StoreStatus(False, "full")
 
 
 @pytest.mark.parametrize(
-    ("account", "answer", "readonly", "state", "reason"),
+    ("record", "answer", "readonly", "state", "reason"),
     [
-        (Account(), WELL, False, UP, None),
-        (Account(), FULL, False, TAKES_NO_BLOBS, "full"),
-        (Account(), StoreStatus(False), False, TAKES_NO_BLOBS, "it is not writable"),
-        (Account(refusal="no room"), WELL, False, TAKES_NO_BLOBS, "no room"),
-        (Account(), FULL, True, UP, None),
-        (Account(), Unavailable("gone"), False, UNREACHABLE, "gone"),
-        (Account(refusal="no room"), Unavailable("gone"), False, UNREACHABLE, "gone"),
-        (Account(failure="broke"), WELL, False, LEFT_ALONE, "broke"),
-        (Account(failure="broke"), Unavailable("gone"), True, LEFT_ALONE, "broke"),
+        (HealthRecord(), WELL, False, UP, None),
+        (HealthRecord(), FULL, False, TAKES_NO_BLOBS, "full"),
+        (HealthRecord(), StoreStatus(False), False, TAKES_NO_BLOBS, "it is not writable"),
+        (HealthRecord(refusal="no room"), WELL, False, TAKES_NO_BLOBS, "no room"),
+        (HealthRecord(), FULL, True, UP, None),
+        (HealthRecord(), Unavailable("gone"), False, UNREACHABLE, "gone"),
+        (HealthRecord(refusal="no room"), Unavailable("gone"), False, UNREACHABLE, "gone"),
+        (HealthRecord(failure="broke"), WELL, False, LEFT_ALONE, "broke"),
+        (HealthRecord(failure="broke"), Unavailable("gone"), True, LEFT_ALONE, "broke"),
     ],
 )
-def test_a_server_is_in_one_state_for_one_reason(account, answer, readonly, state, reason):
+def test_a_server_is_in_one_state_for_one_reason(record, answer, readonly, state, reason):
     """The one that keeps most from it."""
-    found = standing("http://a:1", account, answer, readonly)
+    found = health_of("http://a:1", record, answer, readonly)
     assert (found.state, found.reason, found.readonly) == (state, reason, readonly)
 
 
 def test_what_a_server_says_is_told_with_what_was_noted():
     """Of one that says nothing the numbers are not known."""
-    account = Account(10, 2, (0.001, 0.002, 0.5), ("broke", 7.0), failure="broke", asked_again=3.0)
-    found = standing("http://a:1", account, WELL, preferred=True, weight=2.0)
+    record = HealthRecord(
+        10, 2, (0.001, 0.002, 0.5), ("broke", 7.0), failure="broke", asked_again=3.0
+    )
+    found = health_of("http://a:1", record, WELL, preferred=True, weight=2.0)
     assert (found.blobs, found.size, found.capacity, found.free) == (3, 30, 100, 70)
     assert (found.requests, found.errors, found.p50_ms, found.p95_ms) == (10, 2, 2.0, 500.0)
     assert (found.last_error, found.last_error_ago, found.asked_again) == ("broke", 7.0, 3.0)
     assert (found.preferred, found.weight) == (True, 2.0)
-    found = standing("http://a:1", Account(), Unavailable("gone"))
+    found = health_of("http://a:1", HealthRecord(), Unavailable("gone"))
     assert (found.blobs, found.size, found.capacity, found.free) == (None, None, None, None)
     assert (found.last_error, found.p50_ms, found.p95_ms) == (None, None, None)
 
@@ -67,12 +69,14 @@ def test_percentiles():
 
 def test_what_is_told_can_be_read():
     """As JSON, and with more in it than is known here."""
-    told = {"default": [standing("http://a:1", Account(1, 1, (0.1,), ("x", 2.0)), WELL)]}
-    document = {group: [attrs.asdict(each) for each in servers] for group, servers in told.items()}
+    groups = {"default": [health_of("http://a:1", HealthRecord(1, 1, (0.1,), ("x", 2.0)), WELL)]}
+    document = {
+        group: [attrs.asdict(each) for each in servers] for group, servers in groups.items()
+    }
     document["default"][0]["colour"] = "green"
-    assert parse_standings(json.loads(json.dumps(document))) == told
+    assert parse_health(json.loads(json.dumps(document))) == groups
     del document["default"][0]["name"]  # as API servers of the release before
-    (parsed,) = parse_standings(document)["default"]
+    (parsed,) = parse_health(document)["default"]
     assert parsed.name == parsed.url == "http://a:1"
 
 
@@ -90,13 +94,13 @@ def test_what_is_told_can_be_read():
 )
 def test_what_is_told_is_checked(change):
     """It comes from elsewhere."""
-    told = {**attrs.asdict(standing("http://a:1", Account(), WELL)), **change}
+    server = {**attrs.asdict(health_of("http://a:1", HealthRecord(), WELL)), **change}
     with pytest.raises(Unavailable):
-        parse_standings({"default": [told]})
+        parse_health({"default": [server]})
 
 
 @pytest.mark.parametrize("document", [None, [], 1, "x", {"a": 1}, {"a": [1]}, {"a": [{}]}])
 def test_what_is_no_such_document(document):
     """It is refused, whatever it is."""
     with pytest.raises(Unavailable):
-        parse_standings(document)
+        parse_health(document)

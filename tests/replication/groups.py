@@ -22,7 +22,7 @@ def stores(*names):
 
 
 @define
-class Told:
+class RecordedReport:
     """What a pass told."""
 
     notes: list = field(factory=list)
@@ -37,15 +37,15 @@ class Told:
         )
 
 
-async def run(groups, copies, told=None, clock=reactor, memory=None, **policy):
+async def run(groups, copies, recorded=None, clock=reactor, state=None, **policy):
     """Make one pass over *groups*, or over the members of one."""
     if not isinstance(groups, dict):
         groups = {"default": group(*groups)}
-    report = (told or Told()).report()
-    return await replicate(groups, Policy(copies, **policy), clock, report, memory)
+    report = (recorded or RecordedReport()).report()
+    return await replicate(groups, Policy(copies, **policy), clock, report, state)
 
 
-def belonging(id, stores, copies):
+def replica_set(id, stores, copies):
     """Return those of *stores* that should hold *id*."""
     order = rank({store.name: 1.0 for store in stores}, partition(id))[:copies]
     return [store for store in stores if store.name in order]
@@ -73,7 +73,7 @@ class OriginalStore(MemoryStore):
     async def lease(self, seconds, token=None):
         raise NotFound("there is no /lease")
 
-    async def settle(self, id, metadata):
+    async def reconcile(self, id, metadata):
         raise AssertionError("it cannot be told metadata")
 
     async def drop(self, id, token, known=None):

@@ -8,9 +8,9 @@ from pytest_twisted import ensureDeferred
 from sos.interfaces import Member
 from sos.model.manifest import MARK
 from sos.model.metadata import SET_AT
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import Told, group, run, stores
+from tests.replication.groups import RecordedReport, group, run, stores
 from tests.support.blobs import body_of, manifest_of, put
 from tests.support.doubles import FailingStore
 
@@ -18,7 +18,7 @@ FIRST = {"X-Mime-Type": "image/png", SET_AT: "1000"}
 LATER = {"X-Name": "later", SET_AT: "2000"}
 
 
-def said(store, id):
+def metadata_on(store, id):
     return store.blobs[id].info.metadata
 
 
@@ -37,7 +37,7 @@ async def test_the_first_metadata_is_told_to_other_groups(later):
         assert (await run(groups, 2)).ok
         assert (await run(groups, 2)).ok  # which tells the other server of the group
         for store in (a, b, c, d):
-            assert [said(store, id) for id in store.blobs] == [FIRST] * 20
+            assert [metadata_on(store, id) for id in store.blobs] == [FIRST] * 20
         assert (await run(groups, 2)).idle
 
 
@@ -46,10 +46,10 @@ async def test_a_dry_run_tells_and_does_nothing():
     a, b = stores("a", "b")
     id = (await put(a, b"x", metadata=FIRST)).id
     await put(b, b"x", metadata=LATER)
-    told = Told()
-    await run({"one": group(a), "two": group(b)}, 1, told, dry_run=True)
-    assert told.notes == [f"update the metadata of {id} on b from a"]
-    assert said(b, id) == LATER
+    recorded = RecordedReport()
+    await run({"one": group(a), "two": group(b)}, 1, recorded, dry_run=True)
+    assert recorded.notes == [f"update the metadata of {id} on b from a"]
+    assert metadata_on(b, id) == LATER
 
 
 @ensureDeferred
@@ -59,9 +59,9 @@ async def test_a_group_that_is_only_read_from_keeps_what_it_has():
     id = (await put(a, b"x", metadata=FIRST)).id
     await put(b, b"x", metadata=LATER)
     summary = await run({"one": group(a), "two": (Member(b, readonly=True),)}, 1)
-    assert (summary.ok, said(b, id)) == (True, LATER)
+    assert (summary.ok, metadata_on(b, id)) == (True, LATER)
     await run({"one": (Member(a, readonly=True),), "two": group(b)}, 1)
-    assert said(b, id) == FIRST
+    assert metadata_on(b, id) == FIRST
 
 
 @ensureDeferred
@@ -72,7 +72,7 @@ async def test_other_bytes_are_left_alone():
     await put(b, b"y", "name", LATER)
     summary = await run({"one": group(a), "two": group(b)}, 1)
     assert (summary.ok, summary.settled) == (True, 0)
-    assert said(b, "name") == LATER
+    assert metadata_on(b, "name") == LATER
 
 
 @pytest.mark.parametrize("first", ["manifest", "object"])
@@ -82,29 +82,29 @@ async def test_an_object_and_its_manifest_come_to_say_the_same(first):
     a, b = stores("a", "b")
     id, text, marked = manifest_of(body_of(5000), 1000)
     mark = {MARK: marked[MARK]}
-    told = (FIRST, LATER) if first == "manifest" else (LATER, FIRST)
-    await put(a, text, id, {**mark, **told[0]})
-    await put(b, body_of(5000), id, told[1])
+    versions = (FIRST, LATER) if first == "manifest" else (LATER, FIRST)
+    await put(a, text, id, {**mark, **versions[0]})
+    await put(b, body_of(5000), id, versions[1])
     for each in (body_of(5000)[start : start + 1000] for start in range(0, 5000, 1000)):
         await put(a, each)
     groups = {"one": group(a), "two": group(b)}
     summary = await run(groups, 1)
     assert (summary.ok, summary.settled) == (True, 1)
-    assert (said(a, id), said(b, id)) == ({**mark, **FIRST}, FIRST)
+    assert (metadata_on(a, id), metadata_on(b, id)) == ({**mark, **FIRST}, FIRST)
     assert (await run(groups, 1)).idle
 
 
 @ensureDeferred
 async def test_a_server_that_does_not_answer_is_no_reason_to_believe_that_all_agree():
     """It is compared when it is there again, though nothing has changed."""
-    a, b, memory = MemoryStore("a"), MemoryStore("b"), Memory()
+    a, b, state = MemoryStore("a"), MemoryStore("b"), PassState()
     id = (await put(a, b"x", metadata=FIRST)).id
     await put(b, b"x", metadata=LATER)
     groups = {"one": group(a), "two": group(FailingStore("b"))}
-    assert not (await run(groups, 1, memory=memory)).ok
+    assert not (await run(groups, 1, state=state)).ok
     groups["two"] = group(b)
-    assert (await run(groups, 1, memory=memory)).ok
-    assert said(b, id) == FIRST
+    assert (await run(groups, 1, state=state)).ok
+    assert metadata_on(b, id) == FIRST
 
 
 @ensureDeferred
@@ -115,18 +115,18 @@ async def test_what_is_in_order_is_not_compared_each_time():
         asked = 0
 
         async def digests(self):
-            self.told = getattr(self, "told", None) or await super().digests()
-            return self.told
+            self.answer = getattr(self, "answer", None) or await super().digests()
+            return self.answer
 
         async def blob_digests(self, partition):
             self.asked += 1
             return await super().blob_digests(partition)
 
-    a, b, memory = Counting("a"), Counting("b"), Memory()
+    a, b, state = Counting("a"), Counting("b"), PassState()
     for store in (a, b):
         await put(store, b"x", metadata=FIRST)
     counts = []
     for _ in range(3):
-        assert (await run({"one": group(a), "two": group(b)}, 1, memory=memory)).ok
+        assert (await run({"one": group(a), "two": group(b)}, 1, state=state)).ok
         counts.append(a.asked)
     assert counts[1] == counts[2]

@@ -20,10 +20,10 @@ from sos.errors import SOSError, Unavailable
 from sos.interfaces import Member
 from sos.model.metadata import EMPTY
 from sos.replication import Policy, Report, replicate
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from tests.support.blobs import body_of, content, content_id, put, shown
 
 # Between two uploads: one is acknowledged, and then another comes, on the same machine.
@@ -63,9 +63,9 @@ class Server(MemoryStore):
         self._ask()
         return await super().blob_digests(partition)
 
-    async def settle(self, id, metadata):
+    async def reconcile(self, id, metadata):
         self._ask()
-        await super().settle(id, metadata)
+        await super().reconcile(id, metadata)
 
     async def lease(self, seconds, token=None):
         self._ask()
@@ -84,21 +84,21 @@ class Server(MemoryStore):
 class Cluster:
     """Blob servers in groups, and two API servers before them.
 
-    :ivar said: what the victim has said of the object.
+    :ivar metadata: what the victim has said of the object.
     """
 
     body: bytes
-    said: dict
+    metadata: dict
     groups: dict
     clock: Clock = field(factory=Clock)
-    memory: Memory = field(factory=lambda: Memory(patience=3600.0))
+    state: PassState = field(factory=lambda: PassState(away_seconds=3600.0))
     doors: list = field(init=False)
     members: list = field(init=False)
 
     def __attrs_post_init__(self):
         self.clock.advance(1.8e9)
         self.members = [
-            ReplicatedStore(self.groups, maybeDeferred, self.clock, copying=Copying(1, 2))
+            ReplicatedStore(self.groups, maybeDeferred, self.clock, copy_counts=CopyCounts(1, 2))
             for _ in CHUNKS
         ]
         self.doors = [
@@ -110,7 +110,7 @@ class Cluster:
     def servers(self):
         return [member.store for members in self.groups.values() for member in members]
 
-    def told(self, server):
+    def metadata_on(self, server):
         """Return what *server* says of the object, None if it does not have it."""
         blob = server.blobs.get(content_id(self.body))
         return (
@@ -121,21 +121,21 @@ class Cluster:
             }
         )
 
-    async def upload(self, door, said):
+    async def upload(self, door, metadata):
         self.clock.advance(STEP_SECONDS)
-        await put(self.doors[door], self.body, metadata=said)
+        await put(self.doors[door], self.body, metadata=metadata)
 
-    async def attack(self, door, said):
+    async def attack(self, door, metadata):
         with suppress(SOSError):
-            await self.upload(door, said)
+            await self.upload(door, metadata)
 
-    async def besiege(self, door, said):
+    async def besiege(self, door, metadata):
         """Upload when nobody is there who has heard of the object."""
-        having = [n for n, each in enumerate(self.servers) if self.told(each) is not None]
+        having = [n for n, each in enumerate(self.servers) if self.metadata_on(each) is not None]
         for n in having:
             await self.leave(n)
         for _ in range(2):  # by then the API server has seen that they are away
-            await self.attack(door, said)
+            await self.attack(door, metadata)
         for n in having:
             await self.come_back(n)
 
@@ -154,7 +154,10 @@ class Cluster:
         server = self.servers[n % len(self.servers)]
         others = [each for each in self.servers if each is not server]
         kept = [all(id in each.blobs for id in server.blobs) for each in others]
-        if any(k and self.told(each) == self.said for k, each in zip(kept, others, strict=True)):
+        if any(
+            k and self.metadata_on(each) == self.metadata
+            for k, each in zip(kept, others, strict=True)
+        ):
             server.blobs.clear()
 
     async def wait(self):
@@ -163,7 +166,7 @@ class Cluster:
 
     async def replicate(self):
         report = Report(lambda _: None, lambda _: None, lambda _: None)
-        return await replicate(self.groups, Policy(2), self.clock, report, self.memory)
+        return await replicate(self.groups, Policy(2), self.clock, report, self.state)
 
     async def rest(self):
         """All servers are there, and replication has nothing left to do."""
@@ -188,16 +191,16 @@ class Cluster:
     async def check(self):
         """All that are there say of the object what the victim has said, if any of them does."""
         there = [each for each in self.servers if not each.away]
-        told = [self.told(each) for each in there]
-        if self.said in told:
-            assert [each for each in told if each not in (None, self.said)] == []
+        claims = [self.metadata_on(each) for each in there]
+        if self.metadata in claims:
+            assert [each for each in claims if each not in (None, self.metadata)] == []
             for door in self.doors:
                 try:
                     found = await door.read(content_id(self.body))
                 except Unavailable:  # a chunk can be where nobody answers
                     assert len(there) < len(self.servers)
                 else:
-                    assert shown(found.info.metadata) == self.said
+                    assert shown(found.info.metadata) == self.metadata
 
     def stop(self):
         for each in self.members:
@@ -232,7 +235,7 @@ steps = st.one_of(
 @given(
     sizes=st.sampled_from([(4,), (3, 2), (2, 2)]),
     body=st.builds(body_of, st.sampled_from([10, 2500]), st.integers(0, 5)),
-    said=st.sampled_from([{}, {"X-Name": "report.pdf"}]),
+    metadata=st.sampled_from([{}, {"X-Name": "report.pdf"}]),
     away=st.sets(servers, max_size=3),
     door=doors,
     chosen=st.lists(steps, max_size=12),
@@ -240,20 +243,20 @@ steps = st.one_of(
 )
 @ensureDeferred
 async def test_the_first_to_be_acknowledged_is_who_is_believed(
-    sizes, body, said, away, door, chosen, gone
+    sizes, body, metadata, away, door, chosen, gone
 ):
     """By every server that has the object, and by who reads it from any API server."""
-    cluster = Cluster(body, said, clusters(*sizes))
+    cluster = Cluster(body, metadata, clusters(*sizes))
     try:
         for n in away:
             await cluster.leave(n)
-        await cluster.upload(door, said)
+        await cluster.upload(door, metadata)
         for name, *arguments in chosen:
             await getattr(cluster, name)(*arguments)
         await cluster.rest_without(gone)
         await cluster.check()
         await cluster.rest()
-        assert said in [cluster.told(each) for each in cluster.servers]
+        assert metadata in [cluster.metadata_on(each) for each in cluster.servers]
         await cluster.check()
     finally:
         cluster.stop()
@@ -266,19 +269,24 @@ async def test_a_stand_in_is_told_what_those_say_that_are_there(left):
 
     Also when the clock of the other API server is behind.
     """
-    body, said = body_of(10), {"X-Name": "report.pdf"}
-    cluster = Cluster(body, said, clusters(3))
+    body, metadata = body_of(10), {"X-Name": "report.pdf"}
+    cluster = Cluster(body, metadata, clusters(3))
     try:
-        await cluster.upload(0, said)
-        holders = [n for n, each in enumerate(cluster.servers) if cluster.told(each) == said]
+        await cluster.upload(0, metadata)
+        holders = [
+            n for n, each in enumerate(cluster.servers) if cluster.metadata_on(each) == metadata
+        ]
         behind = ChunkedStore(cluster.members[1], 0, maybeDeferred, now=lambda: 1.7e9)
         for gone in holders[left - 1 : left]:
             await cluster.leave(gone)
         await put(behind, body, metadata=GROUND[0])
-        assert [cluster.told(each) for each in cluster.servers] == [said] * 3
-        assert shown((await behind.read(content_id(body))).info.metadata) == said
+        assert [cluster.metadata_on(each) for each in cluster.servers] == [metadata] * 3
+        assert shown((await behind.read(content_id(body))).info.metadata) == metadata
         await cluster.rest()
-        assert {str(cluster.told(each)) for each in cluster.servers} <= {str(said), "None"}
+        assert {str(cluster.metadata_on(each)) for each in cluster.servers} <= {
+            str(metadata),
+            "None",
+        }
     finally:
         cluster.stop()
 
@@ -290,18 +298,18 @@ async def test_a_copy_that_has_to_stay_where_it_does_not_belong_is_told(size, fi
 
     Also where one is the object and the other its manifest.
     """
-    body, said = body_of(size), {"X-Name": "report.pdf"}
-    cluster = Cluster(body, said, clusters(3))
+    body, metadata = body_of(size), {"X-Name": "report.pdf"}
+    cluster = Cluster(body, metadata, clusters(3))
     try:
-        await cluster.upload(first, said)
+        await cluster.upload(first, metadata)
         await cluster.replicate()  # who is away then is expected back
         await cluster.besiege(1 - first, GROUND[0])
-        assert sorted(map(str, map(cluster.told, cluster.servers))) == [
+        assert sorted(map(str, map(cluster.metadata_on, cluster.servers))) == [
             str(GROUND[0]),
-            str(said),
-            str(said),
+            str(metadata),
+            str(metadata),
         ]
-        holder = [cluster.told(each) for each in cluster.servers].index(said)
+        holder = [cluster.metadata_on(each) for each in cluster.servers].index(metadata)
         await cluster.rest_without(holder)
         await cluster.check()
     finally:

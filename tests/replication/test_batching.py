@@ -20,7 +20,7 @@ from sos.replication.batching import Batches
 from sos.stores.memory import MemoryStore
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from tests.replication.groups import Told, run
+from tests.replication.groups import RecordedReport, run
 from tests.support.blobs import body_of, content_id, put
 from tests.support.servers import serving
 
@@ -133,10 +133,10 @@ async def test_what_a_batch_lacks_is_copied_by_itself(group):
     for n in range(50):
         await put(a, b"%d" % n)
         await put(b, b"%d" % n)
-    told = Told()
-    summary = await run(group.members, 3, told)
+    recorded = RecordedReport()
+    summary = await run(group.members, 3, recorded)
     assert (summary.ok, summary.copied, len(c.blobs)) == (True, 50, 50)
-    assert all(bad in warning and "damaged" in warning for warning in told.warnings)
+    assert all(bad in warning and "damaged" in warning for warning in recorded.warnings)
 
 
 @ensureDeferred
@@ -148,10 +148,10 @@ async def test_a_target_that_is_full(group):
     target = await group.add(Full())
     for n in range(1000):
         await put(a, b"%d" % n)
-    told = Told()
-    summary = await run(group.members, 2, told)
+    recorded = RecordedReport()
+    summary = await run(group.members, 2, recorded)
     assert (summary.ok, summary.copied, summary.failed) == (False, 0, 1000)
-    assert "it is full" in told.warnings[0]
+    assert "it is full" in recorded.warnings[0]
     assert len(target.asked) - target.asked.count("GET digests") < 50
 
 
@@ -239,10 +239,10 @@ async def test_a_server_that_knows_no_batches(group, which):
     servers[which].refuses = True
     for n in range(500):
         await put(a, b"%d" % n)
-    told = Told()
-    summary = await run(group.members, 2, told)
+    recorded = RecordedReport()
+    summary = await run(group.members, 2, recorded)
     assert (summary.ok, len(b.blobs)) == (True, 500)
-    (note,) = [note for note in told.notes if "one by one" in note]
+    (note,) = [note for note in recorded.notes if "one by one" in note]
     assert "answered 404" in note
     assert servers[which].asked.count(("GET", "POST")[which] + " batch") < 10
 

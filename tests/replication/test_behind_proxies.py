@@ -22,7 +22,7 @@ from tests.support.blobs import put
 from tests.support.servers import serving
 
 KEYS = Keys((Key(b"k" * 32),))
-SAID = {"X-Name": "n\udce9 \u20ac", "X-Mime-Type": "text/plain", SET_AT: "5"}
+METADATA = {"X-Name": "n\udce9 \u20ac", "X-Mime-Type": "text/plain", SET_AT: "5"}
 
 
 def server(store, change, signed=False):
@@ -56,9 +56,9 @@ async def test_replication_converges_behind_proxies(reactor, signed):
     """What a proxy adds is not stored, not read, and breaks no signature."""
     kept = one, two = stores("a", "b")
     signer = Signer(lambda: KEYS, time.time) if signed else None
-    for said in (SAID, {}, {SET_AT: "7"}):
-        await put(one, encode(said), metadata=said)
-        await put(one, encode(said) + b"x" * 100_000, metadata=said)
+    for metadata in (METADATA, {}, {SET_AT: "7"}):
+        await put(one, encode(metadata), metadata=metadata)
+        await put(one, encode(metadata) + b"x" * 100_000, metadata=metadata)
     before = {id: blob.info.metadata for id, blob in one.blobs.items()}
     async with (
         serving(server(one, behind_proxy(1), signed), reactor) as first,
@@ -70,11 +70,11 @@ async def test_replication_converges_behind_proxies(reactor, signed):
         ]
         assert (await run({"default": group(*far)}, 2)).ok
         assert {id: blob.info.metadata for id, blob in two.blobs.items()} == before
-        later = (await put(far[1], b"later", metadata={**SAID, SET_AT: "9"})).id
-        await far[1].settle(later, SAID)
+        later = (await put(far[1], b"later", metadata={**METADATA, SET_AT: "9"})).id
+        await far[1].reconcile(later, METADATA)
         assert (await run({"default": group(*far)}, 2)).ok
         assert (await run({"default": group(*far)}, 2)).idle
-        assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [SAID] * 4
+        assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [METADATA] * 4
 
 
 @pytest.mark.parametrize("value", ['"', "\udce9", "\u00e9", " "])
@@ -83,10 +83,10 @@ async def test_the_most_metadata_that_there_can_be_is_told(reactor, value):
     """Its head is of up to 14 KiB then, which has to be taken on both sides."""
     one = MemoryStore()
     size = (MAX_BYTES - len("X-A")) // len(value.encode("utf-8", "surrogateescape"))
-    said = {"X-A": value * size, SET_AT: "5"}
+    metadata = {"X-A": value * size, SET_AT: "5"}
     async with serving(server(one, behind_proxy(1)), reactor) as far:
-        id = (await put(far, b"x", metadata=said)).id
-        assert one.blobs[id].info.metadata == said
-        assert (await far.stat(id)).metadata == said
-        await far.settle(id, {**said, SET_AT: "4"})
+        id = (await put(far, b"x", metadata=metadata)).id
+        assert one.blobs[id].info.metadata == metadata
+        assert (await far.stat(id)).metadata == metadata
+        await far.reconcile(id, {**metadata, SET_AT: "4"})
         assert one.blobs[id].info.metadata[SET_AT] == "4"

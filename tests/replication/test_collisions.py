@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pytest_twisted import ensureDeferred
 
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import Told, belonging, run, stores
+from tests.replication.groups import RecordedReport, replica_set, run, stores
 from tests.support.blobs import colliding, content_id, put
 
 FIRST, SECOND = colliding(1000)
@@ -37,19 +37,19 @@ class Silent(MemoryStore):
 async def test_a_copy_elsewhere_stays_while_a_holder_has_another_body(reactor):
     """It may be the last of its body; that it hashes to its id does not tell."""
     servers = stores("a", "b", "c")
-    holders = belonging(ID, servers, 2)
+    holders = replica_set(ID, servers, 2)
     (leaving,) = set(servers) - set(holders)
     await put(leaving, FIRST)
     for holder in holders:
         await put(holder, SECOND)
-    told, memory = Told(), Memory()
-    summary = await run(servers, 2, told, memory=memory)
+    recorded, state = RecordedReport(), PassState()
+    summary = await run(servers, 2, recorded, state=state)
     assert (summary.moved, summary.failed, summary.disputed, summary.ok) == (0, 0, 1, False)
     assert [store.blobs[ID].body for store in holders] == [SECOND, SECOND]
     assert leaving.blobs[ID].body == FIRST
-    assert len(about(told.warnings)) == 1
-    again = Told()
-    summary = await run(servers, 2, again, memory=memory)
+    assert len(about(recorded.warnings)) == 1
+    again = RecordedReport()
+    summary = await run(servers, 2, again, state=state)
     assert (summary.moved, summary.disputed, summary.ok) == (0, 1, False)
     assert about(again.warnings) == []
 
@@ -62,7 +62,7 @@ async def test_a_copy_elsewhere_of_the_same_body_is_dropped(reactor):
         await put(server, FIRST)
     summary = await run(servers, 2)
     assert (summary.moved, summary.disputed, summary.ok) == (1, 0, True)
-    assert [store for store in servers if ID in store.blobs] == belonging(ID, servers, 2)
+    assert [store for store in servers if ID in store.blobs] == replica_set(ID, servers, 2)
 
 
 @ensureDeferred
@@ -72,12 +72,12 @@ async def test_a_copy_that_is_refused_is_told_once(reactor):
     await put(one, FIRST)
     await put(other, SECOND)
     other.writers = 0
-    told, memory = Told(), Memory()
-    summary = await run((one, other), 2, told, memory=memory)
+    recorded, state = RecordedReport(), PassState()
+    summary = await run((one, other), 2, recorded, state=state)
     assert (summary.copied, summary.failed, summary.disputed, summary.ok) == (0, 0, 1, False)
-    (line,) = about(told.warnings)
+    (line,) = about(recorded.warnings)
     assert line.startswith(f"{ID} has different bodies on different servers: a and b:")
-    again = Told()
-    summary = await run((one, other), 2, again, memory=memory)
+    again = RecordedReport()
+    summary = await run((one, other), 2, again, state=state)
     assert (summary.disputed, about(again.warnings), other.writers) == (1, [], 1)
     assert other.blobs[ID].body == SECOND

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import Member
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import Told, belonging, id_for, run, stores
+from tests.replication.groups import RecordedReport, id_for, replica_set, run, stores
 from tests.support.blobs import put
 from tests.support.doubles import FailingStore
 
@@ -33,11 +33,11 @@ class Full(MemoryStore):
             raise NoSpace(f"{self.name} is full")
         return super().writer(*args, **kwargs)
 
-    async def settle(self, id, metadata):
+    async def reconcile(self, id, metadata):
         if self.full:
             self.asked += 1
             raise NoSpace(f"{self.name} is full")
-        await super().settle(id, metadata)
+        await super().reconcile(id, metadata)
 
 
 def holding(id, *servers):
@@ -63,11 +63,11 @@ async def test_one_is_full_and_another_is_lost(silent):
     full, lost, *left = servers
     full.full, full.silent = True, silent
     kept = dict(full.blobs)
-    clock, memory = Clock(), Memory(patience=600)
+    clock, state = Clock(), PassState(away_seconds=600)
     there = [full, FailingStore(lost.name), *left]
     for seconds in (0, 601, 60):
         clock.advance(seconds)
-        summary = await run(there, 2, clock=clock, memory=memory)
+        summary = await run(there, 2, clock=clock, state=state)
     assert all(len(holding(id, full, *left)) >= 2 for id in ids)
     assert (summary.failed, summary.short, summary.unlisted) == (0, 0, [lost.name])
     assert full.blobs == kept
@@ -98,13 +98,13 @@ async def test_what_a_full_server_lacks_comes_home_when_it_has_room():
     id = id_for(servers, "a", "b")
     await put(b, b"x", id)
     a.full = True
-    memory = Memory()
+    state = PassState()
     for copied in (1, 0, 0):
-        summary = await run(servers, 2, memory=memory)
+        summary = await run(servers, 2, state=state)
         assert (summary.copied, summary.moved, summary.ok) == (copied, 0, True)
         assert holding(id, a, b, c) == ["b", "c"]
     a.full = False
-    summary = await run(servers, 2, memory=memory)
+    summary = await run(servers, 2, state=state)
     assert (summary.copied, summary.moved, summary.ok) == (1, 1, True)
     assert holding(id, a, b, c) == ["a", "b"]
 
@@ -132,9 +132,9 @@ async def test_when_no_server_has_room_that_is_told():
         await put(servers[0], b"%d" % n)
     for store in servers[1:]:
         store.full = True
-    memory = Memory()
+    state = PassState()
     for _ in range(3):
-        summary = await run(servers, 2, memory=memory)
+        summary = await run(servers, 2, state=state)
         assert (summary.short, summary.failed, summary.ok) == (30, 0, False)
 
 
@@ -189,10 +189,10 @@ async def test_a_server_that_does_not_say_how_it_is_doing_is_left_out():
 
     a, mute, c = MemoryStore("a"), Mute("b"), MemoryStore("c")
     await put(a, b"x")
-    told = Told()
-    summary = await run((a, mute, c), 2, told)
+    recorded = RecordedReport()
+    summary = await run((a, mute, c), 2, recorded)
     assert summary.unlisted == ["b"]
-    assert "without 'writable'" in told.warnings[0]
+    assert "without 'writable'" in recorded.warnings[0]
     assert (len(mute.blobs), len(c.blobs)) == (0, 1)
 
 
@@ -210,7 +210,7 @@ async def test_moving_waits_for_a_server_that_cannot_drop():
         await put(store, b"x", id)
     summary = await run(servers, 2)
     assert (summary.staying, summary.failed, summary.ok) == (1, 0, True)
-    assert belonging(id, servers, 2) == servers[1:]
+    assert replica_set(id, servers, 2) == servers[1:]
 
 
 @ensureDeferred

@@ -9,7 +9,7 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 
 from sos.errors import SOSError
 from sos.stores.local import LocalStore
-from tests.replication.groups import Told, run
+from tests.replication.groups import RecordedReport, run
 from tests.support.blobs import body_of, content, content_id, put
 
 BODIES = [body_of(100_000, seed) for seed in range(3)]
@@ -69,10 +69,10 @@ async def test_what_no_server_has_is_told(servers, reactor, how):
     for store in servers:
         await lose(store, BODIES[1], how)
     for dry_run in (False, True):
-        told = Told()
-        summary = await run(servers, 2, told, dry_run=dry_run, clock=reactor)
+        recorded = RecordedReport()
+        summary = await run(servers, 2, recorded, dry_run=dry_run, clock=reactor)
         assert (summary.ok, summary.broken, summary.planned) == (False, 1, 0)
-        assert any(f"{id} is lost: " in line for line in told.warnings)
+        assert any(f"{id} is lost: " in line for line in recorded.warnings)
     await put(servers[0], BODIES[1])
     assert (await run(servers, 2, clock=reactor)).ok
     assert (await run(servers, 2, clock=reactor)).idle
@@ -117,7 +117,7 @@ async def test_a_server_that_lost_more_than_it_tells_of(servers, reactor, monkey
     monkeypatch.setattr("sos.stores.local.store._LOST_IDS", 1)
     for body in BODIES[:2]:
         await lose(servers[0], body)
-    told = Told()
-    assert not (await run(servers, 2, told, clock=reactor)).ok
-    assert any("lost 2 blobs" in line for line in told.warnings)
+    recorded = RecordedReport()
+    assert not (await run(servers, 2, recorded, clock=reactor)).ok
+    assert any("lost 2 blobs" in line for line in recorded.warnings)
     assert (await run(servers, 2, clock=reactor)).ok

@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.replication import Policy, ReplicationService, objects
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import OriginalStore, Told, group, run, stores
+from tests.replication.groups import OriginalStore, RecordedReport, group, run, stores
 from tests.stores.chunked.chunks import ids_of, over, replicated
 from tests.support.blobs import body_of, content_id, manifest_of, put
 from tests.support.doubles import FailingStore
@@ -72,11 +72,11 @@ async def test_a_chunk_that_no_server_has(number):
     summary = await run(servers, 3)
     assert (summary.ok, summary.idle, summary.broken) == (True, True, 0)
     lose(servers, CHUNKS[number])
-    told = Told()
-    summary = await run(servers, 3, told)
+    recorded = RecordedReport()
+    summary = await run(servers, 3, recorded)
     assert (summary.ok, summary.idle, summary.broken) == (False, False, 1)
     assert "1 objects are broken" in str(summary)
-    assert told.warnings == [
+    assert recorded.warnings == [
         f"{ID} is broken: no server has 1 of its 7 chunks, the first is {CHUNKS[number]}; "
         "upload it again"
     ]
@@ -92,11 +92,11 @@ async def test_several_objects():
     whole = [await filled(servers, body, 90) for body in bodies]
     for body in bodies[:5]:
         lose(servers, *ids_of(body, 90)[3:8])
-    told = Told()
-    summary = await run(servers, 2, told)
-    assert (summary.broken, len(told.warnings)) == (5, 5)
-    assert {line.split()[0] for line in told.warnings} == set(whole[:5])
-    assert all("no server has 5" in line for line in told.warnings)
+    recorded = RecordedReport()
+    summary = await run(servers, 2, recorded)
+    assert (summary.broken, len(recorded.warnings)) == (5, 5)
+    assert {line.split()[0] for line in recorded.warnings} == set(whole[:5])
+    assert all("no server has 5" in line for line in recorded.warnings)
 
 
 @ensureDeferred
@@ -147,10 +147,10 @@ async def test_a_server_that_does_not_tell(asked):
     await filled(servers)
     lose(servers, CHUNKS[3])
     setattr(servers[0], asked, fails)
-    told = Told()
-    summary = await run(servers, 3, told)
+    recorded = RecordedReport()
+    summary = await run(servers, 3, recorded)
     assert (summary.ok, summary.broken, summary.unlisted) == (False, 0, ["a"])
-    assert len(told.warnings) == 1
+    assert len(recorded.warnings) == 1
 
 
 @ensureDeferred
@@ -185,10 +185,10 @@ async def test_a_manifest_that_cannot_be_read():
 
     a, b = Unreadable("a"), Unreadable("b")
     await filled((a, b))
-    told = Told()
-    summary = await run((a, b), 2, told)
+    recorded = RecordedReport()
+    summary = await run((a, b), 2, recorded)
     assert (summary.ok, summary.failed, summary.broken) == (False, 1, 0)
-    assert "the manifest of" in told.warnings[0]
+    assert "the manifest of" in recorded.warnings[0]
     assert (await run((a, MemoryStore("b")), 2)).failed  # and from one that has it
     c = MemoryStore("c")
     await filled((c,))
@@ -281,7 +281,12 @@ async def test_many_chunks_of_a_partition_are_listed_and_few_are_asked_for():
 @ensureDeferred
 async def test_what_has_not_changed_is_not_looked_at_again():
     """Nor forgotten; until something changes, or an hour has passed."""
-    servers, clock, memory, told = (Counting("a"), Counting("b")), Clock(), Memory(), Told()
+    servers, clock, state, recorded = (
+        (Counting("a"), Counting("b")),
+        Clock(),
+        PassState(),
+        RecordedReport(),
+    )
     clock.advance(10_000)
     await filled(servers)
     lose(servers, CHUNKS[0])
@@ -289,7 +294,7 @@ async def test_what_has_not_changed_is_not_looked_at_again():
     async def made():
         for server in servers:
             server.asked.clear()
-        summary = await run(servers, 2, told, clock, memory)
+        summary = await run(servers, 2, recorded, clock, state)
         return summary.broken, any(server.asked for server in servers)
 
     assert await made() == (1, True)
@@ -297,14 +302,14 @@ async def test_what_has_not_changed_is_not_looked_at_again():
         assert await made() == (1, False)
     clock.advance(3601)
     assert await made() == (1, True)
-    assert len(told.warnings) == 1
+    assert len(recorded.warnings) == 1
     await put(servers[0], BODY[:SIZE])
     assert await made() == (0, True)
     await made()  # for the copy that was made is a change
     assert await made() == (0, False)
     lose(servers, CHUNKS[1])
     assert await made() == (1, True)
-    assert len(told.warnings) == 2
+    assert len(recorded.warnings) == 2
 
 
 @ensureDeferred
@@ -342,16 +347,16 @@ async def test_a_service_looks_at_some_in_turn(monkeypatch):
 @ensureDeferred
 async def test_a_server_that_is_away_makes_nothing_whole(monkeypatch):
     """What was known to be broken stays so until it has been seen to be whole."""
-    clock, memory, (a, b) = Clock(), Memory(), stores("a", "b")
+    clock, state, (a, b) = Clock(), PassState(), stores("a", "b")
     await filled((a, b))
     lose((a, b), CHUNKS[0])
-    assert (await run((a, b), 2, clock=clock, memory=memory)).broken == 1
-    summary = await run((a, FailingStore("b")), 2, clock=clock, memory=memory)
+    assert (await run((a, b), 2, clock=clock, state=state)).broken == 1
+    summary = await run((a, FailingStore("b")), 2, clock=clock, state=state)
     assert summary.broken == 1
     both_away = (FailingStore("a"), FailingStore("b"))
-    assert (await run(both_away, 2, clock=clock, memory=memory)).broken == 1
+    assert (await run(both_away, 2, clock=clock, state=state)).broken == 1
     await put(b, BODY[:SIZE])
-    assert (await run((a, b), 2, clock=clock, memory=memory)).ok
+    assert (await run((a, b), 2, clock=clock, state=state)).ok
 
 
 @ensureDeferred

@@ -101,8 +101,8 @@ async def test_a_server_that_is_found_to_have_another_later_is_told_of(reactor):
     with capturedLogs() as logs:
         await put(store, SECOND)
     assert where(*stores) == {stores[0].name: SECOND, stores[1].name: FIRST}
-    (told,) = [each for each in logs if each.get("peer") == stores[1].name]
-    assert told["names"] == stores[0].name
+    (logged,) = [each for each in logs if each.get("peer") == stores[1].name]
+    assert logged["names"] == stores[0].name
 
 
 @ensureDeferred

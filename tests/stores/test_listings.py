@@ -77,10 +77,10 @@ def names(count):
 
 def digests_of(count):
     """Return what a server tells of so many blobs of one partition, and what it means."""
-    told = {
+    rows = {
         f"abc{n:037x}": [n, "0" + f"{n:064x}", f"{n:040x}"[: 40 * (n % 2)]] for n in range(count)
     }
-    return told, {id: BlobDigest(*each) for id, each in told.items()}
+    return rows, {id: BlobDigest(*each) for id, each in rows.items()}
 
 
 @pytest.mark.parametrize("size", [7, 4096, 100_000, 10_000_000])
@@ -94,8 +94,8 @@ async def test_a_listing_is_whole_however_it_comes(reactor, size, spaces):
     found, parsed = await answered(reactor, lambda store: store.listing(), *in_pieces(text, size))
     assert found == listed
     assert max(parsed) < _MOST_AT_ONCE
-    told, meant = digests_of(count)
-    text = json.dumps(told, separators=spaces).encode()
+    rows, meant = digests_of(count)
+    text = json.dumps(rows, separators=spaces).encode()
     ask = lambda store: store.blob_digests("abc")  # noqa: E731
     found, parsed = await answered(reactor, ask, *in_pieces(text, size))
     assert found == meant

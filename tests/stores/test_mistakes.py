@@ -34,7 +34,7 @@ from sos.stores.replicated.store import ReplicatedStore
 from tests.stores.engines.s3.stores import client_of
 from tests.support.blobs import content, content_id, put
 from tests.support.doubles import FailingStore
-from tests.support.replicas import accounts_of
+from tests.support.replicas import health_records_of
 from tests.support.servers import remote_store
 
 MISTAKES = [
@@ -101,7 +101,7 @@ def asking(store):
         store.digests(),
         store.blob_digests("abc"),
         store.read_batch([id]),
-        store.settle(id, {}),
+        store.reconcile(id, {}),
         store.lease(10),
         store.status(),
         put(store, b"x", id),
@@ -133,8 +133,8 @@ async def test_nobody_is_left_alone_for_a_mistake():
     store = ReplicatedStore({"default": (Member(failing(TypeError("ours"), clock)),)}, None, clock)
     with pytest.raises(TypeError):
         await store.read(content_id(b"x"))
-    (told,) = accounts_of(store).values()
-    assert (told.errors, told.failure, told.last_error) == (0, None, None)
+    (record,) = health_records_of(store).values()
+    assert (record.errors, record.failure, record.last_error) == (0, None, None)
     store.stop()
 
 

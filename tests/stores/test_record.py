@@ -13,8 +13,8 @@ WHOLE = body_of(1000)
 ID, MANIFEST, MARKED = manifest_of(WHOLE, 100)
 
 
-def record_of(body, told, id=ID):
-    return Record(id, len(body), digest.hash_of(id, body), metadata.encode(told), 1.0, body)
+def record_of(body, metadata_of, id=ID):
+    return Record(id, len(body), digest.hash_of(id, body), metadata.encode(metadata_of), 1.0, body)
 
 
 def test_an_object_replaces_its_manifest_and_keeps_its_metadata():
@@ -29,8 +29,10 @@ def test_a_manifest_replaces_nothing(stored):
     assert successor(record_of(*stored), record_of(MANIFEST, MARKED)) is None
 
 
-@pytest.mark.parametrize(("id", "told"), [(content_id(WHOLE), {}), ("name", {}), ("name", MARKED)])
-def test_no_other_body_replaces_one(id, told):
+@pytest.mark.parametrize(
+    ("id", "metadata_of"), [(content_id(WHOLE), {}), ("name", {}), ("name", MARKED)]
+)
+def test_no_other_body_replaces_one(id, metadata_of):
     """Two bodies with one hash, or of a name that says nothing about the body."""
     with pytest.raises(Conflict):
-        successor(record_of(WHOLE, {}, id), record_of(b"other", told, id))
+        successor(record_of(WHOLE, {}, id), record_of(b"other", metadata_of, id))

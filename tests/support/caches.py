@@ -58,9 +58,9 @@ class CacheServer:
         """Let *key* have *value*, as another client would."""
         data = value.encode()
         if self.shown.startswith("memcached"):
-            said = b"set %s 0 0 %d\r\n%s\r\n" % (key.encode(), len(data), data)
+            command = b"set %s 0 0 %d\r\n%s\r\n" % (key.encode(), len(data), data)
             with socket.create_connection(("127.0.0.1", self.port), 60) as client:
-                client.sendall(said)
+                client.sendall(command)
                 assert client.recv(100) == b"STORED\r\n"
         else:
             with redis.Redis(port=self.port, password=self._password) as client:

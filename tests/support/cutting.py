@@ -62,8 +62,8 @@ class Server:
         whole = Conversation(self.handler).send(request)
         if self.cut is None or self.wanted not in line or head.startswith(b"HEAD"):
             return whole, False
-        told, _, body = whole.partition(b"\r\n\r\n")
-        kept = [each for each in told.split(b"\r\n") if not each.startswith(b"Content-Length")]
+        fields, _, body = whole.partition(b"\r\n\r\n")
+        kept = [each for each in fields.split(b"\r\n") if not each.startswith(b"Content-Length")]
         if any(each.startswith(b"Transfer-Encoding") for each in kept):
             kept = [each for each in kept if not each.startswith(b"Transfer-Encoding")]
             body = _joined(body)

@@ -41,7 +41,7 @@ class FailingStore:
     async def blob_digests(self, partition):
         raise self.error
 
-    async def settle(self, id, metadata):
+    async def reconcile(self, id, metadata):
         raise self.error
 
     async def lease(self, seconds, token=None):

@@ -10,7 +10,7 @@ from sos.errors import NotFound
 from sos.interfaces import Member
 from sos.model.placement import rank
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from tests.support.blobs import body_of, content_id, put
 from tests.support.doubles import FailingStore
 
@@ -27,14 +27,14 @@ def replicated(reactor, *groups, acknowledged=1, wanted=1, clock=None, hints=Non
         grouped(*groups),
         threads_of(reactor),
         clock or reactor,
-        copying=Copying(acknowledged, wanted),
+        copy_counts=CopyCounts(acknowledged, wanted),
         hints=hints,
     )
 
 
-def accounts_of(store: ReplicatedStore):
+def health_records_of(store: ReplicatedStore):
     """Return what *store* has noted of each of its servers, by their names."""
-    return {name: peer.account() for name, peer in store._members.peers.items()}
+    return {name: peer.health_record() for name, peer in store._members.peers.items()}
 
 
 class Gate(MemoryStore):

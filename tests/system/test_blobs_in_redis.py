@@ -34,8 +34,8 @@ def test_a_blob_server_over_redis_outlives_it(place, engine):
 
     bodies = {content_id(body): body for body in map(body_of, (0, 1000, 100_000, 3_000_000))}
     for id, body in bodies.items():
-        told = json.loads(fetch(f"{blobs}/blob/{id}", body, {"X-Name": "n"}))
-        assert (told["id"], told["size"]) == (id, len(body))
+        answer = json.loads(fetch(f"{blobs}/blob/{id}", body, {"X-Name": "n"}))
+        assert (answer["id"], answer["size"]) == (id, len(body))
     new = body_of(2_000_000, 1)
     engine.kill()
     assert ask(f"{blobs}/blob/{next(iter(bodies))}").status == 503

@@ -162,9 +162,9 @@ def test_a_coding_that_no_client_takes_off_is_refused(server):
     """curl says so of what was compressed by compress(1)."""
     upload, fetch = server
     command = [program("curl"), "-s", "-w", "%{http_code}", "-H", "Content-Encoding: compress"]
-    told = subprocess.check_output([*command, "-d", "never stored", upload])
-    assert told.endswith(b"415")
-    assert b"gzip, deflate, br, zstd" in told
+    answer = subprocess.check_output([*command, "-d", "never stored", upload])
+    assert answer.endswith(b"415")
+    assert b"gzip, deflate, br, zstd" in answer
     assert ask(fetch + content_id(b"never stored")).status == 404
 
 
@@ -176,14 +176,14 @@ def test_the_type_that_clients_send_is_kept(server, client, type):
     """But for the form that curl says it sends."""
     upload, fetch = server
     if client == "curl":
-        told = subprocess.check_output([program("curl"), "-s", "--data-binary", "x", upload])
+        answer = subprocess.check_output([program("curl"), "-s", "--data-binary", "x", upload])
     elif client == "requests":
-        told = requests.post(upload, b"png", headers={"Content-Type": type}).content
+        answer = requests.post(upload, b"png", headers={"Content-Type": type}).content
     else:
         script = (
             "const body = new Blob(['a {}'], {type: 'text/css'});"
             "fetch(process.argv[1], {method: 'POST', body})"
             ".then((answer) => answer.text()).then(console.log)"
         )
-        told = subprocess.check_output([program("node"), "-e", script, upload], timeout=60)
-    assert requests.get(fetch + json.loads(told)["id"]).headers["Content-Type"] == type
+        answer = subprocess.check_output([program("node"), "-e", script, upload], timeout=60)
+    assert requests.get(fetch + json.loads(answer)["id"]).headers["Content-Type"] == type

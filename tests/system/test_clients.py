@@ -280,7 +280,7 @@ def test_abort(site, client, gate):
         question = Question("POST", url, site.large, ca=site.ca.path)
         if isinstance(client, Chromium):
             page = client.open(question)
-            page.evaluate(SEND, client.told(question))
+            page.evaluate(SEND, client.arguments_for(question))
             assert slow.reached.wait(60)
             page.context.close()
         else:

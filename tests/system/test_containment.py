@@ -43,8 +43,8 @@ def owned(path: Path) -> Path:
 def privileges(process: int) -> tuple[set[str], set[str], str]:
     """Return the users, the groups and the capabilities that *process* has."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    told = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    return set(told["Uid"].split()), set(told["Gid"].split()), told["CapEff"]
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    return set(fields["Uid"].split()), set(fields["Gid"].split()), fields["CapEff"]
 
 
 def assert_nobody(process: int) -> None:

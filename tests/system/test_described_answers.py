@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 from attrs import define
 
-from sos.model.membership import MOST_BYTES, Membership, Speaker
+from sos.model.membership import MOST_BYTES, Announcer, Membership
 from tests.support.blobs import colliding
 from tests.support.description import Description
 from tests.support.http import fetch
@@ -307,7 +307,7 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
     client = Client(described, port)
     blob, abc = "/blob/{id}", f"/blob/{ID}"
     known = Membership(2, {"default": {"http://a:1": 1.0}})
-    speaker = Speaker("host/1/a", known).header
+    announcer = Announcer("host/1/a", known).header
     bodies = [("POST", path, path) for path in ("/batch", "/members")]
     with trickled(client, ("POST", blob, abc), ("PUT", blob, abc), *bodies):
         for method in ("POST", "PUT"):
@@ -346,15 +346,15 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         assert client.ask("DELETE", blob, abc, X_Sos_Lease=token).status == 200
         assert client.ask("DELETE", "/lease/{token}", f"/lease/{token}").status == 200
         for body, status in ((known.encoded, 200), (bytes(MOST_BYTES + 1), 413)):
-            sent = client.ask("POST", "/members", body=body, X_Sos_Members=speaker)
+            sent = client.ask("POST", "/members", body=body, X_Sos_Members=announcer)
             assert sent.status == status
         assert json.loads(client.ask("GET", "/status").body)["members"][0]["members"]["copies"] == 2
-        assert client.ask("DELETE", "/members", X_Sos_Members=speaker).status == 200
+        assert client.ask("DELETE", "/members", X_Sos_Members=announcer).status == 200
         ask_what_cannot_be(client)
         for method, path, target in targets(described):
             if method not in ("GET", "HEAD"):
                 assert client.ask(method, path, target, Sec_Fetch_Site="cross-site").status == 403
-        page = {"Sec_Fetch_Site": "cross-site", "X_Sos_Members": speaker}
+        page = {"Sec_Fetch_Site": "cross-site", "X_Sos_Members": announcer}
         assert client.ask("GET", "/status", **page).status == 403
         crowd(Client(described, few), CONNECTIONS)
     (signed,) = free_ports(1)

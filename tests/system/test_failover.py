@@ -320,7 +320,7 @@ class TestReload:
         """They are read at the start alone, so who changed one is to know."""
         cluster = Cluster(place, 2)
         servers = cluster.config.read_text()
-        for settings, told in (
+        for settings, message in (
             ("", None),
             ("\n[sos]\nmin-copies = 1\nreplicate-every = 30\n", "min-copies, replicate-every"),
         ):
@@ -330,8 +330,8 @@ class TestReload:
             assert wait_until(
                 lambda n=before: cluster.api.log.count("reloaded the configuration") > n
             )
-            assert ("restart to apply" in cluster.api.log) == (told is not None)
-            assert told is None or f"apply the changed settings: {told}" in cluster.api.log
+            assert ("restart to apply" in cluster.api.log) == (message is not None)
+            assert message is None or f"apply the changed settings: {message}" in cluster.api.log
 
     def test_a_file_with_a_mistake_changes_nothing(self, place):
         """It is named, with the line, and all goes on."""

@@ -8,7 +8,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.errors import NoSpace, StoreUnusable
-from sos.model.config import Reserve
+from sos.model.quantities import Reserve
 from sos.stores.local import LocalStore
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.http import ask, fetch

@@ -40,8 +40,8 @@ def test_engines_of_every_kind_hold_the_same(place, swift, tmp_path):
                 assert fetch(f"{url}/blob/name") == b"an opaque name"
                 for body in bodies:
                     assert fetch(f"{url}/blob/{content_id(body)}") == body
-            told = [json.loads(fetch(f"{url}/digests")) for url in urls]
-            assert told[0] == told[1] == told[2] == told[3]
+            digests = [json.loads(fetch(f"{url}/digests")) for url in urls]
+            assert digests[0] == digests[1] == digests[2] == digests[3]
             again = place.sos(f"replicate --min-copies all --blob-server {servers}")
             assert b"0 copies missing, 0 made, 0 failed" in again.stdout
     finally:

@@ -129,9 +129,9 @@ def test_a_page_of_a_listed_origin_uploads_and_fetches(browser, site, place):
     headers = {"X-Meta": "m", "X-Orig-Filename": "a.txt", "Authorization": "Bearer none"}
     page = browser.new_page()
     page.goto(f"http://{app}/")
-    told = page.evaluate(SHARE, [upload, download, headers])
+    headers_seen = page.evaluate(SHARE, [upload, download, headers])
     name = "inline; filename=a.txt"
-    assert told == [200, "abc", f'"{sha1(b"abc").hexdigest()}"', "m", name, True, 404, 404]
+    assert headers_seen == [200, "abc", f'"{sha1(b"abc").hexdigest()}"', "m", name, True, 404, 404]
     page.goto(f"http://{site}/")
     for headers in ({}, {"X-Meta": "m"}):
         with pytest.raises(Error, match="Failed to fetch"):

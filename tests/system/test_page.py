@@ -412,7 +412,7 @@ def test_it_tells_of_requests(place, browser):
     with window(browser, "about:blank") as seen:
         page, times = seen.page, []
 
-        def tell(fulfilled):
+        def answer_status(fulfilled):
             document = cluster.status()
             times.append(1)
             document["uptime"] = 2.0 * len(times)
@@ -434,7 +434,7 @@ def test_it_tells_of_requests(place, browser):
         page.goto(cluster.url)
         seen.see("#charts", "Requests to the servers")
         page.unroute("**/status")
-        page.route("**/status", tell)
+        page.route("**/status", answer_status)
         seen.see("#charts figure", "Uploads10/s")
         seen.see("#charts figure", "Fetches5.0/s")
         seen.see("#charts figure", "1.5 ms · p99 20 ms")

@@ -41,11 +41,11 @@ def install(place, **files):
         new.replace(path)
 
 
-def hang_up(daemon, told):
+def hang_up(daemon, message):
     """Send SIGHUP, and wait until the log has told so once more."""
-    before = daemon.log.count(told)
+    before = daemon.log.count(message)
     daemon.send(signal.SIGHUP)
-    assert wait_until(lambda: daemon.log.count(told) > before), daemon.log
+    assert wait_until(lambda: daemon.log.count(message) > before), daemon.log
 
 
 @contextmanager

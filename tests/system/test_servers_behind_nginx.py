@@ -87,10 +87,10 @@ def test_replication_converges(place, nginx, signed):
         up,
         down,
     )
-    said = {"X-Orig-Filename": "r\u00e9sum\u00e9", "X-Mime-Type": "text/plain"}
+    metadata = {"X-Orig-Filename": "r\u00e9sum\u00e9", "X-Mime-Type": "text/plain"}
     bodies = [body_of(size, 1) for size in (10, 1000, 100_000, 9_000_000)]
     for body in bodies:
-        answer = ask(f"http://127.0.0.1:{up}/upload", body, said)
+        answer = ask(f"http://127.0.0.1:{up}/upload", body, metadata)
         assert (answer.status, answer.json["copies"]) == (200, 2)
     for _ in range(2):
         done = place.sos(f"replicate --min-copies all --blob-server {servers}{secret}")
@@ -102,8 +102,8 @@ def test_replication_converges(place, nginx, signed):
         assert answer.headers["X-Orig-Filename"].encode("latin-1") == b"r\xe9sum\xe9"
         assert not {"X-Name", "X-Served-By", "X-Real-Thing"} & set(answer.headers)
     if not signed:
-        told = [json.loads(fetch(f"http://127.0.0.1:{port}/digests")) for port in ports]
-        assert told[0] == told[1]
+        digests = [json.loads(fetch(f"http://127.0.0.1:{port}/digests")) for port in ports]
+        assert digests[0] == digests[1]
         # What one alone has, and what both have of their own.
         for port, name in zip(ports, "ab", strict=True):
             for body in (b"alone " + name.encode(), b"of both"):
@@ -114,5 +114,5 @@ def test_replication_converges(place, nginx, signed):
         ):
             done = place.sos(f"replicate --min-copies all --blob-server {servers}")
             assert left in done.stdout, done.stdout
-        told = [json.loads(fetch(f"http://127.0.0.1:{port}/digests")) for port in ports]
-        assert told[0] == told[1]
+        digests = [json.loads(fetch(f"http://127.0.0.1:{port}/digests")) for port in ports]
+        assert digests[0] == digests[1]

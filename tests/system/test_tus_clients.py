@@ -167,12 +167,12 @@ def test_an_upload_survives_whatever_breaks(place, command, more):
     body = random.Random(2).randbytes(60 * MIB)
     (place.directory / "file").write_bytes(body)
     with (
-        open(place.directory / "said", "wb") as said,
+        open(place.directory / "said", "wb") as output,
         open(place.directory / "errors", "wb") as errors,
     ):
         client = subprocess.Popen(
             [*command, f"http://127.0.0.1:{way.port}/tus", str(place.directory / "file"), *more],
-            stdout=said,
+            stdout=output,
             stderr=errors,
         )
     try:

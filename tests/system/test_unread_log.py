@@ -31,9 +31,9 @@ def test_a_log_that_is_read_late_holds_no_request_up(place):
                 client.request("GET", "/blob/none")
                 client.getresponse().read()
             client.close()
-            told = 0
-            while told < _REQUESTS:
-                told += b"GET /blob/none" in daemon.stdout.readline()
+            dropped = 0
+            while dropped < _REQUESTS:
+                dropped += b"GET /blob/none" in daemon.stdout.readline()
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.communicate(timeout=60)

@@ -82,8 +82,8 @@ def named(ports, stored, name=NAME, type="image/png"):
 
 def read_by(process):
     """Return how many bytes a process has read so far, of files."""
-    told = Path(f"/proc/{process.pid}/io").read_text()
-    return int(told.partition("rchar: ")[2].split()[0])
+    counters = Path(f"/proc/{process.pid}/io").read_text()
+    return int(counters.partition("rchar: ")[2].split()[0])
 
 
 @pytest.mark.parametrize("end", ["/upload/", "/upload/photo.png", "/upload"])

@@ -27,10 +27,10 @@ def ground(victim):
     raise AssertionError
 
 
-@pytest.mark.parametrize("said", [VICTIM, {}], ids=["said", "nothing-said"])
+@pytest.mark.parametrize("metadata", [VICTIM, {}], ids=["said", "nothing-said"])
 @pytest.mark.parametrize("size", [1000, 5_000_000])
 @pytest.mark.parametrize("lost", [False, True], ids=["all-come-back", "one-lost-its-disk"])
-def test_who_uploads_again_changes_nothing(place, said, size, lost):
+def test_who_uploads_again_changes_nothing(place, metadata, size, lost):
     """While all who have the object are away, and with headers ground to win by their hash."""
     ports = free_ports(3)
 
@@ -52,13 +52,13 @@ def test_who_uploads_again_changes_nothing(place, said, size, lost):
         doors.append((f"http://127.0.0.1:{up}/upload", f"http://127.0.0.1:{down}/fetch/"))
     body = body_of(size, 1)
     id = content_id(body)
-    assert json.loads(fetch(doors[0][0], body, said))["copies"] == 2
+    assert json.loads(fetch(doors[0][0], body, metadata))["copies"] == 2
 
     holders = [n for n, url in enumerate(urls) if ask(f"{url}/blob/{id}").status == 200]
     assert len(holders) == 2
     for n in holders:
         blobs[n].stop(signal.SIGKILL)
-    lie = {**ground(said), "X-Sos-Set-At": "1", "X-Sos_Set-At": "1", "x_sos_set_at": "1"}
+    lie = {**ground(metadata), "X-Sos-Set-At": "1", "X-Sos_Set-At": "1", "x_sos_set_at": "1"}
     for up, _ in doors:
         ask(up, body, headers=lie)  # which is stored, or refused: there are too few servers
     for n in holders:
@@ -75,7 +75,7 @@ def test_who_uploads_again_changes_nothing(place, said, size, lost):
         answer = ask(f"{url}{id}")
         if answer.status != 404:
             shown = {n: v for n, v in answer.headers.items() if n.lower() in names}
-            assert shown == said, url
+            assert shown == metadata, url
     for _, down in doors:
         assert fetch(f"{down}{id}") == body
         assert "X-Sos-Set-At" not in ask(f"{down}{id}").headers

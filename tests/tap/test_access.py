@@ -67,10 +67,10 @@ class Cluster:
 
     def wait_until_read_again(self, times):
         """Wait until each daemon has read the secret so many times again."""
-        told = f"reloaded {self.path}"
+        message = f"reloaded {self.path}"
 
         def has_read(daemon):
-            return daemon.log.count(told) >= times
+            return daemon.log.count(message) >= times
 
         for daemon in (*self.blobs, self.api):
             # It looks when it is used.
@@ -135,8 +135,8 @@ def test_keys_are_changed_without_a_failed_request(place):
         cluster.write(*keys)
         cluster.wait_until_read_again(times)
     cluster.write("nonsense")
-    told = "keeping its old content"
-    assert wait_until(lambda: cluster.upload(b"y") and told in cluster.api.log)
+    message = "keeping its old content"
+    assert wait_until(lambda: cluster.upload(b"y") and message in cluster.api.log)
     assert cluster.upload(b"z")
     assert "request refused" not in cluster.logs
     status = json.loads(fetch(f"{cluster.admin}/status"))
@@ -321,18 +321,18 @@ def test_without_its_file_no_token_is_good(place):
     path, aside = place.directory / "tokens", place.directory / "aside"
     path.rename(aside)
     assert wait_until(lambda: not may_upload(server, server.tokens["up"]))
-    told = f"{path} no longer exists: all of its entries are revoked"
-    assert told in server.daemon.log
-    assert errors() == [told]
+    message = f"{path} no longer exists: all of its entries are revoked"
+    assert message in server.daemon.log
+    assert errors() == [message]
     assert refusal(f"{server.admin}/status", headers=bearer(server.tokens["root"])) == 401
     aside.rename(path)
     assert wait_until(lambda: may_upload(server, server.tokens["up"]))
     assert errors() == []
     path.write_text("{")
-    told = (
+    message = (
         f"cannot reload a file, keeping its old content: {path}: line 1 is invalid: it is not JSON"
     )
-    assert wait_until(lambda: errors() == [told])
+    assert wait_until(lambda: errors() == [message])
     assert may_upload(server, server.tokens["up"])
 
 

@@ -98,7 +98,7 @@ def test_a_blob_server_that_others_can_reach_asks_who_they_are(home):
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "told"),
+    ("module", "arguments", "message"),
     [
         (blob, "--host 0.0.0.0", "--secret-file"),
         (blob, "--host ::", "--secret-file"),
@@ -117,10 +117,10 @@ def test_a_blob_server_that_others_can_reach_asks_who_they_are(home):
         (api, "--store data --private-reads", "--private-reads needs a --token-file"),
     ],
 )
-def test_what_cannot_be_meant_ends_the_start(capsys, module, arguments, told):
+def test_what_cannot_be_meant_ends_the_start(capsys, module, arguments, message):
     """One line, which names the file and tells nothing of what is in it, and exit status 2."""
     line = refusal(capsys, module, *arguments.split())
-    assert told in line
+    assert message in line
     assert "c0ffee" not in line
 
 
@@ -149,9 +149,9 @@ def test_dump_tells_where_secrets_are_and_none_of_them(home, capsys):
     (home / ".sos.conf").write_text("http://a:1\n[sos]\nsecret-file = ~/secret\n")
     with pytest.raises(SystemExit):
         parsed(api, "--dump")
-    told = capsys.readouterr().out
-    assert "secret-file = ~/secret" in told
-    assert (home / "secret").read_text() not in told
+    output = capsys.readouterr().out
+    assert "secret-file = ~/secret" in output
+    assert (home / "secret").read_text() not in output
 
 
 def test_a_signed_request_is_good_for_one_listener():

@@ -76,10 +76,10 @@ def test_a_store_of_its_own(place):
     """Its status, and the scrub's report."""
     api = Api(place, "--store data")
     fetch(api.up, body_of(1000))
-    told = api.status()
-    assert (told["store"]["writable"], told["store"]["blobs"]) == (True, 1)
-    assert told["scrub"]["checked"] == 0
-    assert told["settings"]["store"] == str(place.directory / "data")
+    document = api.status()
+    assert (document["store"]["writable"], document["store"]["blobs"]) == (True, 1)
+    assert document["scrub"]["checked"] == 0
+    assert document["settings"]["store"] == str(place.directory / "data")
     assert fetch(f"{api.admin}/readyz") == b"ready"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sos.auth.tokens import format_tokens, make_token
 from sos.errors import ConfigError
-from sos.model import config
+from sos.model import conf_parser
 from sos.stores.memory import MemoryStore
 from sos.tap import api
 from sos.tap.admission import ClientGuards
@@ -18,7 +18,7 @@ from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 APP = "https://app.example"
 EVIL = "https://evil.example"
@@ -33,7 +33,7 @@ class Servers:
         store = MemoryStore()
         guards = ClientGuards(found)
         uploads, downloads = UploadServer(store, max_size=1000), DownloadServer(store)
-        admin = AdminServer(store, told, counted, uploads, downloads)
+        admin = AdminServer(store, no_status, counted, uploads, downloads)
         self.store = store
         self.upload, self.download, self.admin = (
             Conversation(answer)
@@ -223,4 +223,4 @@ def test_what_is_no_origin_is_refused(capsys, text):
     assert "--cors-origins" in refusal(capsys, api, "--store", "x", "--cors-origins", text)
     if "\n" not in text:
         with pytest.raises(ConfigError, match=r"cors-origins: .* is not a web origin"):
-            config.parse(f"[sos]\ncors-origins = {text}\n", "sos.conf")
+            conf_parser.parse(f"[sos]\ncors-origins = {text}\n", "sos.conf")

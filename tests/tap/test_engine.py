@@ -186,9 +186,9 @@ def test_an_api_server_keeps_large_objects_in_chunks_on_an_engine(place):
     part = {"Range": "bytes=100000-200000"}
     assert fetch(f"http://127.0.0.1:{down}/fetch/{id}", headers=part) == body[100_000:200_001]
     assert ask(f"http://127.0.0.1:{down}/fetch/{content_id(b'no')}").status == 404
-    told = json.loads(fetch(f"http://127.0.0.1:{admin}/status"))
-    assert told["settings"]["store"] == "memory:"
-    assert told["store"]["blobs"] > 2
+    document = json.loads(fetch(f"http://127.0.0.1:{admin}/status"))
+    assert document["settings"]["store"] == "memory:"
+    assert document["store"]["blobs"] > 2
 
 
 @pytest.mark.parametrize("required", [True, False])

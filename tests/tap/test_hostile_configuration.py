@@ -39,11 +39,11 @@ def test_what_was_there_before_stays(tmp_path, text):
     with capturedLogs() as events:
         reloading.reload()
     (event,) = events
-    said = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    assert said.startswith("cannot reload the configuration, keeping the old one: ")
-    assert str(file) in said
-    assert said.isprintable()
-    assert "hush" not in said
+    logged = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    assert logged.startswith("cannot reload the configuration, keeping the old one: ")
+    assert str(file) in logged
+    assert logged.isprintable()
+    assert "hush" not in logged
     assert len(servers) == 1
     file.write_bytes(SERVERS)
     reloading.reload()

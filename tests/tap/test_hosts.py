@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sos.errors import ConfigError
-from sos.model import config
+from sos.model import conf_parser
 from sos.stores.memory import MemoryStore
 from sos.tap import api, blob
 from sos.tap.admission import ClientGuards, ServerGuards
@@ -15,7 +15,7 @@ from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 from tests.support.options import parsed, refusal
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -34,7 +34,7 @@ def answers(kind, endpoint, *options):
     if kind == "blob":
         found = parsed(blob, "--no-auth", "--listen", endpoint, *options)
         return handler(BlobServer(store).app, ServerGuards(found, store).blobs(endpoint))
-    admin = AdminServer(store, told, counted, uploads, downloads)
+    admin = AdminServer(store, no_status, counted, uploads, downloads)
     if kind == "blob's admin":
         found = parsed(blob, "--no-auth", "--listen-admin", endpoint, *options)
         (endpoint,) = found["admins"]
@@ -151,4 +151,4 @@ def test_what_is_no_name(capsys, text):
         assert "--hosts" in refusal(capsys, api, "--store", "x", "--hosts", text)
     if "\n" not in text and ";" not in text:
         with pytest.raises(ConfigError, match=r"sos\.conf"):
-            config.parse(f"[sos]\nhosts = {text}\n", "sos.conf")
+            conf_parser.parse(f"[sos]\nhosts = {text}\n", "sos.conf")

@@ -96,9 +96,9 @@ def test_metrics_of_a_cluster(place):
     assert wait_until(lambda: total(admin, "sos_replication_last_unlisted") == 1)
     assert total(admin, "sos_replication_passes_total", outcome="incomplete") >= 1
     routes = json.loads(fetch(f"http://127.0.0.1:{admin}/status"))["requests"]["routes"]
-    (told,) = [each for each in routes if each["route"] == "/upload"]
-    assert told["statuses"] == {"200": 5, "503": 1}
-    assert 0 < told["p50_ms"] <= told["p99_ms"]
+    (upload_metrics,) = [each for each in routes if each["route"] == "/upload"]
+    assert upload_metrics["statuses"] == {"200": 5, "503": 1}
+    assert 0 < upload_metrics["p50_ms"] <= upload_metrics["p99_ms"]
 
 
 def lines(path):

@@ -14,7 +14,7 @@ from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.conversation import Conversation
 from tests.support.options import parsed
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 # Other machines reach it: at an admin port that only this one reaches nobody needs a token.
 ENDPOINT = "tcp:80"
@@ -28,7 +28,7 @@ def talk(home, request):
         (home / name).chmod(0o600)
     store = MemoryStore()
     up, down = UploadServer(store), DownloadServer(store)
-    admin = AdminServer(store, told, counted, up, down)
+    admin = AdminServer(store, no_status, counted, up, down)
     listen = [f"--listen-{name}={ENDPOINT}" for name in ("upload", "download", "admin")]
     clients = ["--token-file=tokens", "--private-reads", *listen]
     guards = ClientGuards(parsed(api, "--store=x", "--secret-file=secret", *clients))

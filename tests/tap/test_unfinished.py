@@ -99,9 +99,9 @@ def test_an_upload_is_for_those_who_may_upload(place):
     answer = ask(path, b"abc", {**PART, **known, "Upload-Offset": "0"}, "PATCH")
     assert answer.headers["X-Sos-Id"] == sha1(b"abc").hexdigest()
     api.daemon.stop()
-    said = (place.directory / "access.log").read_text() + api.daemon.log
-    assert "/tus/***" in said
-    assert path.rpartition("/")[2] not in said
+    logs = (place.directory / "access.log").read_text() + api.daemon.log
+    assert "/tus/***" in logs
+    assert path.rpartition("/")[2] not in logs
 
 
 def test_api_servers_share_the_uploads(place):

@@ -6,7 +6,7 @@ import pytest
 
 from sos.errors import Unavailable
 from sos.interfaces import StoreStatus
-from sos.monitoring.request_metrics import Tally
+from sos.monitoring.request_metrics import RequestMetrics
 from sos.stores.memory import MemoryStore
 from sos.web.admin_api import TRANSFERS, AdminServer, transfers_alone
 from sos.web.public_api import DownloadServer, UploadServer
@@ -23,7 +23,7 @@ class Full(MemoryStore):
         return StoreStatus(False, "there is no room")
 
 
-async def told():
+async def no_status():
     return {"groups": {}}
 
 
@@ -31,11 +31,11 @@ async def counted():
     return b"sos_connections 1.0\n"
 
 
-def ask(method, path, store=None, status=told):
+def ask(method, path, store=None, status=no_status):
     return send(store or MemoryStore(), method, path, status=status)
 
 
-def send(store, *parts, status=told, max_size=None):
+def send(store, *parts, status=no_status, max_size=None):
     face = AdminServer(store, status, counted, UploadServer(store, max_size), DownloadServer(store))
     return Conversation(handler(face.app)).ask(*parts)
 
@@ -56,7 +56,7 @@ def test_the_metrics_are_a_text():
 
 def test_it_is_not_ready_where_something_else_keeps_uploads_away():
     """Such as a temporary directory that is full: no store is, and the server says which."""
-    face = AdminServer(MemoryStore(), told, counted, obstacle=lambda: "/tmp is full")
+    face = AdminServer(MemoryStore(), no_status, counted, obstacle=lambda: "/tmp is full")
     answer = Conversation(handler(face.app)).ask("GET", "/readyz")
     assert (answer.status, answer.json["error"]) == (503, "/tmp is full")
 
@@ -111,7 +111,7 @@ def test_the_status_is_not_kept():
 @pytest.mark.parametrize("path", ["/", "/upload", "/fetch/abc", "/openapi.json"])
 def test_a_daemon_without_objects_has_no_page(path):
     """Nor what that needs: 404."""
-    talk = Conversation(handler(AdminServer(MemoryStore(), told, counted).app))
+    talk = Conversation(handler(AdminServer(MemoryStore(), no_status, counted).app))
     (answer,) = talk.answers(request("POST" if path == "/upload" else "GET", path))
     assert answer.json == {"error": f"there is nothing at {path}", "status": 404}
 
@@ -131,7 +131,7 @@ def test_what_the_page_uploads_can_be_fetched():
 def test_a_few_transfers_at_once():
     """More are refused, and taken again when one has ended or its client is gone."""
     store = MemoryStore()
-    face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
+    face = AdminServer(store, no_status, counted, UploadServer(store), DownloadServer(store))
     answers = handler(face.app)
     begun = [Conversation(answers) for _ in range(TRANSFERS)]
     for talk in begun:
@@ -159,13 +159,18 @@ def test_a_few_transfers_at_once():
 )
 def test_transfers_alone_are_counted_and_logged(method, path, found):
     """By the rule that they go by; whether they could be answered or not."""
-    tally, noted = Tally(), []
+    request_metrics, noted = RequestMetrics(), []
     store = MemoryStore()
-    face = AdminServer(store, told, counted, UploadServer(store), DownloadServer(store))
-    note = transfers_alone(tally, lambda request, seconds: noted.append(request.uri.decode()))
+    face = AdminServer(store, no_status, counted, UploadServer(store), DownloadServer(store))
+    note = transfers_alone(
+        request_metrics, lambda request, seconds: noted.append(request.uri.decode())
+    )
     talk = Conversation(handler(face.app), note)
     talk.send(request(method, path, None if method == "GET" else b"abc"))
-    lines = [(each["route"], each["method"], each["statuses"]) for each in tally.told()["routes"]]
+    lines = [
+        (each["route"], each["method"], each["statuses"])
+        for each in request_metrics.document()["routes"]
+    ]
     assert lines == ([found] if found else [])
     assert noted == ([path] if found else [])
-    assert tally.told()["connections"] == 0
+    assert request_metrics.document()["connections"] == 0

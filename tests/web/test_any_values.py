@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, capturedLogs
 
-from sos.auth.guards import Bearers, SignedRequests
+from sos.auth.guards import SignedRequests, TokenGuard
 from sos.auth.request_signing import Key, Keys, Verifier
 from sos.auth.tokens import Tokens, make_token
 from sos.http.server.access_log_lines import as_json, combined
@@ -56,7 +56,7 @@ FRAGMENTS = {
     b"User-Agent": b'a|"|\\|\t|\xff',
     b"Referer": b'http://x|?|&|=|token|sig|%%|"|\xff|;',
 }
-SPEAKER = {b"X-Sos-Members": b"%b host" % (b"0" * 32)}
+ANNOUNCER = {b"X-Sos-Members": b"%b host" % (b"0" * 32)}
 JSON = (
     b'{|}|[|]|"|:|,|null|1|%b|"copies":|"groups":|"metadata":|"body":|"aGVsbG8="|e999|\\ud800' % ID
 )
@@ -138,7 +138,7 @@ class Faces:
             handler(up.app, bearers("upload")),
             handler(down.app),
             handler(down.app, bearers("read", links=lambda: KEYS)),
-            handler(AdminServer(store, told, counted, up, down).app),
+            handler(AdminServer(store, no_status, counted, up, down).app),
         ]
 
     def answers(self, data):
@@ -152,14 +152,14 @@ class Faces:
 
 
 def bearers(scope, links=None):
-    return Bearers(lambda: Tokens([TOKEN]), scope, time, time, link_keys=links)
+    return TokenGuard(lambda: Tokens([TOKEN]), scope, time, time, link_keys=links)
 
 
 def time():
     return float(NOW)
 
 
-async def told():
+async def no_status():
     return {}
 
 
@@ -177,7 +177,7 @@ def to_blob(**fields):
 @to_blob(If_Modified_Since=b"Sat, 01 Jan 2000 00:00:00 +99999999999999")
 @to_blob(If_Modified_Since=b"1 Jan 99999999999999999999 00:00:00 GMT")
 @example(
-    (b"POST", b"/members"), b"", SPEAKER, b'{"copies":1,"groups":{"g":{"a":1%b}}}' % (b"0" * 400)
+    (b"POST", b"/members"), b"", ANNOUNCER, b'{"copies":1,"groups":{"g":{"a":1%b}}}' % (b"0" * 400)
 )
 def test_no_value_is_our_mistake(target, query, fields, body):
     """Of any header that is read, any argument, any path: the answer is none of a server's."""

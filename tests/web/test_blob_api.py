@@ -351,8 +351,8 @@ def test_the_blobs_of_a_partition_are_told(ask, store):
     body = body_of(100)
     id = content_id(body)
     ask("POST", f"/blob/{id}", body, b"X-A: 1")
-    told = ask("GET", f"/digests/{partition(id)}").json
-    assert told == {id: [100, version({"X-A": "1"})]}
+    rows = ask("GET", f"/digests/{partition(id)}").json
+    assert rows == {id: [100, version({"X-A": "1"})]}
     assert ask("GET", "/digests/nil").status == 400
 
 
@@ -471,8 +471,8 @@ def test_a_batch_is_checked_against_its_digest(ask, store):
 def test_metadata_is_settled(ask, store):
     """By those of the headers that were set first; who does not say when does not count."""
     ask("POST", "/blob/a", b"", b"X-A: 1", b"X-Sos-Set-At: 500")
-    for told in ([b"X-A: 2", b"X-Sos-Set-At: 501"], [b"X-A: 3"], []):
-        answer = ask("PATCH", "/blob/a", b"", *told)
+    for headers in ([b"X-A: 2", b"X-Sos-Set-At: 501"], [b"X-A: 3"], []):
+        answer = ask("PATCH", "/blob/a", b"", *headers)
         assert (answer.status, answer.json) == (200, {"id": "a", "status": "OK"})
         assert store.blobs["a"].info.metadata == {"X-A": "1", "X-Sos-Set-At": "500"}
     ask("PATCH", "/blob/a", b"", b"X-A: 2", b"X-Sos-Set-At: 499")
@@ -502,14 +502,14 @@ def test_digests_tell_times_to_who_asks_for_them(ask):
     ask("POST", "/blob/a", b"", b"X-A: 1", b"X-Sos-Set-At: 7")
     id = content_id(b"x")
     ask("POST", f"/blob/{id}", b"x")
-    (told,) = ask("GET", f"/digests/{partition('a')}").json.values()
-    assert len(told) == 3
+    (row,) = ask("GET", f"/digests/{partition('a')}").json.values()
+    assert len(row) == 3
     (timed,) = ask("GET", f"/digests/{partition('a')}?times=yes").json.values()
-    assert timed == [*told, 7]
-    (told,) = ask("GET", f"/digests/{id[:3]}").json.values()
-    assert len(told) == 2
+    assert timed == [*row, 7]
+    (row,) = ask("GET", f"/digests/{id[:3]}").json.values()
+    assert len(row) == 2
     (timed,) = ask("GET", f"/digests/{id[:3]}?times=yes").json.values()
-    assert timed == told
+    assert timed == row
 
 
 def test_a_copy_is_dropped_for_who_has_the_lease(ask, store):
@@ -621,7 +621,7 @@ class TestWhatABrowserIsTold:
         return ask("GET", "/blob/abc", b"", *headers)
 
     @pytest.mark.parametrize(
-        ("name", "told"),
+        ("name", "disposition"),
         [
             ("holiday.jpg", b"inline; filename=holiday.jpg"),
             ("my holiday.jpg", b'inline; filename="my holiday.jpg"'),
@@ -630,19 +630,19 @@ class TestWhatABrowserIsTold:
             ("C:\\Temp\\x.txt", b"inline; filename=x.txt"),
         ],
     )
-    def test_the_name_of_the_file(self, ask, name, told):
+    def test_the_name_of_the_file(self, ask, name, disposition):
         """To save it under, in no directory but the reader's own."""
         ask("POST", "/blob/abc", b"x", f"X-Orig-Filename: {name}".encode())
-        assert self.get(ask).headers[b"content-disposition"] == told
+        assert self.get(ask).headers[b"content-disposition"] == disposition
 
     def test_a_name_that_is_not_ascii(self, ask):
         """RFC 6266, 4.3: in UTF-8, percent-encoded."""
         ask("POST", "/blob/abc", b"x", "X-Orig-Filename: r\u00e9sum\u00e9.pdf".encode())
-        told = self.get(ask).headers[b"content-disposition"]
-        assert b"filename*=UTF-8''r%C3%A9sum%C3%A9.pdf" in told
+        disposition = self.get(ask).headers[b"content-disposition"]
+        assert b"filename*=UTF-8''r%C3%A9sum%C3%A9.pdf" in disposition
 
     @pytest.mark.parametrize(
-        ("lines", "told"),
+        ("lines", "disposition"),
         [
             # As requests, fetch and Java send it.
             ([b"X-Orig-Filename: r\xe9sum\xe9.pdf"], b"r%C3%A9sum%C3%A9.pdf"),
@@ -660,19 +660,19 @@ class TestWhatABrowserIsTold:
             ([b"X-Orig-Filename*: UTF-8''%C3%A4%0D%0A%00%C2%85y"], b"%C3%A4____y"),
         ],
     )
-    def test_a_name_in_the_encodings_of_clients(self, ask, lines, told):
+    def test_a_name_in_the_encodings_of_clients(self, ask, lines, disposition):
         """Latin-1 where it is no UTF-8, and the extended form of RFC 8187."""
         ask("POST", "/blob/abc", b"x", *lines)
         headers = self.get(ask).headers
-        if told is None:
+        if disposition is None:
             assert b"content-disposition" not in headers
         else:
             value = headers[b"content-disposition"]
-            assert value.endswith(b"filename*=UTF-8''" + told), value
+            assert value.endswith(b"filename*=UTF-8''" + disposition), value
             assert b'filename=""' not in value
 
     @pytest.mark.parametrize(
-        ("lines", "told"),
+        ("lines", "disposition"),
         [
             ([b"X-Orig-Filename: photos/"], b"inline; filename=photos"),
             ([b"X-Orig-Filename: a/b//\\"], b"inline; filename=b"),
@@ -689,10 +689,10 @@ class TestWhatABrowserIsTold:
             ([b"X-Orig-Filename: 100%25.txt"], b"inline; filename=100%25.txt"),
         ],
     )
-    def test_there_is_no_empty_name(self, ask, lines, told):
+    def test_there_is_no_empty_name(self, ask, lines, disposition):
         """The last part of it that names a file, or none at all."""
         ask("POST", "/blob/abc", b"x", *lines)
-        assert self.get(ask).headers.get(b"content-disposition") == told
+        assert self.get(ask).headers.get(b"content-disposition") == disposition
 
     def test_a_name_comes_back_in_the_bytes_that_it_was_sent_in(self, ask):
         """Whatever is made of it for browsers."""

@@ -15,7 +15,7 @@ from sos.web.routes import handler
 from tests.support.blobs import content_id
 from tests.support.conversation import Conversation
 from tests.support.doubles import FailingStore
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 BODY = b"some bytes"
 ID = content_id(BODY)
@@ -29,7 +29,7 @@ def app(name, store):
     return {
         "upload": uploads,
         "download": downloads,
-        "admin": AdminServer(store, told, counted, uploads, downloads),
+        "admin": AdminServer(store, no_status, counted, uploads, downloads),
         "blob": BlobServer(store),
     }[name].app
 

@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from sos.errors import InvalidMetadata, UnsupportedCoding
-from sos.model.config import header_patterns
 from sos.model.metadata import MAX_BYTES
+from sos.model.settings import header_patterns
 from sos.stores.memory import MemoryStore
-from sos.web.client_headers import KeptHeaders, Said
+from sos.web.client_headers import KeptHeaders, UploadMetadata
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
 from tests.support.blobs import content_id
@@ -48,7 +48,7 @@ def test_what_is_not_kept_is_named_once_in_its_canonical_spelling():
         (b"X-CSRFToken", b"2"),
         (b"X-Sos_Set_At", b"1"),
         (b"Authorization", b"secret"),
-    ) == Said({"X-Name": "n"}, ("X-Csrftoken", "X-Sos_set_at"))
+    ) == UploadMetadata({"X-Name": "n"}, ("X-Csrftoken", "X-Sos_set_at"))
 
 
 def test_the_answer_names_what_is_not_kept(upload, download):
@@ -91,14 +91,14 @@ def test_a_list_of_what_is_kept():
         (b"X-Api-Key", b"k"),
         (b"X-Accel_Redirect", b"/"),
     ]
-    said = read(*headers, patterns=patterns)
-    assert list(said.metadata) == [
+    found = read(*headers, patterns=patterns)
+    assert list(found.metadata) == [
         "X-Meta-A",
         "X-Orig-Filename",
         "X-Orig-Filename*",
         "X-Shop-Token",
     ]
-    assert said.ignored == ("X-Name", "X-Metal", "X-Api-Key", "X-Accel_redirect")
+    assert found.ignored == ("X-Name", "X-Metal", "X-Api-Key", "X-Accel_redirect")
 
 
 @pytest.mark.parametrize("text", ["", "Name", "X-", "X-A,", "X-*-A", "X-A B", "X-A\u00e9", "X-A**"])
@@ -211,7 +211,7 @@ def test_an_unknown_coding_has_a_name_of_its_own_in_the_error():
     with pytest.raises(UnsupportedCoding, match="'exi'"):
         read((b"Content-Encoding", b"gzip, exi"))
     part = read((b"content-disposition", b"form-data; name=f"), (b"content-type", b"text/css"))
-    assert part == Said({"X-Mime-Type": "text/css"}, ())
+    assert part == UploadMetadata({"X-Mime-Type": "text/css"}, ())
 
 
 def test_a_gzip_body_is_what_a_client_gets_that_knows_no_coding(upload, download):

@@ -26,12 +26,12 @@ class Talk(Conversation):
     def counted(self):
         return {
             (line["route"], line["method"], status): count
-            for line in self.site.tally.told()["routes"]
+            for line in self.site.request_metrics.document()["routes"]
             for status, count in line["statuses"].items()
         }
 
     def line(self):
-        (line,) = self.site.tally.told()["routes"]
+        (line,) = self.site.request_metrics.document()["routes"]
         return line
 
 
@@ -112,11 +112,11 @@ class Slow:
     app = Klein()
 
     def __init__(self):
-        self.told = Deferred()
+        self.answer = Deferred()
 
     @app.route("/slow")
     async def slow(self, request):
-        return await self.told
+        return await self.answer
 
 
 def test_a_client_that_goes_away_is_counted():
@@ -143,7 +143,7 @@ def test_an_answer_that_is_broken_off_counts_as_what_went_wrong():
 def test_connections_are_counted_while_they_are_open():
     """From the first byte to the last."""
     talk = Talk(BlobServer(MemoryStore()))
-    tally = talk.site.tally
-    assert tally.connections == 1
+    request_metrics = talk.site.request_metrics
+    assert request_metrics.connections == 1
     talk.transport.drop()
-    assert tally.connections == 0
+    assert request_metrics.connections == 0

@@ -44,7 +44,7 @@ def upload(store):
     return Conversation(handler(UploadServer(store, max_size=200_000).app))
 
 
-def said(store, body=b"abc"):
+def metadata_in(store, body=b"abc"):
     """Return what is kept of an object, but for the time."""
     metadata = store.blobs[content_id(body)].info.metadata
     return {name: value for name, value in metadata.items() if not name.startswith("X-Sos-")}
@@ -64,7 +64,7 @@ def test_the_file_in_a_form_is_stored(upload, store, size):
     assert answer.json == {"id": id, "size": size, "status": "OK", "copies": 1}
     assert store.blobs.keys() == {id}
     assert store.blobs[id].body == body
-    assert said(store, body) == {"X-Orig-Filename": "photo.jpg", "X-Mime-Type": "image/jpeg"}
+    assert metadata_in(store, body) == {"X-Orig-Filename": "photo.jpg", "X-Mime-Type": "image/jpeg"}
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 100])
@@ -86,7 +86,7 @@ def test_several_files_are_told_of_in_a_list(upload, store):
     files = [file(body, f'filename="{name}"') for name, body in zip(names, bodies, strict=True)]
     answer = upload.ask("POST", "/form", form(*files), FORM)
     assert [each["id"] for each in answer.json] == [content_id(body) for body in bodies]
-    assert said(store, b"2") == {"X-Orig-Filename": "b"}
+    assert metadata_in(store, b"2") == {"X-Orig-Filename": "b"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_several_files_are_told_of_in_a_list(upload, store):
 def test_the_name_of_a_file(upload, store, disposition, name):
     """As browsers, curl, requests, aiohttp and older clients write it: UTF-8, or else Latin-1."""
     assert upload.ask("POST", "/form", form(file(b"abc", disposition)), FORM).status == 200
-    assert said(store) == {"X-Orig-Filename": name}
+    assert metadata_in(store) == {"X-Orig-Filename": name}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_type_of_a_file(upload, store, type, kept):
     """It is kept where it says something."""
     sent = form(file(b"abc", 'filename="a"', b"Content-Type: " + type.encode()))
     assert upload.ask("POST", "/form", sent, FORM).status == 200
-    assert said(store).get("X-Mime-Type") == kept
+    assert metadata_in(store).get("X-Mime-Type") == kept
 
 
 def test_headers_of_the_request_go_before_what_the_form_says(upload, store):
@@ -133,7 +133,7 @@ def test_headers_of_the_request_go_before_what_the_form_says(upload, store):
     sent = form(file(b"abc", 'filename="guessed"', b"Content-Type: image/png"))
     lines = (b"X-Orig-Filename: told", b"X-Mime-Type: image/jpeg", b"X-Album: 7")
     assert upload.ask("POST", "/form", sent, FORM, *lines).status == 200
-    assert said(store) == {
+    assert metadata_in(store) == {
         "X-Orig-Filename": "told",
         "X-Mime-Type": "image/jpeg",
         "X-Album": "7",
@@ -147,7 +147,7 @@ def test_a_field_for_a_file_that_was_left_empty_is_no_file(upload, store):
     assert answer.json["id"] == content_id(b"abc")
     assert store.blobs.keys() == {content_id(b"abc")}
     assert upload.ask("POST", "/form", form(file(b"x", 'filename=""')), FORM).status == 200
-    assert said(store, b"x") == {}
+    assert metadata_in(store, b"x") == {}
 
 
 BROKEN = {
@@ -283,13 +283,13 @@ def test_a_file_can_be_put(upload, store, path, name):
     """Under its name, as curl -T does: the id is told, and the name kept."""
     answer = upload.ask("PUT", path, b"abc")
     assert answer.json == {"id": content_id(b"abc"), "size": 3, "status": "OK", "copies": 1}
-    assert said(store) == ({} if name is None else {"X-Orig-Filename": name})
+    assert metadata_in(store) == ({} if name is None else {"X-Orig-Filename": name})
 
 
 def test_a_header_goes_before_the_name_that_a_file_is_put_under(upload, store):
     """As before that of a form."""
     assert upload.ask("PUT", "/upload/guessed", b"abc", b"X-Orig-Filename: told").status == 200
-    assert said(store) == {"X-Orig-Filename": "told"}
+    assert metadata_in(store) == {"X-Orig-Filename": "told"}
 
 
 @pytest.mark.parametrize(

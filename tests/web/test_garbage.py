@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from sos.aio.threads import threads_of
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, put
@@ -74,8 +74,8 @@ async def test_other_servers_leave_none_either(reactor, kind):
         serving(handler(BlobServer(MemoryStore()).app), reactor) as other,
     ):
         groups = {"g": (Member(one), Member(other))}
-        copying = Copying(acknowledged=2)
-        store = ReplicatedStore(groups, threads_of(reactor), reactor, copying=copying)
+        copy_counts = CopyCounts(acknowledged=2)
+        store = ReplicatedStore(groups, threads_of(reactor), reactor, copy_counts=copy_counts)
         bodies = [body_of(100 + number) for number in range(TIMES)]
         await put(store, b"to be connected")
         if kind == "read":

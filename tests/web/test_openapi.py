@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from sos import __version__
 from sos.errors import NoSpace
 from sos.interfaces import ScrubStatus, StoreStatus
-from sos.monitoring.server_health import Standing
+from sos.monitoring.server_health import ServerHealth
 from sos.replication.summary import Summary
 from sos.stores.memory import MemoryStore
 from sos.web import admin_api, blob_api
@@ -22,7 +22,7 @@ from sos.web.routes import handler
 from tests.support.conversation import Conversation, request
 from tests.support.description import Description, path_of
 from tests.support.doubles import FailingStore
-from tests.web.test_admin_api import counted, told
+from tests.web.test_admin_api import counted, no_status
 
 STORE = MemoryStore()
 BOTH = pytest.mark.parametrize("name", ["api", "blob"])
@@ -93,7 +93,7 @@ def test_each_operation_says_what_it_does(name):
     [
         ("StoreStatus", StoreStatus, {"scrub", "others"}),
         ("Scrub", ScrubStatus, set()),
-        ("Standing", Standing, set()),
+        ("Standing", ServerHealth, set()),
         ("Summary", Summary, set()),
     ],
 )
@@ -107,7 +107,7 @@ def test_it_has_every_field_of_a_status(schema, described, withheld):
     ("face", "description"),
     [
         (
-            AdminServer(STORE, told, counted, UploadServer(STORE), DownloadServer(STORE)),
+            AdminServer(STORE, no_status, counted, UploadServer(STORE), DownloadServer(STORE)),
             admin_api.openapi_json,
         ),
         (BlobServer(STORE), blob_api.openapi_json),

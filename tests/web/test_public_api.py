@@ -143,13 +143,13 @@ def test_a_client_neither_sets_nor_sees_when_metadata_was_set():
         assert b"x-sos-set-at" not in answer.headers
 
 
-@pytest.mark.parametrize("said", [(), (b"X-Name: n",)])
-def test_a_store_of_the_servers_own_is_told_a_time_as_well(upload, store, said):
+@pytest.mark.parametrize("metadata", [(), (b"X-Name: n",)])
+def test_a_store_of_the_servers_own_is_told_a_time_as_well(upload, store, metadata):
     """Its directory can be that of a blob server tomorrow."""
     before = ticks(time.time())
-    id = upload.ask("POST", "/upload", b"x", *_CLAIMS, *said).json["id"]
+    id = upload.ask("POST", "/upload", b"x", *_CLAIMS, *metadata).json["id"]
     assert before <= int(store.blobs[id].info.metadata["X-Sos-Set-At"]) <= ticks(time.time())
-    assert len(store.blobs[id].info.metadata) == 1 + len(said)
+    assert len(store.blobs[id].info.metadata) == 1 + len(metadata)
 
 
 def test_nothing_in_a_trailer_is_metadata():

@@ -97,7 +97,7 @@ REQUESTS = [
 ]
 
 
-def told(answer):
+def comparable(answer):
     """Return what has to be the same of an *answer*."""
     headers = {
         name.lower(): value for name, value in answer.headers.items() if name.lower() not in OWN
@@ -125,7 +125,9 @@ async def test_both_answer_alike(reactor, face, method, path, body, headers):
         site = StockSite(app.resource()) if stock else Site(handler(app), reactor=reactor)
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         url = f"http://127.0.0.1:{port.getHost().port}{path}"
-        answers.append((told(await deferToThread(ask, url, body, headers, method)), store.blobs))
+        answers.append(
+            (comparable(await deferToThread(ask, url, body, headers, method)), store.blobs)
+        )
         await port.stopListening()
     assert answers[0] == answers[1]
 

@@ -120,7 +120,7 @@ class Server:
         self._waiting: deque[Call] = deque()
         self._sweep: IDelayedCall | None = None
         # Connections whose readers have paused, and since when, oldest first.
-        self._held_up: dict[Connection, float] = {}
+        self._paused_readers: dict[Connection, float] = {}
         self._search: IDelayedCall | None = None
 
     def request(
@@ -171,9 +171,9 @@ class Server:
         """
         self._search = None
         oldest = self._reactor.seconds() - HELD_SECONDS
-        held = [each for each, since in self._held_up.items() if since <= oldest]
+        held = [each for each, since in self._paused_readers.items() if since <= oldest]
         for connection in held[: len(self._waiting)]:
-            connection.take_back()
+            connection.reclaim()
         if self._waiting:
             self._search = self._reactor.callLater(HELD_SECONDS, self._make_room)
 
@@ -223,17 +223,17 @@ class Server:
         timer: IDelayedCall = self._reactor.callLater(seconds, call)
         return timer
 
-    def held_up(self, connection: Connection) -> None:
+    def reader_paused(self, connection: Connection) -> None:
         """Record that the reader of the answer on *connection* has paused."""
-        self._held_up.setdefault(connection, self._reactor.seconds())
+        self._paused_readers.setdefault(connection, self._reactor.seconds())
 
-    def goes_on(self, connection: Connection) -> None:
+    def reader_resumed(self, connection: Connection) -> None:
         """Record that the reader has resumed."""
-        self._held_up.pop(connection, None)
+        self._paused_readers.pop(connection, None)
 
     def freed(self, connection: Connection) -> None:
         """Use the *connection* for the next request."""
-        self.goes_on(connection)
+        self.reader_resumed(connection)
         connection.kept = True
         connection.idle_since = self._reactor.seconds()
         self._idle.append(connection)
@@ -249,7 +249,7 @@ class Server:
 
     def forget(self, connection: Connection) -> None:
         """Send no further requests on the *connection*."""
-        self.goes_on(connection)
+        self.reader_resumed(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 

@@ -23,7 +23,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from sos.errors import SOSError, Unavailable
-from sos.http.client.connection import BadAnswer, TakenBack
+from sos.http.client.connection import BadAnswer, ConnectionReclaimed
 from sos.http.tls import TLS_ERRORS, tls_cause
 
 #: Timeout in seconds for the head of an answer to a request without a large body.
@@ -95,7 +95,7 @@ def network_failures(server: str) -> Iterator[None]:
         raise Unavailable(f"{server} cannot be reached: {cause(error)}") from error
 
 
-class HeldUp(Unavailable):
+class SlowReader(Unavailable):
     """A body broke off because its reader was slow.
 
     This is no failure of the server: it gave up, or the pool took its connection back.
@@ -107,7 +107,7 @@ class ResponseBody(Protocol):
 
     Iterating raises :exc:`~sos.errors.Unavailable` if the body breaks off, if nothing
     arrives for :data:`ANSWER_SECONDS`, or if less than :data:`LEAST_RATE` bytes a second
-    arrive for longer than that.  It raises :exc:`HeldUp` if the body broke off under a
+    arrive for longer than that.  It raises :exc:`SlowReader` if the body broke off under a
     slow reader.
     """
 
@@ -118,7 +118,7 @@ class ResponseBody(Protocol):
         self._paused_at: float | None = None
         self._was_slow = False
         # Seconds of waiting that are left.
-        self._patience = ANSWER_SECONDS
+        self._seconds_left = ANSWER_SECONDS
         self._complete = False
         self._error: Exception | None = None
         self._reader: Deferred[None] | None = None
@@ -132,7 +132,7 @@ class ResponseBody(Protocol):
             await self._wait()
         if self._pieces:
             earned = self._waiting / LEAST_RATE
-            self._patience = min(ANSWER_SECONDS, self._patience + earned)
+            self._seconds_left = min(ANSWER_SECONDS, self._seconds_left + earned)
             pieces, self._pieces, self._waiting = self._pieces, [], 0
             if self._paused_at is not None:
                 self._was_slow = self._is_slow()
@@ -147,13 +147,13 @@ class ResponseBody(Protocol):
         self._reader = Deferred()
         begun = self._clock.seconds()
         try:
-            await self._reader.addTimeout(max(self._patience, 0.0), self._clock)
+            await self._reader.addTimeout(max(self._seconds_left, 0.0), self._clock)
         except TimeoutError:
             raise Unavailable(
                 f"the body is too slow: under {LEAST_RATE} bytes per second for "
                 f"{ANSWER_SECONDS:.0f} s"
             ) from None
-        self._patience -= self._clock.seconds() - begun
+        self._seconds_left -= self._clock.seconds() - begun
 
     async def aclose(self) -> None:
         """Abort the connection if the body has not ended."""
@@ -172,8 +172,8 @@ class ResponseBody(Protocol):
         if isinstance(reason.value, ResponseDone):
             self._complete = True
         else:
-            held = reason.check(TakenBack) or self._is_slow()
-            kind = HeldUp if held else Unavailable
+            held = reason.check(ConnectionReclaimed) or self._is_slow()
+            kind = SlowReader if held else Unavailable
             self._error = kind(f"the response was interrupted: {cause(reason.value)}")
         self._wake()
 

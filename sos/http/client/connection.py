@@ -36,7 +36,7 @@ _BODILESS = frozenset({204, 304})
 _DONE = Failure(ResponseDone())
 
 
-class TakenBack(ConnectionAborted):
+class ConnectionReclaimed(ConnectionAborted):
     """A slow reader's connection was aborted, because another request needed it."""
 
 
@@ -63,11 +63,11 @@ class Pool(typing.Protocol):
         """Send no further requests on the *connection*."""
         ...
 
-    def held_up(self, connection: Connection) -> None:
+    def reader_paused(self, connection: Connection) -> None:
         """Record that the reader of the answer on the *connection* has paused."""
         ...
 
-    def goes_on(self, connection: Connection) -> None:
+    def reader_resumed(self, connection: Connection) -> None:
         """Record that the reader has resumed."""
         ...
 
@@ -248,9 +248,9 @@ class Connection(Protocol):
         except BadAnswer as error:
             self._fail(ResponseFailed([Failure(error)]))
         else:
-            self._tell()
+            self._deliver()
 
-    def _tell(self) -> None:
+    def _deliver(self) -> None:
         """Deliver the part of the answer that has arrived."""
         response = self._response
         if response is None:
@@ -357,19 +357,19 @@ class Connection(Protocol):
             self._paused = False
             self.transport.resumeProducing()
 
-    def hold_up(self) -> None:
+    def reader_paused(self) -> None:
         """Pause for the reader; the pool may take the connection back."""
         self.pause()
-        self._server.held_up(self)
+        self._server.reader_paused(self)
 
-    def go_on(self) -> None:
+    def reader_resumed(self) -> None:
         """Resume for the reader."""
-        self._server.goes_on(self)
+        self._server.reader_resumed(self)
         self.resume()
 
-    def take_back(self) -> None:
+    def reclaim(self) -> None:
         """Abort the connection of a reader that has paused."""
-        self._fail(TakenBack())
+        self._fail(ConnectionReclaimed())
 
     def close(self) -> None:
         """Close an idle connection."""

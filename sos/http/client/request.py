@@ -86,7 +86,7 @@ class Call:
         replay = getattr(self.body, "replay", None)
         return replay is not None and bool(replay())
 
-    def late(self) -> None:
+    def on_deadline(self) -> None:
         """Give the request up with a TimeoutError."""
         self._give_up(TimeoutError())
 

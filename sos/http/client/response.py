@@ -26,11 +26,11 @@ class BodySource(Protocol):
         """Resume reading from the server."""
         ...
 
-    def hold_up(self) -> None:
+    def reader_paused(self) -> None:
         """Pause for the reader; the pool may take the connection back."""
         ...
 
-    def go_on(self) -> None:
+    def reader_resumed(self) -> None:
         """Resume for the reader."""
         ...
 
@@ -97,7 +97,7 @@ class Response:
         self._delivered = True
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]
-        self.tell()
+        self.deliver()
         if self._ended is not None:
             self._protocol = None  # breaks the reference cycle
             protocol.connectionLost(self._ended)
@@ -118,7 +118,7 @@ class Response:
         """Buffer the next *piece* of the body."""
         self._pieces.append(piece)
 
-    def tell(self) -> None:
+    def deliver(self) -> None:
         """Deliver the buffered pieces."""
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
@@ -129,14 +129,14 @@ class Response:
         if self._ended is None:
             self._ended = reason
             if self._protocol is not None:
-                self.tell()
+                self.deliver()
                 protocol, self._protocol = self._protocol, None
                 protocol.connectionLost(reason)
 
     def regulate(self) -> None:
         """Deliver the buffered pieces, or stop reading while there is no reader."""
         if self._protocol is not None:
-            self.tell()
+            self.deliver()
         elif self.connection is not None:
             self.connection.pause()
 
@@ -148,13 +148,13 @@ class Response:
         """Stop reading from the server."""
         self._paused = True
         if self.connection is not None:
-            self.connection.hold_up()
+            self.connection.reader_paused()
 
     def resumeProducing(self) -> None:
         """Resume reading from the server."""
         self._paused = False
         if self.connection is not None:
-            self.connection.go_on()
+            self.connection.reader_resumed()
 
     def stopProducing(self) -> None:
         """Abort the connection: the reader does not want the rest."""

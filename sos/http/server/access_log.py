@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from sos.http.server.access_log_lines import Line
+from sos.http.server.access_log_lines import LineFormat
 from sos.http.server.request import Request
 
 # Seconds between checks whether the file has been renamed.
@@ -29,10 +29,10 @@ class AccessLog:
     """
 
     def __init__(
-        self, path: str, line: Line, reactor: Any, now: Callable[[], float] = time.time
+        self, path: str, line_format: LineFormat, reactor: Any, now: Callable[[], float] = time.time
     ) -> None:
         self._path = path
-        self._line = line
+        self._line_format = line_format
         self._reactor = reactor
         self._now = now
         self._file: int | None = None
@@ -64,7 +64,7 @@ class AccessLog:
         """Add the line for a *request*, which took *seconds*."""
         if not self._lines:
             self._reactor.callLater(0, self._end_turn)
-        self._lines.append(self._line(request, seconds, self._now()))
+        self._lines.append(self._line_format(request, seconds, self._now()))
 
     def _end_turn(self) -> None:
         if self._file is None:  # the log has been closed meanwhile

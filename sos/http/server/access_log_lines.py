@@ -15,7 +15,7 @@ from sos.http.server.request import Request
 
 #: Formats the line for a request, its duration in seconds, and the current time in seconds
 #: since the epoch.
-Line = Callable[[Request, float, float], str]
+LineFormat = Callable[[Request, float, float], str]
 
 # Names of query arguments whose values are secret.
 _SECRET = re.compile(

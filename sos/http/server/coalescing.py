@@ -27,14 +27,14 @@ from sos.aio.twisted_internals import is_buffering
 _MOST_BYTES = 16 * 1024
 
 #: Most calls per reactor iteration, before the sockets are polled again.
-MOST_IN_A_TURN = 256
+MOST_PER_ITERATION = 256
 
 _Do = Callable[[], None]
 
 _log = Logger()
 
 
-class Turn:
+class IterationQueue:
     """Queue of the work in the current iteration of a reactor, one for each reactor."""
 
     def __init__(self, reactor: Any) -> None:
@@ -65,7 +65,7 @@ class Turn:
 
     def _end(self) -> None:
         queue = self._queue
-        left = MOST_IN_A_TURN
+        left = MOST_PER_ITERATION
         while queue and left:  # calls may add to the queue
             self._attempt(*queue.popleft())
             left -= 1
@@ -86,12 +86,12 @@ class Turn:
 
 
 #: Returns the queue of a reactor.  A process has one reactor; tests have their own.
-turn_of = lru_cache(maxsize=16)(Turn)
+queue_of = lru_cache(maxsize=16)(IterationQueue)
 
 
-def _turn_at(transport: Any) -> Turn | None:
+def _queue_at(transport: Any) -> IterationQueue | None:
     """Return the queue for *transport*, None unless *transport* is a bare socket."""
-    return turn_of(transport.reactor) if isinstance(transport, Connection) else None
+    return queue_of(transport.reactor) if isinstance(transport, Connection) else None
 
 
 class Receiver:
@@ -106,18 +106,18 @@ class Receiver:
     ) -> None:
         self.abort = abort
         self._take = take
-        self._turn = _turn_at(transport)
+        self._iteration_queue = _queue_at(transport)
         self._data = b""
 
     def receive(self, data: bytes) -> None:
         """Buffer *data*, or pass it on at once if it is large or there is no queue."""
         earlier, self._data = self._data, b""
         data = earlier + data
-        if self._turn is None or len(data) > _MOST_BYTES:
+        if self._iteration_queue is None or len(data) > _MOST_BYTES:
             self._take(data)
             return
         if not earlier:
-            self._turn.add(self.pass_on, self.abort)
+            self._iteration_queue.add(self.pass_on, self.abort)
         self._data = data
 
     @property
@@ -137,17 +137,17 @@ class Sender:
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
-        self._turn = _turn_at(transport)
+        self._iteration_queue = _queue_at(transport)
         self._pieces: list[bytes] = []
         self._bytes = 0
 
     def send(self, data: bytes) -> None:
         """Send *data* in this iteration, after the data that is buffered already."""
-        if self._turn is None:
+        if self._iteration_queue is None:
             self.transport.write(data)
             return
         if not self._pieces:
-            self._turn.to_send(self)
+            self._iteration_queue.to_send(self)
         self._pieces.append(data)
         self._bytes += len(data)
         if self._bytes > _MOST_BYTES:
@@ -180,4 +180,4 @@ class Sender:
     @property
     def is_clear(self) -> bool:
         """Whether the transport is a bare socket, and buffers no data."""
-        return self._turn is not None and not is_buffering(self.transport)
+        return self._iteration_queue is not None and not is_buffering(self.transport)

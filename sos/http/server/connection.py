@@ -27,9 +27,9 @@ from zope.interface import implementer
 from sos.aio.limited_log import LimitedLog
 from sos.aio.twisted_internals import close_now, is_buffering
 from sos.errors import TooSlow
-from sos.http.server.coalescing import Receiver, Turn
-from sos.http.server.connection_limits import Crowd
-from sos.http.server.heads import Refused, format_error, format_head
+from sos.http.server.coalescing import IterationQueue, Receiver
+from sos.http.server.connection_limits import ConnectionLimit
+from sos.http.server.heads import RejectedRequest, format_error, format_head
 from sos.http.server.output import Output
 from sos.http.server.parser import Input
 from sos.http.server.request import Recorder, Request
@@ -66,7 +66,7 @@ class Owner(Recorder, typing.Protocol):
 
     :ivar now: the time in seconds, updated once a second.
     :ivar timer: returns a time in seconds, to measure the duration of requests.
-    :ivar turn: batches the work of its connections per reactor iteration.
+    :ivar iteration_queue: batches the work of its connections per reactor iteration.
     :ivar handler: answers requests.
     :ivar failures: the log for internal errors.
     :ivar idle_seconds: for which a connection may be idle.
@@ -75,7 +75,7 @@ class Owner(Recorder, typing.Protocol):
 
     now: float
     timer: Callable[[], float]
-    turn: Turn
+    iteration_queue: IterationQueue
     handler: Callable[[Request], None]
     failures: LimitedLog
     idle_seconds: float
@@ -103,7 +103,7 @@ class Channel(Protocol):
     """Connection of a client.
 
     :param peer: the address of the client; None if it is not known.
-    :param crowds: the connection limits that it counts in.
+    :param limits: the connection limits that it counts in.
     :param refusal: if given, the answer to any request.
     :ivar output: sends the answers.
     :ivar since: when the connection began its current wait, by the site's clock.
@@ -123,11 +123,11 @@ class Channel(Protocol):
         self,
         site: Owner,
         peer: IAddress | None,
-        crowds: Sequence[Crowd],
-        refusal: Refused | None = None,
+        limits: Sequence[ConnectionLimit],
+        refusal: RejectedRequest | None = None,
     ) -> None:
         self.peer = peer
-        self.crowds = crowds
+        self.limits = limits
         self.site = self.factory = site
         self.since = site.now
         self.active_at = site.timer()
@@ -252,7 +252,7 @@ class Channel(Protocol):
         if self._input.waits:
             try:
                 self._input.go_on()
-            except Refused as refusal:
+            except RejectedRequest as refusal:
                 self._refuse(refusal)
         if self._ended and not self._input.waits:
             self._input.fail("the client closed the connection before the end of the body")
@@ -264,21 +264,21 @@ class Channel(Protocol):
         if self._input.waits or self._refusal is not None:
             if not self._in_line:
                 self._in_line = True
-                self.site.turn.add(self._take_turn, self.abort)
+                self.site.iteration_queue.add(self._handle_next, self.abort)
         elif self._retired:
             self._close(linger=False)
         elif self._input.in_head:
             if not self._counts_as_in_head:
                 self._counts_as_in_head = True
                 self._counts_as_idle = False
-                for crowd in self.crowds:
-                    crowd.in_head(self)
+                for limit in self.limits:
+                    limit.in_head(self)
         elif not self._counts_as_idle:
             self._counts_as_idle = True
-            for crowd in self.crowds:
-                crowd.idle(self)
+            for limit in self.limits:
+                limit.idle(self)
 
-    def _take_turn(self) -> None:
+    def _handle_next(self) -> None:
         self._in_line = False
         self._advance()
 
@@ -286,8 +286,8 @@ class Channel(Protocol):
         self._current = request
         if self._counts_as_in_head:
             self._counts_as_in_head = False
-            for crowd in self.crowds:
-                crowd.has_head(self)
+            for limit in self.limits:
+                limit.has_head(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         self.active_at = request.begun = self.site.timer()
@@ -325,12 +325,12 @@ class Channel(Protocol):
         kept = b"keep-alive" in options or request.clientproto == b"HTTP/1.1"
         return kept and b"close" not in options
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refusal: RejectedRequest) -> None:
         """Answer the earlier requests, then answer *refusal*, then close."""
         self._refusal = refusal
         self._input.fail(f"the request is malformed: {refusal}")
 
-    def _answer_refusal(self, refusal: Refused, linger: bool = True) -> None:
+    def _answer_refusal(self, refusal: RejectedRequest, linger: bool = True) -> None:
         status = refusal.status
         document = format_error(status, str(refusal))
         headers = {
@@ -352,7 +352,7 @@ class Channel(Protocol):
             self._counts_as_idle = self._counts_as_in_head = False
             return False
         if self._input.in_head:
-            self._answer_refusal(self.crowds[0].refusal, linger=False)
+            self._answer_refusal(self.limits[0].refusal, linger=False)
         else:
             self._close(linger=False)
         # Close at once: a client that reads nothing, or does not answer the close alert of TLS,
@@ -448,8 +448,8 @@ class Channel(Protocol):
                 self.abort()
             elif waited > STALL_SECONDS and not self._counts_as_stalled:
                 self._counts_as_stalled = True
-                for crowd in self.crowds:
-                    crowd.stalled(self)
+                for limit in self.limits:
+                    limit.stalled(self)
         elif self._closing:
             if waited > LINGER_SECONDS:
                 self.abort()
@@ -458,7 +458,9 @@ class Channel(Protocol):
         elif self._input.in_head:
             if waited > HEAD_SECONDS:
                 self._refuse(
-                    Refused(408, f"timed out: the headers took more than {HEAD_SECONDS:.0f} s")
+                    RejectedRequest(
+                        408, f"timed out: the headers took more than {HEAD_SECONDS:.0f} s"
+                    )
                 )
                 self._advance()
         elif waited > self.site.idle_seconds:

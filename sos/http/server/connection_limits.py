@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
-from sos.http.server.heads import Refused
+from sos.http.server.heads import RejectedRequest
 
 
 class Limited(Protocol):
@@ -30,7 +30,7 @@ class Limited(Protocol):
         ...
 
 
-class Crowd:
+class ConnectionLimit:
     """Limited set of connections: all of a site, or those from one network.
 
     Requests are far more frequent than new connections, so a request does not update the
@@ -43,7 +43,7 @@ class Crowd:
     :param refusal: the answer to a connection over the limit.
     """
 
-    def __init__(self, most: int, refusal: Refused) -> None:
+    def __init__(self, most: int, refusal: RejectedRequest) -> None:
         self.refusal = refusal
         self._most = most
         self._count = 0

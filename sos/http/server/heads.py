@@ -24,7 +24,7 @@ _STATUS_LINES = {
 _STATUS_LINES[460] = b"HTTP/1.1 460 Checksum Mismatch\r\n"  # an invention of tus
 
 
-class Refused(Exception):
+class RejectedRequest(Exception):
     """Malformed or unacceptable request, with the status of its answer and the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -49,26 +49,26 @@ def gather(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def body_length(method: bytes, version: str, fields: Mapping[bytes, bytes]) -> int | None:
     """Return the length of a request's body in bytes, None for a chunked one.
 
-    Raises :exc:`Refused` if the request is not acceptable.  llhttp has already rejected
+    Raises :exc:`RejectedRequest` if the request is not acceptable.  llhttp has already rejected
     conflicting lengths and most transfer codings.
     """
     if version not in ("1.1", "1.0"):
-        raise Refused(505, f"HTTP/{version} is not supported: use HTTP/1.1")
+        raise RejectedRequest(505, f"HTTP/{version} is not supported: use HTTP/1.1")
     if method == b"CONNECT":
-        raise Refused(400, "CONNECT is not supported: this server is not a proxy")
+        raise RejectedRequest(400, "CONNECT is not supported: this server is not a proxy")
     host = fields.get(b"host")
     if host is None:
         if version == "1.1":
-            raise Refused(400, "the Host header is missing")
+            raise RejectedRequest(400, "the Host header is missing")
     elif split_host(host) is None:
-        raise Refused(400, "the Host header is not a valid host")
+        raise RejectedRequest(400, "the Host header is not a valid host")
     coding = fields.get(b"transfer-encoding")
     if coding is None:
         return int(fields.get(b"content-length", b"0"))
     if coding.lower() != b"chunked":
-        raise Refused(400, "the transfer coding is not supported: use chunked")
+        raise RejectedRequest(400, "the transfer coding is not supported: use chunked")
     if version == "1.0":
-        raise Refused(400, "a transfer coding needs HTTP/1.1")
+        raise RejectedRequest(400, "a transfer coding needs HTTP/1.1")
     return None
 
 
@@ -92,7 +92,7 @@ def split_host(text: bytes) -> tuple[bytes, bytes] | None:
 def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     """Split a request target into its host, if any, and its path and query.
 
-    RFC 9112, 3.2.  Raises :exc:`Refused` if the target is malformed.
+    RFC 9112, 3.2.  Raises :exc:`RejectedRequest` if the target is malformed.
     """
     host = None
     path = target
@@ -100,13 +100,13 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     if absolute is not None:
         host, path = absolute.groups()
         if not host or split_host(host) is None:
-            raise Refused(400, "the host in the request target is not valid")
+            raise RejectedRequest(400, "the host in the request target is not valid")
         if path[:1] != b"/":
             path = b"/" + path
     if method == b"OPTIONS" and path == b"*":
         return host, path  # about the server as a whole
     if path[:1] != b"/" or b"#" in path:
-        raise Refused(400, "the request target is not a path")
+        raise RejectedRequest(400, "the request target is not a path")
     return host, path
 
 

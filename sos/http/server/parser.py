@@ -7,7 +7,7 @@ from typing import Protocol
 import httptools
 
 from sos.errors import Incomplete
-from sos.http.server.heads import Refused, body_length, gather
+from sos.http.server.heads import RejectedRequest, body_length, gather
 from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
 
@@ -125,8 +125,8 @@ class Input:
         room = MAX_HEAD_BYTES - self._unfinished
         if room <= 0:
             if self._left == 0 and 2 * len(self._target) > MAX_HEAD_BYTES:
-                raise Refused(414, f"the request target exceeds {MAX_HEAD_BYTES} bytes")
-            raise Refused(431, f"the headers exceed {MAX_HEAD_BYTES} bytes")
+                raise RejectedRequest(414, f"the request target exceeds {MAX_HEAD_BYTES} bytes")
+            raise RejectedRequest(431, f"the headers exceed {MAX_HEAD_BYTES} bytes")
         end = start + room
         if self._in_chunk:  # chunk data up to the next line end does not count
             line = data.find(b"\n", start)
@@ -155,9 +155,9 @@ class Input:
             if self._upgrading:
                 self._go_on_to_the_body()
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, Refused):
+            if isinstance(error.__context__, RejectedRequest):
                 raise error.__context__ from None
-            raise Refused(400, str(error)) from None
+            raise RejectedRequest(400, str(error)) from None
 
     def _go_on_to_the_body(self) -> None:
         """Make llhttp parse the body, which it takes for the data of another protocol."""
@@ -192,14 +192,14 @@ class Input:
         stripped = value.rstrip(b" \t")
         if b"\t" in value and name.lower() == b"transfer-encoding":
             # llhttp interprets it differently from us.
-            raise Refused(400, "the Transfer-Encoding header contains a tab")
+            raise RejectedRequest(400, "the Transfer-Encoding header contains a tab")
         headers.append((name, stripped))
         if len(headers) > MAX_FIELDS:
-            raise Refused(431, f"the request has more than {MAX_FIELDS} header fields")
+            raise RejectedRequest(431, f"the request has more than {MAX_FIELDS} header fields")
         if self.body is not None:
             self._trailer_bytes += len(name) + len(value)
             if self._trailer_bytes > MAX_HEAD_BYTES:
-                raise Refused(431, f"the trailers exceed {MAX_HEAD_BYTES} bytes")
+                raise RejectedRequest(431, f"the trailers exceed {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
         self.in_head = False

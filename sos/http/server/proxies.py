@@ -12,7 +12,7 @@ from twisted.internet.address import IPv6Address as TCPv6
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from sos.model.config import UNIX_PEERS
+from sos.model.addresses import UNIX_PEERS
 
 # RFC 9110, 5.6.2 and 5.6.4.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -35,7 +35,7 @@ class Proxies:
 
     Only addresses that one of these proxies has added are trusted.
 
-    :param listed: addresses, networks, and ``unix``, as :func:`sos.model.config.proxies`
+    :param listed: addresses, networks, and ``unix``, as :func:`sos.model.addresses.proxies`
         returns them.
     """
 

@@ -229,7 +229,7 @@ class _Factory(ServerFactory):
 
     def refuse(self, peer: IAddress | None, reason: str) -> None:
         """Log that the proxy *peer* has sent a malformed header."""
-        self._refusals.tell(
+        self._refusals.emit(
             LogLevel.warn,
             "PROXY header refused, connection closed: proxy={proxy} reason={reason}",
             proxy=getattr(peer, "host", "unix"),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IAddress
 
-from sos.http.server.heads import Refused
+from sos.http.server.heads import RejectedRequest
 from sos.http.server.parser import Input
 from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import NO_BODY, RequestBody
@@ -89,7 +89,7 @@ def _judge(method: bytes, block: bytes) -> _Head | None:
     parser.feed(b"%s / HTTP/1.1\r\n%s" % (method, block))
     try:
         parser.go_on()
-    except Refused:
+    except RejectedRequest:
         return None
     finally:
         parser.close()

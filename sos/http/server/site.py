@@ -17,14 +17,14 @@ from zope.interface import implementer
 
 from sos import __version__
 from sos.aio.limited_log import LimitedLog
-from sos.http.server.coalescing import turn_of
+from sos.http.server.coalescing import queue_of
 from sos.http.server.connection import IDLE_SECONDS, Channel
-from sos.http.server.connection_limits import Crowd
-from sos.http.server.heads import Refused
+from sos.http.server.connection_limits import ConnectionLimit
+from sos.http.server.heads import RejectedRequest
 from sos.http.server.networks import network_of
 from sos.http.server.proxies import Proxies
 from sos.http.server.request import Request
-from sos.monitoring.request_metrics import OTHER, Tally
+from sos.monitoring.request_metrics import OTHER, RequestMetrics
 
 #: Answers a request, now or later, with its :meth:`~Request.finish`.
 Handler = Callable[[Request], None]
@@ -40,8 +40,8 @@ _SERVER = f"sos/{__version__}".encode("ascii")
 # others; with an empty list, it would refuse all clients that use ALPN.
 _ALPN = [b"http/1.1", b"http/1.0"]
 
-_TOO_MANY = Refused(503, "too many connections: try again later")
-_FROM_ONE = Refused(503, "too many connections from this address: try again later")
+_TOO_MANY = RejectedRequest(503, "too many connections: try again later")
+_FROM_ONE = RejectedRequest(503, "too many connections from this address: try again later")
 
 # Connections over the limit that get an answer 503; any more are closed without one.
 _MOST_REFUSED = 32
@@ -66,17 +66,17 @@ class _ClosedAtOnce(Protocol):
 class Site(ServerFactory):
     """HTTP server that answers requests with *handler*: the factory of :class:`Channel`.
 
-    :param tally: counts the requests.
+    :param request_metrics: counts the requests.
     :param note: logs the requests.
     :param timer: returns a time in seconds, to measure the duration of requests.
     :param idle_seconds: for which a connection may be idle between requests.
     :param proxies: the proxies whose forwarding headers are trusted.
-    :param failed_handshakes: counts failed TLS handshakes by port, in *tally* by default.
+    :param failed_handshakes: counts failed TLS handshakes by port, in *request_metrics* by default.
     :param is_patient: whether to wait for stalled clients while there is room; if not, they are
         aborted after :data:`~sos.http.server.connection.STALL_SECONDS`.
     :param max_connections: most connections at once; one network can have half of them.
         At the limit, an idle or stalled connection is closed for a new one, see
-        :class:`~sos.http.server.connection_limits.Crowd`, or the new one is answered 503.
+        :class:`~sos.http.server.connection_limits.ConnectionLimit`, or the new one is answered 503.
     :ivar failures: the log for internal errors.
     """
 
@@ -87,7 +87,7 @@ class Site(ServerFactory):
         handler: Handler,
         max_connections: int = 10_000,
         reactor: Any = None,
-        tally: Tally | None = None,
+        request_metrics: RequestMetrics | None = None,
         note: Note | None = None,
         timer: Callable[[], float] = perf_counter,
         idle_seconds: float = IDLE_SECONDS,
@@ -100,17 +100,17 @@ class Site(ServerFactory):
         self.idle_seconds = idle_seconds
         self.reactor = reactor
         self.handler = handler
-        self.tally = tally or Tally()
+        self.request_metrics = request_metrics or RequestMetrics()
         if failed_handshakes is None:
-            failed_handshakes = self.tally.failed_handshakes
+            failed_handshakes = self.request_metrics.failed_handshakes
         self._failed_handshakes = failed_handshakes
         self.timer = timer
-        self.turn = turn_of(reactor)
+        self.iteration_queue = queue_of(reactor)
         self.channels: set[Channel] = set()
         self._turned_away: set[Channel] = set()
-        self._all = Crowd(max_connections, _TOO_MANY)
+        self._all = ConnectionLimit(max_connections, _TOO_MANY)
         self._most_of_one = max(max_connections // 2, 1)
-        self._networks: WeakValueDictionary[str, Crowd] = WeakValueDictionary()
+        self._networks: WeakValueDictionary[str, ConnectionLimit] = WeakValueDictionary()
         self.now = 0.0
         self.failures = LimitedLog(_log, lambda: self.now)
         self.head = b""  # header lines that every answer begins with
@@ -120,15 +120,15 @@ class Site(ServerFactory):
         self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        crowds = self._crowds(addr)
-        for crowd in crowds:
-            if not crowd.has_room():
-                return self._turn_away(addr, crowd.refusal)
-        for crowd in crowds:
-            crowd.add()
-        return Channel(self, addr, crowds)
+        limits = self._limits(addr)
+        for limit in limits:
+            if not limit.has_room():
+                return self._turn_away(addr, limit.refusal)
+        for limit in limits:
+            limit.add()
+        return Channel(self, addr, limits)
 
-    def _crowds(self, address: IAddress | None) -> Sequence[Crowd]:
+    def _limits(self, address: IAddress | None) -> Sequence[ConnectionLimit]:
         """Return the limits that apply to a connection from *address*."""
         network = network_of(address)
         # All clients can come through one proxy.
@@ -136,10 +136,10 @@ class Site(ServerFactory):
             return (self._all,)
         of_one = self._networks.get(network)
         if of_one is None:
-            of_one = self._networks[network] = Crowd(self._most_of_one, _FROM_ONE)
+            of_one = self._networks[network] = ConnectionLimit(self._most_of_one, _FROM_ONE)
         return of_one, self._all
 
-    def _turn_away(self, address: IAddress | None, refusal: Refused) -> Protocol:
+    def _turn_away(self, address: IAddress | None, refusal: RejectedRequest) -> Protocol:
         if len(self._turned_away) >= _MOST_REFUSED:
             return _ClosedAtOnce()
         channel = Channel(self, address, (), refusal)
@@ -153,15 +153,15 @@ class Site(ServerFactory):
     def made(self, channel: Channel) -> None:
         """Record that *channel* is connected."""
         self.channels.add(channel)
-        self.tally.connections += 1
+        self.request_metrics.connections += 1
 
     def lost(self, channel: Channel) -> None:
         """Record that *channel* has lost its connection."""
-        self.tally.connections -= 1
+        self.request_metrics.connections -= 1
         self.channels.discard(channel)
         self._turned_away.discard(channel)
-        for crowd in channel.crowds:
-            crowd.remove(channel)
+        for limit in channel.limits:
+            limit.remove(channel)
         if not self.channels:
             if self._stopped:
                 self._close()
@@ -177,7 +177,7 @@ class Site(ServerFactory):
         """
         port = str(getattr(local, "port", "unix"))
         self._failed_handshakes[port] += 1
-        self.failures.tell(
+        self.failures.emit(
             LogLevel.debug,
             "TLS handshake failed: port={port} peer={peer} reason={why}",
             (port, why),
@@ -204,13 +204,13 @@ class Site(ServerFactory):
     def finished(self, request: Request) -> None:
         """Count and log a request that was answered, or whose client went away."""
         seconds = self.timer() - request.begun
-        count(self.tally, request, seconds)
+        count(self.request_metrics, request, seconds)
         if self._note is not None:
             self._note(request, seconds)
 
     def refused(self, status: int, sent: int) -> None:
         """Count an answer of *sent* bytes to a malformed request or a surplus connection."""
-        self.tally.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
+        self.request_metrics.count(OTHER, _NO_METHOD, status, 0.0, 0, sent)
 
     def _tick(self) -> None:
         # One timer for all connections: a delayed call for each would be set and
@@ -240,9 +240,9 @@ class Site(ServerFactory):
             channel.abort()
 
 
-def count(tally: Tally, request: Request, seconds: float) -> None:
-    """Count in *tally* a *request* that has ended, and took *seconds*."""
-    tally.count(
+def count(request_metrics: RequestMetrics, request: Request, seconds: float) -> None:
+    """Count in *request_metrics* a *request* that has ended, and took *seconds*."""
+    request_metrics.count(
         request.route,
         request.method,
         request.code,

@@ -21,8 +21,8 @@ def text(
     """Return the metrics of a daemon in Prometheus' text format.
 
     :param document: the document of ``/status``.
-    :param requests: from :meth:`sos.monitoring.request_metrics.Tally.told`.
-    :param commits: from :meth:`sos.monitoring.commit_metrics.Commits.told`; None if the daemon
+    :param requests: from :meth:`sos.monitoring.request_metrics.RequestMetrics.document`.
+    :param commits: from :meth:`sos.monitoring.commit_metrics.Commits.document`; None if the daemon
         has no directory store.
     """
     return generate_latest(_Daemon(document, requests, commits))

@@ -85,24 +85,24 @@ def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
     yield from (up, state, retry, latency, requests, errors, *gauges.values())
 
 
-def _replication(told: Mapping[str, Any]) -> Iterator[Metric]:
+def _replication(replication: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "sos_replication_running",
         "1 while an anti-entropy pass is running, else 0.",
-        told["running_since"] is not None,
+        replication["running_since"] is not None,
     )
     yield GaugeMetricFamily(
         "sos_replication_lag_seconds",
         "Seconds since a pass that left every blob with all its copies.",
-        told["lag"],
+        replication["lag"],
     )
     passes = CounterMetricFamily(
         "sos_replication_passes", "Anti-entropy passes, by outcome.", labels=["outcome"]
     )
-    for outcome, count in told["passes"].items():
+    for outcome, count in replication["passes"].items():
         passes.add_metric([outcome], count)
     yield passes
-    made = told["made"]
+    made = replication["made"]
     for name, text in (
         ("copied", "Copies that all passes made."),
         ("bytes", "Bytes of the copies that all passes made."),
@@ -110,8 +110,8 @@ def _replication(told: Mapping[str, Any]) -> Iterator[Metric]:
         ("moved", "Surplus copies that all passes dropped."),
     ):
         yield CounterMetricFamily(f"sos_replication_{name}", text, made[name])
-    if told["last"] is not None:
-        yield from _last_pass(told["last"])
+    if replication["last"] is not None:
+        yield from _last_pass(replication["last"])
 
 
 def _last_pass(last: Mapping[str, Any]) -> Iterator[Metric]:

@@ -10,9 +10,9 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
 
-def add(family: HistogramMetricFamily, labels: Sequence[str], told: Mapping[str, Any]) -> None:
-    """Add to *family* the result of :meth:`sos.monitoring.histogram.Histogram.told`."""
-    bounds = [*map(floatToGoString, told["bounds"]), "+Inf"]
+def add(family: HistogramMetricFamily, labels: Sequence[str], document: Mapping[str, Any]) -> None:
+    """Add to *family* the result of :meth:`sos.monitoring.histogram.Histogram.document`."""
+    bounds = [*map(floatToGoString, document["bounds"]), "+Inf"]
     family.add_metric(
-        labels, list(zip(bounds, accumulate(told["counts"]), strict=True)), told["sum"]
+        labels, list(zip(bounds, accumulate(document["counts"]), strict=True)), document["sum"]
     )

@@ -19,7 +19,7 @@ from sos.monitoring.prometheus import histograms
 def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield the metrics of requests and of this process.
 
-    :param requests: from :meth:`sos.monitoring.request_metrics.Tally.told`.
+    :param requests: from :meth:`sos.monitoring.request_metrics.RequestMetrics.document`.
     """
     labels = ["route", "method"]
     count = CounterMetricFamily("sos_requests", "Requests answered.", labels=[*labels, "status"])

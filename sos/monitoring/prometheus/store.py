@@ -37,7 +37,7 @@ def families(document: Mapping[str, Any], commits: Mapping[str, Any] | None) -> 
 
 
 def _commits(commits: Mapping[str, Any]) -> Iterator[Metric]:
-    for name, documentation, told in (
+    for name, documentation, document in (
         ("changes", "Changes in one commit of the index.", commits["changes"]),
         (
             "seconds",
@@ -46,7 +46,7 @@ def _commits(commits: Mapping[str, Any]) -> Iterator[Metric]:
         ),
     ):
         family = HistogramMetricFamily(f"sos_commit_{name}", documentation)
-        histograms.add(family, [], told)
+        histograms.add(family, [], document)
         yield family
 
 

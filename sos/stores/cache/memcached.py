@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.memcache import ClientError, MemCacheProtocol, NoSuchCommand, ServerError
 
-from sos.stores.cache.line import Bounded, Refused
+from sos.stores.cache.connection import Bounded, CacheRefused
 from sos.stores.cache.shared import KEPT_SECONDS
 
 #: Errors of a request that are the server's fault; ValueError means an invalid host name.
@@ -19,8 +19,8 @@ class _Protocol(Bounded, MemCacheProtocol):
     pass
 
 
-class MemcachedLine:
-    """A connection to memcached, which is an :class:`~sos.stores.cache.line.ILine`."""
+class MemcachedConnection:
+    """A connection to memcached, which is an :class:`~sos.stores.cache.connection.IConnection`."""
 
     def __init__(self, protocol: _Protocol) -> None:
         self._protocol = protocol
@@ -36,15 +36,15 @@ class MemcachedLine:
     async def set(self, key: bytes, value: bytes) -> None:
         stored = self._protocol.set(key, value, expireTime=KEPT_SECONDS)
         if not await self._protocol.expect(stored):
-            raise Refused("it did not store a value")
+            raise CacheRefused("it did not store a value")
 
     def close(self) -> None:
         self._protocol.close()
 
 
-async def connect(endpoint: IStreamClientEndpoint) -> MemcachedLine:
+async def connect(endpoint: IStreamClientEndpoint) -> MemcachedConnection:
     """Connect to the memcached at *endpoint*."""
     # No timeout here: SharedCache has its own.
     factory = Factory.forProtocol(lambda: _Protocol(timeOut=None))
     factory.noisy = False
-    return MemcachedLine(cast(_Protocol, await endpoint.connect(factory)))
+    return MemcachedConnection(cast(_Protocol, await endpoint.connect(factory)))

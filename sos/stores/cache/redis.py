@@ -17,7 +17,7 @@ from txredisapi import (  # type: ignore[import-untyped]
 )
 
 from sos.model.cache_address import CacheAddress
-from sos.stores.cache.line import Bounded, Refused
+from sos.stores.cache.connection import Bounded, CacheRefused
 from sos.stores.cache.shared import KEPT_SECONDS
 
 #: Errors of a request that are the server's fault; ValueError means an invalid host name.
@@ -33,21 +33,21 @@ class BoundedRedis(Bounded, BaseRedisProtocol):
     def lineReceived(self, line: str) -> Any:
         if line[:1] == "*" and self.multi_bulk.pending:
             # Four bytes of a nested list take hundreds of bytes of memory.
-            raise Refused("it sent a nested list")
+            raise CacheRefused("it sent a nested list")
         if line[:1] == "$" and len(line) > len(str(self.longest_answer)) + 1:
-            raise Refused("it announced an answer that is too large")
+            raise CacheRefused("it announced an answer that is too large")
         return super().lineReceived(line)
 
     def replyReceived(self, reply: Any) -> None:
         if isinstance(reply, InvalidResponse):
-            raise Refused("it sent an invalid answer")
+            raise CacheRefused("it sent an invalid answer")
         if not self.replyQueue.waiting:
-            raise Refused("it sent an answer to no request")
+            raise CacheRefused("it sent an answer to no request")
         super().replyReceived(reply)
 
 
-class RedisLine:
-    """A connection to Redis, which is an :class:`~sos.stores.cache.line.ILine`."""
+class RedisCacheConnection:
+    """A connection to Redis, which is an :class:`~sos.stores.cache.connection.IConnection`."""
 
     def __init__(self, protocol: BoundedRedis) -> None:
         self._protocol = protocol
@@ -59,7 +59,7 @@ class RedisLine:
     async def get(self, key: bytes) -> bytes | None:
         value = await self._protocol.expect(self._protocol.get(key))
         if value is not None and not isinstance(value, bytes):
-            raise Refused("it sent an answer of the wrong type")
+            raise CacheRefused("it sent an answer of the wrong type")
         return value
 
     async def set(self, key: bytes, value: bytes) -> None:
@@ -73,21 +73,21 @@ class RedisLine:
         try:
             await self._protocol.expect(self._protocol.auth(password, user))
         except ResponseError:  # not chained: its text can contain the password
-            raise Refused("it rejects the password") from None
+            raise CacheRefused("it rejects the password") from None
 
     async def select(self, database: int) -> None:
         """Select *database*.  Raises Refused."""
         try:
             await self._protocol.expect(self._protocol.select(database))
         except ResponseError:
-            raise Refused(f"it rejects the database {database}, or needs a password") from None
+            raise CacheRefused(f"it rejects the database {database}, or needs a password") from None
 
 
-async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisLine:
+async def connect(endpoint: IStreamClientEndpoint, address: CacheAddress) -> RedisCacheConnection:
     """Connect to the Redis at *endpoint*, with the credentials and database of *address*."""
     factory = Factory.forProtocol(BoundedRedis)
     factory.noisy = False
-    line = RedisLine(cast(BoundedRedis, await endpoint.connect(factory)))
+    line = RedisCacheConnection(cast(BoundedRedis, await endpoint.connect(factory)))
     try:
         if address.password is not None:
             await line.log_in(address.user, address.password)

@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from sos.aio.limited_log import LimitedLog
 from sos.aio.threads import shielded
 from sos.http.client.bodies import is_network_failure
-from sos.stores.cache.line import ILine, Refused
-from sos.stores.replicated.peer import rest_seconds
+from sos.stores.cache.connection import CacheRefused, IConnection
+from sos.stores.replicated.peer import backoff_seconds
 
 T = TypeVar("T")
 
@@ -45,43 +45,43 @@ class SharedCache:
     def __init__(
         self,
         name: str,
-        connect: Callable[[], Awaitable[ILine]],
+        connect: Callable[[], Awaitable[IConnection]],
         clock: Any,
         errors: tuple[type[Exception], ...] = (),
     ) -> None:
         self._name = name
-        self._errors: tuple[type[Exception], ...] = (Refused, TimeoutError, *errors)
+        self._errors: tuple[type[Exception], ...] = (CacheRefused, TimeoutError, *errors)
         self._connect = connect
         self._clock = clock
-        self._line: ILine | None = None
+        self._connection: IConnection | None = None
         self._connecting = False
         self._requests = 0
         self._failures = 0
-        self._rests_until = 0.0
+        self._retry_at = 0.0
         self._stopped = False
 
     async def get(self, key: bytes) -> bytes | None:
         # If the caller is cancelled, the request goes on: else it would close the connection.
-        return await shielded(ensureDeferred(self._attempt(lambda line: line.get(key))))
+        return await shielded(ensureDeferred(self._attempt(lambda connection: connection.get(key))))
 
     def set(self, key: bytes, value: bytes) -> None:
-        ensureDeferred(self._attempt(lambda line: line.set(key, value)))
+        ensureDeferred(self._attempt(lambda connection: connection.set(key, value)))
 
     def stop(self) -> None:
         """Close the connection, and open no other."""
         self._stopped = True
         self._hang_up()
 
-    async def _attempt(self, ask: Callable[[ILine], Awaitable[T]]) -> T | None:
+    async def _attempt(self, ask: Callable[[IConnection], Awaitable[T]]) -> T | None:
         busy = self._connecting or self._requests == MOST_REQUESTS
-        if busy or self._stopped or self._clock.seconds() < self._rests_until:
+        if busy or self._stopped or self._clock.seconds() < self._retry_at:
             return None
         self._requests += 1
         try:
-            line = self._line
-            if line is None or line.lost:
-                line = await self._connected()
-            answer = await self._within(DEADLINE_SECONDS, ask(line))
+            connection = self._connection
+            if connection is None or connection.lost:
+                connection = await self._connected()
+            answer = await self._within(DEADLINE_SECONDS, ask(connection))
         except Exception as error:
             if isinstance(error, self._errors) or is_network_failure(error):
                 self._failed(error)
@@ -96,16 +96,16 @@ class SharedCache:
             self._failures = 0
         return answer
 
-    async def _connected(self) -> ILine:
+    async def _connected(self) -> IConnection:
         self._connecting = True
         try:
-            self._line = await self._within(CONNECT_SECONDS, self._connect())
+            self._connection = await self._within(CONNECT_SECONDS, self._connect())
         finally:
             self._connecting = False
         if self._stopped:
             self._hang_up()
-            raise Refused("the daemon is stopping")
-        return self._line
+            raise CacheRefused("the daemon is stopping")
+        return self._connection
 
     async def _within(self, seconds: float, work: Awaitable[T]) -> T:
         return await ensureDeferred(_awaited(work)).addTimeout(seconds, self._clock)
@@ -113,19 +113,19 @@ class SharedCache:
     def _failed(self, error: Exception) -> None:
         self._hang_up()
         now = self._clock.seconds()
-        if self._stopped or now < self._rests_until:  # another request has opened the breaker
+        if self._stopped or now < self._retry_at:  # another request has opened the breaker
             return
         if not self._failures:
             _log.warn(
                 "circuit breaker opened, cache={name}: {why}", name=self._name, why=_why(error)
             )
-        self._rests_until = now + rest_seconds(self._failures)
+        self._retry_at = now + backoff_seconds(self._failures)
         self._failures += 1
 
     def _hang_up(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 async def _awaited(work: Awaitable[T]) -> T:
@@ -136,4 +136,4 @@ def _why(error: Exception) -> str:
     """Describe *error* without the server's text, which could contain anything."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
-    return str(error) if isinstance(error, Refused) else type(error).__name__
+    return str(error) if isinstance(error, CacheRefused) else type(error).__name__

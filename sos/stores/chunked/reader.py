@@ -122,7 +122,7 @@ class AssembledBody:
                 if part.start >= part.stop or not again:
                     raise
                 format = "resuming the read of a chunk, offset={n}: {error}"
-                _log.tell(LogLevel.warn, format, n=part.start, error=error)
+                _log.emit(LogLevel.warn, format, n=part.start, error=error)
             again = False
             opening = ensureDeferred(self._open(part))
 

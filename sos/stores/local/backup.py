@@ -136,10 +136,10 @@ def backup(
     except StoreUnusable:
         raise
     except (OSError, SyncFailed, SOSError, lmdb.Error) as error:
-        raise StoreUnusable(f"cannot back up {root} to {target}: {_told(error)}") from error
+        raise StoreUnusable(f"cannot back up {root} to {target}: {_reason(error)}") from error
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -148,7 +148,7 @@ def _describes(written: Record, record: Record) -> bool:
     return (written.id, written.size, written.hash) == (record.id, record.size, record.hash)
 
 
-def complete(path: Path, body: BinaryIO, record: Record, hashes: bytes) -> None:
+def write_missing_trailer(path: Path, body: BinaryIO, record: Record, hashes: bytes) -> None:
     """Write the trailer of the verified *body*, if that is possible.
 
     It is not synced: a trailer torn by a crash is invalid, and is written again.

@@ -26,36 +26,36 @@ _log = Logger()
 
 
 @frozen
-class Parting:
+class BodyRemoval:
     """Removes files of bodies whose records are removed."""
 
     layout: Layout
     committer: Committer
     run_in_thread: RunInThread
 
-    async def part(self, id: str, step: Callable[[Transaction, Path], T]) -> T:
-        """Commit ``step(transaction, leaving)``, and remove the file of *id* if it lost its record.
+    async def commit(self, id: str, step: Callable[[Transaction, Path], T]) -> T:
+        """Commit ``step(transaction, doomed)``, and remove the file of *id* if it lost its record.
 
-        *step* first links the file to *leaving*, see
+        *step* first links the file to *doomed*, see
         :meth:`~sos.stores.local.disk.Layout.hold`, and then removes its record.
         """
         token = secrets.token_hex(8)
-        leaving = self.layout.incoming / incoming_name(id, token)
+        doomed = self.layout.incoming / incoming_name(id, token)
         try:
-            result = await self.committer.submit(partial(_with, step, leaving))
+            result = await self.committer.submit(partial(_with, step, doomed))
         except ReadOnly:
             raise  # unknown whether it was committed; the next start cleans up
         except BaseException:
-            await self._remove(id, leaving)
+            await self._remove(id, doomed)
             raise
-        await self._remove(id, leaving)
+        await self._remove(id, doomed)
         return result
 
-    async def _remove(self, id: str, leaving: Path) -> None:
+    async def _remove(self, id: str, doomed: Path) -> None:
         try:
-            if await self.run_in_thread(leaving.exists):
-                await self.committer.submit(partial(self.withdraw, id, leaving))
-                await self.run_in_thread(leaving.unlink)
+            if await self.run_in_thread(doomed.exists):
+                await self.committer.submit(partial(self.withdraw, id, doomed))
+                await self.run_in_thread(doomed.unlink)
         except (SOSError, OSError) as error:
             # The change itself is committed, or is not; the next start cleans up.
             _log.warn(
@@ -71,5 +71,5 @@ class Parting:
                 self.layout.withdraw(incoming, id)
 
 
-def _with(step: Callable[[Transaction, Path], T], leaving: Path, transaction: Transaction) -> T:
-    return step(transaction, leaving)
+def _with(step: Callable[[Transaction, Path], T], doomed: Path, transaction: Transaction) -> T:
+    return step(transaction, doomed)

@@ -256,14 +256,14 @@ class _Check:
                 return
         nothing = PartitionDigest()
         for name in sorted((logged.keys() | self._counted.keys()) - self._uncounted):
-            said, counted = logged.get(name, nothing), self._counted.get(name, nothing)
-            if said != counted:
+            stated, counted = logged.get(name, nothing), self._counted.get(name, nothing)
+            if stated != counted:
                 self._find(
                     "digest",
                     name.decode("ascii", "replace"),
-                    f"it counts {said.count} blobs and {said.bytes} bytes, the records "
+                    f"it counts {stated.count} blobs and {stated.bytes} bytes, the records "
                     f"{counted.count} and {counted.bytes}"
-                    + ("; the sums differ" if said.sum != counted.sum else ""),
+                    + ("; the sums differ" if stated.sum != counted.sum else ""),
                 )
 
     def _check_files(self) -> None:

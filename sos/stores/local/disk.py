@@ -71,7 +71,7 @@ class Layout:
                 )
         return None
 
-    def complete(self) -> None:
+    def make_missing_directories(self) -> None:
         """Create missing directories: a copy of a store may lack the empty ones."""
         for directory in (self.bodies, self.incoming, self.quarantine):
             directory.mkdir(exist_ok=True)
@@ -122,7 +122,7 @@ class Layout:
                 "that file"
             )
         self.index.mkdir(exist_ok=True)
-        self.complete()
+        self.make_missing_directories()
         self.write_marker(id, finished=False)
         for name in ("data.mdb", "lock.mdb"):
             (self.index / name).unlink(missing_ok=True)

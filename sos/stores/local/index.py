@@ -337,7 +337,7 @@ class Index:
             return {
                 id: digest
                 for id, head in heads_of(transaction, partition.encode("ascii"))
-                if (digest := judged(records.told, id, head)) is not None
+                if (digest := judged(records.blob_digest, id, head)) is not None
             }
 
     @contextmanager

@@ -72,7 +72,7 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
     if reached is not None and size < reached.size:
         raise _lost(layout, f"has {size} bytes, but had {reached.size} before")
     if not layout.readonly:
-        layout.complete()
+        layout.make_missing_directories()
     index = _open(layout, lock)
     try:
         if id is None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from attrs import define
 
 from sos.aio.pieces import ReadAhead
-from sos.aio.threads import Lane
+from sos.aio.threads import ThreadJobs
 from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
@@ -21,9 +21,9 @@ from sos.stores.local.body_file import (
     BlockHashes,
     Blocks,
     Unreadable,
-    complete,
     open_body,
     reading,
+    write_missing_trailer,
 )
 from sos.stores.record import Damaged, Record
 
@@ -47,7 +47,7 @@ def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = un
     with file:
         found = verify_file(file, record, passed)
         if blocks != found:
-            complete(path, file, record, found.hashes)
+            write_missing_trailer(path, file, record, found.hashes)
     return found
 
 
@@ -146,7 +146,7 @@ class FileBody:
     _record: Record
     _span: Span | None
     _thorough: bool
-    _lane: Lane
+    _jobs: ThreadJobs
     _failed: Callable[[Damaged | Unreadable], Awaitable[bool]]
 
     def fileno(self) -> int:
@@ -190,11 +190,11 @@ class FileBody:
                 if end == self._record.size:
                     _check(digest, self._record)
                     if self._blocks is None:
-                        complete(self._path, self._file, self._record, hashes.value())
+                        write_missing_trailer(self._path, self._file, self._record, hashes.value())
             return piece[position - begin : stop - begin]
 
         starts = (start, *range(start - start % BLOCK + size, stop, size))
-        reads = (self._lane.run(read, each) for each in starts)
+        reads = (self._jobs.run(read, each) for each in starts)
         try:
             async with aclosing(ReadAhead(reads)) as pieces:
                 async for piece in pieces:
@@ -214,4 +214,4 @@ class FileBody:
         return Unavailable(f"the stored copy of {self._record.id} cannot be read: {error}")
 
     async def aclose(self) -> None:
-        self._lane.afterwards(self._file.close)
+        self._jobs.afterwards(self._file.close)

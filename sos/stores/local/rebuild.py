@@ -152,7 +152,7 @@ class _Rebuild:
         self._algorithms: Counter[str | None] = Counter()
         self._lost: dict[str, str] = {}
         # Files to move away, with the reason; None for a second name of a body's file.
-        self._leaving: dict[Path, str | None] = {}
+        self._to_move_away: dict[Path, str | None] = {}
         # Bodies whose content matches their id, but that have no metadata.
         self._bare: list[Path] = []
 
@@ -179,7 +179,7 @@ class _Rebuild:
         for directory in (self._layout.incoming, self._layout.bodies):
             self._make_directory(directory)
         self._layout.sync_directory(self._layout.root)
-        self._tell()
+        self._report_lost()
 
     def _make(self, id: str, old: Path | None) -> Reached:
         """Build the new index, and return how far it is."""
@@ -346,14 +346,14 @@ class _Rebuild:
                 misplaced.append((path, id))
             elif self._is_taken(id):
                 if not self._has_file(id):
-                    self._leaving[path] = "the index has an inline body for this id"
+                    self._to_move_away[path] = "the index has an inline body for this id"
             else:
                 self._take_file(path, id)
         for path, id in misplaced:
             if id is None:
-                self._leaving[path] = "neither a trailer nor its name gives an id"
+                self._to_move_away[path] = "neither a trailer nor its name gives an id"
             elif self._is_taken(id):
-                self._leaving[path] = f"it duplicates the body of {id}"
+                self._to_move_away[path] = f"it duplicates the body of {id}"
             else:
                 self._take_misplaced(path, id)
 
@@ -375,7 +375,7 @@ class _Rebuild:
             if _is_content(path, id):
                 self._bare.append(path)
             else:
-                self._leaving[path] = reason
+                self._to_move_away[path] = reason
         except Unreadable as error:
             self._note_unreadable(id, error)
 
@@ -388,14 +388,14 @@ class _Rebuild:
         target = self._layout.body(id)
         if target.exists():
             if target in self._bare:  # its content has the same hash
-                self._leaving[path] = f"it duplicates the body of {id}"
+                self._to_move_away[path] = f"it duplicates the body of {id}"
                 return
             self._quarantine(
-                target, self._leaving.pop(target, None) or "its content does not match its id"
+                target, self._to_move_away.pop(target, None) or "its content does not match its id"
             )
         if self._take_file(path, id):
             self._layout.place(path, id)
-            self._leaving[path] = None
+            self._to_move_away[path] = None
 
     def _recover(self, body: bytes) -> None:
         """Write an inline *body* without a record to ``recovered/``, named by its hash."""
@@ -439,7 +439,7 @@ class _Rebuild:
         for path in self._bare:
             path.rename(self._make_directory(self._layout.recovered) / path.name)
             self._note_bare(path.name)
-        for path, reason in self._leaving.items():
+        for path, reason in self._to_move_away.items():
             if reason is None:
                 path.unlink()
             else:
@@ -455,7 +455,7 @@ class _Rebuild:
         self.report.quarantined.append(Lost(name, reason))
         self._warn(f"{name}: {reason}; moved to quarantine/")
 
-    def _tell(self) -> None:
+    def _report_lost(self) -> None:
         for id, reason in self._lost.items():
             self.report.lost.append(Lost(id, reason))
             self._warn(f"{id} is lost: {reason}")

@@ -22,7 +22,7 @@ def incoming_name(id: str | None, token: str) -> str:
     return f"{id or UNNAMED}.{token}"
 
 
-def settle_incoming(layout: Layout, index: Index) -> int:
+def clear_incoming(layout: Layout, index: Index) -> int:
     """Remove all files in ``incoming/``, and return how many there were.
 
     A file that is linked into ``bodies/`` as well stays there only if the index has a

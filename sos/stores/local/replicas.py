@@ -17,7 +17,7 @@ from sos.model.merge import replaces_metadata
 from sos.model.metadata import Metadata
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
-from sos.stores.local.body_removal import Parting
+from sos.stores.local.body_removal import BodyRemoval
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.transaction import Transaction
@@ -33,11 +33,11 @@ class Replicas:
 
     layout: Layout
     committer: Committer
-    parting: Parting
+    body_removal: BodyRemoval
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raise Damaged if the record is."""
-        damage = await self.committer.submit(partial(_settle, id, metadata))
+        damage = await self.committer.submit(partial(_reconcile, id, metadata))
         if damage is not None:
             raise damage
 
@@ -51,7 +51,7 @@ class Replicas:
 
     async def drop(self, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
-        await self.parting.part(id, partial(self._drop, id, token, known))
+        await self.body_removal.commit(id, partial(self._drop, id, token, known))
 
     def _drop(
         self,
@@ -59,7 +59,7 @@ class Replicas:
         token: str,
         known: BlobDigest | None,
         transaction: Transaction,
-        leaving: Path,
+        doomed: Path,
     ) -> None:
         leases.check(_held(transaction), token, _now())
         encoded = transaction.get(id)
@@ -67,15 +67,15 @@ class Replicas:
             transaction.regain(id)
             return
         if known is not None:
-            check_held(id, _told(id, encoded), known)
+            check_held(id, _blob_digest(id, encoded), known)
         with disk_errors():
             if records.has_file(id, encoded) and self.layout.body(id).exists():
-                self.layout.hold(id, leaving)
+                self.layout.hold(id, doomed)
         transaction.remove(id)
         transaction.regain(id)
 
 
-def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:
+def _reconcile(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:
     encoded = transaction.get(id)
     if encoded is None:
         raise NotFound(f"there is no blob {id}")
@@ -89,14 +89,14 @@ def _settle(id: str, metadata: Metadata, transaction: Transaction) -> records.Da
     return None
 
 
-def _told(id: str, encoded: records.Encoded) -> BlobDigest:
+def _blob_digest(id: str, encoded: records.Encoded) -> BlobDigest:
     try:
-        told = records.told(id, encoded.head)
+        digest = records.blob_digest(id, encoded.head)
     except records.Damaged as damage:
         raise Conflict(f"the stored copy of {id} is damaged: {damage}") from damage
-    if told is None:
+    if digest is None:
         raise Conflict(f"the stored copy of {id} cannot be read")
-    return told
+    return digest
 
 
 def _grant(seconds: float, token: str | None, transaction: Transaction) -> str:

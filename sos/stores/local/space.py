@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sos.errors import NoSpace
 from sos.interfaces import SMALL_BODY
-from sos.model.config import Reserve
+from sos.model.quantities import Reserve
 from sos.stores.disk_errors import disk_errors
 
 # Seconds for which a measurement of the disk is valid: others write to it, too.

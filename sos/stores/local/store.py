@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from sos.aio.threads import Lane, on_thread
-from sos.errors import NotFound, ReadOnly, SetAside, SOSError, StoreUnusable, Unavailable
+from sos.aio.threads import ThreadJobs, on_thread
+from sos.errors import NotFound, Quarantined, ReadOnly, SOSError, StoreUnusable, Unavailable
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -29,20 +29,20 @@ from sos.interfaces import (
     StoreStatus,
 )
 from sos.model import ids
-from sos.model.config import NO_RESERVE, Reserve
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
 from sos.model.metadata import EMPTY, Metadata
+from sos.model.quantities import NO_RESERVE, Reserve
 from sos.stores import record as records
 from sos.stores.disk_errors import SyncFailed
+from sos.stores.local.blob_writes import BlobWrites
 from sos.stores.local.body_file import Unreadable, open_body
-from sos.stores.local.body_removal import Parting
-from sos.stores.local.by_place import ByPlace
+from sos.stores.local.body_removal import BodyRemoval
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.mutations import Changes
+from sos.stores.local.disk_order import DiskOrder
 from sos.stores.local.opening import open_index
 from sos.stores.local.reading import FileBody, verify_body
-from sos.stores.local.recovery import settle_incoming
+from sos.stores.local.recovery import clear_incoming
 from sos.stores.local.replicas import Replicas
 from sos.stores.local.space import Space
 from sos.stores.local.writer import LocalWriter, add_inline, record_of
@@ -107,26 +107,28 @@ class LocalStore:
         self._index.damaged = self._committer.give_up
         if (obstacle := self._layout.obstacle) is not None:
             self._committer.give_up(obstacle)
-        parting = Parting(self._layout, self._committer, self._run_in_thread)
-        self._changes = Changes(self._layout, self._committer, parting, self._run_in_thread)
-        self._replicas = Replicas(self._layout, self._committer, parting)
+        body_removal = BodyRemoval(self._layout, self._committer, self._run_in_thread)
+        self._blob_writes = BlobWrites(
+            self._layout, self._committer, body_removal, self._run_in_thread
+        )
+        self._replicas = Replicas(self._layout, self._committer, body_removal)
 
     def _prepare(self) -> None:
         try:
             self._index = open_index(self._layout, self._lock)
             self.identity = self._index.identity
-            settled = 0 if self._layout.readonly else self._settle()
+            cleared = 0 if self._layout.readonly else self._clear_incoming()
         except BaseException:
             os.close(self._lock)
             raise
-        if settled:
+        if cleared:
             _log.info(
-                "removed unfinished uploads, store={store}, n={n}", store=self.name, n=settled
+                "removed unfinished uploads, store={store}, n={n}", store=self.name, n=cleared
             )
 
-    def _settle(self) -> int:
+    def _clear_incoming(self) -> int:
         try:
-            return settle_incoming(self._layout, self._index)
+            return clear_incoming(self._layout, self._index)
         except (lmdb.Error, OSError, SyncFailed, SOSError) as error:
             self._index.close()
             raise StoreUnusable(
@@ -135,7 +137,7 @@ class LocalStore:
 
     async def close(self) -> None:
         """Finish the changes in flight, and unlock the directory."""
-        await self._changes.underway.finish()
+        await self._blob_writes.underway.finish()
         await self._run_in_thread(self._committer.stop)
         self._pool.stop()
         self._index.close()
@@ -184,31 +186,31 @@ class LocalStore:
             if record.body is not None:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
-            lane = Lane(self._run_in_thread)
+            jobs = ThreadJobs(self._run_in_thread)
             if not record.readable or self._index.doubts(id):
-                await lane.run(self._changes.verify, record)
+                await jobs.run(self._blob_writes.verify, record)
                 self._index.trust(id)
                 with suppress(SOSError):  # the body is sound even if the mark cannot be removed
-                    await self._changes.mark(id, encoded, readable=True)
+                    await self._blob_writes.mark(id, encoded, readable=True)
             path = self._layout.body(id)
-            file, blocks = await lane.run(open_body, path, record)
+            file, blocks = await jobs.run(open_body, path, record)
             try:
                 if blocks is None and span is not None:
-                    blocks = await lane.run(verify_body, path, record)
+                    blocks = await jobs.run(verify_body, path, record)
             except BaseException:
                 file.close()
                 raise
             failed = partial(self._judge, id, encoded)
-            return Blob(info, FileBody(path, file, blocks, record, span, thorough, lane, failed))
+            return Blob(info, FileBody(path, file, blocks, record, span, thorough, jobs, failed))
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         # The record has been replaced meanwhile, as a manifest by its object.
         return await self._opened(id, self._index.get(id), span, thorough)
 
-    def by_place(self) -> ByPlace:
+    def disk_order(self) -> DiskOrder:
         """Return the blobs in disk order, for a scrub.  The store must be open."""
         opened = partial(self._opened, span=None, thorough=True)
-        return ByPlace(self._index, self._layout, self._run_in_thread, opened)
+        return DiskOrder(self._index, self._layout, self._run_in_thread, opened)
 
     async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
         if self.failure is not None:
@@ -217,7 +219,7 @@ class LocalStore:
         digest = body_digest(id, metadata, self._algorithm)
         digest.update(body)
         record = record_of(digest, metadata, self._now(), body)
-        return await add_inline(self._changes, self._space, record)
+        return await add_inline(self._blob_writes, self._space, record)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -225,7 +227,7 @@ class LocalStore:
         if self.failure is not None:
             raise ReadOnly(self.failure)
         digest = body_digest(id, metadata, self._algorithm, size)
-        return LocalWriter(self._changes, self._space, id, metadata, size, digest, self._now)
+        return LocalWriter(self._blob_writes, self._space, id, metadata, size, digest, self._now)
 
     async def listing(
         self, after: str | None = None, limit: int | None = None, partition: str | None = None
@@ -241,23 +243,23 @@ class LocalStore:
         digests = self._index.blob_digests
         return await self._run_in_thread(self._index.read_in_thread, digests, partition)
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
         encoded = self._index.get(id)
         try:
-            await self._changes.underway.to_its_end(self._replicas.settle(id, metadata))
+            await self._blob_writes.underway.to_its_end(self._replicas.reconcile(id, metadata))
         except Damaged as damage:
             assert encoded is not None
             await self._refuse(id, encoded, damage)
-            await self.settle(id, metadata)
+            await self.reconcile(id, metadata)
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
-        return await self._changes.underway.to_its_end(self._replicas.lease(seconds, token))
+        return await self._blob_writes.underway.to_its_end(self._replicas.lease(seconds, token))
 
     async def release(self, token: str) -> None:
-        await self._changes.underway.to_its_end(self._replicas.release(token))
+        await self._blob_writes.underway.to_its_end(self._replicas.release(token))
 
     async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
-        await self._changes.underway.to_its_end(self._replicas.drop(id, token, known))
+        await self._blob_writes.underway.to_its_end(self._replicas.drop(id, token, known))
 
     def _check_in_place(self) -> None:
         """Raise Unavailable if the store's files were removed or replaced, as by an unmount."""
@@ -304,7 +306,7 @@ class LocalStore:
         """Quarantine or mark the blob and raise; return if its record has changed meanwhile."""
         if await self._judge(id, encoded, error):
             if isinstance(error, Damaged):
-                raise SetAside(id, error) from error
+                raise Quarantined(id, error) from error
             raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
 
     async def _judge(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
@@ -312,7 +314,7 @@ class LocalStore:
 
         Return False if *encoded* is no longer its record.
         """
-        return await self._changes.underway.to_its_end(self._take_out(id, encoded, error))
+        return await self._blob_writes.underway.to_its_end(self._take_out(id, encoded, error))
 
     async def _take_out(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
         if isinstance(error, Unreadable) and records.is_marked(encoded.head):
@@ -320,9 +322,9 @@ class LocalStore:
         damaged = isinstance(error, Damaged)
         try:
             if damaged:
-                done = await self._changes.quarantine(id, encoded, str(error))
+                done = await self._blob_writes.quarantine(id, encoded, str(error))
             else:
-                done = await self._changes.mark(id, encoded, readable=False)
+                done = await self._blob_writes.mark(id, encoded, readable=False)
         except SOSError as refusal:
             what = "quarantine a damaged" if damaged else "mark an unreadable"
             text = f"cannot {what} blob, store={{store}}, id={{id}}: {{error}}; {{refusal}}"

@@ -17,15 +17,15 @@ from typing import IO
 
 from zope.interface import implementer
 
-from sos.aio.threads import Lane
+from sos.aio.threads import ThreadJobs
 from sos.errors import NoSpace, ReadOnly
 from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
 from sos.model import metadata as metadata_format
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
 from sos.stores.disk_errors import SyncFailed, disk_errors
+from sos.stores.local.blob_writes import BlobWrites
 from sos.stores.local.body_file import BlockHashes, write_trailer
-from sos.stores.local.mutations import Changes
 from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody
@@ -42,7 +42,7 @@ class LocalWriter:
 
     def __init__(
         self,
-        changes: Changes,
+        blob_writes: BlobWrites,
         space: Space,
         id: str | None,
         metadata: Metadata,
@@ -51,16 +51,16 @@ class LocalWriter:
         now: Callable[[], float],
     ) -> None:
         space.take_blob(size)
-        self._changes = changes
+        self._blob_writes = blob_writes
         self._space = space
         # Bytes counted in *space* that have not arrived yet; None if *size* is counted whole.
         self._counted = SMALL_BODY if size is None else None
         self._metadata = metadata
         self._now = now
-        self._lane = Lane(changes.run_in_thread)
-        create = partial(_create, changes.layout.incoming, id)
+        self._jobs = ThreadJobs(blob_writes.run_in_thread)
+        create = partial(_create, blob_writes.layout.incoming, id)
         self._blocks = BlockHashes()
-        self._received = ReceivedBody(digest, create, self._lane, self._blocks.update)
+        self._received = ReceivedBody(digest, create, self._jobs, self._blocks.update)
         self._committing = False
 
     async def write(self, piece: bytes) -> None:
@@ -75,19 +75,19 @@ class LocalWriter:
         self._committing = True
         if self._received.file is not None:
             # Shielded from cancellation, which could leave the file without a record.
-            return await self._changes.underway.to_its_end(self._commit_file())
+            return await self._blob_writes.underway.to_its_end(self._commit_file())
         body = await self._received.whole()
-        return await add_inline(self._changes, self._space, self._record(body))
+        return await add_inline(self._blob_writes, self._space, self._record(body))
 
     async def _commit_file(self) -> BlobInfo:
         try:
             await self._received.whole()
             record = self._record(None)
-            await self._lane.run(self._finish, record)
-            stored = await self._changes.add(record, self._incoming())
+            await self._jobs.run(self._finish, record)
+            stored = await self._blob_writes.add(record, self._incoming())
         except SyncFailed as error:
             self._discard()
-            raise self._changes.committer.fail(error) from error
+            raise self._blob_writes.committer.fail(error) from error
         except ReadOnly:
             # Keep the file: the next start checks whether the index has its record.
             self._received.discard()
@@ -102,7 +102,7 @@ class LocalWriter:
         assert self._received.file is not None
         with disk_errors():
             write_trailer(self._received.file, record, self._blocks.value())
-        self._changes.layout.sync_file(self._received.file.fileno())
+        self._blob_writes.layout.sync_file(self._received.file.fileno())
 
     def _record(self, body: bytes | None) -> Record:
         return record_of(self._received.digest, self._metadata, self._now(), body)
@@ -143,10 +143,10 @@ def record_of(digest: BodyDigest, metadata: Metadata, now: float, body: bytes | 
     )
 
 
-async def add_inline(changes: Changes, space: Space, record: Record) -> BlobInfo:
+async def add_inline(blob_writes: BlobWrites, space: Space, record: Record) -> BlobInfo:
     """Store a blob with an inline body, and describe it as it is stored."""
     try:
-        return (await changes.add(record, None)).info()
+        return (await blob_writes.add(record, None)).info()
     except NoSpace:
         space.correct()
         raise

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from sos.aio.pieces import hold_last
 from sos.aio.threads import RunInThread
 from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
-from sos.http.client.bodies import HeldUp
+from sos.http.client.bodies import SlowReader
 from sos.interfaces import Pieces
 from sos.model.digest import BodyDigest, ManifestDigest
 
@@ -31,7 +31,7 @@ class RemoteBody:
     :ivar resume: opens the rest on another server when this one breaks off.  Without it or
         the size, the body ends with :exc:`~sos.errors.Unavailable`.
     :ivar failed: called with each failure of the server, even if the body resumes
-        elsewhere.  :exc:`~sos.http.client.bodies.HeldUp`, for a slow reader, is none.
+        elsewhere.  :exc:`~sos.http.client.bodies.SlowReader`, for a slow reader, is none.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RemoteBody:
                     yield piece
                 return
             except Unavailable as error:
-                if not isinstance(error, HeldUp):
+                if not isinstance(error, SlowReader):
                     self.failed(error)
                 if self.resume is None or self._size is None:
                     raise

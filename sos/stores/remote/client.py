@@ -98,7 +98,7 @@ _TICK_SECONDS = 0.5
 class Exchange:
     """HTTP client of the server at one URL.
 
-    :param url: its address, as :func:`sos.model.config.server_url` spells it.
+    :param url: its address, as :func:`sos.model.addresses.server_url` spells it.
     :param agent: its connections: directly for blobs, through treq for requests that need
         not be fast.
     :param credentials: signs the requests; None to send them unsigned.
@@ -146,10 +146,12 @@ class Exchange:
         sent = self.send(method, path, asked, seconds=PROMPT_SECONDS)
         response = await self.answered(sent, accept=(200, 206))
         if response.code == 206:
-            told = response.headers.getRawHeaders(b"content-range", [b""])[0]
-            if not told.startswith(b"bytes %d-%d/" % (start, stop - 1)):
+            content_range = response.headers.getRawHeaders(b"content-range", [b""])[0]
+            if not content_range.startswith(b"bytes %d-%d/" % (start, stop - 1)):
                 await ResponseBody(response, self.clock).aclose()
-                raise Unavailable(f"{self.url} sent another range than requested: {told!r:.80}")
+                raise Unavailable(
+                    f"{self.url} sent another range than requested: {content_range!r:.80}"
+                )
         return response
 
     async def document(
@@ -208,8 +210,8 @@ class Exchange:
         text = await gather(ResponseBody(response, self.clock), most)
         if response.code == 304:
             return known, None
-        told = response.headers.getRawHeaders(b"etag", [b""])[0]
-        etag = told.decode("ascii") if _ETAG.fullmatch(told) else None
+        raw_etag = response.headers.getRawHeaders(b"etag", [b""])[0]
+        etag = raw_etag.decode("ascii") if _ETAG.fullmatch(raw_etag) else None
         return etag, self._parsed(text)
 
     async def _ask(
@@ -304,10 +306,10 @@ class Exchange:
             self.store = None
         text, is_whole = await _excerpt(ResponseBody(response, self.clock))
         location = response.headers.getRawHeaders(b"location", [b""])[0]
-        told = _told(response, text)
+        detail = _error_detail(response, text)
         if location and response.code // 100 == 3:
-            told = f", a redirect to {shown_url(location.decode('latin-1'))}"
-        reason = f"{self.url} answered {response.code}{told}"
+            detail = f", a redirect to {shown_url(location.decode('latin-1'))}"
+        reason = f"{self.url} answered {response.code}{detail}"
         # A truncated answer can be a proxy's: its status proves nothing.
         raise (_ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
 
@@ -489,19 +491,19 @@ def _phrase(status: int) -> str:
     return f" {responses[status]}" if status in responses else ""
 
 
-def _told(response: Response, document: bytes) -> str:
+def _error_detail(response: Response, document: bytes) -> str:
     """Return the server's error message, to follow the status code.
 
     The message is one line.  For a proxy's HTML page it is the reason phrase.
     """
     try:
-        told = str(json.loads(document)["error"])
+        detail = str(json.loads(document)["error"])
     except (ValueError, TypeError, KeyError, RecursionError):
         type = response.headers.getRawHeaders(b"content-type", [b""])[0].partition(b";")[0]
         is_text = type.strip().lower() in (b"", b"text/plain") and not _is_markup(document)
         lines = document.decode("latin-1").split("\n") if is_text else []
-        told = next(filter(None, map(str.strip, lines)), "")
-    shown = printable(told[:200])
+        detail = next(filter(None, map(str.strip, lines)), "")
+    shown = printable(detail[:200])
     return f": {shown}" if shown else _phrase(response.code)
 
 

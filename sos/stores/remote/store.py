@@ -39,7 +39,7 @@ from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
 from sos.model.lease import LEASE
-from sos.model.membership import MEMBERS, Membership, Speaker, parse_views
+from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
@@ -75,8 +75,8 @@ class RemoteStore:
     :param algorithm: the hash of new content ids.
     :param path: prefix of an id in the path of a blob.
     :param stat_seconds: timeout of ``stat``.
-    :param speaker: name and membership view to announce to the server, if any.
-    :param membership: without a *speaker*, the view to compare with the views of others.
+    :param announcer: name and membership view to announce to the server, if any.
+    :param membership: without an *announcer*, the view to compare with the views of others.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class RemoteStore:
         algorithm: str = ids.DEFAULT_ALGORITHM,
         path: str = "/blob/",
         stat_seconds: float = PROMPT_SECONDS,
-        speaker: Speaker | None = None,
+        announcer: Announcer | None = None,
         membership: Membership | None = None,
     ) -> None:
-        self._speaker = speaker
-        self._membership = membership if speaker is None else speaker.membership
+        self._announcer = announcer
+        self._membership = membership if announcer is None else announcer.membership
         self.name = exchange.url
         self._exchange = exchange
         self._run_in_thread = run_in_thread
@@ -198,7 +198,7 @@ class RemoteStore:
             return known
         try:
             digests = {
-                ids.check_partition(name): _partition_digest(*told) for name, told in found.items()
+                ids.check_partition(name): _partition_digest(*row) for name, row in found.items()
             }
             self._digests = etag, digests
             return digests
@@ -217,7 +217,7 @@ class RemoteStore:
 
     def _blob_digests(self, partition: str, part: Any) -> dict[str, BlobDigest]:
         try:
-            return {_in(partition, id): _blob_digest(*told) for id, told in part.items()}
+            return {_in(partition, id): _blob_digest(*row) for id, row in part.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent invalid blob digests: {error}") from error
 
@@ -241,7 +241,7 @@ class RemoteStore:
                 f"{self.name} sent an unexpected answer to a batch: {found!r:.100}"
             ) from error
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
         fields = metadata_format.for_server(metadata)
         await self._done(self._exchange.send("PATCH", self._path + id, fields, b""))
 
@@ -260,10 +260,10 @@ class RemoteStore:
         await self._done(self._exchange.send("DELETE", f"/lease/{token}"))
 
     async def drop(self, id: str, token: str, known: BlobDigest | None = None) -> None:
-        told = {} if known is None else {"size": known.size, "version": known.version}
+        arguments = {} if known is None else {"size": known.size, "version": known.version}
         if known is not None and known.hash:
-            told["hash"] = known.hash
-        query = "?" + urlencode(told) if told else ""
+            arguments["hash"] = known.hash
+        query = "?" + urlencode(arguments) if arguments else ""
         await self._done(self._exchange.send("DELETE", self._path + id + query, {LEASE: token}))
 
     async def _done(self, sent: Deferred[Response]) -> None:
@@ -273,8 +273,8 @@ class RemoteStore:
         await gather(ResponseBody(response, self._exchange.clock), 1024)
 
     async def status(self) -> StoreStatus:
-        speaker = self._speaker
-        fields = EMPTY if speaker is None else {MEMBERS: speaker.header}
+        announcer = self._announcer
+        fields = EMPTY if announcer is None else {MEMBERS: announcer.header}
         try:
             found = await self._exchange.document("GET", "/status", _MOST_OF_A_STATUS, fields)
         except NotFound:  # a server of the original system
@@ -282,9 +282,9 @@ class RemoteStore:
             await gather(ResponseBody(response, self._exchange.clock), 1024)
             return StoreStatus(writable=True)
         try:
-            if speaker is not None and not _is_heard(speaker, found):
+            if announcer is not None and not _is_known(announcer, found):
                 sent = self._exchange.send(
-                    "POST", "/members", fields, speaker.membership.encoded, ANSWER_SECONDS
+                    "POST", "/members", fields, announcer.membership.encoded, ANSWER_SECONDS
                 )
                 response = await self._exchange.answered(sent)
                 found = await self._exchange.parsed(response, _MOST_OF_A_STATUS)
@@ -312,11 +312,11 @@ class RemoteStore:
 
     async def leave(self) -> None:
         """Withdraw the membership view that was announced to the server, if any."""
-        speaker, self._speaker = self._speaker, None
-        if speaker is not None:
+        announcer, self._announcer = self._announcer, None
+        if announcer is not None:
             with suppress(SOSError):  # the server drops the view after a while anyway
                 await self._done(
-                    self._exchange.send("DELETE", "/members", {MEMBERS: speaker.header})
+                    self._exchange.send("DELETE", "/members", {MEMBERS: announcer.header})
                 )
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
@@ -338,21 +338,21 @@ def _in_order(keys: list[str]) -> list[str]:
     return [id for each in sorted(partitions) for id in sorted(partitions[each])]
 
 
-def _is_heard(speaker: Speaker, status: dict[str, Any]) -> bool:
-    """Return whether a server has the view of *speaker*, or does not take part in views."""
+def _is_known(announcer: Announcer, status: dict[str, Any]) -> bool:
+    """Return whether a server has the view of *announcer*, or does not take part in views."""
     known = [each["fingerprint"] for each in status.get("members", ()) if each["members"]]
-    return "members" not in status or speaker.membership.fingerprint in known
+    return "members" not in status or announcer.membership.fingerprint in known
 
 
-def _scrub(told: dict[str, Any] | None) -> ScrubStatus | None:
-    if told is None:  # engines and older servers send none
+def _scrub(document: dict[str, Any] | None) -> ScrubStatus | None:
+    if document is None:  # engines and older servers send none
         return None
-    return ScrubStatus(**{each.name: told[each.name] for each in attrs.fields(ScrubStatus)})
+    return ScrubStatus(**{each.name: document[each.name] for each in attrs.fields(ScrubStatus)})
 
 
-def _reason(told: Any) -> Any:
+def _reason(reason: Any) -> Any:
     """Return a server's reason in a form that is safe for logs and terminals."""
-    return printable(told[:_MOST_OF_A_REASON]) if isinstance(told, str) else told
+    return printable(reason[:_MOST_OF_A_REASON]) if isinstance(reason, str) else reason
 
 
 def _partition_digest(count: int, size: int, sum: str) -> PartitionDigest:

@@ -18,7 +18,7 @@ _SHARE = 0.1
 _BURST = 10.0
 
 
-class Patience:
+class HedgeDelay:
     """Hedge delay that adapts to the latencies of recent answers.
 
     The slowest twentieth of the requests are hedged.  When all servers are slow, hedging
@@ -37,8 +37,8 @@ class Patience:
         self._new += 1
         if self._new == _REVIEW:
             self._new = 0
-            slow = percentile(self._seconds, 0.95)
-            self._limit = min(max(slow or 0.0, LEAST_SECONDS), SLOW_SECONDS)
+            percentile_95 = percentile(self._seconds, 0.95)
+            self._limit = min(max(percentile_95 or 0.0, LEAST_SECONDS), SLOW_SECONDS)
 
     def next(self) -> float:
         """Return the hedge delay of the next request, in seconds."""

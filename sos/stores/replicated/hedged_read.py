@@ -16,7 +16,7 @@ from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
 from sos.errors import NotFound, SOSError, Unavailable
-from sos.stores.replicated.hedge_delay import Patience
+from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Found(Generic[T]):
     missed: tuple[Peer, ...]
 
 
-class Search(Generic[T]):
+class HedgedRead(Generic[T]):
     """Search for a blob, which asks servers until one has it.
 
     It asks the servers of a group in sequence, and begins with the first group.  Once a
@@ -50,8 +50,8 @@ class Search(Generic[T]):
     :param hint: called when the first server has failed or does not have the blob; returns
         a server to ask at once, or None.  The search does not wait for it.
     :param discard: called with each late answer.
-    :param patience: gives the hedge delay, and learns from the latencies.
-    :param deadlines: call :meth:`late` when the hedge delay has passed.
+    :param hedge_delay: gives the hedge delay, and learns from the latencies.
+    :param deadlines: call :meth:`on_deadline` when the hedge delay has passed.
     """
 
     def __init__(
@@ -60,23 +60,23 @@ class Search(Generic[T]):
         ask: Callable[[Peer], Coroutine[Any, Any, T]],
         hint: Callable[[], Coroutine[Any, Any, Peer | None]],
         discard: Callable[[T], None],
-        patience: Patience,
+        hedge_delay: HedgeDelay,
         deadlines: Deadlines,
     ) -> None:
         self._groups = iter(groups)
         self._ask = ask
         self._hint = hint
         self._discard = discard
-        self._patience = patience
+        self._hedge_delay = hedge_delay
         self._deadlines = deadlines
         self._clock = deadlines.clock
-        self._lanes: list[deque[Peer]] = []
+        self._queues: list[deque[Peer]] = []
         self._asked: set[Peer] = set()
         self._running: dict[Peer, Running] = {}
         self._unlikely: set[Peer] = set()
         self._missed: list[Peer] = []
         self._failures = 0
-        self._settled = False
+        self._finished = False
         self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
 
     def run(self, id: str) -> Deferred[Found[T]]:
@@ -88,84 +88,84 @@ class Search(Generic[T]):
         """
         self._id = id
         self._since = self._clock.seconds()
-        if not self._begin_lane():
-            self._settle(Failure(self._verdict()))
-        elif not self._settled:
-            self._deadlines.set(self, self._patience.next())
+        if not self._begin_group():
+            self._finish(Failure(self._verdict()))
+        elif not self._finished:
+            self._deadlines.set(self, self._hedge_delay.next())
         return self._found
 
-    def _begin_lane(self) -> bool:
+    def _begin_group(self) -> bool:
         members = next(self._groups, None)
         if members is not None:
-            self._lanes.append(deque(members))
-            self._next(self._lanes[-1])
+            self._queues.append(deque(members))
+            self._next(self._queues[-1])
         return members is not None
 
-    def _next(self, lane: deque[Peer]) -> bool:
-        while lane and not self._settled:
-            peer = lane.popleft()
+    def _next(self, queue: deque[Peer]) -> bool:
+        while queue and not self._finished:
+            peer = queue.popleft()
             if peer not in self._asked:
-                self._begin(peer, lane)
+                self._begin(peer, queue)
                 return True
         return False
 
-    def _begin(self, peer: Peer, lane: deque[Peer]) -> None:
+    def _begin(self, peer: Peer, queue: deque[Peer]) -> None:
         self._asked.add(peer)
         if peer.error is not None:
             self._unlikely.add(peer)
-        work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, lane))
+        work = run(peer.attempt(self._ask(peer)), partial(self._answered, peer, queue))
         if work is not None:
             self._running[peer] = work
 
     def _hinted(self, outcome: Peer | Failure | None) -> None:
         if isinstance(outcome, Failure):
             _log.failure("cannot look up where a blob is, id={id}", outcome, id=self._id)
-        elif outcome is not None and outcome not in self._asked and not self._settled:
+        elif outcome is not None and outcome not in self._asked and not self._finished:
             self._begin(outcome, deque())  # an empty lane: no other server follows this one
 
-    def late(self) -> None:
+    def on_deadline(self) -> None:
         """Send a hedged request; after a second, also open the breakers of the slow servers."""
         left = self._since + SLOW_SECONDS - self._clock.seconds()
         if left > 0:
-            self._patience.spent()
+            self._hedge_delay.spent()
             self._deadlines.set(self, left)
         else:
             self._deadlines.set(self, SLOW_SECONDS)
             for peer in self._running:
-                peer.slow()
-        if self._next(self._lanes[0]) or self._begin_lane():
+                peer.mark_slow()
+        if self._next(self._queues[0]) or self._begin_group():
             return
         if left <= 0 and self._running.keys() <= self._unlikely:
             # Servers with an open circuit breaker are asked last, but not waited for.
             self._failures += len(self._running)
-            self._settle(Failure(self._verdict()))
+            self._finish(Failure(self._verdict()))
 
-    def _answered(self, peer: Peer, lane: deque[Peer], outcome: Any) -> None:
+    def _answered(self, peer: Peer, queue: deque[Peer], outcome: Any) -> None:
         self._running.pop(peer, None)
         if isinstance(outcome, Failure):
-            if not self._settled:
-                self._failed(outcome, peer, lane)
-        elif self._settled:
+            if not self._finished:
+                self._failed(outcome, peer, queue)
+        elif self._finished:
             self._discard(outcome)
         else:
-            self._patience.observe(self._clock.seconds() - self._since)
-            self._settle(Found(outcome, peer, tuple(self._missed)))
+            self._hedge_delay.observe(self._clock.seconds() - self._since)
+            self._finish(Found(outcome, peer, tuple(self._missed)))
 
-    def _failed(self, failure: Failure, peer: Peer, lane: deque[Peer]) -> None:
+    def _failed(self, failure: Failure, peer: Peer, queue: deque[Peer]) -> None:
         if failure.check(NotFound):
             self._missed.append(peer)
         elif failure.check(SOSError):
             self._failures += 1
         else:
-            self._settle(failure)
+            self._finish(failure)
             return
         if len(self._missed) + self._failures == 1:
             run(self._hint(), self._hinted)
-        self._next(lane)
-        while self._begin_lane():
+        self._next(queue)
+        while self._begin_group():
             pass
-        if not (self._running or self._settled or any(self._lanes)):
-            self._settle(Failure(self._verdict()))
+        if not (self._running or self._finished or any(self._queues)):
+            self._finish(Failure(self._verdict()))
 
     def _verdict(self) -> SOSError:
         if not self._asked:
@@ -177,12 +177,12 @@ class Search(Generic[T]):
             )
         return NotFound(f"there is no blob {self._id}")
 
-    def _settle(self, outcome: Found[T] | Failure) -> None:
+    def _finish(self, outcome: Found[T] | Failure) -> None:
         self._stop()
         self._found.callback(outcome)
 
     def _stop(self) -> None:
-        self._settled = True
+        self._finished = True
         self._deadlines.clear(self)
         for work in list(self._running.values()):
             work.cancel()

@@ -25,7 +25,7 @@ class ICache(Protocol):
         """Set *key* to *value* in the background, if the cache works."""
 
 
-class Locations:
+class LocationCache:
     """The servers on which blobs were found, by the ids of the blobs.
 
     :param cache: shares the locations with other API servers.
@@ -39,7 +39,7 @@ class Locations:
         """Return the name of the server that this process remembers for *id*, if any."""
         return self._names.get(id)
 
-    async def told(self, id: str) -> str | None:
+    async def shared(self, id: str) -> str | None:
         """Return the server name in the shared cache, if any; it can be wrong."""
         if self._cache is None:
             return None

@@ -10,7 +10,14 @@ from twisted.internet.defer import DeferredLock
 from sos.interfaces import Groups, StoreStatus
 from sos.model.membership import View
 from sos.model.placement import Placement
-from sos.monitoring.server_health import Answer, Standing, ask, described_twins, standings, twins
+from sos.monitoring.server_health import (
+    Answer,
+    ServerHealth,
+    ask,
+    described_twins,
+    health_by_group,
+    twins,
+)
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
 #: Views older than so many seconds are refreshed before an object is reported as not found.
@@ -101,7 +108,7 @@ class Members:
         """Return the writable servers of *group*, with the replica set of *id* first."""
         return [self.peers[name] for name in self._placement.members(group, id)]
 
-    def belonging(self, id: str, copies: int) -> list[Peer]:
+    def replica_set(self, id: str, copies: int) -> list[Peer]:
         """Return the replica set of *id* for this number of *copies*.
 
         It is empty if no server can be written to.
@@ -116,17 +123,17 @@ class Members:
 
     # The health of the servers.
 
-    async def survey(self) -> dict[str, list[Standing]]:
+    async def survey(self) -> dict[str, list[ServerHealth]]:
         """Ask all servers for their status, and return the health of each, by group."""
-        accounts = {name: peer.account() for name, peer in self.peers.items()}
-        return standings(self._groups, accounts, await self.answers())
+        health_records = {name: peer.health_record() for name, peer in self.peers.items()}
+        return health_by_group(self._groups, health_records, await self.answers())
 
     async def answers(self) -> dict[str, Answer]:
         """Ask all servers for their status concurrently; return the answers by server name."""
         answers = await ask(self._groups, SLOW_SECONDS, self._clock)
         for name, answer in answers.items():
             if isinstance(answer, StoreStatus):
-                self.peers[name].told(answer)
+                self.peers[name].record_status(answer)
         return answers
 
     async def look(self) -> None:

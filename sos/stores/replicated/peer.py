@@ -14,14 +14,14 @@ from twisted.python.failure import Failure
 from sos.errors import Conflict, NoSpace, NotFound, ReadOnly, SOSError, Unavailable
 from sos.interfaces import Member, StoreStatus
 from sos.model.membership import View
-from sos.monitoring.server_health import Account
+from sos.monitoring.server_health import HealthRecord
 
 T = TypeVar("T")
 
 #: Back-off after a first failure, in seconds; it doubles with each further failure.
-FIRST_REST_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS = 1.0
 #: Longest back-off, in seconds.
-LONGEST_REST_SECONDS = 60.0
+LONGEST_BACKOFF_SECONDS = 60.0
 #: Seconds without an answer after which a server counts as failed, for now.
 SLOW_SECONDS = 1.0
 
@@ -31,9 +31,9 @@ _REMEMBERED = 256
 _log = Logger()
 
 
-def rest_seconds(failures: int) -> float:
+def backoff_seconds(failures: int) -> float:
     """Return the back-off in seconds for a failure that follows *failures* others."""
-    return min(FIRST_REST_SECONDS * 2 ** min(failures, 16), LONGEST_REST_SECONDS)
+    return min(FIRST_BACKOFF_SECONDS * 2 ** min(failures, 16), LONGEST_BACKOFF_SECONDS)
 
 
 class Peer:
@@ -107,9 +107,9 @@ class Peer:
             _log.warn("circuit breaker opened, server={name}: {error}", name=self.name, error=error)
         self.error = str(error)
         self._count_error(self.error)
-        self._rest()
+        self._back_off()
 
-    def told(self, status: StoreStatus) -> None:
+    def record_status(self, status: StoreStatus) -> None:
         """Record the store id and the views of API servers from a *status*."""
         self.identify(status.id)
         self.others = status.others
@@ -126,7 +126,7 @@ class Peer:
         """Return whether both are known to be the same store."""
         return self.identity is not None and self.identity == other.identity
 
-    def slow(self) -> None:
+    def mark_slow(self) -> None:
         """Open the circuit breaker because an answer takes too long; it may still come."""
         if self.error is None:  # requests that wait at the same time count as one failure
             self.failed(Unavailable("it did not answer in time"))
@@ -135,11 +135,11 @@ class Peer:
         self._errors += 1
         self._last_error = error, self._clock.seconds()
 
-    def account(self) -> Account:
+    def health_record(self) -> HealthRecord:
         """Return the request metrics and the state of the circuit breaker."""
         now = self._clock.seconds()
         due, last = self._due, self._last_error
-        return Account(
+        return HealthRecord(
             requests=self._requests,
             errors=self._errors,
             latencies=tuple(self._latencies),
@@ -155,7 +155,7 @@ class Peer:
                 "server takes no blobs, server={name}: {reason}", name=self.name, reason=reason
             )
         self.refusal = reason
-        self._rest()
+        self._back_off()
 
     def _answers(self) -> None:
         if self.error is not None:
@@ -163,20 +163,20 @@ class Peer:
             self.error = None
         self._failures = 0
 
-    def _rest(self) -> None:
+    def _back_off(self) -> None:
         if self._due is None and self._probe is None and not self._stopped:
-            self._due = self._clock.callLater(rest_seconds(self._failures), self._ask)
+            self._due = self._clock.callLater(backoff_seconds(self._failures), self._ask)
             self._failures += 1
 
     def _ask(self) -> None:
         self._due = None
         probe = self._probe = ensureDeferred(self.store.status())
-        probe.addCallbacks(self._told, self._not_told)
+        probe.addCallbacks(self._probed, self._probe_failed)
 
-    def _told(self, status: StoreStatus) -> None:
+    def _probed(self, status: StoreStatus) -> None:
         self._probe = None
         self._answers()
-        self.told(status)
+        self.record_status(status)
         if status.refusal is not None:
             self._failures = 3  # a disk is not emptied within seconds
             self._refused(status.refusal)
@@ -184,7 +184,7 @@ class Peer:
             _log.info("server takes blobs again, server={name}", name=self.name)
             self.refusal = None
 
-    def _not_told(self, failure: Failure) -> None:
+    def _probe_failed(self, failure: Failure) -> None:
         self._probe = None
         if failure.check(CancelledError):
             return
@@ -194,7 +194,7 @@ class Peer:
             )
         if self.error is not None:
             self.error = str(failure.value)
-        self._rest()
+        self._back_off()
 
     def stop(self) -> None:
         """Stop probing; failures of requests in flight start no new probe."""

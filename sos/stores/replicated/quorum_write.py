@@ -21,7 +21,8 @@ from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
 from sos.transfer import transfer
 
-# Seconds, beside the body's at _SLOW_RATE, before held back copies are sent: see Copies._at_once.
+# Seconds, beside the body's at _SLOW_RATE, before held back copies are sent: see
+# QuorumWrite._at_once.
 _HEDGE_SECONDS = 0.05
 # Least bytes a second of a server that is not too slow.
 _SLOW_RATE = 4 * 1024 * 1024
@@ -29,7 +30,7 @@ _SLOW_RATE = 4 * 1024 * 1024
 _log = LimitedLog(Logger())
 
 
-class Copies:
+class QuorumWrite:
     """Quorum write of one blob to several servers.
 
     If a server fails, the next one of the group stores the copy in its place (hinted
@@ -40,11 +41,11 @@ class Copies:
         group first.
     :param enough: the write quorum.
     :param wanted: copies that the blob's own group should have.
-    :param belonging: the replica set of the blob.
-    :param said: returns the metadata for a copy on a server outside of the replica set.
+    :param replica_set: the replica set of the blob.
+    :param metadata_for: returns the metadata for a copy on a server outside of the replica set.
     :param may_linger: called after the quorum is reached; returns whether to go on with
         the other copies in the background.
-    :param deadlines: call :meth:`late` when servers are slow.
+    :param deadlines: call :meth:`on_deadline` when servers are slow.
     :ivar made: the servers that have stored the blob so far.
     :ivar acknowledged: fires with the stored blob when the write quorum is reached.
         It fails with :exc:`~sos.errors.Conflict`, with
@@ -59,8 +60,8 @@ class Copies:
         groups: Iterable[Sequence[Peer]],
         enough: int,
         wanted: int,
-        belonging: Collection[Peer],
-        said: Callable[[Peer], Awaitable[Metadata]],
+        replica_set: Collection[Peer],
+        metadata_for: Callable[[Peer], Awaitable[Metadata]],
         may_linger: Callable[[], bool],
         deadlines: Deadlines,
     ) -> None:
@@ -71,8 +72,8 @@ class Copies:
         self._others = chain.from_iterable(groups)
         self._enough = enough
         self._wanted = max(enough, wanted)
-        self._belonging = belonging
-        self._said = said
+        self._replica_set = replica_set
+        self._metadata_for = metadata_for
         self._may_linger = may_linger
         self._deadlines = deadlines
         self._sending: list[Peer] = []
@@ -88,15 +89,15 @@ class Copies:
         self._held_back = self._wanted - at_once if ids.algorithm(whole.id) else 0
         self._begin(at_once)
         if not self.acknowledged.called:
-            patience = _HEDGE_SECONDS if self._held_back else SLOW_SECONDS
-            deadlines.set(self, patience + self._seconds)
+            delay = _HEDGE_SECONDS if self._held_back else SLOW_SECONDS
+            deadlines.set(self, delay + self._seconds)
 
     def _at_once(self) -> int:
         """Return to how many servers to send the body before any of them has stored it.
 
         Different bytes can have one opaque name, or be made to have one SHA-1.  The first server
         decides which are stored: so only one server gets an opaque name first, and only the
-        write quorum a SHA-1 id, unless that takes long (see :meth:`late`).
+        write quorum a SHA-1 id, unless that takes long (see :meth:`on_deadline`).
         """
         match ids.algorithm(self._whole.id):
             case "sha256":
@@ -112,7 +113,7 @@ class Copies:
             if work is not None:
                 self._works.append(work)
 
-    def late(self) -> None:
+    def on_deadline(self) -> None:
         """Send the copies that were held back; next time, replace the slow servers."""
         if self._held_back:
             self._begin(self._held_back)
@@ -120,7 +121,7 @@ class Copies:
             self._deadlines.set(self, SLOW_SECONDS - _HEDGE_SECONDS)
             return
         for peer in self._sending:
-            peer.slow()
+            peer.mark_slow()
         self._slow = len(self._sending)
         self._deadlines.set(self, SLOW_SECONDS + self._seconds)
         if ids.algorithm(self._whole.id):
@@ -145,14 +146,14 @@ class Copies:
         self._sending.append(peer)
         try:
             metadata = self._whole.metadata
-            if peer not in self._belonging:
-                metadata = await self._said(peer)
+            if peer not in self._replica_set:
+                metadata = await self._metadata_for(peer)
             info = await peer.attempt(self._send(peer, metadata))
         except Conflict as error:
             # If another server has stored this body, servers now hold different bodies: log
             # each such conflict.  Clients can cause any number of the others: log few.
             names = ", ".join(each.name for each in self.made)
-            _log.tell(
+            _log.emit(
                 LogLevel.warn,
                 "another body with the same id is stored, id={id}, refused by {peer}, "
                 "stored by {names}",
@@ -164,7 +165,7 @@ class Copies:
             raise other_body(self._whole.id) from error
         except SOSError as error:
             # Which server failed is only logged: clients must not learn about the servers.
-            _log.tell(
+            _log.emit(
                 LogLevel.info,
                 "cannot store a copy, id={id}: {error}",
                 peer.name,
@@ -180,7 +181,7 @@ class Copies:
         twin = next((each for each in self.made if each.is_twin_of(peer)), None)
         if twin is not None:
             same = f"{twin.name} and {peer.name} are the same store"
-            _log.tell(
+            _log.emit(
                 LogLevel.error,
                 "two copies count as one, id={id}: {same}",
                 same,

@@ -17,7 +17,7 @@ from sos.aio.tasks import unwanted
 from sos.aio.threads import RunInThread
 from sos.aio.timeouts import Deadlines
 from sos.errors import Conflict, NotFound, SOSError, Unavailable
-from sos.http.client.bodies import HeldUp
+from sos.http.client.bodies import SlowReader
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -29,23 +29,23 @@ from sos.interfaces import (
 )
 from sos.model import ids
 from sos.model.digest import BodyDigest
-from sos.model.metadata import EMPTY, NEVER, Metadata, first_said, set_at, timed, with_kind_of
-from sos.monitoring.server_health import Standing
+from sos.model.metadata import EMPTY, NEVER, Metadata, first_set, set_at, timed, with_kind_of
+from sos.monitoring.server_health import ServerHealth
 from sos.stores.remote.body import RemoteBody
 from sos.stores.replicated.background import Background
-from sos.stores.replicated.hedge_delay import Patience
-from sos.stores.replicated.hedged_read import Found, Search
-from sos.stores.replicated.location_cache import Locations
+from sos.stores.replicated.hedge_delay import HedgeDelay
+from sos.stores.replicated.hedged_read import Found, HedgedRead
+from sos.stores.replicated.location_cache import LocationCache
 from sos.stores.replicated.membership import Members
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
-from sos.stores.replicated.quorum_write import Copies
+from sos.stores.replicated.quorum_write import QuorumWrite
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
 
 # Timeout for an object's metadata, for which a copy waits that itself is slow after SLOW_SECONDS.
-_SAID_SECONDS = SLOW_SECONDS / 2
+_METADATA_SECONDS = SLOW_SECONDS / 2
 # Resolution of hedge delays, in seconds.
 _TICK_SECONDS = 0.01
 
@@ -55,7 +55,7 @@ _log = LimitedLog(_repairs)
 
 
 @frozen
-class Copying:
+class CopyCounts:
     """Numbers of copies that uploads make.
 
     :param acknowledged: the write quorum: copies made before an upload is acknowledged.
@@ -87,19 +87,19 @@ class ReplicatedStore:
         run_in_thread: RunInThread,
         clock: Any,
         algorithm: str = ids.DEFAULT_ALGORITHM,
-        copying: Copying = Copying(),
-        locations: Locations | None = None,
+        copy_counts: CopyCounts = CopyCounts(),
+        locations: LocationCache | None = None,
         hints: set[tuple[str, str]] | None = None,
     ) -> None:
         self.name = "replicated"
         self._run_in_thread = run_in_thread
         self._clock = clock
         self._algorithm = algorithm
-        self._copying = copying
-        self._patience = Patience()
+        self._copy_counts = copy_counts
+        self._hedge_delay = HedgeDelay()
         self._deadlines = Deadlines(clock, _TICK_SECONDS)
         self._members = Members(groups, {}, clock)
-        self._locations = locations or Locations()
+        self._locations = locations or LocationCache()
         self._background = Background()
         self._hints = set() if hints is None else hints
 
@@ -117,11 +117,11 @@ class ReplicatedStore:
     # Reading.
 
     async def stat(self, id: str) -> BlobInfo:
-        found = await self._search(id, lambda peer: peer.store.stat(id), lambda info: None)
+        found = await self._hedged_read(id, lambda peer: peer.store.stat(id), lambda info: None)
         return found.answer
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
-        found = await self._search(id, lambda peer: peer.store.read(id, span), _discard)
+        found = await self._hedged_read(id, lambda peer: peer.store.read(id, span), _discard)
         blob = found.answer
         if isinstance(blob.body, RemoteBody):
             serving = [found.peer]
@@ -131,7 +131,7 @@ class ReplicatedStore:
                 blob.body.resume = partial(self._resume, id, part, serving)
         return blob
 
-    async def _search(
+    async def _hedged_read(
         self,
         id: str,
         ask: Callable[[Peer], Coroutine[Any, Any, T]],
@@ -139,11 +139,13 @@ class ReplicatedStore:
         without: Sequence[Peer] = (),
     ) -> Found[T]:
         known = self._peer(self._locations.known(id), without)
-        hint = partial(self._told, id, without)
+        hint = partial(self._shared_location, id, without)
 
         def look() -> Deferred[Found[T]]:
             groups = self._members.readers(id, known, without)
-            return Search(groups, ask, hint, discard, self._patience, self._deadlines).run(id)
+            return HedgedRead(groups, ask, hint, discard, self._hedge_delay, self._deadlines).run(
+                id
+            )
 
         try:
             try:
@@ -170,9 +172,9 @@ class ReplicatedStore:
             self._repair(id, found.peer, found.missed)
         return found
 
-    async def _told(self, id: str, without: Sequence[Peer]) -> Peer | None:
+    async def _shared_location(self, id: str, without: Sequence[Peer]) -> Peer | None:
         """Return the server on which the shared cache locates *id*, if it can be asked."""
-        return self._peer(await self._locations.told(id), without)
+        return self._peer(await self._locations.shared(id), without)
 
     def _peer(self, name: str | None, without: Sequence[Peer]) -> Peer | None:
         """Return the server called *name*, None if it is unknown or in *without*."""
@@ -187,14 +189,16 @@ class ReplicatedStore:
         Skip servers that broke off, except when a slow reader was the cause.
         """
         start, stop = part
-        if isinstance(error, HeldUp):
+        if isinstance(error, SlowReader):
             broken.pop()
         else:
             format = "resuming a read from another server, id={id}: {error}"
-            _log.tell(LogLevel.warn, format, broken[-1].name, id=id, error=error)
+            _log.emit(LogLevel.warn, format, broken[-1].name, id=id, error=error)
         rest = start + received, stop
         try:
-            found = await self._search(id, lambda peer: peer.store.read(id, rest), _discard, broken)
+            found = await self._hedged_read(
+                id, lambda peer: peer.store.read(id, rest), _discard, broken
+            )
         except NotFound:  # on the other servers; the one that broke off has the blob
             raise error from None
         broken.append(found.peer)
@@ -203,7 +207,7 @@ class ReplicatedStore:
 
     def _repair(self, id: str, source: Peer, missed: Sequence[Peer]) -> None:
         """Start read repair: copy *id* from *source* to the replicas in its group that lack it."""
-        for peer in self._members.holders(source.group, id)[: self._copying.wanted]:
+        for peer in self._members.holders(source.group, id)[: self._copy_counts.wanted]:
             if peer not in missed:
                 continue
             if peer.takes_blobs and self._background.admits(0):
@@ -221,10 +225,10 @@ class ReplicatedStore:
             await copy(blob, target.store)
         except Conflict as error:
             format = "read repair found another body with the same id, id={id}, to={to}: {error}"
-            _log.tell(LogLevel.warn, format, id, id=id, to=target.name, error=error)
+            _log.emit(LogLevel.warn, format, id, id=id, to=target.name, error=error)
         except SOSError as error:
             format = "read repair failed, id={id}, to={to}: {error}"
-            _log.tell(LogLevel.info, format, target, id=id, to=target.name, error=error)
+            _log.emit(LogLevel.info, format, target, id=id, to=target.name, error=error)
             self._hints.add((target.group, ids.partition(id)))
         else:
             _repairs.info("read repair copied a blob, id={id}, to={to}", id=id, to=target.name)
@@ -239,26 +243,26 @@ class ReplicatedStore:
 
     async def place(self, whole: Spooled) -> BlobInfo:
         """Store *whole*, and close it once no copy of it is in flight."""
-        belonging = self._members.belonging(whole.id, self._copying.wanted)
-        copies = Copies(
+        replica_set = self._members.replica_set(whole.id, self._copy_counts.wanted)
+        write = QuorumWrite(
             whole,
             self._members.writers(whole.id),
-            self._copying.acknowledged,
-            self._copying.wanted,
-            belonging,
-            partial(self._said, whole),
+            self._copy_counts.acknowledged,
+            self._copy_counts.wanted,
+            replica_set,
+            partial(self._metadata_for, whole),
             lambda: self._background.admits(whole.size),
             self._deadlines,
         )
-        copies.ended.addCallback(lambda _: self._placed(whole, belonging, copies.made))
-        info = await copies.acknowledged
-        if not copies.ended.called:
-            self._background.add(whole.size, copies.ended, copies.stop)
-        if copies.made[0] not in belonging:
-            self._locations.remember(whole.id, copies.made[0].name)
+        write.ended.addCallback(lambda _: self._placed(whole, replica_set, write.made))
+        info = await write.acknowledged
+        if not write.ended.called:
+            self._background.add(whole.size, write.ended, write.stop)
+        if write.made[0] not in replica_set:
+            self._locations.remember(whole.id, write.made[0].name)
         return info
 
-    async def _said(self, whole: Spooled, target: Peer) -> Metadata:
+    async def _metadata_for(self, whole: Spooled, target: Peer) -> Metadata:
         """Return the metadata for a hinted handoff of *whole* to *target*.
 
         The metadata that was set first wins, so ask the servers that could have the object.
@@ -270,21 +274,21 @@ class ReplicatedStore:
         async def ask(peer: Peer) -> Metadata:
             try:
                 asked = peer.attempt(peer.store.stat(whole.id))
-                return (await within(_SAID_SECONDS, asked, self._clock)).metadata
+                return (await within(_METADATA_SECONDS, asked, self._clock)).metadata
             except SOSError:
                 return EMPTY
 
-        told = await together(
+        answers = await together(
             ask(peer)
             for peer in self._members.fellows(whole.id, target)
             if peer is not target and peer.error is None
         )
-        first = first_said(told)
+        first = first_set(answers)
         return whole.metadata if first is None else with_kind_of(timed(first, 0), whole.metadata)
 
-    def _placed(self, whole: Spooled, belonging: Sequence[Peer], made: Sequence[Peer]) -> None:
+    def _placed(self, whole: Spooled, replica_set: Sequence[Peer], made: Sequence[Peer]) -> None:
         whole.close()
-        if not set(belonging) <= set(made):
+        if not set(replica_set) <= set(made):
             groups = {peer.group for peer in made}
             self._hints.update((group, ids.partition(whole.id)) for group in groups)
 
@@ -313,13 +317,13 @@ class ReplicatedStore:
                 reasons.append(f"{name}: {answer.refusal}")
             else:
                 taking.add(answer.id or name)
-        needed = self._copying.acknowledged
+        needed = self._copy_counts.acknowledged
         if len(taking) >= needed:
             return StoreStatus(writable=True)
-        told = f"{len(taking)} of {len(names)} servers take blobs, but an upload needs {needed}"
-        return StoreStatus(writable=False, reason="; ".join([told, *reasons]))
+        summary = f"{len(taking)} of {len(names)} servers take blobs, but an upload needs {needed}"
+        return StoreStatus(writable=False, reason="; ".join([summary, *reasons]))
 
-    async def survey(self) -> dict[str, list[Standing]]:
+    async def survey(self) -> dict[str, list[ServerHealth]]:
         """Ask all servers for their status, and return the health of each, by group."""
         return await self._members.survey()
 

@@ -137,8 +137,10 @@ KNOWN_DIGEST = (
 _IDS = array(ID, minItems=1, maxItems=MOST_BLOBS)
 BATCH = body(schemas.BATCH)
 IDS = query("ids", "", _IDS, required=True, style="form", explode=False)
-_SPEAKER = "The fingerprint of the API server's view of the cluster, and the server's unique name."
-_SPEAKERS = string(pattern="^[0-9a-f]{32} [!-~]{1,120}$")
-SPEAKER = header(MEMBERS, _SPEAKER, _SPEAKERS, required=True)
-SPEAKER_IF_ANY = header(MEMBERS, _SPEAKER, _SPEAKERS)
+_ANNOUNCER = (
+    "The fingerprint of the API server's view of the cluster, and the server's unique name."
+)
+_ANNOUNCERS = string(pattern="^[0-9a-f]{32} [!-~]{1,120}$")
+ANNOUNCER = header(MEMBERS, _ANNOUNCER, _ANNOUNCERS, required=True)
+ANNOUNCER_IF_ANY = header(MEMBERS, _ANNOUNCER, _ANNOUNCERS)
 MEMBERSHIP = body(TYPES["Membership"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sos.model.content_coding import KNOWN
-from sos.web import tus
+from sos.web import tus_headers
 from sos.web.openapi import schemas
 from sos.web.openapi.parts import (
     Part,
@@ -208,7 +208,7 @@ READ_OBJECT = (*_read("object", "Content-Encoding", _OWN_CODINGS), NO_OBJECT)
 READ_BLOB = (*_read("blob", "X-Sos-Metadata", sent(string(), "As in an upload.")), NO_BLOB)
 
 # Resumable uploads.
-_TUS = {"Tus-Resumable": sent({"const": tus.VERSION.decode()})}
+_TUS = {"Tus-Resumable": sent({"const": tus_headers.VERSION.decode()})}
 _OFFSET = "Bytes that need not be sent again. The last one counts once the object is stored."
 _PROGRESS = {
     **_TUS,
@@ -248,9 +248,9 @@ _SUPPORT = response(
     "The supported parts of tus 1.0.0.",
     headers={
         **_TUS,
-        "Tus-Version": sent({"const": tus.VERSION.decode()}),
-        "Tus-Extension": sent({"const": tus.EXTENSIONS.decode()}),
-        "Tus-Checksum-Algorithm": sent({"const": tus.ALGORITHMS.decode()}),
+        "Tus-Version": sent({"const": tus_headers.VERSION.decode()}),
+        "Tus-Extension": sent({"const": tus_headers.EXTENSIONS.decode()}),
+        "Tus-Checksum-Algorithm": sent({"const": tus_headers.ALGORITHMS.decode()}),
         "Tus-Max-Size": sent(count(), "Most bytes of an upload."),
     },
 )

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sos.http.client.agent import HELD_SECONDS, KEPT_SECONDS, Agent
-from sos.http.client.connection import MAX_HEAD_BYTES, TakenBack
+from sos.http.client.connection import MAX_HEAD_BYTES, ConnectionReclaimed
 from sos.http.server.site import Site
 
 URL = b"http+unix://%2Frun%2Fsos.sock"
@@ -314,7 +314,7 @@ class TestConnectionsAreKept:
         if reads_on:
             held.transport.resumeProducing()
         peer.reactor.pump([HELD_SECONDS / 2, HELD_SECONDS / 2])
-        assert held.reason is (None if reads_on else TakenBack)
+        assert held.reason is (None if reads_on else ConnectionReclaimed)
         assert peer.connecting == (2 if reads_on else 3)
         if not reads_on:
             peer.accept().protocol.dataReceived(OK)

@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs
 
 from sos.http.client import connection as client
 from sos.http.client.request import Call
-from sos.http.server.coalescing import MOST_IN_A_TURN, Receiver, Sender
+from sos.http.server.coalescing import MOST_PER_ITERATION, Receiver, Sender
 from sos.http.server.site import Site
 
 SMALL = b"s" * 100
@@ -339,7 +339,7 @@ class TestAChannel:
         assert events == []
 
 
-class Turns(Clock):
+class IterationQueues(Clock):
     """A clock that goes on by one turn of the reactor, and no further."""
 
     def turn(self):
@@ -357,7 +357,7 @@ class TestThoseWhoAskForMuch:
 
     @pytest.fixture
     def clock(self):
-        return Turns()
+        return IterationQueues()
 
     @pytest.fixture
     def asked(self):
@@ -405,11 +405,11 @@ class TestThoseWhoAskForMuch:
         for _ in range(1000):
             connect(b"/greedy", 50)
         clock.turn()
-        assert len(asked) == MOST_IN_A_TURN
+        assert len(asked) == MOST_PER_ITERATION
         connect(b"/small", 1)
         while b"/small" not in asked:
             clock.turn()
-        assert asked.index(b"/small") == MOST_IN_A_TURN + 1000
+        assert asked.index(b"/small") == MOST_PER_ITERATION + 1000
 
     def test_over_tls_wait_as_well(self, clock, asked, connect):
         """Or over what else is no bare socket."""
@@ -418,7 +418,7 @@ class TestThoseWhoAskForMuch:
         connect(b"/small", 1, StringTransport())
         assert asked == [b"/greedy", b"/small"]
         clock.turn()
-        assert len(asked) == MOST_IN_A_TURN + 2
+        assert len(asked) == MOST_PER_ITERATION + 2
 
     def test_are_all_answered_in_the_end(self, clock, asked, connect):
         """Nothing is lost, nor read on as long as something waits."""
@@ -433,19 +433,19 @@ class Pool:
     """Stands where the connections to a server are kept, and notes what it is told."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def freed(self, connection):
-        self.told.append("freed")
+        self.calls.append("freed")
 
     def lost(self, connection):
-        self.told.append("lost")
+        self.calls.append("lost")
 
     def forget(self, connection):
-        self.told.append("forget")
+        self.calls.append("forget")
 
     def unanswered(self, call, failure, kept):
-        self.told.append("unanswered")
+        self.calls.append("unanswered")
 
 
 class TestAConnectionToAServer:
@@ -472,14 +472,14 @@ class TestAConnectionToAServer:
         connection.dataReceived(self.ANSWER)
         connection.connectionLost()
         assert call.answered.result.whole() == b"yes"
-        assert pool.told == ["lost"]
+        assert pool.calls == ["lost"]
 
     def test_sends_nothing_when_it_is_lost(self, connection, call, clock, events, pool):
         """What was asked is asked over another."""
         connection.connectionLost()
         clock.advance(0)
         assert events == []
-        assert pool.told == ["unanswered", "lost"]
+        assert pool.calls == ["unanswered", "lost"]
 
     def test_does_not_wait_to_refuse_what_nobody_has_asked_for(
         self, connection, call, clock, socket, pool
@@ -489,7 +489,7 @@ class TestAConnectionToAServer:
         clock.advance(0)
         connection.dataReceived(self.ANSWER)
         assert socket.aborted
-        assert pool.told == ["freed", "forget"]
+        assert pool.calls == ["freed", "forget"]
 
     def test_is_not_used_again_when_it_is_given_up_with_its_answer(
         self, connection, call, clock, pool
@@ -500,7 +500,7 @@ class TestAConnectionToAServer:
         call.answered.addErrback(lambda failure: None)
         call.answered.cancel()
         clock.advance(0)
-        assert pool.told == ["forget"]
+        assert pool.calls == ["forget"]
 
     def test_sends_nothing_of_what_is_given_up_at_once(self, connection, call, clock, events):
         """The server need not even know."""

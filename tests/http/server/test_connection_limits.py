@@ -25,7 +25,7 @@ MOST = 2
 UNREAD = 48 * 1024
 
 
-class Crowd:
+class ConnectionLimit:
     """A site in a process that has room for MOST connections, and clients of it.
 
     :ivar size: of its answers; None for it to give none.
@@ -79,7 +79,7 @@ class Crowd:
 
 
 @async_yield_fixture(params=["plain", "--tls-certificate", "ssl: endpoint"])
-async def crowd(request, reactor, tmp_path):
+async def limit(request, reactor, tmp_path):
     authority = Authority(tmp_path, "ca")
     authority.issue("server")
     certificate, key = str(tmp_path / "server.pem"), str(tmp_path / "server.key")
@@ -91,59 +91,59 @@ async def crowd(request, reactor, tmp_path):
     if request.param.startswith("ssl"):
         description = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
         endpoint = serverFromString(reactor, description)
-    crowd = Crowd(reactor, context)
-    listening = await endpoint.listen(crowd.site)
-    crowd.port = listening.getHost().port
-    yield crowd
-    crowd.close()
+    limit = ConnectionLimit(reactor, context)
+    listening = await endpoint.listen(limit.site)
+    limit.port = listening.getHost().port
+    yield limit
+    limit.close()
     await listening.stopListening()
-    await crowd.site.drain(0)
+    await limit.site.drain(0)
 
 
 @pytest.mark.parametrize("size", [4, UNREAD], ids=["read", "unread"])
 @ensureDeferred
-async def test_who_gives_way_is_gone(crowd, size):
+async def test_who_gives_way_is_gone(limit, size):
     """Also when it does not answer the close alert of TLS, or has not read its answer."""
-    crowd.size = size
+    limit.size = size
     for _ in range(3 * MOST):
-        await crowd.ask(await crowd.connect())
-        assert len(crowd.site.channels) <= MOST
+        await limit.ask(await limit.connect())
+        assert len(limit.site.channels) <= MOST
 
 
 @ensureDeferred
-async def test_who_takes_nothing_for_long_gives_way(crowd):
+async def test_who_takes_nothing_for_long_gives_way(limit):
     """At once, though it has asked for much: its place is free when the next one comes."""
-    crowd.size = 1 << 20
+    limit.size = 1 << 20
     for _ in range(3 * MOST):
-        await crowd.ask(await crowd.connect())
-        assert len(crowd.site.channels) <= MOST
-        for channel in crowd.site.channels:
+        await limit.ask(await limit.connect())
+        assert len(limit.site.channels) <= MOST
+        for channel in limit.site.channels:
             channel.since -= STALL_SECONDS + 2
-            channel.expire(crowd.site.now)
+            channel.expire(limit.site.now)
 
 
 @ensureDeferred
-async def test_those_past_the_ones_that_are_told_are_closed(crowd):
+async def test_those_past_the_ones_that_are_told_are_closed(limit):
     """At once, and nothing of them stays: however many come."""
-    crowd.size = None
+    limit.size = None
     for _ in range(MOST):
-        client, asked = await crowd.connect(), crowd.asked
+        client, asked = await limit.connect(), limit.asked
         await deferToThread(client.sendall, GET)
         # One whose request has not come gives way.
         await asked
-    many = [crowd.plain() for _ in range(40)]
+    many = [limit.plain() for _ in range(40)]
     for each in many[32:]:
         with suppress(ConnectionResetError):
             assert await deferToThread(each.recv, 1) == b""
 
 
 @ensureDeferred
-async def test_who_has_the_last_answer_and_does_not_close_is_not_waited_for_long(crowd):
+async def test_who_has_the_last_answer_and_does_not_close_is_not_waited_for_long(limit):
     """Over TLS it would have to send its close alert: as long as others may linger, it can."""
-    client = await crowd.connect()
-    await crowd.ask(client, LAST)
-    for channel in list(crowd.site.channels):
-        channel.expire(crowd.site.now + LINGER_SECONDS + 2)
+    client = await limit.connect()
+    await limit.ask(client, LAST)
+    for channel in list(limit.site.channels):
+        channel.expire(limit.site.now + LINGER_SECONDS + 2)
     below = socket.socket(fileno=client.detach())
     below.settimeout(60)
     with below.makefile("rb") as rest:
@@ -151,13 +151,13 @@ async def test_who_has_the_last_answer_and_does_not_close_is_not_waited_for_long
 
 
 @ensureDeferred
-async def test_who_is_still_reading_the_last_answer_is_waited_for(crowd):
+async def test_who_is_still_reading_the_last_answer_is_waited_for(limit):
     """As long as who reads any other."""
-    crowd.size = UNREAD
-    client = await crowd.connect()
-    await crowd.ask(client, LAST)
-    for channel in crowd.site.channels:
-        channel.expire(crowd.site.now + 10 * STALL_SECONDS)
+    limit.size = UNREAD
+    client = await limit.connect()
+    await limit.ask(client, LAST)
+    for channel in limit.site.channels:
+        channel.expire(limit.site.now + 10 * STALL_SECONDS)
     with client.makefile("rb") as rest:
         answer = await deferToThread(rest.read)
     assert len(answer.partition(b"\r\n\r\n")[2]) == UNREAD

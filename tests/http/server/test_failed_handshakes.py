@@ -62,8 +62,8 @@ class Server:
         with capturedLogs() as events:
             await deferToThread(connected)
             await self.site.ended
-        told = [each for each in events if "handshake" in (each["log_format"] or "")]
-        return dict(self.site.tally.failed_handshakes), told
+        logged = [each for each in events if "handshake" in (each["log_format"] or "")]
+        return dict(self.site.request_metrics.failed_handshakes), logged
 
 
 @async_yield_fixture
@@ -136,9 +136,9 @@ def look_whether_it_is_there(server, plain):
 @ensureDeferred
 async def test_a_failed_handshake_is_counted_and_logged(server, client, reason):
     """By the port that it came to, with the reason, at debug: strangers cause it at will."""
-    counted, told = await server.meet(client)
+    counted, logged = await server.meet(client)
     assert counted == {str(server.port): 1}
-    (line,) = told
+    (line,) = logged
     assert line["log_level"] is LogLevel.debug
     assert "peer=127.0.0.1" in formatEvent(line)
     assert re.search(reason, formatEvent(line))

@@ -12,10 +12,10 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from sos.http.server import access_log_lines
 from sos.http.server.proxies import Proxies
 from sos.http.server.site import Site
-from sos.model import config
+from sos.model import addresses
 from tests.support.conversation import Conversation, Transport, request
 
-PROXIES = Proxies(config.proxies("10.0.0.0/8, 2001:db8:1::/48, unix"))
+PROXIES = Proxies(addresses.proxies("10.0.0.0/8, 2001:db8:1::/48, unix"))
 PROXY = IPv4Address("TCP", "10.0.0.5", 443)
 STRANGER = IPv4Address("TCP", "203.0.113.9", 443)
 CLIENT = "198.51.100.7"
@@ -153,8 +153,8 @@ def test_a_client_cannot_pass_for_another(sent):
     assert client_of(PROXY, forwarded=value) in (CLIENT, "10.0.0.5")
 
 
-@pytest.mark.parametrize(("peer", "told"), [(PROXY, CLIENT), (STRANGER, "203.0.113.9")])
-def test_access_logs_tell_the_client(peer, told):
+@pytest.mark.parametrize(("peer", "logged"), [(PROXY, CLIENT), (STRANGER, "203.0.113.9")])
+def test_access_logs_tell_the_client(peer, logged):
     """Both kinds; a stranger's header changes nothing."""
     notes = []
 
@@ -167,8 +167,8 @@ def test_access_logs_tell_the_client(peer, told):
     channel = talk.site.buildProtocol(peer)
     channel.makeConnection(Transport(peerAddress=peer))
     channel.dataReceived(request("GET", "/", None, f"X-Forwarded-For: {CLIENT}".encode()))
-    assert notes[0].startswith(f"{told} - - ")
-    assert notes[1] == told
+    assert notes[0].startswith(f"{logged} - - ")
+    assert notes[1] == logged
 
 
 @pytest.mark.parametrize(("peer", "room"), [(PROXY, 4), (STRANGER, 2)])
@@ -180,7 +180,7 @@ def test_a_proxy_may_have_all_connections(peer, room):
         channel = site.buildProtocol(peer)
         channel.makeConnection(Transport(peerAddress=peer))
         channel.occupied = True
-        admitted.append(bool(channel.crowds))
+        admitted.append(bool(channel.limits))
     assert admitted == [True] * room + [False] * (5 - room)
 
 
@@ -194,8 +194,8 @@ def test_a_proxy_may_have_all_connections(peer, room):
 )
 def test_what_can_be_listed(text, listed):
     """Each once, in its normal form."""
-    assert config.proxies(text) == listed
-    assert config.proxies(listed) == listed
+    assert addresses.proxies(text) == listed
+    assert addresses.proxies(listed) == listed
 
 
 @pytest.mark.parametrize(
@@ -216,4 +216,4 @@ def test_what_can_be_listed(text, listed):
 def test_what_cannot_be_listed(text, reason):
     """The error says what to do."""
     with pytest.raises(ValueError, match=reason):
-        config.proxies(text)
+        addresses.proxies(text)

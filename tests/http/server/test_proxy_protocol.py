@@ -92,7 +92,7 @@ class Front:
     def __init__(self, handler=None, max_connections=100):
         self.reactor = MemoryReactorClock()
         self.site = Site(
-            handler or self._tell, max_connections, reactor=self.reactor, proxies=PROXIES
+            handler or self._answer_peer, max_connections, reactor=self.reactor, proxies=PROXIES
         )
         endpoint = TCP4ServerEndpoint(self.reactor, 1)
         Proxied(endpoint, PROXIES, self.reactor, IDLE_SECONDS).listen(self.site)
@@ -100,7 +100,7 @@ class Front:
         self.factory.doStart()
 
     @staticmethod
-    def _tell(request):
+    def _answer_peer(request):
         request.finish(str(getattr(request.getClientAddress(), "host", None)).encode())
 
     def connect(self, host=PROXY):
@@ -110,7 +110,7 @@ class Front:
         transport.protocol.makeConnection(transport)
         return transport
 
-    def tells(self, data, host=PROXY):
+    def peer_for(self, data, host=PROXY):
         """Send *data*, and a request; return who is taken for its client."""
         transport = self.connect(host)
         transport.protocol.dataReceived(data + GET)
@@ -126,7 +126,7 @@ def front():
 @pytest.mark.parametrize(("header", "client"), GOOD)
 def test_the_client_is_the_one_that_is_named(front, header, client):
     """By both versions; none where the proxy does not say, the proxy where it speaks for itself."""
-    assert front.tells(header) == str(client)
+    assert front.peer_for(header) == str(client)
 
 
 @pytest.mark.parametrize(("header", "client"), GOOD)
@@ -253,7 +253,7 @@ async def test_before_tls(reactor, tmp_path, header):
     authority = Authority(tmp_path, "ca")
     authority.issue("server")
     secured = server_tls(str(tmp_path / "server.pem"), str(tmp_path / "server.key"), None)
-    site = Site(Front._tell, reactor=reactor, proxies=PROXIES)
+    site = Site(Front._answer_peer, reactor=reactor, proxies=PROXIES)
     bare = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
     endpoint = Secured(Proxied(bare, PROXIES, reactor, IDLE_SECONDS), secured)
     listening = await endpoint.listen(site)

@@ -16,7 +16,7 @@ from sos.http.client.agent import Agent
 from sos.http.server.request_ids import CURRENT
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.web.blob_api import BlobServer
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
@@ -92,7 +92,7 @@ def test_who_is_late_is_told_in_its_own():
     deadlines = Deadlines(clock, 0.5)
 
     class Late:
-        def late(self):
+        def on_deadline(self):
             seen.append(CURRENT.get())
 
     before = CURRENT.set(b"one")
@@ -121,7 +121,7 @@ async def test_servers_are_told_for_whom_they_are_asked(reactor):
     agent = Agent(reactor)
     async with serving(first, reactor, agent) as one, serving(second, reactor) as two:
         groups = {"default": (Member(one), Member(two))}
-        store = ReplicatedStore(groups, maybeDeferred, reactor, copying=Copying(1, 2))
+        store = ReplicatedStore(groups, maybeDeferred, reactor, copy_counts=CopyCounts(1, 2))
         talk = Conversation(handler(UploadServer(store).app))
         talk.send(request("POST", "/upload", b"hello", b"X-Request-Id: up"))
         while store.background.count or not (first.names and second.names):

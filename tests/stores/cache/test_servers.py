@@ -224,7 +224,7 @@ async def test_junk_is_no_value(kind, answer, junk, caches, monkeypatch, logged)
     """Nor does it take long, or fail."""
     monkeypatch.setattr(shared, "DEADLINE_SECONDS", 0.1)
     monkeypatch.setattr(shared, "CONNECT_SECONDS", 0.1)
-    monkeypatch.setattr(shared, "rest_seconds", lambda failures: 0.0)
+    monkeypatch.setattr(shared, "backoff_seconds", lambda failures: 0.0)
     junk.answer = lambda data: b"+OK\r\n" if b"SELECT" in data else answer
     cache = caches(f"{kind}://{junk.address}")
     for _ in range(3):
@@ -265,7 +265,7 @@ async def test_junk_of_any_kind(kind, junk, caches, monkeypatch):
     """What is right in part, and wrong in others, never fails either."""
     monkeypatch.setattr(shared, "DEADLINE_SECONDS", 0.05)
     monkeypatch.setattr(shared, "CONNECT_SECONDS", 0.1)
-    monkeypatch.setattr(shared, "rest_seconds", lambda failures: 0.0)
+    monkeypatch.setattr(shared, "backoff_seconds", lambda failures: 0.0)
     words = [
         *JUNK[1:8],
         b"VALUE key 0 1\r\nx\r\nEND\r\n",

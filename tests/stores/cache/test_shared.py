@@ -13,10 +13,10 @@ from sos.stores.cache.shared import (
     MOST_REQUESTS,
     SharedCache,
 )
-from sos.stores.replicated.peer import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
+from sos.stores.replicated.peer import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
 
 
-class Line:
+class FakeConnection:
     """A connection whose answers come when the test gives them."""
 
     def __init__(self):
@@ -44,7 +44,7 @@ class Lines:
     def connect(self):
         if self.connection is not None:
             return self.connection
-        self.made.append(Line())
+        self.made.append(FakeConnection())
         return succeed(self.made[-1])
 
     @property
@@ -104,7 +104,7 @@ def test_connecting_has_an_end_too_and_holds_nobody_else_up(cache, lines, clock)
     clock.advance(CONNECT_SECONDS)
     assert first == [None]
     lines.connection = None
-    clock.advance(FIRST_REST_SECONDS)
+    clock.advance(FIRST_BACKOFF_SECONDS)
     got(cache)
     assert len(lines.made) == 1
 
@@ -123,15 +123,15 @@ def test_it_is_left_alone_for_longer_and_longer(cache, lines, clock):
         rests.append(clock.seconds() - begun)
         lines.line.asked[-1].errback(ConnectionResetError())
         # Which counts as a failure, too.
-        clock.advance(LONGEST_REST_SECONDS)
+        clock.advance(LONGEST_BACKOFF_SECONDS)
     assert rests[:3] == [1, 4, 16]
-    assert max(rests) == LONGEST_REST_SECONDS
+    assert max(rests) == LONGEST_BACKOFF_SECONDS
     answers = got(cache)
     lines.line.asked[-1].callback(b"value")
     assert answers == [b"value"]
     got(cache)
     lines.line.asked[-1].errback(ConnectionResetError())
-    clock.advance(FIRST_REST_SECONDS)
+    clock.advance(FIRST_BACKOFF_SECONDS)
     made = len(lines.made)
     got(cache)
     assert len(lines.made) == made + 1
@@ -142,7 +142,7 @@ def test_many_that_fail_together_are_one_failure(cache, lines, clock):
     waiting = [got(cache) for _ in range(10)]
     clock.advance(DEADLINE_SECONDS)
     assert waiting == [[None]] * 10
-    clock.advance(FIRST_REST_SECONDS)
+    clock.advance(FIRST_BACKOFF_SECONDS)
     got(cache)
     assert len(lines.made) == 2
 
@@ -178,7 +178,7 @@ def test_who_goes_away_leaves_the_cache_as_it_was(cache, lines, clock, when):
     waiting.addErrback(lambda failure: None)
     waiting.cancel()
     if when == "connecting":
-        lines.made.append(Line())
+        lines.made.append(FakeConnection())
         lines.connection.callback(lines.line)
     answers = got(cache)
     assert len(lines.line.asked) == 2
@@ -223,7 +223,7 @@ def test_when_it_is_stopped_nothing_is_asked(cache, lines, clock):
     lines.connection = Deferred()
     answers = got(cache)
     cache.stop()
-    late = Line()
+    late = FakeConnection()
     lines.connection.callback(late)
     assert answers == [None]
     assert late.lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sos.aio.threads import threads_of
 from sos.interfaces import Member
 from sos.stores.chunked.store import ChunkedStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from tests.support.blobs import content_id
 
 SIZE = 1000  # bytes of a chunk, where nothing else is said
@@ -16,9 +16,9 @@ def over(placing, reactor, chunk_size=SIZE):
 
 
 def replicated(reactor, *stores):
-    copying = Copying(wanted=1)
+    copy_counts = CopyCounts(wanted=1)
     groups = {"g": tuple(map(Member, stores))}
-    return ReplicatedStore(groups, threads_of(reactor), reactor, copying=copying)
+    return ReplicatedStore(groups, threads_of(reactor), reactor, copy_counts=copy_counts)
 
 
 def chunks_of(body, size=SIZE):

@@ -113,19 +113,19 @@ async def test_what_is_put_together_is_verified_as_a_whole(large_chunks, placing
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("has_size", [True, False])
 @ensureDeferred
-async def test_a_chunk_of_another_length_is_not_used(large_chunks, placing, ids, change, told):
+async def test_a_chunk_of_another_length_is_not_used(large_chunks, placing, ids, change, has_size):
     """Whether its size is told, as other than it was, or not."""
     id = (await put(large_chunks, LARGE)).id
     held = placing.blobs[ids[5]]
-    info = evolve(held.info, size=MANY + change if told else None)
+    info = evolve(held.info, size=MANY + change if has_size else None)
     placing.blobs[ids[5]] = evolve(held, info=info, body=body_of(MANY + change))
     for span in (None, (5 * MANY, 6 * MANY), (0, len(LARGE))):
         pieces, error = await pieces_of(large_chunks, id, span)
         assert isinstance(error, Unavailable)
         assert len(b"".join(pieces)) <= 6 * MANY
-    if told:
+    if has_size:
         _, error = await pieces_of(large_chunks, id, (5 * MANY + 3, 5 * MANY + 9))
         assert isinstance(error, Unavailable)
     assert placing.open == set()
@@ -282,13 +282,13 @@ async def test_a_chunk_can_be_in_chunks_itself(placing, reactor):
 class TwoCopies(PlacingStore):
     """Tells of one copy of *id*, and reads another."""
 
-    def __init__(self, id, told, read):
+    def __init__(self, id, described, read):
         super().__init__()
-        self.id, self.told = id, told
+        self.id, self.described = id, described
         self.blobs = read.blobs
 
     async def stat(self, id):
-        return await (self.told if id == self.id else super()).stat(id)
+        return await (self.described if id == self.id else super()).stat(id)
 
 
 @ensureDeferred
@@ -298,8 +298,8 @@ async def test_copies_can_differ_in_whether_they_are_in_chunks(placing, reactor)
     plain, cut = MemoryStore(), PlacingStore()
     id = (await put(plain, body)).id
     await put(over(cut, reactor), body)
-    for told, read in ((plain, cut), (cut, plain)):
-        both = TwoCopies(id, told, read)
+    for described, read in ((plain, cut), (cut, plain)):
+        both = TwoCopies(id, described, read)
         assert await content(await over(both, reactor).read(id, (1500, 4500))) == body[1500:4500]
         assert both.open == set()
 

@@ -136,14 +136,14 @@ def test_a_damaged_body_is_not_copied(directory, target, monkeypatch):
     monkeypatch.setattr(os, "link", _refused)
     overwrite(body_path(directory, ID), 10, b"??")
     body_path(directory, NAME).unlink()
-    told = []
-    report = backup(directory, target, told.append)
+    warnings = []
+    report = backup(directory, target, warnings.append)
     assert not report.ok
     assert {each.id: each.reason for each in report.left_out} == {
         ID: "the body does not match its hash",
         NAME: "its file is missing",
     }
-    assert len(told) == 2
+    assert len(warnings) == 2
     assert check(target).findings == []
 
 

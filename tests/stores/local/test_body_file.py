@@ -13,7 +13,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import capturedLogs
 
-from sos.errors import Mismatch, NotFound, SetAside
+from sos.errors import Mismatch, NotFound, Quarantined
 from sos.interfaces import Member
 from sos.scrub import Report, scrub
 from sos.stores.local import LocalStore
@@ -131,7 +131,7 @@ async def test_a_scrub_compares_bodies_with_their_ids(local_store, reactor, path
     await put(local_store, BODY)
     forge(path)
     report = Report()
-    await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+    await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0)
     assert report.damaged == 1
     with pytest.raises(NotFound):
         await local_store.stat(ID)
@@ -146,7 +146,7 @@ async def test_a_scrub_compares_an_object_that_has_replaced_its_manifest(local_s
     found = local_store._index.get(ID)
     await put(local_store, BODY)
     forge(path)
-    blob = await local_store.by_place().opened(ID, found)
+    blob = await local_store.disk_order().opened(ID, found)
     assert blob.info.size == len(BODY)
     with pytest.raises(Mismatch):
         await content(blob)
@@ -165,11 +165,11 @@ async def test_a_scrub_reads_again_what_is_replaced_meanwhile(local_store, react
     class Meanwhile:
         """The blobs of the store, of which the manifest is replaced as soon as it was found."""
 
-        listing = local_store.by_place().listing
+        listing = local_store.disk_order().listing
 
         async def read(self, id):
             now = local_store._index.get(id)
-            return await local_store.by_place().opened(id, found.pop() if found else now)
+            return await local_store.disk_order().opened(id, found.pop() if found else now)
 
     report, told = Report(), []
     await scrub(Meanwhile(), report, reactor, 0, lambda: 1.0, warn=told.append)
@@ -259,7 +259,7 @@ async def test_parts_are_verified_without_it(local_store, path, change):
     await put(local_store, BODY)
     change(path)
     flip(path, 2 * BLOCK)
-    with pytest.raises(SetAside):
+    with pytest.raises(Quarantined):
         await local_store.read(ID, (0, 10))
 
 
@@ -270,7 +270,7 @@ async def test_a_scrub_writes_it(local_store, reactor, path, change):
     await put(local_store, BODY)
     change(path)
     report = Report()
-    await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+    await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0)
     assert report.ok
     assert trailer_of(path) is not None
 

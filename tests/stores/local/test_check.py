@@ -45,11 +45,11 @@ async def directory(tmp_path, reactor):
 def found_in(directory):
     """Return what a check finds, by kind and what it is of; it changes nothing."""
     before = states(directory)
-    told = []
-    report = check(directory, told.append)
+    warnings = []
+    report = check(directory, warnings.append)
     assert states(directory) == before
-    assert told == report.findings
-    assert report.ok == (not told)
+    assert warnings == report.findings
+    assert report.ok == (not warnings)
     return {(each.kind, each.of): each.reason for each in report.findings}
 
 

@@ -149,16 +149,16 @@ async def test_after_the_stop_nothing_waits_for_ever(tmp_path, reactor):
 @ensureDeferred
 async def test_commits_are_told_of(tmp_path, reactor):
     """With how many changes each made durable, and the seconds that this took."""
-    told = []
+    commits = []
     index = Index(tmp_path, durable=True)
-    committer = Committer(index, reactor, committed=lambda *commit: told.append(commit))
+    committer = Committer(index, reactor, committed=lambda *commit: commits.append(commit))
     committer.start()
     await gatherResults([committer.submit(lambda t, n=n: t.add(record_of(n))) for n in range(5)])
     await committer.submit(lambda t: t.add(record_of(5)))
     await deferToThread(committer.stop)
     index.close()
-    assert [changes for changes, _ in told] == [5, 1]
-    assert all(0 < seconds < 10 for _, seconds in told)
+    assert [changes for changes, _ in commits] == [5, 1]
+    assert all(0 < seconds < 10 for _, seconds in commits)
 
 
 @ensureDeferred

@@ -33,8 +33,8 @@ async def test_an_upload_that_cannot_be_spooled_says_why(reactor, full):
     await put(store, b"small")
     with pytest.raises(Unavailable, match=f"temporary directory {tempfile.gettempdir()} is full"):
         await put(store, body_of(1_000_000))
-    (standing,) = (await store.survey())["group0"]
-    assert standing.errors == 0
+    (health_of,) = (await store.survey())["group0"]
+    assert health_of.errors == 0
     store.stop()
 
 

@@ -193,8 +193,8 @@ class TestANewStore:
 
     def test_is_not_made_beside_a_missing_parent(self, tmp_path, reactor):
         """As where a disk is not mounted."""
-        said = refusal(tmp_path / "disk/store", reactor)
-        assert f"{tmp_path / 'disk'} does not exist; is its disk mounted?" in said
+        message = refusal(tmp_path / "disk/store", reactor)
+        assert f"{tmp_path / 'disk'} does not exist; is its disk mounted?" in message
 
     @pytest.mark.parametrize("made", [True, False])
     def test_is_not_made_where_one_is_required(self, tmp_path, reactor, made):
@@ -335,15 +335,15 @@ class TestAReadOnlyMount:
     @ensureDeferred
     async def test_one_of_before_stores_had_ids(self, directory, reactor, mounted_read_only):
         marker = directory / "store.json"
-        told = json.loads(marker.read_text())
-        del told["id"]
-        marker.write_text(json.dumps(told))
+        document = json.loads(marker.read_text())
+        del document["id"]
+        marker.write_text(json.dumps(document))
         without_identity(directory)
         store = LocalStore(directory, reactor)
         store.open()
         assert len(await store.listing()) == len(BODIES)
         await store.close()
-        assert json.loads(marker.read_text()) == told
+        assert json.loads(marker.read_text()) == document
 
     def test_a_lost_index_is_noticed(self, directory, reactor, mounted_read_only):
         os.truncate(directory / "index/data.mdb", 0)
@@ -372,10 +372,10 @@ def test_an_index_that_the_system_does_not_open_is_not_lost(
         raise lmdb.Error(f"{path}: {os.strerror(number)}")
 
     monkeypatch.setattr(lmdb, "open", refused)
-    said = refusal(directory, reactor)
-    assert said.endswith(os.strerror(number))
-    assert "move" not in said
-    assert "restore" not in said
+    message = refusal(directory, reactor)
+    assert message.endswith(os.strerror(number))
+    assert "move" not in message
+    assert "restore" not in message
 
 
 @ensureDeferred
@@ -454,9 +454,9 @@ async def test_an_index_that_is_to_be_completed_is_not_told_as_lost(
     data = directory / "index/data.mdb"
     os.truncate(directory / "lock", 0)
     os.truncate(data, data.stat().st_size - PAGE)
-    said = refusal(directory, reactor)
-    assert "mount it writable once" in said
-    assert "rebuild" not in said
+    message = refusal(directory, reactor)
+    assert "mount it writable once" in message
+    assert "rebuild" not in message
 
 
 def test_a_lock_that_cannot_be_had_for_another_reason(directory, reactor, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from sos.errors import NoSpace
-from sos.model import config
-from sos.model.config import Reserve
+from sos.model import quantities
+from sos.model.quantities import Reserve
 from sos.stores.local import LocalStore
 from tests.support.blobs import body_of, content, put
 
@@ -25,14 +25,14 @@ def free(path: Path) -> int:
 )
 def test_a_reserve_is_a_size_or_a_percentage(text, of_1000):
     """Of what the disk holds in all."""
-    assert config.reserve(text).of(1000) == of_1000
+    assert quantities.reserve(text).of(1000) == of_1000
 
 
 @pytest.mark.parametrize("text", ["", "%", "100%", "-1%", "x%", "-1", "nan%", "1%%"])
 def test_anything_else_is_none(text):
     """It is refused where it is written."""
     with pytest.raises(ValueError, match=r"size|reserve|float"):
-        config.reserve(text)
+        quantities.reserve(text)
 
 
 @ensureDeferred
@@ -102,11 +102,11 @@ def disk(monkeypatch):
                 found[5:8] = [1000, self.inodes, self.inodes]
             return os.statvfs_result(found)
 
-    told = Disk()
-    monkeypatch.setattr("sos.stores.local.space.os.statvfs", told)
+    statvfs = Disk()
+    monkeypatch.setattr("sos.stores.local.space.os.statvfs", statvfs)
     # A look is good for a moment; here each counts.
     monkeypatch.setattr("sos.stores.local.space._FRESH", -1)
-    return told
+    return statvfs
 
 
 async def emptied(store, count=300):

@@ -15,10 +15,10 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.errors import Mismatch, NotFound, SetAside, StoreUnusable, Unavailable
+from sos.errors import Mismatch, NotFound, Quarantined, StoreUnusable, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.local import LocalStore
-from sos.stores.local.mutations import _whole
+from sos.stores.local.blob_writes import _whole
 from sos.stores.local.reading import open_body
 from sos.stores.record import Encoded
 from sos.transfer import transfer
@@ -56,8 +56,8 @@ async def reopened(store: LocalStore, reactor) -> LocalStore:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda store, id: store.by_place().listing(None, 10),
-        lambda store, id: store.by_place().read(id),
+        lambda store, id: store.disk_order().listing(None, 10),
+        lambda store, id: store.disk_order().read(id),
         lambda store, id: store.blob_digests(id[:3]),
     ],
     ids=["a page of a scrub", "a blob of a scrub", "a partition"],
@@ -177,7 +177,7 @@ async def test_a_directory_of_something_else_is_refused(tmp_path, reactor):
 async def test_a_change_that_fails_takes_none_of_another_with_it(local_store, tmp_path):
     """The uploads that share its transaction fail as well, and leave nothing."""
 
-    committer = local_store._changes.committer
+    committer = local_store._blob_writes.committer
     for size in (10, 100_000):
         writer = local_store.writer()
         await writer.write(body_of(size))
@@ -208,7 +208,7 @@ async def test_a_name_that_is_dropped_and_taken_again_in_one_transaction(local_s
     old, new = body_of(100_000, 1), body_of(100_000, 2)
     await put(local_store, old, "name")
     token = await local_store.lease(60)
-    committer = local_store._changes.committer
+    committer = local_store._blob_writes.committer
     async with held_up(committer):
         changes = [deferred(local_store.drop("name", token))]
         await queued(1)
@@ -254,14 +254,14 @@ async def test_a_manifest_whose_file_is_gone_before_it_can_give_way(local_store,
     body = body_of(100_000)
     id, text, metadata = manifest_of(body, 30)
     await put(local_store, text, id, metadata)
-    threads = local_store._changes.run_in_thread
+    threads = local_store._blob_writes.run_in_thread
 
     def without(function, *args):
         if function is _whole:
             args[0].unlink()
         return threads(function, *args)
 
-    local_store._changes = evolve(local_store._changes, run_in_thread=without)
+    local_store._blob_writes = evolve(local_store._blob_writes, run_in_thread=without)
     assert (await put(local_store, body, id)).size == len(body)
     assert await content(await local_store.read(id)) == body
 
@@ -355,7 +355,7 @@ class TestDamage:
         """It never comes back whole, and reads as missing from then on."""
         id = (await put(local_store, body_of(100_000))).id
         damaged(id, change)
-        with pytest.raises((Mismatch, SetAside)):
+        with pytest.raises((Mismatch, Quarantined)):
             await content(await local_store.read(id))
         with pytest.raises(NotFound):
             await local_store.stat(id)
@@ -371,12 +371,12 @@ class TestDamage:
         damaged(id, lambda path: os.truncate(path, 1))
         with capturedLogs() as logged:
             reading = deferred(local_store.read(id))
-            while not local_store._changes.committer._gathered:
+            while not local_store._blob_writes.committer._gathered:
                 await deferLater(local_store._reactor, 0)
             reading.cancel()
             with pytest.raises(CancelledError):
                 await reading
-            await local_store._changes.underway.finish()
+            await local_store._blob_writes.underway.finish()
         assert await local_store.listing() == []
         assert any(
             f"quarantined a damaged blob, store={local_store.name}, id={id}: " in formatEvent(event)
@@ -426,7 +426,7 @@ class TestDamage:
     async def test_only_the_copy_that_was_judged_is_set_aside(self, local_store):
         """Not one that has taken its place meanwhile."""
         info = await put(local_store, b"sound")
-        await local_store._changes.quarantine(info.id, Encoded(b"other", None), "damaged")
+        await local_store._blob_writes.quarantine(info.id, Encoded(b"other", None), "damaged")
         assert await content(await local_store.read(info.id)) == b"sound"
 
 

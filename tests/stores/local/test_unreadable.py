@@ -13,7 +13,7 @@ from twisted.internet.defer import DeferredList
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.logger import capturedLogs, formatEvent
 
-from sos.errors import Conflict, NoSpace, NotFound, SetAside, SOSError, Unavailable
+from sos.errors import Conflict, NoSpace, NotFound, Quarantined, SOSError, Unavailable
 from sos.model.metadata import SET_AT
 from sos.scrub import Report, scrub
 from sos.stores.local import LocalStore
@@ -168,7 +168,7 @@ async def test_what_came_back_is_verified_first(local_store, tmp_path):
     with pytest.raises(Unavailable):
         await local_store.read(ID)
     path.write_bytes(body_of(300_000, seed=1))
-    with pytest.raises(SetAside):
+    with pytest.raises(Quarantined):
         await local_store.read(ID, (10, 20))
     with pytest.raises(NotFound):
         await local_store.stat(ID)
@@ -182,14 +182,14 @@ async def test_a_scrub_marks_it_and_takes_the_mark_away(local_store, reactor, ta
     await put(local_store, b"small")
     take(path_of(local_store))
     for _ in range(2):
-        report, told = Report(), []
-        await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0, warn=told.append)
+        report, warnings = Report(), []
+        await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0, warn=warnings.append)
         assert (report.checked, report.unreadable, report.damaged, report.ok) == (2, 1, 0, False)
-        assert ID in told[0]
+        assert ID in warnings[0]
         assert await local_store.listing() == [content_id(b"small")]
     restore(path_of(local_store))
     report = Report()
-    await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+    await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0)
     assert (report.checked, report.ok) == (2, True)
     assert len(await local_store.listing()) == 2
 
@@ -349,7 +349,7 @@ class TestADoubt:
         """It finds out again, and can mark it now."""
         await doubted()
         report = Report()
-        await scrub(local_store.by_place(), report, reactor, 0, lambda: 1.0)
+        await scrub(local_store.disk_order(), report, reactor, 0, lambda: 1.0)
         assert report.unreadable == 1
         await assert_no_copy(local_store)
 
@@ -411,14 +411,14 @@ async def test_an_upload_that_fails_takes_nothing_away(
     assert list(local_store._layout.incoming.iterdir()) == []
 
 
-@pytest.mark.parametrize("told", [{}, {"X-A": "later", SET_AT: "9"}])
+@pytest.mark.parametrize("received", [{}, {"X-A": "later", SET_AT: "9"}])
 @ensureDeferred
-async def test_the_first_metadata_stays(local_store, told):
+async def test_the_first_metadata_stays(local_store, received):
     """The record can be read, and only the body cannot."""
     first = {"X-A": "first", SET_AT: "5"}
     await put(local_store, BODY, metadata=first)
     gone(path_of(local_store))
-    stored = await put(local_store, BODY, metadata=told)
+    stored = await put(local_store, BODY, metadata=received)
     assert stored.metadata == first
     assert (await local_store.stat(ID)).metadata == first
 

@@ -13,7 +13,7 @@ from sos.aio.threads import threads_of
 from sos.errors import SOSError
 from sos.http.client.agent import Agent
 from sos.interfaces import Blob, BlobInfo
-from sos.model.membership import Membership, Speaker
+from sos.model.membership import Announcer, Membership
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
 from tests.support.servers import serving
@@ -105,7 +105,7 @@ QUESTIONS = [
     lambda store: store.blob_digests("aaa"),
     lambda store: store.read_batch([ID]),
     lambda store: store.store_batch([Blob(BlobInfo(ID, 1, {}), b"x")]),
-    lambda store: store.settle(ID, {}),
+    lambda store: store.reconcile(ID, {}),
     lambda store: store.lease(5),
     lambda store: store.drop(ID, "token"),
     lambda store: store.status(),
@@ -127,6 +127,6 @@ async def test_no_answer_is_our_mistake(reactor, status, headers, body):
     """Only what a store may raise comes of it."""
     agent = Agent(reactor)
     async with serving(Anything(status, headers, body), reactor, agent) as store:
-        speaker = Speaker("somebody", Membership(1, {"g": {"a": 1.0}}))
+        announcer = Announcer("somebody", Membership(1, {"g": {"a": 1.0}}))
         exchange = Exchange(store.name, agent, reactor)
-        await ask_all(RemoteStore(exchange, threads_of(reactor), speaker=speaker))
+        await ask_all(RemoteStore(exchange, threads_of(reactor), announcer=announcer))

@@ -21,12 +21,12 @@ from sos.transfer import copy, transfer
 from sos.web.blob_api import BlobServer
 from sos.web.public_api import DownloadServer
 from sos.web.routes import handler
-from tests.replication.groups import Told, run
+from tests.replication.groups import RecordedReport, run
 from tests.stores.chunked.chunks import over
 from tests.support.blobs import body_of, content, content_id, put
 from tests.support.certificates import Authority
 from tests.support.cutting import Cut, Server, cutting
-from tests.support.replicas import accounts_of, replicated
+from tests.support.replicas import health_records_of, replicated
 
 CHUNK = 100_000
 SMALL, LARGE = body_of(5000), body_of(300_000)
@@ -147,7 +147,7 @@ READERS = {
     "stored-batch": lambda store: store.store_batch([Blob(BlobInfo("a", 1, {}), b"x")]),
     "upload": lambda store: upload(store, "new", b"new", 3),
     "streamed": lambda store: upload(store, "new", LARGE, 70_000),
-    "settled": lambda store: store.settle(SMALL_ID, {"X-A": "2"}),
+    "settled": lambda store: store.reconcile(SMALL_ID, {"X-A": "2"}),
     "lease": lambda store: lease(store),
     "released": lambda store: store.release("a" * 32),
     "nothing-there": lambda store: store.read("0" * 40),
@@ -206,8 +206,8 @@ async def test_it_is_counted_against_its_server(reached, id, span):
         group = replicated(reached.reactor, [reached.store()], clock=Clock())
         with pytest.raises(Unavailable):
             await read(group, id, span)
-        (account,) = accounts_of(group).values()
-        assert (account.errors, account.failure is None) == (1, False), cut
+        (record,) = health_records_of(group).values()
+        assert (record.errors, record.failure is None) == (1, False), cut
         group.stop()
 
 
@@ -220,8 +220,8 @@ async def test_another_server_gives_the_rest(reached, kept):
         assert await read(group, SMALL_ID) == SMALL
         if cut.framing == "length":
             assert await read(group, LARGE_ID) == LARGE
-        account = accounts_of(group)[remote.name]
-        assert account.errors >= 1
+        record = health_records_of(group)[remote.name]
+        assert record.errors >= 1
         group.stop()
 
 
@@ -241,8 +241,8 @@ async def test_an_object_in_chunks(reached, kept):
             for span in (None, (0, 2 * CHUNK)):
                 with pytest.raises(Unavailable):
                     await read(store, LARGE_ID, span)
-            (account,) = accounts_of(group).values()
-            assert account.errors >= 2, cut
+            (record,) = health_records_of(group).values()
+            assert record.errors >= 2, cut
             group.stop()
 
 
@@ -273,7 +273,7 @@ async def test_nothing_is_replicated(reached, kept):
             reached.server.wanted = wanted
             remote = reached.store()
             target = MemoryStore("target")
-            summary = await run((remote, target), 2, Told(), Hurried(reached.reactor))
+            summary = await run((remote, target), 2, RecordedReport(), Hurried(reached.reactor))
             if wanted == b"/batch":  # then it is copied by itself
                 assert (summary.ok, len(target.blobs)) == (True, 2)
                 continue
@@ -289,6 +289,6 @@ async def test_an_upload_is_not_acknowledged(reached, kept):
         group = replicated(reached.reactor, [reached.store()], clock=Clock())
         with pytest.raises(SOSError):
             await transfer(b"new", group.writer(None, {}, 3))
-        (account,) = accounts_of(group).values()
-        assert account.errors == 1
+        (record,) = health_records_of(group).values()
+        assert record.errors == 1
         group.stop()

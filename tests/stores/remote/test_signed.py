@@ -64,12 +64,12 @@ async def test_who_does_not_sign_or_has_another_key_gets_nothing(reactor):
     server = Server()
     id = (await put(server.kept, b"x")).id
     async with serving(server, reactor) as unsigned:
-        for store, told in (
+        for store, message in (
             (unsigned, "answered 401: the request is not signed"),
             (signed(unsigned.name, reactor, OTHER), "an unknown key"),
         ):
             for asked in (store.read(id), store.status(), put(store, b"y"), store.listing()):
-                with pytest.raises(Unavailable, match=told):
+                with pytest.raises(Unavailable, match=message):
                     await asked
     assert list(server.kept.blobs) == [id]
 
@@ -127,15 +127,15 @@ async def test_a_batch_that_is_changed_on_the_way_is_not_stored(reactor):
     assert not server.kept.blobs
 
 
-@pytest.mark.parametrize("told", ["status", "upload"])
+@pytest.mark.parametrize("asked", ["status", "upload"])
 @ensureDeferred
-async def test_a_request_is_for_one_store(reactor, told):
+async def test_a_request_is_for_one_store(reactor, asked):
     """Once that has said which it is; what was recorded of it is worth nothing at another."""
     server, other = Server(ONE), Server(TWO)
 
     async with serving(server, reactor) as unsigned, serving(other, reactor) as elsewhere:
         store = signed(unsigned.name, reactor)
-        await (store.status() if told == "status" else put(store, b"first"))
+        await (store.status() if asked == "status" else put(store, b"first"))
         await put(store, b"x" * 300_000, "name")
         await store.listing()
         for request in server.requests[-2:]:

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from sos.aio.threads import threads_of
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.http.client.agent import Agent
-from sos.model.membership import MEMBERS, Membership, Speaker
+from sos.model.membership import MEMBERS, Announcer, Membership
 from sos.stores.memory import MemoryStore
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
@@ -21,13 +21,13 @@ from tests.support.replicas import replicated
 from tests.support.servers import serving
 
 
-def speaker(name, *names):
-    return Speaker(f"host/1/{name}", Membership(2, {"group0": dict.fromkeys(names, 1.0)}))
+def announcer(name, *names):
+    return Announcer(f"host/1/{name}", Membership(2, {"group0": dict.fromkeys(names, 1.0)}))
 
 
 def speaking(store, reactor, agent, who):
     exchange = Exchange(store.name, agent, reactor)
-    return RemoteStore(exchange, threads_of(reactor), speaker=who)
+    return RemoteStore(exchange, threads_of(reactor), announcer=who)
 
 
 def counted(app, asked):
@@ -46,15 +46,15 @@ async def test_what_it_goes_by_is_told_once(reactor):
     agent, asked = Agent(reactor), []
     server = BlobServer(MemoryStore())
     async with serving(counted(server.app, asked), reactor, agent) as plain:
-        one = speaking(plain, reactor, agent, speaker("one", "a", "b"))
+        one = speaking(plain, reactor, agent, announcer("one", "a", "b"))
         for _ in range(3):
             assert (await one.status()).others == ()
         assert asked == [(b"GET", b"/status"), (b"POST", b"/members"), *[(b"GET", b"/status")] * 2]
-        two = speaking(plain, reactor, agent, speaker("two", "b", "c"))
+        two = speaking(plain, reactor, agent, announcer("two", "b", "c"))
         (view,) = (await two.status()).others
-        assert (view.speakers, view.unknown) == (("host/1/one",), ("a",))
+        assert (view.senders, view.unknown) == (("host/1/one",), ("a",))
         (view,) = (await one.status()).others
-        assert (view.speakers, view.unknown) == (("host/1/two",), ("c",))
+        assert (view.senders, view.unknown) == (("host/1/two",), ("c",))
         (first, second) = (await plain.status()).others  # who only looks is told all
         assert first.unknown is second.unknown is None
         await two.leave()
@@ -68,8 +68,8 @@ async def test_no_member_is_said_to_lack_what_an_unknown_one_may_have(reactor):
     """As soon as others have told of it; and it is again, when they are gone."""
     agent = Agent(reactor)
     async with serving(handler(BlobServer(MemoryStore()).app), reactor, agent) as plain:
-        one = speaking(plain, reactor, agent, speaker("one", plain.name))
-        two = speaking(plain, reactor, agent, speaker("two", plain.name, "http://c:1"))
+        one = speaking(plain, reactor, agent, announcer("one", plain.name))
+        two = speaking(plain, reactor, agent, announcer("two", plain.name, "http://c:1"))
         store = replicated(reactor, [one])
         await two.status()
         with pytest.raises(Unavailable, match="another API server also uses http://c:1"):
@@ -102,7 +102,7 @@ async def test_a_server_that_tells_nonsense_has_failed(reactor, members):
         request.finish()
 
     async with serving(answer, reactor, agent) as plain:
-        for who in (None, speaker("one", "a")):
+        for who in (None, announcer("one", "a")):
             with pytest.raises(Unavailable):
                 await speaking(plain, reactor, agent, who).status()
 
@@ -114,12 +114,12 @@ async def test_a_server_of_the_release_before_is_told_nothing(reactor):
 
     def answer(request):
         asked.append(request.method)
-        told = dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))
-        request.write(json.dumps({**told, "writable": True}).encode())
+        document = dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))
+        request.write(json.dumps({**document, "writable": True}).encode())
         request.finish()
 
     async with serving(answer, reactor, agent) as plain:
-        status = await speaking(plain, reactor, agent, speaker("one", "a")).status()
+        status = await speaking(plain, reactor, agent, announcer("one", "a")).status()
         assert (status.others, status.id, asked) == (None, None, [b"GET"])
 
 
@@ -127,7 +127,7 @@ async def test_a_server_of_the_release_before_is_told_nothing(reactor):
 async def test_what_a_blob_server_is_told_is_checked(reactor):
     """A header or a membership that is none is refused, and not remembered."""
     agent = Agent(reactor)
-    good = speaker("one", "a")
+    good = announcer("one", "a")
     async with serving(handler(BlobServer(MemoryStore()).app), reactor, agent) as plain:
         exchange = Exchange(plain.name, agent, reactor)
         for method, path, header, body in (

@@ -23,7 +23,7 @@ from sos.stores.memory import MemoryStore
 from sos.stores.remote import store
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.transfer import transfer
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
@@ -407,15 +407,15 @@ async def test_a_status_with_a_scrub(reactor):
     """It is passed on as it was told, if it is that of one."""
     status = {"writable": True, **dict.fromkeys(("reason", "blobs", "size", "capacity", "free"))}
 
-    def told(scrub):
+    def status_with(scrub):
         body = _json({**status, "scrub": scrub})
         return answers(reactor, lambda store: store.status(), body=body)
 
-    assert attrs.asdict((await told(SCRUB)).scrub) == SCRUB
-    assert (await told(None)).scrub is None
+    assert attrs.asdict((await status_with(SCRUB)).scrub) == SCRUB
+    assert (await status_with(None)).scrub is None
     for junk in ({}, [], 3, {**SCRUB, "damaged": "<b>"}, {**SCRUB, "position": 3}):
         with pytest.raises(Unavailable, match=r"sent a(n invalid status: | status without )"):
-            await told(junk)
+            await status_with(junk)
 
 
 def _json(document):
@@ -433,11 +433,11 @@ async def test_a_length_that_is_none(reactor, length):
     assert info.size is None
 
 
-@pytest.mark.parametrize("told", [b"bytes 1-2/3", b"bytes 0-8/3", b"", b"x"])
+@pytest.mark.parametrize("content_range", [b"bytes 1-2/3", b"bytes 0-8/3", b"", b"x"])
 @ensureDeferred
-async def test_another_part_than_was_asked_for(reactor, told):
+async def test_another_part_than_was_asked_for(reactor, content_range):
     """It is the server's failure."""
-    script = {"status": 206, "body": b"ab", "headers": [(b"Content-Range", told)]}
+    script = {"status": 206, "body": b"ab", "headers": [(b"Content-Range", content_range)]}
     with pytest.raises(Unavailable):
         await answers(reactor, lambda store: store.read("abc", (0, 2)), **script)
 
@@ -497,8 +497,10 @@ async def test_who_is_cancelled_ends(reactor, asked):
     async with serving(mute, reactor) as silent:
         second = MemoryStore("second")
         members = (Member(silent, preferred=True), Member(second))
-        copying = Copying(acknowledged=2)
-        store = ReplicatedStore({"g": members}, threads_of(reactor), reactor, copying=copying)
+        copy_counts = CopyCounts(acknowledged=2)
+        store = ReplicatedStore(
+            {"g": members}, threads_of(reactor), reactor, copy_counts=copy_counts
+        )
         ask = {
             "read": lambda: store.read("abc"),
             "stat": lambda: store.stat("abc"),

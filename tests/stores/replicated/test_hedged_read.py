@@ -8,15 +8,15 @@ from twisted.internet.task import Clock
 
 from sos.aio.timeouts import Deadlines
 from sos.errors import Unavailable
-from sos.stores.replicated.hedge_delay import Patience
-from sos.stores.replicated.hedged_read import Search
+from sos.stores.replicated.hedge_delay import HedgeDelay
+from sos.stores.replicated.hedged_read import HedgedRead
 
 
 @ensureDeferred
 async def test_no_server_is_no_answer():
     """As when the only one that had a body broke off in the middle of it."""
     clock = Clock()
-    search = Search([], None, None, None, Patience(), Deadlines(clock, 0.01))
+    search = HedgedRead([], None, None, None, HedgeDelay(), Deadlines(clock, 0.01))
     with pytest.raises(Unavailable, match="no server is left"):
         await search.run("abc")
     assert clock.getDelayedCalls() == []

@@ -14,7 +14,7 @@ from sos.aio.threads import threads_of
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.location_cache import Locations
+from sos.stores.replicated.location_cache import LocationCache
 from sos.stores.replicated.store import ReplicatedStore
 from tests.support.blobs import content, content_id, put
 from tests.support.doubles import FailingStore
@@ -55,7 +55,7 @@ def sharing(reactor, cache, *groups):
     """Return a replicated store of readonly servers, which mends nothing."""
     members = [[Member(each, readonly=True) for each in group] for group in groups]
     threads = threads_of(reactor)
-    return ReplicatedStore(grouped(*members), threads, Clock(), locations=Locations(cache))
+    return ReplicatedStore(grouped(*members), threads, Clock(), locations=LocationCache(cache))
 
 
 def key_of(id):
@@ -65,7 +65,7 @@ def key_of(id):
 def test_what_was_not_used_for_longest_is_forgotten(monkeypatch):
     """So that there is a bound to it."""
     monkeypatch.setattr("sos.stores.replicated.location_cache._MOST", 2)
-    locations = Locations()
+    locations = LocationCache()
     for id in ("a", "b", "a", "c"):
         locations.remember(id, f"server of {id}")
     assert locations.known("a") == "server of a"
@@ -82,7 +82,7 @@ async def test_a_blob_where_it_belongs_costs_no_question(reactor):
     a, b = MemoryStore("a"), MemoryStore("b")
     body, id = body_for(a, b)
     store = ReplicatedStore(
-        grouped([a, b]), threads_of(reactor), Clock(), locations=Locations(cache)
+        grouped([a, b]), threads_of(reactor), Clock(), locations=LocationCache(cache)
     )
     await put(store, body)
     await store.read(id)
@@ -109,7 +109,7 @@ async def test_what_went_to_another_place_is_told(reactor):
     """By the API server that has put it there."""
     cache = SharedDict()
     down, b = FailingStore("down"), MemoryStore("b")
-    locations = Locations(cache)
+    locations = LocationCache(cache)
     store = ReplicatedStore(grouped([down], [b]), threads_of(reactor), Clock(), locations=locations)
     for seed in range(20):
         id = (await put(store, b"%d" % seed)).id
@@ -197,7 +197,7 @@ async def test_what_no_server_has_any_more_is_forgotten(reactor):
     servers = a, b = counting("a"), counting("b")
     body, id = body_for(a, b)
     a_with(b, body)
-    locations = Locations(cache)
+    locations = LocationCache(cache)
     members = grouped([Member(each, readonly=True) for each in servers])
     store = ReplicatedStore(members, threads_of(reactor), Clock(), locations=locations)
     await store.read(id)

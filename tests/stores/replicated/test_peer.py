@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from sos.errors import NoSpace, Unavailable
 from sos.stores.memory import MemoryStore
-from sos.stores.replicated.peer import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
+from sos.stores.replicated.peer import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
 from tests.support.blobs import content_id, put
 from tests.support.replicas import Recovering, a_with, body_for, grouped, replicated
 
@@ -28,11 +28,11 @@ class TestAServerThatFails:
         for _ in range(5):
             await store.read(id)
         assert bad.asked == 1
-        clock.advance(FIRST_REST_SECONDS)
+        clock.advance(FIRST_BACKOFF_SECONDS)
         await store.read(id)
         assert bad.asked == 1
         bad.well = True
-        clock.advance(2 * FIRST_REST_SECONDS)
+        clock.advance(2 * FIRST_BACKOFF_SECONDS)
         await store.read(id)
         assert bad.asked == 2
         assert clock.getDelayedCalls() == []
@@ -46,9 +46,9 @@ class TestAServerThatFails:
         with pytest.raises(Unavailable):
             await store.read("abc")
         for _ in range(20):
-            clock.advance(LONGEST_REST_SECONDS)
+            clock.advance(LONGEST_BACKOFF_SECONDS)
         (due,) = clock.getDelayedCalls()
-        assert due.getTime() - clock.seconds() <= LONGEST_REST_SECONDS
+        assert due.getTime() - clock.seconds() <= LONGEST_BACKOFF_SECONDS
         store.stop()
         assert clock.getDelayedCalls() == []
 
@@ -76,7 +76,7 @@ class TestAServerThatFails:
         a_with(full, b"read me")
         await store.read(content_id(b"read me"))
         full.full = False
-        clock.advance(LONGEST_REST_SECONDS)
+        clock.advance(LONGEST_BACKOFF_SECONDS)
         more, its_id = body_for(full, other)
         await put(store, more)
         assert its_id in full.blobs
@@ -92,7 +92,7 @@ class TestAServerThatFails:
         gone.fail()
         with pytest.raises(Unavailable):
             await waiting
-        clock.pump([FIRST_REST_SECONDS] * 3)
+        clock.pump([FIRST_BACKOFF_SECONDS] * 3)
         assert len(gone.waiting) == 1
         assert clock.getDelayedCalls() == []
 

@@ -14,7 +14,7 @@ from sos.stores.memory import MemoryStore
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content, content_id, put
-from tests.support.replicas import accounts_of, replicated
+from tests.support.replicas import health_records_of, replicated
 from tests.support.servers import serving
 
 
@@ -96,7 +96,7 @@ class TestABodyThatBreaksOff:
             with pytest.raises(Mismatch):
                 await content(blob)
             # Nothing tells who sent the wrong ones: the one that broke off, or the other.
-            assert [each.errors for each in accounts_of(store).values()] == [1, 1]
+            assert [each.errors for each in health_records_of(store).values()] == [1, 1]
             store.stop()
 
 
@@ -121,7 +121,7 @@ class TestAReaderThatTakesNothing:
             for pieces, rest in zip(read, reading, strict=True):
                 pieces += [piece async for piece in rest]
                 assert b"".join(pieces) == self.BODY
-            assert [each.errors for each in accounts_of(store).values()] == [0]
+            assert [each.errors for each in health_records_of(store).values()] == [0]
             store.stop()
 
     @ensureDeferred
@@ -148,6 +148,6 @@ class TestAReaderThatTakesNothing:
             await deferLater(reactor, 0.1)
             pieces += [piece async for piece in reading]
             assert b"".join(pieces) == self.BODY
-            assert [each.errors for each in accounts_of(store).values()] == [0]
+            assert [each.errors for each in health_records_of(store).values()] == [0]
             assert len(requests) == 2
             store.stop()

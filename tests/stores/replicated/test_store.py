@@ -65,8 +65,8 @@ async def test_a_host_that_is_renamed_keeps_what_belongs_to_it(reactor):
         await put(store, body_of(100, n))
     assert hosts[0].blobs == {}
     assert (await replicate(groups, Policy(1), reactor, Report())).idle
-    (standings,) = (await store.survey()).values()
-    assert [(each.name, each.url) for each in standings][:2] == [
+    (health_by_group,) = (await store.survey()).values()
+    assert [(each.name, each.url) for each in health_by_group][:2] == [
         ("b0", "http://new:1"),
         ("b1", "http://1:1"),
     ]

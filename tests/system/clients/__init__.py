@@ -123,22 +123,22 @@ class Program:
         """Return the whole answer to *question*; raises NoAnswer."""
         output.unlink(missing_ok=True)
         with self.start(question, output) as process:
-            told, errors = process.communicate(timeout=_SECONDS)
-        status, length = self.understand(told, errors, process.returncode)
+            printed, errors = process.communicate(timeout=_SECONDS)
+        status, length = self.understand(printed, errors, process.returncode)
         return Answer(status, length, output.read_bytes() if output.exists() else b"")
 
-    def understand(self, told: str, errors: str, ended: int) -> tuple[int, str]:
+    def understand(self, printed: str, errors: str, ended: int) -> tuple[int, str]:
         """Return the status and the length of the answer; raises NoAnswer."""
         if ended:
             raise NoAnswer(f"{self.name} ended with {ended}: {errors[-1000:]}")
-        status, length = told.split()[-2:]
+        status, length = printed.split()[-2:]
         return int(status), length
 
 
 class _Wget(Program):
     """It tells the head of the answer among its errors, and ends with 6 or 8 for an error."""
 
-    def understand(self, told: str, errors: str, ended: int) -> tuple[int, str]:
+    def understand(self, printed: str, errors: str, ended: int) -> tuple[int, str]:
         statuses = re.findall(r"^  HTTP/1.1 (\d+)", errors, re.MULTILINE)
         if ended not in (0, 6, 8) or not statuses:
             raise NoAnswer(f"wget ended with {ended}: {errors[-1000:]}")
@@ -149,9 +149,9 @@ class _Wget(Program):
 class _Aria2(Program):
     """It tells no status; that it had the whole file is how it ends."""
 
-    def understand(self, told: str, errors: str, ended: int) -> tuple[int, str]:
+    def understand(self, printed: str, errors: str, ended: int) -> tuple[int, str]:
         if ended:
-            raise NoAnswer(f"aria2c ended with {ended}: {told[-1000:]}")
+            raise NoAnswer(f"aria2c ended with {ended}: {printed[-1000:]}")
         return 200, "-"
 
 
@@ -295,7 +295,7 @@ class Chromium:
         try:
             page = self.open(question)
             context = page.context
-            found = page.evaluate(_ASK, self.told(question))
+            found = page.evaluate(_ASK, self.arguments_for(question))
         except Error as error:
             raise NoAnswer(str(error)) from None
         finally:
@@ -303,7 +303,7 @@ class Chromium:
                 context.close()
         return Answer(found["status"], found["length"] or "-", base64.b64decode(found["body"]))
 
-    def told(self, question: Question) -> dict[str, object]:
+    def arguments_for(self, question: Question) -> dict[str, object]:
         """Return what the page is told of *question*."""
         body, zeros = None, 0
         if question.body is not None and question.body.stat().st_blocks:

@@ -15,7 +15,7 @@ def pieces():
             yield piece
 
 
-def tell(status, length):
+def print_answer(status, length):
     print(status, length or "-")
 
 
@@ -31,7 +31,7 @@ def with_requests():
     ):
         for piece in answer.iter_content(65536):
             file.write(piece)
-        tell(answer.status_code, answer.headers.get("Content-Length"))
+        print_answer(answer.status_code, answer.headers.get("Content-Length"))
 
 
 def with_httpx():
@@ -46,7 +46,7 @@ def with_httpx():
     ):
         for piece in answer.iter_bytes():
             file.write(piece)
-        tell(answer.status_code, answer.headers.get("Content-Length"))
+        print_answer(answer.status_code, answer.headers.get("Content-Length"))
 
 
 async def with_aiohttp():
@@ -61,7 +61,7 @@ async def with_aiohttp():
         with open(output, "wb") as file:
             async for piece in answer.content.iter_any():
                 file.write(piece)
-        tell(answer.status, answer.headers.get("Content-Length"))
+        print_answer(answer.status, answer.headers.get("Content-Length"))
 
 
 if library == "aiohttp":

@@ -86,10 +86,10 @@ def test_the_guide_leads_to_servers_that_serve(machine):
     """Behind a secret, confined, without a word of complaint."""
     id = upload(machine, "hello")
     assert machine.run(f"sos get {id}") == "hello"
-    told = machine.ask("sos status")
-    assert told.count(" up ") == 1
+    output = machine.ask("sos status")
+    assert output.count(" up ") == 1
     # For there is one server in the guide.
-    assert "warning: group default can keep 1 of the 2 copies" in told
+    assert "warning: group default can keep 1 of the 2 copies" in output
     for unit in (API, BLOB):
         assert machine.property(unit, "ActiveState") == "active"
         assert machine.property(unit, "NRestarts") == "0"

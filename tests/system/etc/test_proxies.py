@@ -308,7 +308,7 @@ def test_what_is_cached(front):
     def status(*arguments):
         return front.fetch(id, *arguments).headers.get("cache-status")
 
-    told = [
+    answers = [
         status("-I"),
         status("-r", "0-9"),
         status(),
@@ -317,7 +317,7 @@ def test_what_is_cached(front):
         status("-I"),
     ]
     missed, hit = ("nginx; fwd=miss", "nginx; hit") if front.name == "nginx" else (None, None)
-    assert told == [missed, missed, missed, hit, hit, hit]
+    assert answers == [missed, missed, missed, hit, hit, hit]
     assert front.fetch(id).body == body
 
 

@@ -74,16 +74,16 @@ class Load:
         self._left -= size
         seed = random.getrandbits(60)
         body = body_of(size, seed)
-        told = ask(f"http://127.0.0.1:{random.choice(self._ports)[0]}/upload", body)
-        if told.status == 200:
+        answer = ask(f"http://127.0.0.1:{random.choice(self._ports)[0]}/upload", body)
+        if answer.status == 200:
             id = hashlib.sha1(body).hexdigest()
-            if (told.json["id"], told.json["size"]) != (id, size) or told.json["copies"] < 2:
-                self.wrong.append(f"an upload of {id} was answered with {told.json}")
+            if (answer.json["id"], answer.json["size"]) != (id, size) or answer.json["copies"] < 2:
+                self.wrong.append(f"an upload of {id} was answered with {answer.json}")
             self.acknowledged[id] = size, seed
             self.counts["acknowledged"] += 1
             self.counts["acknowledged bytes"] += size
         else:
-            self._refused("upload", told)
+            self._refused("upload", answer)
 
     def _fetch(self, random: Random) -> None:
         if not self.acknowledged:
@@ -93,17 +93,17 @@ class Load:
 
     def check(self, id: str, port: int) -> bool:
         """Fetch *id* and look at every byte of it; tell whether it came."""
-        told = ask(f"http://127.0.0.1:{port}/fetch/{id}")
-        if told.status != 200:
-            self._refused(f"fetch of {id}", told)
+        answer = ask(f"http://127.0.0.1:{port}/fetch/{id}")
+        if answer.status != 200:
+            self._refused(f"fetch of {id}", answer)
             return False
-        if hashlib.sha1(told.body).hexdigest() != id:
+        if hashlib.sha1(answer.body).hexdigest() != id:
             self.wrong.append(f"wrong bytes came for {id}")
         self.counts["fetched"] += 1
-        self.counts["fetched bytes"] += len(told.body)
+        self.counts["fetched bytes"] += len(answer.body)
         return True
 
-    def _refused(self, what: str, told: Answer) -> None:
-        self.counts[f"answered {told.status}"] += 1
-        if told.status not in _REFUSALS:
-            self.wrong.append(f"an {what} was answered {told.status}: {told.body[:200]!r}")
+    def _refused(self, what: str, answer: Answer) -> None:
+        self.counts[f"answered {answer.status}"] += 1
+        if answer.status not in _REFUSALS:
+            self.wrong.append(f"an {what} was answered {answer.status}: {answer.body[:200]!r}")

@@ -66,8 +66,8 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
         look_at_everything(load, servers, apis, counts)
         assert load.wrong == []
         with capsys.disabled():
-            told = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
-            print(f"\nround {number + 1}, seed {SEED}: {told}; 0 lost, 0 wrong")
+            summary = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+            print(f"\nround {number + 1}, seed {SEED}: {summary}; 0 lost, 0 wrong")
     assert counts["acknowledged"] > 0
     assert counts["fetched"] > 0
     for daemon in place.running:

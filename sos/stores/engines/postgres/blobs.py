@@ -114,7 +114,7 @@ class Blobs:
         rows = session.rows(self.tables.sql(asked), (start, part, part + "~", limit), str)
         return [_listed(key) for (key,) in rows]
 
-    def told(self, session: Session, partition: str) -> dict[str, BlobDigest]:
+    def blob_digests(self, session: Session, partition: str) -> dict[str, BlobDigest]:
         """Return the digest of each blob of a partition, by id."""
         asked = "SELECT key, size, metadata, hash FROM {blobs} WHERE key >= %s AND key < %s"
         values = partition, partition + "~"

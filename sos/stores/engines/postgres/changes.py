@@ -20,9 +20,9 @@ SELECT lease, extract(epoch FROM lease_until)::float8, extract(epoch FROM clock_
 FROM {state} FOR
 """
 _HOLD = "UPDATE {state} SET lease = %s, lease_until = to_timestamp(%s)"
-_SETTLE = "UPDATE {blobs} SET metadata = %s, checksum = %s WHERE key = %s"
+_RECONCILE = "UPDATE {blobs} SET metadata = %s, checksum = %s WHERE key = %s"
 _DROP = "DELETE FROM {blobs} WHERE key = %s"
-_SET_ASIDE = """
+_QUARANTINE = """
 WITH gone AS (
     DELETE FROM {blobs} WHERE key = %(key)s AND xmin::text = %(row)s RETURNING *
 )
@@ -37,7 +37,7 @@ class Changes:
 
     blobs: Blobs
 
-    def settle(self, session: Session, id: str, metadata: Metadata) -> None:
+    def reconcile(self, session: Session, id: str, metadata: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
         with transaction(session):
             held = self.blobs.lock(session, id)
@@ -45,8 +45,8 @@ class Changes:
                 return
             text = metadata_format.encode(metadata).decode()
             new = evolve(held, metadata=text, checksum=checksum(id, held.size, held.hash, text))
-            settled = self.blobs.tables.sql(_SETTLE)
-            session.execute(settled, (text, new.checksum, new.key))
+            statement = self.blobs.tables.sql(_RECONCILE)
+            session.execute(statement, (text, new.checksum, new.key))
             change = PartitionDigest().with_blob(0, new.sum).without_blob(0, held.sum)
             self.blobs.digests.change(session, id, change)
 
@@ -70,13 +70,13 @@ class Changes:
         change = PartitionDigest().without_blob(record.size, record.sum)
         self.blobs.digests.change(session, record.id, change)
 
-    def set_aside(self, session: Session, record: Record, reason: str) -> None:
+    def quarantine(self, session: Session, record: Record, reason: str) -> None:
         """Move a damaged blob to the table of damaged ones, unless it has changed meanwhile."""
         values = {"key": record.key, "row": record.row, "reason": reason}
         with transaction(session):
             # The damaged row does not say what to subtract from the digest: recount.
             self.blobs.digests.lock(session)
-            if session.execute(self.blobs.tables.sql(_SET_ASIDE), values).rowcount:
+            if session.execute(self.blobs.tables.sql(_QUARANTINE), values).rowcount:
                 self.blobs.digests.recount(session, record.id)
 
     def lease(self, session: Session, seconds: float, token: str | None) -> str:

@@ -24,13 +24,13 @@ _REFUSED = re.compile(
 
 def meaning(error: Error, name: str) -> SOSError:
     """Return the error of a store for *error*; *name* is the name of the store."""
-    said = f"{name}: {_text(error)}"
+    message = f"{name}: {_text(error)}"
     match error:
         case errors.DiskFull():
-            return NoSpace(said)
+            return NoSpace(message)
         case errors.ReadOnlySqlTransaction():
-            return ReadOnly(said)
-    return Unavailable(said)
+            return ReadOnly(message)
+    return Unavailable(message)
 
 
 def is_elsewhere(error: Error) -> bool:

@@ -14,10 +14,10 @@ from sos.interfaces import Span
 from sos.model.digest import BodyDigest
 from sos.stores.engines.postgres.bodies import Bodies
 from sos.stores.engines.postgres.connections import Connections
+from sos.stores.engines.postgres.garbage_collector import Used
 from sos.stores.engines.postgres.record import Damaged, Record
 from sos.stores.engines.postgres.schema import PIECE_SIZE
 from sos.stores.engines.postgres.session import Session
-from sos.stores.engines.postgres.upkeep import Used
 
 
 @define

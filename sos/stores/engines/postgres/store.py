@@ -9,12 +9,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sos.aio.shield import Underway
-from sos.errors import SetAside, StoreUnusable, Unavailable
+from sos.errors import Quarantined, StoreUnusable, Unavailable
 from sos.interfaces import Blob, BlobInfo, IBlobWriter, IEngineStore, Span, StoreStatus
 from sos.model import ids
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
 from sos.model.metadata import EMPTY, Metadata
-from sos.stores.engines.postgres.adding import Adding
+from sos.stores.engines.postgres.adder import Adder
 from sos.stores.engines.postgres.address import Address
 from sos.stores.engines.postgres.blobs import Blobs
 from sos.stores.engines.postgres.bodies import Bodies
@@ -22,12 +22,12 @@ from sos.stores.engines.postgres.changes import Changes
 from sos.stores.engines.postgres.committer import Committer
 from sos.stores.engines.postgres.connections import Connections
 from sos.stores.engines.postgres.digests import Digests
+from sos.stores.engines.postgres.garbage_collector import GarbageCollector
 from sos.stores.engines.postgres.probe import probe
-from sos.stores.engines.postgres.reading import Reading
+from sos.stores.engines.postgres.reader import Reader
 from sos.stores.engines.postgres.record import Damaged
 from sos.stores.engines.postgres.schema import Tables
 from sos.stores.engines.postgres.session import Session, one, weakness
-from sos.stores.engines.postgres.upkeep import Upkeep
 from sos.stores.engines.postgres.writer import PostgresWriter
 
 # Most ids that one query lists.
@@ -57,23 +57,23 @@ class PostgresStore:
         self._changes = Changes(self._blobs)
         self._connections = Connections(address, reactor)
         self._underway = Underway()
-        self._upkeep = Upkeep(self._bodies, self._connections, self._underway, reactor)
-        self._reading = Reading(
+        self._garbage_collector = GarbageCollector(
+            self._bodies, self._connections, self._underway, reactor
+        )
+        self._reader = Reader(
             self._blobs,
             self._bodies,
             self._changes,
             self._connections,
             self._underway,
-            self._upkeep.used,
+            self._garbage_collector.used,
         )
         committer = Committer(self._blobs, self._connections, reactor)
-        self._adding = Adding(
-            self._blobs, self._bodies, committer, self._connections, self._reading
-        )
+        self._adder = Adder(self._blobs, self._bodies, committer, self._connections, self._reader)
 
     async def open(self, require: bool = False) -> None:
         await self._connections.start(partial(self._prepare, require), self._recognise)
-        self._upkeep.start()
+        self._garbage_collector.start()
 
     def _prepare(self, require: bool, session: Session) -> None:
         if session.weakness is not None:
@@ -89,7 +89,7 @@ class PostgresStore:
             )
         try:
             self.identity = self._tables.prepare(session, self.name, require)
-            probe(session, self._adding.blobs, self._bodies)
+            probe(session, self._adder.blobs, self._bodies)
         except (StoreUnusable, Unavailable) as error:
             raise type(error)(f"{self.name}: {error}") from error
 
@@ -104,22 +104,22 @@ class PostgresStore:
             raise Unavailable(f"{self.name} no longer contains the store that was opened: {reason}")
 
     async def close(self) -> None:
-        self._upkeep.stop()
+        self._garbage_collector.stop()
         await self._underway.finish()
         await self._connections.stop()
 
     async def stat(self, id: str) -> BlobInfo:
-        return await self._reading.info(id)
+        return await self._reader.info(id)
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
-        return (await self._reading.open(id, span))[1]
+        return (await self._reader.open(id, span))[1]
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         digest = body_digest(id, metadata, self._algorithm, size)
         return PostgresWriter(
-            digest, metadata, self._adding, self._bodies, self._upkeep, self._underway
+            digest, metadata, self._adder, self._bodies, self._garbage_collector, self._underway
         )
 
     async def listing(
@@ -139,14 +139,14 @@ class PostgresStore:
         return await self._connections.run(self._digests.all)
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        return await self._connections.run(self._blobs.told, partition)
+        return await self._connections.run(self._blobs.blob_digests, partition)
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
         try:
-            await self._connections.change(self._changes.settle, id, metadata)
+            await self._connections.change(self._changes.reconcile, id, metadata)
         except Damaged as damage:
-            await self._reading.set_aside(damage)
-            raise SetAside(id, damage) from damage
+            await self._reader.quarantine(damage)
+            raise Quarantined(id, damage) from damage
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         return await self._connections.change(self._changes.lease, seconds, token)
@@ -158,7 +158,7 @@ class PostgresStore:
         try:
             await self._connections.change(self._changes.drop, id, token, known)
         except Damaged as damage:
-            await self._reading.set_aside(damage)
+            await self._reader.quarantine(damage)
 
     async def status(self) -> StoreStatus:
         return await self._connections.run(self._status)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from sos.aio.shield import Underway
-from sos.aio.threads import Lane
+from sos.aio.threads import ThreadJobs
 from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
 from sos.model import metadata as metadata_format
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
-from sos.stores.engines.postgres.adding import Adding
+from sos.stores.engines.postgres.adder import Adder
 from sos.stores.engines.postgres.bodies import Bodies, new_body
+from sos.stores.engines.postgres.garbage_collector import GarbageCollector
 from sos.stores.engines.postgres.record import Record, checksum
 from sos.stores.engines.postgres.schema import PIECE_SIZE
 from sos.stores.engines.postgres.session import Session
-from sos.stores.engines.postgres.upkeep import Upkeep
 
 
 @implementer(IBlobWriter)
@@ -29,18 +29,18 @@ class PostgresWriter:
         self,
         digest: BodyDigest,
         metadata: Metadata,
-        adding: Adding,
+        adder: Adder,
         bodies: Bodies,
-        upkeep: Upkeep,
+        garbage_collector: GarbageCollector,
         underway: Underway,
     ) -> None:
         self._digest = digest
         self._metadata = metadata
-        self._adding = adding
+        self._adder = adder
         self._bodies = bodies
-        self._upkeep = upkeep
+        self._garbage_collector = garbage_collector
         self._underway = underway
-        self._lane = Lane(adding.connections.change)
+        self._jobs = ThreadJobs(adder.connections.change)
         self._gathered = bytearray()
         self._sent = 0
         self._body: int | None = None
@@ -58,8 +58,8 @@ class PostgresWriter:
     async def _send(self) -> None:
         if self._body is None:
             self._body = new_body()
-            self._upkeep.used.add(self._body)
-        await self._lane.run(self._store_piece, self._body)
+            self._garbage_collector.used.add(self._body)
+        await self._jobs.run(self._store_piece, self._body)
 
     def _store_piece(self, session: Session, body: int) -> None:
         piece = bytes(self._gathered)
@@ -76,7 +76,7 @@ class PostgresWriter:
     async def _commit(self) -> BlobInfo:
         stored = False
         try:
-            info, stored = await self._adding.add(self._record(await self._rest()))
+            info, stored = await self._adder.add(self._record(await self._rest()))
             return info
         finally:
             self._finish(stored)
@@ -100,12 +100,12 @@ class PostgresWriter:
     def abort(self) -> None:
         if not self._committing:
             self._committing = True
-            self._lane.afterwards(lambda: self._finish(stored=False))
+            self._jobs.afterwards(lambda: self._finish(stored=False))
 
     def _finish(self, stored: bool) -> None:
         """Stop using the body, and remove it unless it is *stored*."""
         self._gathered.clear()
         if self._body is not None:
-            self._upkeep.used.remove(self._body)
+            self._garbage_collector.used.remove(self._body)
             if not stored:
-                self._upkeep.discard(self._body)
+                self._garbage_collector.discard(self._body)

@@ -12,17 +12,16 @@ from typing import Any
 from attrs import define, evolve
 from twisted.logger import Logger
 
-from sos.errors import Conflict, NotFound, SetAside, SOSError, Unavailable
+from sos.errors import Conflict, NotFound, Quarantined, SOSError, Unavailable
 from sos.model import ids, metadata
 from sos.model.digest import BlobDigest, BodyDigest, check_held
 from sos.model.merge import replaces_metadata
 from sos.model.metadata import Metadata
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.pool import Pool
-from sos.stores.engines.redis.record import Held, decode, encode_head, pieces_of
-from sos.stores.engines.redis.record import told as told_of
+from sos.stores.engines.redis.record import Held, blob_digest, decode, encode_head, pieces_of
 from sos.stores.engines.redis.scripts import CHANGE, PIECE
-from sos.stores.engines.redis.trust import Mark
+from sos.stores.engines.redis.trust import StoreMark
 from sos.stores.record import Damaged, Record, successor
 
 #: Seconds after its last piece for which Redis keeps an uncommitted body.
@@ -46,7 +45,7 @@ class Blobs:
     pool: Pool
     prefix: str
     name: str
-    mark: Mark | None = None
+    mark: StoreMark | None = None
 
     def key(self, kind: str) -> str:
         """Return a key outside of :attr:`places`, by its name after the prefix, as ``ids``."""
@@ -61,11 +60,11 @@ class Blobs:
         """Return the stored blob *id*, or None; quarantine it if its record is missing."""
         try:
             return await self._held(id)
-        except SetAside:
+        except Quarantined:
             return None
 
     async def _held(self, id: str) -> Held | None:
-        """Return the same, but raise SetAside after it was quarantined."""
+        """Return the same, but raise Quarantined after it was quarantined."""
         asked = self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
         head, body, key = replies.texts_or_none(await asked, 3)
         if head is not None:
@@ -73,8 +72,8 @@ class Blobs:
         listed = await self.pool.ask("ZSCORE", self.key("ids"), ids.sort_key(id))
         if replies.text_or_none(listed) is not None:
             damage = "its record is missing"
-            await self.set_aside(id, b"", damage)
-            raise SetAside(id, damage)
+            await self.quarantine(id, b"", damage)
+            raise Quarantined(id, damage)
         await self.check_there()
         return None
 
@@ -98,8 +97,8 @@ class Blobs:
         try:
             return held, decode(id, held)
         except Damaged as damage:
-            await self.set_aside(id, held.head, str(damage))
-            raise SetAside(id, damage) from damage
+            await self.quarantine(id, held.head, str(damage))
+            raise Quarantined(id, damage) from damage
 
     async def add(self, new: Record, body: bytes | str) -> Record:
         """Store *new*, and return the record that is stored.
@@ -122,7 +121,7 @@ class Blobs:
                 record = decode(new.id, held)
                 same = await self._is_same(record, held, new, body)
             except Damaged as damage:
-                await self.set_aside(new.id, held.head, str(damage))
+                await self.quarantine(new.id, held.head, str(damage))
                 continue
             if same:
                 return record
@@ -133,15 +132,15 @@ class Blobs:
                 return object
         raise _restless(new.id)
 
-    async def settle(self, id: str, told: Metadata) -> None:
+    async def reconcile(self, id: str, received: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
         for _ in range(_TRIES):
             held, record = await self.record(id)
             stored = metadata.decode(record.metadata)
-            if not replaces_metadata(id, stored, told):
+            if not replaces_metadata(id, stored, received):
                 return
-            settled = evolve(record, metadata=metadata.encode(told))
-            if await self._change(id, held.head, settled):
+            reconciled = evolve(record, metadata=metadata.encode(received))
+            if await self._change(id, held.head, reconciled):
                 return
         raise _restless(id)
 
@@ -154,14 +153,14 @@ class Blobs:
                 head = held.head
                 try:
                     decode(id, held)
-                    check_held(id, told_of(id, held.head), known)
+                    check_held(id, blob_digest(id, held.head), known)
                 except Damaged:
                     how = "aside"  # a damaged head does not say what to subtract from the digests
             if await self._apply(id, head, how, token=token):
                 return
         raise _restless(id)
 
-    async def set_aside(self, id: str, head: bytes, reason: str) -> None:
+    async def quarantine(self, id: str, head: bytes, reason: str) -> None:
         """Quarantine a damaged blob under another key; from then on it is missing.
 
         :param head: the damaged head; a blob that has another head by now stays.

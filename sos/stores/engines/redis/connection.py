@@ -41,7 +41,7 @@ class _Protocol(BoundedRedis):
         super().connectionLost(reason)
 
 
-class Line:
+class RedisConnection:
     """A connection that pipelines commands: it sends them without waiting for answers.
 
     :ivar waiting: the number of commands without an answer.
@@ -115,7 +115,7 @@ class Line:
         self._protocol.close()
 
 
-async def connect(address: StoreAddress, reactor: Any) -> Line:
+async def connect(address: StoreAddress, reactor: Any) -> RedisConnection:
     """Connect to the Redis at *address*, log in, and select the database.
 
     Raises StoreUnusable if Redis refuses or a file cannot be read, Unavailable if trying again
@@ -131,33 +131,33 @@ async def connect(address: StoreAddress, reactor: Any) -> Line:
         if not isinstance(error, ValueError) and not is_network_failure(error):
             raise
         raise Unavailable(f"{address} cannot be reached: {error}") from error
-    line = Line(cast(_Protocol, protocol))
+    connection = RedisConnection(cast(_Protocol, protocol))
     try:
         if password is not None:
             user = () if address.user is None else (address.user,)
-            await granted(line, f"{address} rejects the password", "AUTH", *user, password)
+            await granted(connection, f"{address} rejects the password", "AUTH", *user, password)
         number = address.server.database
         reason = f"{address} rejects the database {number}, or needs a password"
-        await granted(line, reason, "SELECT", number)
+        await granted(connection, reason, "SELECT", number)
     except BaseException:
-        line.close()
+        connection.close()
         raise
-    return line
+    return connection
 
 
-async def granted(line: Line, reason: str, *command: Any) -> Any:
+async def granted(connection: RedisConnection, reason: str, *command: Any) -> Any:
     """Return the answer to *command*; raises StoreUnusable with *reason* if Redis refuses.
 
     Raises Unavailable while Redis is loading or busy, and if the connection ends.
     """
     try:
-        return await line.send(command)
+        return await connection.send(command)
     except ResponseError as error:  # its text can quote the password
         if code_of(str(error)) in ("LOADING", "BUSY"):
             raise refusal(str(error)) from None
         raise StoreUnusable(reason) from None
     except ConnectionError:
-        raise line.ended() from None
+        raise connection.ended() from None
 
 
 def _endpoint(address: StoreAddress, reactor: Any) -> IStreamClientEndpoint:

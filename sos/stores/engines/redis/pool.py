@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred
 
 from sos.aio.threads import shielded
 from sos.errors import Unavailable
-from sos.stores.engines.redis.connection import Line
+from sos.stores.engines.redis.connection import RedisConnection
 from sos.stores.engines.redis.scripts import Script
 
 T = TypeVar("T")
@@ -27,12 +27,12 @@ CONNECTIONS = 4
 class _Place:
     """A slot for one connection: empty, connecting or connected."""
 
-    line: Line | None = None
-    waiting: list[Deferred[Line]] = field(factory=list)
+    connection: RedisConnection | None = None
+    waiting: list[Deferred[RedisConnection]] = field(factory=list)
 
     @property
     def load(self) -> int:
-        return len(self.waiting) + (self.line.waiting if self.line else 0)
+        return len(self.waiting) + (self.connection.waiting if self.connection else 0)
 
 
 class Pool:
@@ -43,7 +43,9 @@ class Pool:
     :param connect: returns a new connection that has passed its checks.
     """
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[Line]], clock: Any) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], Awaitable[RedisConnection]], clock: Any
+    ) -> None:
         self._name = name
         self._connect = connect
         self._clock = clock
@@ -57,28 +59,30 @@ class Pool:
         of connecting, and with Unavailable after a timeout. Cancelling does not stop the
         command.
         """
-        return await self.with_line(lambda line: line.ask(*command))
+        return await self.with_connection(lambda connection: connection.ask(*command))
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run *script* and return its result; fails as :meth:`ask` does."""
-        return await self.with_line(lambda line: line.run(script, keys, arguments))
+        return await self.with_connection(
+            lambda connection: connection.run(script, keys, arguments)
+        )
 
-    async def with_line(self, use: Callable[[Line], Awaitable[T]]) -> T:
+    async def with_connection(self, use: Callable[[RedisConnection], Awaitable[T]]) -> T:
         """Call *use* with a connection; it has :data:`ANSWER_SECONDS` for all its commands."""
         place = min(self._places, key=lambda each: each.load)
-        line = await self._line(place)
-        line.users += 1
+        connection = await self._connection(place)
+        connection.users += 1
         try:
-            return await self._within(ANSWER_SECONDS, use(line))
+            return await self._within(ANSWER_SECONDS, use(connection))
         except TimeoutError:
-            line.close()
+            connection.close()
             raise Unavailable(
                 f"{self._name} did not answer in time; the command may have been executed"
             ) from None
         finally:
-            line.users -= 1
-            if line.retired and not line.users:
-                line.close()
+            connection.users -= 1
+            if connection.retired and not connection.users:
+                connection.close()
 
     def close(self) -> None:
         """Close all connections, and open no more."""
@@ -88,29 +92,31 @@ class Pool:
     def hang_up(self) -> None:
         """Close all current connections."""
         for place in self._places:
-            if place.line is not None:
-                place.line.close()
-                place.line = None
+            if place.connection is not None:
+                place.connection.close()
+                place.connection = None
 
-    async def _line(self, place: _Place) -> Line:
+    async def _connection(self, place: _Place) -> RedisConnection:
         if self._closed:
             raise Unavailable(f"{self._name} is closed")
-        line = place.line
-        if line is not None and not line.lost and not line.retired:
-            return line
-        waiter: Deferred[Line] = Deferred()
+        connection = place.connection
+        if connection is not None and not connection.lost and not connection.retired:
+            return connection
+        waiter: Deferred[RedisConnection] = Deferred()
         place.waiting.append(waiter)
         if len(place.waiting) == 1:
-            place.line = None
+            place.connection = None
             ensureDeferred(self._fill(place))
         return await waiter
 
     async def _fill(self, place: _Place) -> None:
         outcome: Any
         try:
-            outcome = place.line = await self._within(CONNECT_SECONDS, self._connect(), leave=False)
+            outcome = place.connection = await self._within(
+                CONNECT_SECONDS, self._connect(), leave=False
+            )
             if self._closed:
-                place.line.close()
+                place.connection.close()
         except TimeoutError:
             outcome = Unavailable(f"{self._name} did not answer in time")
         except Exception as error:

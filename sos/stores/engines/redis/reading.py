@@ -52,5 +52,5 @@ async def stored_pieces(
         current = await blobs.find(record.id)
         if current is None or current.key != held.key:
             raise Replaced(record.id) from damage
-        await blobs.set_aside(record.id, current.head, str(damage))
+        await blobs.quarantine(record.id, current.head, str(damage))
         raise Mismatch(f"the stored copy of {record.id} is damaged") from damage

@@ -45,9 +45,9 @@ def decode(id: str, held: Held) -> Record:
     return record
 
 
-def told(id: str, head: bytes) -> BlobDigest:
+def blob_digest(id: str, head: bytes) -> BlobDigest:
     """Return the digest of the blob with this *head*; raises Damaged."""
-    found = records.told(id, head[_WEIGHT.size :])
+    found = records.blob_digest(id, head[_WEIGHT.size :])
     if found is None:
         raise Damaged("the head marks its body as unreadable")
     return found

@@ -16,8 +16,8 @@ from sos.errors import (
     Conflict,
     InvalidId,
     NoSpace,
+    Quarantined,
     ReadOnly,
-    SetAside,
     SOSError,
     StoreUnusable,
     Unavailable,
@@ -30,10 +30,10 @@ from sos.model.metadata import EMPTY, Metadata
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.address import StoreAddress
 from sos.stores.engines.redis.blobs import Blobs
-from sos.stores.engines.redis.connection import Line, connect
+from sos.stores.engines.redis.connection import RedisConnection, connect
 from sos.stores.engines.redis.pool import Pool
 from sos.stores.engines.redis.reading import stored_pieces
-from sos.stores.engines.redis.record import told
+from sos.stores.engines.redis.record import blob_digest
 from sos.stores.engines.redis.scripts import HEADS, LEASE, PROLONG, RELEASE, TOUCH
 from sos.stores.engines.redis.state import room
 from sos.stores.engines.redis.trust import check_settings, check_store, open_store
@@ -87,8 +87,8 @@ class RedisStore:
             )
         opening = Pool(self.name, self._checked, self._reactor)
         try:
-            self._blobs.mark = await opening.with_line(
-                lambda line: open_store(line, self._address, require)
+            self._blobs.mark = await opening.with_connection(
+                lambda connection: open_store(connection, self._address, require)
             )
         except (StoreUnusable, Unavailable):
             raise
@@ -101,31 +101,31 @@ class RedisStore:
         await self._underway.finish()
         self._pool.close()
 
-    async def _checked(self) -> Line:
+    async def _checked(self) -> RedisConnection:
         """Connect, and check that the settings keep acknowledged writes."""
-        line = await connect(self._address, self._reactor)
+        connection = await connect(self._address, self._reactor)
         try:
-            await check_settings(line, self._address)
+            await check_settings(connection, self._address)
         except BaseException:
-            line.close()
+            connection.close()
             raise
-        return line
+        return connection
 
-    async def _trusted(self) -> Line:
+    async def _trusted(self) -> RedisConnection:
         """Connect, check the settings, and check that the Redis holds this store."""
         mark = self._blobs.mark
         if mark is None:
             raise Unavailable(f"{self.name} is not open yet")
         try:
-            line = await self._checked()
+            connection = await self._checked()
             try:
-                await check_store(line, self._address, mark)
+                await check_store(connection, self._address, mark)
             except BaseException:
-                line.close()
+                connection.close()
                 raise
         except StoreUnusable as error:
             raise Unavailable(str(error)) from error
-        return line
+        return connection
 
     async def stat(self, id: str) -> BlobInfo:
         _, record = await self._blobs.record(id)
@@ -143,8 +143,8 @@ class RedisStore:
             if not await self._blobs.has_pieces(held.key.decode("latin-1"), record.size):
                 raise Damaged("pieces of the body are missing")
         except Damaged as damage:
-            await self._blobs.set_aside(id, held.head, str(damage))
-            raise SetAside(id, damage) from damage
+            await self._blobs.quarantine(id, held.head, str(damage))
+            raise Quarantined(id, damage) from damage
         return Blob(info, stored_pieces(self._blobs, held, record, span))
 
     def writer(
@@ -200,13 +200,13 @@ class RedisStore:
         for name, head in replies.pairs(answer):
             id = _listed(partition.encode("ascii") + name)
             try:
-                found[id] = told(id, head)
+                found[id] = blob_digest(id, head)
             except Damaged:
                 continue  # the next read quarantines it
         return found
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
-        await self._underway.to_its_end(self._blobs.settle(id, metadata))
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
+        await self._underway.to_its_end(self._blobs.reconcile(id, metadata))
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         script = LEASE if token is None else PROLONG
@@ -233,7 +233,9 @@ class RedisStore:
     async def status(self) -> StoreStatus:
         digests = (await self.digests()).values()
         try:
-            await self._pool.with_line(lambda line: check_settings(line, self._address))
+            await self._pool.with_connection(
+                lambda connection: check_settings(connection, self._address)
+            )
         except StoreUnusable as error:
             self._pool.hang_up()  # each new connection checks the settings before it is used
             raise Unavailable(str(error)) from error

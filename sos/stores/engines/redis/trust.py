@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from sos.errors import NoSpace, ReadOnly, StoreUnusable, Unavailable, printable
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.address import StoreAddress
-from sos.stores.engines.redis.connection import Line, granted
+from sos.stores.engines.redis.connection import RedisConnection, granted
 from sos.stores.engines.redis.scripts import OPEN
 
 #: The version of the format: the keys that :mod:`sos.stores.engines.redis.scripts` describes, and
@@ -29,14 +29,14 @@ _WANTED = (
 _log = Logger()
 
 
-async def check_settings(line: Line, address: StoreAddress) -> None:
+async def check_settings(connection: RedisConnection, address: StoreAddress) -> None:
     """Raise StoreUnusable unless the settings of the Redis keep acknowledged writes."""
-    told = replies.text(
+    info = replies.text(
         await granted(
-            line, f"{address} forbids INFO: permit its user that command", "INFO", "memory"
+            connection, f"{address} forbids INFO: permit its user that command", "INFO", "memory"
         )
     )
-    policy = _field(told, b"maxmemory_policy")
+    policy = _field(info, b"maxmemory_policy")
     if policy != "noeviction":
         raise _untrusted(address, "maxmemory-policy", policy, "noeviction", "or Redis evicts blobs")
     if not address.durable:
@@ -46,14 +46,14 @@ async def check_settings(line: Line, address: StoreAddress) -> None:
         "the check with durability=relaxed"
     )
     for name, wanted, why in _WANTED:
-        answer = replies.texts(await granted(line, refused, "CONFIG", "GET", name))
+        answer = replies.texts(await granted(connection, refused, "CONFIG", "GET", name))
         value = _shown(answer[1]) if len(answer) == 2 else "missing"
         if value != wanted:
             raise _untrusted(address, name, value, wanted, why)
 
 
 @frozen
-class Mark:
+class StoreMark:
     """A key and its value that prove that the store is there: its id, or its format."""
 
     key: str
@@ -65,7 +65,9 @@ class Mark:
         return None if self.value == _FORMAT else self.value.decode("ascii")
 
 
-async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
+async def open_store(
+    connection: RedisConnection, address: StoreAddress, require: bool
+) -> StoreMark:
     """Return the mark of the store in the Redis; make a new store if there is nothing.
 
     :param require: whether the store must exist already.
@@ -74,17 +76,17 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
     """
     prefix = address.prefix
     format, id = f"{prefix}:format", f"{prefix}:id"
-    there = await line.ask("GET", format)
-    held = await line.ask("GET", id) if there == _FORMAT else None
+    there = await connection.ask("GET", format)
+    held = await connection.ask("GET", id) if there == _FORMAT else None
     if held is None:
         new = str(uuid4()).encode("ascii")
         keys = [format, id, f"{prefix}:ids", f"{prefix}:digests"]
         try:
-            held = await line.run(OPEN, keys, (_FORMAT, new, int(require)))
+            held = await connection.run(OPEN, keys, (_FORMAT, new, int(require)))
         except (ReadOnly, NoSpace):
             if there != _FORMAT:
                 raise
-            return Mark(format, _FORMAT)  # an old store without an id can be read
+            return StoreMark(format, _FORMAT)  # an old store without an id can be read
         if held == new:
             what = (
                 "created a new store in {store}"
@@ -107,20 +109,20 @@ async def open_store(line: Line, address: StoreAddress, require: bool) -> Mark:
         )
     if _ID.fullmatch(replies.text(held)) is None:
         raise StoreUnusable(f"{address}: the key {id} does not contain a store id")
-    return Mark(id, held)
+    return StoreMark(id, held)
 
 
-async def check_store(line: Line, address: StoreAddress, mark: Mark) -> None:
+async def check_store(connection: RedisConnection, address: StoreAddress, mark: StoreMark) -> None:
     """Raise Unavailable unless the Redis holds the store with *mark*, in the known format."""
-    if await line.ask("GET", f"{address.prefix}:format") != _FORMAT:
+    if await connection.ask("GET", f"{address.prefix}:format") != _FORMAT:
         raise Unavailable(f"{address} no longer holds the store")
-    held = await line.ask("GET", mark.key)
+    held = await connection.ask("GET", mark.key)
     if held != mark.value:
         raise Unavailable(f"{address} holds another store, id={held!r:.50}, not {mark.identity}")
 
 
-def _field(told: bytes, name: bytes) -> str:
-    for each in told.splitlines():
+def _field(info: bytes, name: bytes) -> str:
+    for each in info.splitlines():
         if each.startswith(name + b":"):
             return _shown(each.partition(b":")[2])
     return "unknown"

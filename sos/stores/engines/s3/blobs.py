@@ -24,11 +24,11 @@ from sos.model.manifest import MARK
 from sos.model.merge import other_body, replaces_metadata
 from sos.model.metadata import Metadata, unmarked, version
 from sos.stores.engines.s3 import records
-from sos.stores.engines.s3.accounts import Accounts
 from sos.stores.engines.s3.bucket import Bucket, Entry
+from sos.stores.engines.s3.id_locks import IdLocks
 from sos.stores.engines.s3.multipart import MOST_PARTS, PART_SIZE, Multipart
+from sos.stores.engines.s3.partition_digests import PartitionDigests
 from sos.stores.engines.s3.reading import Check, verify
-from sos.stores.engines.s3.turns import Turns
 from sos.stores.spool import Spooled
 from sos.transfer import are_same
 
@@ -77,11 +77,13 @@ class Blobs:
         in parts of at least that size.
     """
 
-    def __init__(self, bucket: Bucket, accounts: Accounts, part_size: int = PART_SIZE) -> None:
+    def __init__(
+        self, bucket: Bucket, digests: PartitionDigests, part_size: int = PART_SIZE
+    ) -> None:
         self._bucket = bucket
-        self._accounts = accounts
+        self._digests = digests
         self._part_size = part_size
-        self._turns = Turns()
+        self._locks = IdLocks()
         self._memory = DeferredSemaphore(_BODIES_IN_MEMORY)
 
     async def held(self, id: str) -> Held | None:
@@ -104,7 +106,7 @@ class Blobs:
         """
         # To send a small body, on condition, costs no more than to ask whether it is there.
         at_once = self._bucket.conditional and new.size <= SMALL_BODY
-        async with self._turns.of(new.id):
+        async with self._locks.of(new.id):
             for number in range(_TRIES):
                 held = None if at_once and number == 0 else await self.held(new.id)
                 if held is None:
@@ -126,7 +128,7 @@ class Blobs:
             if held is None or records.hash_in(held.entry.fields) != hash:
                 raise other_body(new.id)
         marker = records.marker(new.id, new.size, metadata, hash)
-        with self._accounts.change(new.id, marker):
+        with self._digests.change(new.id, marker):
             await self._bucket.put(marker.key, b"")
         return BlobInfo(new.id, new.size, dict(metadata), time.time())
 
@@ -210,14 +212,14 @@ class Blobs:
         info, wanted = held.info, held.marker.key
         found = await self._bucket.keys(records.markers_of(info.id))
         if found != [wanted]:
-            with self._accounts.change(info.id):
+            with self._digests.change(info.id):
                 if wanted not in found:
                     await self._bucket.put(wanted, b"")
                 await self._bucket.delete_all([key for key in found if key != wanted])
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
-        """See :meth:`~sos.interfaces.IReplicaStore.settle`."""
-        async with self._turns.of(id):
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
+        """See :meth:`~sos.interfaces.IReplicaStore.reconcile`."""
+        async with self._locks.of(id):
             held = await self.held(id)
             if held is None:
                 raise NotFound(f"there is no blob {id}")
@@ -234,7 +236,7 @@ class Blobs:
 
         Raises Conflict if the blob is not as *known*.
         """
-        async with self._turns.of(id):
+        async with self._locks.of(id):
             if known is not None and (held := await self.held(id)) is not None:
                 check_held(id, held.marker.digest, known)
             await self._unmark(id)
@@ -243,7 +245,7 @@ class Blobs:
             await self._mark_again(id)
 
     async def _unmark(self, id: str) -> None:
-        with self._accounts.change(id):
+        with self._digests.change(id):
             await self._bucket.delete_all(await self._bucket.keys(records.markers_of(id)))
 
     async def _mark_again(self, id: str) -> None:
@@ -252,13 +254,13 @@ class Blobs:
         if held is not None:
             await self._mark(held)
 
-    async def set_aside(self, held: Held) -> bool:
+    async def quarantine(self, held: Held) -> bool:
         """Read a damaged body again, and move it to ``quarantine/`` if it still is damaged.
 
         It stays if it was damaged only in transit. Return whether it was moved.
         """
         id, key = held.info.id, records.body_key(held.info.id)
-        async with self._turns.of(id):
+        async with self._locks.of(id):
             opened = await self._bucket.read(key)
             if opened is None:
                 return False
@@ -285,14 +287,14 @@ class Blobs:
         blob may be being stored or dropped. Return whether a marker was removed.
         """
         gone = False
-        async with self._turns.of(id):
+        async with self._locks.of(id):
             for key in await self._bucket.keys(records.markers_of(id)):
                 marked = await self._bucket.entry(key)
                 if marked is None or time.time() - (marked.stored_at or time.time()) < seconds:
                     return gone
                 if await self._bucket.entry(records.body_key(id)) is not None:
                     return gone
-                with self._accounts.change(id):
+                with self._digests.change(id):
                     await self._bucket.delete(key)
                 gone = True
                 _log.error(

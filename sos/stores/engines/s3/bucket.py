@@ -111,10 +111,10 @@ class Bucket:
                 raise NoBucket(f"{self.client.name}: the bucket does not exist")
             return None
         try:
-            told = answer.fields.get("content-range", "")
-            if span is not None and not told.startswith(f"bytes {span[0]}-{span[1] - 1}/"):
+            content_range = answer.fields.get("content-range", "")
+            if span is not None and not content_range.startswith(f"bytes {span[0]}-{span[1] - 1}/"):
                 raise Unavailable(
-                    f"{self.client.name} sent another range than requested: {told!r:.80}"
+                    f"{self.client.name} sent another range than requested: {content_range!r:.80}"
                 )
             return _entry(answer), answer.pieces
         except BaseException:
@@ -214,10 +214,10 @@ class Bucket:
             raise Unavailable(f"{self.client.name} listed keys outside the requested prefix")
 
     def _goes_on(self, page: Any) -> bool:
-        told = (page.findtext("IsTruncated") or "").lower()
-        if told not in ("true", "false"):
+        truncated = (page.findtext("IsTruncated") or "").lower()
+        if truncated not in ("true", "false"):
             raise Unavailable(f"{self.client.name} does not say whether a listing is complete")
-        return told == "true"
+        return truncated == "true"
 
     async def keys(self, prefix: str) -> list[str]:
         """Return the keys with *prefix* that a store can have written; they must be few."""
@@ -248,10 +248,10 @@ def server_time(answer: Answer) -> float | None:
 
 def _entry(answer: Answer) -> Entry:
     fields = answer.fields
-    told = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
-    size = parse_size(told)
+    length = fields.get("content-range", "").rpartition("/")[2] or fields.get("content-length", "")
+    size = parse_size(length)
     if size is None:
-        raise Unavailable(f"the server sent an invalid size: {told!r:.40}")
+        raise Unavailable(f"the server sent an invalid size: {length!r:.40}")
     return Entry(
         size,
         fields.get("etag", ""),

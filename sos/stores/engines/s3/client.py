@@ -82,16 +82,16 @@ class Answer:
     @property
     def ahead(self) -> float | None:
         """Seconds by which our clock is ahead of the server's; None if unknown."""
-        told = seconds_of(self.fields.get("date", ""))
+        server_time = seconds_of(self.fields.get("date", ""))
         try:
             signed = datetime.strptime(self.signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         except ValueError:
             return None
-        return None if told is None else signed.timestamp() - told
+        return None if server_time is None else signed.timestamp() - server_time
 
 
 @frozen
-class Pacing:
+class Timeouts:
     """Timeouts in seconds.
 
     :param prompt: for the answers to GET, HEAD and DELETE.
@@ -115,7 +115,7 @@ class Client:
         clock: Any,
         run_in_thread: RunInThread,
         identify: Callable[[], Identity],
-        pacing: Pacing = Pacing(),
+        timeouts: Timeouts = Timeouts(),
     ) -> None:
         self.name = str(address)
         self.clock = clock
@@ -125,7 +125,7 @@ class Client:
         self._http = HTTPClient(agent)
         self._run_in_thread = run_in_thread
         self._identify = identify
-        self._pacing = pacing
+        self._timeouts = timeouts
         self._identity: Identity | None = None
 
     @property
@@ -230,7 +230,7 @@ class Client:
         stream: bool,
     ) -> Answer:
         url, signed = await self._signed(method, key, query, fields, body, hashes)
-        seconds = self._pacing.upload if method in ("PUT", "POST") else self._pacing.prompt
+        seconds = self._timeouts.upload if method in ("PUT", "POST") else self._timeouts.prompt
         sent = self._http.request(
             method,
             url,
@@ -243,17 +243,17 @@ class Client:
         with network_failures(self.name):
             response = await sent.addTimeout(seconds, self.clock)
         pieces = ResponseBody(response, self.clock)
-        told = {
+        received = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, (value, *_) in response.headers.getAllRawHeaders()
         }
         if stream and response.code in (200, 206):
-            return Answer(response.code, told, pieces=pieces)
+            return Answer(response.code, received, pieces=pieces)
         signed_at = signed.get("X-Amz-Date", "")
         text = await gather(pieces, _MOST_OF_A_DOCUMENT)
         if len(text) > _MOST_OF_A_DOCUMENT:
             raise Unavailable(f"{self.name} sent an answer of over {_MOST_OF_A_DOCUMENT} bytes")
-        return Answer(response.code, told, text, signed_at=signed_at)
+        return Answer(response.code, received, text, signed_at=signed_at)
 
     async def _signed(
         self,
@@ -281,9 +281,9 @@ class Client:
             raise Unavailable(f"cannot sign a request: {type(error).__name__}") from None
 
     def _error(self, answer: Answer, to: str) -> SOSError:
-        told = _text_of(answer.body, "Message")
+        message = _text_of(answer.body, "Message")
         text = f"{self.name} answered {answer.status}"
-        text += "".join(f" {each}" for each in (answer.code, told and f"({told})") if each)
+        text += "".join(f" {each}" for each in (answer.code, message and f"({message})") if each)
         text = text[:300]
         if answer.status == 507 or answer.code in _FULL_CODES:
             return NoSpace(text)

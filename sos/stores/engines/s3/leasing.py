@@ -84,8 +84,8 @@ class Leasing:
         if found is None:
             return None, now
         try:
-            told = json.loads(found)
-            token, until = str(told["token"]), float(told["until"])
+            document = json.loads(found)
+            token, until = str(document["token"]), float(document["until"])
             if not math.isfinite(until):
                 raise ValueError
             return Lease(token, until), now

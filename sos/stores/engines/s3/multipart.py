@@ -85,7 +85,7 @@ class Multipart:
             query={"uploads": ""},
             fields=self._fields,
         )
-        self._id = _told(found, "UploadId")
+        self._id = _required_text(found, "UploadId")
         if self._given_up:
             self.abort()
 
@@ -201,7 +201,7 @@ async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:
         yield bytes(gathered)
 
 
-def _told(found: ElementTree.Element, name: str) -> str:
+def _required_text(found: ElementTree.Element, name: str) -> str:
     text = found.findtext(name)
     if not text:
         raise Unavailable(f"the server sent no {name} for an upload")

@@ -93,8 +93,8 @@ class Marker:
     @property
     def key(self) -> str:
         """The key of the marker."""
-        told = f"{self.size}-{self.version}-{self.sum:032x}"
-        return f"{markers_of(self.id)}{told}-{self.hash}".removesuffix("-")
+        facts = f"{self.size}-{self.version}-{self.sum:032x}"
+        return f"{markers_of(self.id)}{facts}-{self.hash}".removesuffix("-")
 
     @property
     def digest(self) -> BlobDigest:
@@ -108,9 +108,9 @@ def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
     :param hash: the SHA-256 of the body in hex, if the id is not a hash.
     """
     known = bytes.fromhex(hash or "")
-    told = blob_digest(id, size, metadata, known)
+    digest = blob_digest(id, size, metadata, known)
     sum = record_sum(id, metadata_format.encode(metadata), known)
-    return Marker(id, size, told.version, sum, told.hash)
+    return Marker(id, size, digest.version, sum, digest.hash)
 
 
 def read_marker(key: str) -> Marker | None:
@@ -180,10 +180,10 @@ def sidecar_in(fields: Mapping[str, str]) -> str | None:
     return _checked(_VERSION, fields.get(_ELSEWHERE))
 
 
-def _checked(form: re.Pattern[str], told: str | None) -> str | None:
-    if told is not None and form.fullmatch(told) is None:
-        raise Unavailable(f"an object has an invalid hash: {told!a:.80}")
-    return told
+def _checked(form: re.Pattern[str], text: str | None) -> str | None:
+    if text is not None and form.fullmatch(text) is None:
+        raise Unavailable(f"an object has an invalid hash: {text!a:.80}")
+    return text
 
 
 def metadata_in(id: str, fields: Mapping[str, str], sidecar: bytes | None = None) -> Metadata:

@@ -16,7 +16,7 @@ from sos.errors import (
     Mismatch,
     NoSpace,
     NotFound,
-    SetAside,
+    Quarantined,
     SOSError,
     Unavailable,
 )
@@ -34,13 +34,13 @@ from sos.model import ids
 from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.engines.s3 import records
-from sos.stores.engines.s3.accounts import Accounts, Count, markers
 from sos.stores.engines.s3.blobs import Blobs, Held
 from sos.stores.engines.s3.bucket import Bucket
 from sos.stores.engines.s3.client import Denied, unusable
 from sos.stores.engines.s3.leasing import Leasing
 from sos.stores.engines.s3.multipart import PART_SIZE, abort_forgotten
 from sos.stores.engines.s3.opening import look, open_store
+from sos.stores.engines.s3.partition_digests import Count, PartitionDigests, markers
 from sos.stores.engines.s3.reading import CheckedBody
 from sos.stores.remote.client import gather
 from sos.stores.spool import Spooled, SpooledWriter
@@ -78,10 +78,10 @@ class S3Store:
         self._algorithm = algorithm
         self._run_in_thread = run_in_thread
         self._clock = clock
-        self._accounts = Accounts(bucket)
-        self._blobs = Blobs(bucket, self._accounts, part_size)
+        self._digests = PartitionDigests(bucket)
+        self._blobs = Blobs(bucket, self._digests, part_size)
         self._leasing = Leasing(bucket)
-        self._count = Count(self._accounts, self.name, clock)
+        self._count = Count(self._digests, self.name, clock)
         self._full: tuple[float, str] | None = None
 
     async def open(self, require: bool = False) -> None:
@@ -120,7 +120,7 @@ class S3Store:
         opened = await self._bucket.read(records.body_key(id), span)
         if opened is None:
             if await self._blobs.forget(id):
-                raise SetAside(id, "its body is missing")
+                raise Quarantined(id, "its body is missing")
             raise NotFound(f"there is no blob {id}")
         entry, pieces = opened
         try:
@@ -137,7 +137,7 @@ class S3Store:
         return Blob(held.info, body)
 
     def _checked(self, held: Held, pieces: Pieces) -> Pieces:
-        return CheckedBody(pieces, held.check, partial(self._blobs.set_aside, held))
+        return CheckedBody(pieces, held.check, partial(self._blobs.quarantine, held))
 
     async def _verify(self, held: Held, body: bytes) -> None:
         check = held.check
@@ -145,8 +145,8 @@ class S3Store:
             check.update(body)
             check.finish()
         except Mismatch as error:
-            if await self._blobs.set_aside(held):
-                raise SetAside(held.info.id, error) from error
+            if await self._blobs.quarantine(held):
+                raise Quarantined(held.info.id, error) from error
             raise Unavailable(f"{held.info.id} was damaged in transit: {error}") from error
 
     def writer(
@@ -185,14 +185,14 @@ class S3Store:
         return found
 
     async def digests(self) -> Mapping[str, PartitionDigest]:
-        return await self._accounts.digests(self._clock)
+        return await self._digests.digests(self._clock)
 
     async def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
-        found = await self._accounts.partition(partition)
+        found = await self._digests.partition(partition)
         return {id: each.digest for id, each in found.items()}
 
-    async def settle(self, id: str, metadata: Metadata) -> None:
-        await self._blobs.settle(id, metadata)
+    async def reconcile(self, id: str, metadata: Metadata) -> None:
+        await self._blobs.reconcile(id, metadata)
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         return await self._leasing.grant(seconds, token)
@@ -205,7 +205,7 @@ class S3Store:
         await self._blobs.remove(id, known)
 
     async def status(self) -> StoreStatus:
-        total = self._accounts.total
+        total = self._digests.total
         blobs, size = (None, None) if total is None else (total.count, total.bytes)
         reason = None
         try:

@@ -101,9 +101,9 @@ class Tables:
 async def looked_after(store) -> None:
     """Have an open *store* clear up now, when it is not at it already."""
     await settled(store)
-    await store._upkeep._once()
+    await store._garbage_collector._once()
 
 
 async def settled(store) -> None:
     """Wait until *store* has done all that it does by itself."""
-    await store._upkeep._underway.finish()
+    await store._garbage_collector._underway.finish()

@@ -73,9 +73,9 @@ def test_without_its_library_it_says_what_to_install():
         "try: factory('postgresql').make('postgresql://h/db', 'sha1', None)\n"
         "except ValueError as error: print(error)\n"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert said.stdout.endswith(b"pip install 'sos-storage[postgresql]'\n")
-    assert said.stdout.count(b"\n") == 1
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.endswith(b"pip install 'sos-storage[postgresql]'\n")
+    assert done.stdout.count(b"\n") == 1
 
 
 def test_making_a_store_starts_and_connects_nothing():
@@ -87,5 +87,5 @@ def test_making_a_store_starts_and_connects_nothing():
         "factory('postgresql').make('postgresql://127.0.0.1:1/db', 'sha1', reactor)\n"
         "print(threading.active_count(), len(reactor.getDelayedCalls()))\n"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert said.stdout == b"1 0\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"1 0\n"

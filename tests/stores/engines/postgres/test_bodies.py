@@ -111,7 +111,7 @@ async def test_what_a_crash_leaves_is_cleared_away(tables, url, store, reactor):
     """Once it is old, by any process: when it opens the store, and from time to time."""
     writer = store.writer()
     await writer.write(body_of(600_000))
-    store._upkeep.used.remove(writer._body)  # as if that process were gone
+    store._garbage_collector.used.remove(writer._body)  # as if that process were gone
     async with opened(url, reactor) as other:
         await looked_after(other)
         assert tables.count("pieces") == 2
@@ -119,7 +119,7 @@ async def test_what_a_crash_leaves_is_cleared_away(tables, url, store, reactor):
         assert tables.count("pieces") == 0
     with pytest.raises(Unavailable):
         await writer.write(body_of(600_000))
-    store._upkeep.used.add(writer._body)
+    store._garbage_collector.used.add(writer._body)
     writer.abort()
 
 
@@ -172,7 +172,11 @@ async def test_several_can_clear_the_same_away(tables, url, store, reactor, monk
             writer = store.writer()
             await writer.write(body_of(8 * PIECE_SIZE))
             await store._connections.run(store._bodies.doom, writer._body)
-            clear = store._upkeep._clear, other._upkeep._clear, store._upkeep._clear
+            clear = (
+                store._garbage_collector._clear,
+                other._garbage_collector._clear,
+                store._garbage_collector._clear,
+            )
             await gatherResults([deferred(each(writer._body)) for each in clear])
             assert (tables.count("loose"), tables.count("pieces")) == (0, 0)
             writer.abort()
@@ -183,7 +187,7 @@ async def test_what_is_a_blob_is_not_cleared_away(tables, store):
     """Though it be asked for."""
     id = (await put(store, body_of(600_000))).id
     ((body,),) = tables.run("select pieces from $")
-    await store._upkeep._discard(body)
+    await store._garbage_collector._discard(body)
     assert await content(await store.read(id)) == body_of(600_000)
 
 

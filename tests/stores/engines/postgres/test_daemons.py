@@ -69,26 +69,26 @@ def test_a_daemon_stops_though_its_server_is_frozen(place, engine, port):
 
 
 @pytest.mark.parametrize(
-    ("store", "said"),
+    ("store", "message"),
     [
         ("postgresql://127.0.0.1/x?table=A", "not a table name"),
         ("postgresql://u:secret@127.0.0.1/x?nonsense=1", "not a PostgreSQL URL"),
     ],
 )
-def test_a_daemon_is_told_what_is_wrong_with_its_url(place, store, said):
+def test_a_daemon_is_told_what_is_wrong_with_its_url(place, store, message):
     """And does not start; nobody is told the password."""
     ended = place.run_twistd(f"-n sos-blob --store '{store}'")
-    told = (ended.stdout + ended.stderr).decode()
+    output = (ended.stdout + ended.stderr).decode()
     assert ended.returncode != 0
-    assert said in told
-    assert "secret" not in told
+    assert message in output
+    assert "secret" not in output
 
 
 def test_a_daemon_ends_when_the_password_is_wrong(place, locked_engine, port):
     """It will not come right by itself."""
     url = locked_engine.url.replace("@", ":secret@")
     ended = place.run_twistd(f"-n sos-blob --port {port} --store {url}")
-    told = (ended.stdout + ended.stderr).decode()
+    output = (ended.stdout + ended.stderr).decode()
     assert ended.returncode == 1
-    assert "password authentication failed" in told
-    assert "secret" not in told
+    assert "password authentication failed" in output
+    assert "secret" not in output

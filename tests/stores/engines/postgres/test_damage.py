@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.errors import Mismatch, NotFound, SetAside
+from sos.errors import Mismatch, NotFound, Quarantined
 from sos.interfaces import SMALL_BODY
 from sos.scrub import Report, scrub
 from tests.stores.engines.postgres.stores import check_digests
@@ -42,7 +42,7 @@ async def test_damage_is_never_served_and_can_be_stored_anew(tables, store, size
     body = body_of(size)
     id = (await put(store, body, metadata={"X-A": "1"})).id
     assert tables.run(damage, f"%{id}") == 1 + ("<>" in damage) * 2
-    with pytest.raises((SetAside, Mismatch)):
+    with pytest.raises((Quarantined, Mismatch)):
         await content(await store.read(id))
     with pytest.raises(NotFound):
         await store.stat(id)
@@ -87,7 +87,7 @@ async def test_a_record_that_is_damaged_is_neither_settled_nor_dropped_as_it_say
         await put(store, name.encode(), name)
     tables.run("update $ set size = 100")
     with pytest.raises(NotFound):
-        await store.settle("settled", {"X-A": "1"})
+        await store.reconcile("settled", {"X-A": "1"})
     await store.drop("dropped", await store.lease(60))
     assert tables.count("damaged") == 2
     assert await store.listing() == []

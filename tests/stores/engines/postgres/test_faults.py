@@ -274,7 +274,7 @@ async def test_a_body_that_is_left_does_no_harm(engine, reactor):
         engine.start()
         await answering(store, reactor)
         await (await store.read(id)).body.aclose()
-        assert store._upkeep.used.all() == []
+        assert store._garbage_collector.used.all() == []
 
 
 @ensureDeferred

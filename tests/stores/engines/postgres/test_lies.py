@@ -66,8 +66,10 @@ class Liar(Protocol):
         if not kind:
             if body == struct.pack(">I", 196608) or len(body) > 4:
                 self._begun = True
-                told = b"client_encoding\0UTF8\0", b"standard_conforming_strings\0on\0"
-                self._send(message(b"R", struct.pack(">I", 0)), *(message(b"S", t) for t in told))
+                parameters = b"client_encoding\0UTF8\0", b"standard_conforming_strings\0on\0"
+                self._send(
+                    message(b"R", struct.pack(">I", 0)), *(message(b"S", t) for t in parameters)
+                )
                 self._send(message(b"Z", b"I"))
             else:  # it asks for TLS
                 self._send(b"N")
@@ -118,7 +120,7 @@ CHANGES = Changes(BLOBS)
 ASK = {
     "find": lambda session: BLOBS.find(session, "a").info(),
     "page": lambda session: BLOBS.page(session, None, 10, None),
-    "told": lambda session: BLOBS.told(session, "abc"),
+    "told": lambda session: BLOBS.blob_digests(session, "abc"),
     "digests": BLOBS.digests.all,
     "total": BLOBS.digests.total,
     "piece": lambda session: BODIES.piece(session, 1, 0, 5),
@@ -186,7 +188,7 @@ async def test_an_answer_of_another_form_is_none(liar, ask, row):
     """It is that server which is unavailable, and what it says can be shown to a terminal."""
     liar.row = row
     for _ in range(2):
-        with pytest.raises(Unavailable) as told:
+        with pytest.raises(Unavailable) as caught:
             await liar.connections.run(ASK[ask])
-        assert str(told.value).isprintable()
-        assert "hush" not in str(told.value)
+        assert str(caught.value).isprintable()
+        assert "hush" not in str(caught.value)

@@ -63,7 +63,7 @@ async def test_stores_of_one_database_are_apart(url, reactor):
 
 
 @pytest.mark.parametrize(
-    ("before", "said"),
+    ("before", "message"),
     [
         ("CREATE TABLE {} (x int)", "does not belong to a store"),
         ("CREATE TABLE {0}_state (x int); CREATE TABLE {0} (x int)", "cannot be read"),
@@ -79,12 +79,12 @@ async def test_stores_of_one_database_are_apart(url, reactor):
     ],
 )
 @ensureDeferred
-async def test_tables_of_another_kind_are_refused(shared_engine, url, reactor, before, said):
+async def test_tables_of_another_kind_are_refused(shared_engine, url, reactor, before, message):
     """They are somebody's, or of a later version; and they are left as they are."""
     with shared_engine.connection() as connection:
         connection.execute(before.format(url.rpartition("=")[2]))
     store = make(url, reactor)
-    with pytest.raises(StoreUnusable, match=said) as caught:
+    with pytest.raises(StoreUnusable, match=message) as caught:
         await store.open()
     assert store.name in str(caught.value)
     with pytest.raises(Unavailable, match="not open"):
@@ -221,7 +221,7 @@ async def test_a_server_that_is_read_only_is_read_from(engine, reactor):
             put(store, b"two"),
             put(store, bytes(300_000)),
             store.lease(60),
-            store.settle(id, {}),
+            store.reconcile(id, {}),
             store.drop(id, "0" * 32),
             store.release("0" * 32),
         ):

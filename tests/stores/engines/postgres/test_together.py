@@ -38,7 +38,7 @@ async def test_nothing_is_lost_or_counted_twice(shared_engine, stores):
     async def settle_some(store, seed):
         for body in random.Random(seed).sample(bodies, 40):
             with suppress(NotFound):
-                await store.settle(content_id(body), {"X-A": seed})
+                await store.reconcile(content_id(body), {"X-A": seed})
 
     async def drop_some(store):
         for body in bodies[::3]:

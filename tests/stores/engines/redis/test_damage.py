@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_twisted import ensureDeferred
 
-from sos.errors import Mismatch, NotFound, SetAside, Unavailable
+from sos.errors import Mismatch, NotFound, Quarantined, Unavailable
 from sos.scrub import Report, scrub
 from sos.stores.engines.redis.record import PIECE
 from tests.stores.engines.redis.test_faults import LARGE, expected_digests
@@ -81,7 +81,7 @@ async def test_a_damaged_blob_is_set_aside_by_who_reads_it(engine, store, name, 
         async for piece in found.body:
             received.append(piece)
 
-    with pytest.raises((Mismatch, SetAside)):
+    with pytest.raises((Mismatch, Quarantined)):
         await read()
     assert len(b"".join(received)) < size
     for ask in (store.stat(id), store.read(id)):

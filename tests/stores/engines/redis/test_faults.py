@@ -43,7 +43,7 @@ async def asks(store, id):
         store.listing(),
         store.digests(),
         store.blob_digests(partition(id)),
-        store.settle(id, {}),
+        store.reconcile(id, {}),
         store.lease(10),
         store.release("0" * 32),
         store.drop(id, "0" * 32),
@@ -462,7 +462,7 @@ async def test_several_processes_share_a_redis(engine, store, stores):
     await gatherResults([deferred(each) for each in work])
     id = content_id(body_of(500, 0))
     await gatherResults(
-        [deferred(each.settle(id, meta)) for meta in kept for each in (store, other)]
+        [deferred(each.reconcile(id, meta)) for meta in kept for each in (store, other)]
     )
     assert await store.digests() == await other.digests() == await expected_digests(store)
     token = await store.lease(60)
@@ -489,7 +489,7 @@ async def test_the_sum_of_a_partition_is_of_128_bits(store):
     assert await store.digests() == await expected_digests(store)
     token = await store.lease(60)
     for id in stored[:-1]:
-        await store.settle(id, {"X-A": id})
+        await store.reconcile(id, {"X-A": id})
         assert await store.digests() == await expected_digests(store)
         await store.drop(id, token)
         assert await store.digests() == await expected_digests(store)

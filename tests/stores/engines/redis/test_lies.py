@@ -113,9 +113,9 @@ LIES = [(a, w) for a in ASKED for w in (WRONG[:13] if a == "HGETALL" else WRONG)
 async def test_an_answer_of_another_form_is_none(liar, asked, wrong):
     """It is that Redis which is unavailable, at once, and nothing of what it says is told."""
     store = await liar(**{asked: wrong})
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(Unavailable) as caught:
         await ASKED[asked](store)
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("ask", ["put", "settle", "drop", "lease"])
@@ -126,15 +126,15 @@ async def test_a_change_without_an_answer_to_it_is_not_tried_for_ever(liar, ask,
     store = await liar(EVALSHA=wrong)
     asked = {
         "put": lambda: put(store, b"x"),
-        "settle": lambda: store.settle("a", {}),
+        "settle": lambda: store.reconcile("a", {}),
         "drop": lambda: store.drop("a", "0" * 32),
         "lease": lambda: store.lease(10),
     }
     if ask == "settle":
         store = await liar(HMGET=wrong)
-    with pytest.raises(SOSError) as told:
+    with pytest.raises(SOSError) as caught:
         await asked[ask]()
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_who_lies_from_the_beginning_is_not_opened(liar, asked, answer):
     """With an error that a terminal can show."""
     opened = await liar(**{asked: answer})
     again = make(opened.name, "sha1", opened._reactor)
-    with pytest.raises((Unavailable, StoreUnusable)) as told:
+    with pytest.raises((Unavailable, StoreUnusable)) as caught:
         await again.open()
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
     await again.close()

@@ -109,7 +109,7 @@ async def test_a_user_of_a_redis_needs_these_permissions(engine, stores):
     store = stores(engine.url.replace("//", "//sos:secret@"))
     await store.open()
     id = (await put(store, body_of(LARGE))).id
-    await store.settle(id, {"X-A": "1"})
+    await store.reconcile(id, {"X-A": "1"})
     assert await content(await store.read(id)) == body_of(LARGE)
     assert list(await store.blob_digests(partition(id))) == [id]
     engine.client().hset(f"sos:blob:{id}", "head", "?")

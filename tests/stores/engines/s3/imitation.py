@@ -128,7 +128,7 @@ class Imitation(Resource):
         keys = [
             key for key in sorted(self.objects) if key.startswith(asked["prefix"]) and key > after
         ]
-        told = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys[:most])
+        entries = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys[:most])
         more = "true" if len(keys) > most else "false"
-        text = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{told}</ListBucketResult>"
+        text = f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{entries}</ListBucketResult>"
         return text.encode()

@@ -8,7 +8,7 @@ from sos.aio.threads import threads_of
 from sos.http.client.agent import Agent
 from sos.stores.engines.s3.address import s3_address
 from sos.stores.engines.s3.bucket import PAGE, Bucket
-from sos.stores.engines.s3.client import Client, Pacing
+from sos.stores.engines.s3.client import Client, Timeouts
 from sos.stores.engines.s3.multipart import PART_SIZE
 from sos.stores.engines.s3.signing import Identity
 from sos.stores.engines.s3.store import S3Store
@@ -17,7 +17,7 @@ from tests.support.engines.swift import ACCESS_KEY, REGION, SECRET_KEY
 BUCKET = "contract"
 
 
-def client_of(url, reactor, secret=SECRET_KEY, pacing=None):
+def client_of(url, reactor, secret=SECRET_KEY, timeouts=None):
     address = s3_address(url)
     identity = Identity(Credentials(ACCESS_KEY, secret), REGION)
     return Client(
@@ -26,7 +26,7 @@ def client_of(url, reactor, secret=SECRET_KEY, pacing=None):
         reactor,
         threads_of(reactor),
         lambda: identity,
-        pacing or Pacing(),
+        timeouts or Timeouts(),
     )
 
 

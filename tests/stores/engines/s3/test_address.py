@@ -46,7 +46,7 @@ def test_amazon_in_china_has_a_domain_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("s3:photos", "not a bucket URL"),
         ("s3:///photos", "not a bucket URL"),
@@ -72,8 +72,8 @@ def test_amazon_in_china_has_a_domain_of_its_own():
         ("s3://photos?endpoint=http://key:hidden@swift", "an endpoint must be"),
     ],
 )
-def test_what_is_no_such_url_is_refused(url, told):
+def test_what_is_no_such_url_is_refused(url, message):
     """In words that say what is wrong, and nothing of a secret."""
-    with pytest.raises(ValueError, match=told) as refused:
+    with pytest.raises(ValueError, match=message) as refused:
         s3_address(url)
     assert "hidden" not in str(refused.value)

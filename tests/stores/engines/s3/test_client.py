@@ -121,10 +121,10 @@ async def test_it_is_not_tried_for_ever(scripted):
 async def test_what_does_not_pass_is_told_at_once(scripted, answer, error):
     """As what it means, and in one printable line."""
     scripted.answers.append(answer)
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as caught:
         await scripted.client.ask("PUT", "key", body=b"body")
     assert len(scripted.requests) == 1
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
 
 
 @ensureDeferred
@@ -282,9 +282,9 @@ async def test_a_lease_that_is_none_is_no_free_one(scripted, reactor, lease):
 async def test_an_error_is_told_so_that_it_can_be_shown(scripted):
     """To a terminal, or in a log."""
     scripted.answers.append(_error(400, "\x1b[2J", "\n<script>"))
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(Unavailable) as caught:
         await scripted.client.ask("GET")
-    assert str(told.value).isprintable()
+    assert str(caught.value).isprintable()
 
 
 @ensureDeferred
@@ -311,7 +311,7 @@ async def test_a_listing_that_begins_anew_does_not_go_on_for_ever(scripted, reac
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (_answer(403, b"", f"Date: {formatdate(0, usegmt=True)}"), "s ahead of the server's"),
         (_answer(403, b"", f"Date: {formatdate(2**33, usegmt=True)}"), "s behind the server's"),
@@ -324,10 +324,10 @@ async def test_a_listing_that_begins_anew_does_not_go_on_for_ever(scripted, reac
     ],
 )
 @ensureDeferred
-async def test_a_clock_that_is_off_is_not_taken_for_wrong_keys(scripted, answer, told):
+async def test_a_clock_that_is_off_is_not_taken_for_wrong_keys(scripted, answer, message):
     """By the code, or by the time that the server tells where there can be no code."""
     scripted.answers.append(answer)
-    with pytest.raises(Unavailable, match=told) as error:
+    with pytest.raises(Unavailable, match=message) as error:
         await scripted.client.ask("HEAD" if b"\r\n\r\n<" not in answer else "GET", "key")
     assert not isinstance(error.value, Denied)
 
@@ -501,9 +501,9 @@ def test_keys_and_region_are_found_where_all_programs_find_them(tmp_path):
     )
     (tmp_path / ".aws" / "config").write_text("[default]\nregion = eu-north-1\n")
     home = {"HOME": str(tmp_path)}
-    told = _python(_FIND, **home)
-    assert told.stdout.startswith("eu-north-1 A filesecret "), told.stderr
-    assert told.stdout.count("secret") == 1
+    done = _python(_FIND, **home)
+    assert done.stdout.startswith("eu-north-1 A filesecret "), done.stderr
+    assert done.stdout.count("secret") == 1
     assert _python(_FIND, **home, AWS_PROFILE="other").stdout.startswith("us-east-1 B othersecret")
     keys = {"AWS_ACCESS_KEY_ID": "C", "AWS_SECRET_ACCESS_KEY": "envsecret"}
     assert _python(_FIND, **home, **keys).stdout.startswith("eu-north-1 C envsecret")
@@ -511,9 +511,9 @@ def test_keys_and_region_are_found_where_all_programs_find_them(tmp_path):
 
 def test_without_keys_the_store_can_never_be_opened():
     """What is told says what to do."""
-    told = _python(_FIND)
-    assert told.returncode == 1
-    assert told.stderr.startswith("no S3 keys found: set AWS_ACCESS_KEY_ID")
+    done = _python(_FIND)
+    assert done.returncode == 1
+    assert done.stderr.startswith("no S3 keys found: set AWS_ACCESS_KEY_ID")
 
 
 def test_without_botocore_it_says_what_to_install():
@@ -525,7 +525,7 @@ def test_without_botocore_it_says_what_to_install():
         "try: factory('s3').make('s3://bucket', 'sha1', None)\n"
         "except ValueError as error: print(error)\n"
     )
-    told = _python(code)
-    assert told.stdout == "an s3: store needs botocore: pip install 'sos-storage[s3]'\n", (
-        told.stderr
+    done = _python(code)
+    assert done.stdout == "an s3: store needs botocore: pip install 'sos-storage[s3]'\n", (
+        done.stderr
     )

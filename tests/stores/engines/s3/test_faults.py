@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 
 from sos.errors import Conflict, Mismatch, NotFound, SOSError, StoreUnusable, Unavailable
 from sos.model.ids import partition
-from sos.stores.engines.s3.client import Pacing
+from sos.stores.engines.s3.client import Timeouts
 from sos.stores.engines.s3.records import body_key, marker
 from tests.stores.engines.s3.imitation import Imitation
 from tests.stores.engines.s3.stores import BUCKET, let_in, store_at, store_in
@@ -66,7 +66,7 @@ async def test_a_proxy_that_is_killed_in_the_middle_of_uploads_loses_none_that_w
 @ensureDeferred
 async def test_a_frozen_proxy_is_waited_for_and_no_longer(swift, prefix, reactor):
     """Then it is Unavailable, and goes on by itself."""
-    store = store_in(swift, prefix, reactor, pacing=Pacing(prompt=1.5, upload=1.5))
+    store = store_in(swift, prefix, reactor, timeouts=Timeouts(prompt=1.5, upload=1.5))
     await store.open()
     id = (await put(store, b"before")).id
     swift.signal("proxy", signal.SIGSTOP)
@@ -104,9 +104,9 @@ async def test_one_of_three_object_servers_can_be_missing(store, swift, name):
 async def test_wrong_keys_are_told_when_the_store_is_opened(server, prefix, reactor):
     """The store can never be used so; what is told holds no key."""
     store = store_in(server, prefix, reactor, secret="not the secret")
-    with pytest.raises(StoreUnusable, match="SignatureDoesNotMatch") as told:
+    with pytest.raises(StoreUnusable, match="SignatureDoesNotMatch") as caught:
         await store.open()
-    assert "not the secret" not in f"{told.value} {told.value.__cause__!r}"
+    assert "not the secret" not in f"{caught.value} {caught.value.__cause__!r}"
     await store.close()
 
 
@@ -263,10 +263,10 @@ async def test_of_two_markers_the_lower_version_counts_until_one_is_removed(stor
     for each in both:
         await store._bucket.put(each.key, b"")
     first = min(each.version for each in both)
-    told = await store.blob_digests(partition("name"))
-    assert told["name"].version == first
+    listed = await store.blob_digests(partition("name"))
+    assert listed["name"].version == first
     assert await store.listing() == ["name"]
-    await store.settle("name", {"X-A": "1"})
+    await store.reconcile("name", {"X-A": "1"})
     assert await store._bucket.keys("index/") == [both[0].key]
 
 
@@ -279,7 +279,7 @@ async def test_listings_are_put_together_from_pages(server, prefix, reactor):
     assert await store.listing() == ids
     assert await store.listing(after=ids[3]) == ids[4:]
     assert await store.listing(after=ids[3], limit=4) == ids[4:8]
-    await store._accounts.count()
+    await store._digests.count()
     assert sum(each.count for each in (await store.digests()).values()) == 10
     await store.close()
 
@@ -294,14 +294,14 @@ async def test_what_another_process_stores_is_counted(server, store, prefix, rea
     assert list(await store.blob_digests(partition(id))) == [id]
     assert await store.digests() == await other.digests() != {}
     await put(other, b"more of it")
-    await store._accounts.count()
+    await store._digests.count()
     assert await store.digests() == await other.digests()
     assert await store.digests() is await store.digests()
     token = await store.lease(60)
     with pytest.raises(SOSError):
         await other.lease(60)
     await other.drop(id, token)
-    await store._accounts.count()
+    await store._digests.count()
     assert await store.digests() == await other.digests()
     await other.close()
 
@@ -354,8 +354,8 @@ async def test_metadata_of_any_length_and_bytes_come_back(store, size):
     assert info.size == 0
     assert (await store.stat("name")).metadata == {"X-A": value}
     assert (await store.read("name")).info.metadata == {"X-A": value}
-    await store.settle("name", {})
-    await store.settle("name", {"X-A": value})
+    await store.reconcile("name", {})
+    await store.reconcile("name", {"X-A": value})
     await store.drop("name", await store.lease(60))
     assert await store._bucket.keys("metadata/") == []
 
@@ -376,7 +376,7 @@ async def test_a_body_larger_than_a_part_goes_in_parts(server, prefix, reactor):
     assert len(await store.listing()) == 2
     part = await store.read("name", (5 * MEGABYTE - 10, 5 * MEGABYTE + 10))
     assert await content(part) == body[5 * MEGABYTE - 10 : 5 * MEGABYTE + 10]
-    await store.settle("name", {"X-A": "1"})
+    await store.reconcile("name", {"X-A": "1"})
     assert (await store.stat("name")).metadata == {"X-A": "1"}
     assert await content(await store.read("name")) == body
     await store.close()

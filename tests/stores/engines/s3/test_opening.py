@@ -31,8 +31,10 @@ async def imitation(reactor):
 
 def upload(number=1, **fields):
     fields = {"Key": "x/blobs/02a/02ad", "UploadId": f"u{number}", "Initiated": LONG_AGO} | fields
-    told = "".join(f"<{name}>{text}</{name}>" for name, text in fields.items() if text is not None)
-    return f"<Upload>{told}</Upload>"
+    elements = "".join(
+        f"<{name}>{text}</{name}>" for name, text in fields.items() if text is not None
+    )
+    return f"<Upload>{elements}</Upload>"
 
 
 def listed(*uploads):
@@ -113,13 +115,13 @@ async def test_a_body_can_be_read_without_what_tells_little_of_it(imitation):
     await store.open()
     lower, higher = sorted(({"X-A": "1"}, {"X-A": "2"}), key=version)
     await put(store, b"body", "name", higher)
-    for missing, told in (((), "invalid XML"), (("ETag", "Last-Modified"), "sent no ETag")):
+    for missing, message in (((), "invalid XML"), (("ETag", "Last-Modified"), "sent no ETag")):
         imitation.without = missing
         blob = await store.read("name")
         assert await content(blob) == b"body"
         assert (blob.info.stored_at is None) == bool(missing)
-        with pytest.raises(Unavailable, match=told):
-            await store.settle("name", lower)
+        with pytest.raises(Unavailable, match=message):
+            await store.reconcile("name", lower)
 
 
 @ensureDeferred
@@ -137,7 +139,7 @@ async def test_nothing_is_taken_while_a_store_is_being_opened(imitation):
         lambda: store.stat("name"),
         store.listing,
         lambda: store.blob_digests("02a"),
-        lambda: store.settle("name", {}),
+        lambda: store.reconcile("name", {}),
         lambda: store.lease(60),
         lambda: store.release("token"),
         lambda: store.drop("name", "token"),
@@ -268,13 +270,15 @@ async def test_a_clock_that_is_off_is_told_as_that_until_it_is_right(
 
     now = auth.get_current_datetime
     store = store_in(server, prefix, reactor)
-    for off, told in ((3600, "ahead of"), (-7200, "behind")):
+    for off, message in ((3600, "ahead of"), (-7200, "behind")):
 
         def wrong(*args, off=off, **options):
             return now(*args, **options) + timedelta(seconds=off)
 
         monkeypatch.setattr(auth, "get_current_datetime", wrong)
-        with pytest.raises(Unavailable, match=f"clock of this machine is [0-9]+ s {told}") as error:
+        with pytest.raises(
+            Unavailable, match=f"clock of this machine is [0-9]+ s {message}"
+        ) as error:
             await store.open()
         assert abs(int(str(error.value).partition(" s ")[0].rpartition(" ")[2]) - abs(off)) < 60
     monkeypatch.undo()

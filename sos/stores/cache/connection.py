@@ -17,11 +17,11 @@ T = TypeVar("T")
 LONGEST_ANSWER = SMALL_BODY + OVERHEAD
 
 
-class Refused(Exception):
+class CacheRefused(Exception):
     """The cache refuses a request or violates the protocol; the text is ours, not the server's."""
 
 
-class ILine(Protocol):
+class IConnection(Protocol):
     """A connection to a cache that is ready for requests."""
 
     @property

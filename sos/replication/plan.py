@@ -33,26 +33,27 @@ class Step:
     :param sources: servers to copy it from, in the order in which to try them.
     :param targets: servers to copy it to: they lack it, or hold the manifest while
         another server holds the object.
-    :param told: servers to send the metadata of the first source, or of *sayer*.
-    :param leaving: servers that hold a surplus copy, and its digest: drop it once all
+    :param metadata_targets: servers to send the metadata of the first source, or of
+        *metadata_source*.
+    :param drops: servers that hold a surplus copy, and its digest: drop it once all
         of *holders* have been read back.
     :param holders: the servers that are to hold it.
     :param spares: servers for hinted handoff if a target fails, in order.
     :param surplus: copies beside those of the holders: so many targets can fail, and
         there are enough copies.
-    :param sayer: the server whose metadata to send, if that is not the first source's.
+    :param metadata_source: the server whose metadata to send, if that is not the first source's.
     """
 
     id: str
     size: int | None
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    told: tuple[str, ...]
-    leaving: tuple[tuple[str, BlobDigest], ...]
+    metadata_targets: tuple[str, ...]
+    drops: tuple[tuple[str, BlobDigest], ...]
     holders: tuple[str, ...]
     spares: tuple[str, ...] = ()
     surplus: int = 0
-    sayer: str = ""
+    metadata_source: str = ""
 
 
 @frozen
@@ -141,7 +142,7 @@ def plan(held: Mapping[str, Held], placing: Placing) -> Plan:
             continue
         step = _step(id, copies, placing, held.keys())
         short += len(step.holders) + step.surplus < placing.copies < ALL
-        if step.targets or step.told or step.leaving:
+        if step.targets or step.metadata_targets or step.drops:
             steps.append(step)
     return Plan(tuple(steps), tuple(disputed), short)
 
@@ -166,38 +167,39 @@ def _step(
     able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
     # A manifest can have the metadata that was set first, while an object is to be copied.
-    sayer = _sayer(copies, best)
+    metadata_source = _metadata_source(copies, best)
     all_copies = placing.copies == ALL
     enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
-    leaving = {
+    drops = {
         name: copy
         for name, copy in sorted(copies.items())
         if copy is not None and name in placing.movable and name not in holders
     }
-    if not (enough and holders) or sayer:  # its copy leaves when the others have its metadata
-        leaving.clear()
+    # The copy of the source leaves when the others have its metadata.
+    if not (enough and holders) or metadata_source:
+        drops.clear()
     # Also to surplus copies that stay, for clients can be served from those.
-    staying = (name for name in placing.order if name in alike and name not in leaving)
-    told = tuple(
+    staying = (name for name in placing.order if name in alike and name not in drops)
+    metadata_targets = tuple(
         name
         for name in dict.fromkeys([*holders, *staying])
         if versions.get(name, "") not in ("", first) and name in able
     )
     # And to copies of the other kind, whose versions always differ, if set later.
-    first_said = copies[sayer] if sayer else best
-    if sayer and first_said is not None:
-        told = tuple(
+    first_set = copies[metadata_source] if metadata_source else best
+    if metadata_source and first_set is not None:
+        metadata_targets = tuple(
             name
             for name in placing.order
             if (copy := copies.get(name)) is not None
-            and copy.order[1] > first_said.order[1]
+            and copy.order[1] > first_set.order[1]
             and name in able
         )
     elif best is not None:
-        told += tuple(
+        metadata_targets += tuple(
             name
             for name in placing.order
-            if name not in (*holders, *alike, *leaving)
+            if name not in (*holders, *alike, *drops)
             and (copy := copies.get(name)) is not None
             and copy.order[1] > best.order[1]
             and name in able
@@ -213,16 +215,16 @@ def _step(
         size,
         tuple(sources),
         targets,
-        told,
-        tuple(leaving.items()),
+        metadata_targets,
+        tuple(drops.items()),
         holders,
         spares if targets else (),
         surplus,
-        sayer,
+        metadata_source,
     )
 
 
-def _sayer(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> str:
+def _metadata_source(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> str:
     """Return the server with metadata of the other kind, set before *best*; empty for none."""
     if best is None:
         return ""

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
-from sos.cli.patience import patiently
+from sos.cli.stall_timeout import with_stall_timeout
 from sos.errors import Unavailable
 
 
@@ -33,7 +33,7 @@ def clock():
 def test_what_gets_on_may_take_its_time(clock):
     """Each time that something moves it is given the same again."""
     work = Work()
-    waiting = ensureDeferred(patiently(work, 5, clock, "a server"))
+    waiting = ensureDeferred(with_stall_timeout(work, 5, clock, "a server"))
     for _ in range(10):
         clock.advance(4)
         work.moved()
@@ -45,7 +45,7 @@ def test_what_gets_on_may_take_its_time(clock):
 def test_what_does_not_is_given_up(clock):
     """The error says who did nothing, and for how long."""
     work = Work()
-    waiting = ensureDeferred(patiently(work, 5, clock, "a server"))
+    waiting = ensureDeferred(with_stall_timeout(work, 5, clock, "a server"))
     clock.advance(4)
     work.moved()
     clock.advance(4.9)
@@ -59,7 +59,7 @@ def test_what_does_not_is_given_up(clock):
 
 def test_who_cancels_is_told_so(clock):
     """That is no failure of the server's."""
-    waiting = ensureDeferred(patiently(Work(), 5, clock, "a server"))
+    waiting = ensureDeferred(with_stall_timeout(Work(), 5, clock, "a server"))
     waiting.cancel()
     failure = waiting.addErrback(lambda failure: failure.value)
     assert isinstance(failure.result, CancelledError)

@@ -12,7 +12,7 @@ from sos.stores.engines.postgres.blobs import Blobs
 from sos.stores.engines.postgres.bodies import Bodies
 from sos.stores.engines.postgres.committer import Committer
 from sos.stores.engines.postgres.connections import Connections
-from sos.stores.engines.postgres.reading import Reading
+from sos.stores.engines.postgres.reader import Reader
 from sos.stores.engines.postgres.record import Record, checksum
 from sos.stores.engines.postgres.schema import PIECE_SIZE
 
@@ -21,14 +21,14 @@ _ROUNDS = 5
 
 
 @frozen
-class Adding:
+class Adder:
     """The part of a store that adds blobs."""
 
     blobs: Blobs
     bodies: Bodies
     committer: Committer
     connections: Connections
-    reading: Reading
+    reader: Reader
 
     async def add(self, new: Record) -> tuple[BlobInfo, bool]:
         """Store *new* durably; return the stored blob, and whether it uses the body of *new*.
@@ -45,7 +45,7 @@ class Adding:
             if stored_at is not None:
                 return evolve(new, stored_at=stored_at).info(), True
             try:
-                held = await self.reading.verified(new.id)
+                held = await self.reader.verified(new.id)
             except (NotFound, Mismatch):
                 continue
             same = await self._is_same(held, new)

@@ -8,7 +8,7 @@ from sos.errors import ConfigError
 from sos.tap import cluster
 
 
-def setting(name: str, given: str | None, file: str | None) -> str:
+def conf_value(name: str, given: str | None, file: str | None) -> str:
     """Return *given*, or else the setting *name* of sos.conf.
 
     :param file: a configuration file to read instead of the default ones.

@@ -22,7 +22,7 @@ from sos.model.merge import other_body
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.body_file import Unreadable, open_body, reading
-from sos.stores.local.body_removal import Parting
+from sos.stores.local.body_removal import BodyRemoval
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.reading import Comparison, unheeded, verify_body
@@ -37,12 +37,12 @@ _LATER = Encoded(b"", None)
 
 
 @frozen
-class Changes:
+class BlobWrites:
     """Adds blobs, and quarantines damaged ones."""
 
     layout: Layout
     committer: Committer
-    parting: Parting
+    body_removal: BodyRemoval
     run_in_thread: RunInThread
     underway: Underway = field(init=False, factory=Underway)
 
@@ -103,16 +103,16 @@ class Changes:
         """Replace an unreadable copy with *new*; return False if its record has changed."""
         if incoming is not None:
             return await self._placed(partial(self._succeed, held, new, incoming), new.id, incoming)
-        return await self.parting.part(new.id, partial(self._succeed_inline, held, new))
+        return await self.body_removal.commit(new.id, partial(self._succeed_inline, held, new))
 
     def _succeed_inline(
-        self, held: Encoded, new: Record, transaction: Transaction, leaving: Path
+        self, held: Encoded, new: Record, transaction: Transaction, doomed: Path
     ) -> bool:
         if transaction.get(new.id) != held:
             return False
         with disk_errors():
             if self.layout.body(new.id).exists():
-                self.layout.hold(new.id, leaving)
+                self.layout.hold(new.id, doomed)
         transaction.replace(new)
         return True
 
@@ -125,7 +125,7 @@ class Changes:
         except Exception:
             # The transaction aborted, maybe because another change in it failed.
             if incoming is not None:
-                await self.committer.submit(partial(self.parting.withdraw, id, incoming))
+                await self.committer.submit(partial(self.body_removal.withdraw, id, incoming))
             raise
 
     async def _replace(
@@ -143,16 +143,16 @@ class Changes:
                 return None
             inline = evolve(manifest, body=body)
             step = partial(self._bring_inline, inline, held)
-            held = await self.parting.part(manifest.id, step)
+            held = await self.body_removal.commit(manifest.id, step)
         succeed = partial(self._succeed, held, new, incoming)
         return new if await self._placed(succeed, new.id, incoming) else None
 
     def _bring_inline(
-        self, inline: Record, held: Encoded, transaction: Transaction, leaving: Path
+        self, inline: Record, held: Encoded, transaction: Transaction, doomed: Path
     ) -> Encoded:
         if transaction.get(inline.id) == held:
             with disk_errors():
-                self.layout.hold(inline.id, leaving)
+                self.layout.hold(inline.id, doomed)
             transaction.replace(inline)
         return records.encode(inline)
 
@@ -226,8 +226,8 @@ def _with_first_metadata(new: Record, held: Record) -> Record:
 
     The kinds are object and manifest.
     """
-    told, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
-    if (MARK in told) == (MARK in stored) and metadata.precedes(stored, told):
+    received, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
+    if (MARK in received) == (MARK in stored) and metadata.precedes(stored, received):
         return evolve(new, metadata=held.metadata)
     return new
 

@@ -23,18 +23,18 @@ pytestmark = needs_strace
 ACTIONS = ["drop", "replace"]
 
 
-async def check(directory: Path, said: list[str], reactor, durable: bool = True) -> None:
+async def check(directory: Path, lines: list[str], reactor, durable: bool = True) -> None:
     """Open what is left: each blob is there or dropped, and none is torn."""
     async with opened(directory, reactor, durable=durable) as store:
         possible = {
             content_id(HELD): [HELD],
             content_id(LEAVING): [LEAVING],
-            content_id(OBJECT): [OBJECT] if _is_said(said, "ACK") else [OBJECT, MANIFEST[1]],
+            content_id(OBJECT): [OBJECT] if _has_line(lines, "ACK") else [OBJECT, MANIFEST[1]],
         }
         listed = await store.listing()
         left = set(possible) - set(listed)
         assert left <= {content_id(LEAVING)}, "lost"
-        assert left or not _is_said(said, "GONE"), "it came back"
+        assert left or not _has_line(lines, "GONE"), "it came back"
         digests: dict[str, PartitionDigest] = {}
         for id in listed:
             blob = await store.read(id)
@@ -50,8 +50,8 @@ async def check(directory: Path, said: list[str], reactor, durable: bool = True)
             assert await content(await store.read((await put(store, body)).id)) == body
 
 
-def _is_said(said: list[str], word: str) -> bool:
-    return any(line.startswith(word) for line in said)
+def _has_line(lines: list[str], word: str) -> bool:
+    return any(line.startswith(word) for line in lines)
 
 
 @ensureDeferred
@@ -92,18 +92,18 @@ async def test_the_power_goes_at_any_point(tmp_path, reactor, long, capsys):
     root.mkdir()
     outcome = run(root, ["prepare", *ACTIONS], *STRACE, when="before", log=log)
     assert len(outcome.acknowledged) == len(outcome.gone) == 1
-    disk, said, random = DiskModel(str(root)), [], Random(1)
+    disk, lines, random = DiskModel(str(root)), [], Random(1)
     cuts = 0
     for call in calls(log):
         if call.name == "write" and call.strings[0].startswith((b"ACK ", b"GONE ", b"PREPARED")):
-            said.append(call.strings[0].decode())
+            lines.append(call.strings[0].decode())
         elif not disk.follow(call) or call.name in ("lseek", "close"):
             continue
-        if said:
+        if lines:
             for chance in (None, random, random) if long else (None, random):
                 target = tmp_path / "left"
                 disk.leave(target, chance)
-                await check(target, said, reactor, durable=False)
+                await check(target, lines, reactor, durable=False)
                 shutil.rmtree(target)
                 cuts += 1
     with capsys.disabled():

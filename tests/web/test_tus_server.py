@@ -20,11 +20,11 @@ from sos.errors import InvalidRequest, NoSpace, SOSError, Unavailable
 from sos.resumable import ResumableUploads
 from sos.stores.memory import MemoryStore
 from sos.stores.unfinished_uploads import UnfinishedUploads
-from sos.web import tus
+from sos.web import tus_headers
 from sos.web.client_headers import KeptHeaders
 from sos.web.public_api import UploadServer
-from sos.web.resumable import TusServer
 from sos.web.routes import handler
+from sos.web.tus_server import TusServer
 from tests.support.blobs import body_of, content_id, shown
 from tests.support.conversation import Conversation, parse_answers, request
 from tests.support.doubles import FailingStore
@@ -133,8 +133,8 @@ def test_parts_become_the_object_that_the_whole_would_be(server, cuts):
     assert answer.headers[b"x-sos-id"] == id.encode()
     blob = server.store.blobs[id]
     assert b"".join(blob.body if isinstance(blob.body, list) else [blob.body]) == body
-    told = {"X-Orig-Filename": "é.jpg", "X-Mime-Type": "image/jpeg"}
-    assert shown(blob.info.metadata) == told
+    metadata = {"X-Orig-Filename": "é.jpg", "X-Mime-Type": "image/jpeg"}
+    assert shown(blob.info.metadata) == metadata
     assert server.names == ["stored"]
     for answer in (server.ask("HEAD", path), server.patch(path, len(body), b"")):
         assert answer.headers[b"x-sos-id"] == id.encode()
@@ -147,14 +147,14 @@ def test_parts_become_the_object_that_the_whole_would_be(server, cuts):
 
 def test_what_a_client_asks_for_when_it_goes_on(server):
     """Length, offset and metadata, as it told them; and no cache keeps that."""
-    told = encoded(filename=b"a", relativePath=b"b/c")
-    path = server.create(10, told)
+    metadata = encoded(filename=b"a", relativePath=b"b/c")
+    path = server.create(10, metadata)
     server.patch(path, 0, b"abc")
     answer = server.ask("HEAD", path)
     assert answer.status == 200
     assert answer.headers[b"upload-length"] == b"10"
     assert answer.headers[b"upload-offset"] == b"3"
-    assert b"Upload-Metadata: " + answer.headers[b"upload-metadata"] == told
+    assert b"Upload-Metadata: " + answer.headers[b"upload-metadata"] == metadata
     assert answer.headers[b"cache-control"] == b"no-store"
     assert answer.headers[b"tus-resumable"] == b"1.0.0"
 
@@ -461,10 +461,10 @@ def test_without_a_directory_none_are_taken():
 
 
 @given(st.binary(max_size=60) | st.from_regex(rb"([a-z]{1,3} [A-Za-z0-9+/=]{0,8},?){1,3}"))
-def test_any_metadata_is_read_or_refused(told):
+def test_any_metadata_is_read_or_refused(metadata):
     """What is read comes back, key by key."""
     try:
-        found = tus.metadata_headers(told)
+        found = tus_headers.metadata_headers(metadata)
     except InvalidRequest:
         return
     again = b",".join(
@@ -473,18 +473,18 @@ def test_any_metadata_is_read_or_refused(told):
         + b64encode(value)
         for name, value in found
     )
-    assert tus.metadata_headers(again) == found
+    assert tus_headers.metadata_headers(again) == found
 
 
 def test_many_keys_take_no_longer_each_than_few():
     """A head has room for thousands, and one request must not hold up the others."""
 
     def calls(keys):
-        told = b",".join(b"%x" % key for key in range(keys))
+        metadata = b",".join(b"%x" % key for key in range(keys))
         counted = []
         sys.setprofile(lambda frame, event, argument: counted.append(event))
         try:
-            tus.metadata_headers(told)
+            tus_headers.metadata_headers(metadata)
         finally:
             sys.setprofile(None)
         return len(counted)
@@ -496,7 +496,7 @@ def test_many_keys_take_no_longer_each_than_few():
 def test_any_checksum_is_read_or_refused(value, body):
     """One that is read either matches or does not."""
     try:
-        checksum = tus.Checksum(value)
+        checksum = tus_headers.Checksum(value)
         checksum.update(body)
         checksum.verify()
     except SOSError:

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from sos.aio.shield import Underway
-from sos.stores.engines.postgres.upkeep import Upkeep
+from sos.stores.engines.postgres.garbage_collector import GarbageCollector
 
 
 class Bodies:
@@ -40,8 +40,8 @@ class Connections:
 def test_clearing_up_that_takes_long_is_not_begun_again_beside():
     """Meanwhile what is used is claimed as ever, or others would take it for abandoned."""
     clock, connections = Clock(), Connections()
-    upkeep = Upkeep(Bodies(), connections, Underway(), clock)
-    upkeep.start()
+    garbage_collector = GarbageCollector(Bodies(), connections, Underway(), clock)
+    garbage_collector.start()
     for _ in range(5):
         clock.advance(60)
     assert connections.asked.count("use") == 6
@@ -52,7 +52,7 @@ def test_clearing_up_that_takes_long_is_not_begun_again_beside():
     connections.abandoned.append(3)
     clock.advance(60)
     assert len(connections.clearing) == 3
-    upkeep.stop()
+    garbage_collector.stop()
     connections.clearing[-1].callback(False)
     assert clock.getDelayedCalls() == []
 
@@ -60,9 +60,9 @@ def test_clearing_up_that_takes_long_is_not_begun_again_beside():
 def test_clearing_up_that_fails_is_begun_again():
     """The next time."""
     clock, connections = Clock(), Connections()
-    upkeep = Upkeep(Bodies(), connections, Underway(), clock)
-    upkeep.start()
+    garbage_collector = GarbageCollector(Bodies(), connections, Underway(), clock)
+    garbage_collector.start()
     connections.clearing[-1].errback(ZeroDivisionError())
     clock.advance(60)
     assert len(connections.clearing) == 2
-    upkeep.stop()
+    garbage_collector.stop()

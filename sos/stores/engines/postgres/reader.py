@@ -8,22 +8,22 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from sos.aio.shield import Underway
-from sos.errors import SetAside, SOSError, Unavailable
+from sos.errors import Quarantined, SOSError, Unavailable
 from sos.interfaces import Blob, BlobInfo, Span
 from sos.stores.engines.postgres.blobs import Blobs
 from sos.stores.engines.postgres.bodies import Bodies
 from sos.stores.engines.postgres.changes import Changes
 from sos.stores.engines.postgres.connections import Connections
+from sos.stores.engines.postgres.garbage_collector import Used
 from sos.stores.engines.postgres.pieces import StoredPieces
 from sos.stores.engines.postgres.record import Damaged, Record
 from sos.stores.engines.postgres.session import Session
-from sos.stores.engines.postgres.upkeep import Used
 
 _log = Logger()
 
 
 @frozen
-class Reading:
+class Reader:
     """The part of a store that reads blobs."""
 
     blobs: Blobs
@@ -42,8 +42,8 @@ class Reading:
         try:
             return await self.connections.run(find)
         except Damaged as damage:
-            await self.set_aside(damage)
-            raise SetAside(id, damage) from damage
+            await self.quarantine(damage)
+            raise Quarantined(id, damage) from damage
 
     async def open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
         """Open a blob for reading, and return it with its record; raises NotFound."""
@@ -58,14 +58,14 @@ class Reading:
         try:
             record, info = await self.connections.run(get)
         except Damaged as damage:
-            await self.set_aside(damage)
-            raise SetAside(id, damage) from damage
+            await self.quarantine(damage)
+            raise Quarantined(id, damage) from damage
         if record.body is not None:
             body = record.body if span is None else record.body[slice(*span)]
             return record, Blob(info, body)
         assert record.pieces is not None
         pieces = StoredPieces(
-            record, record.pieces, span, self.bodies, self.connections, self.used, self.set_aside
+            record, record.pieces, span, self.bodies, self.connections, self.used, self.quarantine
         )
         return record, Blob(info, pieces)
 
@@ -78,11 +78,11 @@ class Reading:
                     pass
         return record
 
-    async def set_aside(self, damage: Damaged) -> None:
+    async def quarantine(self, damage: Damaged) -> None:
         """Quarantine a damaged blob; from then on it is missing."""
-        await self.underway.to_its_end(self._set_aside(damage.record, str(damage)))
+        await self.underway.to_its_end(self._quarantine(damage.record, str(damage)))
 
-    async def _set_aside(self, record: Record, reason: str) -> None:
+    async def _quarantine(self, record: Record, reason: str) -> None:
         _log.error(
             "quarantining a damaged blob, store={store}, id={id}: {reason}",
             store=self.connections.name,
@@ -90,7 +90,7 @@ class Reading:
             reason=reason,
         )
         try:
-            await self.connections.change(self.changes.set_aside, record, reason)
+            await self.connections.change(self.changes.quarantine, record, reason)
         except SOSError as error:
             raise Unavailable(
                 f"blob {record.id} is damaged and cannot be quarantined: {error}"

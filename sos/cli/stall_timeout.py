@@ -12,11 +12,11 @@ from sos.errors import Unavailable
 T = TypeVar("T")
 
 #: Called after each bit of progress.
-Moved = Callable[[], object]
+OnProgress = Callable[[], object]
 
 
-async def patiently(
-    work: Callable[[Moved], Coroutine[Any, Any, T]], seconds: float, clock: Any, whom: str
+async def with_stall_timeout(
+    work: Callable[[OnProgress], Coroutine[Any, Any, T]], seconds: float, clock: Any, whom: str
 ) -> T:
     """Return the result of *work*; cancel it after *seconds* without progress.
 
@@ -24,11 +24,11 @@ async def patiently(
     :param whom: the server, for the error.
     :raises Unavailable: on a timeout.
     """
-    late = False
+    stalled = False
 
     def give_up() -> None:
-        nonlocal late
-        late = True
+        nonlocal stalled
+        stalled = True
         working.cancel()
 
     timer = clock.callLater(seconds, give_up)
@@ -41,7 +41,7 @@ async def patiently(
     try:
         return await working
     except CancelledError:
-        if late:
+        if stalled:
             raise Unavailable(f"timed out: {whom} made no progress for {seconds:g} s") from None
         raise
     finally:

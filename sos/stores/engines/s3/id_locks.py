@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from twisted.internet.defer import DeferredLock
 
 
-class Turns:
+class IdLocks:
     """Locks by id; each exists while it is held or awaited."""
 
     def __init__(self) -> None:

@@ -12,10 +12,10 @@ from sos.interfaces import Member, StoreStatus
 from sos.monitoring.server_health import LEFT_ALONE, TAKES_NO_BLOBS, UNREACHABLE, UP
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated.peer import SLOW_SECONDS
-from sos.stores.replicated.store import Copying, ReplicatedStore
+from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from tests.support.blobs import content_id, put
 from tests.support.doubles import FailingStore
-from tests.support.replicas import accounts_of
+from tests.support.replicas import health_records_of
 
 
 class Slow(MemoryStore):
@@ -40,10 +40,10 @@ class Status(MemoryStore):
 
     def __init__(self, name, status):
         super().__init__(name)
-        self.said = status
+        self.answer = status
 
     async def status(self):
-        return self.said
+        return self.answer
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def clock():
 
 def replicated(clock, *members, acknowledged=1):
     group = tuple(each if isinstance(each, Member) else Member(each) for each in members)
-    copying = Copying(acknowledged, 2)
-    return ReplicatedStore({"default": group}, maybeDeferred, clock, copying=copying)
+    copy_counts = CopyCounts(acknowledged, 2)
+    return ReplicatedStore({"default": group}, maybeDeferred, clock, copy_counts=copy_counts)
 
 
 def result(work, clock, seconds=0.0):
@@ -80,9 +80,9 @@ def test_requests_and_their_times_are_counted(clock):
             result(store.stat(id), clock, 0.5 + SLOW_SECONDS)  # which no status is waited for
         except NotFound:
             assert id == "none"
-    account = accounts_of(store)["a"]
-    assert (account.requests, account.errors, account.last_error) == (3, 0, None)
-    assert account.latencies == pytest.approx((0.0, 0.5, 0.5))
+    record = health_records_of(store)["a"]
+    assert (record.requests, record.errors, record.last_error) == (3, 0, None)
+    assert record.latencies == pytest.approx((0.0, 0.5, 0.5))
 
 
 def test_what_is_remembered_is_bounded(clock):
@@ -90,9 +90,9 @@ def test_what_is_remembered_is_bounded(clock):
     store = replicated(clock, MemoryStore("a"))
     for number in range(1000):
         result(put(store, b"%d" % number), clock)
-    account = accounts_of(store)["a"]
-    assert account.requests == 1000
-    assert len(account.latencies) == 256
+    record = health_records_of(store)["a"]
+    assert record.requests == 1000
+    assert len(record.latencies) == 256
 
 
 def test_errors_are_counted_and_the_last_is_told(clock):
@@ -102,12 +102,12 @@ def test_errors_are_counted_and_the_last_is_told(clock):
         with pytest.raises(type(error) if left is None else Unavailable):
             result(put(store, b"x"), clock)
         clock.advance(0.25)
-        account = accounts_of(store)["a"]
-        assert (account.requests, account.errors, account.latencies) == (1, 1, ())
-        assert account.last_error == (str(error), 0.25)
-        assert account.failure == left
-        assert account.refusal == (None if left else "full")
-        assert account.asked_again == 0.75
+        record = health_records_of(store)["a"]
+        assert (record.requests, record.errors, record.latencies) == (1, 1, ())
+        assert record.last_error == (str(error), 0.25)
+        assert record.failure == left
+        assert record.refusal == (None if left else "full")
+        assert record.asked_again == 0.75
         store.stop()
 
 
@@ -117,9 +117,9 @@ def test_what_is_an_error_and_what_an_answer(clock):
         store = replicated(clock, FailingStore("a", error))
         with pytest.raises(SOSError):
             result(put(store, b"x", "name"), clock)
-        account = accounts_of(store)["a"]
-        assert (account.requests, account.errors, len(account.latencies)) == (1, errors, 1 - errors)
-        assert account.failure is None
+        record = health_records_of(store)["a"]
+        assert (record.requests, record.errors, len(record.latencies)) == (1, errors, 1 - errors)
+        assert record.failure is None
 
 
 def test_a_server_that_does_not_answer_has_failed_once(clock):
@@ -130,8 +130,8 @@ def test_a_server_that_does_not_answer_has_failed_once(clock):
     for _ in range(5):
         deferred(store.stat("none")).addErrback(lambda _: None)
     clock.pump([SLOW_SECONDS / 2] * 3)
-    account = accounts_of(store)["a"]
-    assert (account.errors, account.failure) == (1, "it did not answer in time")
+    record = health_records_of(store)["a"]
+    assert (record.errors, record.failure) == (1, "it did not answer in time")
     store.stop()
 
 

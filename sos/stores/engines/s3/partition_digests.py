@@ -41,7 +41,7 @@ COUNT_FACTOR = 50
 # Seconds until a failed count is retried.
 _AGAIN_SECONDS = 15.0
 # Seconds for which a caller waits for the first count.
-_PATIENCE = 8.0
+_FIRST_COUNT_SECONDS = 8.0
 # Most concurrent listings.
 _AT_ONCE = 4
 _HEX = "0123456789abcdef"
@@ -49,7 +49,7 @@ _HEX = "0123456789abcdef"
 _log = Logger()
 
 
-class Accounts:
+class PartitionDigests:
     """The digest of each partition, kept in memory.
 
     A listing of all markers gives the first digests. Each blob that this process stores is added.
@@ -61,7 +61,7 @@ class Accounts:
         self._bucket = bucket
         self._digests: dict[str, PartitionDigest] | None = None
         # The last answer: callers get the same object while nothing has changed.
-        self._told: Mapping[str, PartitionDigest] = {}
+        self._last_answer: Mapping[str, PartitionDigest] = {}
         # Partitions whose digest is not known.
         self._stale: set[str] = set()
         # By partition: a listing during a change may or may not have seen the change.
@@ -106,7 +106,7 @@ class Accounts:
             first: Deferred[None] = Deferred()
             self._waiting.append(first)
             try:
-                await first.addTimeout(_PATIENCE, clock)
+                await first.addTimeout(_FIRST_COUNT_SECONDS, clock)
             except TimeoutError:
                 raise Unavailable(
                     f"{self._bucket.client.name} is still being listed; try again"
@@ -115,9 +115,9 @@ class Accounts:
             await _few_at_once(self.partition, sorted(self._stale))
         assert self._digests is not None
         found = {name: each for name, each in self._digests.items() if each.count}
-        if found != self._told:
-            self._told = found
-        return self._told
+        if found != self._last_answer:
+            self._last_answer = found
+        return self._last_answer
 
     async def partition(self, name: str) -> dict[str, Marker]:
         """List the markers of a partition, by id, and update its digest."""
@@ -178,9 +178,9 @@ async def markers(pages: AsyncIterable[list[str]]) -> AsyncGenerator[Marker, Non
 class Count(PeriodicService):
     """A service that counts at its start, and then periodically."""
 
-    def __init__(self, accounts: Accounts, name: str, clock: IReactorTime) -> None:
+    def __init__(self, digests: PartitionDigests, name: str, clock: IReactorTime) -> None:
         super().__init__(f"counting the blobs of {name}", clock)
-        self._accounts = accounts
+        self._digests = digests
         self._name = name
         self._delay = 0.0
 
@@ -191,7 +191,7 @@ class Count(PeriodicService):
         self._delay = _AGAIN_SECONDS
         begun = self.clock.seconds()
         try:
-            await self._accounts.count()
+            await self._digests.count()
         except CancelledError:
             raise
         except SOSError as error:

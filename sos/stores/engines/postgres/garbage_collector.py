@@ -44,7 +44,7 @@ class Used:
         return list(self._bodies)
 
 
-class Upkeep:
+class GarbageCollector:
     """A periodic job that marks bodies in use, and removes abandoned ones.
 
     :ivar used: the bodies in use.

@@ -16,10 +16,18 @@ from sos.interfaces import Member
 from sos.model.manifest import MARK
 from sos.model.metadata import SET_AT
 from sos.model.placement import rank
-from sos.model.plan import ALL
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
+from sos.replication.plan import ALL
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import OriginalStore, Told, belonging, group, id_for, run, stores
+from tests.replication.groups import (
+    OriginalStore,
+    RecordedReport,
+    group,
+    id_for,
+    replica_set,
+    run,
+    stores,
+)
 from tests.support.blobs import body_of, content, content_id, manifest_of, put
 from tests.support.doubles import BrokenBodyStore, FailingStore
 
@@ -52,19 +60,21 @@ async def test_copies_are_made_where_they_belong():
     """And one that lies elsewhere is dropped, once all that should have it do."""
     servers = stores("a", "b", "c", "d")
     ids = [(await put(servers[0], b"%d" % n)).id for n in range(40)]
-    told = Told()
-    summary = await run(servers, 2, told)
+    recorded = RecordedReport()
+    summary = await run(servers, 2, recorded)
     assert summary.ok
     for id in ids:
-        assert [store for store in servers if id in store.blobs] == belonging(id, servers, 2)
-    moved = sum(servers[0] not in belonging(id, servers, 2) for id in ids)
+        assert [store for store in servers if id in store.blobs] == replica_set(id, servers, 2)
+    moved = sum(servers[0] not in replica_set(id, servers, 2) for id in ids)
     assert summary.moved == moved > 0
     assert summary.copied == 40 + moved
     assert (
-        len([note for note in told.notes if note.startswith("dropped ") and " from a: " in note])
+        len(
+            [note for note in recorded.notes if note.startswith("dropped ") and " from a: " in note]
+        )
         == moved
     )
-    assert told.progress[-1] == (summary.differing, summary.copied)
+    assert recorded.progress[-1] == (summary.differing, summary.copied)
     assert (await run(servers, 2)).idle
 
 
@@ -81,7 +91,7 @@ async def test_those_who_have_to_do_with_a_partition_are_asked_for_it():
     servers = [Counted(name) for name in "abcdefgh"]
     id = (await put(servers[0], b"x")).id
     assert (await run(servers, 2)).ok
-    holders = {store.name for store in belonging(id, servers, 2)}
+    holders = {store.name for store in replica_set(id, servers, 2)}
     assert set(asked) == {(id[:3], name) for name in holders | {"a"}}
 
 
@@ -120,12 +130,12 @@ async def test_a_server_that_is_down_is_left_out():
     """The others go on; that it did not answer is said, and is not success."""
     a, b = stores("a", "b")
     await put(a, b"x")
-    told = Told()
-    summary = await run((FailingStore("down"), a, b), 2, told)
+    recorded = RecordedReport()
+    summary = await run((FailingStore("down"), a, b), 2, recorded)
     assert len(b.blobs) == 1
     assert not summary.ok
     assert summary.unlisted == ["down"]
-    assert "down" in told.warnings[0]
+    assert "down" in recorded.warnings[0]
     assert "down" in str(summary)
 
 
@@ -295,13 +305,13 @@ class TestMetadata:
     async def test_servers_come_to_tell_the_same(self):
         """The metadata that was set first, on all of them."""
         servers = stores("a", "b", "c")
-        told = [{"X-A": "1", SET_AT: "2000"}, {"X-A": "2", SET_AT: "1000"}, {}]
-        for store, metadata in zip(servers, told, strict=True):
+        versions = [{"X-A": "1", SET_AT: "2000"}, {"X-A": "2", SET_AT: "1000"}, {}]
+        for store, metadata in zip(servers, versions, strict=True):
             await put(store, b"x", "name", metadata)
         summary = await run(servers, 3)
         assert (summary.ok, summary.settled, summary.copied) == (True, 2, 0)
         for store in servers:
-            assert store.blobs["name"].info.metadata == told[1]
+            assert store.blobs["name"].info.metadata == versions[1]
         assert (await run(servers, 3)).idle
 
     @pytest.mark.parametrize("kept", [{"X-A": "1"}, {"X-A": "1", SET_AT: "5"}])
@@ -324,10 +334,10 @@ class TestMetadata:
         """As was first: whatever its hash is, and on servers that differ by the time alone."""
         servers = stores("a", "b", "c")
         for number in range(20):
-            body, told = b"%d" % number, {"X-A": str(number)}
-            await put(servers[0], body, metadata=told)
+            body, metadata = b"%d" % number, {"X-A": str(number)}
+            await put(servers[0], body, metadata=metadata)
             await put(servers[1], body, metadata={"X-A": "later", SET_AT: "1"})
-            await put(servers[2], body, metadata={**told, SET_AT: "9"})
+            await put(servers[2], body, metadata={**metadata, SET_AT: "9"})
         summary = await run(servers, 3)
         assert (summary.ok, summary.settled) == (True, 20)
         for store in servers:
@@ -363,10 +373,10 @@ class TestMetadata:
         a, b, c = stores("a", "b", "c")
         await put(a, b"one", "name")
         await put(b, b"two too", "name")
-        told = Told()
-        summary = await run((a, b, c), 2, told)
+        recorded = RecordedReport()
+        summary = await run((a, b, c), 2, recorded)
         assert (summary.disputed, summary.ok, summary.copied) == (1, False, 0)
-        assert "name has different bodies on different servers" in told.warnings[0]
+        assert "name has different bodies on different servers" in recorded.warnings[0]
         assert (a.blobs["name"].body, b.blobs["name"].body) == (b"one", b"two too")
 
 
@@ -407,8 +417,8 @@ class TestMoves:
                 await super().drop(id, token, known)
 
         servers = Late("a"), *stores(*"bcdefgh")
-        servers = (servers[0], *belonging(id, servers[1:], 2))
-        if servers[0] in belonging(id, servers, 2):
+        servers = (servers[0], *replica_set(id, servers[1:], 2))
+        if servers[0] in replica_set(id, servers, 2):
             servers = (Late("z"), *servers[1:])
         for store in servers:
             await put(store, text, id, metadata)
@@ -447,7 +457,7 @@ class TestMoves:
         body = next(
             body
             for body in (body_of(5000, seed) for seed in range(1000))
-            if servers[0] not in belonging(content_id(body), servers, 2)
+            if servers[0] not in replica_set(content_id(body), servers, 2)
         )
         id, text, metadata = manifest_of(body, 1000)
         await put(servers[0], text, id, metadata)
@@ -467,12 +477,12 @@ class TestMoves:
         id = id_for(servers, "b", "c")
         await put(servers[0], b"x", id)
         token = await servers[2].lease(60)
-        told = Told()
-        summary = await run(servers, 2, told)
+        recorded = RecordedReport()
+        summary = await run(servers, 2, recorded)
         assert (summary.copied, summary.moved, summary.staying) == (2, 0, 1)
         assert (summary.ok, summary.idle) == (True, False)
         assert id in servers[0].blobs
-        assert "another process holds the lease" in told.warnings[-1]
+        assert "another process holds the lease" in recorded.warnings[-1]
         for store in servers[:2]:  # which were asked for theirs first
             await store.release(await store.lease(60))
         await servers[2].release(token)
@@ -582,11 +592,11 @@ class TestHow:
         await put(servers[0], b"x", id)
         await put(servers[1], b"x", id, {"X-A": "1"})
         before = [dict(store.blobs) for store in servers]
-        told = Told()
-        summary = await run(servers, 2, told, dry_run=True)
+        recorded = RecordedReport()
+        summary = await run(servers, 2, recorded, dry_run=True)
         assert [store.blobs for store in servers] == before
         assert (summary.planned, summary.copied) == (1, 0)
-        assert told.notes == [
+        assert recorded.notes == [
             f"copy {id} from b to c",
             f"drop {id} from a once it is on b, c",
         ]
@@ -623,7 +633,7 @@ class TestHow:
         await put(a, b"x", "0")
         hint = ("default", "b6589fc6ab0dc82cf12099d1c2d40ab994e8410c"[:3])
         hints = {hint, ("other", "123")}
-        await run((a, b), 2, memory=Memory(hints))
+        await run((a, b), 2, state=PassState(hints))
         assert hint[1] in a.order[:4]
         assert hints == {("other", "123")}
 
@@ -635,14 +645,14 @@ class TestHow:
         id = id_for(servers, "a", "b", "c")
         await put(a, b"x", id)
         down = (a, FailingStore("b"), c)
-        memory = Memory(patience=600)
+        state = PassState(away_seconds=600)
         for seconds, there in ((0, False), (599, False), (2, True)):
             clock.advance(seconds)
-            await run(down, 2, clock=clock, memory=memory)
+            await run(down, 2, clock=clock, state=state)
             assert (id in c.blobs) == there
-        summary = await run(servers, 2, clock=clock, memory=memory)
+        summary = await run(servers, 2, clock=clock, state=state)
         assert (id in b.blobs, id in c.blobs, summary.moved) == (True, False, 1)
-        await run(down, 2, clock=clock, memory=memory)  # and it is waited for anew
+        await run(down, 2, clock=clock, state=state)  # and it is waited for anew
         assert id not in c.blobs
 
     @ensureDeferred
@@ -656,7 +666,7 @@ class TestHow:
                 self.asked += 1
                 return await super().blob_digests(partition)
 
-        old, new, clock, memory = Counting("old"), MemoryStore("new"), Clock(), Memory()
+        old, new, clock, state = Counting("old"), MemoryStore("new"), Clock(), PassState()
         clock.advance(10_000)
         members = (Member(old, readonly=True), new)
         await put(old, b"x", "name")
@@ -672,12 +682,12 @@ class TestHow:
             info=evolve(new.blobs["name"].info, metadata={"X-A": "1"}),
         )
         for _ in range(3):
-            summary = await run(members, 1, clock=clock, memory=memory)
+            summary = await run(members, 1, clock=clock, state=state)
             assert summary.idle
         asked = old.asked
         assert asked <= 2
         clock.advance(3601)
-        await run(members, 1, clock=clock, memory=memory)
+        await run(members, 1, clock=clock, state=state)
         assert old.asked > asked
 
     @ensureDeferred
@@ -685,28 +695,28 @@ class TestHow:
         """What the last pass found is told, until something changes, or an hour has passed."""
         looked = []
 
-        class Noting(Memory):
+        class Noting(PassState):
             def rest(self, *found):
                 looked.append(found)
                 super().rest(*found)
 
-        servers, clock, memory = stores("a", "b"), Clock(), Noting()
+        servers, clock, state = stores("a", "b"), Clock(), Noting()
         clock.advance(10_000)
         for n in range(20):
             await put(servers[0], b"%d" % n)
-        await run(servers, 2, clock=clock, memory=memory)
+        await run(servers, 2, clock=clock, state=state)
         for _ in range(3):
-            summary = await run(servers, 2, clock=clock, memory=memory)
+            summary = await run(servers, 2, clock=clock, state=state)
             assert (summary.idle, summary.blobs) == (True, 20)
         assert len(looked) == 1
         await put(servers[1], b"new")
-        assert (await run(servers, 2, clock=clock, memory=memory)).copied == 1
-        assert (await run(servers, 2, clock=clock, memory=memory)).blobs == 21
+        assert (await run(servers, 2, clock=clock, state=state)).copied == 1
+        assert (await run(servers, 2, clock=clock, state=state)).blobs == 21
         assert len(looked) == 2
-        await run((Member(servers[0], readonly=True), servers[1]), 2, clock=clock, memory=memory)
+        await run((Member(servers[0], readonly=True), servers[1]), 2, clock=clock, state=state)
         assert len(looked) == 3
         clock.advance(3601)
-        assert (await run(servers, 2, clock=clock, memory=memory)).blobs == 21
+        assert (await run(servers, 2, clock=clock, state=state)).blobs == 21
         assert len(looked) == 4
 
     @ensureDeferred
@@ -718,7 +728,7 @@ class TestHow:
         await first
         await second
         for id in ids:
-            assert set(belonging(id, servers, 2)) <= {s for s in servers if id in s.blobs}
+            assert set(replica_set(id, servers, 2)) <= {s for s in servers if id in s.blobs}
         await run(servers, 2)
         assert (await run(servers, 2)).idle
 

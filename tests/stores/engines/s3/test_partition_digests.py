@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from sos.errors import Unavailable
-from sos.stores.engines.s3.accounts import Accounts
+from sos.stores.engines.s3.partition_digests import PartitionDigests
 from sos.stores.engines.s3.records import marker
 from tests.support.blobs import content_id
 
@@ -38,7 +38,7 @@ def bucket():
 
 def test_a_few_are_listed_at_once(bucket):
     """Of the sixteen that there are; the next begins when one has come."""
-    counted = Deferred.fromCoroutine(Accounts(bucket).count())
+    counted = Deferred.fromCoroutine(PartitionDigests(bucket).count())
     begun = [len(bucket.asked)]
     while not counted.called:
         next(page for page in bucket.asked if not page.called).callback([])
@@ -48,7 +48,7 @@ def test_a_few_are_listed_at_once(bucket):
 
 def test_one_that_fails_ends_the_count(bucket):
     """The others are given up, and none is begun but the one that had its turn already."""
-    counted = Deferred.fromCoroutine(Accounts(bucket).count())
+    counted = Deferred.fromCoroutine(PartitionDigests(bucket).count())
     bucket.asked[1].errback(Unavailable("it does not answer"))
     assert counted.result.check(Unavailable)
     counted.addErrback(lambda failure: None)
@@ -56,33 +56,33 @@ def test_one_that_fails_ends_the_count(bucket):
 
 
 @pytest.fixture
-def accounts(bucket):
+def digests(bucket):
     """Counted accounts, in which one partition is stale."""
-    accounts = Accounts(bucket)
-    counted = Deferred.fromCoroutine(accounts.count())
+    digests = PartitionDigests(bucket)
+    counted = Deferred.fromCoroutine(digests.count())
     while not counted.called:
         next(page for page in bucket.asked if not page.called).callback([])
-    with accounts.change(ID):
+    with digests.change(ID):
         pass
     bucket.asked.clear()
-    return accounts
+    return digests
 
 
-def test_callers_that_come_at_once_list_a_stale_partition_once(bucket, accounts):
+def test_callers_that_come_at_once_list_a_stale_partition_once(bucket, digests):
     """Requests cost money."""
-    told = [Deferred.fromCoroutine(accounts.digests(Clock())) for _ in range(3)]
+    answers = [Deferred.fromCoroutine(digests.digests(Clock())) for _ in range(3)]
     (page,) = bucket.asked
     page.callback([])
-    assert [each.result for each in told] == [{}] * 3
+    assert [each.result for each in answers] == [{}] * 3
     assert len(bucket.asked) == 1
 
 
-def test_what_changes_meanwhile_is_listed_again(bucket, accounts):
+def test_what_changes_meanwhile_is_listed_again(bucket, digests):
     """The one who comes after the change gets what is there by then."""
-    first = Deferred.fromCoroutine(accounts.digests(Clock()))
-    with accounts.change(ID):
+    first = Deferred.fromCoroutine(digests.digests(Clock()))
+    with digests.change(ID):
         pass
-    second = Deferred.fromCoroutine(accounts.digests(Clock()))
+    second = Deferred.fromCoroutine(digests.digests(Clock()))
     bucket.asked[0].callback([])
     assert first.called
     assert not second.called
@@ -90,9 +90,9 @@ def test_what_changes_meanwhile_is_listed_again(bucket, accounts):
     assert second.result[ID[:3]].bytes == 5
 
 
-def test_the_caller_that_lists_may_be_given_up(bucket, accounts):
+def test_the_caller_that_lists_may_be_given_up(bucket, digests):
     """The next one lists."""
-    first, second = (Deferred.fromCoroutine(accounts.digests(Clock())) for _ in range(2))
+    first, second = (Deferred.fromCoroutine(digests.digests(Clock())) for _ in range(2))
     first.addErrback(lambda failure: failure.trap(CancelledError))
     first.cancel()
     bucket.asked[1].callback([])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sos.model.digest import BlobDigest
 from sos.model.placement import rank
-from sos.model.plan import ALL, Placing, Step, holders, in_sync, plan
+from sos.replication.plan import ALL, Placing, Step, holders, in_sync, plan
 
 NAMES = "abcde"
 CONTENT_IDS = [character * 40 for character in "123456"]
@@ -39,7 +39,7 @@ class Cluster:
         self.held = {name: dict(blobs) for name, blobs in held.items()}
         self.original = original
 
-    def told(self):
+    def listings(self):
         return {
             name: dict.fromkeys(blobs) if name in self.original else dict(blobs)
             for name, blobs in self.held.items()
@@ -55,11 +55,11 @@ class Cluster:
                 else:  # the object takes its manifest's place, and keeps its metadata
                     assert (there.version[0], source.version[0]) == ("1", "0")
                     self.held[target][step.id] = BlobDigest(7, "0" + there.version[1:])
-            for name in step.told:
+            for name in step.metadata_targets:
                 there = self.held[name][step.id]
                 assert there.version[0] == source.version[0]
                 self.held[name][step.id] = min(there, source, key=lambda each: each.version)
-            for name, known in step.leaving:
+            for name, known in step.drops:
                 assert all(step.id in self.held[holder] for holder in step.holders)
                 assert self.held[name][step.id] == known
                 del self.held[name][step.id]
@@ -84,12 +84,12 @@ def test_after_the_plan_every_blob_is_where_it_belongs(held, weights, copies, al
     wanted = holders(weights, "123", copies)
     movable = frozenset(held) if all_there else frozenset()
     cluster = Cluster(held)
-    found = plan(cluster.told(), Placing(wanted, movable=movable))
+    found = plan(cluster.listings(), Placing(wanted, movable=movable))
     assert set(found.disputed) == {id for id in cluster.ids() if is_disputed(held, id)}
     cluster.carry_out(found.steps)
     if any(is_in_both_kinds(held, id) for id in cluster.ids()):
         # An object that takes a manifest's place keeps metadata that nobody else may know yet.
-        cluster.carry_out(plan(cluster.told(), Placing(wanted, movable=movable)).steps)
+        cluster.carry_out(plan(cluster.listings(), Placing(wanted, movable=movable)).steps)
     for id in set().union(*held.values()):
         now = {name: blobs[id] for name, blobs in cluster.held.items() if id in blobs}
         before = {name: blobs[id] for name, blobs in held.items() if id in blobs}
@@ -107,7 +107,7 @@ def test_after_the_plan_every_blob_is_where_it_belongs(held, weights, copies, al
             assert not extra if all_there else extra == set(before) - set(wanted)
         else:
             assert now == before
-    again = plan(cluster.told(), Placing(wanted, movable=movable))
+    again = plan(cluster.listings(), Placing(wanted, movable=movable))
     assert (again.steps, again.disputed) == ((), found.disputed)
 
 
@@ -120,22 +120,22 @@ def test_servers_that_tell_less_and_servers_that_are_away(held, weights, copies,
     }
     cluster = Cluster(objects, original)
     away = data.draw(st.frozensets(st.sampled_from(sorted(held)), max_size=len(held) - 1))
-    told = {name: blobs for name, blobs in cluster.told().items() if name not in away}
+    listed = {name: blobs for name, blobs in cluster.listings().items() if name not in away}
     wanted = holders(
-        {name: weight for name, weight in weights.items() if name in told}, "123", copies
+        {name: weight for name, weight in weights.items() if name in listed}, "123", copies
     )
     movable = frozenset() if away else frozenset(held) - original
-    found = plan(told, Placing(wanted, movable=movable))
+    found = plan(listed, Placing(wanted, movable=movable))
     for step in found.steps:
-        leaving = {name for name, _ in step.leaving}
-        assert not away & {*step.sources, *step.targets, *step.told, *leaving}
-        assert not original & {*step.told, *leaving}
+        dropping = {name for name, _ in step.drops}
+        assert not away & {*step.sources, *step.targets, *step.metadata_targets, *dropping}
+        assert not original & {*step.metadata_targets, *dropping}
     cluster.carry_out(found.steps)
     for name in away | original:
         assert set(objects.get(name, {})) <= set(cluster.held.get(name, {}))
-    for id in set().union(*told.values()):
+    for id in set().union(*listed.values()):
         assert all(id in cluster.held[name] for name in wanted)
-    left = {name: blobs for name, blobs in cluster.told().items() if name not in away}
+    left = {name: blobs for name, blobs in cluster.listings().items() if name not in away}
     assert plan(left, Placing(wanted, movable=movable)).steps == ()
 
 
@@ -169,11 +169,11 @@ def test_a_plan_in_words():
     id = CONTENT_IDS[0]
     held = {"a": {id: BlobDigest(5, "0b")}, "b": {id: BlobDigest(5, "0a")}, "c": {}, "d": {}}
     held["d"][id] = BlobDigest(5, "0c")
-    leaving = (("b", BlobDigest(5, "0a")), ("d", BlobDigest(5, "0c")))
+    drops = (("b", BlobDigest(5, "0a")), ("d", BlobDigest(5, "0c")))
     assert plan(held, Placing(("a", "c"), movable=frozenset("abcd"))).steps == (
-        Step(id, 5, ("b", "a", "d"), ("c",), ("a",), leaving, ("a", "c")),
+        Step(id, 5, ("b", "a", "d"), ("c",), ("a",), drops, ("a", "c")),
     ) or plan(held, Placing(("a", "c"), movable=frozenset("abcd"))).steps == (
-        Step(id, 5, ("b", "d", "a"), ("c",), ("a",), leaving, ("a", "c")),
+        Step(id, 5, ("b", "d", "a"), ("c",), ("a",), drops, ("a", "c")),
     )
 
 
@@ -197,11 +197,11 @@ def test_servers_that_take_nothing_are_given_nothing(held, weights, copies, full
     order = [name for name in rank(weights, "123") if name in held and name not in drained]
     placing = Placing(order, copies, frozenset(held), full, drained)
     cluster = Cluster(held)
-    found = plan(cluster.told(), placing)
+    found = plan(cluster.listings(), placing)
     for step in found.steps:
-        assert not full & {*step.targets, *step.told, *step.spares}
+        assert not full & {*step.targets, *step.metadata_targets, *step.spares}
     cluster.carry_out(found.steps)
-    again = plan(cluster.told(), placing)
+    again = plan(cluster.listings(), placing)
     cluster.carry_out(again.steps)  # for an object that took a manifest's place
     for id in set().union(*held.values()):
         if is_disputed(held, id):
@@ -214,4 +214,4 @@ def test_servers_that_take_nothing_are_given_nothing(held, weights, copies, full
         assert before & full <= now or len(now & {*order}) >= copies
         if before - now:
             assert len(now & {*order}) >= copies
-    assert plan(cluster.told(), placing).steps == ()
+    assert plan(cluster.listings(), placing).steps == ()

@@ -19,7 +19,7 @@ from sos.replication.across import AcrossGroups
 from sos.replication.group_pass import GroupPass, Policy
 from sos.replication.inventory import Inventory
 from sos.replication.objects import ObjectCheck
-from sos.replication.pass_state import Memory
+from sos.replication.pass_state import PassState
 from sos.replication.summary import Report, Summary
 
 # Timeout of a server's status, in seconds.
@@ -33,7 +33,7 @@ async def replicate(
     policy: Policy,
     clock: Any,
     report: Report,
-    memory: Memory | None = None,
+    state: PassState | None = None,
     everywhere: Groups | None = None,
 ) -> Summary:
     """Make one pass over each of *groups*, then look for the chunks of their objects.
@@ -42,11 +42,11 @@ async def replicate(
     counts a copy that it cannot make.  After a pass that was cancelled, the next one finds
     the copies that are still missing.
 
-    :param memory: state of earlier passes, if any.
+    :param state: state of earlier passes, if any.
     :param everywhere: all groups, if *groups* are only some: chunks can be in the others.
     """
     summary = Summary()
-    memory = Memory() if memory is None else memory
+    state = PassState() if state is None else state
     answers = await ask(groups, _STATUS_SECONDS, clock)
     same = twins(ids_of(answers))
     summary.errors.extend(map(described_twins, same))
@@ -59,7 +59,7 @@ async def replicate(
     stock: dict[str, Mapping[str, Inventory]] = {}
     for name, all_members in groups.items():
         members = _each_once(all_members, same)
-        group_pass = GroupPass(name, members, answers, policy, memory, clock, summary, report)
+        group_pass = GroupPass(name, members, answers, policy, state, clock, summary, report)
         stock[name] = group_pass.inventories
         try:
             await group_pass.run()
@@ -69,8 +69,8 @@ async def replicate(
             _log.failure("replication failed, group={name}", name=name)
             summary.unlisted.append(f"group {name}")
     writable = _writable(groups, answers)
-    across = AcrossGroups(groups, stock, writable, policy.dry_run, memory, clock, summary, report)
-    check = ObjectCheck(everywhere or groups, stock, memory, clock, summary, report)
+    across = AcrossGroups(groups, stock, writable, policy.dry_run, state, clock, summary, report)
+    check = ObjectCheck(everywhere or groups, stock, state, clock, summary, report)
     try:
         await across.run()
         await _look_for_lost(everywhere or groups, answers, clock, summary, report)

@@ -15,7 +15,7 @@ from sos.stores.record import Encoded
 
 
 @frozen
-class ByPlace:
+class DiskOrder:
     """The blobs of a local store for a scrub, which reads the index in threads.
 
     The index is a mapped file: reading a page that is not in memory waits for the disk.

@@ -64,14 +64,14 @@ def size(headers: Mapping[bytes, bytes], name: bytes) -> int:
     return found
 
 
-def metadata_headers(told: bytes) -> list[tuple[bytes, bytes]]:
+def metadata_headers(upload_metadata: bytes) -> list[tuple[bytes, bytes]]:
     """Convert the value of ``Upload-Metadata`` to X-* headers.
 
     ``filename`` becomes X-Orig-Filename, ``filetype`` X-Mime-Type, and any other ``KEY``
     X-Meta-KEY.  Raises InvalidRequest if the value is malformed.
     """
     found: dict[bytes, tuple[bytes, bytes]] = {}
-    for pair in told.split(b",") if told else ():
+    for pair in upload_metadata.split(b",") if upload_metadata else ():
         key, _, encoded = pair.strip(b" ").partition(b" ")
         if _KEY.fullmatch(key) is None:
             raise InvalidRequest(

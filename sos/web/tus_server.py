@@ -1,4 +1,4 @@
-"""Requests of tus 1.0.0, for resumable uploads: see :mod:`sos.web.tus`."""
+"""Requests of tus 1.0.0, for resumable uploads: see :mod:`sos.web.tus_headers`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from werkzeug.exceptions import MethodNotAllowed
 from sos.http.server.request import Request
 from sos.interfaces import Upload
 from sos.resumable import ResumableUploads
-from sos.web import tus
+from sos.web import tus_headers
 from sos.web.client_headers import KeptHeaders
 from sos.web.errors import answer_json
-from sos.web.tus import Checksum
+from sos.web.tus_headers import Checksum
 
 #: Response header with the id of the object, once the upload is complete.
 ID = b"X-Sos-Id"
@@ -29,18 +29,20 @@ class TusServer:
 
     async def begin(self, request: Request) -> None:
         """Create an upload, with its first bytes if the request has a body."""
-        tus.identify(request)
+        tus_headers.identify(request)
         if request.method == b"OPTIONS":
-            self._tell(request)
+            self._describe_server(request)
             return
         headers = request.headers
-        tus.check_version(headers)
-        length = tus.size(headers, b"upload-length")
-        told = headers.get(b"upload-metadata", b"")
-        upload = Upload(length, self._metadata(request, told), told.decode("ascii"))
+        tus_headers.check_version(headers)
+        length = tus_headers.size(headers, b"upload-length")
+        upload_metadata = headers.get(b"upload-metadata", b"")
+        upload = Upload(
+            length, self._metadata(request, upload_metadata), upload_metadata.decode("ascii")
+        )
         checksum = None
         if request.body.length != 0:
-            tus.check_type(headers)
+            tus_headers.check_type(headers)
             checksum = _checksum(request)
         token, upload = await self._uploads.create(upload, request.body, checksum)
         request.setResponseCode(201)
@@ -50,25 +52,25 @@ class TusServer:
 
     async def resume(self, request: Request, token: str) -> bytes | None:
         """Describe the upload *token*, append to it, or remove it."""
-        tus.identify(request)
+        tus_headers.identify(request)
         headers = request.headers
         method = request.method
         if method == b"OPTIONS":
-            self._tell(request)
+            self._describe_server(request)
             return None
         if method == b"POST":  # from a client whose network blocks PATCH and DELETE
             method = headers.get(b"x-http-method-override", b"")
             if method not in (b"PATCH", b"DELETE"):
                 raise MethodNotAllowed(["GET", "HEAD", "OPTIONS", "PATCH", "DELETE"])
         if method != b"GET":
-            tus.check_version(headers)
+            tus_headers.check_version(headers)
         if method == b"DELETE":
             await self._uploads.remove(token, request.body)
             request.setResponseCode(204)
             return None
         if method == b"PATCH":
-            tus.check_type(headers)
-            offset, checksum = tus.size(headers, b"upload-offset"), _checksum(request)
+            tus_headers.check_type(headers)
+            offset, checksum = tus_headers.size(headers, b"upload-offset"), _checksum(request)
             upload = await self._uploads.append(token, offset, request.body, checksum)
             request.setResponseCode(204)
             self._describe(request, upload)
@@ -78,21 +80,21 @@ class TusServer:
         request.setHeader(b"Upload-Length", b"%d" % upload.length)
         if upload.told:
             request.setHeader(b"Upload-Metadata", upload.told.encode("ascii"))
-        told = {"offset": upload.acknowledged, "length": upload.length, "id": upload.id}
-        return answer_json(request, told)
+        state = {"offset": upload.acknowledged, "length": upload.length, "id": upload.id}
+        return answer_json(request, state)
 
-    def _metadata(self, request: Request, told: bytes) -> dict[str, str]:
+    def _metadata(self, request: Request, upload_metadata: bytes) -> dict[str, str]:
         """Return the object's metadata: X-* headers, overridden by ``Upload-Metadata``."""
-        headers = tus.metadata_headers(told)
+        headers = tus_headers.metadata_headers(upload_metadata)
         names = {name.lower() for name, _ in headers}
         others = [each for each in request.received_headers if each[0].lower() not in names]
         return self._kept_headers.read([*others, *headers], of_body=False).metadata
 
-    def _tell(self, request: Request) -> None:
+    def _describe_server(self, request: Request) -> None:
         request.setResponseCode(204)
-        request.setHeader(b"Tus-Extension", tus.EXTENSIONS)
+        request.setHeader(b"Tus-Extension", tus_headers.EXTENSIONS)
         request.setHeader(b"Tus-Max-Size", b"%d" % self._uploads.max_size)
-        request.setHeader(b"Tus-Checksum-Algorithm", tus.ALGORITHMS)
+        request.setHeader(b"Tus-Checksum-Algorithm", tus_headers.ALGORITHMS)
 
     def _describe(self, request: Request, upload: Upload) -> None:
         request.setHeader(b"Upload-Offset", b"%d" % upload.acknowledged)
