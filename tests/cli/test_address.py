@@ -125,7 +125,7 @@ def test_a_netrc_that_is_not_text(netrc, capsys, data):
     netrc.write_bytes(data)
     assert asked_by("https://a.example") is None
     errors = capsys.readouterr().err
-    assert errors == f"Warning: {netrc} is not used: it is not text in UTF-8\n"
+    assert errors == f"Warning: ignoring {netrc}: it is not text in UTF-8\n"
 
 
 def test_a_netrc_that_is_no_file(netrc):

@@ -93,7 +93,7 @@ def test_a_long_path_is_cut_in_the_log():
 def test_the_token_of_an_upload_is_not_in_the_log():
     """Whatever the rule of its route is: anybody who reads it there could use it."""
     (line,) = Asked().lines("/tus/hidden/more")
-    assert line.startswith("GET /tus/***: it is down")
+    assert line.startswith("request failed: GET /tus/*** reason=it is down")
     assert "hidden" not in line
 
 
@@ -105,4 +105,4 @@ def test_the_token_of_a_lease_is_not_in_an_error():
         assert "hidden" not in answer.json["error"]
     answer = Conversation(handler(Broken().app)).ask("POST", "/tus/hidden/more")
     assert answer.status == 405
-    assert answer.json["error"] == "POST is not for /tus/***"
+    assert answer.json["error"] == "/tus/*** does not support the method POST"

@@ -200,7 +200,7 @@ async def test_a_mistake_in_reading_ahead_for_a_reader_that_has_gone_is_logged(l
         reads.append(Deferred() if reads else maybeDeferred(function, *arguments))
         return reads[-1]
 
-    blob.body._lane._run_in_thread = run
+    blob.body._jobs._run_in_thread = run
     pieces = aiter(blob.body)
     await anext(pieces)
     await pieces.aclose()
