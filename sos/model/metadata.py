@@ -212,7 +212,7 @@ def check(metadata: Metadata) -> dict[str, str]:
     The limits are :data:`MAX_FIELDS` and :data:`MAX_BYTES`, which do not count
     :data:`INTERNAL` headers.  A value must not contain CR, LF or NUL.
     """
-    if _is_time_alone(metadata):
+    if not metadata or _is_time_alone(metadata):
         return dict(metadata)
     fields = len(metadata.keys() - INTERNAL)
     if fields > MAX_FIELDS:
@@ -310,7 +310,7 @@ def set_at(metadata: Metadata) -> int:
 
 def is_empty(metadata: Metadata) -> bool:
     """Return whether *metadata* has no headers but :data:`INTERNAL` ones."""
-    return not metadata.keys() - INTERNAL
+    return not metadata or not metadata.keys() - INTERNAL
 
 
 def untimed(encoded: bytes) -> bytes:
