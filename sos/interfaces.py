@@ -10,7 +10,15 @@ harms the store: its change happens completely or not at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -224,6 +232,10 @@ class Upload:
         return self.length if self.id else min(self.offset, max(self.length - 1, 0))
 
 
+#: Opens a blob for reading, see :meth:`IBlobStore.read`.
+Read = Callable[[str, Span | None], Awaitable[Blob]]
+
+
 class IBlobWriter(Interface):
     """A blob that is being written to a store.
 
@@ -290,18 +302,6 @@ class IBlobStore(Interface):
         store the blob.
         """
 
-    async def listing(
-        after: str | None = None, limit: int | None = None, partition: str | None = None
-    ) -> list[str]:
-        """List ids in the order of :func:`sos.model.ids.sort_key`.
-
-        :param after: begin after this id, whether it is stored or not.
-        :param limit: the most ids to list.
-        :param partition: list only this one, see :func:`sos.model.ids.partition`.
-
-        Raises Unavailable, rather than return an incomplete listing.
-        """
-
     async def status() -> StoreStatus:
         """Return the state of the store.  Raises Unavailable."""
 
@@ -342,8 +342,20 @@ class IReplicaStore(IBlobStore):
     """A store that can be a replica: one of several stores that hold the same blobs.
 
     A server of the original system supports none of these methods: they raise
-    NotFound for it.
+    NotFound for it; :meth:`listing` it has.
     """
+
+    async def listing(
+        after: str | None = None, limit: int | None = None, partition: str | None = None
+    ) -> list[str]:
+        """List ids in the order of :func:`sos.model.ids.sort_key`.
+
+        :param after: begin after this id, whether it is stored or not.
+        :param limit: the most ids to list.
+        :param partition: list only this one, see :func:`sos.model.ids.partition`.
+
+        Raises Unavailable, rather than return an incomplete listing.
+        """
 
     async def digests() -> Mapping[str, PartitionDigest]:
         """Return the digest of each partition that holds anything, by its name.

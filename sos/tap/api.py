@@ -311,8 +311,8 @@ def _in_chunks(
         {"engine": (Member(kept),)}, threads, reactor, options["hash"], CopyCounts(1, 1)
     )
     cache = _cache(options, whole, reactor)
-    small = cached(alone, cache, options["secret-file"])
-    return ChunkedStore(small, options["chunk-size"], threads, options["hash"])
+    read = cached(alone.read, cache, options["secret-file"])
+    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"], read=read)
 
 
 def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
@@ -354,8 +354,10 @@ class _ClusterService(MultiService):
         self._members = ReplicatedStore(
             groups, threads, reactor, options["hash"], copy_counts, locations, hints
         )
-        small = cached(self._members, cache, options["secret-file"])
-        self.store = ChunkedStore(small, options["chunk-size"], threads, options["hash"])
+        read = cached(self._members.read, cache, options["secret-file"])
+        self.store = ChunkedStore(
+            self._members, options["chunk-size"], threads, options["hash"], read=read
+        )
         self._replication: ReplicationService | None = None
         if options["replicate-every"]:
             self._replication = ReplicationService(

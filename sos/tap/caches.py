@@ -9,11 +9,11 @@ from twisted.application.service import Service
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from sos.interfaces import Read
 from sos.model.cache_address import CacheAddress
 from sos.stores.cache import memcached
+from sos.stores.cache.reads import CachedReads
 from sos.stores.cache.shared import SharedCache
-from sos.stores.cache.store import CachedStore
-from sos.stores.spool import IPlacingStore
 from sos.tap import admission
 
 
@@ -28,13 +28,11 @@ class CacheService(Service):
         self._cache.stop()
 
 
-def cached(
-    store: IPlacingStore, cache: SharedCache | None, secret_file: str | None
-) -> IPlacingStore:
-    """Return *store* with a cache of small blobs, if there are a cache and a secret file."""
+def cached(read: Read, cache: SharedCache | None, secret_file: str | None) -> Read:
+    """Return *read* with a cache of small blobs, if there are a cache and a secret file."""
     if cache is None or secret_file is None:
-        return store
-    return CachedStore(store, cache, admission.keys_in(secret_file))
+        return read
+    return CachedReads(read, cache, admission.keys_in(secret_file)).read
 
 
 def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:

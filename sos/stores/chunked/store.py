@@ -25,6 +25,7 @@ from sos.interfaces import (
     IBlobWriter,
     IObjectStore,
     Pieces,
+    Read,
     Span,
     StoreStatus,
 )
@@ -64,6 +65,7 @@ class ChunkedStore:
         objects whole, and objects in chunks can be read all the same.
     :param algorithm: the hash of new content ids.
     :param now: returns the time in seconds since the epoch.
+    :param read: reads blobs, by default :meth:`read` of *store*.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class ChunkedStore:
         run_in_thread: RunInThread,
         algorithm: str = ids.DEFAULT_ALGORITHM,
         now: Callable[[], float] = time.time,
+        read: Read | None = None,
     ) -> None:
         self.name = store.name
         self._store = store
+        self._read = read or store.read
         self._chunk_size = chunk_size or sys.maxsize
         self._run_in_thread = run_in_thread
         self._algorithm = algorithm
@@ -87,7 +91,7 @@ class ChunkedStore:
         if MARK not in info.metadata:
             return info
         # An object exists only if all its chunks do: a manifest alone is no object.
-        blob = await self._store.read(id)
+        blob = await self._read(id, None)
         if MARK not in blob.info.metadata:  # this replica has the object itself
             await close(blob.body)
             return blob.info
@@ -117,7 +121,7 @@ class ChunkedStore:
         # A manifest must be read whole, an object only in part.  One replica can have
         # the manifest and another the object: only the copy that is read shows which.
         for _ in range(2):
-            blob = await self._store.read(id, None if whole else span)
+            blob = await self._read(id, None if whole else span)
             if MARK in blob.info.metadata:
                 if whole:
                     return await self._assembled(blob.info, await self._manifest(blob), span)
@@ -183,11 +187,6 @@ class ChunkedStore:
             self._manifest,
             self._now,
         )
-
-    async def listing(
-        self, after: str | None = None, limit: int | None = None, partition: str | None = None
-    ) -> list[str]:
-        return await self._store.listing(after, limit, partition)
 
     async def status(self) -> StoreStatus:
         return await self._store.status()

@@ -294,14 +294,6 @@ class ReplicatedStore:
 
     # All servers together.
 
-    async def listing(
-        self, after: str | None = None, limit: int | None = None, partition: str | None = None
-    ) -> list[str]:
-        found: set[str] = set()
-        for peer in self._members.peers.values():
-            found.update(await peer.attempt(peer.store.listing(after, limit, partition)))
-        return sorted(found, key=ids.sort_key)[:limit]
-
     async def status(self) -> StoreStatus:
         """Return a status that is writable if a write quorum of servers takes blobs."""
         peers = self._members.peers.values()

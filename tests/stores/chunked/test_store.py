@@ -6,12 +6,11 @@ from hashlib import sha256
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
-from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.defer import maybeDeferred
 from zope.interface.verify import verifyObject
 
 from sos.aio.threads import threads_of
-from sos.errors import Incomplete, Mismatch, NotFound, TooLarge
+from sos.errors import Incomplete, Mismatch, TooLarge
 from sos.interfaces import SMALL_BODY
 from sos.model.manifest import MARK, MAX_CHUNKS, parse
 from sos.stores.chunked.store import ChunkedStore
@@ -34,42 +33,13 @@ class TestChunkedStore(StoreContract):
         return over(placing, reactor, 8 * 1024 * 1024)
 
 
-class InChunks(StoreContract):
-    """The contract, but that chunks are listed as well, and stay after an abort."""
-
-    @pytest.mark.parametrize("size", [10, 100_000])
-    @ensureDeferred
-    async def test_an_aborted_blob_leaves_nothing(self, store, size):
-        """But chunks; the same can be stored afresh."""
-        body = body_of(size)
-        writer = store.writer(content_id(body), size=size)
-        await writer.write(body)
-        writer.abort()
-        writer.abort()
-        with pytest.raises(NotFound):
-            await store.stat(content_id(body))
-        info = await put(store, body)
-        assert await content(await store.read(info.id)) == body
-
-    @pytest.mark.parametrize("size", [10, 200_000])
-    @ensureDeferred
-    async def test_the_same_blob_can_be_stored_by_several_at_once(self, store, size):
-        """All of them succeed, and there is one blob."""
-        body = body_of(size)
-        writing = [deferred(put(store, body)) for _ in range(8)]
-        stored = [await each for each in writing]
-        assert {info.id for info in stored} == {content_id(body)}
-        assert (await store.listing()).count(content_id(body)) == 1
-        assert await content(await store.read(content_id(body))) == body
-
-
-class TestTinyChunks(InChunks):
+class TestTinyChunks(StoreContract):
     @pytest.fixture
     def store(self, reactor):
         return over(replicated(reactor, MemoryStore("a"), MemoryStore("b")), reactor)
 
 
-class TestChunksInFiles(InChunks):
+class TestChunksInFiles(StoreContract):
     """Chunks that are spooled and stored in files, on a server over HTTP."""
 
     @async_yield_fixture

@@ -13,7 +13,7 @@ from sos.http.client.agent import Agent
 from sos.http.tls import client_tls, server_tls
 from sos.interfaces import Blob, BlobInfo, Member
 from sos.replication.executor import RETRY_SECONDS
-from sos.stores.cache.store import CachedStore
+from sos.stores.cache.reads import CachedReads
 from sos.stores.memory import MemoryStore
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
@@ -260,7 +260,7 @@ async def test_nothing_is_cached(reached):
     for _ in reached.cuts():
         group = replicated(reached.reactor, [reached.store()])
         with pytest.raises(Unavailable):
-            await CachedStore(group, Cache(), lambda: None).read(SMALL_ID)
+            await CachedReads(group.read, Cache(), lambda: None).read(SMALL_ID)
         group.stop()
 
 
