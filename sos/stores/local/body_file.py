@@ -18,20 +18,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from attrs import evolve, frozen
-from xxhash import xxh3_128, xxh3_128_digest
+from attrs import evolve
+from xxhash import xxh3_128_digest
 
 from sos.errors import InvalidId
 from sos.files.regular import open_regular
 from sos.model import ids
 from sos.stores import record as records
+from sos.stores.block_hashes import BLOCK, HASH_BYTES, Blocks
 from sos.stores.disk_errors import disk_errors, is_of_process
 from sos.stores.received import write_at
 from sos.stores.record import Damaged, Encoded, Record
 
-#: Bytes of a block, which has its own hash; the last block can be shorter.
-BLOCK = 256 * 1024
-_HASH_BYTES = 16
 # size of the body, lengths of the record and of the id, hash of all before it in the trailer,
 # magic
 _NUMBERS = struct.Struct("<QIH16s8s")
@@ -40,53 +38,6 @@ _MAGIC = b"SOS body"
 
 class Unreadable(Exception):
     """The file of a body is missing, or the disk cannot read it; says why."""
-
-
-class BlockHashes:
-    """Computes the block hashes of a body, piece by piece."""
-
-    def __init__(self) -> None:
-        self._finished: list[bytes] = []
-        self._block = xxh3_128()
-        self._room = BLOCK
-
-    def update(self, piece: bytes) -> None:
-        """Add the next *piece*."""
-        rest = memoryview(piece)
-        while rest:
-            part = rest[: self._room]
-            rest = rest[len(part) :]
-            self._block.update(part)
-            self._room -= len(part)
-            if not self._room:
-                self._finished.append(self._block.digest())
-                self._block.reset()
-                self._room = BLOCK
-
-    def value(self) -> bytes:
-        """Return the hashes of all blocks, concatenated."""
-        last = [] if self._room == BLOCK else [self._block.digest()]
-        return b"".join([*self._finished, *last])
-
-
-@frozen
-class Blocks:
-    """The blocks of a stored body.
-
-    :param hashes: as :meth:`BlockHashes.value` returns them.
-    """
-
-    hashes: bytes
-
-    def verify(self, start: int, piece: bytes) -> None:
-        """Raise Damaged unless *piece*, whole blocks from byte *start* on, matches its hashes."""
-        number = start // BLOCK
-        for begin in range(0, len(piece), BLOCK):
-            block = memoryview(piece)[begin : begin + BLOCK]
-            expected = self.hashes[number * _HASH_BYTES : (number + 1) * _HASH_BYTES]
-            if xxh3_128_digest(block) != expected:
-                raise Damaged(f"the block at byte {start + begin} does not match its hash")
-            number += 1
 
 
 def write_trailer(file: IO[bytes], record: Record, hashes: bytes) -> None:
@@ -106,7 +57,7 @@ def read_trailer(file: BinaryIO) -> tuple[Record, Blocks] | None:
     if len(numbers) < _NUMBERS.size or not numbers.endswith(_MAGIC):
         return None
     size, head_length, id_length, hash, _ = _NUMBERS.unpack(numbers)
-    hashes_length = -(-size // BLOCK) * _HASH_BYTES
+    hashes_length = -(-size // BLOCK) * HASH_BYTES
     length = hashes_length + head_length + id_length
     if size + length + _NUMBERS.size != end:
         return None

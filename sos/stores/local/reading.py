@@ -15,11 +15,9 @@ from sos.aio.threads import ThreadJobs
 from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
+from sos.stores.block_hashes import BLOCK, BlockHashes, Blocks
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.body_file import (
-    BLOCK,
-    BlockHashes,
-    Blocks,
     Unreadable,
     open_body,
     reading,

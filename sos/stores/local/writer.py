@@ -23,9 +23,10 @@ from sos.interfaces import SMALL_BODY, BlobInfo, IBlobWriter
 from sos.model import metadata as metadata_format
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
+from sos.stores.block_hashes import BlockHashes
 from sos.stores.disk_errors import SyncFailed, disk_errors
 from sos.stores.local.blob_writes import BlobWrites
-from sos.stores.local.body_file import BlockHashes, write_trailer
+from sos.stores.local.body_file import write_trailer
 from sos.stores.local.recovery import incoming_name
 from sos.stores.local.space import Space
 from sos.stores.received import ReceivedBody

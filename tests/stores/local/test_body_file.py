@@ -16,8 +16,9 @@ from twisted.logger import capturedLogs
 from sos.errors import Mismatch, NotFound, Quarantined
 from sos.interfaces import Member
 from sos.scrub import Report, scrub
+from sos.stores.block_hashes import BLOCK, BlockHashes
 from sos.stores.local import LocalStore
-from sos.stores.local.body_file import BLOCK, BlockHashes, read_trailer, write_trailer
+from sos.stores.local.body_file import read_trailer, write_trailer
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content, content_id, manifest_of, put
