@@ -28,15 +28,9 @@ from sos.files.regular import open_regular, read_regular
 from sos.model.digest import BodyDigest
 from sos.stores import record as records
 from sos.stores import rows
+from sos.stores.block_hashes import BLOCK, BlockHashes
 from sos.stores.disk_errors import SyncFailed
-from sos.stores.local.body_file import (
-    BLOCK,
-    BlockHashes,
-    Unreadable,
-    open_body,
-    reading,
-    write_trailer,
-)
+from sos.stores.local.body_file import Unreadable, open_body, reading, write_trailer
 from sos.stores.local.check import examine_index
 from sos.stores.local.disk import BACKUP_MARKER, MARKER, STAGING, Layout, open_lock
 from sos.stores.local.index import MAP_SIZE, Index
