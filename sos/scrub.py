@@ -30,7 +30,7 @@ _PAGE = 64
 #: Seconds between two saves of the report.
 _SAVE_EVERY = 10.0
 #: Seconds from the start of the daemon to a pass that is due already.
-_RECONCILE = 60.0
+_START_DELAY = 60.0
 # Seconds by which a pass may have ended in the future, because clocks are set.
 _MOST_SKEW = 3600.0
 
@@ -220,7 +220,7 @@ class ScrubService(PeriodicService):
             due = self.report.finished_at + self._every - self._now()
             if due > self._every + _MOST_SKEW:  # the clock was wrong then, or is now
                 due = 0.0
-        return max(due, _RECONCILE)
+        return max(due, _START_DELAY)
 
     async def work(self) -> None:
         try:

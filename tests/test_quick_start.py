@@ -61,12 +61,12 @@ def test_upload_fetch_replicate(place):
     assert sorted(cluster.listings()) == [[], [id]]
     done = place.sos("replicate --verbose")
     assert done.returncode == 0, done.stderr
-    assert b"1 copies missing, 1 made, 0 failed" in done.stdout
+    assert b"1 copies to make, 1 made, 0 failed" in done.stdout
     assert cluster.listings() == [[id], [id]]
     for server in cluster.blob_servers:
         assert fetch(f"{server}/blob/{id}") == PASSWD
     done = place.sos("replicate --min-copies=3")
-    assert b"0 copies missing" in done.stdout
+    assert b"0 copies to make" in done.stdout
     assert b"1 blobs need more writable servers" in done.stdout
     assert done.returncode == 1
 
@@ -334,7 +334,7 @@ def test_the_demo(place):
     for text in (
         "twistd -n sos-blob",
         "curl -X POST --data-binary @file",
-        "1 copies missing, 1 made",
+        "1 copies to make, 1 made",
     ):
         assert text in shown
     assert shown.count(content_id(body_of(200_000))) >= 5

@@ -64,9 +64,10 @@ def replicate(
     Compares only the partitions that differ between servers, and copies only missing
     blobs. Deletes nothing: sos balance does. Note that API servers delete copies in
     excess of their own min-copies, from --min-copies or sos.conf. Ends with
-    status 1 if a blob lacks copies afterwards, if no server has all chunks of an
-    object, or if a server did not list its blobs. Examples, the first for a cron
-    job:
+    status 1 if a blob lacks copies afterwards, a chunk of an object is on no server,
+    servers have different bodies for one id, a step failed, or a server did not list
+    its blobs. With --dry-run, copies that would be made do not count. Examples, the
+    first for a cron job:
 
     \b
         sos replicate --min-copies 3

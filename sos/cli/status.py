@@ -71,8 +71,9 @@ def status(
     Asks the blob servers directly, or with --url an API server, which adds the
     requests, errors and latencies that it has observed. Ends with status 0 if
     every server is up, each group has enough servers for its copies, and every
-    object has its copies and chunks, otherwise with 1. With --url, the last pass of
-    the API server decides whether objects have their copies. With --blob-server,
+    blob has its copies, otherwise with 1. Looks for the chunks of some objects
+    only: sos replicate looks for all. With --url, the last pass of the API server
+    decides. With --blob-server,
     which need not name all servers, the copies are not checked. Examples:
 
     \b
@@ -195,8 +196,8 @@ def _warnings(groups: dict[str, list[ServerHealth]], document: Any) -> list[str]
             warnings.append(f"could not list the blobs of {', '.join(summary.unlisted)}")
         if summary.broken:
             warnings.append(
-                f"{summary.broken:d} objects are broken, because no server has some of their "
-                "chunks: run sos replicate for their ids, and upload them again"
+                f"{summary.broken:d} objects are lost or lack chunks on all servers: run sos "
+                "replicate for their ids, and upload them again"
             )
     return warnings
 

@@ -62,7 +62,7 @@ class Shedding(Service):
     """Drops root's privileges after all other services have had their privileged start.
 
     twistd looks the user up after the chroot, where it fails.  Make this the last of a
-    daemon's services.
+    daemon's services, whose privileged start is in that order.
     """
 
     def __init__(self, identity: _Identity) -> None:

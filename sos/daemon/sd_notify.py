@@ -23,7 +23,7 @@ _log = Logger()
 class Notification(Service):
     """Notifies the service manager that the daemon is ready, alive, or stopping.
 
-    Make it the last of a daemon's services: its start means that the daemon is ready.
+    No service that it waits for may come after it: its start means that the daemon is ready.
     Without a service manager it does nothing.
 
     :param environment: the environment variables.

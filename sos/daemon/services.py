@@ -272,7 +272,7 @@ def give_up(error: Exception | str) -> NoReturn:
 
 
 def shut_down(error: Exception | str, reactor: Any) -> None:
-    """Log *error*, and end a daemon that is running already, with exit status 1."""
+    """Log *error*, and end a daemon whose reactor runs already, with exit status 1."""
     _log.critical("cannot start: {error}", error=error)
     # A running reactor cannot end with an exit status in another way.
     reactor.addSystemEventTrigger("after", "shutdown", partial(os._exit, 1))

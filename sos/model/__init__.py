@@ -1,1 +1,1 @@
-"""The pure core: ids, digests, metadata, manifests, placement, plans.  No I/O, no Twisted."""
+"""The pure core: ids, digests, metadata, manifests, placement, settings.  No I/O, no Twisted."""

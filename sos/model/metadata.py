@@ -23,7 +23,8 @@ from sos.model.manifest import MARK
 Metadata = Mapping[str, str]
 
 #: The time at which the metadata was set, see :func:`ticks`: the metadata set first wins.
-#: Metadata without a time is from before times were kept, and precedes metadata with one.
+#: Metadata without a time is from before times were kept: it sorts first, but does not replace
+#: stored metadata that has a time, see :func:`precedes`.
 SET_AT = "X-Sos-Set-At"
 #: Ticks in a second.  They are so short that an upload which begins after another was
 #: acknowledged has a later time, so that :func:`order` does not decide by the hash.

@@ -36,7 +36,9 @@ async def replicate(
     state: PassState | None = None,
     everywhere: Groups | None = None,
 ) -> Summary:
-    """Make one pass over each of *groups*, then look for the chunks of their objects.
+    """Make one pass over each of *groups*, then reconcile metadata across them.
+
+    Also look for the chunks of their objects, and count the blobs that servers have lost.
 
     A failure ends only its own step: a pass skips a server that sends no inventory, and
     counts a copy that it cannot make.  After a pass that was cancelled, the next one finds
@@ -122,7 +124,8 @@ async def _look_for_lost(
         if await _is_nowhere(id, members, clock):
             summary.broken += 1
             report.warn(
-                f"{id} is lost: {' and '.join(names)} had it, and no server has a sound copy; "
+                f"{id} is lost: {' and '.join(names)} had it, and no server that answered "
+                "has an intact copy; "
                 "upload it again"
             )
 

@@ -52,7 +52,10 @@ class Summary:
 
     @property
     def ok(self) -> bool:
-        """Whether every blob has its copies now, and every object its chunks."""
+        """Whether nothing failed or is wrong: the copies that were to be made are made.
+
+        A dry run makes none; :attr:`complete` tells whether any are missing.
+        """
         wanting = self.failed, self.short, self.disputed, self.broken
         return not (any(wanting) or self.unlisted or self.errors)
 
@@ -69,7 +72,7 @@ class Summary:
 
     def __str__(self) -> str:
         text = (
-            f"{self.blobs} blobs on {self.servers} servers: {self.planned} copies missing, "
+            f"{self.blobs} blobs on {self.servers} servers: {self.planned} copies to make, "
             f"{self.copied} made, {self.failed} failed"
         )
         if self.moved:
@@ -83,7 +86,7 @@ class Summary:
         if self.disputed:
             text += f"; {self.disputed} ids have different bodies on different servers"
         if self.broken:
-            text += f"; {self.broken} objects are broken: no server has some of their chunks"
+            text += f"; {self.broken} objects are lost or lack chunks on all servers"
         if self.unlisted:
             text += f"; no listing from {', '.join(self.unlisted)}"
         return "; ".join([text, *self.errors])

@@ -15,7 +15,11 @@ _log = Logger()
 
 
 class Watch(PeriodicService):
-    """Checks the health of the servers of *members*, and logs their errors."""
+    """Asks the servers of *members* for their status, and logs conflicts between them.
+
+    Conflicts are two addresses of one store, an address with another store than before, and API
+    servers with other views of the cluster.
+    """
 
     def __init__(self, members: ReplicatedStore, clock: IReactorTime) -> None:
         super().__init__("health check of the blob servers", clock)
@@ -38,5 +42,5 @@ class Watch(PeriodicService):
             if error not in self._reported:
                 _log.error("{error}", error=error)
         if self._reported and not errors:
-            _log.info("the errors of the blob servers are resolved")
+            _log.info("the conflicts between blob servers are resolved")
         self._reported = set(errors)

@@ -208,7 +208,7 @@ class BlobServer:
         answers=(*responses.DONE_FOR_BLOB, responses.NO_BLOB, responses.OTHER_KIND),
     )
     async def reconcile(self, request: Request, id: str) -> bytes:
-        """Reconcile the metadata of *id* with the headers: the lower version wins."""
+        """Reconcile the metadata of *id* with the headers: what was set first stays."""
         metadata = metadata_format.from_server(request.received_headers)
         await self._store.reconcile(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})

@@ -67,7 +67,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(place, servers):
     lines = done.stdout.decode().splitlines()
     first, *others = servers.urls
     assert sorted(lines[:2]) == [f"copy {id} from {first} to {url}" for url in sorted(others)]
-    assert "2 copies missing, 0 made" in lines[2]
+    assert "2 copies to make, 0 made" in lines[2]
     assert [servers.listing(n) for n in range(3)] == [[id], [], []]
     assert place.sos("replicate --min-copies all").returncode == 0
     assert [servers.listing(n) for n in range(3)] == [[id]] * 3
@@ -149,9 +149,9 @@ def test_a_wiped_server_is_whole_after_one_pass(place, servers):
     assert servers.listing(1) == []
     done = place.sos("replicate --min-copies 3")
     assert done.returncode == 0, done.stderr
-    assert f"{len(ids)} copies missing, {len(ids)} made, 0 failed".encode() in done.stdout
+    assert f"{len(ids)} copies to make, {len(ids)} made, 0 failed".encode() in done.stdout
     for n in range(3):
         assert sorted(servers.listing(n)) == sorted(ids)
     for id, body in ids.items():
         assert fetch(f"{servers.urls[1]}/blob/{id}") == body
-    assert b"0 copies missing, 0 made, 0 failed" in place.sos("replicate --min-copies 3").stdout
+    assert b"0 copies to make, 0 made, 0 failed" in place.sos("replicate --min-copies 3").stdout

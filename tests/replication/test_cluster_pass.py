@@ -739,7 +739,7 @@ def test_a_summary_in_words():
     summary = Summary(servers=3, blobs=5, planned=4, copied=2, failed=1, moved=1, settled=2)
     summary.short, summary.disputed, summary.unlisted = 1, 1, ["http://x:1"]
     assert re.sub(r"\s+", " ", str(summary)) == (
-        "5 blobs on 3 servers: 4 copies missing, 2 made, 1 failed; 1 surplus copies dropped; "
+        "5 blobs on 3 servers: 4 copies to make, 2 made, 1 failed; 1 surplus copies dropped; "
         "metadata of 2 copies updated; 1 blobs need more writable servers than there are; "
         "1 ids have different bodies on different servers; no listing from http://x:1"
     )

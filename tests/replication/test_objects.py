@@ -75,7 +75,7 @@ async def test_a_chunk_that_no_server_has(number):
     recorded = RecordedReport()
     summary = await run(servers, 3, recorded)
     assert (summary.ok, summary.idle, summary.broken) == (False, False, 1)
-    assert "1 objects are broken" in str(summary)
+    assert "1 objects are lost" in str(summary)
     assert recorded.warnings == [
         f"{ID} is broken: no server has 1 of its 7 chunks, the first is {CHUNKS[number]}; "
         "upload it again"

@@ -43,6 +43,6 @@ def test_engines_of_every_kind_hold_the_same(place, swift, tmp_path):
             digests = [json.loads(fetch(f"{url}/digests")) for url in urls]
             assert digests[0] == digests[1] == digests[2] == digests[3]
             again = place.sos(f"replicate --min-copies all --blob-server {servers}")
-            assert b"0 copies missing, 0 made, 0 failed" in again.stdout
+            assert b"0 copies to make, 0 made, 0 failed" in again.stdout
     finally:
         postgres.remove()

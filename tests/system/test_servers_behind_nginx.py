@@ -95,7 +95,7 @@ def test_replication_converges(place, nginx, signed):
     for _ in range(2):
         done = place.sos(f"replicate --min-copies all --blob-server {servers}{secret}")
         assert done.returncode == 0, done.stderr
-        assert b"0 copies missing, 0 made, 0 failed\n" in done.stdout
+        assert b"0 copies to make, 0 made, 0 failed\n" in done.stdout
     for body in bodies:
         answer = ask(f"http://127.0.0.1:{down}/fetch/{content_id(body)}")
         assert (answer.status, answer.body) == (200, body)
@@ -109,7 +109,7 @@ def test_replication_converges(place, nginx, signed):
             for body in (b"alone " + name.encode(), b"of both"):
                 fetch(f"http://127.0.0.1:{port}/blob/{content_id(body)}", body, {"X-Who": name})
         for left in (
-            b"2 copies missing, 2 made, 0 failed; metadata of 1 copies updated",
+            b"2 copies to make, 2 made, 0 failed; metadata of 1 copies updated",
             b"0 failed\n",
         ):
             done = place.sos(f"replicate --min-copies all --blob-server {servers}")

@@ -93,7 +93,7 @@ def test_each_operation_says_what_it_does(name):
     [
         ("StoreStatus", StoreStatus, {"scrub", "others"}),
         ("Scrub", ScrubStatus, set()),
-        ("Standing", ServerHealth, set()),
+        ("ServerHealth", ServerHealth, set()),
         ("Summary", Summary, set()),
     ],
 )

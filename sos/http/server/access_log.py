@@ -24,7 +24,7 @@ class AccessLog:
     Several processes can write to the same file: lines stay whole.  If the file has been
     renamed or removed, a new one is created.
 
-    :param line: formats the lines.
+    :param line_format: formats the lines.
     :param now: returns the time in seconds since the epoch.
     """
 

@@ -22,7 +22,10 @@ class Limited(Protocol):
         ...
 
     def give_way(self) -> bool:
-        """Close the connection unless it has a request to answer; return whether it did."""
+        """Close the connection if it is idle, or has sent part of a head: answer that with 503.
+
+        Return False if there is a request to answer.
+        """
         ...
 
     def give_up_stalled(self) -> bool:

@@ -97,7 +97,7 @@ class Input:
     def go_on(self) -> None:
         """Parse the input up to the end of a request, and no further while that is unanswered.
 
-        Raises :exc:`~sos.http.server.heads.Refused` if the input is malformed.
+        Raises :exc:`~sos.http.server.heads.RejectedRequest` if the input is malformed.
         """
         data = self._data
         size = len(data)

@@ -73,7 +73,7 @@ class Work(Protocol):
 class Request:
     """Request, handled as soon as its headers are complete.
 
-    Raises :exc:`~sos.http.server.heads.Refused` if its target is malformed.  It has the
+    Raises :exc:`~sos.http.server.heads.RejectedRequest` if its target is malformed.  It has the
     attributes of Twisted's requests that routes and access logs need, with the same names.
     Its body is :attr:`body`; there is no ``content``.
 

@@ -11,7 +11,7 @@ from sos.monitoring.server_health import LEFT_ALONE, TAKES_NO_BLOBS, UNREACHABLE
 
 _STATES = (UP, TAKES_NO_BLOBS, UNREACHABLE, LEFT_ALONE)
 _SERVER = ["group", "server"]
-# Metrics that are copied from a Standing, by the names of its attributes.
+# Metrics that are copied from a ServerHealth, by the names of its attributes.
 _GAUGES = {
     "blobs": ("sos_server_blobs", "Blobs on the server."),
     "size": ("sos_server_bytes", "Bytes of the blobs on the server."),
@@ -23,7 +23,7 @@ _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95"}
 
 def families(document: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield the metrics of the cluster in *document*, which is that of ``/status``."""
-    yield from _standings(document["groups"])
+    yield from _server_families(document["groups"])
     background = document["background"]
     yield GaugeMetricFamily(
         "sos_background_copies",
@@ -37,7 +37,7 @@ def families(document: Mapping[str, Any]) -> Iterator[Metric]:
         yield from _replication(document["replication"])
 
 
-def _standings(groups: Mapping[str, Any]) -> Iterator[Metric]:
+def _server_families(groups: Mapping[str, Any]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "sos_server_up",
         "1 if the server answers and accepts what it should, else 0.",
@@ -143,7 +143,7 @@ def _last_pass(last: Mapping[str, Any]) -> Iterator[Metric]:
         (
             "under_replicated",
             "Copies that the last pass left missing, and blobs with too few servers.",
-            summary["short"] + summary["planned"] - summary["copied"],
+            summary["short"] + max(summary["wanting"] - summary["copied"], 0),
         ),
     ):
         yield GaugeMetricFamily(f"sos_replication_{name}", text, value)

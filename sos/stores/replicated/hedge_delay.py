@@ -32,7 +32,7 @@ class HedgeDelay:
         self._allowance = _BURST
 
     def observe(self, seconds: float) -> None:
-        """Record the latency of an answer, in *seconds*."""
+        """Record the time from the beginning of a search to its result, in *seconds*."""
         self._seconds.append(seconds)
         self._new += 1
         if self._new == _REVIEW:

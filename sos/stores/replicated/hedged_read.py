@@ -121,7 +121,7 @@ class HedgedRead(Generic[T]):
         if isinstance(outcome, Failure):
             _log.failure("cannot look up where a blob is, id={id}", outcome, id=self._id)
         elif outcome is not None and outcome not in self._asked and not self._finished:
-            self._begin(outcome, deque())  # an empty lane: no other server follows this one
+            self._begin(outcome, deque())  # an empty queue: no other server follows this one
 
     def on_deadline(self) -> None:
         """Send a hedged request; after a second, also open the breakers of the slow servers."""

@@ -116,7 +116,7 @@ TYPES = records(
         id string? A UUID, which the store keeps whatever its address; null if it has none.
 
     Scrub The progress and findings of a scrub.
-        position string? The id that was read last; null between two passes.
+        position string? All ids up to this one have been read; null between two passes.
         started_at number? When the pass began, in seconds since 1970.
         finished_at number? When the last complete pass ended.
         checked count Blobs read.
@@ -154,7 +154,7 @@ TYPES = records(
             While there are several, no API server drops anything.
         {_FILE_ERRORS}
 
-    Standing The health of a server.
+    ServerHealth The health of a server.
         url string
         name string The name that placement uses: from sos.conf, or else the URL.
         id string? The id of its store, a UUID, if it reports one.
@@ -211,7 +211,7 @@ TYPES = records(
 
     ClusterStatus The status of an API server with blob servers. {_DAEMON}
         errors [string] Problems with the set of servers.
-        groups <[Standing]> The servers, by group.
+        groups <[ServerHealth]> The servers, by group.
         background Background
         replication Replication? Null if the server does not replicate.
 

@@ -142,7 +142,7 @@ def converge(place, servers, counts):
     def settled() -> bool:
         # An API server that was killed in the midst of a pass has left its lease.
         again = place.sos(f"balance --min-copies {COPIES} --blob-server {urls}")
-        assert b": 0 copies missing, 0 made, 0 failed" in again.stdout, again.stdout
+        assert b": 0 copies to make, 0 made, 0 failed" in again.stdout, again.stdout
         return again.stdout.endswith(b"failed\n")
 
     assert wait_until(settled, SECONDS + 30)
