@@ -157,7 +157,7 @@ def _seen_from_here(
         if settings:
             # A dry run finds the missing copies: the servers can be up and lack some.
             policy = Policy(settings["min-copies"], moves=False, dry_run=True)
-            state = PassState(in_turn=True)
+            state = PassState(incremental=True)
             summary = await replicate(groups, policy, reactor, Replication(), state)
             document["replication"] = {"last": {"error": None, "summary": attrs.asdict(summary)}}
         return document

@@ -105,7 +105,7 @@ class LogPipe(io.TextIOBase):
             thread.join(_LAST_SECONDS)
 
 
-def unhindered(output: TextIO) -> TextIO:
+def non_blocking(output: TextIO) -> TextIO:
     """Return a stream to the file of *output* that does not block on a slow reader."""
     try:
         mode = os.fstat(output.fileno()).st_mode

@@ -10,8 +10,8 @@ from twisted.python import usage
 
 from sos import __version__
 from sos.daemon import json_log, privileges
-from sos.daemon.log_pipe import unhindered
-from sos.daemon.privileges import Shedding
+from sos.daemon.log_pipe import non_blocking
+from sos.daemon.privileges import PrivilegeDropper
 from sos.errors import ConfigError
 from sos.model.settings import SETTINGS
 
@@ -59,7 +59,7 @@ class DaemonOptions(usage.Options):
     synopsis: str
     longdesc: str
     #: The service that drops root's privileges in place of twistd, if one is needed.
-    shedding: Shedding | None = None
+    shedding: PrivilegeDropper | None = None
 
     optParameters = [
         *(setting(name) for name in ("hosts", "idle-timeout", "trusted-proxies")),
@@ -91,7 +91,7 @@ class DaemonOptions(usage.Options):
             # second daemon in the same directory.
             twistd["pidfile"] = ""
         if twistd is not None and twistd["nodaemon"]:
-            sys.stdout = unhindered(sys.stdout)  # twistd logs there
+            sys.stdout = non_blocking(sys.stdout)  # twistd logs there
 
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""

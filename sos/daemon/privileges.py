@@ -58,7 +58,7 @@ class _Identity:
     groups: Sequence[int]
 
 
-class Shedding(Service):
+class PrivilegeDropper(Service):
     """Drops root's privileges after all other services have had their privileged start.
 
     twistd looks the user up after the chroot, where it fails.  Make this the last of a
@@ -75,7 +75,7 @@ class Shedding(Service):
         os.setuid(self._identity.user)
 
 
-def shedding(twistd: Options) -> Shedding | None:
+def shedding(twistd: Options) -> PrivilegeDropper | None:
     """Return a service that drops privileges in place of twistd, None if twistd can do it.
 
     :param twistd: the options of twistd.
@@ -94,4 +94,4 @@ def shedding(twistd: Options) -> Shedding | None:
         group = account.pw_gid if group is None else group
         groups = os.getgrouplist(account.pw_name, group)
     twistd["uid"] = twistd["gid"] = None
-    return Shedding(_Identity(user, group, groups))
+    return PrivilegeDropper(_Identity(user, group, groups))

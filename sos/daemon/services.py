@@ -102,7 +102,7 @@ class ListeningService(StreamServerEndpointService):
         await self.factory.drain(STOP_SECONDS)
 
 
-class Announcement(Service):
+class StartupLog(Service):
     """Logs, after all other services have started, what runs where."""
 
     def __init__(self, title: str, lines: Sequence[str]) -> None:
@@ -121,9 +121,9 @@ def complete(
 ) -> None:
     """Add the services that must be the last ones of a daemon.
 
-    :param title: see :class:`Announcement`, also for *lines*.
+    :param title: see :class:`StartupLog`, also for *lines*.
     """
-    Announcement(title, lines).setServiceParent(whole)
+    StartupLog(title, lines).setServiceParent(whole)
     Notification(os.environ, reactor).setServiceParent(whole)
     if options.shedding is not None:
         options.shedding.setServiceParent(whole)

@@ -35,7 +35,7 @@ class Part(Protocol):
         ...
 
 
-class Overview:
+class DaemonStatus:
     """The status of a daemon.
 
     :param settings: the settings to report.

@@ -38,12 +38,12 @@ class AcrossGroups:
     It reads and updates one server of each group.  The next pass over the group brings the
     metadata to the other replicas.
 
-    :param stock: inventories of the servers, by group and name.
+    :param inventories: inventories of the servers, by group and name.
     :param writable: names of the servers that accept metadata.
     """
 
     groups: Groups
-    stock: Mapping[str, Mapping[str, Inventory]]
+    inventories: Mapping[str, Mapping[str, Inventory]]
     writable: Set[str]
     dry_run: bool
     state: PassState
@@ -62,14 +62,16 @@ class AcrossGroups:
         """Compare the partitions that several groups hold, as many as this pass's turn allows."""
         now = self.clock.seconds()
         known = {
-            name: each.digests for stock in self.stock.values() for name, each in stock.items()
+            name: each.digests
+            for inventories in self.inventories.values()
+            for name, each in inventories.items()
         }
         comparison = self.state.across
-        if len(self.stock) < 2 or comparison.is_finished(known, now):
+        if len(self.inventories) < 2 or comparison.is_finished(known, now):
             return
         if not comparison.remaining:
             comparison.begin(known, (("", partition) for partition in self._shared()))
-        most = TURN_PARTITIONS if self.state.in_turn else len(comparison.remaining)
+        most = TURN_PARTITIONS if self.state.incremental else len(comparison.remaining)
         places = comparison.take(most)
 
         async def worker() -> None:
@@ -84,27 +86,27 @@ class AcrossGroups:
         """Return the partitions in which more than one group holds blobs."""
         counts = Counter(
             partition
-            for stock in self.stock.values()
-            for partition in set().union(*(each.digests for each in stock.values()))
+            for inventories in self.inventories.values()
+            for partition in set().union(*(each.digests for each in inventories.values()))
         )
         return sorted(partition for partition, count in counts.items() if count > 1)
 
     def _unfit(
-        self, stock: Mapping[str, Inventory], partition: str, name: str
+        self, inventories: Mapping[str, Inventory], partition: str, name: str
     ) -> tuple[bool, bool, int]:
         """Return a sort key: servers that accept metadata and hold most of *partition* first."""
-        each = stock[name]
+        each = inventories[name]
         return not each.drops, name not in self.writable, -each.count(partition)
 
     async def _compare(self, partition: str) -> None:
         copies: defaultdict[str, dict[str, BlobDigest]] = defaultdict(dict)
-        for stock in self.stock.values():
-            holding = [name for name, each in stock.items() if partition in each.digests]
+        for inventories in self.inventories.values():
+            holding = [name for name, each in inventories.items() if partition in each.digests]
             if not holding:
                 continue
-            name = min(holding, key=partial(self._unfit, stock, partition))
+            name = min(holding, key=partial(self._unfit, inventories, partition))
             try:
-                held = await within(_LISTING_SECONDS, stock[name].held(partition), self.clock)
+                held = await within(_LISTING_SECONDS, inventories[name].held(partition), self.clock)
             except SOSError as error:
                 self._warn(f"cannot list partition {partition} of {name}", error)
                 continue

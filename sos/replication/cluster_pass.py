@@ -58,11 +58,11 @@ async def replicate(
         report.warn(error)
     if summary.errors:
         policy = evolve(policy, moves=False)
-    stock: dict[str, Mapping[str, Inventory]] = {}
+    inventories: dict[str, Mapping[str, Inventory]] = {}
     for name, all_members in groups.items():
         members = _each_once(all_members, same)
         group_pass = GroupPass(name, members, answers, policy, state, clock, summary, report)
-        stock[name] = group_pass.inventories
+        inventories[name] = group_pass.inventories
         try:
             await group_pass.run()
         except CancelledError:
@@ -71,8 +71,10 @@ async def replicate(
             _log.failure("replication failed, group={name}", name=name)
             summary.unlisted.append(f"group {name}")
     writable = _writable(groups, answers)
-    across = AcrossGroups(groups, stock, writable, policy.dry_run, state, clock, summary, report)
-    check = ObjectCheck(everywhere or groups, stock, state, clock, summary, report)
+    across = AcrossGroups(
+        groups, inventories, writable, policy.dry_run, state, clock, summary, report
+    )
+    check = ObjectCheck(everywhere or groups, inventories, state, clock, summary, report)
     try:
         await across.run()
         await _look_for_lost(everywhere or groups, answers, clock, summary, report)

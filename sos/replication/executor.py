@@ -23,7 +23,7 @@ from sos.model.metadata import timed, with_kind_of
 from sos.replication.batching import Batches
 from sos.replication.leases import Leases
 from sos.replication.plan import Step
-from sos.replication.semaphore import Places
+from sos.replication.semaphore import Semaphore
 from sos.replication.server_failures import ServerFailures
 from sos.replication.summary import Report, Summary
 from sos.transfer import copy
@@ -68,11 +68,11 @@ class Executor:
     disputed: set[str] = field(init=False, factory=set)
     _failures: ServerFailures = field(init=False, factory=ServerFailures)
     _batches: Batches = field(init=False)
-    _places: Places = field(init=False)
+    _places: Semaphore = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._batches = Batches(self.stores, self.clock, self.report.note)
-        self._places = Places(AT_ONCE)
+        self._places = Semaphore(AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:
         """Execute *step*, and count the results."""

@@ -79,7 +79,7 @@ class GroupPass:
 
     async def run(self) -> None:
         """Compare all partitions that differ, and execute the steps."""
-        await together(self._take_stock(member) for member in self.members)
+        await together(self._take_inventories(member) for member in self.members)
         if not self._inventories:
             return
         self.summary.servers += len(self._inventories)
@@ -119,7 +119,7 @@ class GroupPass:
             pool.stop()
             await leases.release()
 
-    async def _take_stock(self, member: Member) -> None:
+    async def _take_inventories(self, member: Member) -> None:
         name = member.name
         answer = self.answers[name]
         if isinstance(answer, SOSError):

@@ -39,7 +39,7 @@ _STAT_SECONDS = 15.0
 _LISTED_FOR_ONE = 100
 
 # Inventories of the servers, by group and name.
-_Stock = Mapping[str, Mapping[str, Inventory]]
+_Inventories = Mapping[str, Mapping[str, Inventory]]
 
 
 @frozen
@@ -58,11 +58,11 @@ class ObjectCheck:
     While no digest changes, the search is repeated only once an hour.
 
     :param groups: all groups: a chunk can be in another group than its object.
-    :param stock: inventories of the servers that answered, whose objects to check.
+    :param inventories: inventories of the servers that answered, whose objects to check.
     """
 
     groups: Groups
-    stock: _Stock
+    inventories: _Inventories
     state: PassState
     clock: Any
     summary: Summary
@@ -81,13 +81,15 @@ class ObjectCheck:
         """Check as many manifests as this pass's turn allows, and count the broken objects."""
         now = self.clock.seconds()
         known = {
-            name: each.digests for stock in self.stock.values() for name, each in stock.items()
+            name: each.digests
+            for inventories in self.inventories.values()
+            for name, each in inventories.items()
         }
         objects = self.state.objects
         if not objects.is_finished(known, now):
             if not objects.remaining:
                 objects.begin(known, self._places())
-            most = TURN_PARTITIONS if self.state.in_turn else len(objects.remaining)
+            most = TURN_PARTITIONS if self.state.incremental else len(objects.remaining)
             await self._go_through(objects.take(most))
             if not (objects.remaining or self._silent):
                 objects.finish(known, now)
@@ -96,13 +98,13 @@ class ObjectCheck:
     def _places(self) -> list[Place]:
         return [
             (group, partition)
-            for group, stock in self.stock.items()
-            for partition in sorted(set().union(*(each.digests for each in stock.values())))
+            for group, inventories in self.inventories.items()
+            for partition in sorted(set().union(*(each.digests for each in inventories.values())))
         ]
 
     async def _go_through(self, places: Iterator[Place]) -> None:
         """Look for the chunks of all objects at *places*: in batches, or one batch per turn."""
-        most = TURN if self.state.in_turn else BATCH
+        most = TURN if self.state.incremental else BATCH
         more = True
         while more:
             objects: list[_Object] = []
@@ -120,7 +122,7 @@ class ObjectCheck:
 
             await together(worker() for _ in range(_AT_ONCE))
             await self._judge(objects, looked)
-            more = bool(looked) and not self.state.in_turn
+            more = bool(looked) and not self.state.incremental
 
     async def _judge(self, objects: list[_Object], places: Iterable[Place]) -> None:
         gone = await self._gone({chunk for each in objects for chunk in each.chunks})
@@ -144,13 +146,13 @@ class ObjectCheck:
         group, partition = place
         holding = {
             name: each
-            for name, each in self.stock.get(group, {}).items()
+            for name, each in self.inventories.get(group, {}).items()
             if partition in each.digests and name not in self._silent
         }
         if not all(each.drops for each in holding.values()):
             # A server of the original system does not say which blobs are manifests.  Ask all
             # others as well: they do, and may have got a copy just now.
-            ours = self.stock[group].items()
+            ours = self.inventories[group].items()
             holding |= {
                 name: each for name, each in ours if each.drops and name not in self._silent
             }
@@ -244,8 +246,8 @@ class ObjectCheck:
         self, group: str, name: str, partition: str, wanted: set[str], lists: bool
     ) -> set[str]:
         """Return the chunks of *wanted* that the server *name* has."""
-        stock = self.stock.get(group, {}).get(name)
-        count = 0 if stock is None else stock.count(partition)
+        inventories = self.inventories.get(group, {}).get(name)
+        count = 0 if inventories is None else inventories.count(partition)
         if lists and count <= _LISTED_FOR_ONE * len(wanted):
             listing = self._stores[name].blob_digests(partition)
             try:

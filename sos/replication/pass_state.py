@@ -87,7 +87,7 @@ class PassState:
     :param hints: partitions to compare first.
     :param away_seconds: seconds to wait for a server that does not answer before its copies
         are made elsewhere.
-    :param in_turn: whether a pass checks only some objects, and compares only some
+    :param incremental: whether a pass checks only some objects, and compares only some
         partitions across groups, and the next pass continues.
     :ivar objects: the check of objects in chunks.
     :ivar across: the comparison across groups.
@@ -95,7 +95,7 @@ class PassState:
 
     hints: Hints = field(factory=set)
     away_seconds: float = 0.0
-    in_turn: bool = False
+    incremental: bool = False
     objects: Objects = field(init=False, factory=Objects)
     across: Round = field(init=False, factory=Round)
     _disputed: dict[tuple[str, str], float] = field(init=False, factory=dict)

@@ -7,7 +7,7 @@ from collections import deque
 from twisted.internet.defer import Deferred
 
 
-class Places:
+class Semaphore:
     """Semaphore with *count* places: ``async with places:``.
 
     The release of a DeferredSemaphore runs the next waiter before it returns.  With hundreds

@@ -61,7 +61,7 @@ class ReplicationService(PeriodicService):
     ) -> None:
         super().__init__("replication", clock)
         self.groups = groups
-        self._state = PassState(hints, AWAY_SECONDS, in_turn=True)
+        self._state = PassState(hints, AWAY_SECONDS, incremental=True)
         self.last: Pass | None = None
         self.running_since: float | None = None
         self.passes = {"ok": 0, "incomplete": 0, "failed": 0}

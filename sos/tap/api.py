@@ -31,7 +31,7 @@ from sos.daemon.proxies import proxied
 from sos.daemon.reload import Reloading
 from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
 from sos.daemon.shared_ports import sharing_ports
-from sos.daemon.status import ClusterPart, Overview, Part
+from sos.daemon.status import ClusterPart, DaemonStatus, Part
 from sos.errors import ConfigError
 from sos.files.watched import WatchedFiles
 from sos.http.client.agent import Agent
@@ -52,7 +52,7 @@ from sos.tap import access, admission, cluster, local, stores, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
 from sos.tap.engine import is_engine
-from sos.tap.watch import Watch
+from sos.tap.watch import HealthCheck
 from sos.web.admin_api import AdminServer, transfers_alone
 from sos.web.client_headers import KeptHeaders
 from sos.web.public_api import DownloadServer, UploadServer
@@ -264,7 +264,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *([context] if context else []),
         *client_files,
     ]
-    overview = Overview(part, settings, reactor, request_metrics, files=files)
+    overview = DaemonStatus(part, settings, reactor, request_metrics, files=files)
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     kept_headers = KeptHeaders(options["kept-headers"])
     resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
@@ -369,7 +369,7 @@ class _ClusterService(MultiService):
             )
             self._replication.setServiceParent(self)
         self.part = ClusterPart(self._members, self._replication)
-        self._watch = Watch(self._members, reactor)
+        self._watch = HealthCheck(self._members, reactor)
         self._watch.setServiceParent(self)
         Reloading(self._reload, reactor).setServiceParent(self)
 
@@ -392,7 +392,7 @@ class _ClusterService(MultiService):
         cluster.check_copies(found, self._options["write-copies"])
         groups = self._groups_now = self._groups(found)
         self._members.configure(groups)
-        self._watch.look_now()
+        self._watch.check_now()
         if self._replication is not None:
             self._replication.groups = groups
         _warn_of_small_groups(self._options, found)

@@ -22,7 +22,7 @@ from sos.daemon.exposure import LOOPBACK, OTHERS, UNIX, reach
 from sos.daemon.options import parameter, setting
 from sos.daemon.proxies import proxied
 from sos.daemon.services import Daemon, check_endpoint, complete, listening, listening_beside, tcp
-from sos.daemon.status import Overview
+from sos.daemon.status import DaemonStatus
 from sos.files.watched import WatchedFiles
 from sos.model import quantities
 from sos.model.settings import SETTINGS
@@ -140,7 +140,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *admission.secret_files(options),
         *([context] if context else []),
     ]
-    overview = Overview(part, settings, reactor, request_metrics, sightings, files)
+    overview = DaemonStatus(part, settings, reactor, request_metrics, sightings, files)
 
     async def status() -> dict[str, Any]:
         document = await overview.document()

@@ -14,7 +14,7 @@ LOOK_SECONDS = 30.0
 _log = Logger()
 
 
-class Watch(PeriodicService):
+class HealthCheck(PeriodicService):
     """Asks the servers of *members* for their status, and logs conflicts between them.
 
     Conflicts are two addresses of one store, an address with another store than before, and API
@@ -30,7 +30,7 @@ class Watch(PeriodicService):
     def delay(self) -> float:
         return self._delay
 
-    def look_now(self) -> None:
+    def check_now(self) -> None:
         """Check at once, after a change of the servers, which this also announces to them."""
         self._delay = 0.0
         self.restart()

@@ -95,7 +95,7 @@ class _Channel:
         """The recorder of finished requests."""
         return self
 
-    def persists(self, request: Request) -> bool:
+    def keeps_alive(self, request: Request) -> bool:
         """Return True: the stock server decides."""
         return True
 

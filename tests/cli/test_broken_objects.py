@@ -75,9 +75,7 @@ def test_it_is_told_by_all_and_mended_by_an_upload(place, cluster):
     assert wait_until(lambda: cluster.lose(CHUNK) or cluster.broken() == 1)
     done = place.sos(f"status --url http://127.0.0.1:{cluster.admin}")
     assert done.returncode == 1
-    assert (
-        b"warning: 1 objects are lost or lack chunks on all servers" in done.stdout
-    )
+    assert b"warning: 1 objects are lost or lack chunks on all servers" in done.stdout
     for command in ("replicate", "replicate --dry-run", "balance"):
         done = place.sos(command)
         assert done.returncode == 1

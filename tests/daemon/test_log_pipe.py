@@ -11,7 +11,7 @@ from twisted.logger import Logger, LogPublisher, textFileLogObserver
 from twisted.scripts._twistd_unix import ServerOptions
 
 from sos.daemon import log_pipe
-from sos.daemon.log_pipe import MOST_UNWRITTEN, LogPipe, unhindered
+from sos.daemon.log_pipe import MOST_UNWRITTEN, LogPipe, non_blocking
 
 
 @pytest.fixture(params=["pipe", "socket"])
@@ -93,9 +93,9 @@ def test_a_descriptor_that_was_closed_ends_nothing():
 def test_what_is_no_pipe_is_written_as_ever(ends, tmp_path):
     """A file has no reader that could be late."""
     with open(tmp_path / "log", "w") as file:
-        assert unhindered(file) is file
+        assert non_blocking(file) is file
     with open(ends[1], "w", closefd=False) as file:
-        assert isinstance(unhindered(file), LogPipe)
+        assert isinstance(non_blocking(file), LogPipe)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

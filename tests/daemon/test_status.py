@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from sos import __version__
-from sos.daemon.status import ClusterPart, Overview, StorePart
+from sos.daemon.status import ClusterPart, DaemonStatus, StorePart
 from sos.interfaces import Member
 from sos.monitoring.server_health import LEFT_ALONE, UP, parse_health
 from sos.replication import Policy, ReplicationService
@@ -36,7 +36,7 @@ class Cluster:
         if replicates:
             replication = ReplicationService(groups, Policy(2), 10.0, clock, set(), lambda: 5000.0)
             replication.startService()
-        self.overview = Overview(ClusterPart(self.store, replication), {"min-copies": 2}, clock)
+        self.overview = DaemonStatus(ClusterPart(self.store, replication), {"min-copies": 2}, clock)
 
 
 @ensureDeferred
@@ -97,7 +97,7 @@ async def test_a_store_with_its_scrub(clock, local_store):
     """As it is now."""
     await put(local_store, b"x", content_id(b"x"))
     report = Report()
-    overview = Overview(StorePart(local_store, report), {}, clock)
+    overview = DaemonStatus(StorePart(local_store, report), {}, clock)
     for checked in (0, 5):
         report.checked = checked
         document_ = await overview.document()
@@ -108,7 +108,7 @@ async def test_a_store_with_its_scrub(clock, local_store):
 @ensureDeferred
 async def test_a_disk_that_failed(clock, local_store):
     """The store takes nothing more, and says why."""
-    overview = Overview(StorePart(local_store, None), {}, clock)
+    overview = DaemonStatus(StorePart(local_store, None), {}, clock)
     local_store._committer.give_up("the disk failed")
     document_ = (await overview.document())["store"]
     assert (document_["writable"], document_["reason"]) == (

@@ -6,13 +6,13 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 
-from sos.replication.semaphore import Places
+from sos.replication.semaphore import Semaphore
 
 
 @ensureDeferred
 async def test_no_more_than_there_are_places_for():
     """Who waits is let in as others leave, the first who came first."""
-    places, inside, gates = Places(2), [], [Deferred() for _ in range(7)]
+    places, inside, gates = Semaphore(2), [], [Deferred() for _ in range(7)]
 
     async def visit(number):
         async with places:
@@ -40,7 +40,7 @@ async def test_no_more_than_there_are_places_for():
 @ensureDeferred
 async def test_thousands_that_leave_as_soon_as_they_are_let_in():
     """That is not too deep for the stack."""
-    places, gate, seen = Places(1), Deferred(), []
+    places, gate, seen = Semaphore(1), Deferred(), []
 
     async def visit(number):
         async with places:
@@ -59,7 +59,7 @@ async def test_thousands_that_leave_as_soon_as_they_are_let_in():
 @ensureDeferred
 async def test_nobody_is_let_in_when_it_is_closed():
     """They can be cancelled in any order then."""
-    places, seen = Places(1), []
+    places, seen = Semaphore(1), []
 
     async def visit(number):
         async with places:

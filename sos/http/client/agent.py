@@ -203,7 +203,7 @@ class Server:
 
     # Called by connections.
 
-    def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
+    def retry_or_fail(self, call: Call, failure: Failure, kept: bool) -> None:
         """Send the request *call* again after a *failure*, or make it fail.
 
         :param kept: whether the connection had served a request before, so that the server

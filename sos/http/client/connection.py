@@ -71,7 +71,7 @@ class Pool(typing.Protocol):
         """Record that the reader has resumed."""
         ...
 
-    def unanswered(self, call: Call, failure: Failure, kept: bool) -> None:
+    def retry_or_fail(self, call: Call, failure: Failure, kept: bool) -> None:
         """Send the request *call* again, or make it fail."""
         ...
 
@@ -263,7 +263,7 @@ class Connection(Protocol):
         # After the bytes that came with the head: often they are the whole answer.
         if call is not None:
             call.end(response)
-        response.regulate()
+        response.update_flow_control()
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -334,13 +334,13 @@ class Connection(Protocol):
         self._break(error, error)
         self.abort()
 
-    def _break(self, unanswered: Exception, unfinished: Exception) -> None:
-        """Fail the request with *unanswered*, or an incomplete answer with *unfinished*."""
+    def _break(self, retry_or_fail: Exception, unfinished: Exception) -> None:
+        """Fail the request with *retry_or_fail*, or an incomplete answer with *unfinished*."""
         self._drop_body()
         call, self._call = self._call, None
         response, self._response = self._response, None
         if call is not None:
-            self._server.unanswered(call, Failure(unanswered), self.kept)
+            self._server.retry_or_fail(call, Failure(retry_or_fail), self.kept)
         elif response is not None:
             response.connection = None
             response.end(Failure(unfinished))

@@ -65,7 +65,7 @@ class Call:
         self.again = False
         self._deadlines: Deadlines | None = None
 
-    def hurry(self, seconds: float, deadlines: Deadlines) -> None:
+    def set_timeout(self, seconds: float, deadlines: Deadlines) -> None:
         """Make the request fail with a TimeoutError if it is not answered in *seconds*."""
         self._deadlines = deadlines
         deadlines.set(self, seconds)

@@ -133,7 +133,7 @@ class Response:
                 protocol, self._protocol = self._protocol, None
                 protocol.connectionLost(reason)
 
-    def regulate(self) -> None:
+    def update_flow_control(self) -> None:
         """Deliver the buffered pieces, or stop reading while there is no reader."""
         if self._protocol is not None:
             self.deliver()

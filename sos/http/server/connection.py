@@ -58,7 +58,7 @@ LINGER_SECONDS = 5.0
 RETRY_SECONDS = 5
 
 # These close the connection, so each try with other credentials needs a new one.
-_TURNED_AWAY = (401, 403, 421)
+_CLOSING_STATUSES = (401, 403, 421)
 
 
 class Owner(Recorder, typing.Protocol):
@@ -107,7 +107,7 @@ class Channel(Protocol):
     :param refusal: if given, the answer to any request.
     :ivar output: sends the answers.
     :ivar since: when the connection began its current wait, by the site's clock.
-    :ivar occupied: whether there is a request that has not been answered.
+    :ivar busy: whether there is a request that has not been answered.
     :ivar active_at: time of its last request, or of its opening, by the site's timer.
     """
 
@@ -131,7 +131,7 @@ class Channel(Protocol):
         self.site = self.factory = site
         self.since = site.now
         self.active_at = site.timer()
-        self.occupied = False
+        self.busy = False
         self._input = Input(self)
         self._next: Request | None = None
         self._current: Request | None = None
@@ -172,7 +172,7 @@ class Channel(Protocol):
         if self._closing or self._refusal is not None:
             return
         request = None
-        if not self.occupied and self._input.between_requests:
+        if not self.busy and self._input.between_requests:
             request = whole_request(self, data)
         if request is None:
             self._input.feed(data)
@@ -219,7 +219,7 @@ class Channel(Protocol):
     def received(self, request: Request) -> None:
         """Take *request*, whose head is complete."""
         self._next = request
-        self.occupied = True
+        self.busy = True
 
     # One request after the other.
 
@@ -244,7 +244,7 @@ class Channel(Protocol):
             self._advancing = False
         if self._current is None and not self._closing:
             self._rest()
-        self.regulate()
+        self.update_flow_control()
 
     def _parse(self) -> None:
         if self._closing or self._refusal is not None:
@@ -287,7 +287,7 @@ class Channel(Protocol):
         if self._counts_as_in_head:
             self._counts_as_in_head = False
             for limit in self.limits:
-                limit.has_head(self)
+                limit.head_completed(self)
         self.since = self.site.now
         self._input.body_bytes = 0
         self.active_at = request.begun = self.site.timer()
@@ -303,7 +303,7 @@ class Channel(Protocol):
     def done(self, request: Request) -> None:
         """Go on after the answer to *request* has been written."""
         self._current = None
-        self.occupied = self._next is not None
+        self.busy = self._next is not None
         self.since = self.site.now
         if self._closing:
             return
@@ -312,11 +312,11 @@ class Channel(Protocol):
         elif not self._advancing:
             self._advance()
 
-    def persists(self, request: Request) -> bool:
+    def keeps_alive(self, request: Request) -> bool:
         """Return whether the connection stays open after the answer to *request*."""
         if not request.body.complete or (self._retired and not self._input.waits):
             return False
-        if request.code in _TURNED_AWAY:
+        if request.code in _CLOSING_STATUSES:
             return False
         asked = request.headers.get(b"connection")
         if asked is None:
@@ -345,9 +345,9 @@ class Channel(Protocol):
         self.site.refused(status, len(document))
         self._close(linger)
 
-    def give_way(self) -> bool:
+    def close_if_idle(self) -> bool:
         """Close for a new connection; return False if there is work to do on this one."""
-        if self.occupied or self._receiver.waits or self._in_line or self.output.full:
+        if self.busy or self._receiver.waits or self._in_line or self.output.full:
             # The caller has removed it from its list; _rest() adds it again.
             self._counts_as_idle = self._counts_as_in_head = False
             return False
@@ -361,7 +361,7 @@ class Channel(Protocol):
             close_now(self._socket)
         return True
 
-    def give_up_stalled(self) -> bool:
+    def abort_if_stalled(self) -> bool:
         """Abort for a new connection; return False if the client reads again."""
         self._counts_as_stalled = False  # the caller has removed it from its list
         if not self._is_sending or self.site.now - self.since <= STALL_SECONDS:
@@ -369,7 +369,7 @@ class Channel(Protocol):
         self.abort()
         return True
 
-    def retire(self) -> None:
+    def close_when_answered(self) -> None:
         """Answer the requests that have been received, then close."""
         self._receiver.pass_on()
         self._retired = True
@@ -418,7 +418,7 @@ class Channel(Protocol):
 
     # Flow control and timeouts.
 
-    def regulate(self) -> None:
+    def update_flow_control(self) -> None:
         """Pause reading while received or outgoing data waits, or resume it."""
         if self._closing or self._ended:
             return
@@ -432,7 +432,7 @@ class Channel(Protocol):
             else:
                 self.transport.resumeProducing()
 
-    def expire(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Apply the timeout of what this connection waits for.
 
         :param now: the time by the site's clock, as :attr:`since`.
@@ -496,7 +496,7 @@ class Channel(Protocol):
         self.since = self.site.now
         if self.output.full:
             if not self._advancing:
-                self.regulate()
+                self.update_flow_control()
         elif self._closing:
             self._shut()
         else:

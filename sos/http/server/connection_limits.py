@@ -17,18 +17,18 @@ class Limited(Protocol):
         ...
 
     @property
-    def occupied(self) -> bool:
+    def busy(self) -> bool:
         """Whether there is a request that has not been answered."""
         ...
 
-    def give_way(self) -> bool:
+    def close_if_idle(self) -> bool:
         """Close the connection if it is idle, or has sent part of a head: answer that with 503.
 
         Return False if there is a request to answer.
         """
         ...
 
-    def give_up_stalled(self) -> bool:
+    def abort_if_stalled(self) -> bool:
         """Abort the connection if its client still does not read; return whether it did."""
         ...
 
@@ -75,7 +75,7 @@ class ConnectionLimit:
         self._idle.pop(channel, None)
         self._in_head.setdefault(channel)
 
-    def has_head(self, channel: Limited) -> None:
+    def head_completed(self, channel: Limited) -> None:
         """Record that the head of that request is complete."""
         self._in_head.pop(channel, None)
 
@@ -83,7 +83,7 @@ class ConnectionLimit:
         """Record that the client of *channel* does not read its answer."""
         self._stalled.setdefault(channel)
 
-    def has_room(self) -> bool:
+    def make_room(self) -> bool:
         """Return whether there is room for a new connection, after closing one if necessary.
 
         It closes the connection that has been stalled for the longest, or else the one that has
@@ -93,16 +93,16 @@ class ConnectionLimit:
             return True
         while self._stalled:
             channel, _ = self._stalled.popitem(last=False)
-            if channel.give_up_stalled():
+            if channel.abort_if_stalled():
                 return True
         while self._idle:
             channel, noted = self._idle.popitem(last=False)
-            if channel.active_at > noted and not channel.occupied:
+            if channel.active_at > noted and not channel.busy:
                 self._idle[channel] = channel.active_at
-            elif channel.give_way():
+            elif channel.close_if_idle():
                 return True
         while self._in_head:
             channel, _ = self._in_head.popitem(last=False)
-            if channel.give_way():
+            if channel.close_if_idle():
                 return True
         return False

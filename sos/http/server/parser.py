@@ -24,7 +24,7 @@ class RequestSink(ResponseSink, Protocol):
     """The connection that the parser works for."""
 
     @property
-    def occupied(self) -> bool:
+    def busy(self) -> bool:
         """Whether there is a request that has not been answered."""
         ...
 
@@ -40,7 +40,7 @@ class RequestSink(ResponseSink, Protocol):
         """Send ``100 Continue`` if the client waits for it before it sends the body."""
         ...
 
-    def regulate(self) -> None:
+    def update_flow_control(self) -> None:
         """Pause reading while received data waits, or resume it."""
         ...
 
@@ -101,7 +101,7 @@ class Input:
         """
         data = self._data
         size = len(data)
-        while self.waits and (self.body is not None or not self._channel.occupied):
+        while self.waits and (self.body is not None or not self._channel.busy):
             start, left = self._start, self._left
             end = min(start + left, size) if left else self._judged_at_once()
             self._start = end
@@ -214,7 +214,9 @@ class Input:
         length = body_length(method, version, fields)
         body = NO_BODY
         if length != 0:
-            body = self.body = RequestBody(length, channel.send_continue, channel.regulate)
+            body = self.body = RequestBody(
+                length, channel.send_continue, channel.update_flow_control
+            )
             self._left = length
             self._in_chunk = False
             self._upgrading = parser.should_upgrade()

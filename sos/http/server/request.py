@@ -50,7 +50,7 @@ class ResponseSink(Protocol):
         """The recorder of the request."""
         ...
 
-    def persists(self, request: Request) -> bool:
+    def keeps_alive(self, request: Request) -> bool:
         """Return whether the connection can stay open after the answer to *request*."""
         ...
 
@@ -272,7 +272,7 @@ class Request:
         if not framed and self.clientproto == b"HTTP/1.1":
             framed = self._chunked = True
             headers[b"Transfer-Encoding"] = b"chunked"
-        self.persistent = framed and self._channel.persists(self)
+        self.persistent = framed and self._channel.keeps_alive(self)
         if not self.persistent:
             headers[b"Connection"] = b"close"
         elif self.clientproto == b"HTTP/1.0":

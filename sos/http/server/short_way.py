@@ -109,7 +109,7 @@ class _Sink:
     site: Any = None
     output: Any = None
     transport: Any = SimpleNamespace(bufferSize=0)
-    occupied = False
+    busy = False
     request: Request | None = None
 
     def received(self, request: Request) -> None:
@@ -120,9 +120,9 @@ class _Sink:
 
     def send_continue(self) -> None: ...
 
-    def regulate(self) -> None: ...
+    def update_flow_control(self) -> None: ...
 
-    def persists(self, request: Request) -> bool:
+    def keeps_alive(self, request: Request) -> bool:
         return True
 
     def done(self, request: Request) -> None: ...

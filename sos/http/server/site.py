@@ -107,7 +107,7 @@ class Site(ServerFactory):
         self.timer = timer
         self.iteration_queue = queue_of(reactor)
         self.channels: set[Channel] = set()
-        self._turned_away: set[Channel] = set()
+        self._over_limit: set[Channel] = set()
         self._all = ConnectionLimit(max_connections, _TOO_MANY)
         self._most_of_one = max(max_connections // 2, 1)
         self._networks: WeakValueDictionary[str, ConnectionLimit] = WeakValueDictionary()
@@ -122,8 +122,8 @@ class Site(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         limits = self._limits(addr)
         for limit in limits:
-            if not limit.has_room():
-                return self._turn_away(addr, limit.refusal)
+            if not limit.make_room():
+                return self._refuse(addr, limit.refusal)
         for limit in limits:
             limit.add()
         return Channel(self, addr, limits)
@@ -139,11 +139,11 @@ class Site(ServerFactory):
             of_one = self._networks[network] = ConnectionLimit(self._most_of_one, _FROM_ONE)
         return of_one, self._all
 
-    def _turn_away(self, address: IAddress | None, refusal: RejectedRequest) -> Protocol:
-        if len(self._turned_away) >= _MOST_REFUSED:
+    def _refuse(self, address: IAddress | None, refusal: RejectedRequest) -> Protocol:
+        if len(self._over_limit) >= _MOST_REFUSED:
             return _ClosedAtOnce()
         channel = Channel(self, address, (), refusal)
-        self._turned_away.add(channel)
+        self._over_limit.add(channel)
         return channel
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -159,7 +159,7 @@ class Site(ServerFactory):
         """Record that *channel* has lost its connection."""
         self.request_metrics.connections -= 1
         self.channels.discard(channel)
-        self._turned_away.discard(channel)
+        self._over_limit.discard(channel)
         for limit in channel.limits:
             limit.remove(channel)
         if not self.channels:
@@ -219,7 +219,7 @@ class Site(ServerFactory):
         self.now = self.reactor.seconds()
         self.head = b"Server: %s\r\nDate: %s\r\n" % (_SERVER, datetimeToString())
         for channel in list(self.channels):
-            channel.expire(self.now)
+            channel.check_timeouts(self.now)
 
     async def drain(self, seconds: float) -> None:
         """Finish the requests in flight, for *seconds* at most, then close all connections.
@@ -227,7 +227,7 @@ class Site(ServerFactory):
         Call it when no port listens for new connections any more.
         """
         for channel in list(self.channels):
-            channel.retire()
+            channel.close_when_answered()
         if self.channels:
             self._empty = Deferred()
             late = self.reactor.callLater(seconds, self._abort)

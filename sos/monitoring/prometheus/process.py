@@ -22,7 +22,11 @@ def families(requests: Mapping[str, Any]) -> Iterator[Metric]:
     :param requests: from :meth:`sos.monitoring.request_metrics.RequestMetrics.document`.
     """
     labels = ["route", "method"]
-    count = CounterMetricFamily("sos_requests", "Requests that ended, by status; 499 if the client left.", labels=[*labels, "status"])
+    count = CounterMetricFamily(
+        "sos_requests",
+        "Requests that ended, by status; 499 if the client left.",
+        labels=[*labels, "status"],
+    )
     seconds = HistogramMetricFamily(
         "sos_request_seconds",
         "Time from the head of a request to the end of its answer, in seconds.",

@@ -34,7 +34,7 @@ from sos.stores.local.body_file import Unreadable, open_body, reading, write_tra
 from sos.stores.local.check import examine_index
 from sos.stores.local.disk import BACKUP_MARKER, MARKER, STAGING, Layout, open_lock
 from sos.stores.local.index import MAP_SIZE, Index
-from sos.stores.local.progress import Progress, Reached
+from sos.stores.local.progress import HighWaterMark, Progress
 from sos.stores.local.reading import verify_body, verify_file
 from sos.stores.local.transaction import find
 from sos.stores.received import write_at
@@ -268,12 +268,12 @@ class _Mark:
                 "new directory"
             )
 
-    def begin(self, reached: Reached) -> None:
+    def begin(self, reached: HighWaterMark) -> None:
         """Record that an index at *reached* is about to become the backup's."""
         self._ends.append(reached.transaction)
         self.write()
 
-    def finish(self, reached: Reached, finished_at: float) -> None:
+    def finish(self, reached: HighWaterMark, finished_at: float) -> None:
         self._ends = [reached.transaction]
         self.write(finished_at)
 
@@ -416,7 +416,7 @@ class _Backup:
         self.report.copied += 1
         self.report.copied_bytes += record.size
 
-    def _switch(self, copy: Path, reached: Reached) -> None:
+    def _switch(self, copy: Path, reached: HighWaterMark) -> None:
         """Put the new bodies and the new index in place."""
         layout = self._layout
         self._mark.begin(reached)

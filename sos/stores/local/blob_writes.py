@@ -25,7 +25,7 @@ from sos.stores.local.body_file import Unreadable, open_body, reading
 from sos.stores.local.body_removal import BodyRemoval
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
-from sos.stores.local.reading import Comparison, unheeded, verify_body
+from sos.stores.local.reading import Comparison, ignore_piece, verify_body
 from sos.stores.local.transaction import Transaction
 from sos.stores.record import Damaged, Encoded, Record
 
@@ -177,7 +177,7 @@ class BlobWrites:
             return None
         return transaction.get(new.id)
 
-    def verify(self, record: Record, passed: Callable[[bytes], None] = unheeded) -> None:
+    def verify(self, record: Record, passed: Callable[[bytes], None] = ignore_piece) -> None:
         """Raise Damaged unless the stored body matches *record*.
 
         :param passed: called with each piece of the body.
@@ -217,7 +217,7 @@ class BlobWrites:
                 self.layout.body(id).rename(kept)
             self.layout.sync_directory(self.layout.quarantine)
         transaction.remove(id)
-        transaction.lose(id)
+        transaction.mark_lost(id)
         return True
 
 

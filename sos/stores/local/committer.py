@@ -155,13 +155,13 @@ class Committer:
                     return [refusal] * len(jobs)
             except SyncFailed as error:
                 of_lmdb = isinstance(error.__cause__, lmdb.Error)
-                if of_lmdb and self._index.is_cramped() and not self._index.is_dead():
+                if of_lmdb and self._index.is_nearly_full() and not self._index.has_panicked():
                     # LMDB reports a write cut short by a full disk as an input/output
                     # error.  It has aborted the transaction.
                     return [Failure(NoSpace(f"the disk is full: {error}"))] * len(jobs)
                 return self._give_up(error, jobs)
             except NoSpace as error:
-                if self._index.is_dead():
+                if self._index.has_panicked():
                     return self._give_up(SyncFailed(str(error)), jobs)
                 return [Failure(error)] * len(jobs)
             except Exception:
@@ -178,7 +178,7 @@ class Committer:
 
     def _give_up(self, error: SyncFailed, jobs: list[_Job]) -> list[Any]:
         refusal = Failure(self.fail(error))
-        if self._index.is_dead():
+        if self._index.has_panicked():
             # Reads must go on.
             blockingCallFromThread(self._reactor, self._index.reopen_to_read)
         return [refusal] * len(jobs)

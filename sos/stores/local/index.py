@@ -23,7 +23,7 @@ from sos.errors import Unavailable
 from sos.model.digest import BlobDigest, PartitionDigest
 from sos.stores import record as records
 from sos.stores.local.partition_digests import DigestLog
-from sos.stores.local.progress import Progress, Reached
+from sos.stores.local.progress import HighWaterMark, Progress
 from sos.stores.local.transaction import (
     Transaction,
     find,
@@ -136,10 +136,10 @@ class Index:
         return os.path.join(self.directory, "data.mdb")
 
     @property
-    def reached(self) -> Reached:
+    def reached(self) -> HighWaterMark:
         """The number of the last transaction, and the size of the file in bytes."""
         number = self._environment.info()["last_txnid"]
-        return Reached(number, os.stat(self._file).st_size)
+        return HighWaterMark(number, os.stat(self._file).st_size)
 
     @property
     def identity(self) -> str | None:
@@ -172,12 +172,12 @@ class Index:
         if self.progress is not None:
             self.progress.check_in_place()
 
-    def is_cramped(self) -> bool:
+    def is_nearly_full(self) -> bool:
         """Return whether so little space is free that a full disk explains a failed write."""
         disk = os.statvfs(self.directory)
         return disk.f_bavail * disk.f_frsize < _CRAMPED
 
-    def is_dead(self) -> bool:
+    def has_panicked(self) -> bool:
         """Return whether LMDB refuses all work, as it does after a failed meta page write."""
         try:
             self._environment.begin().abort()
@@ -197,18 +197,18 @@ class Index:
         self._damage = f"the index {self.directory} is damaged: {error}; see sos rebuild"
         self.damaged(self._damage)
 
-    def doubt(self, id: str, encoded: Encoded) -> None:
+    def mark_suspect(self, id: str, encoded: Encoded) -> None:
         """Refuse listings and digests: they include *id*, whose body is bad.
 
         :param encoded: the record of *id*; the doubt ends when another record replaces it.
         """
         self._doubted[id] = encoded
 
-    def trust(self, id: str) -> None:
+    def clear_suspect(self, id: str) -> None:
         """End the doubt about *id*, if there is one."""
         self._doubted.pop(id, None)
 
-    def doubts(self, id: str) -> bool:
+    def is_suspect(self, id: str) -> bool:
         """Return whether there is a doubt about *id*."""
         return id in self._doubted
 
@@ -220,7 +220,7 @@ class Index:
         self._check_sound()
         for id, encoded in list(self._doubted.items()):
             if self.get(id) != encoded:
-                self.trust(id)
+                self.clear_suspect(id)
         if self._doubted:
             raise Unavailable(
                 f"{len(self._doubted)} blobs are damaged or unreadable and could not be marked as "

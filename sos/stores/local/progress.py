@@ -20,7 +20,7 @@ _LINE = b"%020d %020d\n"
 
 
 @frozen
-class Reached:
+class HighWaterMark:
     """How far an index is.
 
     :ivar transaction: the number of its last transaction.
@@ -53,7 +53,7 @@ class Progress:
             if _inode(path) != inode:
                 raise SyncFailed(f"{path} was removed or replaced while it was in use")
 
-    def note(self, reached: Reached) -> None:
+    def note(self, reached: HighWaterMark) -> None:
         """Write how far the index is, without syncing it."""
         if self._durable:
             # No upload fails for lack of the note: an older one only detects less.
@@ -61,14 +61,14 @@ class Progress:
                 os.pwrite(self._lock, _LINE % (reached.transaction, reached.size), 0)
 
 
-def noted(lock: int) -> Reached | None:
+def noted(lock: int) -> HighWaterMark | None:
     """Return the note in the open file *lock*, None if there is none."""
     line = os.pread(lock, 100, 0)
     try:
         transaction, size = map(int, line.split())
     except ValueError:
         return None
-    return Reached(transaction, size)
+    return HighWaterMark(transaction, size)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -29,11 +29,13 @@ from sos.stores.record import Damaged, Record
 _SPAN_SIZE = 4 * BLOCK
 
 
-def unheeded(piece: bytes) -> None:
+def ignore_piece(piece: bytes) -> None:
     """Ignore a verified *piece*."""
 
 
-def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = unheeded) -> Blocks:
+def verify_body(
+    path: Path, record: Record, passed: Callable[[bytes], None] = ignore_piece
+) -> Blocks:
     """Verify the whole body of *record* in the file *path*, and return its blocks.
 
     A trailer that is missing or wrong is written.  Raises as :func:`open_body` does, and
@@ -50,7 +52,7 @@ def verify_body(path: Path, record: Record, passed: Callable[[bytes], None] = un
 
 
 def verify_file(
-    file: BinaryIO, record: Record, passed: Callable[[bytes], None] = unheeded
+    file: BinaryIO, record: Record, passed: Callable[[bytes], None] = ignore_piece
 ) -> Blocks:
     """Verify the whole body of *record* in an open file, and return its blocks.
 

@@ -31,7 +31,7 @@ from sos.stores.local.body_file import Unreadable, open_body, read_trailer, read
 from sos.stores.local.check import examine_index, id_of, identity, sound
 from sos.stores.local.disk import MARKER, Layout, is_uuid
 from sos.stores.local.index import Index
-from sos.stores.local.progress import Progress, Reached
+from sos.stores.local.progress import HighWaterMark, Progress
 from sos.stores.local.reading import verify_file
 from sos.stores.local.transaction import split_row
 from sos.stores.record import Damaged, Encoded, Record
@@ -181,7 +181,7 @@ class _Rebuild:
         self._layout.sync_directory(self._layout.root)
         self._report_lost()
 
-    def _make(self, id: str, old: Path | None) -> Reached:
+    def _make(self, id: str, old: Path | None) -> HighWaterMark:
         """Build the new index, and return how far it is."""
         self._index = Index(self._make_directory(self._making), durable=True)
         try:

@@ -64,7 +64,7 @@ class Replicas:
         leases.check(_held(transaction), token, _now())
         encoded = transaction.get(id)
         if encoded is None:
-            transaction.regain(id)
+            transaction.clear_lost(id)
             return
         if known is not None:
             check_held(id, _blob_digest(id, encoded), known)
@@ -72,7 +72,7 @@ class Replicas:
             if records.has_file(id, encoded) and self.layout.body(id).exists():
                 self.layout.hold(id, doomed)
         transaction.remove(id)
-        transaction.regain(id)
+        transaction.clear_lost(id)
 
 
 def _reconcile(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:

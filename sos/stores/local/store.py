@@ -187,9 +187,9 @@ class LocalStore:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])
             jobs = ThreadJobs(self._run_in_thread)
-            if not record.readable or self._index.doubts(id):
+            if not record.readable or self._index.is_suspect(id):
                 await jobs.run(self._blob_writes.verify, record)
-                self._index.trust(id)
+                self._index.clear_suspect(id)
                 with suppress(SOSError):  # the body is sound even if the mark cannot be removed
                     await self._blob_writes.mark(id, encoded, readable=True)
             path = self._layout.body(id)
@@ -270,7 +270,7 @@ class LocalStore:
             raise Unavailable(str(error)) from error
 
     async def status(self) -> StoreStatus:
-        doubt = lost = None
+        mark_suspect = lost = None
         lost_ids: tuple[str, ...] = ()
         try:
             self._check_in_place()
@@ -278,7 +278,7 @@ class LocalStore:
             digests = self._index.digests().values()
         except Unavailable as error:
             blobs = size = None
-            doubt = str(error)
+            mark_suspect = str(error)
         else:
             blobs = sum(digest.count for digest in digests)
             size = sum(digest.bytes for digest in digests)
@@ -292,7 +292,7 @@ class LocalStore:
             reason = reason or str(error)
         return StoreStatus(
             writable=reason is None,
-            reason=reason or doubt,
+            reason=reason or mark_suspect,
             blobs=blobs,
             size=size,
             capacity=capacity,
@@ -329,10 +329,10 @@ class LocalStore:
             what = "quarantine a damaged" if damaged else "mark an unreadable"
             text = f"cannot {what} blob, store={{store}}, id={{id}}: {{error}}; {{refusal}}"
             _log.error(text, store=self.name, id=id, error=error, refusal=refusal)
-            self._index.doubt(id, encoded)
+            self._index.mark_suspect(id, encoded)
             what = "damaged and cannot be quarantined" if damaged else "unreadable"
             raise Unavailable(f"blob {id} is {what}: {error}; {refusal}") from error
-        self._index.trust(id)
+        self._index.clear_suspect(id)
         if done:
             what = "quarantined a damaged" if damaged else "marked an unreadable"
             text = f"{what} blob, store={{store}}, id={{id}}: {{error}}"

@@ -64,19 +64,19 @@ class Transaction:
             self._newest += 1
             self._transaction.put(number, body, db=self._bodies, append=True)
         if record.readable:
-            self.regain(record.id)
+            self.clear_lost(record.id)
             partition = key[:3]
             self.digests[partition] = self._digest(partition).with_blob(record.size, record.sum())
         else:
-            self.lose(record.id)
+            self.mark_lost(record.id)
         return True
 
-    def lose(self, id: str) -> None:
+    def mark_lost(self, id: str) -> None:
         """Record *id* as lost: the store had the blob, and its copy is damaged or unreadable."""
         self._transaction.put(id.encode("ascii"), b"", db=self._lost)
         self._has_lost = True
 
-    def regain(self, id: str) -> None:
+    def clear_lost(self, id: str) -> None:
         """Remove *id* from the lost blobs: it is stored again, or was dropped."""
         if self._has_lost:
             self._transaction.delete(id.encode("ascii"), db=self._lost)

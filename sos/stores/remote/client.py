@@ -275,7 +275,7 @@ class Exchange:
             head += b"X-Request-Id: %s\r\n" % asked_for
         call = Call(head, body, method == "HEAD", sign)
         if seconds is not None:
-            call.hurry(seconds, self._deadlines)
+            call.set_timeout(seconds, self._deadlines)
         return self._server.send(call)
 
     def _signed(

@@ -116,7 +116,7 @@ class Members:
         groups = self._placement.groups(id)
         return self.holders(groups[0], id)[:copies] if groups else []
 
-    def fellows(self, id: str, peer: Peer) -> list[Peer]:
+    def possible_replicas(self, id: str, peer: Peer) -> list[Peer]:
         """Return all servers of the own group of *id*, and of the group of *peer*."""
         groups = dict.fromkeys([*self._placement.groups(id)[:1], peer.group])
         return [each for group in groups for each in self._all(group, id, ())]

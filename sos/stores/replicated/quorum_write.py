@@ -34,8 +34,9 @@ class QuorumWrite:
     """Quorum write of one blob to several servers.
 
     If a server fails, the next one of the group stores the copy in its place (hinted
-    handoff), or else, before the write quorum is reached, one of another group.  Until the write quorum is reached, a slow
-    server is replaced in the same way, unless the blob has an opaque name.
+    handoff), or else, before the write quorum is reached, one of another group.  Until the
+    quorum is reached, a slow server is replaced in the same way, unless the blob has an
+    opaque name.
 
     :param groups: writable servers in the order in which to try them, the blob's own
         group first, unless none of its servers is available.

@@ -280,7 +280,7 @@ class ReplicatedStore:
 
         answers = await together(
             ask(peer)
-            for peer in self._members.fellows(whole.id, target)
+            for peer in self._members.possible_replicas(whole.id, target)
             if peer is not target and peer.error is None
         )
         first = first_set(answers)

@@ -292,11 +292,11 @@ class TestAChannel:
     def test_does_not_give_way_while_a_request_waits_for_its_turn(self, clock, channel):
         """So it is not closed to make room for another."""
         channel.dataReceived(GET)
-        assert not channel.give_way()
+        assert not channel.close_if_idle()
         clock.advance(0)
-        assert channel.give_way()
+        assert channel.close_if_idle()
 
-    @pytest.mark.parametrize("end", ["retire", "readConnectionLost"])
+    @pytest.mark.parametrize("end", ["close_when_answered", "readConnectionLost"])
     def test_answers_what_came_before_it_is_closed(self, channel, socket, events, end):
         """Nothing that was read or written stays behind."""
         channel.dataReceived(GET)
@@ -308,7 +308,7 @@ class TestAChannel:
         """One that came in the turn in which the time was over is answered."""
         channel.dataReceived(GET)
         site.now += 3600
-        channel.expire(site.now)
+        channel.check_timeouts(site.now)
         assert not socket.closed
 
     def test_has_a_body_whose_end_came_in_the_turn_that_ended_the_connection(
@@ -444,8 +444,8 @@ class Pool:
     def forget(self, connection):
         self.calls.append("forget")
 
-    def unanswered(self, call, failure, kept):
-        self.calls.append("unanswered")
+    def retry_or_fail(self, call, failure, kept):
+        self.calls.append("retry_or_fail")
 
 
 class TestAConnectionToAServer:
@@ -479,7 +479,7 @@ class TestAConnectionToAServer:
         connection.connectionLost()
         clock.advance(0)
         assert events == []
-        assert pool.calls == ["unanswered", "lost"]
+        assert pool.calls == ["retry_or_fail", "lost"]
 
     def test_does_not_wait_to_refuse_what_nobody_has_asked_for(
         self, connection, call, clock, socket, pool

@@ -119,7 +119,7 @@ async def test_who_takes_nothing_for_long_gives_way(limit):
         assert len(limit.site.channels) <= MOST
         for channel in limit.site.channels:
             channel.since -= STALL_SECONDS + 2
-            channel.expire(limit.site.now)
+            channel.check_timeouts(limit.site.now)
 
 
 @ensureDeferred
@@ -143,7 +143,7 @@ async def test_who_has_the_last_answer_and_does_not_close_is_not_waited_for_long
     client = await limit.connect()
     await limit.ask(client, LAST)
     for channel in list(limit.site.channels):
-        channel.expire(limit.site.now + LINGER_SECONDS + 2)
+        channel.check_timeouts(limit.site.now + LINGER_SECONDS + 2)
     below = socket.socket(fileno=client.detach())
     below.settimeout(60)
     with below.makefile("rb") as rest:
@@ -157,7 +157,7 @@ async def test_who_is_still_reading_the_last_answer_is_waited_for(limit):
     client = await limit.connect()
     await limit.ask(client, LAST)
     for channel in limit.site.channels:
-        channel.expire(limit.site.now + 10 * STALL_SECONDS)
+        channel.check_timeouts(limit.site.now + 10 * STALL_SECONDS)
     with client.makefile("rb") as rest:
         answer = await deferToThread(rest.read)
     assert len(answer.partition(b"\r\n\r\n")[2]) == UNREAD

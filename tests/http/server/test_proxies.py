@@ -179,7 +179,7 @@ def test_a_proxy_may_have_all_connections(peer, room):
     for _ in range(5):
         channel = site.buildProtocol(peer)
         channel.makeConnection(Transport(peerAddress=peer))
-        channel.occupied = True
+        channel.busy = True
         admitted.append(bool(channel.limits))
     assert admitted == [True] * room + [False] * (5 - room)
 

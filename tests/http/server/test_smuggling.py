@@ -20,7 +20,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @define
-class Reached:
+class HighWaterMark:
     """A request that came to a route; the body is None as long as it is not whole."""
 
     path: bytes
@@ -39,7 +39,7 @@ class Recorder:
     @app.route("/smuggled")
     @app.route("/")
     async def record(self, request):
-        reached = Reached(request.path)
+        reached = HighWaterMark(request.path)
         self.reached.append(reached)
         answer = b""
         try:
@@ -73,7 +73,7 @@ class Case:
 
     opening: bytes
     statuses: list[int]
-    reached: list[Reached]
+    reached: list[HighWaterMark]
     closed: bool
 
 
@@ -84,35 +84,37 @@ def refused(name, opening, status=400):
 
 def then_refused(name, opening, body):
     """The opening is a request and more, and the more begins none."""
-    case = Case(opening, [200, 400], [Reached(b"/echo", body)], closed=True)
+    case = Case(opening, [200, 400], [HighWaterMark(b"/echo", body)], closed=True)
     return pytest.param(case, id=name)
 
 
 def broken(name, opening):
     """The head is right and the body is not: its route learns that, and nothing follows."""
-    return pytest.param(Case(opening, [400], [Reached(b"/echo")], closed=True), id=name)
+    return pytest.param(Case(opening, [400], [HighWaterMark(b"/echo")], closed=True), id=name)
 
 
 def separate(name, opening, body=b"", path=b"/echo", status=200):
     """The opening is a request, whole in itself, and the next is one too."""
-    first = [Reached(path, body)] if status == 200 else []
-    reached = [*first, Reached(b"/smuggled", b"")]
+    first = [HighWaterMark(path, body)] if status == 200 else []
+    reached = [*first, HighWaterMark(b"/smuggled", b"")]
     return pytest.param(Case(opening, [status, 200], reached, closed=False), id=name)
 
 
 def taken(name, opening, body=SMUGGLED):
     """What is appended is the end of the body, and so no request."""
-    return pytest.param(Case(opening, [200], [Reached(b"/echo", body)], closed=False), id=name)
+    return pytest.param(
+        Case(opening, [200], [HighWaterMark(b"/echo", body)], closed=False), id=name
+    )
 
 
 def last(name, opening, body=b""):
     """The opening is answered, and nothing after it."""
-    return pytest.param(Case(opening, [200], [Reached(b"/echo", body)], closed=True), id=name)
+    return pytest.param(Case(opening, [200], [HighWaterMark(b"/echo", body)], closed=True), id=name)
 
 
 def held(name, opening):
     """More is to come of the opening: what is appended is a part of it."""
-    return pytest.param(Case(opening, [], [Reached(b"/echo")], closed=False), id=name)
+    return pytest.param(Case(opening, [], [HighWaterMark(b"/echo")], closed=False), id=name)
 
 
 def head(*fields, line=b"POST /echo HTTP/1.1", host=b"Host: x"):
@@ -1111,20 +1113,27 @@ HALF = head(b"Content-Length: 10") + b"abcd"
         pytest.param(b"GET /smuggled HTTP/1.1\r\nHost: x", [], [], id="in-a-value"),
         pytest.param(SMUGGLED[:-1], [], [], id="before-the-last-lf"),
         pytest.param(SMUGGLED[:-2], [], [], id="before-the-last-line"),
-        pytest.param(HALF, [], [Reached(b"/echo")], id="in-a-body"),
-        pytest.param(HALF[:-4], [], [Reached(b"/echo")], id="before-a-body"),
-        pytest.param(CHUNKED, [], [Reached(b"/echo")], id="before-chunks"),
-        pytest.param(CHUNKED + b"5", [], [Reached(b"/echo")], id="in-a-size"),
-        pytest.param(CHUNKED + b"5;a=", [], [Reached(b"/echo")], id="in-an-extension"),
-        pytest.param(CHUNKED + b"5\r\nhel", [], [Reached(b"/echo")], id="in-a-chunk"),
-        pytest.param(CHUNKED + b"5\r\nhello", [], [Reached(b"/echo")], id="behind-a-chunk"),
-        pytest.param(CHUNKED + b"5\r\nhello\r\n", [], [Reached(b"/echo")], id="between-chunks"),
-        pytest.param(CHUNKED + b"0\r\n", [], [Reached(b"/echo")], id="behind-the-last-size"),
-        pytest.param(CHUNKED + b"0\r\nX-A: b", [], [Reached(b"/echo")], id="in-a-trailer"),
-        pytest.param(CHUNKED + b"0\r\n\r", [], [Reached(b"/echo")], id="before-the-end"),
-        pytest.param(get() + SMUGGLED[:-1], [200], [Reached(b"/echo", b"")], id="in-the-next"),
+        pytest.param(HALF, [], [HighWaterMark(b"/echo")], id="in-a-body"),
+        pytest.param(HALF[:-4], [], [HighWaterMark(b"/echo")], id="before-a-body"),
+        pytest.param(CHUNKED, [], [HighWaterMark(b"/echo")], id="before-chunks"),
+        pytest.param(CHUNKED + b"5", [], [HighWaterMark(b"/echo")], id="in-a-size"),
+        pytest.param(CHUNKED + b"5;a=", [], [HighWaterMark(b"/echo")], id="in-an-extension"),
+        pytest.param(CHUNKED + b"5\r\nhel", [], [HighWaterMark(b"/echo")], id="in-a-chunk"),
+        pytest.param(CHUNKED + b"5\r\nhello", [], [HighWaterMark(b"/echo")], id="behind-a-chunk"),
         pytest.param(
-            get() + HALF, [200], [Reached(b"/echo", b""), Reached(b"/echo")], id="in-the-next-body"
+            CHUNKED + b"5\r\nhello\r\n", [], [HighWaterMark(b"/echo")], id="between-chunks"
+        ),
+        pytest.param(CHUNKED + b"0\r\n", [], [HighWaterMark(b"/echo")], id="behind-the-last-size"),
+        pytest.param(CHUNKED + b"0\r\nX-A: b", [], [HighWaterMark(b"/echo")], id="in-a-trailer"),
+        pytest.param(CHUNKED + b"0\r\n\r", [], [HighWaterMark(b"/echo")], id="before-the-end"),
+        pytest.param(
+            get() + SMUGGLED[:-1], [200], [HighWaterMark(b"/echo", b"")], id="in-the-next"
+        ),
+        pytest.param(
+            get() + HALF,
+            [200],
+            [HighWaterMark(b"/echo", b""), HighWaterMark(b"/echo")],
+            id="in-the-next-body",
         ),
     ],
 )

@@ -168,7 +168,7 @@ async def test_a_failed_sync_is_not_put_down_to_a_full_disk(committer):
     def unsynced(transaction):
         raise SyncFailed("fsync failed: Input/output error")
 
-    committer.index.is_cramped = lambda: True
+    committer.index.is_nearly_full = lambda: True
     with pytest.raises(ReadOnly, match="could not be made durable"):
         await committer.submit(unsynced)
     assert committer.failure is not None

@@ -82,7 +82,7 @@ class Hurried:
         return self.reactor.callLater(0 if again else delay, *work)
 
 
-class Reached:
+class HighWaterMark:
     """A server whose answers break off, and how it is spoken to."""
 
     def __init__(self, server, exchange, reactor):
@@ -111,7 +111,9 @@ async def reached(request, reactor, kept, tmp_path):
         agent = Agent(reactor, tls=client_tls(str(authority.path), None, None))
         scheme = "https"
     async with cutting(server, reactor, certificate) as port:
-        yield Reached(server, Exchange(f"{scheme}://127.0.0.1:{port}", agent, reactor), reactor)
+        yield HighWaterMark(
+            server, Exchange(f"{scheme}://127.0.0.1:{port}", agent, reactor), reactor
+        )
         await agent.close()
 
 

@@ -137,11 +137,11 @@ async def test_an_id_that_is_none_is_the_server_s_failure():
 
 @ensureDeferred
 async def test_the_log_says_it_once(reactor):
-    from sos.tap.watch import Watch
+    from sos.tap.watch import HealthCheck
 
     a = a_store("a")
     store = replicated(reactor, [a, address_of(a, "c")])
-    watch = Watch(store, reactor)
+    watch = HealthCheck(store, reactor)
     with capturedLogs() as events:
         await watch.work()
         await watch.work()
