@@ -45,7 +45,7 @@ rate_option = click.option(
 @verbose_option
 @copies_option
 @rate_option
-@click.option("--dry-run", "-n", is_flag=True, help="Print the missing copies; make none.")
+@click.option("--dry-run", "-n", is_flag=True, help="Print the steps of the pass; change nothing.")
 @click.option("--group", metavar="NAME", help="Replicate only this group.  [default: all]")
 @json_option
 @cluster_options("Replicate among these blob servers, as one group.")

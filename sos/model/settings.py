@@ -96,7 +96,7 @@ SETTINGS: Mapping[str, Setting] = {
     "download-port": Setting(port, "Port for downloads.", 9992, "9992"),
     "admin-port": Setting(
         port,
-        "Admin port on 127.0.0.1, for the status page, /status and /metrics; 0 for none.",
+        "Admin port on 127.0.0.1, for the dashboard, /status and /metrics; 0 for none.",
         9993,
         "9993",
     ),

@@ -29,13 +29,13 @@ from sos.aio.twisted_internals import close_now, is_buffering
 from sos.errors import TooSlow
 from sos.http.server.coalescing import IterationQueue, Receiver
 from sos.http.server.connection_limits import ConnectionLimit
+from sos.http.server.fast_path import whole_request
 from sos.http.server.heads import RejectedRequest, format_error, format_head
 from sos.http.server.output import Output
 from sos.http.server.parser import Input
 from sos.http.server.request import Recorder, Request
 from sos.http.server.request_body import RequestBody
 from sos.http.server.request_ids import CURRENT
-from sos.http.server.short_way import whole_request
 from sos.http.tls import handshake_failure
 
 #: Seconds for which a connection may be idle: longer than the minute for which proxies keep

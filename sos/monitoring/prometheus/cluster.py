@@ -40,7 +40,7 @@ def families(document: Mapping[str, Any]) -> Iterator[Metric]:
 def _server_families(groups: Mapping[str, Any]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "sos_server_up",
-        "1 if the server answers and accepts what it should, else 0.",
+        "1 if the server answers and, unless it is a readonly member, accepts blobs; else 0.",
         labels=_SERVER,
     )
     state = GaugeMetricFamily(
@@ -93,7 +93,7 @@ def _replication(replication: Mapping[str, Any]) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "sos_replication_lag_seconds",
-        "Seconds since a pass that left every blob with all its copies.",
+        "Seconds since the last pass with the outcome ok, or since the start.",
         replication["lag"],
     )
     passes = CounterMetricFamily(

@@ -327,7 +327,9 @@ class LocalStore:
                 done = await self._blob_writes.mark(id, encoded, readable=False)
         except SOSError as refusal:
             what = "quarantine a damaged" if damaged else "mark an unreadable"
-            text = f"cannot {what} blob, store={{store}}, id={{id}}: {{error}}; {{refusal}}"
+            text = (
+                f"cannot {what} blob, store={{store}}, id={{id}}: {{refusal}} (damage: {{error}})"
+            )
             _log.error(text, store=self.name, id=id, error=error, refusal=refusal)
             self._index.mark_suspect(id, encoded)
             what = "damaged and cannot be quarantined" if damaged else "unreadable"

@@ -156,12 +156,12 @@ class QuorumWrite:
             names = ", ".join(each.name for each in self.made)
             _log.emit(
                 LogLevel.warn,
-                "another body with the same id is stored, id={id}, refused by {peer}, "
-                "stored by {names}",
+                "a server stores another body with this id, id={id}, server={peer}, "
+                "copies_of_this_body={names}",
                 names and self._whole.id,
                 id=self._whole.id,
                 peer=peer.name,
-                names=names or "no other server",
+                names=names or "none",
             )
             raise other_body(self._whole.id) from error
         except SOSError as error:

@@ -29,7 +29,7 @@ CONDITIONS = (
 _RANGE = "One range of bytes (RFC 9110, 14). The server ignores what it does not understand."
 RANGES = (
     header("Range", _RANGE, example="bytes=0-99"),
-    header("If-Range", "The ETag that the range is of; for another, the server sends the whole."),
+    header("If-Range", "Send the range only if this is still the ETag, else the whole object."),
 )
 
 # Storing.
@@ -40,8 +40,8 @@ FORM = body(record("file binary", TYPES), "multipart/form-data", _FILES)
 FILE_NAME = path("name", "In UTF-8, percent-encoded; it has no slash.", _TOKEN)
 DIGESTS = (
     header("Repr-Digest", "The SHA-256 or SHA-512 of the body, to verify it by (RFC 9530)."),
-    header("Content-Digest", "The same."),
-    header("Content-MD5", "The same, an MD5 in base64."),
+    header("Content-Digest", "As `Repr-Digest`."),
+    header("Content-MD5", "The MD5 of the body, in base64."),
 )
 _TYPE = "Its type: the Content-Type of answers with it."
 _OTHERS = "The server also stores other X-* headers: at most 90, 4 KiB in all."

@@ -63,9 +63,9 @@ LONG_HEADERS = error(431, "LongHeaders", _LONG)
 UNAVAILABLE = error(
     503,
     "Unavailable",
-    "What the request needs does not answer or accepts nothing now, or there are too many "
-    "connections. Try again.",
-    {"Retry-After": sent(count(minimum=1), "Seconds to wait before that.")},
+    "The store or its servers are unreachable or read-only, or there are too many connections. "
+    "Try again.",
+    {"Retry-After": sent(count(minimum=1), "Seconds to wait before the next try.")},
 )
 
 # Other errors.
@@ -82,7 +82,7 @@ NO_LEASE = error(409, "NoLease", "The lease is not valid, or the blob has change
 OTHER_OFFSET = error(
     409,
     "OtherOffset",
-    "The part is not the next one, or other bytes with the same hash are stored.",
+    "`Upload-Offset` is not where the upload ends, or other bytes with the same hash are stored.",
 )
 OTHER_VERSION = error(412, "OtherVersion", "`Tus-Resumable` is not 1.0.0.")
 LARGE_BATCH = error(
@@ -94,7 +94,9 @@ TOO_LONG = error(
     "TooLong",
     "The upload exceeds `--max-size` or `--unfinished-limit`, or the part its length.",
 )
-_CODINGS = sent({"enum": [", ".join(KNOWN), "identity"]}, "The accepted codings; none of forms.")
+_CODINGS = sent(
+    {"enum": [", ".join(KNOWN), "identity"]}, "The accepted content codings; a form must have none."
+)
 OTHER_CODING = error(
     415, "OtherCoding", "Clients could not decode the body.", {"Accept-Encoding": _CODINGS}
 )

@@ -1,4 +1,4 @@
-"""The short way: the same bytes in give the same bytes out, whichever way they go."""
+"""The fast path: the same bytes in give the same bytes out, whichever way they go."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from klein import Klein
 
-from sos.http.server import short_way
+from sos.http.server import fast_path
+from sos.http.server.fast_path import MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_BODY_BYTES, whole_request
 from sos.http.server.parser import MAX_FIELDS
-from sos.http.server.short_way import MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_BODY_BYTES, whole_request
 from sos.web.routes import handler
 from tests.http.server import test_smuggling
 from tests.support.conversation import Conversation, request
@@ -54,7 +54,7 @@ def exchanged(stream: bytes, at: int | None = None) -> tuple[bytes, bool]:
     return _OWN.sub(b"", talk.transport.value()), talk.closed
 
 
-def goes_short(data: bytes) -> bool:
+def takes_fast_path(data: bytes) -> bool:
     return whole_request(Conversation(handler(Seen().app)).channel, data) is not None
 
 
@@ -69,9 +69,9 @@ def goes_short(data: bytes) -> bool:
         request("GET", "/blob/abc", None, b"Authorization: Bearer t", b"X-Request-Id: mine"),
     ],
 )
-def test_an_ordinary_request_goes_the_short_way(data):
+def test_an_ordinary_request_goes_the_fast_path(data):
     """Whole, with a length or without a body."""
-    assert goes_short(data)
+    assert takes_fast_path(data)
     assert exchanged(data) == exchanged(data, 1) == exchanged(data, len(data) - 1)
 
 
@@ -103,7 +103,7 @@ def test_an_ordinary_request_goes_the_short_way(data):
 )
 def test_what_is_unusual_goes_the_long_way(data):
     """It is answered all the same, as when it comes in pieces."""
-    assert not goes_short(data)
+    assert not takes_fast_path(data)
     assert exchanged(data) == exchanged(data, 1)
 
 
@@ -117,11 +117,11 @@ CORPUS = [
 
 
 def test_a_corpus_of_ambiguous_requests_is_answered_alike():
-    """The short way takes none of them for anything else than the parser does."""
+    """The fast path takes none of them for anything else than the parser does."""
     assert len(CORPUS) > 300
     short = 0
     for case in CORPUS:
-        short += goes_short(case.opening)
+        short += takes_fast_path(case.opening)
         assert exchanged(case.opening) == exchanged(case.opening, 1), case
         stream = case.opening + test_smuggling.SMUGGLED
         assert exchanged(stream) == exchanged(stream, 1), case
@@ -157,7 +157,7 @@ LINES = st.sampled_from(
     data=st.data(),
 )
 def test_any_request_is_answered_alike(line, fields, host, end, body, data):
-    """In one piece, where it can take the short way, and cut in two, where it cannot."""
+    """In one piece, where it can take the fast path, and cut in two, where it cannot."""
     lines = [line, *([b"Host: x"] if host else []), *(b"%s: %s" % each for each in fields)]
     stream = b"\r\n".join(lines) + end + body
     cut = data.draw(st.integers(1, len(line)))
@@ -185,11 +185,11 @@ def test_a_request_behind_the_beginning_of_another_goes_the_long_way():
 
 def test_few_header_blocks_are_remembered(monkeypatch):
     """A client cannot fill the memory with them; and none with credentials is kept."""
-    monkeypatch.setattr(short_way, "_remembered", {})
+    monkeypatch.setattr(fast_path, "_remembered", {})
     for number in range(3 * MAX_BLOCKS):
-        assert goes_short(request("GET", "/", None, b"X-A: %d" % number))
-        assert len(short_way._remembered) <= MAX_BLOCKS
-    before = len(short_way._remembered)
+        assert takes_fast_path(request("GET", "/", None, b"X-A: %d" % number))
+        assert len(fast_path._remembered) <= MAX_BLOCKS
+    before = len(fast_path._remembered)
     for number in range(5):
-        assert goes_short(request("GET", "/", None, b"Authorization: Bearer %d" % number))
-    assert len(short_way._remembered) == before
+        assert takes_fast_path(request("GET", "/", None, b"Authorization: Bearer %d" % number))
+    assert len(fast_path._remembered) == before

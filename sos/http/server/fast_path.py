@@ -1,9 +1,9 @@
-"""The short way: a small request that arrives in one piece, whole, does not go through the parser.
+"""The fast path: a small request that arrives whole in one read bypasses the parser.
 
-Most clients send the same header block with every request.  So the parser judges each block
-once, and the result is remembered.  Whatever is unusual about a request - its request line, a
-chunked body, an expectation - makes it go the long way, with the same bytes.  Only the parsing
-is short: limits, guards, routes, logs and metrics get the same :class:`Request` either way.
+Most clients send the same header block with every request, so parsed header blocks are cached.
+A request that is unusual - its request line, a chunked body, an expectation - takes the slow
+path: the parser gets the same bytes.  Only the parsing differs: limits, guards, routes, logs and
+metrics get the same :class:`Request` either way.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sos.http.server.parser import Input
 from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import NO_BODY, RequestBody
 
-#: Most bytes of a body, and of a header block, that the short way takes.  With a target of up to
+#: Most bytes of a body, and of a header block, that the fast path takes.  With a target of up to
 #: 1024 bytes, a head is far below the limit of the parser.
 MAX_BODY_BYTES = 64 * 1024
 MAX_BLOCK_BYTES = 2 * 1024
-#: Most header blocks that are remembered.
+#: Most header blocks that are cached.
 MAX_BLOCKS = 512
 
 _LINE = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._~?=&%,+-]{0,1024}) HTTP/1\.1\r\n")
@@ -46,7 +46,7 @@ _remembered: dict[tuple[bytes, bytes], _Head | None] = {}
 
 
 def whole_request(channel: ResponseSink, data: bytes) -> Request | None:
-    """Return the request in *data* if it can take the short way, else None.
+    """Return the request in *data* if it can take the fast path, else None.
 
     :param channel: the connection on which *data* arrived, between two requests.
     """
@@ -71,7 +71,7 @@ def whole_request(channel: ResponseSink, data: bytes) -> Request | None:
 
 
 def _judged(method: bytes, block: bytes) -> _Head | None:
-    """Return what the parser makes of a header *block*, None if it goes the long way."""
+    """Return what the parser makes of a header *block*, None if it takes the slow path."""
     key = method, block
     if key in _remembered:
         return _remembered[key]
