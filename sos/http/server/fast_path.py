@@ -30,7 +30,7 @@ _LINE = re.compile(rb"(GET|POST|PUT) (/[A-Za-z0-9/._~?=&%,+-]{0,1024}) HTTP/1\.1
 _END = b"\r\n\r\n"
 # The server does something about these before the body has arrived.
 _UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding"})
-# With these, no two blocks are the same.
+# Blocks with these are not cached: hardly two are the same, and credentials do not belong there.
 _UNIQUE = frozenset({b"authorization", b"x-request-id"})
 
 
@@ -76,7 +76,10 @@ def _judged(method: bytes, block: bytes) -> _Head | None:
     if key in _remembered:
         return _remembered[key]
     head = _judge(method, block)
-    if head is None or _UNIQUE.isdisjoint(head.fields):
+    recurs = (
+        b"authorization" not in block.lower() if head is None else _UNIQUE.isdisjoint(head.fields)
+    )
+    if recurs:
         if len(_remembered) >= MAX_BLOCKS:
             _remembered.clear()
         _remembered[key] = head

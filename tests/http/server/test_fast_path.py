@@ -192,4 +192,6 @@ def test_few_header_blocks_are_remembered(monkeypatch):
     before = len(fast_path._remembered)
     for number in range(5):
         assert takes_fast_path(request("GET", "/", None, b"Authorization: Bearer %d" % number))
+        data = request("GET", "/", None, b"authorization: Bearer %d" % number, b"Expect: x")
+        assert not takes_fast_path(data)
     assert len(fast_path._remembered) == before
