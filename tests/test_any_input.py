@@ -15,7 +15,8 @@ from sos import batch
 from sos.auth import signed_urls, tokens
 from sos.auth.request_signing import Key, Keys, Verifier, parse_keys
 from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized, UnsupportedCoding
-from sos.http.server.heads import RejectedRequest, body_length, gather, split_host, split_target
+from sos.http.server.framing import body_length
+from sos.http.server.heads import RejectedRequest, gather, split_host, split_target
 from sos.model import ids, manifest, membership, metadata
 from sos.model.conf_parser import parse
 from sos.stores.engines.s3 import records

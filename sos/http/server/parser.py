@@ -7,7 +7,8 @@ from typing import Protocol
 import httptools
 
 from sos.errors import Incomplete
-from sos.http.server.heads import RejectedRequest, body_length, gather
+from sos.http.server.framing import body_length
+from sos.http.server.heads import RejectedRequest, gather
 from sos.http.server.request import Request, ResponseSink
 from sos.http.server.request_body import LARGE_READ, NO_BODY, SMALL_READ, RequestBody
 

@@ -25,6 +25,7 @@ from sos.stores.local.body_file import Unreadable, open_body, reading
 from sos.stores.local.body_removal import BodyRemoval
 from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
+from sos.stores.local.quarantine import Quarantine
 from sos.stores.local.reading import Comparison, ignore_piece, verify_body
 from sos.stores.local.transaction import Transaction
 from sos.stores.record import Damaged, Encoded, Record
@@ -38,10 +39,11 @@ _LATER = Encoded(b"", None)
 
 @frozen
 class BlobWrites:
-    """Adds blobs, and quarantines damaged ones."""
+    """Adds blobs; an upload replaces a copy that is damaged or unreadable."""
 
     layout: Layout
     committer: Committer
+    quarantine: Quarantine
     body_removal: BodyRemoval
     run_in_thread: RunInThread
     underway: Underway = field(init=False, factory=Underway)
@@ -68,7 +70,7 @@ class BlobWrites:
                 record = records.decode(new.id, held)
                 same = await self.run_in_thread(self._is_same, record, new, incoming)
             except Damaged as damage:
-                await self.quarantine(new.id, held, str(damage))
+                await self.quarantine.move(new.id, held, str(damage))
                 continue
             except Unreadable:
                 if ids.algorithm(new.id) is None and new.hash != record.hash:
@@ -78,7 +80,7 @@ class BlobWrites:
                     return renewed
                 continue
             if not record.readable:
-                await self.mark(new.id, held, readable=True)
+                await self.quarantine.mark(new.id, held, readable=True)
                 continue
             if same:
                 return record
@@ -188,38 +190,6 @@ class BlobWrites:
             record.verify_inline()
             passed(record.body)
 
-    async def mark(self, id: str, judged: Encoded, readable: bool) -> bool:
-        """Mark a blob as unreadable, or as readable again.
-
-        Listings and digests omit an unreadable blob until it can be read or is stored again.
-
-        :param judged: as for :meth:`quarantine`.
-        """
-        return await self.committer.submit(partial(_mark, id, judged, readable))
-
-    async def quarantine(self, id: str, judged: Encoded, reason: str) -> bool:
-        """Move a damaged blob to ``quarantine/``; the store does not have it from then on.
-
-        :param judged: the encoded record of the damaged blob; if another record or none
-            is stored by now, do nothing and return False.
-        """
-        return await self.committer.submit(partial(self._quarantine, id, judged, reason))
-
-    def _quarantine(self, id: str, judged: Encoded, reason: str, transaction: Transaction) -> bool:
-        if transaction.get(id) != judged:
-            return False
-        with disk_errors():
-            # Steps that need space come first: if one fails, the blob is still in place.
-            kept = self.layout.note_quarantine(id, reason)
-            if not records.has_file(id, judged) or not self.layout.body(id).exists():
-                self.layout.write_file(kept, judged.head + (judged.body or b""))
-            else:
-                self.layout.body(id).rename(kept)
-            self.layout.sync_directory(self.layout.quarantine)
-        transaction.remove(id)
-        transaction.mark_lost(id)
-        return True
-
 
 def _with_first_metadata(new: Record, held: Record) -> Record:
     """Return *new* with the metadata of *held*, if that is of the same kind and was set first.
@@ -230,15 +200,6 @@ def _with_first_metadata(new: Record, held: Record) -> Record:
     if (MARK in received) == (MARK in stored) and metadata.precedes(stored, received):
         return evolve(new, metadata=held.metadata)
     return new
-
-
-def _mark(id: str, judged: Encoded, readable: bool, transaction: Transaction) -> bool:
-    if transaction.get(id) != judged:
-        return False
-    record = records.decode(id, judged)
-    if record.readable != readable:
-        transaction.replace(evolve(record, readable=readable))
-    return True
 
 
 def _whole(path: Path, record: Record) -> bytes:

@@ -87,7 +87,7 @@ class Index:
         self.progress: Progress | None = None
         self.damaged: Callable[[str], None] = lambda reason: None
         self._damage: str | None = None
-        self._doubted: dict[str, Encoded] = {}
+        self._suspect: dict[str, Encoded] = {}
         self._writing = Lock()
         self._mapping = Lock()  # held while another thread reads, and while the map moves
         self._readonly = readonly
@@ -200,17 +200,17 @@ class Index:
     def mark_suspect(self, id: str, encoded: Encoded) -> None:
         """Refuse listings and digests: they include *id*, whose body is bad.
 
-        :param encoded: the record of *id*; the doubt ends when another record replaces it.
+        :param encoded: the record of *id*; that ends when another record replaces it.
         """
-        self._doubted[id] = encoded
+        self._suspect[id] = encoded
 
     def clear_suspect(self, id: str) -> None:
-        """End the doubt about *id*, if there is one."""
-        self._doubted.pop(id, None)
+        """Clear the suspicion of *id*, if there is one."""
+        self._suspect.pop(id, None)
 
     def is_suspect(self, id: str) -> bool:
-        """Return whether there is a doubt about *id*."""
-        return id in self._doubted
+        """Return whether *id* is suspect."""
+        return id in self._suspect
 
     def _check_sound(self) -> None:
         if self._damage is not None:
@@ -218,13 +218,13 @@ class Index:
 
     def _check_whole(self) -> None:
         self._check_sound()
-        for id, encoded in list(self._doubted.items()):
+        for id, encoded in list(self._suspect.items()):
             if self.get(id) != encoded:
                 self.clear_suspect(id)
-        if self._doubted:
+        if self._suspect:
             raise Unavailable(
-                f"{len(self._doubted)} blobs are damaged or unreadable and could not be marked as "
-                f"such, {min(self._doubted)} among them"
+                f"{len(self._suspect)} blobs are damaged or unreadable and could not be marked as "
+                f"such, {min(self._suspect)} among them"
             )
 
     def _reading(self, **options: Any) -> lmdb.Transaction:

@@ -41,6 +41,7 @@ from sos.stores.local.committer import Committer
 from sos.stores.local.disk import Layout
 from sos.stores.local.disk_order import DiskOrder
 from sos.stores.local.opening import open_index
+from sos.stores.local.quarantine import Quarantine
 from sos.stores.local.reading import FileBody, verify_body
 from sos.stores.local.recovery import clear_incoming
 from sos.stores.local.replicas import Replicas
@@ -108,8 +109,9 @@ class LocalStore:
         if (obstacle := self._layout.obstacle) is not None:
             self._committer.give_up(obstacle)
         body_removal = BodyRemoval(self._layout, self._committer, self._run_in_thread)
+        self._quarantine = Quarantine(self.name, self._layout, self._committer, self._index)
         self._blob_writes = BlobWrites(
-            self._layout, self._committer, body_removal, self._run_in_thread
+            self._layout, self._committer, self._quarantine, body_removal, self._run_in_thread
         )
         self._replicas = Replicas(self._layout, self._committer, body_removal)
 
@@ -191,7 +193,7 @@ class LocalStore:
                 await jobs.run(self._blob_writes.verify, record)
                 self._index.clear_suspect(id)
                 with suppress(SOSError):  # the body is sound even if the mark cannot be removed
-                    await self._blob_writes.mark(id, encoded, readable=True)
+                    await self._quarantine.mark(id, encoded, readable=True)
             path = self._layout.body(id)
             file, blocks = await jobs.run(open_body, path, record)
             try:
@@ -270,7 +272,7 @@ class LocalStore:
             raise Unavailable(str(error)) from error
 
     async def status(self) -> StoreStatus:
-        mark_suspect = lost = None
+        doubt = lost = None
         lost_ids: tuple[str, ...] = ()
         try:
             self._check_in_place()
@@ -278,7 +280,7 @@ class LocalStore:
             digests = self._index.digests().values()
         except Unavailable as error:
             blobs = size = None
-            mark_suspect = str(error)
+            doubt = str(error)
         else:
             blobs = sum(digest.count for digest in digests)
             size = sum(digest.bytes for digest in digests)
@@ -292,7 +294,7 @@ class LocalStore:
             reason = reason or str(error)
         return StoreStatus(
             writable=reason is None,
-            reason=reason or mark_suspect,
+            reason=reason or doubt,
             blobs=blobs,
             size=size,
             capacity=capacity,
@@ -314,32 +316,9 @@ class LocalStore:
 
         Return False if *encoded* is no longer its record.
         """
-        return await self._blob_writes.underway.to_its_end(self._take_out(id, encoded, error))
-
-    async def _take_out(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
-        if isinstance(error, Unreadable) and records.is_marked(encoded.head):
-            return self._index.get(id) == encoded
-        damaged = isinstance(error, Damaged)
-        try:
-            if damaged:
-                done = await self._blob_writes.quarantine(id, encoded, str(error))
-            else:
-                done = await self._blob_writes.mark(id, encoded, readable=False)
-        except SOSError as refusal:
-            what = "quarantine a damaged" if damaged else "mark an unreadable"
-            text = (
-                f"cannot {what} blob, store={{store}}, id={{id}}: {{refusal}} (damage: {{error}})"
-            )
-            _log.error(text, store=self.name, id=id, error=error, refusal=refusal)
-            self._index.mark_suspect(id, encoded)
-            what = "damaged and cannot be quarantined" if damaged else "unreadable"
-            raise Unavailable(f"blob {id} is {what}: {error}; {refusal}") from error
-        self._index.clear_suspect(id)
-        if done:
-            what = "quarantined a damaged" if damaged else "marked an unreadable"
-            text = f"{what} blob, store={{store}}, id={{id}}: {{error}}"
-            _log.error(text, store=self.name, id=id, error=error)
-        return done
+        return await self._blob_writes.underway.to_its_end(
+            self._quarantine.take_out(id, encoded, error)
+        )
 
     def _not_found(self, id: str) -> NotFound:
         return NotFound(f"there is no blob {id}")

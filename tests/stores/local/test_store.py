@@ -426,7 +426,7 @@ class TestDamage:
     async def test_only_the_copy_that_was_judged_is_set_aside(self, local_store):
         """Not one that has taken its place meanwhile."""
         info = await put(local_store, b"sound")
-        await local_store._blob_writes.quarantine(info.id, Encoded(b"other", None), "damaged")
+        await local_store._quarantine.move(info.id, Encoded(b"other", None), "damaged")
         assert await content(await local_store.read(info.id)) == b"sound"
 
 
