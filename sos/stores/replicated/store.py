@@ -36,9 +36,9 @@ from sos.stores.replicated.background import Background
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.hedged_read import Found, HedgedRead
 from sos.stores.replicated.location_cache import LocationCache
-from sos.stores.replicated.membership import Members
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.replicated.quorum_write import QuorumWrite
+from sos.stores.replicated.server_set import Members
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
 from sos.transfer import copy, one_piece
 
