@@ -7,6 +7,7 @@ if the head is still the same. Otherwise this process reads and decides again.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, evolve
@@ -19,7 +20,14 @@ from sos.model.merge import replaces_metadata
 from sos.model.metadata import Metadata
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.pool import Pool
-from sos.stores.engines.redis.record import Held, blob_digest, decode, encode_head, pieces_of
+from sos.stores.engines.redis.record import (
+    Held,
+    Pieces,
+    blob_digest,
+    decode,
+    encode_head,
+    pieces_of,
+)
 from sos.stores.engines.redis.scripts import CHANGE, PIECE
 from sos.stores.engines.redis.trust import StoreMark
 from sos.stores.record import Damaged, Record, successor
@@ -65,10 +73,10 @@ class Blobs:
 
     async def _held(self, id: str) -> Held | None:
         """Return the same, but raise Quarantined after it was quarantined."""
-        asked = self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key")
-        head, body, key = replies.texts_or_none(await asked, 3)
+        asked = self.pool.ask("HMGET", self.places[0] + id, "head", "body", "key", "hashes")
+        head, *others = replies.texts_or_none(await asked, 4)
         if head is not None:
-            return Held(head, body, key)
+            return Held(head, *others)
         listed = await self.pool.ask("ZSCORE", self.key("ids"), ids.sort_key(id))
         if replies.text_or_none(listed) is not None:
             damage = "its record is missing"
@@ -100,7 +108,7 @@ class Blobs:
             await self.quarantine(id, held.head, str(damage))
             raise Quarantined(id, damage) from damage
 
-    async def add(self, new: Record, body: bytes | str) -> Record:
+    async def add(self, new: Record, body: bytes | Pieces) -> Record:
         """Store *new*, and return the record that is stored.
 
         If the same bytes are stored, their record stays and is returned. *new* replaces
@@ -108,7 +116,7 @@ class Blobs:
         A manifest does not replace the object or another manifest: then the record of
         those is returned, with the size of *new*.
 
-        :param body: the whole body, or the key of its pieces.
+        :param body: the whole body, or its pieces.
         :raises Conflict: if other bytes are stored under the id.
         """
         for _ in range(_TRIES):
@@ -143,6 +151,13 @@ class Blobs:
             if await self._change(id, held.head, reconciled):
                 return
         raise _restless(id)
+
+    async def add_hashes(self, id: str, held: Held, hashes: bytes) -> None:
+        """Store the *hashes* of the pieces of a verified body, if that is possible."""
+        assert held.key is not None
+        pieces = Pieces(held.key.decode("latin-1"), hashes)
+        with suppress(SOSError):
+            await self._apply(id, held.head, "settle", held.head, pieces)
 
     async def drop(self, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
@@ -194,7 +209,7 @@ class Blobs:
         """Return whether the body at *key* has as many pieces as one of *size* bytes."""
         return replies.number(await self.pool.ask("HLEN", self.places[1] + key)) == pieces_of(size)
 
-    async def _is_same(self, record: Record, held: Held, new: Record, body: bytes | str) -> bool:
+    async def _is_same(self, record: Record, held: Held, new: Record, body: bytes | Pieces) -> bool:
         """Verify the stored body of *record*, and return whether *new* has the same body.
 
         :param body: of *new*, as for :meth:`add`.
@@ -203,13 +218,13 @@ class Blobs:
         if held.key is None:
             record.verify_inline()
             return record.body == body
-        same = isinstance(body, str) and record.size == new.size
+        same = isinstance(body, Pieces) and record.size == new.size
         digest = BodyDigest(record.id)
         for number in range(pieces_of(record.size)):
             piece = await self.piece(held.key.decode("latin-1"), number) or b""
             digest.update(piece)
-            if same and isinstance(body, str):
-                received = await self.piece(body, number)
+            if same and isinstance(body, Pieces):
+                received = await self.piece(body.key, number)
                 if received is None:
                     raise _lost()
                 same = piece == received
@@ -217,10 +232,10 @@ class Blobs:
         return same
 
     async def _change(
-        self, id: str, expected: bytes, new: Record, body: bytes | str | None = None
+        self, id: str, expected: bytes, new: Record, body: bytes | Pieces | None = None
     ) -> bool:
         """Replace the *expected* head by *new*; return False if the stored head is another."""
-        how = "settle" if body is None else "pieces" if isinstance(body, str) else "inline"
+        how = "settle" if body is None else "pieces" if isinstance(body, Pieces) else "inline"
         return await self._apply(id, expected, how, encode_head(new), body or b"", new.size)
 
     async def _apply(
@@ -229,7 +244,7 @@ class Blobs:
         expected: bytes,
         how: str,
         head: bytes = b"",
-        body: bytes | str = b"",
+        body: bytes | Pieces = b"",
         size: int = 0,
         token: str = "",
         reason: str = "",
@@ -238,8 +253,9 @@ class Blobs:
         aside = f"{self.key('aside')}:{id}:{time.time_ns()}"
         key, there = self.proof()
         keys = [key, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
-        arguments: tuple[Any, ...] = (there, token, expected, how, head, body, pieces_of(size))
-        arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason)
+        stored, hashes = (body.key, body.sealed) if isinstance(body, Pieces) else (body, b"")
+        arguments: tuple[Any, ...] = (there, token, expected, how, head, stored, pieces_of(size))
+        arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason, hashes)
         answer = replies.text(await self.pool.run(CHANGE, keys, arguments))
         if answer == b"gone":
             raise self.gone()

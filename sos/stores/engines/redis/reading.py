@@ -9,8 +9,9 @@ from sos.aio.pieces import ReadAhead
 from sos.errors import Mismatch, Replaced, Unavailable
 from sos.interfaces import Span
 from sos.model.digest import BodyDigest
+from sos.stores.block_hashes import BlockHashes
 from sos.stores.engines.redis.blobs import Blobs, check_body
-from sos.stores.engines.redis.record import PIECE, Held, pieces_of
+from sos.stores.engines.redis.record import PIECE, Held, blocks_of, pieces_of
 from sos.stores.record import Damaged, Record
 
 
@@ -19,12 +20,14 @@ async def stored_pieces(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the body of *record*, or the part *span* of it, in pieces.
 
-    The last piece of a whole body is yielded only if all pieces match the hash. The pieces of a
-    part are checked for their size only. The next piece is read while the caller sends one.
+    Each piece is verified by its hash before any of it is yielded. The last piece of a whole body
+    is yielded only if all pieces match the hash of the body. A body of an earlier version has no
+    hashes of its pieces: the pieces of a part are checked for their size only, and the body gets
+    the hashes when it is read whole. The next piece is read while the caller sends one.
     """
     start, stop = span or (0, record.size)
     numbers = range(start // PIECE, pieces_of(stop)) if start < stop else range(0)
-    digest = BodyDigest(record.id)
+    digest, hashes, blocks = BodyDigest(record.id), BlockHashes(PIECE), blocks_of(held)
 
     async def read(number: int) -> bytes:
         assert held.key is not None
@@ -35,6 +38,8 @@ async def stored_pieces(
             piece = await blobs.piece(key, number)
         if piece is None or len(piece) != min(PIECE, record.size - number * PIECE):
             raise Damaged(f"piece {number} of the body is missing or has the wrong size")
+        if blocks is not None:
+            blocks.verify(number * PIECE, piece)
         return piece
 
     begun = start - start % PIECE
@@ -43,8 +48,11 @@ async def stored_pieces(
             async for piece in pieces:
                 if span is None:
                     digest.update(piece)
+                    hashes.update(piece)
                     if digest.size == record.size:
                         check_body(digest, record)
+                        if blocks is None:
+                            await blobs.add_hashes(record.id, held, hashes.value())
                 yield piece[max(start - begun, 0) : stop - begun]
                 begun += len(piece)
                 del piece  # else it stays in memory while the next one is awaited

@@ -15,7 +15,8 @@ The keys of a store, after its prefix:
 ``id``             string  the id of the store, a UUID
 ``ids``            zset    partition and id of every blob, in that order
 ``blob:ID``        hash    ``head``, see :mod:`sos.stores.engines.redis.record`; and
-                           ``body``, or ``key``: the KEY of its ``body:KEY``
+                           ``body``, or ``key``: the KEY of its ``body:KEY``, and
+                           ``hashes`` of those pieces
 ``body:KEY``       hash    the pieces of a larger body, by number from 0
 ``digests``        hash    for each partition ``abc:count``, ``abc:bytes``,
                            ``abc:sum``
@@ -60,11 +61,12 @@ end
 #: Arguments: the mark; the token of the lease, or empty; the expected head, or empty
 #: for no blob; how; the new head; the body or its key; the number of its pieces;
 #: partition and id; the prefixes of the keys of blobs and of bodies; the seconds for
-#: which readers can still use the old body; the reason for the quarantine.
+#: which readers can still use the old body; the reason for the quarantine; the hashes
+#: of the pieces, or empty.
 #:
 #: How: ``inline`` or ``pieces``, by where the body is; ``settle`` to replace the head
-#: only; ``drop``; ``aside`` for quarantine. ``aside`` recounts the partition, because a
-#: damaged head does not say what to subtract.
+#: only, and the hashes if there are some; ``drop``; ``aside`` for quarantine. ``aside``
+#: recounts the partition, because a damaged head does not say what to subtract.
 #:
 #: Returns ``done``; ``gone`` if the mark is another; ``lease`` if the token is not valid;
 #: ``held`` if the head is another; ``lost`` if pieces are missing.
@@ -72,8 +74,8 @@ CHANGE = Script(
     _IS_LEASE
     + """
 local mark, ids, digests, lease, blob, aside = unpack(KEYS)
-local there, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason =
-    unpack(ARGV)
+local there, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason,
+    hashes = unpack(ARGV)
 local partition = string.sub(member, 1, 3)
 local count, bytes, sum = partition .. ":count", partition .. ":bytes", partition .. ":sum"
 local zero = string.rep("\\0", 16)
@@ -138,12 +140,13 @@ else
 end
 if how == "inline" then
     redis.call("HSET", blob, "body", body)
-    redis.call("HDEL", blob, "key")
+    redis.call("HDEL", blob, "key", "hashes")
 elseif how == "pieces" then
     redis.call("HSET", blob, "key", body)
     redis.call("HDEL", blob, "body")
     redis.call("PERSIST", bodies .. body)
 end
+if hashes ~= "" then redis.call("HSET", blob, "hashes", hashes) end
 if left and how ~= "settle" then redis.call("EXPIRE", bodies .. left, grace) end
 if (listed ~= false) ~= (expected ~= "") then
     count_anew() -- somebody has taken away one of the two

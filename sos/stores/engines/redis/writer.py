@@ -19,8 +19,9 @@ from sos.interfaces import BlobInfo, IBlobWriter
 from sos.model import metadata as metadata_format
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
+from sos.stores.block_hashes import BlockHashes
 from sos.stores.engines.redis.blobs import Blobs
-from sos.stores.engines.redis.record import PIECE
+from sos.stores.engines.redis.record import PIECE, Pieces
 from sos.stores.record import Record
 
 
@@ -44,6 +45,7 @@ class RedisWriter:
         self._key = secrets.token_hex(16)
         self._gathered = bytearray()
         self._sent = 0
+        self._hashes = BlockHashes(PIECE)
         self._sending = DeferredLock()
         self._committing = False
 
@@ -71,11 +73,13 @@ class RedisWriter:
             self._discard()
             raise
         # From here on a record may refer to the pieces, even if no answer comes: keep them.
-        stored = await self._blobs.add(record, self._key if self._sent else rest)
+        body = Pieces(self._key, self._hashes.value()) if self._sent else rest
+        stored = await self._blobs.add(record, body)
         return stored.info()
 
     async def _send(self, piece: bytes) -> None:
         number, self._sent = self._sent, self._sent + 1
+        self._hashes.update(piece)
         await self._sending.acquire()
         try:
             await self._blobs.add_piece(self._key, number, piece)

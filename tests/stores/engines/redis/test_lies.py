@@ -52,7 +52,7 @@ class Liar(Protocol):
             case "GET":
                 return bulk(b"sos redis 1" if command[1].endswith(b":format") else IDENTITY)
             case "HMGET":
-                return b"*3\r\n" + 3 * b"$-1\r\n"
+                return b"*4\r\n" + 4 * b"$-1\r\n"
             case _:
                 return b"$-1\r\n"
 
