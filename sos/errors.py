@@ -20,6 +20,10 @@ class SOSError(Exception):
     """The base of every error this project raises on purpose."""
 
 
+class BodyError(Exception):
+    """The base of what is wrong with a stored body: its store handles it, and no caller sees it."""
+
+
 class InvalidRequest(SOSError):
     """Input from outside is malformed; nothing was changed."""
 

@@ -364,7 +364,7 @@ class PromptContract:
         body = body_of(size)
         id = content_id(body)
         metadata = {"X-Mime-Type": "text/plain", SET_AT: "1"}
-        for given in (None, id, "a-name"):
+        for given in (None, id, "aname"):
             info = await store.put(given, metadata, body)
             assert (info.id, info.size, info.metadata) == (given or id, size, metadata)
             assert await content(await store.read(info.id)) == body
@@ -374,21 +374,21 @@ class PromptContract:
     @ensureDeferred
     async def test_what_a_writer_refuses_is_refused_in_one_step(self, store):
         """Another content, other bytes under a name, a manifest that is none."""
-        await store.put("a-name", EMPTY, b"one")
+        await store.put("aname", EMPTY, b"one")
         for id, metadata, error in [
             (content_id(b"one"), EMPTY, Mismatch),
-            ("a-name", EMPTY, Conflict),
+            ("aname", EMPTY, Conflict),
             (content_id(b"three"), {MARK: "5"}, Mismatch),
         ]:
             with pytest.raises(error):
                 await store.put(id, metadata, b"two")
-        assert await store.listing() == ["a-name"]
+        assert await store.listing() == ["aname"]
 
     @ensureDeferred
     async def test_a_missing_blob_is_not_at_hand(self, store):
         """``read`` says that it is missing."""
         assert store.peek(content_id(b"missing")) is None
-        assert store.peek("a-name") is None
+        assert store.peek("aname") is None
 
 
 class ReplicaContract:

@@ -46,8 +46,7 @@ class ReadAhead(Generic[T]):
     async def __anext__(self) -> T:
         if not self._ahead:
             raise StopAsyncIteration
-        result = await self._ahead[0]
-        self._ahead.popleft()
+        result = await self._ahead.popleft()
         self._begin()
         return result
 

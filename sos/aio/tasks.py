@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sos.aio.limited_log import LimitedLog
-from sos.errors import SOSError
+from sos.errors import BodyError, SOSError
 
 _log = LimitedLog(Logger())
 
@@ -85,5 +85,5 @@ def run(coroutine: Coroutine[Any, Any, Any], ended: Callable[[Any], object]) -> 
 
 def unwanted(failure: Failure) -> None:
     """Handle the *failure* of abandoned work: log it if it is a bug of ours."""
-    if not failure.check(SOSError, CancelledError):
+    if not failure.check(SOSError, BodyError, OSError, CancelledError):
         _log.failure("internal error in abandoned work", failure)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from attrs import define, evolve, field
 
-from sos.errors import InvalidMetadata
+from sos.errors import BodyError, InvalidMetadata
 from sos.interfaces import BlobInfo
 from sos.model import digest, metadata
 from sos.model.digest import BlobDigest
@@ -24,7 +24,7 @@ _CHECKSUM = struct.Struct("<I")
 _INLINE, _UNREADABLE, _PART = 1, 2, 4
 
 
-class Damaged(Exception):
+class Damaged(BodyError):
     """A stored blob differs from the one that was stored; says how."""
 
 

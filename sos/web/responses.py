@@ -68,7 +68,8 @@ async def store_body(
     request.blob = id
     body = received_body(request, max_size)
     put: Any = getattr(store, "put", None)  # of IPromptStore
-    if put is not None and body is request.body and (request.body.length or 0) <= SMALL_BODY:
+    length = request.body.length
+    if put is not None and body is request.body and length is not None and length <= SMALL_BODY:
         whole = request.body.whole()
         if whole is not None:
             return await put(id, metadata, whole)

@@ -70,6 +70,9 @@ class _Body(RequestBody):
         self._content = content
         self.end()
 
+    def whole(self) -> None:
+        """Return None: the body can be in a file, and is read piece by piece."""
+
     def __aiter__(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override]
         return self._read()
 

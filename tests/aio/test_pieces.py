@@ -6,8 +6,10 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
+from twisted.logger import capturedLogs
 
 from sos.aio.pieces import ReadAhead, hold_last
+from sos.errors import BodyError
 from sos.transfer import pieces_of
 
 
@@ -78,6 +80,20 @@ async def test_a_read_that_fails_fails_where_it_is_waited_for():
     with pytest.raises(Broken):
         await anext(ahead)
     await ahead.aclose()
+
+
+@ensureDeferred
+async def test_a_failure_that_was_raised_is_not_logged_again():
+    """Nor is what is wrong with a stored body, when nobody waits for the read."""
+    reads = Reads(2)
+    ahead = ReadAhead(iter(reads), most=2)
+    reads.begun[0].errback(Broken())
+    with capturedLogs() as logged:
+        with pytest.raises(Broken):
+            await anext(ahead)
+        reads.begun[1].errback(BodyError())
+        await ahead.aclose()
+    assert logged == []
 
 
 async def three():

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from sos import batch
 from sos.errors import NoSpace, ReadOnly, Unavailable
+from sos.interfaces import SMALL_BODY
 from sos.model.digest import BlobDigest
 from sos.model.ids import partition
 from sos.model.metadata import ticks, version
 from sos.stores.memory import MemoryStore
+from sos.transfer import transfer
 from sos.web.blob_api import MAX_PAGE, BlobServer
 from sos.web.routes import handler
 from tests.support.blobs import body_of, content_id, manifest_of, shown
@@ -45,6 +47,35 @@ def test_alive(ask):
     """The body is exactly ``alive``."""
     answer = ask("GET", "/alive")
     assert (answer.status, answer.body) == (200, b"alive")
+
+
+class OneStep(MemoryStore):
+    """Takes small bodies in one step, and says which."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    async def put(self, id, metadata, body):
+        self.taken.append(len(body))
+        return await transfer(body, self.writer(id, metadata, len(body)))
+
+
+def test_only_a_small_body_of_known_length_is_stored_in_one_step():
+    """A larger one would hold up the reactor; so would a chunked one, which may be larger."""
+    store = OneStep()
+    talk = Conversation(handler(BlobServer(store).app))
+    sizes = [0, 1, SMALL_BODY, SMALL_BODY + 1]
+    for size in sizes:
+        answer = talk.ask("PUT", f"/blob/n{size}", body_of(size))
+        assert (answer.status, store.blobs[f"n{size}"].body) == (200, body_of(size))
+    assert store.taken == sizes[:3]
+    for size in sizes:
+        chunks = b"%x\r\n%s\r\n" % (size, body_of(size)) if size else b""
+        head = request("PUT", f"/blob/c{size}", None, b"Transfer-Encoding: chunked")
+        (answer,) = talk.answers(head + chunks + b"0\r\n\r\n")
+        assert (answer.status, store.blobs[f"c{size}"].body) == (200, body_of(size))
+    assert store.taken == sizes[:3]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

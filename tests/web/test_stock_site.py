@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs
 from twisted.web.server import Site as StockSite
 
 from sos.http.server.site import Site
+from sos.interfaces import SMALL_BODY
 from sos.stores.memory import MemoryStore
 from sos.web.admin_api import AdminServer
 from sos.web.blob_api import BlobServer
@@ -155,4 +156,20 @@ async def test_an_error_of_ours_is_logged_with_who_asked(reactor):
     assert answer.status == 500
     assert b"NoneType" not in answer.body
     assert [event for event in logged if event.get("log_failure")]
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BODY, SMALL_BODY + 1])
+@ensureDeferred
+async def test_an_upload_to_a_directory_comes_back(reactor, local_store, size):
+    """A local store takes a small body in one step, from either server."""
+    body = body_of(size)
+    port = reactor.listenTCP(
+        0, StockSite(BlobServer(local_store).app.resource()), interface="127.0.0.1"
+    )
+    for id in (content_id(body), "aname"):
+        url = f"http://127.0.0.1:{port.getHost().port}/blob/{id}"
+        stored = await deferToThread(ask, url, body, {}, "PUT")
+        assert (stored.status, json.loads(stored.body)["size"]) == (200, size)
+        assert (await deferToThread(ask, url)).body == body
     await port.stopListening()

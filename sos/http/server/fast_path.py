@@ -31,7 +31,9 @@ _END = b"\r\n\r\n"
 # The server does something about these before the body has arrived.
 _UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding"})
 # Blocks with these are not cached: hardly two are the same, and credentials do not belong there.
-_UNIQUE = frozenset({b"authorization", b"x-request-id"})
+_UNIQUE = frozenset(
+    {b"authorization", b"cookie", b"proxy-authorization", b"x-request-id", b"x-sos-lease"}
+)
 
 
 class _Head(NamedTuple):
@@ -76,9 +78,8 @@ def _judged(method: bytes, block: bytes) -> _Head | None:
     if key in _remembered:
         return _remembered[key]
     head = _judge(method, block)
-    recurs = (
-        b"authorization" not in block.lower() if head is None else _UNIQUE.isdisjoint(head.fields)
-    )
+    fields = block.lower() if head is None else head.fields
+    recurs = not any(name in fields for name in _UNIQUE)
     if recurs:
         if len(_remembered) >= MAX_BLOCKS:
             _remembered.clear()

@@ -21,7 +21,7 @@ from typing import IO, BinaryIO
 from attrs import evolve
 from xxhash import xxh3_128_digest
 
-from sos.errors import InvalidId
+from sos.errors import BodyError, InvalidId
 from sos.files.regular import open_regular
 from sos.model import ids
 from sos.stores import record as records
@@ -36,7 +36,7 @@ _NUMBERS = struct.Struct("<QIH16s8s")
 _MAGIC = b"SOS body"
 
 
-class Unreadable(Exception):
+class Unreadable(BodyError):
     """The file of a body is missing, or the disk cannot read it; says why."""
 
 

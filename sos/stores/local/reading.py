@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -193,7 +194,7 @@ class FileBody:
                         write_missing_trailer(self._path, self._file, self._record, hashes.value())
             return piece[position - begin : stop - begin]
 
-        starts = (start, *range(start - start % BLOCK + size, stop, size))
+        starts = chain((start,), range(start - start % BLOCK + size, stop, size))
         reads = (self._jobs.run(read, each) for each in starts)
         try:
             async with aclosing(ReadAhead(reads)) as pieces:

@@ -202,7 +202,7 @@ class LocalStore:
             except BaseException:
                 file.close()
                 raise
-            failed = partial(self._judge, id, encoded)
+            failed = partial(self._failed, id, encoded)
             return Blob(info, FileBody(path, file, blocks, record, span, thorough, jobs, failed))
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
@@ -310,6 +310,13 @@ class LocalStore:
             if isinstance(error, Damaged):
                 raise Quarantined(id, error) from error
             raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
+
+    async def _failed(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
+        """Take out the blob; return False if another readable record has replaced *encoded*."""
+        if await self._judge(id, encoded, error):
+            return True
+        current = self._index.get(id)
+        return current is None or records.is_marked(current.head)
 
     async def _judge(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> bool:
         """Quarantine a damaged blob, or mark an unreadable one.

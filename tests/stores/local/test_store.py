@@ -431,6 +431,22 @@ class TestDamage:
 
 
 @ensureDeferred
+async def test_all_who_read_a_damaged_body_are_told_that_it_is(local_store):
+    """Not that another has replaced it: the first of them has only quarantined it."""
+    info = await put(local_store, body_of(1_000_000))
+    blobs = [await local_store.read(info.id) for _ in range(2)]
+    with local_store._layout.body(info.id).open("r+b") as file:
+        file.seek(300_000)
+        file.write(b"damage")
+    for blob in blobs:
+        with pytest.raises(Mismatch):
+            await content(blob)
+        await blob.body.aclose()
+    with pytest.raises(NotFound):
+        await local_store.stat(info.id)
+
+
+@ensureDeferred
 async def test_a_manifest_that_is_damaged_is_set_aside(local_store, tmp_path):
     """It is verified by its own hash, which is not its id."""
     id, text, metadata = manifest_of(body_of(50_000), 30)

@@ -6,12 +6,12 @@ import zlib
 
 from attrs import field, frozen
 
-from sos.errors import InvalidMetadata
+from sos.errors import BodyError, InvalidMetadata
 from sos.interfaces import BlobInfo
 from sos.model import digest, ids, metadata
 
 
-class Damaged(Exception):
+class Damaged(BodyError):
     """The stored blob with this *record* is damaged; the message says how."""
 
     def __init__(self, record: Record, reason: str) -> None:
