@@ -1,4 +1,4 @@
-"""Bodies as streams of pieces: read ahead, and hold the last piece back until all are verified."""
+"""Bodies as streams of pieces: read ahead, cut evenly, hold the last back until all are right."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ class ReadAhead(Generic[T]):
                 read.cancel()
         self._ahead.clear()
         self._reads = iter(())
+
+
+async def even_pieces(
+    pieces: AsyncGenerator[bytes, None], size: int
+) -> AsyncGenerator[bytes, None]:
+    """Cut *pieces* into pieces of *size* bytes; the last may be smaller. Close them at the end."""
+    gathered = bytearray()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            gathered += piece
+            while len(gathered) >= size:
+                even = bytes(gathered[:size])
+                del gathered[:size]
+                yield even
+    if gathered:
+        yield bytes(gathered)
 
 
 async def hold_last(

@@ -60,12 +60,18 @@ class Spool:
     """Gathers a body, which can then be read any number of times.
 
     :param digest: updated with the body, for its hash and size.
+    :param written: see :class:`~sos.stores.received.ReceivedBody`.
     """
 
-    def __init__(self, digest: BodyDigest, run_in_thread: RunInThread) -> None:
+    def __init__(
+        self,
+        digest: BodyDigest,
+        run_in_thread: RunInThread,
+        written: Callable[[bytes], None] = lambda piece: None,
+    ) -> None:
         self.digest = digest
         self._jobs = ThreadJobs(run_in_thread)
-        self._received = ReceivedBody(digest, _unnamed_file, self._jobs)
+        self._received = ReceivedBody(digest, _unnamed_file, self._jobs, written)
         self._body: bytes | None = None
 
     async def write(self, piece: bytes) -> None:
@@ -112,6 +118,7 @@ class SpooledWriter:
 
     :param digest: updated with the body; knows the expected id, if there is one.
     :param place: stores the whole body, returns the stored blob's info, and closes the body.
+    :param written: see :class:`~sos.stores.received.ReceivedBody`.
     """
 
     def __init__(
@@ -120,10 +127,11 @@ class SpooledWriter:
         metadata: Metadata,
         place: Callable[[Spooled], Awaitable[BlobInfo]],
         run_in_thread: RunInThread,
+        written: Callable[[bytes], None] = lambda piece: None,
     ) -> None:
         self._metadata = metadata
         self._place = place
-        self._spool = Spool(digest, run_in_thread)
+        self._spool = Spool(digest, run_in_thread, written)
         self._placing = False
 
     async def write(self, piece: bytes) -> None:

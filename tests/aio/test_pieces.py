@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.logger import capturedLogs
 
-from sos.aio.pieces import ReadAhead, hold_last
+from sos.aio.pieces import ReadAhead, even_pieces, hold_last
 from sos.errors import BodyError
 from sos.transfer import pieces_of
 
@@ -33,6 +33,19 @@ class Reads:
     def _cancel(self, read):
         self.cancelled += 1
         read.errback(CancelledError())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 11])
+@ensureDeferred
+async def test_pieces_are_cut_evenly(size):
+    """However they come; only the last may be smaller, and none is empty."""
+
+    async def pieces():
+        for piece in (b"012", b"3", b"456789"):
+            yield piece
+
+    got = [piece async for piece in even_pieces(pieces(), size)]
+    assert got == [b"0123456789"[start : start + size] for start in range(0, 10, size)]
 
 
 @ensureDeferred

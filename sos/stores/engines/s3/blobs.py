@@ -23,12 +23,14 @@ from sos.model.digest import BlobDigest, check_held
 from sos.model.manifest import MARK
 from sos.model.merge import other_body, replaces_metadata
 from sos.model.metadata import Metadata, unmarked, version
+from sos.stores.block_hashes import BLOCK, Blocks
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.bucket import Bucket, Entry
 from sos.stores.engines.s3.id_locks import IdLocks
 from sos.stores.engines.s3.multipart import MOST_PARTS, PART_SIZE, Multipart
 from sos.stores.engines.s3.partition_digests import PartitionDigests
 from sos.stores.engines.s3.reading import Check, verify
+from sos.stores.record import Damaged
 from sos.stores.spool import Spooled
 from sos.transfer import are_same
 
@@ -60,6 +62,24 @@ class Held:
         size = self.info.size or 0
         hash = records.hash_in(self.entry.fields)
         return records.marker(self.info.id, size, self.info.metadata, hash)
+
+    def verify_block(self, blocks: Blocks | None, start: int, block: bytes) -> None:
+        """Raise Mismatch unless the *block* from byte *start* on is as it was stored.
+
+        The only block of a body is verified by the id.
+
+        :param blocks: None to verify no block of a larger body.
+        """
+        if self.entry.size <= BLOCK:
+            check = self.check
+            check.update(block)
+            check.finish()
+        elif blocks is not None:
+            try:
+                blocks.verify(start, block)
+            except Damaged as error:
+                message = f"the stored copy of {self.info.id} is damaged: {error}"
+                raise Mismatch(message) from None
 
     def is_vouched_to_be(self, body: bytes) -> bool:
         """Return whether the ETag shows that the stored body is *body*.
@@ -99,10 +119,20 @@ class Blobs:
         metadata = records.metadata_in(id, entry.fields, sidecar)
         return Held(BlobInfo(id, entry.size, metadata, entry.stored_at), entry)
 
-    async def store(self, new: Spooled, hash: str | None) -> BlobInfo:
+    async def blocks(self, held: Held) -> Blocks | None:
+        """Return the blocks of the body; None if it has no valid block hashes, or is one block."""
+        id, entry, sidecar = held.info.id, held.entry, None
+        if entry.size <= BLOCK:
+            return None
+        if (sum := records.hashes_sidecar_in(entry.fields)) is not None:
+            sidecar, _ = await self._bucket.small(records.hashes_key(id, sum))
+        return records.blocks_in(entry.size, entry.fields, sidecar)
+
+    async def store(self, new: Spooled, hash: str | None, hashes: bytes) -> BlobInfo:
         """Store a whole, verified body; see :meth:`~sos.interfaces.IBlobWriter.commit`.
 
         :param hash: the SHA-256 of the body in hex, if the id is not a hash.
+        :param hashes: of its blocks; they are not needed if it is one block.
         """
         # To send a small body, on condition, costs no more than to ask whether it is there.
         at_once = self._bucket.conditional and new.size <= SMALL_BODY
@@ -110,16 +140,18 @@ class Blobs:
             for number in range(_TRIES):
                 held = None if at_once and number == 0 else await self.held(new.id)
                 if held is None:
-                    info = await self._add(new, new.metadata, hash)
+                    info = await self._add(new, new.metadata, hash, hashes)
                 else:
-                    info = await self._join(held, new, hash)
+                    info = await self._join(held, new, hash, hashes)
                 if info is not None:
                     return info
         raise Unavailable(f"other processes keep changing {new.id}; try again")
 
-    async def _add(self, new: Spooled, metadata: Metadata, hash: str | None) -> BlobInfo | None:
+    async def _add(
+        self, new: Spooled, metadata: Metadata, hash: str | None, hashes: bytes
+    ) -> BlobInfo | None:
         """Store a new blob; return None if it exists by now."""
-        if not await self._put(new, metadata, hash, only_new=True):
+        if not await self._put(new, metadata, hash, hashes, only_new=True):
             return None
         if hash is not None:
             # Two concurrent uploads may both have found the name free: the server may not
@@ -132,7 +164,9 @@ class Blobs:
             await self._bucket.put(marker.key, b"")
         return BlobInfo(new.id, new.size, dict(metadata), time.time())
 
-    async def _join(self, held: Held, new: Spooled, hash: str | None) -> BlobInfo | None:
+    async def _join(
+        self, held: Held, new: Spooled, hash: str | None, hashes: bytes
+    ) -> BlobInfo | None:
         """Merge *new* into the stored blob; *new* replaces a manifest or a damaged body."""
         if ids.algorithm(new.id) is None:
             if records.hash_in(held.entry.fields) != hash:
@@ -141,7 +175,7 @@ class Blobs:
             MARK in held.info.metadata or await self._is_damaged(held, new)
         ):
             kept = unmarked(held.info.metadata)
-            await self._put(new, kept, hash, only_new=False)
+            await self._put(new, kept, hash, hashes, only_new=False)
             held = evolve(held, info=BlobInfo(new.id, new.size, kept, time.time()))
         await self._mark(held)
         return evolve(held.info, size=new.size)
@@ -172,11 +206,11 @@ class Blobs:
         return opened[1]
 
     async def _put(
-        self, new: Spooled, metadata: Metadata, hash: str | None, only_new: bool
+        self, new: Spooled, metadata: Metadata, hash: str | None, hashes: bytes, only_new: bool
     ) -> bool:
         """Store a body with *metadata*; return False if *only_new* and there is one already."""
         key = records.body_key(new.id)
-        fields = await self._fields(new.id, metadata, hash)
+        fields = await self._fields(new.id, metadata, hash, hashes)
         if new.size <= self._part_size:
             async with self._in_memory(new) as body:
                 return await self._bucket.put(key, body, fields, only_new)
@@ -201,11 +235,24 @@ class Blobs:
     def _size_of_parts(self, size: int) -> int:
         return max(self._part_size, -(-size // MOST_PARTS))
 
-    async def _fields(self, id: str, metadata: Metadata, hash: str | None) -> Mapping[str, str]:
+    async def _fields(
+        self, id: str, metadata: Metadata, hash: str | None, hashes: bytes
+    ) -> Mapping[str, str]:
+        """Return the fields for a body, after storing the sidecars that they name."""
         fields, sidecar = records.to_fields(metadata, hash)
         if sidecar is not None:
             await self._bucket.put(records.sidecar_key(id, version(metadata)), sidecar)
+        fields |= records.hashes_to_fields(hashes, fields)
+        if (sum := records.hashes_sidecar_in(fields)) is not None:
+            await self._bucket.put(records.hashes_key(id, sum), hashes)
         return fields
+
+    async def _replace_fields(self, held: Held, hashes: bytes) -> bool:
+        """Store metadata and block hashes of a body anew; return False if it has changed."""
+        id, key = held.info.id, records.body_key(held.info.id)
+        hash = records.hash_in(held.entry.fields)
+        fields = await self._fields(id, held.info.metadata, hash, hashes)
+        return await self._bucket.copy(key, key, fields, held.entry.etag)
 
     async def _mark(self, held: Held) -> None:
         """Make the marker that describes the blob its only one."""
@@ -224,11 +271,10 @@ class Blobs:
             if held is None:
                 raise NotFound(f"there is no blob {id}")
             if replaces_metadata(id, held.info.metadata, metadata):
-                fields = await self._fields(id, metadata, records.hash_in(held.entry.fields))
-                key = records.body_key(id)
-                if not await self._bucket.copy(key, key, fields, held.entry.etag):
-                    raise Unavailable(f"{id} was changed by another process meanwhile; try again")
+                blocks = await self.blocks(held)
                 held = evolve(held, info=evolve(held.info, metadata=metadata))
+                if not await self._replace_fields(held, blocks.hashes if blocks else b""):
+                    raise Unavailable(f"{id} was changed by another process meanwhile; try again")
             await self._mark(held)
 
     async def remove(self, id: str, known: BlobDigest | None) -> None:
@@ -257,7 +303,8 @@ class Blobs:
     async def quarantine(self, held: Held) -> bool:
         """Read a damaged body again, and move it to ``quarantine/`` if it still is damaged.
 
-        It stays if it was damaged only in transit. Return whether it was moved.
+        It stays if it was damaged only in transit, or if only its block hashes are wrong: those
+        are corrected. Return whether it was moved.
         """
         id, key = held.info.id, records.body_key(held.info.id)
         async with self._locks.of(id):
@@ -266,10 +313,11 @@ class Blobs:
                 return False
             entry, pieces = opened
             try:
-                await verify(pieces, held.check)
+                hashes = await verify(pieces, held.check)
             except Mismatch as error:
                 reason = str(error)
             else:
+                await self._correct(await self.described(id, entry), hashes)
                 return False
             kept = records.quarantine_key(id, time.time())
             if not await self._bucket.copy(key, kept, None, entry.etag):
@@ -279,6 +327,14 @@ class Blobs:
             await self._mark_again(id)
             _log.error("quarantined a damaged blob, key={kept}: {reason}", reason=reason, kept=kept)
             return True
+
+    async def _correct(self, held: Held, hashes: bytes) -> None:
+        """Replace the block hashes of a verified body if they are wrong."""
+        blocks = await self.blocks(held)
+        if blocks is None or blocks.hashes == hashes:
+            return
+        if await self._replace_fields(held, hashes):
+            _log.warn("corrected the block hashes of a blob, id={id}", id=held.info.id)
 
     async def forget(self, id: str, seconds: float = GONE_SECONDS) -> bool:
         """Remove the marker of a blob whose body is gone, if the marker is *seconds* old.

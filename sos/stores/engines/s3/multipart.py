@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ from xml.etree import ElementTree
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
 from twisted.logger import Logger
 
+from sos.aio.pieces import even_pieces
 from sos.aio.tasks import unwanted
 from sos.aio.threads import shielded
 from sos.errors import SOSError, Unavailable
 from sos.interfaces import Pieces
 from sos.stores.engines.s3.bucket import ONLY_NEW, Bucket, server_time
-from sos.transfer import one_piece
+from sos.transfer import pieces_of
 
 #: Bytes of a part: S3 accepts none below 5 MiB but the last; some servers want equal sizes.
 PART_SIZE = 8 * 1024 * 1024
@@ -54,8 +55,7 @@ class Multipart:
         """Send *body* in parts of *size* bytes, a few at once, as memory permits."""
         # Do not cancel this: without the id of the upload nothing could remove its parts.
         await shielded(ensureDeferred(self._begin()))
-        pieces = _in_parts(one_piece(body) if isinstance(body, bytes) else body, size)
-        async with aclosing(pieces):
+        async with aclosing(even_pieces(pieces_of(body), size)) as pieces:
             while True:
                 await self._memory.acquire()
                 try:
@@ -185,20 +185,6 @@ def _forgotten(upload: ElementTree.Element, prefix: str, last: float) -> tuple[s
     except (ValueError, OverflowError):
         return None
     return (key, id) if seconds <= last else None
-
-
-async def _in_parts(body: Pieces, size: int) -> AsyncGenerator[bytes, None]:
-    """Cut *body* into parts of *size* bytes; the last may be smaller."""
-    gathered = bytearray()
-    async with aclosing(body):
-        async for piece in body:
-            gathered += piece
-            while len(gathered) >= size:
-                part = bytes(gathered[:size])
-                del gathered[:size]
-                yield part
-    if gathered:
-        yield bytes(gathered)
 
 
 def _required_text(found: ElementTree.Element, name: str) -> str:

@@ -3,9 +3,11 @@
 A blob is a body, whose object fields hold the metadata, and a *marker*: an empty object whose
 key contains what listings and digests need::
 
-    blobs/PPP/ID                        the body; fields sos-0, sos-1... hold its metadata
+    blobs/PPP/ID                        the body; fields sos-0, sos-1... hold its metadata,
+                                        sos-hashes-0... the hashes of its blocks
     index/PPP/ID/SIZE-VERSION-SUM       its marker; of an opaque name SIZE-VERSION-SUM-HASH
     metadata/PPP/ID/VERSION             a sidecar: metadata that are too long for fields
+    metadata/PPP/ID/hashes-SUM          a sidecar: block hashes that are too long for fields
     quarantine/PPP/ID-TIME              a damaged body
     lease/NUMBER                        the lease, which allows drops
     store.json                          the format and the id of the store
@@ -23,12 +25,14 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from attrs import frozen
+from xxhash import xxh3_128_hexdigest
 
 from sos.errors import InvalidRequest, Unavailable
 from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, blob_digest, record_sum
 from sos.model.metadata import Metadata
+from sos.stores.block_hashes import BLOCK, HASH_BYTES, Blocks
 
 #: The key of the document that identifies the store.
 STORE_KEY = "store.json"
@@ -37,10 +41,15 @@ _STORE = {"format": "sos s3 store", "version": 1}
 INDEX = "index/"
 
 # S3 allows 2 KiB for all fields, Swift 256 bytes for each.
+_ALL_FIELDS_SIZE = 2048
 _FIELD_SIZE = 240
 _MOST_FIELDS = 7
 _ELSEWHERE = "sos-at"
 _HASH = "sos-sha256"
+_HASHES = "sos-hashes"
+_HASHES_ELSEWHERE = "sos-hashes-at"
+# Most bytes of block hashes, those of a body of 64 GiB: each read of a part reads the sidecar.
+_MOST_HASHES = 4 * 1024 * 1024
 
 _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
@@ -48,6 +57,7 @@ _MARKER = re.compile(
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
 _VERSION = re.compile("[01][0-9a-f]{64}")
+_SUM = re.compile("[0-9a-f]{32}")
 
 
 def document(id: str) -> bytes:
@@ -141,6 +151,11 @@ def sidecar_key(id: str, version: str) -> str:
     return f"metadata/{ids.partition(id)}/{id}/{version}"
 
 
+def hashes_key(id: str, sum: str) -> str:
+    """Return the key of the sidecar for block hashes; *sum* is their XXH3-128 in hex."""
+    return sidecar_key(id, f"hashes-{sum}")
+
+
 def quarantine_key(id: str, now: float) -> str:
     """Return the key for a damaged body; *now* is in seconds since the epoch."""
     return f"quarantine/{ids.partition(id)}/{id}-{int(now * 1000)}"
@@ -158,13 +173,40 @@ def to_fields(metadata: Metadata, hash: str | None) -> tuple[dict[str, str], byt
     if not metadata:
         return fields, None
     encoded = metadata_format.encode(metadata)
-    text = b64encode(encoded).decode("ascii")
-    if len(text) > _FIELD_SIZE * _MOST_FIELDS:
+    found = _to_numbered("sos", encoded)
+    if len(found) > _MOST_FIELDS:
         return fields | {_ELSEWHERE: metadata_format.version(metadata)}, encoded
+    return fields | found, None
+
+
+def hashes_to_fields(hashes: bytes, others: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that hold the block *hashes* of a body, or the sum of their sidecar.
+
+    There are none for a body of one block, which is verified by its id.
+
+    :param others: the other fields of the object.
+    """
+    if not HASH_BYTES < len(hashes) <= _MOST_HASHES:
+        return {}
+    fields = _to_numbered(_HASHES, hashes)
+    size = sum(len(f"x-amz-meta-{name}{value}") for name, value in {**fields, **others}.items())
+    if size <= _ALL_FIELDS_SIZE:
+        return fields
+    return {_HASHES_ELSEWHERE: xxh3_128_hexdigest(hashes)}
+
+
+def _to_numbered(name: str, content: bytes) -> dict[str, str]:
+    text = b64encode(content).decode("ascii")
     starts = range(0, len(text), _FIELD_SIZE)
-    return fields | {
-        f"sos-{n}": text[start : start + _FIELD_SIZE] for n, start in enumerate(starts)
-    }, None
+    return {f"{name}-{n}": text[start : start + _FIELD_SIZE] for n, start in enumerate(starts)}
+
+
+def _from_numbered(name: str, fields: Mapping[str, str]) -> bytes:
+    """Return what :func:`_to_numbered` was given; raises ValueError if it is malformed."""
+    pieces: list[str] = []
+    while (piece := fields.get(f"{name}-{len(pieces)}")) is not None:
+        pieces.append(piece)
+    return b64decode("".join(pieces), validate=True)
 
 
 def hash_in(fields: Mapping[str, str]) -> str | None:
@@ -194,9 +236,26 @@ def metadata_in(id: str, fields: Mapping[str, str], sidecar: bytes | None = None
             if metadata_format.version(found) != wanted:
                 raise ValueError("its sidecar holds another version")
             return found
-        pieces: list[str] = []
-        while (piece := fields.get(f"sos-{len(pieces)}")) is not None:
-            pieces.append(piece)
-        return metadata_format.decode(b64decode("".join(pieces), validate=True)) if pieces else {}
+        return metadata_format.decode(_from_numbered("sos", fields)) if "sos-0" in fields else {}
     except (InvalidRequest, ValueError) as error:
         raise Unavailable(f"the metadata of {id} cannot be read: {error}") from error
+
+
+def hashes_sidecar_in(fields: Mapping[str, str]) -> str | None:
+    """Return the sum of the block hashes in the sidecar; None if there is no valid sum."""
+    sum = fields.get(_HASHES_ELSEWHERE, "")
+    return sum if _SUM.fullmatch(sum) else None
+
+
+def blocks_in(size: int, fields: Mapping[str, str], sidecar: bytes | None) -> Blocks | None:
+    """Return the blocks of a body of *size* bytes; None unless there are valid hashes of them.
+
+    :param sidecar: the content of the sidecar that *fields* name.
+    """
+    try:
+        hashes = _from_numbered(_HASHES, fields) if sidecar is None else sidecar
+    except ValueError:
+        return None
+    if sidecar is not None and xxh3_128_hexdigest(sidecar) != hashes_sidecar_in(fields):
+        return None
+    return Blocks(hashes) if len(hashes) == -(-size // BLOCK) * HASH_BYTES else None

@@ -33,6 +33,7 @@ from sos.interfaces import (
 from sos.model import ids
 from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
 from sos.model.metadata import EMPTY, Metadata
+from sos.stores.block_hashes import BlockHashes
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.blobs import Blobs, Held
 from sos.stores.engines.s3.bucket import Bucket
@@ -41,7 +42,7 @@ from sos.stores.engines.s3.leasing import Leasing
 from sos.stores.engines.s3.multipart import PART_SIZE, abort_forgotten
 from sos.stores.engines.s3.opening import look, open_store
 from sos.stores.engines.s3.partition_digests import Count, PartitionDigests, markers
-from sos.stores.engines.s3.reading import CheckedBody
+from sos.stores.engines.s3.reading import CheckedBody, CheckedPart, whole_blocks
 from sos.stores.remote.client import gather
 from sos.stores.spool import Spooled, SpooledWriter
 
@@ -117,7 +118,7 @@ class S3Store:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         if span is not None and span[0] == span[1]:
             return Blob(await self.stat(id), b"")
-        opened = await self._bucket.read(records.body_key(id), span)
+        opened = await self._bucket.read(records.body_key(id), span and whole_blocks(span))
         if opened is None:
             if await self._blobs.forget(id):
                 raise Quarantined(id, "its body is missing")
@@ -125,16 +126,32 @@ class S3Store:
         entry, pieces = opened
         try:
             held = await self._blobs.described(id, entry)
-            size = entry.size if span is None else span[1] - span[0]
-            if size > SMALL_BODY:
-                return Blob(held.info, pieces if span else self._checked(held, pieces))
+            if span is not None:
+                return await self._part(held, pieces, span)
+            if entry.size > SMALL_BODY:
+                return Blob(held.info, self._checked(held, pieces))
             body = await gather(pieces, SMALL_BODY)
         except BaseException:
             await pieces.aclose()
             raise
-        if span is None:
-            await self._verify(held, body)
+        await self._verify(held, body)
         return Blob(held.info, body)
+
+    async def _part(self, held: Held, pieces: Pieces, span: Span) -> Blob:
+        blocks = await self._blobs.blocks(held)
+        verify, failure = partial(held.verify_block, blocks), partial(self._part_failure, held)
+        part = CheckedPart(pieces, span, verify, failure)
+        if span[1] - span[0] > SMALL_BODY:
+            return Blob(held.info, part)
+        try:
+            return Blob(held.info, b"".join([piece async for piece in part]))
+        except Mismatch as error:
+            raise Quarantined(held.info.id, error) from error
+
+    async def _part_failure(self, held: Held, error: Mismatch) -> Exception:
+        if await self._blobs.quarantine(held):
+            return error
+        return Unavailable(f"{held.info.id} was damaged in transit: {error}")
 
     def _checked(self, held: Held, pieces: Pieces) -> Pieces:
         return CheckedBody(pieces, held.check, partial(self._blobs.quarantine, held))
@@ -153,12 +170,14 @@ class S3Store:
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
     ) -> IBlobWriter:
         digest = body_digest(id, metadata, self._algorithm, size)
-        return SpooledWriter(digest, metadata, partial(self._place, digest), self._run_in_thread)
+        hashes = BlockHashes()
+        place = partial(self._place, digest, hashes)
+        return SpooledWriter(digest, metadata, place, self._run_in_thread, hashes.update)
 
-    async def _place(self, digest: BodyDigest, new: Spooled) -> BlobInfo:
+    async def _place(self, digest: BodyDigest, hashes: BlockHashes, new: Spooled) -> BlobInfo:
         hash = digest.value().hex() if ids.algorithm(new.id) is None else None
         try:
-            return await self._blobs.store(new, hash)
+            return await self._blobs.store(new, hash, hashes.value())
         except NoSpace as error:
             self._full = self._clock.seconds(), str(error)
             raise

@@ -8,6 +8,7 @@ from sos.errors import Unavailable
 from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, record_sum
+from sos.stores.block_hashes import BLOCK, HASH_BYTES, Blocks
 from sos.stores.engines.s3 import records
 
 NAMES = st.text("0123456789abcdefz", min_size=1, max_size=64) | st.text(
@@ -65,6 +66,43 @@ def test_metadata_come_back_from_the_fields_of_an_object(metadata, hash):
     assert records.metadata_in("name", fields, sidecar) == metadata
     assert records.hash_in(fields) == hash
     assert (sidecar is None) == (records.sidecar_in(fields) is None)
+
+
+@given(METADATA, st.none() | st.just("ab" * 32), st.integers(0, 100))
+def test_block_hashes_come_back_from_the_fields_beside_metadata(metadata, hash, count):
+    """Or from a sidecar if they do not fit; the metadata come back as before."""
+    hashes = bytes(n * 7 % 256 for n in range(count * HASH_BYTES))
+    others, sidecar = records.to_fields(metadata, hash)
+    fields = others | records.hashes_to_fields(hashes, others)
+    assert all(len(value) <= 256 for value in fields.values())
+    assert sum(len(f"x-amz-meta-{name}{value}") for name, value in fields.items()) <= 2048
+    assert records.metadata_in("name", fields, sidecar) == metadata
+    assert records.hash_in(fields) == hash
+    beside = None if records.hashes_sidecar_in(fields) is None else hashes
+    if count < 2:
+        assert fields == others
+        return
+    for size in (count * BLOCK, (count - 1) * BLOCK + 1):
+        assert records.blocks_in(size, fields, beside) == Blocks(hashes)
+    assert records.blocks_in(count * BLOCK + 1, fields, beside) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "sidecar"),
+    [
+        ({}, None),
+        ({"sos-hashes-0": "!"}, None),
+        ({"sos-hashes-0": "AAAA"}, None),
+        ({"sos-hashes-0": "\udcff"}, None),
+        ({"sos-hashes-1": "A" * 44}, None),
+        ({"sos-hashes-at": "0" * 32}, None),
+        ({"sos-hashes-at": "0" * 32}, b"0" * 32),
+        ({"sos-hashes-at": "../" * 3}, None),
+    ],
+)
+def test_block_hashes_that_somebody_has_changed_are_not_used(fields, sidecar):
+    """Then a part is read as that of a body without block hashes."""
+    assert records.blocks_in(2 * BLOCK, fields, sidecar) is None
 
 
 @pytest.mark.parametrize(
