@@ -36,7 +36,7 @@ class _Threads(ThreadPool):
 
 
 @implementer(IHostnameResolver)
-class Names(Service):
+class HostnameResolver(Service):
     """Resolves host names for *reactor* while the service runs.
 
     The reactor's own threads read and write files.  In that pool, a name server that does

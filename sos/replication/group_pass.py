@@ -88,10 +88,10 @@ class GroupPass:
         # A server's digests are the same object until they change, so this comparison is cheap.
         digests = {name: each.digests for name, each in self._inventories.items()}
         known = (digests, self._weights, self._movable, self._full)
-        rested = self.state.rested(self.group, known, now)
-        if rested is not None:
-            self.summary.blobs += rested[0]
-            self.summary.short += rested[1]
+        unchanged = self.state.unchanged(self.group, known, now)
+        if unchanged is not None:
+            self.summary.blobs += unchanged[0]
+            self.summary.short += unchanged[1]
             return
         before = self.summary.blobs, self.summary.short
         differing = self._differing()
@@ -99,7 +99,7 @@ class GroupPass:
             await self._mend(differing)
         else:
             found = self.summary.blobs - before[0], self.summary.short - before[1]
-            self.state.rest(self.group, known, found, now)
+            self.state.mark_unchanged(self.group, known, found, now)
 
     async def _mend(self, differing: list[str]) -> None:
         stores = {member.name: member.store for member in self.members}

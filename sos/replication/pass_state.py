@@ -147,11 +147,11 @@ class PassState:
 
     # Groups.
 
-    def rest(self, group: str, known: object, found: Found, now: float) -> None:
+    def mark_unchanged(self, group: str, known: object, found: Found, now: float) -> None:
         """Note that *group* needs no work while *known*, its state, stays the same."""
         self._resting[group] = known, found, now
 
-    def rested(self, group: str, known: object, now: float) -> Found | None:
+    def unchanged(self, group: str, known: object, now: float) -> Found | None:
         """Return the *found* noted for the same *known* in the last hour, None if none was."""
         before, found, then = self._resting.get(group, (None, None, 0.0))
         return found if before == known and now - then < _COMPARE_AGAIN else None

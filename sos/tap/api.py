@@ -24,7 +24,7 @@ from twisted.python.usage import (
 from sos import __version__
 from sos.aio.threads import threads_of
 from sos.daemon import tls
-from sos.daemon.dns import Names
+from sos.daemon.dns import HostnameResolver
 from sos.daemon.exposure import LOOPBACK, UNIX, reach
 from sos.daemon.options import parameter, setting
 from sos.daemon.proxies import proxied
@@ -235,7 +235,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
 def _serve(options: Options, reactor: Any) -> MultiService:
     whole = Daemon()
-    Names(reactor).setServiceParent(whole)
+    HostnameResolver(reactor).setServiceParent(whole)
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}

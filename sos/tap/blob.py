@@ -17,7 +17,7 @@ from twisted.python.usage import (
 
 from sos import __version__
 from sos.daemon import tls
-from sos.daemon.dns import Names
+from sos.daemon.dns import HostnameResolver
 from sos.daemon.exposure import LOOPBACK, OTHERS, UNIX, reach
 from sos.daemon.options import parameter, setting
 from sos.daemon.proxies import proxied
@@ -130,7 +130,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
 def _serve(options: Options, reactor: Any) -> MultiService:
     whole = Daemon()
-    Names(reactor).setServiceParent(whole)
+    HostnameResolver(reactor).setServiceParent(whole)
     store, part = stores.add_store(whole, options, reactor)
     settings = {"max-size": options["max-size"]}
     request_metrics = RequestMetrics()

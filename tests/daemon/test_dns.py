@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sos.daemon.dns import MOST_LOOKUPS, Names, _Lookup
+from sos.daemon.dns import MOST_LOOKUPS, HostnameResolver, _Lookup
 from sos.tap import api, blob
 from tests.support.options import parsed
 
@@ -66,7 +66,7 @@ def answers():
 @async_yield_fixture
 async def names(reactor, answers):
     former = reactor.nameResolver
-    names = Names(reactor, answers)
+    names = HostnameResolver(reactor, answers)
     names.startService()
     yield names
     names.stopService()
@@ -132,7 +132,7 @@ async def test_one_name_takes_one_thread(reactor, names, answers):
 @ensureDeferred
 async def test_a_lookup_is_not_waited_for_when_the_daemon_stops(reactor, answers):
     """It has no end that is known."""
-    names = Names(reactor, answers)
+    names = HostnameResolver(reactor, answers)
     names.startService()
     answers.slow.add("slow")
     waiting = looked_up(reactor, "slow")
@@ -150,4 +150,4 @@ def test_each_daemon_looks_names_up_so(reactor, module, arguments, tmp_path, mon
     """Until all else has stopped: parts stop the last one first."""
     monkeypatch.chdir(tmp_path)
     whole = module.makeService(parsed(module, *arguments), reactor)
-    assert isinstance(next(iter(whole)), Names)
+    assert isinstance(next(iter(whole)), HostnameResolver)

@@ -696,9 +696,9 @@ class TestHow:
         looked = []
 
         class Noting(PassState):
-            def rest(self, *found):
+            def mark_unchanged(self, *found):
                 looked.append(found)
-                super().rest(*found)
+                super().mark_unchanged(*found)
 
         servers, clock, state = stores("a", "b"), Clock(), Noting()
         clock.advance(10_000)

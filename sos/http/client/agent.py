@@ -153,7 +153,7 @@ class Server:
         return call.answered
 
     def _take(self, call: Call) -> None:
-        if self._idle and not call.again:
+        if self._idle and not call.is_retry:
             self._idle.pop().send(call)
         elif self._open < self._most or self._idle:
             if self._open >= self._most:
@@ -203,17 +203,17 @@ class Server:
 
     # Called by connections.
 
-    def retry_or_fail(self, call: Call, failure: Failure, kept: bool) -> None:
+    def retry_or_fail(self, call: Call, failure: Failure, reused: bool) -> None:
         """Send the request *call* again after a *failure*, or make it fail.
 
-        :param kept: whether the connection had served a request before, so that the server
+        :param reused: whether the connection had served a request before, so that the server
             may have closed it before it got this one.
         """
         call.connection = None
         if call.answered.called:
             return
-        if kept and failure.check(ResponseNeverReceived) and call.replay():
-            call.again = True
+        if reused and failure.check(ResponseNeverReceived) and call.replay():
+            call.is_retry = True
             self._take(call)
         else:
             call.end(failure)
@@ -234,7 +234,7 @@ class Server:
     def freed(self, connection: Connection) -> None:
         """Use the *connection* for the next request."""
         self.reader_resumed(connection)
-        connection.kept = True
+        connection.reused = True
         connection.idle_since = self._reactor.seconds()
         self._idle.append(connection)
         self._next()

@@ -71,7 +71,7 @@ class Pool(typing.Protocol):
         """Record that the reader has resumed."""
         ...
 
-    def retry_or_fail(self, call: Call, failure: Failure, kept: bool) -> None:
+    def retry_or_fail(self, call: Call, failure: Failure, reused: bool) -> None:
         """Send the request *call* again, or make it fail."""
         ...
 
@@ -81,7 +81,7 @@ class Connection(Protocol):
     """Connection to a server, which sends requests and parses the answers.
 
     :param server: the pool of the connection.
-    :ivar kept: whether the connection has served a request before.
+    :ivar reused: whether the connection has served a request before.
     :ivar idle_since: in seconds of the reactor's clock; for the pool.
     """
 
@@ -91,7 +91,7 @@ class Connection(Protocol):
 
     def __init__(self, server: Pool) -> None:
         self._server = server
-        self.kept = False
+        self.reused = False
         self.idle_since = 0.0
         self._call: Call | None = None
         self._bodiless = False
@@ -334,13 +334,13 @@ class Connection(Protocol):
         self._break(error, error)
         self.abort()
 
-    def _break(self, retry_or_fail: Exception, unfinished: Exception) -> None:
-        """Fail the request with *retry_or_fail*, or an incomplete answer with *unfinished*."""
+    def _break(self, unanswered: Exception, unfinished: Exception) -> None:
+        """Fail the request with *unanswered*, or an incomplete answer with *unfinished*."""
         self._drop_body()
         call, self._call = self._call, None
         response, self._response = self._response, None
         if call is not None:
-            self._server.retry_or_fail(call, Failure(retry_or_fail), self.kept)
+            self._server.retry_or_fail(call, Failure(unanswered), self.reused)
         elif response is not None:
             response.connection = None
             response.end(Failure(unfinished))

@@ -33,18 +33,18 @@ class Call:
         give the request up.
     :ivar connection: the connection on which it was sent.
     :ivar connecting: the attempt to make a connection for it.
-    :ivar again: whether it has been sent before.
+    :ivar is_retry: whether it has been sent before.
     """
 
     __slots__ = (
         "_deadlines",
-        "again",
         "answered",
         "bodiless",
         "body",
         "connecting",
         "connection",
         "head",
+        "is_retry",
         "sign",
     )
 
@@ -62,7 +62,7 @@ class Call:
         self.answered: Deferred[Response] = Deferred(self._cancel)
         self.connection: Abortable | None = None
         self.connecting: Deferred[Any] | None = None
-        self.again = False
+        self.is_retry = False
         self._deadlines: Deadlines | None = None
 
     def set_timeout(self, seconds: float, deadlines: Deadlines) -> None:

@@ -251,7 +251,7 @@ class Channel(Protocol):
             return
         if self._input.waits:
             try:
-                self._input.go_on()
+                self._input.parse()
             except RejectedRequest as refusal:
                 self._refuse(refusal)
         if self._ended and not self._input.waits:

@@ -92,7 +92,7 @@ def _judge(method: bytes, block: bytes) -> _Head | None:
     parser = Input(sink)
     parser.feed(b"%s / HTTP/1.1\r\n%s" % (method, block))
     try:
-        parser.go_on()
+        parser.parse()
     except RejectedRequest:
         return None
     finally:

@@ -90,12 +90,12 @@ class Input:
         del self._parser
 
     def feed(self, data: bytes) -> None:
-        """Add *data* to the input, which :meth:`go_on` parses."""
+        """Add *data* to the input, which :meth:`parse` parses."""
         self._data = self._data[self._start :] + data if self.waits else data
         self._start = 0
         self.waits = bool(self._data)
 
-    def go_on(self) -> None:
+    def parse(self) -> None:
         """Parse the input up to the end of a request, and no further while that is unanswered.
 
         Raises :exc:`~sos.http.server.heads.RejectedRequest` if the input is malformed.
