@@ -285,8 +285,9 @@ class IBlobStore(Interface):
         A small body is verified before it is returned, a larger one as its
         pieces pass.  Raises NotFound or Unavailable.
 
-        :param span: the part to read, within the body; a part of a larger body
-            is not verified.  ``info.size`` is the size of the whole body.
+        :param span: the part to read, within the body.  A store verifies it by hashes of
+            blocks; bodies that earlier versions stored may have none, and a remote store cannot
+            verify a part at all.  ``info.size`` is the size of the whole body.
         """
 
     def writer(

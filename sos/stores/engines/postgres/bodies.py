@@ -4,6 +4,9 @@ A body is *loose* until a transaction makes it the body of a blob, and again aft
 dropped. A process marks the loose bodies that it writes or reads as used. Any process removes a
 loose body that has not been used for long. First it *dooms* the body, in a separate transaction:
 a doomed body cannot become the body of a blob.
+
+Each piece has a hash in its row, with which a part of the body can be verified without the rest.
+The hash is missing if an earlier version stored the piece, or if the table has no column for it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import secrets
 from collections.abc import Collection
 
 from attrs import frozen
+from xxhash import xxh3_128_digest
 
 from sos.errors import Unavailable
 from sos.stores.engines.postgres.schema import PIECE_SIZE, Tables
@@ -25,17 +29,25 @@ _CLEARED_TOGETHER = 256
 # These inserts need not wait for the disk: they are not acknowledged. The commit that is
 # acknowledged flushes all before it, and finds out if a crash has lost pieces.
 _HURRY = "(SELECT set_config('synchronous_commit', 'off', true)) AS hurry"
-_FIRST = f"""
-WITH new AS (INSERT INTO {{loose}} (body) VALUES (%(body)s) RETURNING body)
-INSERT INTO {{pieces}} (body, number, bytes)
-SELECT new.body, %(number)s, %(bytes)b FROM new, {_HURRY}
+_FIRST = "WITH own AS (INSERT INTO {loose} (body) VALUES (%(body)s) RETURNING body)"
+_NEXT = """
+WITH own AS (UPDATE {loose} SET seen = now() WHERE body = %(body)s AND NOT doomed RETURNING body)
 """
-_NEXT = f"""
-WITH own AS (UPDATE {{loose}} SET seen = now() WHERE body = %(body)s AND NOT doomed RETURNING body)
+_WITH_HASH = f"""
+INSERT INTO {{pieces}} (body, number, bytes, hash)
+SELECT own.body, %(number)s, %(bytes)b, %(hash)b FROM own, {_HURRY}
+"""
+_WITHOUT_HASH = f"""
 INSERT INTO {{pieces}} (body, number, bytes)
 SELECT own.body, %(number)s, %(bytes)b FROM own, {_HURRY}
 """
-_PIECE = "SELECT substr(bytes, %s, %s) FROM {pieces} WHERE body = %s AND number = %s"
+# If the table has no column "hash", the name means that of "absent".
+_PIECE = """
+SELECT CASE WHEN held.hash IS NULL THEN substr(bytes, %s, %s) ELSE bytes END, held.hash
+FROM (SELECT NULL::bytea AS hash) AS absent, LATERAL (
+    SELECT bytes, hash FROM {pieces} WHERE body = %s AND number = %s
+) AS held
+"""
 _SAME = """
 SELECT one.bytes = other.bytes FROM {pieces} AS one, {pieces} AS other
 WHERE one.body = %s AND other.body = %s AND one.number = %s AND other.number = one.number
@@ -72,6 +84,11 @@ def new_body() -> int:
     return secrets.randbits(63)
 
 
+def _hash(body: int, number: int, piece: bytes) -> bytes:
+    """Return the hash of a piece, an XXH3-128; its seed binds it to the place of the piece."""
+    return xxh3_128_digest(piece, seed=body + number)
+
+
 @frozen
 class Bodies:
     """The bodies in pieces of a store."""
@@ -80,20 +97,33 @@ class Bodies:
 
     def add(self, session: Session, body: int, number: int, piece: bytes) -> None:
         """Store piece *number*, from 0, of a loose *body*."""
-        asked = self.tables.sql(_NEXT if number else _FIRST)
-        values = {"body": body, "number": number, "bytes": piece}
+        if session.has_hashes is None:
+            session.has_hashes = self.tables.has_hashes(session)
+        insert = _WITH_HASH if session.has_hashes else _WITHOUT_HASH
+        asked = self.tables.sql((_NEXT if number else _FIRST) + insert)
+        hash = _hash(body, number, piece)
+        values = {"body": body, "number": number, "bytes": piece, "hash": hash}
         if not session.execute(asked, values).rowcount:
             raise Unavailable(
                 "the part of the body that had arrived was deleted as abandoned; send it again"
             )
 
-    def piece(self, session: Session, body: int, start: int, stop: int) -> bytes:
-        """Return the bytes from *start* to *stop*, or to the end of the piece; empty if missing."""
+    def piece(self, session: Session, body: int, start: int, stop: int) -> bytes | None:
+        """Return the bytes from *start* to *stop*, or to the end of the piece; empty if missing.
+
+        If the piece has a hash, verify all of it; return None if it does not match.
+        """
         number, first = divmod(start, PIECE_SIZE)
         size = min(stop - start, PIECE_SIZE - first)
         asked = self.tables.sql(_PIECE)
-        rows = session.rows(asked, (first + 1, size, body, number), bytes, binary=True)
-        return one(rows)[0] if rows else b""
+        values = first + 1, size, body, number
+        rows = session.rows(asked, values, bytes, bytes | None, binary=True)
+        if not rows:
+            return b""
+        piece, hash = one(rows)
+        if hash is None:
+            return piece
+        return piece[first : first + size] if _hash(body, number, piece) == hash else None
 
     def is_same_piece(self, session: Session, one: int, other: int, number: int) -> bool | None:
         """Return whether a piece of two bodies is the same; None if one is missing."""

@@ -12,8 +12,9 @@ from sos.errors import NoSpace, ReadOnly, SOSError, StoreUnusable, Unavailable, 
 AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 
 # SQLSTATEs that a new connection may avoid, because the address may lead to another server by
-# now: a primary that became a standby, missing permissions, too many or ended connections.
-_ELSEWHERE = re.compile("25006|42501|53300|57P0[1-5]|28...|08...")
+# now, or to restored tables: a primary that became a standby, missing permissions or columns, too
+# many or ended connections.
+_ELSEWHERE = re.compile("25006|42501|42703|53300|57P0[1-5]|28...|08...")
 
 # A connection that is refused has no SQLSTATE in libpq, only this.
 _REFUSED = re.compile(

@@ -24,8 +24,9 @@ from sos.stores.engines.postgres.session import Session
 class StoredPieces:
     """The pieces of the body of a *record*, or of a part of it.
 
-    The last piece of a whole body is yielded only if all pieces match the hash. The pieces of a
-    part are checked for their size only. The next piece is read while the caller sends one.
+    A piece is yielded only if it matches its hash, and the last piece of a whole body only if all
+    pieces match the hash of the body. Pieces that have no hash, in a part, are checked for their
+    size only. The next piece is read while the caller sends one.
 
     :param damaged: called before Mismatch is raised.
     """
@@ -60,6 +61,8 @@ class StoredPieces:
 
         def read(session: Session) -> bytes:
             piece = self._bodies.piece(session, self._body, start, stop)
+            if piece is None:
+                raise Damaged(self._record, "a piece of the body does not match its hash")
             if len(piece) != min(stop - start, PIECE_SIZE - start % PIECE_SIZE):
                 raise Damaged(self._record, "a piece of the body has the wrong size")
             if digest is not None:

@@ -16,7 +16,7 @@ from functools import cache
 from uuid import uuid4
 
 from attrs import frozen
-from psycopg import errors
+from psycopg import ProgrammingError, errors
 from twisted.logger import Logger
 
 from sos.errors import StoreUnusable, Unavailable, printable
@@ -51,6 +51,7 @@ CREATE TABLE {pieces} (
     body bigint,
     number integer,
     bytes bytea NOT NULL,
+    hash bytea,
     PRIMARY KEY (body, number)
 );
 ALTER TABLE {pieces} ALTER bytes SET STORAGE EXTERNAL;
@@ -81,6 +82,16 @@ _ADOPT = """
 ALTER TABLE {state} ADD COLUMN IF NOT EXISTS store_id text;
 UPDATE {state} SET store_id = '%s' WHERE store_id IS NULL;
 """
+# A store that is older than hashes of pieces has no column hash. All others that use the table
+# wait while this statement waits for its lock.
+_ADD_HASHES = """
+SET LOCAL lock_timeout = '1s';
+ALTER TABLE {pieces} ADD COLUMN IF NOT EXISTS hash bytea;
+"""
+_HAS_HASHES = """
+SELECT EXISTS (SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attname = 'hash' AND NOT attisdropped)
+"""
 _ELSEWHERE = """
 SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
 WHERE relname = %s AND relkind = 'r'
@@ -102,7 +113,8 @@ class Tables:
     def prepare(self, session: Session, name: str, require: bool) -> str | None:
         """Return the id of the store in the tables; create the tables if there are none.
 
-        A store without an id gets one; the result is None if the server does not allow that.
+        A store without an id gets one; the result is None if the server does not allow that. A
+        store without a column for the hashes of pieces gets one, if the server allows that.
 
         :param name: the name of the store, for the log.
         :param require: whether the store must exist already.
@@ -130,12 +142,17 @@ class Tables:
             raise StoreUnusable(
                 f"the tables {self.table} have version {version}, this program knows {_VERSION}"
             )
+        self._add_hashes(session, name)
         return known or self._adopt(session, name)
 
     def identity(self, session: Session) -> str | None:
         """Return the id of the store at the other end of *session*; None if there is none."""
         held = self._held(session)
         return None if held is None else held[1]
+
+    def has_hashes(self, session: Session) -> bool:
+        """Return whether the table of pieces has a column for their hashes."""
+        return one(session.rows(_HAS_HASHES, (f"{self.table}_pieces",), bool))[0]
 
     def _lock(self, session: Session) -> None:
         """Lock out other processes that open the store at the same time."""
@@ -173,6 +190,26 @@ class Tables:
         id = self.identity(session)
         _log.info("gave an id to the store {store}, id={id}", store=name, id=id)
         return id
+
+    def _add_hashes(self, session: Session, name: str) -> None:
+        if self.has_hashes(session):
+            return  # without the lock that IF NOT EXISTS takes all the same
+        try:
+            with transaction(session):
+                session.execute(self.sql(_ADD_HASHES))
+        except (
+            ProgrammingError,  # above all InsufficientPrivilege
+            errors.ReadOnlySqlTransaction,
+            errors.LockNotAvailable,
+            errors.DiskFull,
+        ) as error:
+            _log.warn(
+                "cannot add a column for hashes of pieces, store={store}: {reason}",
+                store=name,
+                reason=primary(error),
+            )
+        else:
+            _log.info("added a column for hashes of pieces, store={store}", store=name)
 
     def _held(self, session: Session) -> tuple[int, str | None] | None:
         """Return the version of the tables and the id of the store; None if there are none."""

@@ -54,10 +54,12 @@ class Session(Connection[TupleRow]):
 
     :ivar deadline: the time by :func:`time.monotonic` at which waiting for an answer ends.
     :ivar weakness: why a crash can lose commits; None if they are durable.
+    :ivar has_hashes: whether the table of pieces has a column for hashes; None if not known yet.
     """
 
     deadline: float = 0.0
     weakness: str | None = None
+    has_hashes: bool | None = None
 
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
         """Run *gen* to its end; raises NoAnswer if the deadline passes first."""

@@ -72,7 +72,7 @@ async def test_a_damaged_copy_gives_way_to_an_upload(tables, store, size):
 
 @ensureDeferred
 async def test_a_part_that_is_missing_is_damage(tables, store):
-    """Though of a part nothing else is verified."""
+    """Like one that does not match its hash."""
     id = (await put(store, body_of(700_000))).id
     tables.run("delete from $_pieces where number = 1")
     with pytest.raises(Mismatch):

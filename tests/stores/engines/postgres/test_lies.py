@@ -128,6 +128,7 @@ ASK = {
     "abandoned": BODIES.abandoned,
     "lease": lambda session: CHANGES.lease(session, 10, None),
     "identity": TABLES.identity,
+    "has_hashes": TABLES.has_hashes,
 }
 NUMBER = (INT8, 1, struct.pack(">q", 1))
 RECORD = [
@@ -146,8 +147,7 @@ def record(place, *column):
     return [*RECORD[:place], column, *RECORD[place + 1 :]]
 
 
-# A piece of a body is any bytes; what they are is seen when all pieces are there.
-NOT_BYTES = [ask for ask in ASK if ask not in ("find", "piece")]
+NOT_BYTES = [ask for ask in ASK if ask != "find"]
 LIES = [
     *((ask, [(TEXT, 0, b"\xff\x1b")]) for ask in ASK),
     *((ask, [(3802, 0, b"{")]) for ask in ASK),
@@ -177,7 +177,10 @@ LIES = [
     ("digests", [(TEXT, 0, b"xyz"), (INT8, 0, b"1"), (INT8, 0, b"1"), (TEXT, 0, b"1")]),
     ("digests", [(TEXT, 0, b"abc"), (INT8, 0, b"1"), (INT8, 0, b"1"), (TEXT, 0, b"9" * 5000)]),
     ("total", [(TEXT, 0, b"1"), (INT8, 0, b"1")]),
-    ("piece", [(TEXT, 0, b"x")]),
+    ("piece", [(BYTEA, 1, b"x")]),
+    ("piece", [(BYTEA, 1, None), (BYTEA, 1, None)]),
+    ("piece", [(TEXT, 0, b"x"), (BYTEA, 1, None)]),
+    ("piece", [(BYTEA, 1, b"x"), (TEXT, 0, b"x")]),
     ("lease", [(TEXT, 0, b"a"), (TEXT, 0, b"b"), (FLOAT8, 0, b"1")]),
 ]
 

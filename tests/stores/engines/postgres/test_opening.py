@@ -265,6 +265,8 @@ async def test_a_database_without_an_encoding_is_as_good_as_any(ascii_url, react
         "ALTER TABLE $ ALTER metadata TYPE char(2)",
         "ALTER TABLE $ RENAME body TO trunk",
         "ALTER TABLE $_pieces DROP bytes",
+        "ALTER TABLE $_pieces ALTER hash TYPE text",
+        "DROP TABLE $_pieces",
         "ALTER TABLE $_digests DROP sum",
         "ALTER TABLE $_loose DROP doomed",
         "CREATE FUNCTION $_f() RETURNS trigger LANGUAGE plpgsql AS "
