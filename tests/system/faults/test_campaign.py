@@ -146,7 +146,7 @@ def converge(place, servers, counts):
         return again.stdout.endswith(b"failed\n")
 
     assert wait_until(settled, SECONDS + 30)
-    counts["copies made afterwards"] += int(first.stdout.split(b"missing, ")[1].split()[0])
+    counts["copies made afterwards"] += int(first.stdout.split(b"to make, ")[1].split()[0])
 
 
 def look_at_everything(load, servers, apis, counts):
