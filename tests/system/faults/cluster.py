@@ -16,8 +16,8 @@ from tests.support.processes import Daemon, Place
 from tests.system.faults.network import Network
 
 PORT = 3001
-#: Bytes of each disk.
-_DISK = 600 << 20
+#: Bytes of each disk: all that the long form stores fits on one.
+_DISK = 1 << 30
 _PIECE = bytes(1 << 20)
 # Seconds that a server may take to give a blob back.
 _PATIENCE = 5.0
