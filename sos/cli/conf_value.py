@@ -1,11 +1,22 @@
-"""Settings of sos.conf for commands that need no servers."""
+"""The option that names sos.conf, and its settings for commands that need no servers."""
 
 from __future__ import annotations
 
 import click
 
+from sos.cli.completion import FILE
 from sos.errors import ConfigError
 from sos.tap import cluster
+
+#: Its value is the parameter ``file``.
+config_option = click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    type=FILE,
+    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
+)
 
 
 def conf_value(name: str, given: str | None, file: str | None) -> str:

@@ -9,7 +9,7 @@ import click
 from attrs import evolve
 
 from sos.cli.access import access_options
-from sos.cli.completion import FILE
+from sos.cli.conf_value import config_option
 from sos.cli.output import as_json, document_of, json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
@@ -26,14 +26,7 @@ from sos.replication import Summary
 @copies_option
 @rate_option
 @json_option
-@click.option(
-    "--config",
-    "-c",
-    "file",
-    metavar="FILE",
-    type=FILE,
-    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
-)
+@config_option
 @access_options
 def drain(
     url: str,

@@ -12,7 +12,7 @@ from sos.aio.threads import threads_of
 from sos.cli import address
 from sos.cli.access import access_options
 from sos.cli.address import Address, credentials_for
-from sos.cli.completion import FILE
+from sos.cli.conf_value import config_option
 from sos.cli.program import converted
 from sos.cli.redirects import FollowingExchange
 from sos.daemon import tls
@@ -79,14 +79,7 @@ def cluster_options(blob_server_help: str) -> Option:
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        command = click.option(
-            "--config",
-            "-c",
-            "file",
-            metavar="FILE",
-            type=FILE,
-            help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
-        )(command)
+        command = config_option(command)
         command = click.option("--blob-server", metavar="URL,URL", help=blob_server_help)(command)
         return access_options(command)
 
@@ -122,7 +115,7 @@ def groups_of(
     """Return stores for the servers of *found*.
 
     :param announcer: announced to the servers by a command that copies among them.
-    :param membership: compared with that of other clients by a command that only reads.
+    :param membership: a command that only reads compares it with the views of API servers.
     """
     credentials = admission.signer(found.settings.get("secret-file"))
     agent = Agent(reactor, tls=tls.client_tls_of(found.settings))

@@ -8,7 +8,7 @@ import click
 
 from sos.auth.request_signing import parse_keys
 from sos.auth.signed_urls import signed_path
-from sos.cli.conf_value import conf_value
+from sos.cli.conf_value import conf_value, config_option
 from sos.cli.objects import object_id
 from sos.cli.program import converted
 from sos.daemon.tls import absolute
@@ -39,13 +39,7 @@ from sos.model import addresses, quantities
     metavar="FILE",
     help="Sign with the key in this file.  [default: secret-file of sos.conf]",
 )
-@click.option(
-    "--config",
-    "-c",
-    "file",
-    metavar="FILE",
-    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
-)
+@config_option
 def sign(id: str, expires: int, base: str, secret_file: str | None, file: str | None) -> None:
     """Print a signed link to the object ID.
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sos.auth.tokens import SCOPES, Token, Tokens, date, format_tokens, make_token, parse_tokens
-from sos.cli.conf_value import conf_value
+from sos.cli.conf_value import conf_value, config_option
 from sos.cli.program import converted
 from sos.daemon.tls import absolute
 from sos.errors import ConfigError
@@ -28,13 +28,7 @@ from sos.model import quantities
 @click.option(
     "--token-file", metavar="FILE", help="The token file.  [default: token-file of sos.conf]"
 )
-@click.option(
-    "--config",
-    "-c",
-    "file",
-    metavar="FILE",
-    help="Read this configuration file instead of /etc/sos.conf and ~/.sos.conf.",
-)
+@config_option
 @click.pass_context
 def token(context: click.Context, token_file: str | None, file: str | None) -> None:
     """Create, list and revoke the tokens of API clients.

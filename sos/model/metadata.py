@@ -383,7 +383,7 @@ def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:
 
 
 def unmarked(metadata: Metadata) -> dict[str, str]:
-    """Return *metadata* without the mark of a manifest, as that of the object."""
+    """Return *metadata* without the mark of a manifest: the metadata of the object."""
     return {name: value for name, value in metadata.items() if name != MARK}
 
 

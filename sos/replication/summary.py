@@ -54,7 +54,7 @@ class Summary:
     def ok(self) -> bool:
         """Whether nothing failed or is wrong: the copies that were to be made are made.
 
-        A dry run makes none; :attr:`complete` tells whether any are missing.
+        A dry run makes no copies: see :attr:`complete` for whether any are missing.
         """
         wanting = self.failed, self.short, self.disputed, self.broken
         return not (any(wanting) or self.unlisted or self.errors)

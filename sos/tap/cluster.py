@@ -137,7 +137,7 @@ def remote_groups(
 
     :param credentials: the credentials for requests to them.
     :param announcer: announced to them.
-    :param membership: not announced, only compared with that of other clients.
+    :param membership: compared with the views of API servers, but not announced.
     """
     agent = agent or Agent(reactor)
     run_in_thread = threads_of(reactor)

@@ -21,7 +21,7 @@ from sos.web.tus_server import TusServer
 # The end of the answer to ``POST /upload`` of a form, which is stored unparsed.
 _HINT = b',"hint":"the body is a form, and was stored as it is: POST /form stores the files in it"}'
 
-_SUPPORT = "Tell which parts of tus the server supports."
+_SUPPORT = "List the parts of tus that the server supports."
 
 
 def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes:
@@ -139,7 +139,7 @@ class UploadServer:
     @Operation(
         "uploads",
         "HEAD",
-        summary="Tell where an upload continues. This ends a request that is appending to it.",
+        summary="Return where an upload continues. This ends a request that is appending to it.",
         takes=(parameters.UPLOAD, parameters.TUS_RESUMABLE),
         answers=(responses.UPLOAD, *responses.CHANGE_ERRORS),
     )

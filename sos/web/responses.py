@@ -13,7 +13,16 @@ from werkzeug.http import parse_date, parse_etags, parse_range_header
 
 from sos.errors import TooLarge, Unsatisfiable
 from sos.http.server.request import Request
-from sos.interfaces import SMALL_BODY, BlobInfo, FilePieces, IBlobStore, IObjectStore, Pieces, Span
+from sos.interfaces import (
+    SMALL_BODY,
+    BlobInfo,
+    FilePieces,
+    IBlobStore,
+    IObjectStore,
+    IPromptStore,
+    Pieces,
+    Span,
+)
 from sos.model.metadata import Metadata
 from sos.transfer import transfer
 from sos.web import digest_fields
@@ -66,14 +75,13 @@ async def store_body(
     :param max_size: most bytes that the body may have, None for no limit.
     """
     request.blob = id
-    body = received_body(request, max_size)
-    put: Any = getattr(store, "put", None)  # of IPromptStore
-    length = request.body.length
-    if put is not None and body is request.body and length is not None and length <= SMALL_BODY:
+    body, length = received_body(request, max_size), request.body.length
+    is_small = body is request.body and length is not None and length <= SMALL_BODY
+    if is_small and IPromptStore.providedBy(store):
         whole = request.body.whole()
         if whole is not None:
-            return await put(id, metadata, whole)
-    return await transfer(body, store.writer(id, metadata, request.body.length))
+            return await store.put(id, metadata, whole)
+    return await transfer(body, store.writer(id, metadata, length))
 
 
 async def whole_body(request: Request, max_size: int) -> bytes:
@@ -183,9 +191,9 @@ def answer_blob(request: Request, store: IBlobStore, id: str, to_headers: Spelli
     :param to_headers: see :func:`describe`.
     """
     request.blob = id
-    peek: Any = getattr(store, "peek", None)  # of IPromptStore
-    if peek is not None and request.method == b"GET" and _CONDITIONS.isdisjoint(request.headers):
-        blob = peek(id)
+    plain = request.method == b"GET" and _CONDITIONS.isdisjoint(request.headers)
+    if plain and IPromptStore.providedBy(store):
+        blob = store.peek(id)
         if blob is not None:
             describe(request, blob.info, to_headers)
             return cast(bytes, blob.body)

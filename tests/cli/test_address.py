@@ -121,7 +121,7 @@ def test_a_netrc_that_is_wrong(netrc, capsys, text):
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\0m\0", b"machine a.example login me password \xe9"])
 def test_a_netrc_that_is_not_text(netrc, capsys, data):
-    """What is wrong is told in one line: it is not that user or password, nor a traceback."""
+    """The warning says so in one line, and does not blame the user or the password."""
     netrc.write_bytes(data)
     assert asked_by("https://a.example") is None
     errors = capsys.readouterr().err

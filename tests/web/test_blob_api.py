@@ -12,10 +12,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zope.interface import implementer
 
 from sos import batch
 from sos.errors import NoSpace, ReadOnly, Unavailable
-from sos.interfaces import SMALL_BODY
+from sos.interfaces import SMALL_BODY, IPromptStore
 from sos.model.digest import BlobDigest
 from sos.model.ids import partition
 from sos.model.metadata import ticks, version
@@ -49,12 +50,16 @@ def test_alive(ask):
     assert (answer.status, answer.body) == (200, b"alive")
 
 
+@implementer(IPromptStore)
 class OneStep(MemoryStore):
     """Takes small bodies in one step, and says which."""
 
     def __init__(self):
         super().__init__()
         self.taken = []
+
+    def peek(self, id):
+        return None
 
     async def put(self, id, metadata, body):
         self.taken.append(len(body))

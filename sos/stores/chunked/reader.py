@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, suppress
 
 from attrs import evolve, frozen
@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel
 from sos.aio.limited_log import LimitedLog
 from sos.aio.pieces import hold_last
 from sos.errors import NotFound, SOSError, Unavailable
-from sos.interfaces import Blob, Pieces, Span
+from sos.interfaces import Blob, Pieces, Read
 from sos.model.digest import BodyDigest
 from sos.model.manifest import Chunk
 from sos.stores.chunked.presence import check_size, gone
@@ -52,14 +52,14 @@ class AssembledBody:
     once: its server may have failed, or may have timed out because the chunk was
     opened early and the reader is slow.
 
-    :param read: opens a chunk, see :meth:`sos.interfaces.IBlobStore.read`.
+    :param read: opens a chunk.
     :param digest: of the object, if it is read whole: the last piece is yielded only if
         all pieces match its id.
     """
 
     def __init__(
         self,
-        read: Callable[[str, Span | None], Awaitable[Blob]],
+        read: Read,
         parts: Iterator[Part],
         digest: BodyDigest | None,
     ) -> None:

@@ -138,7 +138,7 @@ class FileBody:
     :param blocks: None for a body without block hashes, which must be read whole.
     :param thorough: compare a body that is read whole with its id even if it has block hashes.
     :param failed: called with the error if reading fails: Damaged or Unreadable; returns False
-        if another record has replaced that of the body.
+        if the record of the body has been replaced.
     """
 
     _path: Path

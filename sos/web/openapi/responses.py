@@ -176,7 +176,10 @@ LEASE = response(
 _ETAG = '^"[0-9a-z]{1,128}"$'
 _VERSION = {
     "ETag": sent(string(pattern=_ETAG), "The id, in quotation marks."),
-    "Cache-Control": sent({"const": "public, max-age=31536000, immutable"}),
+    "Cache-Control": sent(
+        {"enum": [f"{who}, max-age=31536000, immutable" for who in ("public", "private")]},
+        "Private if the request needed credentials.",
+    ),
     "Last-Modified": sometimes("When this copy was stored, if that is known."),
 }
 

@@ -62,7 +62,7 @@ _FILE_ERRORS = "errors [string] Files of tokens or keys that cannot be loaded, a
 
 TYPES = records(
     f"""
-    Error Why the server rejected the request. The request changed nothing.
+    Error Why the request failed.
         error string What happened, to what, and what to do next.
         status ErrorStatus The status of the response.
 

@@ -327,6 +327,8 @@ class TestAReadOnlyMount:
             assert await content(await store.read(content_id(body))) == body
         with pytest.raises(ReadOnly, match="mounted read-only"):
             await put(store, b"more")
+        with pytest.raises(ReadOnly, match="mounted read-only"):
+            await store.put(None, {}, b"more")
         with pytest.raises(ReadOnly):
             await store.lease(60)
         await store.close()

@@ -47,6 +47,8 @@ async def test_at_the_reserve_nothing_is_taken_and_all_is_read(tmp_path, reactor
     for size in (10, 100_000):
         with pytest.raises(NoSpace, match="reserve"):
             await put(store, body_of(size, seed=1))
+    with pytest.raises(NoSpace, match="reserve"):
+        await store.put(None, {}, b"small")
     status = await store.status()
     assert not status.writable
     assert "reserve" in status.reason

@@ -41,7 +41,7 @@ _WITHOUT_HASH = f"""
 INSERT INTO {{pieces}} (body, number, bytes)
 SELECT own.body, %(number)s, %(bytes)b FROM own, {_HURRY}
 """
-# If the table has no column "hash", the name means that of "absent".
+# If the table has no column "hash", the name refers to the column of "absent".
 _PIECE = """
 SELECT CASE WHEN held.hash IS NULL THEN substr(bytes, %s, %s) ELSE bytes END, held.hash
 FROM (SELECT NULL::bytea AS hash) AS absent, LATERAL (
