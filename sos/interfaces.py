@@ -17,7 +17,6 @@ from collections.abc import (
     Callable,
     Iterable,
     Mapping,
-    Sequence,
 )
 from typing import Any, Protocol, runtime_checkable
 
@@ -307,7 +306,17 @@ class IBlobStore(Interface):
         """Return the state of the store.  Raises Unavailable."""
 
 
-class IPromptStore(IBlobStore):
+class IOneStepStore(IBlobStore):
+    """A store that takes a small blob in one step."""
+
+    async def put(id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
+        """Store a small blob, as by a writer, and raise the same errors.
+
+        :param body: at most :data:`SMALL_BODY` bytes.
+        """
+
+
+class IPromptStore(IOneStepStore):
     """A store that has small blobs at hand."""
 
     def peek(id: str) -> Blob | None:
@@ -315,12 +324,6 @@ class IPromptStore(IBlobStore):
 
         Return None if it is not at hand: it may be large, damaged or missing.  Then ``read``
         returns it, or raises the reason.
-        """
-
-    async def put(id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
-        """Store a small blob in one step, as by a writer, and raise the same errors.
-
-        :param body: at most :data:`SMALL_BODY` bytes.
         """
 
 
@@ -399,25 +402,6 @@ class IReplicaStore(IBlobStore):
         :param known: the blob's digest when it was listed; if it has changed
             since, the blob stays, and this raises Conflict.  None drops it anyhow.
         """
-
-
-class IBatchStore(IReplicaStore):
-    """A store with a high cost per request, which accepts several small blobs in one.
-
-    Request each blob that is missing from a result by itself: that request
-    raises the reason.  Both methods raise Unavailable, and NotFound where the
-    server does not support batches.
-    """
-
-    async def read_batch(wanted: Sequence[str]) -> list[Blob]:
-        """Return the blobs among *wanted* that could be read, each verified.
-
-        At most :data:`sos.batch.MOST_BLOBS` ids, of blobs that are no larger than
-        :data:`sos.batch.SMALL`.
-        """
-
-    async def store_batch(blobs: Sequence[Blob]) -> frozenset[str]:
-        """Store *blobs*, whose bodies are bytes; return the ids that are durable now."""
 
 
 class IEngineStore(IReplicaStore):

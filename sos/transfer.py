@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
-from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IBlobStore, IBlobWriter, Pieces
+from sos.interfaces import (
+    SMALL_BODY,
+    Blob,
+    BlobInfo,
+    IBlobStore,
+    IBlobWriter,
+    IOneStepStore,
+    Pieces,
+)
+from sos.model.metadata import Metadata
 
 
 async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
@@ -26,6 +35,15 @@ async def transfer(body: bytes | Pieces, writer: IBlobWriter) -> BlobInfo:
         raise
 
 
+async def store_bytes(
+    target: IBlobStore, id: str | None, metadata: Metadata, body: bytes
+) -> BlobInfo:
+    """Store *body* on *target*, in one step if both allow that."""
+    if len(body) <= SMALL_BODY and IOneStepStore.providedBy(target):
+        return await target.put(id, metadata, body)
+    return await transfer(body, target.writer(id, metadata, len(body)))
+
+
 async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
     """Store *blob*, which is open for reading, on *target* as well.
 
@@ -33,11 +51,12 @@ async def copy(blob: Blob, target: IBlobStore) -> BlobInfo:
     sent.
     """
     info = blob.info
+    if isinstance(blob.body, bytes):
+        return await store_bytes(target, info.id, info.metadata, blob.body)
     try:
         writer = target.writer(info.id, info.metadata, info.size)
     except BaseException:
-        if not isinstance(blob.body, bytes):
-            await blob.body.aclose()
+        await blob.body.aclose()
         raise
     return await transfer(blob.body, writer)
 

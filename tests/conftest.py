@@ -40,6 +40,11 @@ def pytest_addoption(parser):
         help="with --system, run the tests of S3 on this program, a SeaweedFS, as well",
     )
     parser.addoption(
+        "--other-release",
+        metavar="DIRECTORY",
+        help="with --system, test clusters of this version and of the one checked out there, too",
+    )
+    parser.addoption(
         "--long",
         action="store_true",
         help="run everything, and campaigns in their long form: every case, not a sample",

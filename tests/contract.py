@@ -14,7 +14,14 @@ from twisted.internet.defer import ensureDeferred as deferred
 from zope.interface.verify import verifyObject
 
 from sos.errors import Conflict, Incomplete, Mismatch, NotFound
-from sos.interfaces import SMALL_BODY, IBlobStore, IBlobWriter, IPromptStore, IReplicaStore
+from sos.interfaces import (
+    SMALL_BODY,
+    IBlobStore,
+    IBlobWriter,
+    IOneStepStore,
+    IPromptStore,
+    IReplicaStore,
+)
 from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.model.ids import partition, sort_key
 from sos.model.manifest import MARK
@@ -340,7 +347,38 @@ class ManifestContract:
         assert (digest.size, digest.version) == (len(text), version(first))
 
 
-class PromptContract:
+class OneStepContract:
+    """For stores that take small blobs in one step, beside :class:`StoreContract`."""
+
+    @pytest.mark.parametrize("size", [size for size in SIZES if size <= SMALL_BODY])
+    @ensureDeferred
+    async def test_a_small_blob_is_stored_in_one_step(self, store, size):
+        """It is as a writer would have stored it."""
+        assert verifyObject(IOneStepStore, store)
+        body = body_of(size)
+        id = content_id(body)
+        metadata = {"X-Mime-Type": "text/plain", SET_AT: "1"}
+        for given in (None, id, "aname"):
+            info = await store.put(given, metadata, body)
+            assert (info.id, info.size) == (given or id, size)
+            blob = await store.read(info.id)
+            assert shown(blob.info.metadata) == shown(metadata)
+            assert await content(blob) == body
+        await store.put(id, {"X-Mime-Type": "other", SET_AT: "2"}, body)
+        assert shown((await store.stat(id)).metadata) == shown(metadata)
+
+    @ensureDeferred
+    async def test_what_a_writer_refuses_is_refused_in_one_step(self, store):
+        """Another content, and other bytes under a name."""
+        await store.put("aname", EMPTY, b"one")
+        for id, error in [(content_id(b"one"), Mismatch), ("aname", Conflict)]:
+            with pytest.raises(error):
+                await store.put(id, EMPTY, b"two")
+        with pytest.raises(NotFound):
+            await store.stat(content_id(b"one"))
+
+
+class PromptContract(OneStepContract):
     """For stores that have small blobs at hand, beside :class:`StoreContract`."""
 
     @pytest.mark.parametrize("size", SIZES)
@@ -357,31 +395,12 @@ class PromptContract:
         else:
             assert blob is None
 
-    @pytest.mark.parametrize("size", [size for size in SIZES if size <= SMALL_BODY])
     @ensureDeferred
-    async def test_a_small_blob_is_stored_in_one_step(self, store, size):
-        """It is as a writer would have stored it."""
-        body = body_of(size)
-        id = content_id(body)
-        metadata = {"X-Mime-Type": "text/plain", SET_AT: "1"}
-        for given in (None, id, "aname"):
-            info = await store.put(given, metadata, body)
-            assert (info.id, info.size, info.metadata) == (given or id, size, metadata)
-            assert await content(await store.read(info.id)) == body
-        again = await store.put(id, {"X-Mime-Type": "other", SET_AT: "2"}, body)
-        assert again.metadata == metadata
-
-    @ensureDeferred
-    async def test_what_a_writer_refuses_is_refused_in_one_step(self, store):
-        """Another content, other bytes under a name, a manifest that is none."""
+    async def test_a_manifest_that_is_none_is_refused_in_one_step(self, store):
+        """And what else is refused changes nothing."""
         await store.put("aname", EMPTY, b"one")
-        for id, metadata, error in [
-            (content_id(b"one"), EMPTY, Mismatch),
-            ("aname", EMPTY, Conflict),
-            (content_id(b"three"), {MARK: "5"}, Mismatch),
-        ]:
-            with pytest.raises(error):
-                await store.put(id, metadata, b"two")
+        with pytest.raises(Mismatch):
+            await store.put(content_id(b"three"), {MARK: "5"}, b"two")
         assert await store.listing() == ["aname"]
 
     @ensureDeferred

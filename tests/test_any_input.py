@@ -11,13 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos import batch
 from sos.auth import signed_urls, tokens
 from sos.auth.request_signing import Key, Keys, Verifier, parse_keys
-from sos.errors import ConfigError, InvalidRequest, Mismatch, Unauthorized, UnsupportedCoding
+from sos.errors import (
+    ConfigError,
+    InvalidRequest,
+    Mismatch,
+    Unauthorized,
+    Unavailable,
+    UnsupportedCoding,
+)
 from sos.http.server.framing import body_length
 from sos.http.server.heads import RejectedRequest, gather, split_host, split_target
-from sos.model import ids, manifest, membership, metadata
+from sos.model import batch, ids, manifest, membership, metadata
 from sos.model.conf_parser import parse
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.client import seconds_of
@@ -108,7 +114,8 @@ PARSERS = {
         (InvalidRequest, UnsupportedCoding),
     ),
     "file name": (lambda head: disposition(named(head)), metadata_maps, ()),
-    "batch": (batch.decode, bodies, InvalidRequest),
+    "batch": (batch.parse, bodies, InvalidRequest),
+    "answers to a batch": (lambda body: batch.parse_answers(body, 1), bodies, Unavailable),
     "members": (membership.decode, memberships, InvalidRequest),
     "no members": (membership.decode, bodies, InvalidRequest),
     "speaker": (membership.parse_announcement, texts, InvalidRequest),

@@ -20,7 +20,7 @@ LAYERS = (
     ("monitoring",),
     ("http",),
     ("auth",),
-    ("transfer", "batch", "scrub"),
+    ("transfer", "scrub"),
     ("stores",),
     ("resumable",),
     ("web", "replication"),

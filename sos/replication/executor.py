@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -13,14 +13,12 @@ from twisted.logger import Logger
 
 from sos.aio.gather import within
 from sos.aio.rate_limit import RateLimit
-from sos.batch import SMALL
 from sos.errors import Conflict, NoSpace, ReadOnly, SOSError
-from sos.interfaces import Blob, IReplicaStore, Pieces
+from sos.interfaces import SMALL_BODY, Blob, IReplicaStore, Pieces
 from sos.model import ids
 from sos.model.digest import BlobDigest
 from sos.model.manifest import MARK
 from sos.model.metadata import timed, with_kind_of
-from sos.replication.batching import Batches
 from sos.replication.leases import Leases
 from sos.replication.plan import Step
 from sos.replication.semaphore import Semaphore
@@ -30,7 +28,7 @@ from sos.transfer import copy
 
 #: Delays before a failed copy is retried, in seconds.
 RETRY_SECONDS = (1.0, 4.0)
-#: Steps that run concurrently; copies in batches do not count.
+#: Steps that run concurrently; copies of small blobs do not count.
 AT_ONCE = 16
 
 # Timeout of a request in seconds, for an empty body, and least bytes a second of a body.
@@ -67,39 +65,33 @@ class Executor:
     leases: Leases
     disputed: set[str] = field(init=False, factory=set)
     _failures: ServerFailures = field(init=False, factory=ServerFailures)
-    _batches: Batches = field(init=False)
     _places: Semaphore = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._batches = Batches(self.stores, self.clock, self.report.note)
         self._places = Semaphore(AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:
         """Execute *step*, and count the results."""
-        left = []
-        for target in step.targets:
-            if self._failures.takes(target):
-                # Wait before the body is opened: a server does not wait long with a body.
-                await self._spend(step.size or 0)
-                if await self._copied_in_batch(step, target):
-                    continue
-            left.append(target)
-        if left or step.metadata_targets or step.drops:
-            async with self._places:
-                try:
-                    await self._carry_out(step, left)
-                except _Disputed as dispute:
-                    self.disputed.add(step.id)
-                    self.summary.disputed += 1
-                    self.report.warn(
-                        f"{step.id} has different bodies on different servers: {dispute}"
-                    )
+        try:
+            if step.size is not None and step.size <= SMALL_BODY:  # goes with others
+                sound = await self._copy_to_all(step)
+            else:
+                async with self._places:
+                    sound = await self._copy_to_all(step)
+            # Else a later pass does the rest, after the copies.
+            if sound and (step.metadata_targets or step.drops):
+                async with self._places:
+                    await self._reconcile_and_drop(step)
+        except _Disputed as dispute:
+            self.disputed.add(step.id)
+            self.summary.disputed += 1
+            self.report.warn(f"{step.id} has different bodies on different servers: {dispute}")
         self.report.progress(self.summary)
 
-    async def _carry_out(self, step: Step, targets: Iterable[str]) -> None:
+    async def _copy_to_all(self, step: Step) -> bool:
         sound = True
         surplus, spares = step.surplus, iter(step.spares)
-        for target in targets:
+        for target in step.targets:
             if not await self._copy(step, target):
                 sound = False
                 if surplus:  # there are enough copies without this one
@@ -108,33 +100,23 @@ class Executor:
                 elif not await self._handed_off(step, spares):
                     self.summary.failed += 1
             self.report.progress(self.summary)
-        if sound:  # else a later pass reconciles the metadata, after the copies
-            for name in step.metadata_targets:
-                sound = await self._reconcile(step, name) and sound
+        return sound
+
+    async def _reconcile_and_drop(self, step: Step) -> None:
+        sound = True
+        for name in step.metadata_targets:
+            sound = await self._reconcile(step, name) and sound
         if sound:
             for name, known in step.drops:
                 await self._drop(step, name, known)
 
     def stop(self) -> None:
-        """Start no more steps, and cancel the batches in flight."""
+        """Start no more steps."""
         self._places.close()
-        self._batches.stop()
 
     # Copies.
 
-    async def _copied_in_batch(self, step: Step, target: str) -> bool:
-        """Copy a small blob in a batch with others; return False if it was not copied."""
-        source = next(filter(self._failures.gives, step.sources), None)
-        if source is None or step.size is None or step.size > SMALL:
-            return False
-        size = await self._batches.copy(step.id, step.size, source, target)
-        if size is None:
-            return False
-        self._made(step, source, target, size)
-        return True
-
     async def _copy(self, step: Step, target: str) -> bool:
-        paid = True  # carry_out has already waited for the first attempt
         for delay in (0.0, *RETRY_SECONDS):
             if delay and self._failures.takes(target):
                 await deferLater(self.clock, delay)
@@ -143,9 +125,8 @@ class Executor:
                     break
                 if not self._failures.gives(source):
                     continue
-                if not paid:
-                    await self._spend(step.size or 0)
-                paid = False
+                # Wait before the body is opened: a server does not wait long with a body.
+                await self._spend(step.size or 0)
                 if await self._copied(step, source, target):
                     return True
             else:

@@ -10,18 +10,18 @@ from itertools import islice
 
 import attrs
 
-from sos import batch
-from sos.errors import InvalidRequest, TooLarge
+from sos.errors import InvalidRequest
 from sos.http.server.request import Request
 from sos.interfaces import IReplicaStore
-from sos.model import ids, membership
+from sos.model import batch, ids, membership
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, PartitionDigest
 from sos.model.lease import LEASE, MAX_SECONDS
 from sos.model.membership import MEMBERS
 from sos.model.metadata import assumed, to_server
 from sos.monitoring.sightings import Sightings
-from sos.web.errors import answer_json, answer_text, encode_json
+from sos.web.batches import Batch
+from sos.web.errors import answer_json, answer_text, encode_json, errors_log
 from sos.web.openapi import Operation, Port, document, parameters, responses
 from sos.web.openapi.credentials import SIGNATURES
 from sos.web.openapi.parameters import MAX_PAGE
@@ -56,6 +56,7 @@ class BlobServer:
         self._store = store
         self._max_size = max_size
         self._status = status or self._own_status
+        self._failures = errors_log(time.monotonic)
         # The digests sent last, their JSON, and its ETag.
         self._digests: tuple[Mapping[str, PartitionDigest], bytes, str] = {}, b"{}", "empty"
 
@@ -85,8 +86,12 @@ class BlobServer:
 
     def _named(self) -> bytes:
         """Return the JSON member with the id of the store, empty if the store has no id."""
-        id = getattr(self._store, "identity", None)
-        return b"" if id is None else b',"store":"%s"' % id.encode("ascii")
+        id = self._identity()
+        return b',"store":"%s"' % id.encode("ascii") if id else b""
+
+    def _identity(self) -> str:
+        """Return the id of the store, empty if it has none."""
+        return getattr(self._store, "identity", None) or ""
 
     @app.route("/blob/<id>", methods=["GET"])
     @Operation(
@@ -172,34 +177,24 @@ class BlobServer:
         request.write(b"}")
         return None
 
-    @app.route("/batch", methods=["GET"])
-    @Operation("replicas", takes=[parameters.IDS], answers=[responses.BATCH])
-    async def read_batch(self, request: Request) -> bytes:
-        """Send the blobs ``ids`` that are small and readable."""
-        wanted = (_argument(request, b"ids") or "").split(",")
-        if len(wanted) > batch.MOST_BLOBS:
-            raise InvalidRequest(
-                f"the request names {len(wanted)} ids; the most is {batch.MOST_BLOBS}"
-            )
-        blobs = await batch.read_from(self._store, [ids.check(id) for id in wanted])
-        request.setHeader(b"Content-Type", b"application/json")
-        return batch.encode(blobs)
-
     @app.route("/batch", methods=["POST"])
     @Operation(
         "replicas",
         takes=parameters.DIGESTS,
         body=parameters.BATCH,
-        answers=(responses.STORED_BATCH, responses.LARGE_BATCH),
+        answers=(responses.BATCH, responses.LARGE_BATCH),
     )
-    async def store_batch(self, request: Request) -> bytes:
-        """Store the blobs of a batch; answer with the ids that were stored."""
-        blobs = batch.decode(await whole_body(request, batch.MOST_BYTES))
-        if self._max_size is not None and any(
-            (blob.info.size or 0) > self._max_size for blob in blobs
-        ):
-            raise TooLarge(f"a body in the batch exceeds the limit of {self._max_size} bytes")
-        return answer_json(request, {"stored": await batch.store_in(self._store, blobs)})
+    async def batch(self, request: Request) -> bytes:
+        """Carry out operations on small blobs, which the body describes; answer with the outcomes.
+
+        Each counts as the GET, HEAD or POST of ``/blob/{id}`` for which it stands.
+        """
+        records = batch.parse(await whole_body(request, batch.MOST_BYTES))
+        named = self._identity().encode("ascii")
+        work = Batch(request, self._store, self._max_size, named, self._failures)
+        answers = await work.carry_out(records)
+        request.setHeader(b"Content-Type", batch.MEDIA_TYPE)
+        return answers
 
     @app.route("/blob/<id>", methods=["PATCH"])
     @Operation(

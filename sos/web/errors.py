@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -60,6 +61,19 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = Logger()
 
 
+class Asked(Protocol):
+    """A request, as far as a log line about its failure needs it."""
+
+    @property
+    def id(self) -> bytes: ...
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+
 def errors_log(clock: Callable[[], float]) -> LimitedLog:
     """Return the rate-limited log for the errors of one server."""
     return LimitedLog(_log, clock)
@@ -72,10 +86,7 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     connection can show the client that something is wrong.
     """
     error = failure.value
-    assert error is not None
-    status, text = _meaning(error, request)
-    if status >= 500:
-        _log_failure(log, request, failure, status, text)
+    status, text = status_and_reason(request, failure, log)
     if request.startedWriting:
         request.setResponseCode(status)  # for metrics and logs
         request.abort()
@@ -100,9 +111,17 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     return format_error(status, text)
 
 
-def _log_failure(
-    log: LimitedLog, request: Request, failure: Failure, status: int, text: str
-) -> None:
+def status_and_reason(request: Asked, failure: Failure, log: LimitedLog) -> tuple[int, str]:
+    """Return the status and the text for *failure*.  Server errors (5xx) go to *log*."""
+    error = failure.value
+    assert error is not None
+    status, text = _meaning(error, request)
+    if status >= 500:
+        _log_failure(log, request, failure, status, text)
+    return status, text
+
+
+def _log_failure(log: LimitedLog, request: Asked, failure: Failure, status: int, text: str) -> None:
     asked = f"{request.method.decode('latin-1')} {_shown(request)}"
     id = request.id.decode("ascii")
     if status == 500:
@@ -120,7 +139,7 @@ def _log_failure(
         )
 
 
-def _shown(request: Request) -> str:
+def _shown(request: Asked) -> str:
     return hide_secrets(request.path)[:200].decode("latin-1")
 
 
@@ -142,7 +161,7 @@ def encode_json(document: object) -> bytes:
     return _encode(document).encode("ascii")
 
 
-def _meaning(error: BaseException, request: Request) -> tuple[int, str]:
+def _meaning(error: BaseException, request: Asked) -> tuple[int, str]:
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             return status, str(error)

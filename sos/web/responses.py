@@ -19,6 +19,7 @@ from sos.interfaces import (
     FilePieces,
     IBlobStore,
     IObjectStore,
+    IOneStepStore,
     IPromptStore,
     Pieces,
     Span,
@@ -77,7 +78,7 @@ async def store_body(
     request.blob = id
     body, length = received_body(request, max_size), request.body.length
     is_small = body is request.body and length is not None and length <= SMALL_BODY
-    if is_small and IPromptStore.providedBy(store):
+    if is_small and IOneStepStore.providedBy(store):
         whole = request.body.whole()
         if whole is not None:
             return await store.put(id, metadata, whole)

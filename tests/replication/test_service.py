@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from sos.replication import Policy, ReplicationService
+from sos.replication.step_pool import CONCURRENCY
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import group, id_for, stores
 from tests.support.blobs import put
@@ -123,13 +124,13 @@ async def test_stopping_while_copies_are_made(clock):
             await Deferred()
 
     slow, b = Slow("slow"), MemoryStore("b")
-    for n in range(100):
+    for n in range(CONCURRENCY + 10):
         await put(slow, b"%d" % n)
     service = serving(clock, slow, b)
     service.startService()
     clock.advance(12)
     await service.stopService()
-    assert slow.asked == 16
+    assert slow.asked == CONCURRENCY
     assert b.blobs == {}
 
 

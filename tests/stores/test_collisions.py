@@ -12,9 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, capturedLogs
 
 from sos.aio.limited_log import LimitedLog
-from sos.batch import store_in
 from sos.errors import Conflict, NotFound
-from sos.interfaces import Blob, BlobInfo
 from sos.stores.local import LocalStore
 from sos.stores.memory import MemoryStore
 from tests.stores.chunked.chunks import over
@@ -133,16 +131,6 @@ async def test_ids_that_are_sha256_are_sent_to_all_at_once(reactor):
     assert (await upload).id == id
     first.let_go.callback(None)
     assert all(id in each.blobs for each in (one, other))
-
-
-@ensureDeferred
-async def test_a_batch_leaves_out_what_has_another_body(reactor):
-    """Who sends it has to ask for that by itself, and is told why then."""
-    store = MemoryStore()
-    await put(store, FIRST)
-    wanted = [Blob(BlobInfo(content_id(body), len(body), {}), body) for body in (SECOND, b"x")]
-    assert await store_in(store, wanted) == [content_id(b"x")]
-    assert store.blobs[ID].body == FIRST
 
 
 @ensureDeferred

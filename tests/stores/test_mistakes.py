@@ -100,7 +100,6 @@ def asking(store):
         store.listing(),
         store.digests(),
         store.blob_digests("abc"),
-        store.read_batch([id]),
         store.reconcile(id, {}),
         store.lease(10),
         store.status(),
@@ -112,7 +111,9 @@ def asking(store):
 @ensureDeferred
 async def test_a_mistake_goes_to_who_asked_as_it_is(mistake):
     """Not as the failure of a server that was not even asked."""
-    for work in asking(failing(mistake, Clock())):
+    clock = Clock()
+    for work in map(deferred, asking(failing(mistake, clock))):
+        clock.advance(0)
         with pytest.raises(type(mistake)):
             await work
 
@@ -121,7 +122,9 @@ async def test_a_mistake_goes_to_who_asked_as_it_is(mistake):
 @ensureDeferred
 async def test_what_the_network_does_is_the_servers_failure(failure):
     """Whatever it is that broke."""
-    for work in asking(failing(failure, Clock())):
+    clock = Clock()
+    for work in map(deferred, asking(failing(failure, clock))):
+        clock.advance(0)
         with pytest.raises(Unavailable, match="cannot be reached"):
             await work
 
@@ -131,8 +134,10 @@ async def test_nobody_is_left_alone_for_a_mistake():
     """The next request is sent as ever."""
     clock = Clock()
     store = ReplicatedStore({"default": (Member(failing(TypeError("ours"), clock)),)}, None, clock)
+    reading = deferred(store.read(content_id(b"x")))
+    clock.advance(0)
     with pytest.raises(TypeError):
-        await store.read(content_id(b"x"))
+        await reading
     (record,) = health_records_of(store).values()
     assert (record.errors, record.failure, record.last_error) == (0, None, None)
     store.stop()

@@ -49,7 +49,8 @@ class Server:
     """Answers as a handler does, and breaks off what is asked for.
 
     :ivar cut: how; None to answer in full.
-    :ivar wanted: breaks off the answers to requests whose first line has this in it.
+    :ivar wanted: breaks off the answers to requests whose first line has this in it, and to
+        batches that ask for it.
     """
 
     handler: object
@@ -58,9 +59,9 @@ class Server:
 
     def answer(self, head: bytes, request: bytes) -> tuple[bytes, bool]:
         """Return what is sent, and whether the connection ends then."""
-        line = head.partition(b"\r\n")[0]
+        asked = request if head.startswith(b"POST /batch") else head.partition(b"\r\n")[0]
         whole = Conversation(self.handler).send(request)
-        if self.cut is None or self.wanted not in line or head.startswith(b"HEAD"):
+        if self.cut is None or self.wanted not in asked or head.startswith(b"HEAD"):
             return whole, False
         fields, _, body = whole.partition(b"\r\n\r\n")
         kept = [each for each in fields.split(b"\r\n") if not each.startswith(b"Content-Length")]

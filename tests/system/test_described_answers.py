@@ -18,6 +18,7 @@ from typing import ClassVar
 import pytest
 from attrs import define
 
+from sos.model import batch
 from sos.model.membership import MOST_BYTES, Announcer, Membership
 from tests.support.blobs import colliding
 from tests.support.description import Description
@@ -330,13 +331,9 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         etag = client.ask("GET", "/digests").headers["etag"]
         assert client.ask("GET", "/digests", If_None_Match=etag).status == 304
         assert client.ask("GET", "/digests/{partition}", f"/digests/{ID[:3]}").status == 200
-        assert client.ask("GET", "/batch", f"/batch?ids={ID},{OTHER}").status == 200
-        small, large = (
-            json.dumps({ID: {"metadata": {}, "body": b64encode(body).decode()}}).encode()
-            for body in (b"abc", bytes(MOST + 1))
-        )
+        small = batch.Record(batch.STORE, b"", ID.encode(), b"{}", b"abc").encode()
         assert client.ask("POST", "/batch", body=small).status == 200
-        assert client.ask("POST", "/batch", body=large).status == 413
+        assert client.ask("POST", "/batch", body=bytes(batch.MOST_BYTES + 1)).status == 413
         token = json.loads(client.ask("POST", "/lease", "/lease?seconds=60").body)["lease"]
         assert client.ask("POST", "/lease", "/lease?seconds=60").status == 409
         assert client.ask("POST", "/lease", "/lease?seconds=9", X_Sos_Lease=token).status == 200

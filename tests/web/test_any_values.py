@@ -81,7 +81,6 @@ ROUTES = [
     (b"GET", b"/blobs"),
     (b"GET", b"/digests"),
     (b"GET", b"/digests/000"),
-    (b"GET", b"/batch"),
     (b"POST", b"/batch"),
     (b"POST", b"/lease"),
     (b"DELETE", b"/lease/abc"),

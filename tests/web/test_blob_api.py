@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from base64 import b64encode
-from hashlib import sha256
 from itertools import pairwise
 from urllib.parse import quote
 
@@ -14,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface import implementer
 
-from sos import batch
 from sos.errors import NoSpace, ReadOnly, Unavailable
 from sos.interfaces import SMALL_BODY, IPromptStore
 from sos.model.digest import BlobDigest
@@ -431,29 +428,6 @@ def test_a_page_is_bounded_in_bytes(store):
     assert asker(Long())("GET", f"/blobs?limit={MAX_PAGE + 1}").status == 400
 
 
-def test_several_blobs_by_one_request(ask, store):
-    """What cannot be read, or stored, is left out of the answer."""
-    sent = {
-        "a": {"metadata": {"X-A": "1"}, "body": b64encode(b"one").decode()},
-        "b": {"metadata": {}, "body": ""},
-        content_id(b"x"): {"metadata": {}, "body": b64encode(b"other").decode()},
-    }
-    answer = ask("POST", "/batch", json.dumps(sent).encode())
-    assert (answer.status, answer.json) == (200, {"stored": ["a", "b"]})
-    assert store.blobs["a"].info.metadata == {"X-A": "1"}
-    del sent[content_id(b"x")]
-    answer = ask("GET", "/batch?ids=a,c,b")
-    assert (answer.status, answer.json) == (200, sent)
-
-
-@pytest.mark.parametrize("ids", ["", "A", "a,,b", ",".join("a" * 65)])
-def test_a_batch_that_is_none(ask, ids):
-    """It is not answered in part."""
-    assert ask("GET", f"/batch?ids={ids}").status == 400
-    assert ask("GET", "/batch").status == 400
-    assert ask("POST", "/batch", b"{").status == 400
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -480,28 +454,6 @@ def test_what_is_no_media_type_is_no_content_type(ask, value):
     answer = ask("GET", "/blob/a")
     assert answer.headers[b"content-type"] == b"application/octet-stream"
     assert answer.headers[b"x-mime-type"] == value
-
-
-def test_a_batch_is_bounded(store, monkeypatch):
-    """As a whole, and each of its blobs as an upload is; nothing is stored then."""
-    monkeypatch.setattr(batch, "MOST_BYTES", 100)
-    ask = asker(store, max_size=3)
-    blobs = {"a": {"metadata": {}, "body": "YWJj"}, "b": {"metadata": {}, "body": "YWJjZA=="}}
-    assert ask("POST", "/batch", json.dumps(blobs).encode()).status == 413
-    assert ask("POST", "/batch", b" " * 101).status == 413
-    assert store.blobs == {}
-    del blobs["b"]
-    assert ask("POST", "/batch", json.dumps(blobs).encode()).json == {"stored": ["a"]}
-
-
-def test_a_batch_is_checked_against_its_digest(ask, store):
-    """Nothing is stored of one that was changed on the way."""
-    sent = b'{"a":{"metadata":{},"body":""}}'
-    digest = b64encode(sha256(sent).digest())
-    header = b"Content-Digest: sha-256=:%s:" % digest
-    assert ask("POST", "/batch", sent.replace(b'"a"', b'"b"'), header).status == 400
-    assert store.blobs == {}
-    assert ask("POST", "/batch", sent, header).status == 200
 
 
 def test_metadata_is_settled(ask, store):

@@ -12,6 +12,7 @@ from twisted.web.server import Site as StockSite
 
 from sos.http.server.site import Site
 from sos.interfaces import SMALL_BODY
+from sos.model.batch import READ, Record
 from sos.stores.memory import MemoryStore
 from sos.web.admin_api import AdminServer
 from sos.web.blob_api import BlobServer
@@ -71,7 +72,8 @@ REQUESTS = [
     ("blob", "GET", "/blobs?limit=x", None, {}),
     ("blob", "GET", "/digests", None, {}),
     ("blob", "GET", f"/digests/{ID[:3]}", None, {}),
-    ("blob", "GET", f"/batch?ids={ID}", None, {}),
+    ("blob", "POST", "/batch", Record(READ, b"", ID.encode()).encode(), {}),
+    ("blob", "POST", "/batch", b"x", {}),
     ("blob", "PATCH", f"/blob/{ID}", b"", {"X-Sos-Metadata": "{}"}),
     ("blob", "DELETE", f"/blob/{ID}", None, {}),
     ("blob", "GET", "/status", None, {}),

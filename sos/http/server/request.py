@@ -281,6 +281,11 @@ class Request:
         fixed = b"%s%s%sX-Request-Id: %s\r\n" % (head, self._fixed, self.sharing, self.id)
         return format_head(self.code, fixed, headers)
 
+    def finished_part(self, part: Any) -> None:
+        """Record *part*, an operation of a batch, like the request that it stands for."""
+        if self._channel is not None:
+            self._channel.site.finished(part)
+
     async def drained(self) -> None:
         """Wait until the connection can take more output."""
         if self._channel is not None:

@@ -24,6 +24,7 @@ from sos.interfaces import (
     BlobInfo,
     IBlobWriter,
     IObjectStore,
+    IOneStepStore,
     Pieces,
     Read,
     Span,
@@ -39,13 +40,13 @@ from sos.stores.chunked.presence import look_for
 from sos.stores.chunked.reader import AssembledBody, close, gather, parts
 from sos.stores.chunked.repair import mend
 from sos.stores.spool import IPlacingStore, Spool, Spooled
-from sos.transfer import are_same
+from sos.transfer import are_same, transfer
 
 #: Most chunks of one upload in flight to the store at one time.
 MOST_PLACING = 3
 
 
-@implementer(IObjectStore)
+@implementer(IObjectStore, IOneStepStore)
 class ChunkedStore:
     """A store that cuts objects into chunks in *store*, and reassembles them.
 
@@ -187,6 +188,18 @@ class ChunkedStore:
             self._manifest,
             self._now,
         )
+
+    async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
+        algorithm = self._algorithm if id is None else ids.algorithm(id)
+        size = len(body)
+        if algorithm is None or size > self._chunk_size:
+            return await transfer(body, self.writer(id, metadata, size))
+        digest = BodyDigest(id, algorithm, size)
+        digest.update(body)
+        whole = digest.verified_id()
+        metadata = stamped(metadata, self._now())
+        info = await self._store.place(Spooled(whole, size, metadata, lambda: body, _nothing))
+        return _shown(info, size)
 
     async def status(self) -> StoreStatus:
         return await self._store.status()

@@ -65,8 +65,8 @@ Fields = list[tuple[bytes, bytes]]
 #: its path and query, the length of its body in bytes, and its headers.
 Credentials = Callable[[bytes, bytes, Length, Fields], bytes]
 
-# The inverse of the table in sos.web.errors; any other status is Unavailable.
-_ERRORS: dict[int, type[SOSError]] = {
+#: The inverse of the table in :mod:`sos.web.errors`; any other status is Unavailable.
+ERRORS: dict[int, type[SOSError]] = {
     404: NotFound,
     409: Conflict,
     413: TooLarge,
@@ -108,6 +108,7 @@ class Exchange:
     :ivar ignored: names of the X-* headers of uploads that the server did not keep.
     :ivar store: the id of the server's store, once known.  Requests are signed for it
         until the server answers 401: the address may lead to another store by then.
+    :ivar deadlines: of the requests to it.
     :ivar expects: whether uploads wait for a ``100 Continue`` before they send a body in pieces.
     """
 
@@ -127,7 +128,7 @@ class Exchange:
         self._server = agent.server(f"{parts.scheme}://{parts.netloc}".encode("ascii"))
         self._version = f" HTTP/1.1\r\nHost: {self._server.host.decode('ascii')}\r\n"
         self._http = HTTPClient(self._server)
-        self._deadlines = Deadlines(clock, _TICK_SECONDS)
+        self.deadlines = Deadlines(clock, _TICK_SECONDS)
 
     async def request(
         self,
@@ -275,7 +276,7 @@ class Exchange:
             head += b"X-Request-Id: %s\r\n" % asked_for
         call = Call(head, body, method == "HEAD", sign)
         if seconds is not None:
-            call.set_timeout(seconds, self._deadlines)
+            call.set_timeout(seconds, self.deadlines)
         return self._server.send(call)
 
     def _signed(
@@ -314,7 +315,7 @@ class Exchange:
             detail = f", a redirect to {shown_url(location.decode('latin-1'))}"
         reason = f"{self.url} answered {response.code}{detail}"
         # A truncated answer can be a proxy's: its status proves nothing.
-        raise (_ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
+        raise (ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
         """Upload *body* with :meth:`send`, and return the stored blob: see :meth:`stored`."""

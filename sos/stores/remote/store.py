@@ -7,7 +7,7 @@ listing is always complete.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +18,6 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
-from sos import batch
 from sos.aio.threads import RunInThread
 from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable, printable
 from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
@@ -26,8 +25,9 @@ from sos.interfaces import (
     SMALL_BODY,
     Blob,
     BlobInfo,
-    IBatchStore,
     IBlobWriter,
+    IOneStepStore,
+    IReplicaStore,
     Pieces,
     ScrubStatus,
     Span,
@@ -35,14 +35,16 @@ from sos.interfaces import (
     is_size,
     parse_size,
 )
-from sos.model import ids
+from sos.model import batch, ids
 from sos.model import metadata as metadata_format
+from sos.model.batch import Answer
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
 from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.body import RemoteBody
-from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
+from sos.stores.remote.client import ERRORS, Exchange, Response, Upload, beginning, gather
+from sos.stores.remote.coalescer import Coalescer
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
 
@@ -50,8 +52,6 @@ from sos.transfer import transfer
 _MOST_OF_DIGESTS = 1024 * 1024
 # The membership views of up to 16 kinds of API servers.
 _MOST_OF_A_STATUS = 2 * 1024 * 1024
-# The ids of the blobs that were stored.
-_MOST_OF_A_BATCH = 64 * 1024
 # The digests of half a million blobs in one partition.
 _MOST_OF_PARTITION = 64 * 1024 * 1024
 # Twelve million ids: a server of the original system always lists all of them.
@@ -68,12 +68,13 @@ _TOKEN = re.compile("[0-9A-Za-z]{1,100}")
 _SUM = re.compile("[0-9a-f]{1,32}")
 
 
-@implementer(IBatchStore)
+@implementer(IReplicaStore, IOneStepStore)
 class RemoteStore:
     """Store of the blobs on one remote server.
 
     :param algorithm: the hash of new content ids.
-    :param path: prefix of an id in the path of a blob.
+    :param path: prefix of an id in the path of a blob.  Only with the default, which is that of
+        a blob server, requests are coalesced.
     :param stat_seconds: timeout of ``stat``.
     :param announcer: name and membership view to announce to the server, if any.
     :param membership: without an *announcer*, the view to compare with the views of others.
@@ -97,10 +98,14 @@ class RemoteStore:
         self._algorithm = algorithm
         self._path = path
         self._stat_seconds = stat_seconds
+        self._coalescer = Coalescer(exchange) if path == "/blob/" else None
         # The ETag of the last digests, and the digests.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
+        answer = await self._coalesced(batch.STAT, id)
+        if answer is not None:
+            return self._described(id, answer)
         response = await self._exchange.request("HEAD", self._path + id, seconds=self._stat_seconds)
         await gather(ResponseBody(response, self._exchange.clock), 1024)
         return self._info(id, response, _content_length(response))
@@ -108,6 +113,9 @@ class RemoteStore:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         if span is not None:
             return await self._read_part(id, span)
+        answer = await self._coalesced(batch.READ, id)
+        if answer is not None:
+            return self._whole(id, answer)
         response = await self._exchange.request("GET", self._path + id)
         start = response.whole()
         body = ResponseBody(response, self._exchange.clock) if start is None else None
@@ -153,6 +161,55 @@ class RemoteStore:
             return SpooledWriter(digest, metadata, self._place, self._run_in_thread)
         fields = metadata_format.for_server(metadata)
         return Upload(self._exchange, self._path + id, id, fields, size)
+
+    async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
+        if id is None:
+            return await transfer(body, self.writer(id, metadata, len(body)))
+        header = metadata_format.to_header(metadata_format.timed(metadata, 0))
+        answer = await self._coalesced(batch.STORE, id, header, body)
+        if answer is None:
+            return await transfer(body, self.writer(id, metadata, len(body)))
+        store = answer.body.decode("latin-1") or None
+        if answer.size != len(body) or not (store is None or ids.is_store_id(store)):
+            raise Unavailable(
+                f"{self.name} was sent {len(body)} bytes for {id}, but reports {answer.size} "
+                f"bytes in the store {store!r:.80}"
+            )
+        self._exchange.store = store or self._exchange.store
+        return BlobInfo(id, answer.size, EMPTY, store=store)
+
+    # Small requests, together with others.
+
+    async def _coalesced(
+        self, operation: int, id: str, metadata: bytes = b"", body: bytes = b""
+    ) -> Answer | None:
+        """Return the answer to a successful operation, None if it has to be requested by itself."""
+        if self._coalescer is None:
+            return None
+        answer = await self._coalescer.ask(operation, id, metadata, body)
+        if answer is None or answer.status == 200:
+            return answer
+        reason = printable(answer.body[:_MOST_OF_A_REASON].decode("utf-8", "replace"))
+        kind = ERRORS.get(answer.status, Unavailable)
+        raise kind(f"{self.name} answered {answer.status}: {reason}")
+
+    def _described(self, id: str, answer: Answer) -> BlobInfo:
+        try:
+            metadata = metadata_format.from_header(answer.metadata)
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
+        return BlobInfo(id, None if answer.size == batch.UNKNOWN else answer.size, metadata)
+
+    def _whole(self, id: str, answer: Answer) -> Blob:
+        """Return the blob in *answer*, verified."""
+        info = self._described(id, answer)
+        try:
+            digest = body_digest(id, info.metadata, expected_size=info.size)
+            digest.update(answer.body)
+            digest.verified_id()
+        except (Mismatch, InvalidRequest) as error:
+            raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
+        return Blob(info, answer.body)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
         try:
@@ -220,26 +277,6 @@ class RemoteStore:
             return {_in(partition, id): _blob_digest(*row) for id, row in part.items()}
         except (AttributeError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent invalid blob digests: {error}") from error
-
-    async def read_batch(self, wanted: Sequence[str]) -> list[Blob]:
-        response = await self._exchange.request("GET", f"/batch?ids={','.join(wanted)}")
-        text = await gather(ResponseBody(response, self._exchange.clock), batch.MOST_BYTES)
-        try:
-            found = batch.decode(text)
-        except InvalidRequest as error:
-            raise Unavailable(f"{self.name} sent an invalid batch: {error}") from error
-        return [blob for blob in found if blob.info.id in wanted and _is_sound(blob)]
-
-    async def store_batch(self, blobs: Sequence[Blob]) -> frozenset[str]:
-        body = batch.encode(blobs)
-        sent = self._exchange.send("POST", "/batch", EMPTY, body, ANSWER_SECONDS)
-        found = await self._exchange.parsed(await self._exchange.answered(sent), _MOST_OF_A_BATCH)
-        try:
-            return frozenset(blob.info.id for blob in blobs) & frozenset(found["stored"])
-        except (KeyError, TypeError) as error:
-            raise Unavailable(
-                f"{self.name} sent an unexpected answer to a batch: {found!r:.100}"
-            ) from error
 
     async def reconcile(self, id: str, metadata: Metadata) -> None:
         fields = metadata_format.for_server(metadata)
@@ -374,17 +411,6 @@ def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = N
     if not (known and is_size(size) and is_size(set_at)):
         raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")
     return BlobDigest(size, version, hash, set_at)
-
-
-def _is_sound(blob: Blob) -> bool:
-    assert isinstance(blob.body, bytes)
-    try:
-        digest = body_digest(blob.info.id, blob.info.metadata)
-        digest.update(blob.body)
-        digest.verified_id()
-    except (Mismatch, InvalidRequest):
-        return False
-    return True
 
 
 class _Part:

@@ -19,7 +19,7 @@ from sos.model.merge import other_body
 from sos.model.metadata import Metadata
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.spool import Spooled
-from sos.transfer import transfer
+from sos.transfer import store_bytes, transfer
 
 # Seconds, beside the body's at _SLOW_RATE, before held back copies are sent: see
 # QuorumWrite._at_once.
@@ -198,9 +198,10 @@ class QuorumWrite:
             self.acknowledged.callback(made)
 
     async def _send(self, peer: Peer, metadata: Metadata) -> BlobInfo:
-        whole = self._whole
-        writer = peer.store.writer(whole.id, metadata, whole.size)
-        return await transfer(whole.body(), writer)
+        whole, body = self._whole, self._whole.body()
+        if isinstance(body, bytes):
+            return await store_bytes(peer.store, whole.id, metadata, body)
+        return await transfer(body, peer.store.writer(whole.id, metadata, whole.size))
 
     def _one_ended(self, outcome: Failure | None) -> None:
         if outcome is not None:

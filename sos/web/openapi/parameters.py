@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sos.batch import MOST_BLOBS
+from sos.model.batch import MEDIA_TYPE, MOST_RECORDS
 from sos.model.content_coding import KNOWN
 from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS
 from sos.web.forms import MOST_PARTS
-from sos.web.openapi import schemas
-from sos.web.openapi.parts import array, body, count, header, path, query, record, string
+from sos.web.openapi.parts import body, count, header, path, query, record, string
 from sos.web.openapi.schemas import BINARY, ID, TYPES
 
 _TOKEN = string(minLength=1)
@@ -134,9 +133,12 @@ KNOWN_DIGEST = (
     query("version", "The version of the metadata, from `/digests/{partition}`.", TYPES["Version"]),
     query("hash", "The hash of the body of an opaque name, from there as well.", TYPES["Sha256"]),
 )
-_IDS = array(ID, minItems=1, maxItems=MOST_BLOBS)
-BATCH = body(schemas.BATCH)
-IDS = query("ids", "", _IDS, required=True, style="form", explode=False)
+_RECORDS = (
+    f"Up to {MOST_RECORDS} binary records, one for each operation: its number (1 read, 2 describe, "
+    "3 store), the lengths of what follows (1, 1, 2 and 4 bytes), the id of the client's request, "
+    "the id of the blob, its metadata as in X-Sos-Metadata, and its body."
+)
+BATCH = body(BINARY, MEDIA_TYPE.decode("ascii"), _RECORDS)
 _ANNOUNCER = (
     "The fingerprint of the API server's view of the cluster, and the server's unique name."
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sos.model.batch import MEDIA_TYPE
 from sos.model.content_coding import KNOWN
 from sos.web import tus_headers
 from sos.web.openapi import schemas
@@ -85,9 +86,7 @@ OTHER_OFFSET = error(
     "`Upload-Offset` is not where the upload ends, or other bytes with the same hash are stored.",
 )
 OTHER_VERSION = error(412, "OtherVersion", "`Tus-Resumable` is not 1.0.0.")
-LARGE_BATCH = error(
-    413, "LargeBatch", "A blob is larger than `--max-size`, or the batch than 2 MiB."
-)
+LARGE_BATCH = error(413, "LargeBatch", "The batch is larger than 512 KiB.")
 LARGE_MEMBERSHIP = error(413, "LargeMembership", "The body is larger than 64 KiB.")
 TOO_LONG = error(
     413,
@@ -157,17 +156,13 @@ DIGESTS = (
 )
 _BLOB_DIGESTS = "By id: the size, the version of the metadata, and the hash and time if need be."
 BLOB_DIGESTS = response(200, _BLOB_DIGESTS, schemas.BLOB_DIGESTS)
-BATCH = response(
-    200,
-    "The blobs that the server has and can read, of at most 16 KiB each and 272 KiB in all. "
-    "Request any other by itself, to learn why it is missing.",
-    schemas.BATCH,
+_ANSWERS = (
+    "A binary record for each operation, in the same order: its status (2 bytes; 303 if it has to "
+    "be requested by itself), the lengths of the last two parts (2 and 4 bytes), the size of the "
+    "body (8 bytes, all ones if it is not known), the metadata, and the body, or the id of the "
+    "store that has stored it, or the reason of an error."
 )
-STORED_BATCH = response(
-    200,
-    "The blobs that are on stable storage. Send any other by itself, to learn why it is missing.",
-    TYPES["StoredBatch"],
-)
+BATCH = response(200, _ANSWERS, schemas.BINARY, None, MEDIA_TYPE.decode("ascii"))
 LEASE = response(
     200, "No other client gets a lease until this one ends or is released.", TYPES["GrantedLease"]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sos.batch import MOST_BLOBS
 from sos.model.lease import MAX_SECONDS
 from sos.monitoring import server_health
 from sos.web.openapi.parts import Shared, array, boolean, count, mapping, number, records, string
@@ -31,7 +30,6 @@ _SIMPLE = {
     "base64": string(contentEncoding="base64"),
     "OK": {"const": "OK"},
     "Id": ID,
-    "Ids": array(ID, maxItems=MOST_BLOBS),
     "Partition": string(pattern="^[0-9a-f]{3}$"),
     "Fingerprint": _FINGERPRINT,
     "Version": _VERSION,
@@ -80,13 +78,6 @@ TYPES = records(
         offset count Bytes that have arrived.
         length count Bytes of the whole upload.
         id Id? The id of the object, once it is stored.
-
-    BatchBlob
-        metadata <string> The X-* headers of the blob, as in an upload.
-        body base64
-
-    StoredBatch
-        stored Ids
 
     Done
         status OK
@@ -222,13 +213,11 @@ TYPES = records(
     """,
     _SIMPLE,
     closed={
-        *("Error", "StoredBlob", "StoredObject", "Upload", "BatchBlob", "StoredBatch"),
+        *("Error", "StoredBlob", "StoredObject", "Upload"),
         *("Done", "BlobDone", "GrantedLease", "Membership", "Sighting"),
     },
 )
 
-_BLOBS = mapping(TYPES["BatchBlob"], "Blobs by id.", propertyNames=ID, maxProperties=MOST_BLOBS)
-BATCH = Shared("schemas", "Batch", _BLOBS)
 #: The digests of partitions by name, and of the blobs of a partition by id.
 DIGESTS = mapping(TYPES["Digest"], propertyNames=TYPES["Partition"])
 BLOB_DIGESTS = mapping(TYPES["BlobDigest"], propertyNames=ID)

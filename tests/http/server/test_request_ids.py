@@ -6,15 +6,17 @@ import re
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from sos.aio.tasks import run
+from sos.aio.threads import threads_of
 from sos.aio.timeouts import Deadlines
 from sos.http.client.agent import Agent
 from sos.http.server.request_ids import CURRENT
 from sos.interfaces import Member
+from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.web.blob_api import BlobServer
@@ -102,40 +104,47 @@ def test_who_is_late_is_told_in_its_own():
     assert seen == [b"one"]
 
 
-class Noting:
-    """A blob server that notes of whom it was asked."""
+class Noting(MemoryStore):
+    """Notes for which request it is used."""
 
     def __init__(self):
+        super().__init__()
         self.names = []
-        self._answer = handler(BlobServer(MemoryStore()).app)
 
-    def __call__(self, request):
-        self.names.append((request.method, request.headers.get(b"x-request-id")))
-        self._answer(request)
+    def writer(self, id=None, metadata=EMPTY, size=None):
+        self.names.append(("store", CURRENT.get()))
+        return super().writer(id, metadata, size)
+
+    async def read(self, id, span=None):
+        self.names.append(("read", CURRENT.get()))
+        return await super().read(id, span)
 
 
+@pytest.mark.parametrize("size", [5, 100_000])
 @ensureDeferred
-async def test_servers_are_told_for_whom_they_are_asked(reactor):
-    """Also the second one that is asked, and the one that gets a copy in the background."""
+async def test_servers_are_told_for_whom_they_are_asked(reactor, size):
+    """Also the second one that is asked, the one that gets a copy in the background, in batches."""
     first, second = Noting(), Noting()
+    faces = [handler(BlobServer(each).app) for each in (first, second)]
     agent = Agent(reactor)
-    async with serving(first, reactor, agent) as one, serving(second, reactor) as two:
+    async with serving(faces[0], reactor, agent) as one, serving(faces[1], reactor) as two:
         groups = {"default": (Member(one), Member(two))}
-        store = ReplicatedStore(groups, maybeDeferred, reactor, copy_counts=CopyCounts(1, 2))
+        store = ReplicatedStore(groups, threads_of(reactor), reactor, copy_counts=CopyCounts(1, 2))
         talk = Conversation(handler(UploadServer(store).app))
-        talk.send(request("POST", "/upload", b"hello", b"X-Request-Id: up"))
+        talk.send(request("POST", "/upload", bytes(size), b"X-Request-Id: up"))
         while store.background.count or not (first.names and second.names):
             await wait(reactor)
-        assert first.names == second.names == [(b"POST", b"up")]
+        assert first.names == second.names == [("store", b"up")]
         talk = Conversation(handler(DownloadServer(store).app))
         talk.send(request("GET", "/fetch/nothing", None, b"X-Request-Id: down"))
         while b"404" not in talk.transport.value():
             await wait(reactor)
-        assert (b"GET", b"down") in first.names
-        assert (b"GET", b"down") in second.names
-        # What nobody has asked for has no name.
-        await put(two, b"x")
-        assert second.names[-1] == (b"POST", None)
+        assert ("read", b"down") in first.names
+        assert ("read", b"down") in second.names
+        # What nobody has asked for has no name but one of its server.
+        await put(two, bytes(size + 1))
+        assert second.names[-1][0] == "store"
+        assert second.names[-1][1] not in (None, b"up", b"down")
         store.stop()
 
 

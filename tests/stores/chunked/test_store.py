@@ -18,13 +18,13 @@ from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from tests.contract import StoreContract
+from tests.contract import OneStepContract, StoreContract
 from tests.stores.chunked.chunks import SIZE, chunks_of, ids_of, over, replicated
 from tests.support.blobs import body_of, content, content_id, manifest_of, put, shown
 from tests.support.servers import serving
 
 
-class TestChunkedStore(StoreContract):
+class TestChunkedStore(StoreContract, OneStepContract):
     """With all that fits in a chunk."""
 
     @pytest.fixture
@@ -33,7 +33,7 @@ class TestChunkedStore(StoreContract):
         return over(placing, reactor, 8 * 1024 * 1024)
 
 
-class TestTinyChunks(StoreContract):
+class TestTinyChunks(StoreContract, OneStepContract):
     @pytest.fixture
     def store(self, reactor):
         return over(replicated(reactor, MemoryStore("a"), MemoryStore("b")), reactor)

@@ -12,7 +12,6 @@ from pytest_twisted import ensureDeferred
 from sos.aio.threads import threads_of
 from sos.errors import SOSError
 from sos.http.client.agent import Agent
-from sos.interfaces import Blob, BlobInfo
 from sos.model.membership import Announcer, Membership
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
@@ -103,8 +102,6 @@ QUESTIONS = [
     upload,
     lambda store: store.listing(),
     lambda store: store.blob_digests("aaa"),
-    lambda store: store.read_batch([ID]),
-    lambda store: store.store_batch([Blob(BlobInfo(ID, 1, {}), b"x")]),
     lambda store: store.reconcile(ID, {}),
     lambda store: store.lease(5),
     lambda store: store.drop(ID, "token"),

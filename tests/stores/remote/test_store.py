@@ -14,11 +14,10 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 
-from sos import batch
 from sos.aio.threads import threads_of
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.http.client.agent import Agent
-from sos.interfaces import Blob, BlobInfo, Member
+from sos.interfaces import Member
 from sos.stores.memory import MemoryStore
 from sos.stores.remote import store
 from sos.stores.remote.client import Exchange
@@ -27,78 +26,20 @@ from sos.stores.replicated.store import CopyCounts, ReplicatedStore
 from sos.transfer import transfer
 from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
-from tests.contract import ManifestContract, ReplicaContract, StoreContract
+from tests.contract import ManifestContract, OneStepContract, ReplicaContract, StoreContract
 from tests.support.blobs import body_of, content, content_id, manifest_of, put
 from tests.support.servers import remote_store, serving
 
 
-class TestRemoteStore(StoreContract, ReplicaContract, ManifestContract):
+class TestRemoteStore(StoreContract, ReplicaContract, ManifestContract, OneStepContract):
     @async_yield_fixture
     async def store(self, reactor):
         async with serving(handler(BlobServer(MemoryStore()).app), reactor) as store:
             yield store
 
 
-@ensureDeferred
-async def test_a_batch_there_and_back(reactor):
-    """With metadata; what cannot be had or stored is left out."""
-    kept = MemoryStore()
-    blobs = [Blob(BlobInfo(f"a{n}", 1, {"X-A": "\udc80"}), b"%d" % n) for n in range(3)]
-    wrong = Blob(BlobInfo(content_id(b"x"), 1, {}), b"y")
-    async with serving(handler(BlobServer(kept).app), reactor) as store:
-        assert await store.store_batch([*blobs, wrong]) == {"a0", "a1", "a2"}
-        assert await store.read_batch(["a2", "b", "a0"]) == [blobs[2], blobs[0]]
-    assert len(kept.blobs) == 3
-
-
-@ensureDeferred
-async def test_a_batch_of_other_blobs(reactor):
-    """What was not asked for, and what is not that of its id, is not taken."""
-    sound, wrong = content_id(b"x"), content_id(b"y")
-    sent = [Blob(BlobInfo(id, 1, {}), b"x") for id in (sound, wrong, "name")]
-    body = batch.encode(sent)
-    found = await answers(reactor, lambda store: store.read_batch([sound, wrong]), body=body)
-    assert found == sent[:1]
-
-
-@ensureDeferred
-async def test_a_batch_that_is_given_up(reactor):
-    """The server stops with it, and has nothing to say about that."""
-
-    class Slow(MemoryStore):
-        async def read(self, id, span=None):
-            reading.called or reading.callback(None)
-            try:
-                await Deferred()
-            finally:
-                ended.called or ended.callback(None)
-
-    reading, ended = Deferred(), Deferred()
-    with capturedLogs() as logged:
-        async with serving(handler(BlobServer(Slow()).app), reactor) as store:
-            work = deferred(store.read_batch(["a", "b", "c"]))
-            await reading
-            work.addErrback(lambda failure: None)
-            work.cancel()
-            await ended
-        gc.collect()
-    assert [event for event in logged if "log_failure" in event] == []
-
-
-@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"stored": 1}', b'{"stored": [[]]}', b"{"])
-@ensureDeferred
-async def test_a_batch_that_is_answered_with_something_else(reactor, body):
-    """The server failed."""
-    blobs = [Blob(BlobInfo("a", 1, {}), b"x")]
-    with pytest.raises(Unavailable):
-        await answers(reactor, lambda store: store.store_batch(blobs), body=body)
-    if body != b"{}":
-        with pytest.raises(Unavailable):
-            await answers(reactor, lambda store: store.read_batch(["a"]), body=body)
-
-
 class Scripted:
-    """Answers every request in the same way, whatever it is."""
+    """Answers every request in the same way, whatever it is; it knows no batches."""
 
     asked = 0
 
@@ -108,6 +49,10 @@ class Scripted:
 
     def __call__(self, request):
         self.asked += 1
+        if request.path == b"/batch":
+            request.setResponseCode(404)
+            request.finish()
+            return
         request.setResponseCode(self.status)
         for name, value in self.headers:
             request.setHeader(name, value)
@@ -477,6 +422,7 @@ async def test_a_server_that_does_not_answer(reactor, asked, seconds):
         clock = Clock()
         store = RemoteStore(Exchange(silent.name, Agent(reactor), clock), threads_of(reactor))
         waiting = deferred(put(store, b"x", "abc") if asked == "put" else _asked(store, asked))
+        clock.advance(0)
         await mute.asked
         clock.advance(seconds - 1)
         assert not waiting.called

@@ -1,0 +1,192 @@
+"""Coalescing: small requests to one server at the same time go as one request, a batch.
+
+The requests of one reactor iteration go together.  While :data:`AT_ONCE` batches are in flight,
+further requests wait for the next one: so none waits without need, and batches grow with the load.
+Each request keeps its own deadline and outcome.  See :mod:`sos.model.batch` for the format.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.python.failure import Failure
+
+from sos.aio.tasks import run
+from sos.errors import Unavailable
+from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody, network_failures
+from sos.http.server.request_ids import CURRENT
+from sos.model import batch
+from sos.model.batch import ALONE, FULL, MOST_BYTES, MOST_RECORDS, STORE, Answer, Record
+from sos.stores.remote.client import Exchange, Response, gather
+
+#: Batches of one kind in flight at once.
+AT_ONCE = 2
+#: Seconds until a server that knows no batches is sent one again: it may have been upgraded.
+FORGET_SECONDS = 600.0
+
+_PATH = "/batch"
+
+
+class Coalescer:
+    """Coalescer of the small requests to the server of *exchange*."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._lanes: dict[tuple[bool, bool], _Lane] = {}
+        # Until this time, by the clock, the server is sent no batches.
+        self.excluded_until = 0.0
+
+    async def ask(
+        self, operation: int, id: str, metadata: bytes = b"", body: bytes = b""
+    ) -> Answer | None:
+        """Return the answer to one operation, None if it has to be requested by itself.
+
+        Its status can be any.  Raises :exc:`~sos.errors.Unavailable` if there is no answer.
+        """
+        exchange = self._exchange
+        if self.excluded_until and exchange.clock.seconds() < self.excluded_until:
+            return None
+        request_id = CURRENT.get()
+        # Lanes of their own: a read does not wait for a sync, nor a client for a replication pass.
+        key = operation == STORE, request_id is None
+        lane = self._lanes.get(key)
+        if lane is None:
+            seconds = ANSWER_SECONDS if operation == STORE else PROMPT_SECONDS
+            lane = self._lanes[key] = _Lane(self, exchange, seconds)
+        record = Record(operation, request_id or b"", id.encode("ascii"), metadata, body)
+        answer = await lane.add(record.encode())
+        return None if answer is None or answer.status == ALONE else answer
+
+
+class _Waiting:
+    """A request that has not been answered.
+
+    :ivar record: the request as sent; None once it has been given up.
+    :ivar sent: the batch in which it was sent.
+    """
+
+    __slots__ = ("answered", "record", "sent")
+
+    def __init__(self, record: bytes) -> None:
+        self.record: bytes | None = record
+        self.answered: Deferred[Answer | None] = Deferred(self._given_up)
+        self.sent: _Sent | None = None
+
+    def end(self, outcome: Answer | Failure | None) -> None:
+        if not self.answered.called:
+            self.answered.callback(outcome)
+
+    def on_deadline(self) -> None:
+        self.end(Failure(TimeoutError()))
+        self._given_up(self.answered)
+
+    def _given_up(self, _: object) -> None:
+        self.record = None
+        if self.sent is not None:
+            self.sent.given_up()
+
+
+class _Sent:
+    """A batch in flight.  Its request is cancelled when all of its *waiting* have been given up."""
+
+    def __init__(self, waiting: list[_Waiting], call: Deferred[Response]) -> None:
+        self.waiting = waiting
+        self._call = call
+        self._left = len(waiting)
+        for each in waiting:
+            each.sent = self
+
+    def given_up(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._call.cancel()
+
+    def end(self, outcomes: Iterable[Answer | Failure | None]) -> None:
+        for waiting, outcome in zip(self.waiting, outcomes, strict=True):
+            waiting.sent = None
+            waiting.end(outcome)
+
+
+class _Lane:
+    """Queue of the requests of one kind.
+
+    :param seconds: timeout of a request.
+    """
+
+    def __init__(self, coalescer: Coalescer, exchange: Exchange, seconds: float) -> None:
+        self._coalescer = coalescer
+        self._exchange = exchange
+        self._seconds = seconds
+        self._queue: deque[_Waiting] = deque()
+        self._in_flight = 0
+        self._is_due = False
+
+    async def add(self, record: bytes) -> Answer | None:
+        waiting = _Waiting(record)
+        self._queue.append(waiting)
+        self._plan()
+        deadlines = self._exchange.deadlines
+        deadlines.set(waiting, self._seconds)
+        try:
+            with network_failures(self._exchange.url):
+                return await waiting.answered
+        finally:
+            deadlines.clear(waiting)
+
+    def _plan(self) -> None:
+        if self._queue and not self._is_due and self._in_flight < AT_ONCE:
+            self._is_due = True
+            self._exchange.clock.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self._is_due = False
+        while self._queue and self._in_flight < AT_ONCE:
+            waiting, body = self._take()
+            if waiting:
+                call = self._exchange.send("POST", _PATH, body=body, seconds=self._seconds)
+                self._in_flight += 1
+                run(self._carry(_Sent(waiting, call), call), self._ended)
+
+    def _take(self) -> tuple[list[_Waiting], bytes]:
+        """Take the next batch from the queue; return its requests, and its body."""
+        taken: list[_Waiting] = []
+        records: list[bytes] = []
+        size = 0
+        while self._queue and size < FULL and len(taken) < MOST_RECORDS:
+            waiting = self._queue.popleft()
+            if waiting.record is not None:
+                taken.append(waiting)
+                records.append(waiting.record)
+                size += len(waiting.record)
+        return taken, b"".join(records)
+
+    async def _carry(self, sent: _Sent, call: Deferred[Response]) -> None:
+        count = len(sent.waiting)
+        outcomes: Sequence[Answer | Failure | None]
+        try:
+            outcomes = await self._answers(call, count)
+        except Exception:
+            outcomes = [Failure()] * count
+        sent.end(outcomes)
+
+    async def _answers(self, call: Deferred[Response], count: int) -> Sequence[Answer | None]:
+        """Return the answers to a batch of *count*: all None if the server takes no batches."""
+        exchange = self._exchange
+        with network_failures(exchange.url):
+            response = await call
+        text = response.whole()
+        if text is None:
+            text = await gather(ResponseBody(response, exchange.clock), MOST_BYTES)
+        if response.code == 200:
+            if len(text) > MOST_BYTES:
+                raise Unavailable(f"{exchange.url} sent too large an answer to a batch")
+            return batch.parse_answers(text, count)
+        if response.code // 100 == 4 and response.code != 401:
+            self._coalescer.excluded_until = exchange.clock.seconds() + FORGET_SECONDS
+        return [None] * count
+
+    def _ended(self, outcome: Failure | None) -> None:
+        self._in_flight -= 1
+        self._plan()
