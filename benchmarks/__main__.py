@@ -7,6 +7,7 @@ import click
 from benchmarks.api import api
 from benchmarks.engines import engines
 from benchmarks.http import http
+from benchmarks.peers import peers
 from benchmarks.replicate import replicate
 from benchmarks.scale import scale
 from benchmarks.store import store
@@ -20,6 +21,7 @@ def main() -> None:
 main.add_command(api)
 main.add_command(engines)
 main.add_command(http)
+main.add_command(peers)
 main.add_command(replicate)
 main.add_command(scale)
 main.add_command(store)

@@ -41,7 +41,7 @@ class Row:
         """Return the requests of one round: uploads are of what was never there before."""
         if not self.uploads:
             return Load(self.url)
-        token = secrets.token_hex(4)
+        token = secrets.token_hex(2)
         body = (token + MARK if not self.service.named else "").ljust(BODY, "x")
         return Load(self.service.upload_url(token + MARK), self.service.method, body)
 

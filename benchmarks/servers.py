@@ -59,6 +59,7 @@ class Service:
     :param named: whether it is.
     :param download: URL that the name is appended to.
     :param processes: what it runs in, as far as that is known.
+    :param suffix: appended to each name.
     """
 
     method: str
@@ -66,23 +67,30 @@ class Service:
     named: bool
     download: str
     processes: tuple[Process, ...] = ()
+    suffix: str = ""
 
     def upload_url(self, name: str) -> str:
-        return self.upload + name if self.named else self.upload
+        return self.upload + name + self.suffix if self.named else self.upload
 
     def download_url(self, name: str, answer: bytes) -> str:
         """Return where the upload that was answered by *answer* is to be had."""
-        return self.download + (name if self.named else json.loads(answer)["id"])
+        return self.download + (name + self.suffix if self.named else json.loads(answer)["id"])
 
     def keep(self, body: bytes) -> str:
         """Upload *body*; return where it is to be had."""
         name = secrets.token_hex(8)
-        request = urllib.request.Request(self.upload_url(name), body, method=self.method)
-        try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-                return self.download_url(name, response.read())
-        except OSError as error:
-            raise click.ClickException(f"{request.full_url}: {error}") from None
+        return self.download_url(name, ask(self.method, self.upload_url(name), body))
+
+
+def ask(method: str, url: str, body: bytes | None = None) -> bytes:
+    """Send one request; return the body of the answer."""
+    request = urllib.request.Request(url, body, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+            found: bytes = response.read()
+            return found
+    except OSError as error:
+        raise click.ClickException(f"{url}: {error}") from None
 
 
 def blobs(url: str, *processes: Process) -> Service:
