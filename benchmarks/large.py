@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from benchmarks.processes import private_peaks
 from benchmarks.servers import Service
 
 _MIB = 1 << 20
@@ -30,7 +31,7 @@ _HEAD = 64
 #: By service and direction: at most so many times as long as nginx.
 TARGETS = {("API", "up"): 2.0, ("API", "down"): 2.5}
 
-#: Most bytes that a process may have resident with many uploads at once.
+#: Most bytes that a process may have resident for itself with many uploads at once.
 PEAK_TARGET = 150 * _MIB
 
 
@@ -96,12 +97,11 @@ def at_once(service: Service, place: Path) -> dict[str, Any]:
 
 def _with_peak(service: Service, work: Callable[[], str]) -> tuple[float, dict[str, int], str]:
     """Return the seconds of *work*, the peaks in it, and what it returns."""
-    for process in service.processes:
-        process.forget_peak()
-    begun = time.perf_counter()
-    result = work()
-    took = time.perf_counter() - begun
-    return took, {each.name: each.peak_memory() for each in service.processes}, result
+    with private_peaks(service.processes) as peaks:
+        begun = time.perf_counter()
+        result = work()
+        took = time.perf_counter() - begun
+    return took, peaks, result
 
 
 def _largest(peaks: list[dict[str, int]]) -> dict[str, int]:

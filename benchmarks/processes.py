@@ -11,8 +11,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +25,9 @@ HOST = "127.0.0.1"
 #: Seconds that a server may take to start, and to stop.
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
+
+# Between two looks at the memory of processes.
+_SAMPLE_SECONDS = 0.1
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -43,15 +47,37 @@ class Process:
         """Return what it and its children, the ended ones too, have used so far."""
         return sum(sum(map(int, _stat(pid)[11:15])) for pid in self.tree()) / _TICKS
 
-    def forget_peak(self) -> None:
-        """Let the peak begin again at what is resident now, where the system allows it."""
-        for pid in self.tree():
-            with contextlib.suppress(OSError):
-                Path(f"/proc/{pid}/clear_refs").write_text("5")
-
     def peak_memory(self) -> int:
         """Return the most bytes that the largest of its processes has had resident."""
-        return max(_high_water(pid) for pid in self.tree())
+        return max(_status(pid, "VmHWM") for pid in self.tree())
+
+    def private_memory(self) -> int:
+        """Return the bytes that the largest of its processes has resident for itself.
+
+        Pages of mapped files, such as an index, are not among them: the kernel takes those back
+        when memory is short.
+        """
+        return max(_status(pid, "RssAnon") for pid in self.tree())
+
+
+@contextlib.contextmanager
+def private_peaks(processes: Sequence[Process]) -> Iterator[dict[str, int]]:
+    """Give the most private memory of each of *processes* in the block, by name, at its end."""
+    peaks = {each.name: 0 for each in processes}
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(_SAMPLE_SECONDS):
+            for each in processes:
+                peaks[each.name] = max(peaks[each.name], each.private_memory())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        sampler.join()
 
 
 def _tree(root: int) -> list[int]:
@@ -72,9 +98,12 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _high_water(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+def _status(pid: int, name: str) -> int:
+    """Return the bytes called *name* in proc(5)'s ``status``, 0 if the process has ended."""
+    with contextlib.suppress(OSError, IndexError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition(f"{name}:")[2].split()[0]) * 1024
+    return 0
 
 
 def find(program: str, package: str) -> str:

@@ -18,7 +18,7 @@ _COLUMNS = (
     "p50 ms",
     "p99 ms",
     "CPU us",
-    "peak MiB",
+    "own MiB",
     "errors",
 )
 
@@ -27,7 +27,9 @@ def show(results: dict[str, Any]) -> None:
     """Print the figures of a run."""
     for connections in sorted({each["connections"] for each in results["rates"]}):
         found = [each for each in results["rates"] if each["connections"] == connections]
-        title = f"{connections} connections; CPU of all servers by request, peak of the largest"
+        title = (
+            f"{connections} connections; CPU of all servers by request, own memory of the largest"
+        )
         tables.show(title, _COLUMNS, [_cells(each) for each in found])
     if "large" in results:
         _show_large(results["large"])
@@ -62,7 +64,7 @@ def _cells(figures: dict[str, Any]) -> list[Any]:
 
 
 def _show_large(figures: dict[str, Any]) -> None:
-    columns = (f"{figures['size'] >> 20} MiB", "seconds", "x nginx", "target", "peak MiB")
+    columns = (f"{figures['size'] >> 20} MiB", "seconds", "x nginx", "target", "own MiB")
     cells = [
         [
             f"{each['service']} {each['direction']}",
@@ -80,7 +82,7 @@ def _show_at_once(figures: dict[str, Any]) -> None:
     title = f"{figures['uploads']} uploads of {figures['size'] >> 20} MiB at once"
     row = [f"{figures['seconds']:.1f} s", _peaks(figures["peak_bytes"])]
     tables.show(
-        title, ("time", "peak MiB", "target: each <="), [[*row, _mebibytes(figures["target"])]]
+        title, ("time", "own MiB", "target: each <="), [[*row, _mebibytes(figures["target"])]]
     )
 
 

@@ -87,7 +87,7 @@ def test_a_ratio_is_between_the_medians_of_one_run():
     measured = rounds("blob server POST", 12_500, 10_000, 400, 12_500, 12_500)
     figures = summary([yardstick, measured], 128)
     assert [each["ratio"] for each in figures] == [1.0, 0.25]
-    assert figures[1]["target"] == 0.25
+    assert figures[1]["target"] == 0.20
     assert figures[1]["requests_per_second"] == 12_500
 
 
