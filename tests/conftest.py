@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from pytest_twisted import async_yield_fixture
 from twisted.logger import formatEventAsClassicLogText, globalLogPublisher
 
+from sos.http.client import agent
 from sos.stores.local import LocalStore
 from tests.support.engines.swift import Swift
 from tests.support.processes import Place
@@ -50,6 +51,9 @@ def pytest_addoption(parser):
         help="run everything, and campaigns in their long form: every case, not a sample",
     )
 
+
+# A machine that is busy can take seconds to accept a connection of its own.
+agent.CONNECT_SECONDS = 60.0
 
 settings.register_profile(
     # The same examples each time, however slow the machine is.
