@@ -143,7 +143,8 @@ def _get(url: str, size: int) -> str:
 
 
 def _curl(*arguments: str) -> bytes:
-    command = ["curl", "-sS", "--fail", "--noproxy", "*", "-H", "Expect:", *arguments]
+    command = ["curl", "-sS", "--fail", "--noproxy", "*", "-H", "Expect:"]
+    command += ["-H", "Content-Type: application/octet-stream", *arguments]
     done = subprocess.run(command, capture_output=True)
     if done.returncode:
         raise click.ClickException(f"{arguments[-1]}: {done.stderr.decode().strip()}")
@@ -158,7 +159,10 @@ def _ask(method: str, url: str, path: Path | None = None) -> bytes:
         if path is None:
             connection.request(method, parts.path)
         else:
-            headers = {"Content-Length": str(path.stat().st_size)}
+            headers = {
+                "Content-Length": str(path.stat().st_size),
+                "Content-Type": "application/octet-stream",
+            }
             with open(path, "rb") as file:
                 connection.request(method, parts.path, file, headers)
         response = connection.getresponse()

@@ -121,6 +121,7 @@ def _seaweedfs(program: Path, place: Path, stack: contextlib.ExitStack) -> Servi
     address = f"127.0.0.1:{_port(master)}.{ports[0]}"
     command = [str(program), "volume", "-ip=127.0.0.1", f"-port={_port(volume)}"]
     command += [f"-port.grpc={ports[1]}", f"-dir={data}", f"-mserver={address}", "-max=4"]
+    command += ["-fileSizeLimitMB=1024"]
     back = _run("weed-volume", command, place, stack, volume)
     number = _assigned(master).partition(",")[0]
     # A file's name is the number of its volume, a key of up to 16 hex digits, and 8 more.

@@ -4,6 +4,7 @@ local before, after
 local count = 0
 
 function init(args)
+   wrk.headers["Content-Type"] = "application/octet-stream"
    local whole = wrk.format(args[2], wrk.path, nil, args[3])
    local first, last = string.find(whole, args[1], 1, true)
    before, after = string.sub(whole, 1, first - 1), string.sub(whole, last + 1)
