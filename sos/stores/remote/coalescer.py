@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sos.aio.tasks import run
-from sos.errors import Unavailable
-from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody, network_failures
+from sos.errors import Unavailable, printable
+from sos.http.client.bodies import (
+    ANSWER_SECONDS,
+    PROMPT_SECONDS,
+    ResponseBody,
+    TimedOut,
+    network_failures,
+)
 from sos.http.server.request_ids import CURRENT
 from sos.model import batch
 from sos.model.batch import ALONE, FULL, MOST_BYTES, MOST_RECORDS, STORE, Answer, Record
-from sos.stores.remote.client import Exchange, Response, gather
+from sos.stores.remote.client import ERRORS, Exchange, Response, gather
 
 #: Batches of one kind in flight at once.
 AT_ONCE = 2
@@ -29,21 +35,28 @@ FORGET_SECONDS = 600.0
 _PATH = "/batch"
 
 
-class Coalescer:
-    """Coalescer of the small requests to the server of *exchange*."""
+# Most characters of the reason of an error.
+_MOST_OF_A_REASON = 500
 
-    def __init__(self, exchange: Exchange) -> None:
+
+class Coalescer:
+    """Coalescer of the small requests to the server of *exchange*.
+
+    :param excluded_until: the time, by the clock, until which the server is sent no batches.
+    """
+
+    def __init__(self, exchange: Exchange, excluded_until: float = 0.0) -> None:
+        self.excluded_until = excluded_until
         self._exchange = exchange
         self._lanes: dict[tuple[bool, bool], _Lane] = {}
-        # Until this time, by the clock, the server is sent no batches.
-        self.excluded_until = 0.0
 
     async def ask(
         self, operation: int, id: str, metadata: bytes = b"", body: bytes = b""
     ) -> Answer | None:
         """Return the answer to one operation, None if it has to be requested by itself.
 
-        Its status can be any.  Raises :exc:`~sos.errors.Unavailable` if there is no answer.
+        Raises the error that its status stands for, or :exc:`~sos.errors.Unavailable` if there is
+        no answer.
         """
         exchange = self._exchange
         if self.excluded_until and exchange.clock.seconds() < self.excluded_until:
@@ -56,20 +69,34 @@ class Coalescer:
             seconds = ANSWER_SECONDS if operation == STORE else PROMPT_SECONDS
             lane = self._lanes[key] = _Lane(self, exchange, seconds)
         record = Record(operation, request_id or b"", id.encode("ascii"), metadata, body)
-        answer = await lane.add(record.encode())
-        return None if answer is None or answer.status == ALONE else answer
+        waiting = _Waiting(record.encode(), exchange.url)
+        lane.add(waiting)
+        exchange.deadlines.set(waiting, lane.seconds)
+        try:
+            answer = await waiting.answered
+        finally:
+            exchange.deadlines.clear(waiting)
+        if answer is None or answer.status == 200:
+            return answer
+        if answer.status == ALONE:
+            return None
+        reason = printable(answer.body[:_MOST_OF_A_REASON].decode("utf-8", "replace"))
+        kind = ERRORS.get(answer.status, Unavailable)
+        raise kind(f"{exchange.url} answered {answer.status}: {reason}")
 
 
 class _Waiting:
     """A request that has not been answered.
 
+    :param server: its server, for an error.
     :ivar record: the request as sent; None once it has been given up.
     :ivar sent: the batch in which it was sent.
     """
 
-    __slots__ = ("answered", "record", "sent")
+    __slots__ = ("_server", "answered", "record", "sent")
 
-    def __init__(self, record: bytes) -> None:
+    def __init__(self, record: bytes, server: str) -> None:
+        self._server = server
         self.record: bytes | None = record
         self.answered: Deferred[Answer | None] = Deferred(self._given_up)
         self.sent: _Sent | None = None
@@ -79,7 +106,7 @@ class _Waiting:
             self.answered.callback(outcome)
 
     def on_deadline(self) -> None:
-        self.end(Failure(TimeoutError()))
+        self.end(Failure(TimedOut(f"{self._server} did not answer in time")))
         self._given_up(self.answered)
 
     def _given_up(self, _: object) -> None:
@@ -112,28 +139,20 @@ class _Sent:
 class _Lane:
     """Queue of the requests of one kind.
 
-    :param seconds: timeout of a request.
+    :ivar seconds: timeout of a request.
     """
 
     def __init__(self, coalescer: Coalescer, exchange: Exchange, seconds: float) -> None:
+        self.seconds = seconds
         self._coalescer = coalescer
         self._exchange = exchange
-        self._seconds = seconds
         self._queue: deque[_Waiting] = deque()
         self._in_flight = 0
         self._is_due = False
 
-    async def add(self, record: bytes) -> Answer | None:
-        waiting = _Waiting(record)
+    def add(self, waiting: _Waiting) -> None:
         self._queue.append(waiting)
         self._plan()
-        deadlines = self._exchange.deadlines
-        deadlines.set(waiting, self._seconds)
-        try:
-            with network_failures(self._exchange.url):
-                return await waiting.answered
-        finally:
-            deadlines.clear(waiting)
 
     def _plan(self) -> None:
         if self._queue and not self._is_due and self._in_flight < AT_ONCE:
@@ -145,7 +164,7 @@ class _Lane:
         while self._queue and self._in_flight < AT_ONCE:
             waiting, body = self._take()
             if waiting:
-                call = self._exchange.send("POST", _PATH, body=body, seconds=self._seconds)
+                call = self._exchange.send("POST", _PATH, body=body, seconds=self.seconds)
                 self._in_flight += 1
                 run(self._carry(_Sent(waiting, call), call), self._ended)
 

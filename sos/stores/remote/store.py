@@ -6,6 +6,7 @@ listing is always complete.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -43,7 +44,7 @@ from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.body import RemoteBody
-from sos.stores.remote.client import ERRORS, Exchange, Response, Upload, beginning, gather
+from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
 from sos.stores.remote.coalescer import Coalescer
 from sos.stores.spool import Spooled, SpooledWriter
 from sos.transfer import transfer
@@ -98,12 +99,12 @@ class RemoteStore:
         self._algorithm = algorithm
         self._path = path
         self._stat_seconds = stat_seconds
-        self._coalescer = Coalescer(exchange) if path == "/blob/" else None
+        self._coalescer = Coalescer(exchange, 0.0 if path == "/blob/" else math.inf)
         # The ETag of the last digests, and the digests.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
 
     async def stat(self, id: str) -> BlobInfo:
-        answer = await self._coalesced(batch.STAT, id)
+        answer = await self._coalescer.ask(batch.STAT, id)
         if answer is not None:
             return self._described(id, answer)
         response = await self._exchange.request("HEAD", self._path + id, seconds=self._stat_seconds)
@@ -113,7 +114,7 @@ class RemoteStore:
     async def read(self, id: str, span: Span | None = None) -> Blob:
         if span is not None:
             return await self._read_part(id, span)
-        answer = await self._coalesced(batch.READ, id)
+        answer = await self._coalescer.ask(batch.READ, id)
         if answer is not None:
             return self._whole(id, answer)
         response = await self._exchange.request("GET", self._path + id)
@@ -166,7 +167,7 @@ class RemoteStore:
         if id is None:
             return await transfer(body, self.writer(id, metadata, len(body)))
         header = metadata_format.to_header(metadata_format.timed(metadata, 0))
-        answer = await self._coalesced(batch.STORE, id, header, body)
+        answer = await self._coalescer.ask(batch.STORE, id, header, body)
         if answer is None:
             return await transfer(body, self.writer(id, metadata, len(body)))
         store = answer.body.decode("latin-1") or None
@@ -177,21 +178,6 @@ class RemoteStore:
             )
         self._exchange.store = store or self._exchange.store
         return BlobInfo(id, answer.size, EMPTY, store=store)
-
-    # Small requests, together with others.
-
-    async def _coalesced(
-        self, operation: int, id: str, metadata: bytes = b"", body: bytes = b""
-    ) -> Answer | None:
-        """Return the answer to a successful operation, None if it has to be requested by itself."""
-        if self._coalescer is None:
-            return None
-        answer = await self._coalescer.ask(operation, id, metadata, body)
-        if answer is None or answer.status == 200:
-            return answer
-        reason = printable(answer.body[:_MOST_OF_A_REASON].decode("utf-8", "replace"))
-        kind = ERRORS.get(answer.status, Unavailable)
-        raise kind(f"{self.name} answered {answer.status}: {reason}")
 
     def _described(self, id: str, answer: Answer) -> BlobInfo:
         try:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from sos.aio.timeouts import Deadlines
-from sos.errors import Unavailable
+from sos.errors import Conflict, Mismatch, NoSpace, NotFound, TooLarge, Unavailable
 from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, TimedOut
 from sos.http.server.request_ids import CURRENT
 from sos.model.batch import (
@@ -112,7 +112,25 @@ def test_requests_of_one_turn_go_together(server, coalescer):
     (batch,) = server.sent
     assert batch.ids == ["a", "b", "c", "d"]
     batch.answer(200, 404, ALONE, 503)
-    assert [status_of(work) for work in works] == [200, 404, None, 503]
+    outcomes = [status_of(work) for work in works]
+    assert outcomes[::2] == [200, None]
+    assert [type(outcome) for outcome in outcomes[1::2]] == [NotFound, Unavailable]
+    assert str(outcomes[1]) == "http://a:1 answered 404: text"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, Unavailable), (409, Conflict), (413, TooLarge), (422, Mismatch), (507, NoSpace)],
+)
+def test_an_operation_that_fails(server, coalescer, status, error):
+    """By the same error as if it had been asked for by itself; the reason may go to a terminal."""
+    (work,) = ask(coalescer, "a")
+    server.clock.advance(0)
+    server.sent[0].say(200, Answer(status, body=b"\x1b[31m\xff" + bytes(5000)).encode())
+    outcome = status_of(work)
+    assert type(outcome) is error
+    assert str(outcome).isprintable()
+    assert len(str(outcome)) < 600
 
 
 def test_while_batches_are_in_flight_others_wait(server, coalescer):
@@ -226,8 +244,8 @@ def test_a_request_that_is_given_up(server, coalescer):
     first.cancel()
     assert isinstance(status_of(first), CancelledError)
     assert not server.sent[0].cancelled
-    server.sent[0].answer(200, 404)
-    assert status_of(second) == 404
+    server.sent[0].answer(200, 200)
+    assert status_of(second) == 200
     assert is_open(fourth)
 
 
