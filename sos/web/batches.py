@@ -15,7 +15,7 @@ from sos.aio.tasks import Running, run
 from sos.errors import TooLarge
 from sos.http.server.request import Request
 from sos.http.server.request_ids import CURRENT, request_id
-from sos.interfaces import SMALL_BODY, BlobInfo, IPromptStore, IReplicaStore
+from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IPromptStore, IReplicaStore
 from sos.model import batch, ids
 from sos.model import metadata as metadata_format
 from sos.model.batch import ALONE, FULL, READ, STORE, UNKNOWN, Answer, Record
@@ -137,7 +137,7 @@ class Batch:
         return Answer(200, UNKNOWN if info.size is None else info.size, body=self._named)
 
     async def _read(self, id: str) -> Answer:
-        blob = None
+        blob: Blob | None
         if self._size > FULL:
             return _ALONE
         if self._prompt is None:
@@ -158,7 +158,9 @@ class Batch:
     def _ended(self, number: int, operation: BatchedRequest, outcome: Answer | Failure) -> None:
         self._running.pop(number, None)
         self._left -= 1
-        if isinstance(outcome, Failure):
+        if self._request.disconnected:  # nobody wants the answer, and the failure is our own
+            outcome = _ALONE
+        elif isinstance(outcome, Failure):
             status, reason = status_and_reason(operation, outcome, self._log)
             outcome = Answer(status, body=reason.encode("utf-8", "replace"))
         elif outcome.status != ALONE:

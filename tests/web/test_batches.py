@@ -9,6 +9,7 @@ from hashlib import sha256
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from sos.errors import NoSpace, ReadOnly, Unavailable
@@ -251,8 +252,10 @@ async def test_a_client_that_goes_away():
     client.talk.send(b"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
     client.talk.send(body)
     assert ended == []
-    client.talk.transport.drop()
+    with capturedLogs() as logged:
+        client.talk.transport.drop()
     assert sorted(ended) == ["a", "b"]
+    assert logged == []
     assert [line["status"] for line in client.lines] == [499]
 
 
