@@ -1,8 +1,12 @@
 """Coalescing: small requests to one server at the same time go as one request, a batch.
 
-The requests of one reactor iteration go together.  While :data:`AT_ONCE` batches are in flight,
-further requests wait for the next one: so none waits without need, and batches grow with the load.
-Each request keeps its own deadline and outcome.  See :mod:`sos.model.batch` for the format.
+The requests of one reactor iteration go together.  While a batch is in flight, further requests
+wait for its answer, so that batches grow with the load, but at most :data:`HOLD_SECONDS`: a server
+that is far away, or slow with one request, does not hold up the others.  Each request keeps its
+own deadline and outcome.  See :mod:`sos.model.batch` for the format.
+
+Batches do not go through treq: with it, a fetch took 1.4 to 1.8 times the CPU of all servers over
+one connection, and 1.3 times over 32.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from sos.aio.tasks import run
@@ -27,8 +32,10 @@ from sos.model import batch
 from sos.model.batch import ALONE, FULL, MOST_BYTES, MOST_RECORDS, STORE, Answer, Record
 from sos.stores.remote.client import ERRORS, Exchange, Response, gather
 
-#: Batches of one kind in flight at once.
-AT_ONCE = 2
+#: Longest time in seconds that a request waits for a batch before it, while fewer than
+#: :data:`AT_ONCE` batches of its kind are in flight.
+HOLD_SECONDS = 0.005
+AT_ONCE = 16
 #: Seconds until a server that knows no batches is sent one again: it may have been upgraded.
 FORGET_SECONDS = 600.0
 
@@ -148,25 +155,30 @@ class _Lane:
         self._exchange = exchange
         self._queue: deque[_Waiting] = deque()
         self._in_flight = 0
-        self._is_due = False
+        self._due: IDelayedCall | None = None
 
     def add(self, waiting: _Waiting) -> None:
         self._queue.append(waiting)
         self._plan()
 
     def _plan(self) -> None:
-        if self._queue and not self._is_due and self._in_flight < AT_ONCE:
-            self._is_due = True
-            self._exchange.clock.callLater(0, self._begin)
+        if self._queue and self._due is None and self._in_flight < AT_ONCE:
+            delay = HOLD_SECONDS if self._in_flight else 0
+            self._due = self._exchange.clock.callLater(delay, self._begin)
 
     def _begin(self) -> None:
-        self._is_due = False
-        while self._queue and self._in_flight < AT_ONCE:
-            waiting, body = self._take()
-            if waiting:
-                call = self._exchange.send("POST", _PATH, body=body, seconds=self.seconds)
-                self._in_flight += 1
-                run(self._carry(_Sent(waiting, call), call), self._ended)
+        self._due = None
+        self._send()
+        while len(self._queue) >= MOST_RECORDS and self._in_flight < AT_ONCE:
+            self._send()  # it is full, and has nothing to wait for
+        self._plan()
+
+    def _send(self) -> None:
+        waiting, body = self._take()
+        if waiting:
+            call = self._exchange.send("POST", _PATH, body=body, seconds=self.seconds)
+            self._in_flight += 1
+            run(self._carry(_Sent(waiting, call), call), self._ended)
 
     def _take(self) -> tuple[list[_Waiting], bytes]:
         """Take the next batch from the queue; return its requests, and its body."""
@@ -208,4 +220,6 @@ class _Lane:
 
     def _ended(self, outcome: Failure | None) -> None:
         self._in_flight -= 1
+        if self._due is not None and not self._in_flight:
+            self._due.reset(0)
         self._plan()

@@ -23,7 +23,7 @@ from sos.model.batch import (
     Answer,
     parse,
 )
-from sos.stores.remote.coalescer import AT_ONCE, FORGET_SECONDS, Coalescer
+from sos.stores.remote.coalescer import AT_ONCE, FORGET_SECONDS, HOLD_SECONDS, Coalescer
 
 
 class Response:
@@ -133,19 +133,50 @@ def test_an_operation_that_fails(server, coalescer, status, error):
     assert len(str(outcome)) < 600
 
 
-def test_while_batches_are_in_flight_others_wait(server, coalescer):
+def test_while_a_batch_is_in_flight_others_wait_for_its_answer(server, coalescer):
     """All that waited goes with the next one."""
-    for n in range(AT_ONCE):
-        ask(coalescer, f"a{n}")
-        server.clock.advance(0)
+    ask(coalescer, "a")
+    server.clock.advance(0)
     works = [*ask(coalescer, "b"), *ask(coalescer, "c")]
-    server.clock.advance(1)
-    assert len(server.sent) == AT_ONCE
+    server.clock.advance(HOLD_SECONDS / 2)
+    assert len(server.sent) == 1
     server.sent[0].answer()
     server.clock.advance(0)
-    assert server.sent[-1].ids == ["b", "c"]
-    server.sent[-1].answer()
+    assert server.sent[1].ids == ["b", "c"]
+    server.sent[1].answer()
     assert [status_of(work) for work in works] == [200, 200]
+
+
+def test_they_wait_no_longer_than_a_moment(server, coalescer):
+    """A server that is far away, or slow with one of them, does not hold up the others."""
+    ask(coalescer, "a")
+    server.clock.advance(0)
+    ask(coalescer, "b")
+    server.clock.advance(HOLD_SECONDS / 2)
+    ask(coalescer, "c")
+    server.clock.advance(HOLD_SECONDS / 2)
+    assert [each.ids for each in server.sent] == [["a"], ["b", "c"]]
+
+
+def test_so_many_are_in_flight(server, coalescer):
+    """More wait until there is an answer, however long that takes."""
+    hold(server, coalescer)
+    works = ask(coalescer, "b")
+    server.clock.advance(1)
+    assert len(server.sent) == AT_ONCE
+    server.sent[3].answer()
+    server.clock.advance(HOLD_SECONDS)
+    assert server.sent[-1].ids == ["b"]
+    server.sent[-1].answer()
+    assert status_of(works[0]) == 200
+
+
+def hold(server, coalescer, **options):
+    """Let as many batches be in flight as can be."""
+    for n in range(AT_ONCE):
+        (work,) = ask(coalescer, f"a{n}", **options)
+        work.addErrback(lambda failure: failure.trap(TimedOut, CancelledError))
+        server.clock.advance(HOLD_SECONDS)
 
 
 @pytest.mark.parametrize("failing", [True, False])
@@ -166,10 +197,16 @@ def test_a_batch_is_bounded(server, coalescer):
     """In records, and in bytes."""
     ask(coalescer, *(f"a{n}" for n in range(MOST_RECORDS + 1)))
     server.clock.advance(0)
-    assert [len(each.ids) for each in server.sent] == [MOST_RECORDS, 1]
+    assert [len(each.ids) for each in server.sent] == [MOST_RECORDS]
+    ask(coalescer, *(f"b{n}" for n in range(2 * MOST_RECORDS)))
+    server.clock.advance(HOLD_SECONDS)
+    assert [len(each.ids) for each in server.sent] == [MOST_RECORDS] * 3
+    server.clock.advance(HOLD_SECONDS)
+    assert [len(each.ids) for each in server.sent] == [MOST_RECORDS] * 3 + [1]
     server.sent.clear()
     ask(coalescer, *"abcdefgh", operation=STORE, body=bytes(60_000))
     server.clock.advance(0)
+    server.clock.advance(HOLD_SECONDS)
     assert [len(each.ids) for each in server.sent] == [5, 3]
     assert all(sum(len(r.body) for r in each.records) < FULL + 64 * 1024 for each in server.sent)
 
@@ -251,31 +288,26 @@ def test_a_request_that_is_given_up(server, coalescer):
 
 def test_a_batch_that_nobody_waits_for_is_cancelled(server, coalescer):
     """And so makes room."""
-    for n in range(AT_ONCE):
-        works = ask(coalescer, f"a{n}", f"b{n}")
-        server.clock.advance(0)
-    for work in works:
-        work.addErrback(lambda failure: failure.trap(CancelledError))
+    works = ask(coalescer, "a", "b")
+    server.clock.advance(0)
     later = ask(coalescer, "c")
     for work in works:
-        assert not server.sent[-1].cancelled
+        work.addErrback(lambda failure: failure.trap(CancelledError))
+        assert not server.sent[0].cancelled
         work.cancel()
-    assert server.sent[-1].cancelled
+    assert server.sent[0].cancelled
     server.clock.advance(0)
-    assert server.sent[-1].ids == ["c"]
-    server.sent[-1].answer()
+    assert server.sent[1].ids == ["c"]
+    server.sent[1].answer()
     assert status_of(later[0]) == 200
 
 
 def test_each_request_has_its_deadline(server, coalescer):
     """Also while it waits to be sent: a server that is frozen holds up nobody for ever."""
-    for n in range(AT_ONCE):
-        ask(coalescer, f"a{n}")[0].addErrback(lambda failure: failure.trap(TimedOut))
-        server.clock.advance(0)
+    hold(server, coalescer)
     (late,) = ask(coalescer, "b")
     server.clock.pump([0.5] * int(2 * PROMPT_SECONDS + 2))
-    error = status_of(late)
-    assert isinstance(error, TimedOut)
+    assert isinstance(status_of(late), TimedOut)
     assert all(each.cancelled for each in server.sent)
 
 
@@ -288,9 +320,7 @@ def test_a_batch_that_times_out(server, coalescer):
 
 def test_what_is_given_up_takes_no_memory(server, coalescer):
     """While a server hangs, any number of requests can be given up."""
-    for n in range(AT_ONCE):
-        ask(coalescer, f"a{n}", operation=STORE)
-        server.clock.advance(0)
+    hold(server, coalescer, operation=STORE)
     works = ask(coalescer, "b", "c", operation=STORE, body=bytes(60_000))
     for work in works:
         work.cancel()
