@@ -16,7 +16,8 @@ The answer has one record for each, in the same order::
     lengths         2, 4        of what follows, in bytes
     size            8           of the blob's body in bytes, or UNKNOWN
     metadata                    READ, STAT: as in X-Sos-Metadata
-    body                        READ: the body; STORE: the id of the store;
+    body                        READ: the body;
+                                STORE: the id of the store, if it has one, a space, the id;
                                 a status from 400 on: the reason, in UTF-8
 
 Nothing here verifies a body against its id.
@@ -43,8 +44,8 @@ UNKNOWN = (1 << 64) - 1
 
 #: Most records of a batch.
 MOST_RECORDS = 64
-#: Bytes at which a request, or the bodies of an answer, are full: a server handles nothing else
-#: while it parses one, and holds all of it in memory.
+#: Bytes at which a request or an answer is full: a server handles nothing else while it parses
+#: one, and holds all of it in memory.
 FULL = 256 * 1024
 #: Most bytes of a request or answer: a full one, with one more record of any size.
 MOST_BYTES = 512 * 1024

@@ -28,8 +28,11 @@ from sos.transfer import copy
 
 #: Delays before a failed copy is retried, in seconds.
 RETRY_SECONDS = (1.0, 4.0)
-#: Steps that run concurrently; copies of small blobs do not count.
+#: Steps that run concurrently.
 AT_ONCE = 16
+#: Steps that run concurrently of blobs so small that servers get their copies in batches; fewer
+#: than the connections to one server, of which clients need some.
+SMALL_AT_ONCE = 64
 
 # Timeout of a request in seconds, for an empty body, and least bytes a second of a body.
 _STEP_SECONDS = 30.0
@@ -66,18 +69,18 @@ class Executor:
     disputed: set[str] = field(init=False, factory=set)
     _failures: ServerFailures = field(init=False, factory=ServerFailures)
     _places: Semaphore = field(init=False)
+    _small_places: Semaphore = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._places = Semaphore(AT_ONCE)
+        self._small_places = Semaphore(SMALL_AT_ONCE)
 
     async def carry_out(self, step: Step) -> None:
         """Execute *step*, and count the results."""
         try:
-            if step.size is not None and step.size <= SMALL_BODY:  # goes with others
+            is_small = step.size is not None and step.size <= SMALL_BODY
+            async with self._small_places if is_small else self._places:
                 sound = await self._copy_to_all(step)
-            else:
-                async with self._places:
-                    sound = await self._copy_to_all(step)
             # Else a later pass does the rest, after the copies.
             if sound and (step.metadata_targets or step.drops):
                 async with self._places:
@@ -113,6 +116,7 @@ class Executor:
     def stop(self) -> None:
         """Start no more steps."""
         self._places.close()
+        self._small_places.close()
 
     # Copies.
 

@@ -16,6 +16,7 @@ class ServerFailures:
     def __init__(self) -> None:
         self._failures: Counter[str] = Counter()
         self._full: set[str] = set()
+        self._last: dict[str, SOSError] = {}
 
     def gives(self, name: str) -> bool:
         """Return whether to read blobs from a server."""
@@ -34,8 +35,11 @@ class ServerFailures:
         """Record a failure of a server.
 
         Only Unavailable counts towards :data:`MOST_FAILURES`; a server that is full or read-only
-        is sent no more blobs.
+        is sent no more blobs.  All requests of a batch fail with one *error*, which counts once.
         """
+        if error is self._last.get(name):
+            return
+        self._last[name] = error
         if isinstance(error, (NoSpace, ReadOnly)):
             self._full.add(name)
         elif isinstance(error, Unavailable):

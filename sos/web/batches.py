@@ -123,7 +123,7 @@ class Batch:
             return await self._keep(id, record)
         if record.operation == READ:
             return await self._read(id)
-        return _described(await self._store.stat(id))
+        return self._fitting(_described(await self._store.stat(id)))
 
     async def _keep(self, id: str, record: Record) -> Answer:
         body = record.body
@@ -134,7 +134,8 @@ class Batch:
         received = metadata_format.from_header(record.metadata)
         metadata = metadata_format.timed(received, metadata_format.ticks(time.time()))
         info = await store_bytes(self._store, id, metadata, body)
-        return Answer(200, UNKNOWN if info.size is None else info.size, body=self._named)
+        size = UNKNOWN if info.size is None else info.size
+        return Answer(200, size, body=b"%b %b" % (self._named, record.id))
 
     async def _read(self, id: str) -> Answer:
         blob: Blob | None
@@ -150,10 +151,14 @@ class Batch:
         if not isinstance(blob.body, bytes):
             await blob.body.aclose()
             return _ALONE
+        return self._fitting(_described(blob.info, blob.body))
+
+    def _fitting(self, answer: Answer) -> Answer:
+        """Return *answer* while there is room for it in the answer to the batch."""
         if self._size > FULL:
             return _ALONE
-        self._size += len(blob.body)
-        return _described(blob.info, blob.body)
+        self._size += len(answer.metadata) + len(answer.body)
+        return answer
 
     def _ended(self, number: int, operation: BatchedRequest, outcome: Answer | Failure) -> None:
         self._running.pop(number, None)
@@ -169,7 +174,7 @@ class Batch:
         if outcome.status != ALONE:
             self._request.finished_part(operation)
         self._answers[number] = outcome.encode()
-        if self._left == 0 and self._finished is not None:
+        if self._left == 0 and self._finished is not None and not self._finished.called:
             self._finished.callback(None)
 
     def _cancel(self, _: object) -> None:

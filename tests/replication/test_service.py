@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from sos.replication import Policy, ReplicationService
-from sos.replication.step_pool import CONCURRENCY
+from sos.replication.executor import SMALL_AT_ONCE
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import group, id_for, stores
 from tests.support.blobs import put
@@ -124,13 +124,13 @@ async def test_stopping_while_copies_are_made(clock):
             await Deferred()
 
     slow, b = Slow("slow"), MemoryStore("b")
-    for n in range(CONCURRENCY + 10):
+    for n in range(SMALL_AT_ONCE + 10):
         await put(slow, b"%d" % n)
     service = serving(clock, slow, b)
     service.startService()
     clock.advance(12)
     await service.stopService()
-    assert slow.asked == CONCURRENCY
+    assert slow.asked == SMALL_AT_ONCE
     assert b.blobs == {}
 
 

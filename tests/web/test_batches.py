@@ -7,6 +7,8 @@ from base64 import b64encode
 from hashlib import sha256
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -17,6 +19,7 @@ from sos.http.server.access_log_lines import as_json
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IPromptStore
 from sos.model import batch
 from sos.model.batch import ALONE, FULL, READ, STAT, STORE, UNKNOWN, Record
+from sos.model.ids import algorithm
 from sos.model.metadata import SET_AT, to_header
 from sos.stores.memory import MemoryStore
 from sos.transfer import transfer
@@ -94,7 +97,8 @@ def test_each_operation_has_its_own_outcome(kept):
     )
     assert [each.status for each in stored] == [200, 422, 200, 400, 400]
     assert [each.size for each in stored] == [3, UNKNOWN, 0, UNKNOWN, UNKNOWN]
-    assert stored[0].body == IDENTITY.encode()
+    assert stored[0].body == f"{IDENTITY} a".encode()
+    assert stored[2].body == f"{IDENTITY} b".encode()
     assert b"id" in stored[3].body
     assert kept.blobs["a"].info.metadata == {"X-A": "1", SET_AT: "5"}
     found = client.ask(
@@ -143,8 +147,16 @@ def test_an_answer_is_bounded(kept):
     for n in range(10):
         client.ask(store(f"a{n}", bytes(SMALL_BODY)))
     answers = client.ask(*(read(f"a{n}") for n in range(10)))
-    assert [each.status for each in answers] == [200] * 5 + [ALONE] * 5
-    assert sum(len(each.body) for each in answers) <= FULL + SMALL_BODY
+    assert [each.status for each in answers] == [200] * 4 + [ALONE] * 6
+    many = 64
+    metadata = to_header({"X-A": '"' * 4000})
+    for n in range(many):
+        client.ask(store(f"b{n}", bytes(100), metadata))
+    for ask in (read, stat):
+        answer = client.raw([ask(f"b{n}") for n in range(many)])
+        assert len(answer.body) <= FULL + SMALL_BODY < batch.MOST_BYTES
+        answers = batch.parse_answers(answer.body, many)
+        assert {each.status for each in answers} == {200, ALONE}
 
 
 def test_the_limit_of_a_body(kept):
@@ -260,6 +272,28 @@ async def test_a_client_that_goes_away():
 
 
 @ensureDeferred
+async def test_work_that_goes_on_after_its_client_has_gone():
+    """It ends for itself."""
+    go_on = Deferred()
+
+    class Stubborn(MemoryStore):
+        async def stat(self, id):
+            try:
+                await Deferred()
+            finally:
+                await go_on
+
+    client = Client(Stubborn())
+    body = stat("a").encode()
+    head = b"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    client.talk.send(head + body)
+    with capturedLogs() as logged:
+        client.talk.transport.drop()
+        go_on.callback(None)
+    assert logged == []
+
+
+@ensureDeferred
 async def test_operations_are_carried_out_together(kept):
     """None waits for one before it."""
     begun, go_on = [], Deferred()
@@ -292,3 +326,39 @@ def test_a_damaged_blob_is_not_served(kept):
         assert Client(kept).ask(read("a"))[0].status == ALONE
     else:
         assert Client(Damaged()).ask(read("a"))[0].status == 503
+
+
+mutations = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3)
+
+
+def mutated(text, changes, cut):
+    """Return *text* with some of its bytes replaced, and so many cut off at its end."""
+    changed = bytearray(text)
+    for position, value in changes:
+        if changed:
+            changed[position % len(changed)] = value
+    return bytes(changed[: len(changed) - cut])
+
+
+@given(mutations, st.sampled_from([0, 0, 0, 1, 5, 9]))
+def test_any_batch(changes, cut):
+    """It is refused as a whole, or answered in full; nothing is stored under another id."""
+    kept = Prompt()
+    client = Client(kept)
+    records = [
+        store(content_id(b"one"), b"one", b'{"X-A":"1","X-Sos-Set-At":"5"}'),
+        read(content_id(b"one"), b"client"),
+        store("name", b"two"),
+        stat("name"),
+    ]
+    body = mutated(b"".join(each.encode() for each in records), changes, cut)
+    with capturedLogs() as logged:
+        answer = client.talk.ask("POST", "/batch", body)
+    assert answer.status in (200, 400)
+    assert [event for event in logged if "log_failure" in event] == []
+    if answer.status == 200:
+        count = len(batch.parse(body))
+        statuses = {each.status for each in batch.parse_answers(answer.body, count)}
+        assert statuses <= {200, ALONE, 400, 404, 409, 422}
+    for id, blob in kept.blobs.items():
+        assert algorithm(id) is None or content_id(blob.body) == id

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from sos.aio.tasks import run
+from sos.aio.tasks import Running, run
 from sos.errors import Unavailable, printable
 from sos.http.client.bodies import (
     ANSWER_SECONDS,
@@ -40,6 +40,8 @@ AT_ONCE = 16
 FORGET_SECONDS = 600.0
 
 _PATH = "/batch"
+# Statuses by which a server, or a proxy before it, says that it knows no such request.
+_UNKNOWN_BATCH = frozenset({400, 403, 404, 405, 413, 415, 501})
 
 
 # Most characters of the reason of an error.
@@ -123,19 +125,22 @@ class _Waiting:
 
 
 class _Sent:
-    """A batch in flight.  Its request is cancelled when all of its *waiting* have been given up."""
+    """A batch in flight, which is cancelled when all of its *waiting* have been given up.
 
-    def __init__(self, waiting: list[_Waiting], call: Deferred[Response]) -> None:
+    :ivar work: reads its answer.
+    """
+
+    def __init__(self, waiting: list[_Waiting]) -> None:
         self.waiting = waiting
-        self._call = call
+        self.work: Running | None = None
         self._left = len(waiting)
         for each in waiting:
             each.sent = self
 
     def given_up(self) -> None:
         self._left -= 1
-        if self._left == 0:
-            self._call.cancel()
+        if self._left == 0 and self.work is not None:
+            self.work.cancel()
 
     def end(self, outcomes: Iterable[Answer | Failure | None]) -> None:
         for waiting, outcome in zip(self.waiting, outcomes, strict=True):
@@ -178,7 +183,8 @@ class _Lane:
         if waiting:
             call = self._exchange.send("POST", _PATH, body=body, seconds=self.seconds)
             self._in_flight += 1
-            run(self._carry(_Sent(waiting, call), call), self._ended)
+            sent = _Sent(waiting)
+            sent.work = run(self._carry(sent, call), self._ended)
 
     def _take(self) -> tuple[list[_Waiting], bytes]:
         """Take the next batch from the queue; return its requests, and its body."""
@@ -214,8 +220,11 @@ class _Lane:
             if len(text) > MOST_BYTES:
                 raise Unavailable(f"{exchange.url} sent too large an answer to a batch")
             return batch.parse_answers(text, count)
-        if response.code // 100 == 4 and response.code != 401:
+        if response.code in _UNKNOWN_BATCH:
             self._coalescer.excluded_until = exchange.clock.seconds() + FORGET_SECONDS
+            queue, self._queue = self._queue, deque()
+            for waiting in queue:
+                waiting.end(None)
         return [None] * count
 
     def _ended(self, outcome: Failure | None) -> None:

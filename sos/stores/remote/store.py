@@ -170,21 +170,21 @@ class RemoteStore:
         answer = await self._coalescer.ask(batch.STORE, id, header, body)
         if answer is None:
             return await transfer(body, self.writer(id, metadata, len(body)))
-        store = answer.body.decode("latin-1") or None
-        if answer.size != len(body) or not (store is None or ids.is_store_id(store)):
+        name, _, stored = answer.body.decode("latin-1").partition(" ")
+        if (stored, answer.size) != (id, len(body)) or not (name == "" or ids.is_store_id(name)):
             raise Unavailable(
                 f"{self.name} was sent {len(body)} bytes for {id}, but reports {answer.size} "
-                f"bytes in the store {store!r:.80}"
+                f"bytes stored as {answer.body!r:.200}"
             )
-        self._exchange.store = store or self._exchange.store
-        return BlobInfo(id, answer.size, EMPTY, store=store)
+        self._exchange.store = name or self._exchange.store
+        return BlobInfo(id, answer.size, EMPTY, store=name or None)
 
     def _described(self, id: str, answer: Answer) -> BlobInfo:
         try:
             metadata = metadata_format.from_header(answer.metadata)
         except InvalidRequest as error:
             raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
-        return BlobInfo(id, None if answer.size == batch.UNKNOWN else answer.size, metadata)
+        return BlobInfo(id, answer.size if is_size(answer.size) else None, metadata)
 
     def _whole(self, id: str, answer: Answer) -> Blob:
         """Return the blob in *answer*, verified."""
@@ -195,7 +195,7 @@ class RemoteStore:
             digest.verified_id()
         except (Mismatch, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
-        return Blob(info, answer.body)
+        return Blob(evolve(info, size=len(answer.body)), answer.body)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
         try:

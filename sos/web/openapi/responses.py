@@ -159,8 +159,8 @@ BLOB_DIGESTS = response(200, _BLOB_DIGESTS, schemas.BLOB_DIGESTS)
 _ANSWERS = (
     "A binary record for each operation, in the same order: its status (2 bytes; 303 if it has to "
     "be requested by itself), the lengths of the last two parts (2 and 4 bytes), the size of the "
-    "body (8 bytes, all ones if it is not known), the metadata, and the body, or the id of the "
-    "store that has stored it, or the reason of an error."
+    "body (8 bytes, all ones if it is not known), the metadata, and the body, or the ids of the "
+    "store and of the stored blob, or the reason of an error."
 )
 BATCH = response(200, _ANSWERS, schemas.BINARY, None, MEDIA_TYPE.decode("ascii"))
 LEASE = response(

@@ -12,9 +12,11 @@ from pytest_twisted import ensureDeferred
 from sos.aio.threads import threads_of
 from sos.errors import SOSError
 from sos.http.client.agent import Agent
+from sos.model.batch import Answer
 from sos.model.membership import Announcer, Membership
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
+from tests.support.blobs import content_id
 from tests.support.servers import serving
 
 ID = "a" * 40
@@ -100,6 +102,7 @@ QUESTIONS = [
     drain,
     lambda store: drain(store, (0, 5)),
     upload,
+    lambda store: store.put(ID, {}, b"hello"),
     lambda store: store.listing(),
     lambda store: store.blob_digests("aaa"),
     lambda store: store.reconcile(ID, {}),
@@ -127,3 +130,35 @@ async def test_no_answer_is_our_mistake(reactor, status, headers, body):
         announcer = Announcer("somebody", Membership(1, {"g": {"a": 1.0}}))
         exchange = Exchange(store.name, agent, reactor)
         await ask_all(RemoteStore(exchange, threads_of(reactor), announcer=announcer))
+
+
+BODY = b"the body"
+WHOLE = Answer(200, len(BODY), b'{"X-A":"1"}', BODY).encode()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=3),
+    st.sampled_from([0, 0, 0, 1, len(BODY)]),
+)
+@settings(suppress_health_check=list(HealthCheck))
+@ensureDeferred
+async def test_any_answer_to_a_batch(reactor, changes, cut):
+    """Of what was changed on its way, no body is taken for that of its id."""
+    changed = bytearray(WHOLE[: len(WHOLE) - cut])
+    for position, value in changes:
+        changed[position % len(changed)] = value
+    agent = Agent(reactor)
+
+    def answer(request):
+        if request.path != b"/batch":
+            request.setResponseCode(404)
+        request.finish(bytes(changed))
+
+    async with serving(answer, reactor, agent) as store:
+        id = content_id(BODY)
+        with suppress(SOSError):
+            assert (await store.read(id)).body == BODY
+        with suppress(SOSError):
+            assert (await store.stat(id)).id == id
+        with suppress(SOSError):
+            assert (await store.put(id, {}, BODY)).size == len(BODY)

@@ -229,13 +229,14 @@ def test_a_read_does_not_wait_for_a_sync_nor_a_client_for_replication(server, co
     assert server.sent[0].records[0][3:] == (b"{}", b"x")
 
 
-@pytest.mark.parametrize("code", [400, 403, 404, 405, 413, 415])
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 413, 415, 501])
 def test_a_server_that_knows_no_batches(server, coalescer, code):
     """It is asked singly, and is sent no batch before long."""
     works = ask(coalescer, "a", "b")
     server.clock.advance(0)
+    works += ask(coalescer, "c")
     server.sent[0].say(code, b"what?")
-    assert [status_of(work) for work in works] == [None, None]
+    assert [status_of(work) for work in works] == [None, None, None]
     assert status_of(ask(coalescer, "c")[0]) is None
     server.clock.advance(FORGET_SECONDS - 1)
     assert status_of(ask(coalescer, "c")[0]) is None
@@ -246,7 +247,7 @@ def test_a_server_that_knows_no_batches(server, coalescer, code):
     assert server.sent[1].ids == ["c"]
 
 
-@pytest.mark.parametrize("code", [204, 302, 401, 500, 503])
+@pytest.mark.parametrize("code", [204, 302, 401, 408, 421, 429, 500, 503])
 def test_another_answer_says_nothing_of_batches(server, coalescer, code):
     """What it means is found out by asking singly."""
     works = ask(coalescer, "a")
@@ -335,3 +336,34 @@ def test_the_last_that_is_waited_for_times_out(server, coalescer):
     server.clock.pump([0.5] * int(2 * PROMPT_SECONDS + 2))
     assert isinstance(status_of(work), TimedOut)
     assert server.sent[0].cancelled
+
+
+class Hanging:
+    """An answer whose body does not come."""
+
+    code = 200
+    aborted = False
+
+    def whole(self):
+        return None
+
+    def deliverBody(self, protocol):
+        protocol.makeConnection(self)
+
+    def stopProducing(self):
+        self.aborted = True
+
+
+def test_an_answer_that_hangs_after_its_head(server, coalescer):
+    """It is given up like one that has not begun, and makes room."""
+    works = ask(coalescer, "a", "b")
+    server.clock.advance(0)
+    response = Hanging()
+    server.sent[0].answered.callback(response)
+    for work in works:
+        assert not response.aborted
+        work.cancel()
+        assert isinstance(status_of(work), CancelledError)
+    assert response.aborted
+    (lane,) = coalescer._lanes.values()
+    assert lane._in_flight == 0
