@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks.peers import peers as benchmarks
 from sos.cli import main
 from sos.tap import api, blob
 
@@ -50,7 +51,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def known_options() -> set[str]:
-    found = options_of(main) | OTHERS
+    found = options_of(main) | options_of(benchmarks) | OTHERS
     for module in (api, blob):
         long = module.Options().longOpt
         found |= {name.removesuffix("=").replace("_", "-") for name in long}

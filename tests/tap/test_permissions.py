@@ -162,8 +162,9 @@ def test_nobody_else_reaches_an_admin_socket(place):
     place.twistd(
         f"sos-blob --port {port} --store data --listen-admin unix:{path}", port, within=under("0")
     )
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
+        # It listens there after it does at its port.
+        assert wait_until(lambda: client.connect_ex(str(path)) == 0)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
         client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
