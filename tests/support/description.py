@@ -64,7 +64,7 @@ class Description:
             assert (kind in content) if content else not answer.body, (method, path, kind)
             if content:
                 is_json = kind == "application/json"
-                text = json.loads(answer.body) if is_json else answer.body.decode()
+                text = json.loads(answer.body) if is_json else answer.body.decode("latin-1")
                 self._validate(content[kind]["schema"], text)
         self.seen.add((method, path, answer.status))
 

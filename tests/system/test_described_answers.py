@@ -425,10 +425,11 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     assert missing_of(described) == set()
 
 
-# The type of a part of an upload is one that schemathesis has to be told of.
+# The types of a part of an upload, and of a batch, are ones that schemathesis has to be told of.
 _HOOKS = """
 import schemathesis
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+schemathesis.serializer.alias("application/vnd.sos.batch", "application/octet-stream")
 """
 # Nor does it expect that a request of another version is refused with 412 before all else.
 _EXPECTED = """
