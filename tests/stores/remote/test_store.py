@@ -18,6 +18,7 @@ from sos.aio.threads import threads_of
 from sos.errors import Mismatch, NoSpace, NotFound, Unavailable
 from sos.http.client.agent import Agent
 from sos.interfaces import Member
+from sos.model.batch import UNKNOWN, Answer
 from sos.stores.memory import MemoryStore
 from sos.stores.remote import store
 from sos.stores.remote.client import Exchange
@@ -565,3 +566,38 @@ async def test_nothing_has_changed_is_no_answer_to_who_knows_nothing(reactor):
     """Or a server in disorder would be taken for one that holds nothing."""
     with pytest.raises(Unavailable, match="304"):
         await answers(reactor, lambda store: store.digests(), status=304)
+
+
+def batch_answering(*answers):
+    """Answer batches with these records."""
+
+    def answer(request):
+        request.finish(b"".join(each.encode() for each in answers))
+
+    return answer
+
+
+STORE_ID = b"11111111-1111-4111-8111-111111111111"
+
+
+@pytest.mark.parametrize("body", [b" abd", b"abc", b"", STORE_ID, b"x abc", b"abc abc"])
+@ensureDeferred
+async def test_only_an_answer_that_names_the_blob_counts_as_stored(reactor, body):
+    """In a batch as well: answers could be mixed up."""
+    wrong = Answer(200, 1, body=body)
+    async with serving(batch_answering(wrong), reactor) as store:
+        with pytest.raises(Unavailable, match="reports 1 bytes stored as"):
+            await store.put("abc", {}, b"x")
+    for right in (b" abc", STORE_ID + b" abc"):
+        async with serving(batch_answering(Answer(200, 1, body=right)), reactor) as store:
+            assert (await store.put("abc", {}, b"x")).id == "abc"
+
+
+@pytest.mark.parametrize("size", [UNKNOWN, UNKNOWN - 1, 1 << 63])
+@ensureDeferred
+async def test_a_size_that_is_none_is_not_known(reactor, size):
+    """In a batch as in a header."""
+    async with serving(batch_answering(Answer(200, size, b"{}")), reactor) as store:
+        assert (await store.stat("abc")).size is None
+    async with serving(batch_answering(Answer(200, size, b"{}", b"x")), reactor) as store:
+        assert (await store.read("abc")).info.size == 1
