@@ -290,6 +290,7 @@ async def test_work_that_goes_on_after_its_client_has_gone():
     with capturedLogs() as logged:
         client.talk.transport.drop()
         go_on.callback(None)
+    assert go_on.result is None  # not the failure of who waited for it
     assert logged == []
 
 
