@@ -10,7 +10,7 @@ import click
 
 from benchmarks.rows import YARDSTICK
 
-_SHADES = ("#cfe2f3", "#9cc3e4", "#2b6ca3", "#123a5e")
+_SHADES = ("#9cc3e4", "#2b6ca3", "#123a5e")
 _INK = "#333333"
 
 

@@ -30,8 +30,8 @@ from sos.transfer import copy
 RETRY_SECONDS = (1.0, 4.0)
 #: Steps that run concurrently.
 AT_ONCE = 16
-#: Steps that run concurrently of blobs so small that servers get their copies in batches; fewer
-#: than the connections to one server, of which clients need some.
+#: Steps of small blobs, which servers get in batches, that run concurrently.  They are fewer than
+#: the connections to one server, because clients need connections, too.
 SMALL_AT_ONCE = 64
 
 # Timeout of a request in seconds, for an empty body, and least bytes a second of a body.

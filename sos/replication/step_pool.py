@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from sos.replication.executor import Executor
 from sos.replication.plan import Step
 
-#: Steps that run concurrently: enough to fill several batches.
+#: Steps that have been started at once; the executor lets fewer run, and the others wait.
 CONCURRENCY = 256
 
 

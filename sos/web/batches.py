@@ -22,7 +22,6 @@ from sos.model.batch import ALONE, FULL, READ, STORE, UNKNOWN, Answer, Record
 from sos.transfer import store_bytes
 from sos.web.errors import status_and_reason
 
-_ROUTE = "/blob/<id>"
 _PATH = b"/blob/"
 _ALONE = Answer(ALONE)
 
@@ -35,7 +34,7 @@ class BatchedRequest:
 
     __slots__ = ("_batch", "begun", "blob", "body", "code", "id", "method", "path", "sentLength")
 
-    route = _ROUTE
+    route = "/blob/<id>"
 
     def __init__(self, of: Request, record: Record) -> None:
         self._batch = of
@@ -111,14 +110,16 @@ class Batch:
         operation = BatchedRequest(self._request, record)
         context = CURRENT.set(operation.id)
         try:
-            work = run(self._carry_out(record), partial(self._ended, number, operation))
+            work = run(
+                self._carry_out(operation.blob, record), partial(self._ended, number, operation)
+            )
             if work is not None:
                 self._running[number] = work
         finally:
             CURRENT.reset(context)
 
-    async def _carry_out(self, record: Record) -> Answer:
-        id = ids.check(record.id.decode("latin-1"))
+    async def _carry_out(self, id: str, record: Record) -> Answer:
+        ids.check(id)
         if record.operation == STORE:
             return await self._keep(id, record)
         if record.operation == READ:
@@ -168,8 +169,8 @@ class Batch:
         elif isinstance(outcome, Failure):
             status, reason = status_and_reason(operation, outcome, self._log)
             outcome = Answer(status, body=reason.encode("utf-8", "replace"))
-        elif outcome.status != ALONE:
-            operation.sentLength = len(outcome.body) if operation.method == b"GET" else 0
+        elif operation.method == b"GET":
+            operation.sentLength = len(outcome.body)
         operation.code = outcome.status
         if outcome.status != ALONE:
             self._request.finished_part(operation)

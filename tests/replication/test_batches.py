@@ -1,4 +1,4 @@
-"""A pass whose copies go in batches, of which one breaks off."""
+"""Passes that copy in batches: when a batch breaks off, and when a server knows none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,7 @@ from sos.web.blob_api import BlobServer
 from sos.web.routes import handler
 from tests.replication.groups import RecordedReport, run
 from tests.support.blobs import content_id, put
-from tests.support.servers import serving
-
-
-class Hurried:
-    """The reactor as a clock, which does not wait before something is tried again."""
-
-    def __init__(self, reactor):
-        self.reactor = reactor
-        self.seconds = reactor.seconds
-
-    def callLater(self, delay, *work):
-        return self.reactor.callLater(0 if delay in RETRY_SECONDS else delay, *work)
+from tests.support.servers import Hurried, serving
 
 
 class Server:
@@ -65,7 +54,7 @@ async def test_copies_in_a_batch_that_breaks_off_are_tried_again(reactor):
     source, target = Server(MemoryStore("a")), Server(MemoryStore("b"), broken=2)
     await filled(source.store, 40)
     async with serving(source, reactor) as one, serving(target, reactor) as two:
-        summary = await run((one, two), 2, RecordedReport(), Hurried(reactor))
+        summary = await run((one, two), 2, RecordedReport(), Hurried(reactor, RETRY_SECONDS))
     assert target.broken == 0
     assert (summary.ok, summary.copied, len(target.store.blobs)) == (True, 40, 40)
 
@@ -77,6 +66,6 @@ async def test_a_server_that_knows_no_batches_is_not_overrun(reactor):
     target = Server(MemoryStore("b"), knows_batches=False)
     await filled(source.store, 200)
     async with serving(source, reactor) as one, serving(target, reactor) as two:
-        summary = await run((one, two), 2, RecordedReport(), Hurried(reactor))
+        summary = await run((one, two), 2, RecordedReport(), Hurried(reactor, RETRY_SECONDS))
     assert (summary.ok, len(target.store.blobs)) == (True, 200)
     assert max(source.most, target.most) <= SMALL_AT_ONCE

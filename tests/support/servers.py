@@ -27,3 +27,15 @@ async def serving(handler, reactor, agent=None, host="127.0.0.1"):
 def remote_store(url, reactor, agent=None):
     exchange = Exchange(url, agent or Agent(reactor), reactor)
     return RemoteStore(exchange, threads_of(reactor))
+
+
+class Hurried:
+    """The reactor as a clock, which does not wait for *delays*: before something is tried again."""
+
+    def __init__(self, reactor, delays):
+        self.reactor = reactor
+        self.seconds = reactor.seconds
+        self._delays = delays
+
+    def callLater(self, delay, *work):
+        return self.reactor.callLater(0 if delay in self._delays else delay, *work)

@@ -425,7 +425,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     assert missing_of(described) == set()
 
 
-# The types of a part of an upload, and of a batch, are ones that schemathesis has to be told of.
+# schemathesis does not know the media types of a part of an upload, and of a batch.
 _HOOKS = """
 import schemathesis
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")

@@ -198,7 +198,7 @@ def test_a_batch_is_checked_against_its_digest(kept):
     ("error", "status"), [(NoSpace("full"), 507), (ReadOnly("ro"), 503), (Unavailable("no"), 503)]
 )
 def test_failures_of_the_store(error, status):
-    """Each operation is told, and each is logged as one that failed."""
+    """Each operation gets the status of its error, and the reason."""
     client = Client(FailingStore(error=error))
     answers = client.ask(store("a", b"x"), read("b"), stat("c"))
     assert [each.status for each in answers] == [status] * 3

@@ -42,9 +42,7 @@ FORGET_SECONDS = 600.0
 _PATH = "/batch"
 # Statuses by which a server, or a proxy before it, says that it knows no such request.
 _UNKNOWN_BATCH = frozenset({400, 403, 404, 405, 413, 415, 501})
-
-
-# Most characters of the reason of an error.
+# Most bytes of the reason of an error.
 _MOST_OF_A_REASON = 500
 
 

@@ -164,11 +164,11 @@ class RemoteStore:
         return Upload(self._exchange, self._path + id, id, fields, size)
 
     async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
-        if id is None:
-            return await transfer(body, self.writer(id, metadata, len(body)))
-        header = metadata_format.to_header(metadata_format.timed(metadata, 0))
-        answer = await self._coalescer.ask(batch.STORE, id, header, body)
-        if answer is None:
+        answer = None
+        if id is not None:
+            header = metadata_format.to_header(metadata_format.timed(metadata, 0))
+            answer = await self._coalescer.ask(batch.STORE, id, header, body)
+        if id is None or answer is None:
             return await transfer(body, self.writer(id, metadata, len(body)))
         name, _, stored = answer.body.decode("latin-1").partition(" ")
         if (stored, answer.size) != (id, len(body)) or not (name == "" or ids.is_store_id(name)):

@@ -143,7 +143,7 @@ WHOLE = Answer(200, len(BODY), b'{"X-A":"1"}', BODY).encode()
 @settings(suppress_health_check=list(HealthCheck))
 @ensureDeferred
 async def test_any_answer_to_a_batch(reactor, changes, cut):
-    """Of what was changed on its way, no body is taken for that of its id."""
+    """A body that was changed on its way is never returned."""
     changed = bytearray(WHOLE[: len(WHOLE) - cut])
     for position, value in changes:
         changed[position % len(changed)] = value

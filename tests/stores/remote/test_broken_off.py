@@ -27,6 +27,7 @@ from tests.support.blobs import body_of, content, content_id, put
 from tests.support.certificates import Authority
 from tests.support.cutting import Cut, Server, cutting
 from tests.support.replicas import health_records_of, replicated
+from tests.support.servers import Hurried
 
 CHUNK = 100_000
 SMALL, LARGE = body_of(5000), body_of(300_000)
@@ -68,18 +69,6 @@ async def kept():
     await put(kept, LARGE)
     await put(kept, LARGE, "large")
     yield kept
-
-
-class Hurried:
-    """The reactor as a clock, which does not wait before something is tried again."""
-
-    def __init__(self, reactor):
-        self.reactor = reactor
-        self.seconds = reactor.seconds
-
-    def callLater(self, delay, *work):
-        again = delay in (*WAITS, *RETRY_SECONDS)
-        return self.reactor.callLater(0 if again else delay, *work)
 
 
 class HighWaterMark:
@@ -181,7 +170,7 @@ async def test_a_download(reached, kept, id):
 
     reached.server.handler = handler(DownloadServer(kept).app)
     exchange = reached.exchange
-    exchange.clock = Hurried(reached.reactor)
+    exchange.clock = Hurried(reached.reactor, (*WAITS, *RETRY_SECONDS))
     for cut in reached.cuts():
         pieces, error = [], None
         try:
@@ -273,7 +262,12 @@ async def test_nothing_is_replicated(reached, kept):
             reached.server.wanted = wanted
             remote = reached.store()
             target = MemoryStore("target")
-            summary = await run((remote, target), 2, RecordedReport(), Hurried(reached.reactor))
+            summary = await run(
+                (remote, target),
+                2,
+                RecordedReport(),
+                Hurried(reached.reactor, (*WAITS, *RETRY_SECONDS)),
+            )
             assert not summary.ok
             assert (SMALL_ID if wanted == b"/batch" else LARGE_ID) not in target.blobs
             assert all(each.body in (SMALL, LARGE) for each in target.blobs.values())

@@ -331,7 +331,7 @@ def test_what_is_given_up_takes_no_memory(server, coalescer):
 
 
 def test_the_last_that_is_waited_for_times_out(server, coalescer):
-    """It is told so, though its batch is cancelled at the same moment."""
+    """Its error is the timeout, although its batch is cancelled at the same moment."""
     (work,) = ask(coalescer, "a")
     server.clock.pump([0.5] * int(2 * PROMPT_SECONDS + 2))
     assert isinstance(status_of(work), TimedOut)
