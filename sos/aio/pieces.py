@@ -78,7 +78,7 @@ async def even_pieces(
 
 async def hold_last(
     pieces: AsyncGenerator[bytes, None],
-    update: Callable[[bytes], object],
+    update: Callable[[bytes], Awaitable[object]],
     verify: Callable[[], Awaitable[object]],
 ) -> AsyncGenerator[bytes, None]:
     """Yield *pieces*, the last one only when all of them are verified; close them at the end.
@@ -89,7 +89,7 @@ async def hold_last(
     held = b""
     async with aclosing(pieces):
         async for piece in pieces:
-            update(piece)
+            await update(piece)
             if held:
                 yield held
             held = piece

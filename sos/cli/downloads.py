@@ -22,6 +22,7 @@ from sos.model import ids
 from sos.model.digest import BodyDigest
 from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response
+from sos.stores.threaded_digest import ThreadedDigest
 
 #: Bytes of a part: the default size of a chunk, so that the server reads each chunk once.
 PART_SIZE = 8 * 1024 * 1024
@@ -69,7 +70,7 @@ class Downloader:
             return await self._whole(id, advance)
         if response.code == 200:  # the server ignores ranges, as the original SOS does
             length = None if response.length is UNKNOWN_LENGTH else int(response.length)
-            digest = BodyDigest(id, expected_size=length)
+            digest = ThreadedDigest(BodyDigest(id, expected_size=length), self._run_in_thread)
             return length, _Counted(RemoteBody(b"", body, digest, length), advance)
         try:
             size = self._size(response)

@@ -1,7 +1,7 @@
 """Spool a body that must be complete before it is stored.
 
 The id of an upload is unknown until its last byte.  So where blobs are sent under
-their id, the body is spooled first: in memory while it is small, then in an unnamed
+their id, the body is spooled first: in memory while there is room, then in an unnamed
 temporary file, so that a crash leaves nothing over.
 """
 
@@ -22,9 +22,11 @@ from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
 from sos.stores.disk_errors import disk_errors
-from sos.stores.received import ReceivedBody
+from sos.stores.received import MemoryBudget, ReceivedBody
 
 _READ_SIZE = 256 * 1024
+#: Memory for all larger bodies that are spooled in this process.
+MEMORY = MemoryBudget(64 << 20)
 # The temporary directory counts as full with fewer bytes free than this.
 _LEAST_ROOM = 16 << 20
 
@@ -61,6 +63,7 @@ class Spool:
 
     :param digest: updated with the body, for its hash and size.
     :param written: see :class:`~sos.stores.received.ReceivedBody`.
+    :param memory: for bodies that are kept in memory.
     """
 
     def __init__(
@@ -68,10 +71,11 @@ class Spool:
         digest: BodyDigest,
         run_in_thread: RunInThread,
         written: Callable[[bytes], None] = lambda piece: None,
+        memory: MemoryBudget = MEMORY,
     ) -> None:
         self.digest = digest
         self._jobs = ThreadJobs(run_in_thread)
-        self._received = ReceivedBody(digest, _unnamed_file, self._jobs, written)
+        self._received = ReceivedBody(digest, _unnamed_file, self._jobs, written, memory)
         self._body: bytes | None = None
 
     async def write(self, piece: bytes) -> None:
@@ -96,6 +100,10 @@ class Spool:
         )
 
     async def _reread(self) -> AsyncGenerator[bytes, None]:
+        if self._received.file is None:
+            for piece in self._received.kept:
+                yield piece
+            return
         position = 0
         while piece := await self._jobs.run(self._read_at, position):
             yield piece

@@ -119,12 +119,15 @@ async def test_the_last_piece_waits_until_all_are_verified():
     """If they are not right, the reader lacks it."""
     seen, passed = [], []
 
+    async def update(piece):
+        seen.append(piece)
+
     async def verify():
         assert passed == [b"a", b"b"]
         raise Broken
 
     async def read():
-        async for piece in hold_last(three(), seen.append, verify):
+        async for piece in hold_last(three(), update, verify):
             passed.append(piece)
 
     with pytest.raises(Broken):
@@ -137,11 +140,14 @@ async def test_the_last_piece_waits_until_all_are_verified():
 async def test_what_is_verified_comes_whole():
     """Also a single piece, and none."""
 
+    async def update(piece):
+        pass
+
     async def verify():
         verified.append(True)
 
     for body, wanted in [(three(), b"abc"), (pieces_of(b"x"), b"x"), (pieces_of(b""), b"")]:
         verified = []
-        pieces = hold_last(body, lambda piece: None, verify)
+        pieces = hold_last(body, update, verify)
         assert b"".join([piece async for piece in pieces]) == wanted
         assert verified == [True]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
+from functools import partial
 
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
@@ -14,9 +15,9 @@ from sos.aio.limited_log import LimitedLog
 from sos.aio.pieces import hold_last
 from sos.errors import NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, Pieces, Read
-from sos.model.digest import BodyDigest
 from sos.model.manifest import Chunk
 from sos.stores.chunked.presence import check_size, gone
+from sos.stores.threaded_digest import ThreadedDigest
 from sos.transfer import pieces_of
 
 #: Most chunks to open ahead of the one that is being read.
@@ -53,23 +54,25 @@ class AssembledBody:
     opened early and the reader is slow.
 
     :param read: opens a chunk.
-    :param digest: of the object, if it is read whole: the last piece is yielded only if
-        all pieces match its id.
+    :param digest: of the object, if it is read whole and nobody has verified that its chunks
+        hash to its id: the last piece is yielded only if all pieces do.
+    :param verified: called when they do.
     """
 
     def __init__(
         self,
         read: Read,
         parts: Iterator[Part],
-        digest: BodyDigest | None,
+        digest: ThreadedDigest | None = None,
+        verified: Callable[[], object] = lambda: None,
     ) -> None:
         self._read = read
         self._parts = parts
         self._ahead: deque[tuple[Part, Deferred[Blob]]] = deque()
-        self._digest = digest
         self._pieces = self._all()
         if digest is not None:
-            self._pieces = hold_last(self._pieces, digest.update, self._verify)
+            verify = partial(self._verify, digest, verified)
+            self._pieces = hold_last(self._pieces, digest.update, verify)
 
     async def begin(self) -> None:
         """Open the first chunk, if there is one.  Raises Unavailable."""
@@ -89,9 +92,9 @@ class AssembledBody:
             with suppress(SOSError, CancelledError):
                 await close((await opening).body)
 
-    async def _verify(self) -> None:
-        assert self._digest is not None
-        self._digest.verified_id()
+    async def _verify(self, digest: ThreadedDigest, verified: Callable[[], object]) -> None:
+        await digest.verified_id()
+        verified()
 
     async def _all(self) -> AsyncGenerator[bytes, None]:
         while self._ahead:

@@ -20,7 +20,7 @@ async def mend(store: IBlobStore, broken: Manifest, whole: Manifest) -> None:
         stop = start + chunk.size
         if not await _is_there(store, chunk):
             writer = store.writer(chunk.id, EMPTY, chunk.size)
-            body = AssembledBody(store.read, parts(whole.chunks, start, stop), None)
+            body = AssembledBody(store.read, parts(whole.chunks, start, stop))
             await body.begin()
             await transfer(body, writer)
         start = stop

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
@@ -40,6 +41,7 @@ from sos.stores.chunked.presence import look_for
 from sos.stores.chunked.reader import AssembledBody, close, gather, parts
 from sos.stores.chunked.repair import mend
 from sos.stores.spool import IPlacingStore, Spool, Spooled
+from sos.stores.threaded_digest import ThreadedDigest
 from sos.transfer import are_same, transfer
 
 #: Most chunks of one upload in flight to the store at one time.
@@ -137,11 +139,14 @@ class ChunkedStore:
         id, mark = blob.info.id, blob.info.metadata[MARK]
         try:
             text = await gather(blob.body)
+            known = self._manifests.parsed(id, text)
+            if known is not None and mark == str(known.size):
+                return known
             # In a thread: a long manifest would block the reactor.
             found = await self._run_in_thread(manifest.parse, text, id, mark)
         except Mismatch as error:
             raise Unavailable(f"the stored copy of {id} cannot be read: {error}") from error
-        self._manifests.keep(found)
+        self._manifests.keep(text, found)
         return found
 
     async def _assembled(self, info: BlobInfo, found: Manifest, span: Span | None) -> Blob:
@@ -151,9 +156,13 @@ class ChunkedStore:
         """
         id = info.id
         start, stop = span or (0, found.size)
-        digest = BodyDigest(id) if span is None else None
+        digest = None
+        # Each chunk is verified by its own id, so the whole needs to be verified but once.
+        if span is None and not self._manifests.is_verified(found):
+            digest = ThreadedDigest(BodyDigest(id), self._run_in_thread)
         wanted = list(parts(found.chunks, start, stop))
-        body = AssembledBody(self.read, iter(wanted), digest)
+        verified = partial(self._manifests.verified, found)
+        body = AssembledBody(self.read, iter(wanted), digest, verified)
         try:
             if stop - start > SMALL_BODY:  # a smaller part is read whole first, below
                 await look_for([part.chunk for part in wanted[1:]], self.stat)
@@ -186,6 +195,7 @@ class ChunkedStore:
             whole,
             metadata,
             self._manifest,
+            self._manifests.verified,
             self._now,
         )
 
@@ -211,6 +221,7 @@ class _ChunkedWriter:
 
     :param whole: updated with the object's bytes; knows the expected id, if there is one.
     :param read_manifest: parses the manifest in an open blob.
+    :param verified: called with a manifest whose chunks hash to the id of its object.
     """
 
     def __init__(
@@ -222,9 +233,11 @@ class _ChunkedWriter:
         whole: BodyDigest,
         metadata: Metadata,
         read_manifest: Callable[[Blob], Awaitable[Manifest]],
+        verified: Callable[[Manifest], object],
         now: Callable[[], float],
     ) -> None:
         self._read_manifest = read_manifest
+        self._verified = verified
         self._now = now
         self._store = store
         self._chunk_size = chunk_size
@@ -289,7 +302,9 @@ class _ChunkedWriter:
         kept = await self._store.read(id)
         if MARK not in kept.info.metadata:
             await self._check_same(id, kept.body, ours)
-        elif (found := await self._read_manifest(kept)) != ours:
+            return info
+        found = await self._read_manifest(kept)
+        if found != ours:
             try:
                 await mend(self._store, found, ours)
             except Mismatch as error:
@@ -297,6 +312,7 @@ class _ChunkedWriter:
                     f"the stored manifest of {id} describes another object: {error}"
                 ) from error
             await self._check_same(id, await self._body_of(found), ours)
+        self._verified(found)
         return info
 
     async def _check_same(self, id: str, kept: bytes | Pieces, ours: Manifest) -> None:
@@ -314,7 +330,7 @@ class _ChunkedWriter:
             raise other_body(id)
 
     async def _body_of(self, manifest: Manifest) -> AssembledBody:
-        body = AssembledBody(self._store.read, parts(manifest.chunks, 0, manifest.size), None)
+        body = AssembledBody(self._store.read, parts(manifest.chunks, 0, manifest.size))
         await body.begin()
         return body
 

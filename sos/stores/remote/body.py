@@ -6,11 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from sos.aio.pieces import hold_last
-from sos.aio.threads import RunInThread
 from sos.errors import InvalidRequest, Mismatch, SOSError, Unavailable
 from sos.http.client.bodies import SlowReader
 from sos.interfaces import Pieces
-from sos.model.digest import BodyDigest, ManifestDigest
+from sos.stores.threaded_digest import ThreadedDigest
 
 #: Opens the rest of a body on another server, given the number of bytes read so far and
 #: the error that ended it.
@@ -26,8 +25,6 @@ class RemoteBody:
     :param rest: the other pieces.
     :param digest: None for a part, which cannot be verified.
     :param size: in bytes, None if it is not known.
-    :param run_in_thread: verifies manifests: one of a hundred thousand chunks would block
-        the reactor for too long.
     :ivar resume: opens the rest on another server when this one breaks off.  Without it or
         the size, the body ends with :exc:`~sos.errors.Unavailable`.
     :ivar failed: called with each failure of the server, even if the body resumes
@@ -38,9 +35,8 @@ class RemoteBody:
         self,
         start: bytes,
         rest: Pieces,
-        digest: BodyDigest | None,
+        digest: ThreadedDigest | None,
         size: int | None,
-        run_in_thread: RunInThread | None = None,
     ) -> None:
         self.resume: Resume | None = None
         self.failed: Callable[[SOSError], object] = _nobody
@@ -48,10 +44,9 @@ class RemoteBody:
         self._rest = rest
         self._digest = digest
         self._size = size
-        self._run_in_thread = run_in_thread
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        update = _nobody if self._digest is None else self._digest.update
+        update = _ignore if self._digest is None else self._digest.update
         async with aclosing(hold_last(self._all(), update, self._verify)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -82,14 +77,10 @@ class RemoteBody:
                     return
 
     async def _verify(self) -> None:
-        digest = self._digest
-        if digest is None:
+        if self._digest is None:
             return
         try:
-            if isinstance(digest, ManifestDigest) and self._run_in_thread is not None:
-                await self._run_in_thread(digest.verified_id)
-            else:
-                digest.verified_id()
+            await self._digest.verified_id()
         except Mismatch as error:
             self.failed(error)
             raise
@@ -102,3 +93,6 @@ class RemoteBody:
 
 
 def _nobody(value: object) -> None: ...
+
+
+async def _ignore(piece: bytes) -> None: ...

@@ -39,7 +39,7 @@ from sos.interfaces import (
 from sos.model import batch, ids
 from sos.model import metadata as metadata_format
 from sos.model.batch import Answer
-from sos.model.digest import BlobDigest, PartitionDigest, body_digest
+from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
 from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
 from sos.model.metadata import EMPTY, Metadata
@@ -47,6 +47,7 @@ from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
 from sos.stores.remote.coalescer import Coalescer
 from sos.stores.spool import Spooled, SpooledWriter
+from sos.stores.threaded_digest import ThreadedDigest
 from sos.transfer import transfer
 
 # 4096 partitions, some 90 bytes each.
@@ -116,26 +117,22 @@ class RemoteStore:
             return await self._read_part(id, span)
         answer = await self._coalescer.ask(batch.READ, id)
         if answer is not None:
-            return self._whole(id, answer)
+            return self._small(self._described(id, answer), answer.body)
         response = await self._exchange.request("GET", self._path + id)
         start = response.whole()
         body = ResponseBody(response, self._exchange.clock) if start is None else None
         try:
             size = None if response.length is UNKNOWN_LENGTH else int(response.length)
             info = self._info(id, response, size)
-            digest = body_digest(id, info.metadata, expected_size=size)
             if body is not None:
                 start = await beginning(body, SMALL_BODY)
                 if len(start) > SMALL_BODY:
-                    return Blob(info, RemoteBody(start, body, digest, size, self._run_in_thread))
-            digest.update(start)
-            digest.verified_id()
-            return Blob(info if size is not None else evolve(info, size=len(start)), start)
-        except BaseException as error:
+                    digest = ThreadedDigest(self._digest(info), self._run_in_thread)
+                    return Blob(info, RemoteBody(start, body, digest, size))
+            return self._small(info, start)
+        except BaseException:
             if body is not None:
                 await body.aclose()
-            if isinstance(error, (Mismatch, InvalidRequest)):
-                raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
             raise
 
     async def _read_part(self, id: str, span: Span) -> Blob:
@@ -186,16 +183,18 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
         return BlobInfo(id, answer.size if is_size(answer.size) else None, metadata)
 
-    def _whole(self, id: str, answer: Answer) -> Blob:
-        """Return the blob in *answer*, verified."""
-        info = self._described(id, answer)
+    def _small(self, info: BlobInfo, body: bytes) -> Blob:
+        """Return a small blob, verified."""
+        digest = self._digest(info)
+        digest.update(body)
         try:
-            digest = body_digest(id, info.metadata, expected_size=info.size)
-            digest.update(answer.body)
             digest.verified_id()
         except (Mismatch, InvalidRequest) as error:
             raise Unavailable(f"{self.name} sent a wrong body: {error}") from error
-        return Blob(evolve(info, size=len(answer.body)), answer.body)
+        return Blob(info if info.size is not None else evolve(info, size=len(body)), body)
+
+    def _digest(self, info: BlobInfo) -> BodyDigest:
+        return body_digest(info.id, info.metadata, expected_size=info.size)
 
     async def _place(self, spooled: Spooled) -> BlobInfo:
         try:

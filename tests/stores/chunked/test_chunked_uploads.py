@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.chunked.store import MOST_PLACING
+from sos.stores.spool import MEMORY
 from tests.stores.chunked.chunks import SIZE, ids_of, over
 from tests.support.blobs import body_of, content, content_id
 
@@ -88,6 +89,14 @@ async def test_a_manifest_that_cannot_be_placed_fails_the_upload(chunked, placin
     assert content_id(body) not in placing.blobs
 
 
+@pytest.fixture(params=["memory", "files", "memory, then files"])
+def memory(request, monkeypatch):
+    """Memory for chunks: enough for all of them, for none, for two."""
+    left = {"memory": 64 << 20, "files": 0, "memory, then files": 2 << 20}[request.param]
+    monkeypatch.setattr(MEMORY, "left", left)
+    return left
+
+
 def spools():
     """Return how many unnamed files this process has open."""
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
@@ -101,8 +110,8 @@ async def until(reactor, condition):
 
 @pytest.mark.parametrize("end", ["abort", "cancel", "cancel commit"])
 @ensureDeferred
-async def test_nothing_is_left_of_an_upload_that_ends(placing, reactor, end):
-    """No file, and no chunk on its way."""
+async def test_nothing_is_left_of_an_upload_that_ends(placing, reactor, end, memory):
+    """No file, no memory, and no chunk on its way."""
     chunk_size = 2 * SMALL_BODY
     store = over(placing, reactor, chunk_size)
     before = spools()
@@ -118,7 +127,7 @@ async def test_nothing_is_left_of_an_upload_that_ends(placing, reactor, end):
     uploading = deferred(upload())
     await until(reactor, lambda: len(placing.held) == MOST_PLACING)
     expected = MOST_PLACING + (end != "cancel commit")
-    await until(reactor, lambda: spools() == before + expected)
+    await until(reactor, lambda: spools() + (memory - MEMORY.left >> 20) == before + expected)
     if end == "abort":
         writer.abort()
     uploading.cancel()
@@ -126,13 +135,13 @@ async def test_nothing_is_left_of_an_upload_that_ends(placing, reactor, end):
         await uploading
     writer.abort()
     assert placing.held == []
-    await until(reactor, lambda: spools() == before)
+    await until(reactor, lambda: (spools(), MEMORY.left) == (before, memory))
     assert placing.blobs == {}
 
 
 @pytest.mark.parametrize("pieces", [1, 40])
 @ensureDeferred
-async def test_no_file_is_left_of_one_that_succeeds(placing, reactor, pieces):
+async def test_no_file_is_left_of_one_that_succeeds(placing, reactor, pieces, memory):
     """Neither after an upload nor while it goes on: what is placed is forgotten."""
     before = spools()
     store = over(placing, reactor, 2 * SMALL_BODY)
@@ -143,7 +152,7 @@ async def test_no_file_is_left_of_one_that_succeeds(placing, reactor, pieces):
         most = max(most, spools() - before)
     await writer.commit()
     assert most <= MOST_PLACING + 1
-    assert spools() == before
+    assert (spools(), MEMORY.left) == (before, memory)
 
 
 @pytest.mark.parametrize("gone", [[0], [4], [1, 2, 3], range(5)])

@@ -21,6 +21,7 @@ from sos.model.manifest import MARK, Chunk, Manifest, encode
 from sos.stores.chunked.reader import MOST_AHEAD
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
+from sos.stores.threaded_digest import ThreadedDigest
 from tests.stores.chunked.chunks import SIZE, chunks_of, ids_of, over, replicated
 from tests.support.blobs import body_of, content, content_id, put, shown
 from tests.support.doubles import PlacingStore
@@ -101,15 +102,48 @@ async def test_a_chunk_that_is_missing_is_not_the_end(large_chunks, placing, ids
 
 @pytest.mark.parametrize("number", [0, 5, 13])
 @ensureDeferred
-async def test_what_is_put_together_is_verified_as_a_whole(large_chunks, placing, ids, number):
-    """The last piece comes only when all match the id."""
+async def test_what_is_put_together_is_verified_as_a_whole(
+    large_chunks, placing, ids, number, reactor
+):
+    """By a process that has not seen it yet: the last piece comes only when all match the id."""
     id = (await put(large_chunks, LARGE)).id
     held = placing.blobs[ids[number]]
     placing.blobs[ids[number]] = evolve(held, body=held.body[:-1] + b"!")
-    pieces, error = await pieces_of(large_chunks, id)
-    assert isinstance(error, Mismatch)
-    assert 0 < len(LARGE) - len(b"".join(pieces)) <= MANY
-    assert placing.open == set()
+    other_process = over(placing, reactor, MANY)
+    for _ in range(2):
+        pieces, error = await pieces_of(other_process, id)
+        assert isinstance(error, Mismatch)
+        assert 0 < len(LARGE) - len(b"".join(pieces)) <= MANY
+        assert placing.open == set()
+
+
+@ensureDeferred
+async def test_an_object_is_hashed_as_a_whole_once(large_chunks, placing, reactor, monkeypatch):
+    """When it is stored, or read for the first time; then the hashes of its chunks are enough.
+
+    A manifest that replaces another one is verified anew.
+    """
+    hashed = []
+
+    class Counted(ThreadedDigest):
+        async def verified_id(self):
+            hashed.append(True)
+            return await super().verified_id()
+
+    monkeypatch.setattr("sos.stores.chunked.store.ThreadedDigest", Counted)
+    id = (await put(large_chunks, LARGE)).id
+    other_process = over(placing, reactor, MANY)
+    for store, expected in [(large_chunks, 0), (other_process, 1)]:
+        for _ in range(3):
+            pieces, error = await pieces_of(store, id)
+            assert (b"".join(pieces), error) == (LARGE, None)
+        assert len(hashed) == expected
+    manifest = placing.blobs.pop(id)
+    await put(over(placing, reactor, MANY + 1), LARGE)
+    assert placing.blobs[id] != manifest
+    for _ in range(2):
+        assert (await pieces_of(other_process, id))[1] is None
+    assert len(hashed) == 2
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -27,8 +27,9 @@ def full(monkeypatch):
 
 
 @ensureDeferred
-async def test_an_upload_that_cannot_be_spooled_says_why(reactor, full):
+async def test_an_upload_that_cannot_be_spooled_says_why(reactor, full, monkeypatch):
     """And no server is blamed for it."""
+    monkeypatch.setattr(spool.MEMORY, "left", 0)
     store = replicated(reactor, [MemoryStore()])
     await put(store, b"small")
     with pytest.raises(Unavailable, match=f"temporary directory {tempfile.gettempdir()} is full"):

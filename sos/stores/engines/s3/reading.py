@@ -53,13 +53,16 @@ class CheckedBody:
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
-            pieces = hold_last(pieces_of(self._pieces), self._check.update, self._verify)
+            pieces = hold_last(pieces_of(self._pieces), self._update, self._verify)
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
         except Mismatch:
             await self._damaged()
             raise
+
+    async def _update(self, piece: bytes) -> None:
+        self._check.update(piece)
 
     async def _verify(self) -> None:
         self._check.finish()
