@@ -22,11 +22,9 @@ from sos.interfaces import BlobInfo, IBlobStore, IBlobWriter, Pieces
 from sos.model.digest import BodyDigest
 from sos.model.metadata import Metadata
 from sos.stores.disk_errors import disk_errors
-from sos.stores.received import MemoryBudget, ReceivedBody
+from sos.stores.received import ReceivedBody
 
 _READ_SIZE = 256 * 1024
-#: Memory for all larger bodies that are spooled in this process.
-MEMORY = MemoryBudget(64 << 20)
 # The temporary directory counts as full with fewer bytes free than this.
 _LEAST_ROOM = 16 << 20
 
@@ -63,7 +61,6 @@ class Spool:
 
     :param digest: updated with the body, for its hash and size.
     :param written: see :class:`~sos.stores.received.ReceivedBody`.
-    :param memory: for bodies that are kept in memory.
     """
 
     def __init__(
@@ -71,11 +68,10 @@ class Spool:
         digest: BodyDigest,
         run_in_thread: RunInThread,
         written: Callable[[bytes], None] = lambda piece: None,
-        memory: MemoryBudget = MEMORY,
     ) -> None:
         self.digest = digest
         self._jobs = ThreadJobs(run_in_thread)
-        self._received = ReceivedBody(digest, _unnamed_file, self._jobs, written, memory)
+        self._received = ReceivedBody(digest, _unnamed_file, self._jobs, written, keeps=True)
         self._body: bytes | None = None
 
     async def write(self, piece: bytes) -> None:

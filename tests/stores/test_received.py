@@ -53,7 +53,7 @@ def unnamed_file():
     return tempfile.TemporaryFile(buffering=0)
 
 
-def received(budget=None, run=maybeDeferred, create=None):
+def received(budget, keeps=True, run=maybeDeferred, create=None):
     digest = BodyDigest(None)
     hashed = []
     body = ReceivedBody(
@@ -61,6 +61,7 @@ def received(budget=None, run=maybeDeferred, create=None):
         create or unnamed_file,
         ThreadJobs(run),
         hashed.append,
+        keeps,
         budget,
     )
     return body, digest, hashed
@@ -75,15 +76,15 @@ def stored(body):
 
 @given(
     sizes=st.lists(st.sampled_from([1, 1000, SMALL_BODY, SMALL_BODY + 1, 300_000, 2 * MIB])),
-    budget=st.one_of(st.none(), st.integers(0, 6).map(lambda batches: batches * MIB)),
+    batches=st.integers(0, 6),
+    keeps=st.booleans(),
 )
-def test_any_body_is_received_whole(sizes, budget):
+def test_any_body_is_received_whole(sizes, batches, keeps):
     """In memory as far as the budget lasts, and it is returned in the end."""
-    budget = None if budget is None else MemoryBudget(budget)
-    before = None if budget is None else budget.left
+    budget = MemoryBudget(batches * MIB)
     pieces = [body_of(size, seed) for seed, size in enumerate(sizes)]
     whole = b"".join(pieces)
-    body, digest, hashed = received(budget)
+    body, digest, hashed = received(budget, keeps)
 
     async def receive():
         for piece in pieces:
@@ -95,11 +96,14 @@ def test_any_body_is_received_whole(sizes, budget):
     if len(whole) > SMALL_BODY:
         assert found is None
         assert stored(body) == whole == b"".join(hashed)
-        assert (body.file is None) == (budget is not None and budget.left < before)
+        assert body.file is not None or keeps
+        if keeps and 2 * len(whole) + MIB <= batches * MIB:
+            assert body.file is None
+        assert 0 <= budget.left < batches * MIB or batches == 0
     else:
         assert (found, body.file, body.kept, hashed) == (whole, None, [], [])
     body.discard()
-    assert budget is None or budget.left == before
+    assert budget.left == batches * MIB
 
 
 def test_a_body_moves_to_the_file_when_the_memory_is_used_up():
@@ -111,13 +115,13 @@ def test_a_body_moves_to_the_file_when_the_memory_is_used_up():
         if number < 2 * 4:
             assert body.file is None
     assert body.file is not None
-    assert (body.kept, budget.left) == ([], 3 * MIB)
+    assert (body.kept, budget.left) == ([], 2 * MIB)
 
 
 def test_pieces_arrive_while_a_thread_hashes():
     """But no more of them than it takes at once."""
     threads = Threads()
-    body, digest, _ = received(MemoryBudget(9 * MIB), threads)
+    body, digest, _ = received(MemoryBudget(9 * MIB), run=threads)
     result_of(Deferred.fromCoroutine(body.write(bytes(MIB + 1))))
     result_of(Deferred.fromCoroutine(body.write(bytes(1))))
     assert len(threads.waiting) == 1
@@ -139,7 +143,7 @@ def test_a_full_disk_is_an_error_of_the_write():
     def full():
         raise OSError(errno.ENOSPC, "full")
 
-    body, _, _ = received(create=full)
+    body, _, _ = received(MemoryBudget(0), create=full)
     failures = []
     Deferred.fromCoroutine(body.write(bytes(SMALL_BODY + 1))).addErrback(failures.append)
     assert failures[0].check(NoSpace)
@@ -159,7 +163,7 @@ def test_nothing_is_left_of_a_body_that_is_given_up():
             return files[0]
 
         budget.left = 0
-        body, _, _ = received(budget, threads, create)
+        body, _, _ = received(budget, True, threads, create)
         waiting = Deferred.fromCoroutine(body.write(bytes(SMALL_BODY + 1)))
         waiting.cancel()
         waiting.addErrback(lambda failure: failure.trap(CancelledError))

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from sos.errors import NoSpace, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.stores.chunked.store import MOST_PLACING
-from sos.stores.spool import MEMORY
+from sos.stores.received import MEMORY
 from tests.stores.chunked.chunks import SIZE, ids_of, over
 from tests.support.blobs import body_of, content, content_id
 
@@ -92,7 +92,7 @@ async def test_a_manifest_that_cannot_be_placed_fails_the_upload(chunked, placin
 @pytest.fixture(params=["memory", "files", "memory, then files"])
 def memory(request, monkeypatch):
     """Memory for chunks: enough for all of them, for none, for two."""
-    left = {"memory": 64 << 20, "files": 0, "memory, then files": 2 << 20}[request.param]
+    left = {"memory": 48 << 20, "files": 0, "memory, then files": 2 << 20}[request.param]
     monkeypatch.setattr(MEMORY, "left", left)
     return left
 

@@ -12,6 +12,7 @@ from pytest_twisted import ensureDeferred
 from sos.errors import Unavailable
 from sos.stores import spool
 from sos.stores.memory import MemoryStore
+from sos.stores.received import MEMORY
 from tests.support.blobs import body_of, put
 from tests.support.replicas import replicated
 
@@ -29,7 +30,7 @@ def full(monkeypatch):
 @ensureDeferred
 async def test_an_upload_that_cannot_be_spooled_says_why(reactor, full, monkeypatch):
     """And no server is blamed for it."""
-    monkeypatch.setattr(spool.MEMORY, "left", 0)
+    monkeypatch.setattr(MEMORY, "left", 0)
     store = replicated(reactor, [MemoryStore()])
     await put(store, b"small")
     with pytest.raises(Unavailable, match=f"temporary directory {tempfile.gettempdir()} is full"):
