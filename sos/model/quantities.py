@@ -100,6 +100,35 @@ def reserve(text: str) -> Reserve:
     return Reserve(percent=percent)
 
 
+@frozen
+class Quota:
+    """The most that a store takes: bytes of bodies, and blobs; None for any number."""
+
+    bytes: int | None = None
+    blobs: int | None = None
+
+    def allows(self, blobs: int, bytes: int) -> bool:
+        """Return whether a store may hold *blobs* of *bytes* together."""
+        too_many = self.blobs is not None and blobs > self.blobs
+        return not too_many and (self.bytes is None or bytes <= self.bytes)
+
+    def __str__(self) -> str:
+        limits = ((self.bytes, "bytes"), (self.blobs, "blobs"))
+        return " and ".join(f"{most} {unit}" for most, unit in limits if most is not None)
+
+
+#: No quota.
+NO_QUOTA = Quota()
+
+
+def count(text: str) -> int:
+    """A number of 1 or more."""
+    number = _integer(text)
+    if number < 1:
+        raise ValueError(f"{text} is not a number of at least 1")
+    return number
+
+
 def limit(text: str) -> int:
     """A size of 1 byte or more."""
     number = size(text)

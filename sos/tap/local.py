@@ -15,7 +15,7 @@ from sos.daemon.services import give_up
 from sos.daemon.status import StorePart
 from sos.errors import StoreUnusable
 from sos.model import quantities
-from sos.model.quantities import Reserve
+from sos.model.quantities import Quota, Reserve
 from sos.monitoring.commit_metrics import Commits
 from sos.scrub import ScrubService
 from sos.stores.local import LocalStore
@@ -27,6 +27,16 @@ PARAMETERS = [
         Reserve(percent=1),
         "Space to keep free on the disk: bytes (10G), or a percentage of its size.",
         quantities.reserve,
+    ),
+    parameter(
+        "max-bytes",
+        None,
+        None,
+        "Most bytes of blobs to hold (64K, 8M, 5G, 1T); by default unlimited.",
+        quantities.limit,
+    ),
+    parameter(
+        "max-blobs", None, None, "Most blobs to hold; by default unlimited.", quantities.count
     ),
     parameter(
         "scrub-rate",
@@ -93,6 +103,7 @@ def add_store(
         algorithm,
         durable=not options["no-fsync"],
         reserve=options["reserve"],
+        quota=_quota(options),
         committed=commits.observe,
         require=bool(options["require-store"]),
     )
@@ -108,6 +119,10 @@ def add_store(
     return store, StorePart(store, scrub.report, commits)
 
 
+def _quota(options: DaemonOptions) -> Quota:
+    return Quota(options["max-bytes"], options["max-blobs"])
+
+
 def _scrub_every(options: DaemonOptions) -> float:
     every: float | None = options["scrub-every"]
     return _SCRUB_EVERY if every is None else every
@@ -115,8 +130,10 @@ def _scrub_every(options: DaemonOptions) -> float:
 
 def describe(options: DaemonOptions) -> list[str]:
     """Return lines for the log that describe the store of *options*."""
+    quota = str(_quota(options))
     lines = [
-        f"store {options['store']}, {options['reserve']} in reserve",
+        f"store {options['store']}, {options['reserve']} in reserve"
+        + (f", at most {quota}" if quota else ""),
         "fsync OFF: a power failure loses acknowledged uploads"
         if options["no-fsync"]
         else "fsync on",

@@ -28,6 +28,11 @@ def check(options: DaemonOptions) -> None:
         engine.check(place)
     except ValueError as error:
         raise UsageError(f"--store: {error}") from None
+    for name in ("max-bytes", "max-blobs"):
+        if options[name] is not None:
+            raise UsageError(
+                f"--{name} limits a store in a directory; limit an engine by its own settings"
+            )
 
 
 def add_store(

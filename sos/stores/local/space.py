@@ -11,6 +11,7 @@ from sos.errors import NoSpace
 from sos.interfaces import SMALL_BODY
 from sos.model.quantities import Reserve
 from sos.stores.disk_errors import disk_errors
+from sos.stores.local.quota import QuotaAccount
 
 # Seconds for which a measurement of the disk is valid: others write to it, too.
 _FRESH = 0.25
@@ -30,12 +31,20 @@ class Space:
 
     :param reusable: returns the number of free bytes inside the index's file: blobs that
         reuse the space of dropped ones take none of the disk.
+    :param quota: counts the uploads as well; None for no quota.
     """
 
-    def __init__(self, directory: Path, reserve: Reserve, reusable: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        reserve: Reserve,
+        reusable: Callable[[], int],
+        quota: QuotaAccount | None = None,
+    ) -> None:
         self._directory = directory
         self._reserve = reserve
         self._reusable = reusable
+        self._quota = quota
         self._looked_at = float("-inf")
         self._capacity = self._free = 0
         self._left = 0
@@ -43,14 +52,22 @@ class Space:
         self._unusable = _SPARE
         self._files = 0
 
-    def take_blob(self, size: int | None) -> None:
+    def take_blob(self, size: int | None) -> int:
         """Count a blob that is about to be stored, or raise NoSpace.
 
         :param size: of its body, in bytes; if it is None, call :meth:`take` for the bytes
             after the first :data:`~sos.interfaces.SMALL_BODY`.
+        :returns: the bytes taken, for :meth:`end`.
         """
+        counted = SMALL_BODY if size is None else size
+        self._take_blob(size)
+        if self._quota is not None:
+            self._quota.take(1, counted)
+        return counted
+
+    def _take_blob(self, size: int | None) -> None:
         if size is not None and size > SMALL_BODY:
-            self.take(size + _RECORD)
+            self._take(size + _RECORD)
             if self._files <= 0:
                 raise NoSpace(
                     f"the file system of {self._directory} has no inodes left for another file"
@@ -67,7 +84,17 @@ class Space:
         self._left -= size - inside
 
     def take(self, size: int) -> None:
-        """Count *size* bytes that are about to be written to a file, or raise NoSpace."""
+        """Count *size* more bytes that are about to be written to a file, or raise NoSpace."""
+        self._take(size)
+        if self._quota is not None:
+            self._quota.take(0, size)
+
+    def end(self, taken: int) -> None:
+        """End the upload of a blob, for which *taken* bytes were counted."""
+        if self._quota is not None:
+            self._quota.end(taken)
+
+    def _take(self, size: int) -> None:
         if not self._is_fresh or self._left < size:
             self._look()
         if self._left < size:
@@ -88,15 +115,19 @@ class Space:
             f"reserve of {self._reserve}"
         )
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more fits, by the last measurement; :meth:`disk` makes one."""
-        return self._left + self._left_inside <= _RECORD
+    def measure(self, blobs: int, bytes: int) -> tuple[int, int, str | None]:
+        """Measure; return capacity and free space in bytes, and why nothing more fits, if so.
 
-    def disk(self) -> tuple[int, int]:
-        """Measure; return the bytes of the disk, and the free bytes on it and in the index."""
+        :param blobs: that the store holds, of *bytes* together.
+        """
         self._look()
-        return self._capacity, self._free
+        capacity, free, refusal = self._capacity, self._free, None
+        if self._left + self._left_inside <= _RECORD:
+            refusal = "the disk is full up to its reserve"
+        if self._quota is not None:
+            capacity, free = self._quota.room(capacity, free, bytes)
+            refusal = refusal or self._quota.refusal(blobs, bytes)
+        return capacity, free, refusal
 
     def _look(self) -> None:
         with disk_errors():

@@ -31,7 +31,7 @@ from sos.interfaces import (
 from sos.model import ids
 from sos.model.digest import BlobDigest, PartitionDigest, body_digest
 from sos.model.metadata import EMPTY, Metadata
-from sos.model.quantities import NO_RESERVE, Reserve
+from sos.model.quantities import NO_QUOTA, NO_RESERVE, Quota, Reserve
 from sos.stores import record as records
 from sos.stores.disk_errors import SyncFailed
 from sos.stores.local.blob_writes import BlobWrites
@@ -42,6 +42,7 @@ from sos.stores.local.disk import Layout
 from sos.stores.local.disk_order import DiskOrder
 from sos.stores.local.opening import open_index
 from sos.stores.local.quarantine import Quarantine
+from sos.stores.local.quota import QuotaAccount
 from sos.stores.local.reading import FileBody, verify_body
 from sos.stores.local.recovery import clear_incoming
 from sos.stores.local.replicas import Replicas
@@ -66,6 +67,7 @@ class LocalStore:
     :param algorithm: the hash of new content ids.
     :param durable: False acknowledges blobs that a power cut would lose.
     :param reserve: the space to keep free on the disk.
+    :param quota: the most blobs and bytes to hold.
     :param now: returns the time in seconds since the epoch.
     :param committed: see :class:`~sos.stores.local.committer.Committer`.
     :param require: whether the directory must be a store already; else a new store is
@@ -80,6 +82,7 @@ class LocalStore:
         algorithm: str = ids.DEFAULT_ALGORITHM,
         durable: bool = True,
         reserve: Reserve = NO_RESERVE,
+        quota: Quota = NO_QUOTA,
         now: Callable[[], float] = time.time,
         committed: Callable[[int, float], None] = lambda changes, seconds: None,
         require: bool = False,
@@ -92,7 +95,8 @@ class LocalStore:
         self._committed = committed
         self._require = require
         self._layout = Layout(directory, durable)
-        self._space = Space(directory, reserve, lambda: self._index.reusable())
+        account = None if quota == NO_QUOTA else QuotaAccount(quota, lambda: self._index.digests())
+        self._space = Space(directory, reserve, lambda: self._index.reusable(), account)
 
     def open(self) -> None:
         """Lock the directory, clean up after a crash, and start the threads.
@@ -217,11 +221,14 @@ class LocalStore:
     async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
         if self.failure is not None:
             raise ReadOnly(self.failure)
-        self._space.take_blob(len(body))
-        digest = body_digest(id, metadata, self._algorithm)
-        digest.update(body)
-        record = record_of(digest, metadata, self._now(), body)
-        return await add_inline(self._blob_writes, self._space, record)
+        taken = self._space.take_blob(len(body))
+        try:
+            digest = body_digest(id, metadata, self._algorithm)
+            digest.update(body)
+            record = record_of(digest, metadata, self._now(), body)
+            return await add_inline(self._blob_writes, self._space, record)
+        finally:
+            self._space.end(taken)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -287,9 +294,8 @@ class LocalStore:
         reason = self.failure
         capacity = free = None
         try:
-            capacity, free = self._space.disk()
-            if reason is None and self._space.full:
-                reason = "the disk is full up to its reserve"
+            capacity, free, refusal = self._space.measure(blobs or 0, size or 0)
+            reason = reason or refusal
         except SOSError as error:
             reason = reason or str(error)
         return StoreStatus(

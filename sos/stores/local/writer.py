@@ -51,7 +51,7 @@ class LocalWriter:
         digest: BodyDigest,
         now: Callable[[], float],
     ) -> None:
-        space.take_blob(size)
+        self._taken = space.take_blob(size)
         self._blob_writes = blob_writes
         self._space = space
         # Bytes counted in *space* that have not arrived yet; None if *size* is counted whole.
@@ -62,13 +62,14 @@ class LocalWriter:
         create = partial(_create, blob_writes.layout.incoming, id)
         self._blocks = BlockHashes()
         self._received = ReceivedBody(digest, create, self._jobs, self._blocks.update)
-        self._committing = False
+        self._committing = self._ended = False
 
     async def write(self, piece: bytes) -> None:
         if self._counted is not None:
             self._counted -= len(piece)
             if self._counted < 0:
                 self._space.take(-self._counted)
+                self._taken -= self._counted
                 self._counted = 0
         await self._received.write(piece)
 
@@ -77,10 +78,19 @@ class LocalWriter:
         if self._received.file is not None:
             # Shielded from cancellation, which could leave the file without a record.
             return await self._blob_writes.underway.to_its_end(self._commit_file())
-        body = await self._received.whole()
-        return await add_inline(self._blob_writes, self._space, self._record(body))
+        try:
+            body = await self._received.whole()
+            return await add_inline(self._blob_writes, self._space, self._record(body))
+        finally:
+            self._end()
 
     async def _commit_file(self) -> BlobInfo:
+        try:
+            return await self._store_file()
+        finally:
+            self._end()
+
+    async def _store_file(self) -> BlobInfo:
         try:
             await self._received.whole()
             record = self._record(None)
@@ -111,6 +121,12 @@ class LocalWriter:
     def abort(self) -> None:
         if not self._committing:
             self._discard()
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._space.end(self._taken)
 
     def _incoming(self) -> Path:
         assert self._received.file is not None
