@@ -12,6 +12,7 @@ _COMMANDS = Commands(
         "backup": "sos.cli.backup:backup",
         "balance": "sos.cli.balance:balance",
         "check": "sos.cli.check:check",
+        "compact": "sos.cli.compact:compact",
         "completion": "sos.cli.completion:completion",
         "demo": "sos.cli.demo:demo",
         "drain": "sos.cli.drain:drain",

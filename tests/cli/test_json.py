@@ -16,7 +16,7 @@ from tests.support.processes import SOS
 BODY = body_of(1000)
 #: Those that find something out.
 COMMANDS = {"put", "stat", "status", "replicate", "balance", "drain", "scrub", "import"}
-COMMANDS |= {"check", "rebuild", "backup"}
+COMMANDS |= {"check", "rebuild", "backup", "compact"}
 
 
 def test_every_command_that_finds_something_out_can():
@@ -109,6 +109,8 @@ def test_a_store_on_this_machine(place):
     assert (document["ok"], document["checked"], document["damaged"]) == (True, 1, 0)
     document = printed(place.sos("backup --json --store data --to copy"))
     assert (document["ok"], document["blobs"], document["left_out"]) == (True, 1, [])
+    document = printed(place.sos("compact --json --store data"))
+    assert (document["blobs"], document["after"] <= document["before"]) == (1, True)
     os.truncate(place.directory / "data/index/data.mdb", 0)
     document = printed(place.sos("check --json --store data"), 1)
     assert document["findings"] == [{"kind": "index", "of": "index", "reason": "it is empty"}]

@@ -121,11 +121,13 @@ def test_a_store_is_backed_up_checked_and_rebuilt(place, original):
     done = place.sos("backup --store new --to copy")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"6 blobs, ")
-    for command in ("check", "rebuild"):
+    for command in ("check", "rebuild", "compact"):
         done = place.sos(f"{command} --store new")
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"in use by another process" in done.stderr
     daemon.stop()
+    done = place.sos("compact --store new")
+    assert done.stdout.startswith(b"6 blobs; the index has ")
     assert b"no problems found" in place.sos("check --store new").stdout
     shutil.rmtree(place.directory / "new/index")
     done = place.sos("check --store new")

@@ -45,6 +45,7 @@ class Layout:
         self.root = root
         self.durable = durable
         self.index = root / "index"
+        self.making = root / "index.making"
         self.incoming = root / "incoming"
         self.quarantine = root / "quarantine"
         self.recovered = root / "recovered"

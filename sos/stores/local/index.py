@@ -155,6 +155,16 @@ class Index:
         with self._environment.begin(self._identity, write=True) as transaction:
             transaction.put(_IDENTITY, id.encode("ascii"))
 
+    def copy(self, directory: Path) -> None:
+        """Copy the index to an empty *directory*, without its free pages."""
+        self._environment.copy(str(directory), compact=True)
+
+    @_reads
+    def rows(self) -> list[int]:
+        """Return the number of rows of each database."""
+        with self._reading() as transaction:
+            return [transaction.stat(each)["entries"] for each in self._databases]
+
     @_reads
     def reusable(self) -> int:
         """Return the number of free bytes in the file, which LMDB uses before the file grows."""
