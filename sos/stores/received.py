@@ -86,6 +86,7 @@ class ReceivedBody:
         self._room = SMALL_BODY
         self._in_file = 0
         self._job: Deferred[None] | None = None
+        self._discarded = False
 
     async def write(self, piece: bytes) -> None:
         """Take the next *piece*; returns when there is room for another."""
@@ -107,7 +108,8 @@ class ReceivedBody:
             await self._run(self._write)
             return None
         if self._reserved:
-            await self._run(self._keep)
+            if self._pieces:
+                await self._run(self._keep)
             return None
         body = b"".join(self._pieces)
         self.digest.update(body)
@@ -116,7 +118,7 @@ class ReceivedBody:
     def _reserve(self, bytes: int = 0) -> bool:
         """Reserve memory for another batch, of *bytes* at least."""
         size = max(bytes, _BATCH_SIZE)
-        granted = self._budget.take(size)
+        granted = not self._discarded and self._budget.take(size)
         if granted:
             self._reserved += size
         return granted
@@ -163,6 +165,7 @@ class ReceivedBody:
 
         If there is no file, *gone* is not called.
         """
+        self._discarded = True
         self._pieces.clear()
         if self._job is not None:
             self._job.addErrback(unwanted)

@@ -10,6 +10,7 @@ from functools import partial
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.logger import Logger, LogLevel
+from xxhash import xxh3_128
 
 from sos.aio.limited_log import LimitedLog
 from sos.aio.pieces import hold_last
@@ -34,6 +35,43 @@ class Part:
     start: int
     stop: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole chunk."""
+        return (self.start, self.stop) == (0, self.chunk.size)
+
+
+class Passed:
+    """The pieces of a chunk that have passed before it broke off.
+
+    They have not been verified.  But if the chunk from its beginning is, and begins with the
+    same bytes, they were right.
+
+    :ivar size: of them, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hash = xxh3_128()
+
+    def update(self, piece: bytes) -> None:
+        """Add the next *piece*."""
+        self.size += len(piece)
+        self._hash.update(piece)
+
+    async def rest_of(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """Yield what follows them in *pieces*; raise Unavailable if those begin with others."""
+        left, expected, found = self.size, self._hash.digest(), xxh3_128()
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if left:
+                    found.update(piece[:left])
+                    piece, left = piece[left:], max(left - len(piece), 0)
+                    if not left and found.digest() != expected:
+                        raise Unavailable("a chunk differs from what was read of it before")
+                if piece:
+                    yield piece
+
 
 def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
     """Yield the parts of *chunks* that make up the object's bytes from *start* to *stop*."""
@@ -51,7 +89,8 @@ class AssembledBody:
 
     The next chunks are opened while one is read.  A chunk that breaks off is resumed
     once: its server may have failed, or may have timed out because the chunk was
-    opened early and the reader is slow.
+    opened early and the reader is slow.  A whole chunk is then read from its beginning, since
+    only a whole one can be verified.
 
     :param read: opens a chunk.
     :param digest: of the object, if it is read whole and nobody has verified that its chunks
@@ -106,36 +145,41 @@ class AssembledBody:
 
     async def _of(self, part: Part, opening: Deferred[Blob]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of *part*; raise Unavailable if they are too long or too short."""
+        passed = Passed()
         again = True
         while True:
             try:
                 blob = await opening
-                async with aclosing(pieces_of(blob.body)) as pieces:
+                pieces = pieces_of(blob.body)
+                if part.is_whole and passed.size:
+                    pieces = passed.rest_of(pieces)
+                async with aclosing(pieces):
                     async for piece in pieces:
-                        part = evolve(part, start=part.start + len(piece))
-                        if part.start > part.stop:
+                        passed.update(piece)
+                        if part.start + passed.size > part.stop:
                             raise Unavailable(
                                 f"the chunk {part.chunk.id} is longer than its manifest says"
                             )
                         yield piece
-                if part.start == part.stop:
+                if part.start + passed.size == part.stop:
                     return
                 raise Unavailable(f"the chunk {part.chunk.id} ended early")
             except Unavailable as error:
-                if part.start >= part.stop or not again:
+                rest = evolve(part, start=part.start + passed.size)
+                if rest.start >= rest.stop or not again:
                     raise
                 format = "resuming the read of a chunk, offset={n}: {error}"
-                _log.emit(LogLevel.warn, format, n=part.start, error=error)
+                _log.emit(LogLevel.warn, format, n=rest.start, error=error)
             again = False
-            opening = ensureDeferred(self._open(part))
+            opening = ensureDeferred(self._open(part if part.is_whole else rest))
 
     def _open_ahead(self, most: int) -> None:
         while len(self._ahead) < most and (part := next(self._parts, None)) is not None:
             self._ahead.append((part, ensureDeferred(self._open(part))))
 
     async def _open(self, part: Part) -> Blob:
-        id, size = part.chunk
-        span = None if (part.start, part.stop) == (0, size) else (part.start, part.stop)
+        id = part.chunk.id
+        span = None if part.is_whole else (part.start, part.stop)
         try:
             blob = await self._read(id, span)
         except NotFound as error:

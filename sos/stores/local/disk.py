@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,6 @@ class Layout:
         self.root = root
         self.durable = durable
         self.index = root / "index"
-        self.making = root / "index.making"
         self.incoming = root / "incoming"
         self.quarantine = root / "quarantine"
         self.recovered = root / "recovered"
@@ -53,6 +52,34 @@ class Layout:
         self._marker = root / MARKER
         self._new_marker = self._marker.with_suffix(".json.new")
         self._made: set[Path] = set()
+
+    @property
+    def compacting(self) -> Path:
+        """The directory for a compacted copy of the index, on the same file system as that."""
+        return (self.index / "data.mdb").resolve().parent / "compacting"
+
+    @contextmanager
+    def index_kept_from_others(self, kind: int) -> Iterator[None]:
+        """Lock the directory of the index: ``LOCK_SH`` to read it, ``LOCK_EX`` to replace it.
+
+        A daemon does not hold this lock, so that its store can be backed up.
+
+        :raises StoreUnusable: if another process has locked it, or it does not exist.
+        """
+        try:
+            descriptor = os.open(self.index, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise StoreUnusable(f"the index {self.index} is missing; see sos rebuild") from None
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreUnusable(
+                    f"{self.index} is being backed up or compacted; try again after that"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
 
     @property
     def readonly(self) -> bool:

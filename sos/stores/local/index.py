@@ -337,6 +337,13 @@ class Index:
             return self._log.named(transaction)
 
     @_reads
+    def totals(self) -> tuple[int, int]:
+        """Return the number of blobs, and the bytes of their bodies, suspect ones included."""
+        with self._reading() as transaction:
+            digests = self._log.named(transaction).values()
+        return sum(each.count for each in digests), sum(each.bytes for each in digests)
+
+    @_reads
     def blob_digests(self, partition: str) -> dict[str, BlobDigest]:
         """Return the digest of each blob in *partition*, by id.
 

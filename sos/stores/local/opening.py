@@ -8,6 +8,7 @@ So this module detects them.
 
 from __future__ import annotations
 
+import shutil
 from uuid import uuid4
 
 import lmdb
@@ -73,6 +74,7 @@ def _open_known(layout: Layout, lock: int, id: str | None) -> Index:
         raise _lost(layout, f"has {size} bytes, but had {reached.size} before")
     if not layout.readonly:
         layout.make_missing_directories()
+        shutil.rmtree(layout.compacting, ignore_errors=True)  # of a compaction that was killed
     index = _open(layout, lock)
     try:
         if id is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sos.errors import NoSpace
-from sos.model.digest import PartitionDigest
 from sos.model.quantities import Quota
 
 # Seconds for which a count of the store is valid: meanwhile it takes at most what is counted.
@@ -16,12 +15,12 @@ _FRESH = 0.25
 class QuotaAccount:
     """An account of the blobs stored and in flight, which refuses uploads over the *quota*.
 
-    :param digests: returns the digests of all partitions of the store.
+    :param held: returns the number of blobs in the store, and the bytes of their bodies.
     """
 
-    def __init__(self, quota: Quota, digests: Callable[[], Mapping[str, PartitionDigest]]) -> None:
+    def __init__(self, quota: Quota, held: Callable[[], tuple[int, int]]) -> None:
         self._quota = quota
-        self._digests = digests
+        self._held = held
         self._counted_at = float("-inf")
         # Blobs and bytes in flight, and with those that were stored at the last count.
         self._blobs_in_flight = self._bytes_in_flight = 0
@@ -47,23 +46,20 @@ class QuotaAccount:
         return self._quota.allows(self._blobs + blobs, self._bytes + bytes)
 
     def _count(self) -> None:
-        digests = self._digests().values()
-        self._blobs = self._blobs_in_flight + sum(each.count for each in digests)
-        self._bytes = self._bytes_in_flight + sum(each.bytes for each in digests)
+        blobs, bytes = self._held()
+        self._blobs = self._blobs_in_flight + blobs
+        self._bytes = self._bytes_in_flight + bytes
         self._counted_at = time.monotonic()
 
-    def refusal(self, blobs: int, bytes: int) -> str | None:
-        """Return why a store that holds *blobs* of *bytes* takes no more, None if it does."""
-        if self._quota.allows(blobs + 1, bytes + 1):
-            return None
-        return f"the store is full: its quota is {self._quota}"
+    def limit(self, capacity: int, free: int) -> tuple[int, int, str | None]:
+        """Return *capacity* and *free* bytes of the disk as far as the quota allows.
 
-    def room(self, capacity: int, free: int, bytes: int) -> tuple[int, int]:
-        """Return *capacity* and *free* bytes of the disk, as far as the quota allows.
-
-        :param bytes: that the store holds.
+        The third value is why the store takes no more, None if it does.
         """
+        blobs, bytes = self._held()
         most = self._quota.bytes
-        if most is None:
-            return capacity, free
-        return min(capacity, most), max(min(free, most - bytes), 0)
+        if most is not None:
+            capacity, free = min(capacity, most), max(min(free, most - bytes), 0)
+        if self._quota.allows(blobs + 1, bytes + 1):
+            return capacity, free, None
+        return capacity, free, f"the store is full: its quota is {self._quota}"

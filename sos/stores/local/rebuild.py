@@ -144,7 +144,7 @@ class _Rebuild:
         self._lock = lock
         self._warn = warn
         self._progress = progress
-        self._making = layout.making
+        self._making = layout.root / "index.making"
         self._new = layout.root / "index.new"
         self._padded = layout.root / "index.padded"
         self._pending: dict[str, Record] = {}

@@ -89,6 +89,11 @@ class Space:
         if self._quota is not None:
             self._quota.take(0, size)
 
+    @property
+    def has_quota(self) -> bool:
+        """Whether there is a quota, so that each upload has to be ended."""
+        return self._quota is not None
+
     def end(self, taken: int) -> None:
         """End the upload of a blob, for which *taken* bytes were counted."""
         if self._quota is not None:
@@ -115,18 +120,14 @@ class Space:
             f"reserve of {self._reserve}"
         )
 
-    def measure(self, blobs: int, bytes: int) -> tuple[int, int, str | None]:
-        """Measure; return capacity and free space in bytes, and why nothing more fits, if so.
-
-        :param blobs: that the store holds, of *bytes* together.
-        """
+    def measure(self) -> tuple[int, int, str | None]:
+        """Measure; return capacity and free space in bytes, and why nothing more fits, if so."""
         self._look()
         capacity, free, refusal = self._capacity, self._free, None
+        if self._quota is not None:
+            capacity, free, refusal = self._quota.limit(capacity, free)
         if self._left + self._left_inside <= _RECORD:
             refusal = "the disk is full up to its reserve"
-        if self._quota is not None:
-            capacity, free = self._quota.room(capacity, free, bytes)
-            refusal = refusal or self._quota.refusal(blobs, bytes)
         return capacity, free, refusal
 
     def _look(self) -> None:

@@ -95,7 +95,7 @@ class LocalStore:
         self._committed = committed
         self._require = require
         self._layout = Layout(directory, durable)
-        account = None if quota == NO_QUOTA else QuotaAccount(quota, lambda: self._index.digests())
+        account = None if quota == NO_QUOTA else QuotaAccount(quota, lambda: self._index.totals())
         self._space = Space(directory, reserve, lambda: self._index.reusable(), account)
 
     def open(self) -> None:
@@ -226,9 +226,10 @@ class LocalStore:
             digest = body_digest(id, metadata, self._algorithm)
             digest.update(body)
             record = record_of(digest, metadata, self._now(), body)
-            return await add_inline(self._blob_writes, self._space, record)
-        finally:
+        except BaseException:
             self._space.end(taken)
+            raise
+        return await add_inline(self._blob_writes, self._space, record, taken)
 
     def writer(
         self, id: str | None = None, metadata: Metadata = EMPTY, size: int | None = None
@@ -294,7 +295,7 @@ class LocalStore:
         reason = self.failure
         capacity = free = None
         try:
-            capacity, free, refusal = self._space.measure(blobs or 0, size or 0)
+            capacity, free, refusal = self._space.measure()
             reason = reason or refusal
         except SOSError as error:
             reason = reason or str(error)

@@ -10,7 +10,7 @@ transaction.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -79,10 +79,12 @@ class LocalWriter:
             # Shielded from cancellation, which could leave the file without a record.
             return await self._blob_writes.underway.to_its_end(self._commit_file())
         try:
-            body = await self._received.whole()
-            return await add_inline(self._blob_writes, self._space, self._record(body))
-        finally:
+            record = self._record(await self._received.whole())
+        except BaseException:
             self._end()
+            raise
+        self._ended = True
+        return await add_inline(self._blob_writes, self._space, record, self._taken)
 
     async def _commit_file(self) -> BlobInfo:
         try:
@@ -160,8 +162,26 @@ def record_of(digest: BodyDigest, metadata: Metadata, now: float, body: bytes | 
     )
 
 
-async def add_inline(blob_writes: BlobWrites, space: Space, record: Record) -> BlobInfo:
-    """Store a blob with an inline body, and describe it as it is stored."""
+async def add_inline(blob_writes: BlobWrites, space: Space, record: Record, taken: int) -> BlobInfo:
+    """Store a blob with an inline body, and describe it as it is stored.
+
+    :param taken: the bytes counted for it, see :meth:`Space.end`.
+    """
+    adding = _add_inline(blob_writes, space, record)
+    if not space.has_quota:
+        return await adding
+    # A blob whose upload is cancelled may be stored all the same: count it until it is decided.
+    return await blob_writes.underway.to_its_end(_counted(adding, space, taken))
+
+
+async def _counted(adding: Awaitable[BlobInfo], space: Space, taken: int) -> BlobInfo:
+    try:
+        return await adding
+    finally:
+        space.end(taken)
+
+
+async def _add_inline(blob_writes: BlobWrites, space: Space, record: Record) -> BlobInfo:
     try:
         return (await blob_writes.add(record, None)).info()
     except NoSpace:

@@ -15,6 +15,7 @@ from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from sos.aio.threads import threads_of
 from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.model.manifest import MARK, Chunk, Manifest, encode
@@ -211,15 +212,47 @@ async def test_a_manifest_that_is_none_cannot_be_read(placing, chunked, metadata
 
 @ensureDeferred
 async def test_what_breaks_off_is_taken_up_where_it_did(large_chunks, placing, ids):
-    """Once for each chunk; the reader does not notice."""
+    """Once for each chunk; the reader does not notice.  Only a whole chunk begins anew."""
     id = (await put(large_chunks, LARGE)).id
     placing.broken.update(ids[:7])
     assert await content(await large_chunks.read(id)) == LARGE
-    assert ("read", ids[3], (MANY // 2, MANY)) in placing.asked
+    assert placing.asked.count(("read", ids[3], None)) == 2
     placing.broken.update(ids[2:4])
+    placing.asked.clear()
     span = (2 * MANY + 7, 9 * MANY)
     assert await content(await large_chunks.read(id, span)) == LARGE[slice(*span)]
+    assert ("read", ids[2], (7 + (MANY - 6) // 2, MANY)) in placing.asked
+    assert placing.asked.count(("read", ids[3], None)) == 2
     assert placing.open == set()
+
+
+@pytest.mark.parametrize("ends", [MANY // 2, MANY - 1])
+@ensureDeferred
+async def test_a_chunk_that_was_wrong_before_it_broke_off_is_not_completed(
+    placing, ids, ends, reactor
+):
+    """Its pieces had not been verified yet: those that come after do not make them right."""
+    wrong_once = set()
+
+    async def read(id, span=None):
+        blob = await placing.read(id, span)
+        if id not in wrong_once:
+            return blob
+        wrong_once.remove(id)
+        await blob.body.aclose()
+
+        async def wrong():
+            yield bytes(ends)
+            raise Unavailable("the server broke off")
+
+        return evolve(blob, body=wrong())
+
+    store = ChunkedStore(placing, MANY, threads_of(reactor), read=read)
+    id = (await put(store, LARGE)).id
+    wrong_once.add(ids[3])
+    pieces, error = await pieces_of(store, id)
+    assert isinstance(error, Unavailable)
+    assert len(b"".join(pieces)) <= 3 * MANY + ends
 
 
 @ensureDeferred

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -11,8 +14,10 @@ from pytest_twisted import ensureDeferred
 from sos.errors import StoreUnusable
 from sos.stores.local import LocalStore
 from sos.stores.local import compact as compacting
+from sos.stores.local.backup import backup
 from sos.stores.local.check import check
 from sos.stores.local.compact import compact
+from sos.stores.local.disk import Layout
 from tests.support.blobs import body_of, content, put
 
 
@@ -59,7 +64,7 @@ async def test_the_index_shrinks_and_nothing_is_lost(tmp_path, reactor):
     assert str(report) == f"11 blobs; the index has {size(path)} bytes, {large} before"
     assert await contents(path, reactor) == before
     assert check(path).ok
-    assert not (path / "index.making").exists()
+    assert not (path / "index/compacting").exists()
     store = LocalStore(path, reactor)
     store.open()
     await store.put(None, {}, b"another")
@@ -110,7 +115,7 @@ async def test_a_failure_leaves_a_whole_store(tmp_path, reactor, monkeypatch, mo
         patched.setattr(module, name, broken)
         with pytest.raises(StoreUnusable, match=r"cannot compact .*No space left"):
             compact(path)
-    assert not (path / "index.making").exists()
+    assert not (path / "index/compacting").exists()
     assert await contents(path, reactor) == before
     assert compact(path).blobs == 11
     assert await contents(path, reactor) == before
@@ -147,11 +152,105 @@ async def test_a_damaged_index_is_refused(tmp_path, reactor):
     assert data.read_bytes() == text
 
 
+@pytest.mark.parametrize("by", ["compact", "daemon"])
 @ensureDeferred
-async def test_what_an_interrupted_rebuild_has_left_is_removed(tmp_path, reactor):
+async def test_what_a_killed_compaction_has_left_is_removed(tmp_path, reactor, by):
+    """It can be as large as the index."""
     path = tmp_path / "store"
     before = await filled(path, reactor)
-    (path / "index.making").mkdir()
-    (path / "index.making/data.mdb").write_bytes(b"half")
+    (path / "index/compacting").mkdir()
+    (path / "index/compacting/data.mdb").write_bytes(b"half")
+    if by == "compact":
+        compact(path)
+    assert await contents(path, reactor) == before
+    assert not (path / "index/compacting").exists()
+
+
+@ensureDeferred
+async def test_an_index_that_others_read_is_refused(tmp_path, reactor):
+    """Such as a backup: what it shares with the next daemon is of the old index."""
+    path = tmp_path / "store"
+    before = await filled(path, reactor)
+    layout = Layout(path, durable=True)
+    with layout.index_kept_from_others(fcntl.LOCK_SH):
+        with pytest.raises(StoreUnusable, match="being backed up or compacted"):
+            compact(path)
+        assert backup(path, tmp_path / "backup").ok
+    reader = subprocess.Popen(
+        [sys.executable, "-c", _READER, str(path / "index")], stdin=-1, stdout=-1
+    )
+    assert reader.stdout.readline() == b"reading\n"
+    with pytest.raises(StoreUnusable, match="another process reads the index"):
+        compact(path)
+    assert await contents(path, reactor) == before
+    reader.communicate()
     compact(path)
     assert await contents(path, reactor) == before
+
+
+_READER = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], readonly=True, max_dbs=8) as environment, environment.begin():
+    print("reading", flush=True)
+    sys.stdin.read()
+"""
+
+
+@ensureDeferred
+async def test_an_index_that_is_being_compacted_is_not_backed_up(tmp_path, reactor):
+    path = tmp_path / "store"
+    await filled(path, reactor)
+    with (
+        Layout(path, durable=True).index_kept_from_others(fcntl.LOCK_EX),
+        pytest.raises(StoreUnusable, match="being backed up or compacted"),
+    ):
+        backup(path, tmp_path / "backup")
+
+
+@ensureDeferred
+async def test_a_backup_is_refused(tmp_path, reactor):
+    """By the number of its last transaction a backup knows whether a daemon has written to it."""
+    path, copy = tmp_path / "store", tmp_path / "backup"
+    before = await filled(path, reactor)
+    backup(path, copy)
+    with pytest.raises(StoreUnusable, match=r"is a backup.*remove backup\.json"):
+        compact(copy)
+    compact(path)
+    assert backup(path, copy).ok
+    (copy / "backup.json").unlink()
+    compact(copy)
+    assert await contents(copy, reactor) == before
+
+
+@pytest.mark.parametrize("linked", ["index", "index/data.mdb"])
+@ensureDeferred
+async def test_an_index_on_another_disk_stays_there(tmp_path, reactor, linked):
+    """A link to it stays a link."""
+    path, other = tmp_path / "store", tmp_path / "other"
+    before = await filled(path, reactor)
+    (path / linked).rename(other)
+    (path / linked).symlink_to(other)
+    report = compact(path)
+    assert (path / linked).is_symlink()
+    assert size(path) == report.after < report.before
+    assert await contents(path, reactor) == before
+
+
+@ensureDeferred
+async def test_the_file_keeps_its_mode(tmp_path, reactor):
+    """And its owner: an administrator compacts the store of another user."""
+    path = tmp_path / "store"
+    await filled(path, reactor)
+    data = path / "index/data.mdb"
+    data.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(data, 12345, 23456)
+    before = data.stat()
+    compact(path)
+    after = data.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )

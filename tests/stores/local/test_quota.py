@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import ensureDeferred as deferred
 
 from sos.errors import Incomplete, NoSpace
 from sos.interfaces import SMALL_BODY
@@ -125,6 +127,35 @@ async def test_an_upload_of_unknown_size_counts_as_it_comes(tmp_path):
         writer = store.writer()
         await writer.write(bytes(LARGE))
         await writer.commit()
+
+
+@ensureDeferred
+async def test_uploads_that_are_cancelled_count_until_they_are_decided(tmp_path):
+    """Some of them are stored, since the transaction had begun."""
+    async with opened(tmp_path, blobs=3) as store:
+        ended = []
+        for number in range(20):
+            with suppress(NoSpace):
+                upload = deferred(store.put(None, {}, b"%d" % number))
+                upload.addErrback(
+                    lambda failure: ended.append(failure.trap(CancelledError, NoSpace))
+                )
+                upload.cancel()
+        assert NoSpace in ended
+    async with opened(tmp_path, blobs=3) as store:
+        assert (await store.status()).blobs <= 3
+
+
+@ensureDeferred
+async def test_a_suspect_blob_can_be_stored_anew(tmp_path):
+    """The quota counts it, though no listing is possible until then."""
+    async with opened(tmp_path, bytes=1000) as store:
+        info = await store.put(None, {}, b"suspect")
+        index = store._index
+        index.mark_suspect(info.id, index.get(info.id))
+        status = await store.status()
+        assert (status.blobs, status.free) == (None, 993)
+        await store.put(None, {}, b"another")
 
 
 steps = st.tuples(st.sampled_from(["put", "begin", "end", "abort", "drop"]), st.integers(0, 600))
