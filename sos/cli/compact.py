@@ -20,10 +20,11 @@ from sos.stores.local.compact import compact as compact_store
 def compact(store: Path) -> None:
     """Give the free space in a store's index back to the disk.
 
-    Stop the daemon that uses it first, and let a backup of it end.  A store reuses the space of dropped small blobs for new
-    ones, but its index file does not shrink by itself.  This needs as much free space on the disk
-    as the index has after it.  If it is interrupted, the store stays as it was, or is compacted.
-    Bodies over 64 KiB are files of their own, whose space is free as soon as they are dropped.
+    Stop the daemon that uses it first, and let a backup of it end.  A store reuses the space of
+    dropped small blobs for new ones, but its index file does not shrink by itself.  This needs as
+    much free space on the disk as the index has after it.  If it is interrupted, the store stays
+    as it was, or is compacted.  Bodies over 64 KiB are files of their own, whose space is free as
+    soon as they are dropped.
     Example:
 
         sos compact --store /var/lib/sos/data1
