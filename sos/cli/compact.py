@@ -24,7 +24,7 @@ def compact(store: Path) -> None:
     dropped small blobs for new ones, but its index file does not shrink by itself.  This needs as
     much free space on the disk as the index has after it.  If it is interrupted, the store stays
     as it was, or is compacted.  Bodies over 64 KiB are files of their own, whose space is free as
-    soon as they are dropped.
+    soon as they are dropped.  Ends with status 1 if it failed.
     Example:
 
         sos compact --store /var/lib/sos/data1
