@@ -43,8 +43,9 @@ class MemoryBudget:
         self.left += bytes
 
 
-#: Memory for all larger bodies in arrival.
-MEMORY = MemoryBudget(48 << 20)
+#: Memory for all larger bodies in arrival: a little more than four chunks, which an upload can
+#: have at a time, so that a process with many uploads at once needs less than 150 MiB.
+MEMORY = MemoryBudget(36 << 20)
 
 
 class ReceivedBody:
@@ -110,6 +111,7 @@ class ReceivedBody:
         if self._reserved:
             if self._pieces:
                 await self._run(self._keep)
+            self._release(keeping=sum(map(len, self.kept)))
             return None
         body = b"".join(self._pieces)
         self.digest.update(body)
@@ -123,9 +125,10 @@ class ReceivedBody:
             self._reserved += size
         return granted
 
-    def _release(self) -> None:
-        self._budget.give_back(self._reserved)
-        self._reserved = 0
+    def _release(self, keeping: int = 0) -> None:
+        """Return the memory that is reserved, but for the bytes *keeping*."""
+        self._budget.give_back(self._reserved - keeping)
+        self._reserved = keeping
 
     async def _write_out(self) -> None:
         self._keeps = False
