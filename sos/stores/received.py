@@ -43,9 +43,9 @@ class MemoryBudget:
         self.left += bytes
 
 
-#: Memory for all larger bodies in arrival: a little more than four chunks, which an upload can
-#: have at a time, so that a process with many uploads at once needs less than 150 MiB.
-MEMORY = MemoryBudget(36 << 20)
+#: Memory for all larger bodies in arrival: two chunks.  With more, a process with many uploads at
+#: once could need over 150 MiB, and what goes to the file instead costs little.
+MEMORY = MemoryBudget(16 << 20)
 
 
 class ReceivedBody:

@@ -9,7 +9,7 @@ from sos.model.digest import BodyDigest
 
 # Bytes to gather before a thread hashes them, and the most that wait for a thread.
 _LEAST_BATCH = 128 * 1024
-_MOST_WAITING = 1024 * 1024
+_MOST_WAITING = 256 * 1024
 
 
 class ThreadedDigest:
