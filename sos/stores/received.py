@@ -43,9 +43,9 @@ class MemoryBudget:
         self.left += bytes
 
 
-#: Memory for all larger bodies in arrival: two chunks.  With more, a process with many uploads at
+#: Memory for all larger bodies in arrival: one chunk.  With more, a process with many uploads at
 #: once could need over 150 MiB, and what goes to the file instead costs little.
-MEMORY = MemoryBudget(16 << 20)
+MEMORY = MemoryBudget(8 << 20)
 
 
 class ReceivedBody:
