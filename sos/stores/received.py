@@ -8,7 +8,6 @@ from typing import IO
 
 from twisted.internet.defer import Deferred
 
-from sos.aio.tasks import unwanted
 from sos.aio.threads import ThreadJobs
 from sos.interfaces import SMALL_BODY
 from sos.model.digest import BodyDigest
@@ -19,6 +18,8 @@ from sos.stores.disk_errors import disk_errors
 _BATCH_SIZE = 1024 * 1024
 # The same when the budget is used up.
 _SMALL_BATCH_SIZE = 256 * 1024
+# A batch of more pieces is joined: many small ones take much more memory than their bytes.
+_MOST_PIECES = 64
 
 
 class MemoryBudget:
@@ -43,16 +44,15 @@ class MemoryBudget:
         self.left += bytes
 
 
-#: Memory for all larger bodies in arrival: one chunk.  With more, a process with many uploads at
-#: once could need over 150 MiB, and what goes to the file instead costs little.
-MEMORY = MemoryBudget(8 << 20)
+#: Memory for all larger bodies in arrival: a little more than four chunks of the default size,
+#: which is what one upload can have at a time.
+MEMORY = MemoryBudget(36 << 20)
 
 
 class ReceivedBody:
     """A buffer for the pieces of a body, which moves to a file when it grows.
 
-    Threads hash and write it, a batch of pieces at a time.  In memory, the next pieces arrive
-    meanwhile.
+    Threads hash and write it, a batch of pieces at a time.
 
     :param digest: updated with the body, for its hash and size.
     :param create: creates the file; it is not called for a body of up to
@@ -61,7 +61,7 @@ class ReceivedBody:
     :param written: called there with each batch of pieces of a larger body.
     :param keeps: whether to keep a larger body in memory while the *budget* suffices.
     :param budget: the memory for larger bodies.
-    :ivar kept: the batches of a larger body in memory.
+    :ivar kept: the pieces of a larger body in memory.
     """
 
     def __init__(
@@ -86,7 +86,6 @@ class ReceivedBody:
         self._gathered = 0
         self._room = SMALL_BODY
         self._in_file = 0
-        self._job: Deferred[None] | None = None
         self._discarded = False
 
     async def write(self, piece: bytes) -> None:
@@ -94,17 +93,15 @@ class ReceivedBody:
         self._pieces.append(piece)
         self._gathered += len(piece)
         if self._gathered > self._room:
-            await self._job_done()
             if not (self._keeps and self._reserve(self._gathered)):
                 await self._write_out()
             elif self._room == SMALL_BODY:
                 self._room = _BATCH_SIZE
             else:
-                self._job = self._run(self._keep)
+                await self._run(self._keep)
 
     async def whole(self) -> bytes | None:
         """End the body; return it, or None if it is in :attr:`file` or :attr:`kept`."""
-        await self._job_done()
         if self.file is not None:
             await self._run(self._write)
             return None
@@ -140,28 +137,24 @@ class ReceivedBody:
         pieces, self._pieces, self._gathered = self._pieces, [], 0
         return self._jobs.run(function, pieces)
 
-    async def _job_done(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            await job
-
-    def _hash(self, pieces: list[bytes]) -> bytes:
-        data = b"".join(pieces)
-        self.digest.update(data)
-        self._written(data)
-        return data
+    def _hash(self, pieces: list[bytes]) -> list[bytes]:
+        if len(pieces) > _MOST_PIECES:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            self.digest.update(piece)
+            self._written(piece)
+        return pieces
 
     def _keep(self, pieces: list[bytes]) -> None:
-        self.kept.append(self._hash(pieces))
+        self.kept += self._hash(pieces)
 
     def _write(self, pieces: list[bytes]) -> None:
         with disk_errors():
             if self.file is None:
                 self.file = self._create()
-            for data in self.kept:
-                self._in_file = write_at(self.file, data, self._in_file)
+            for piece in (*self.kept, *self._hash(pieces)):
+                self._in_file = write_at(self.file, piece, self._in_file)
             self.kept.clear()
-            self._in_file = write_at(self.file, self._hash(pieces), self._in_file)
 
     def discard(self, gone: Callable[[], None] = lambda: None) -> None:
         """Close the file after any writes in progress, then call *gone*.
@@ -170,8 +163,6 @@ class ReceivedBody:
         """
         self._discarded = True
         self._pieces.clear()
-        if self._job is not None:
-            self._job.addErrback(unwanted)
         self._jobs.afterwards(lambda: self._close(gone))
 
     def _close(self, gone: Callable[[], None]) -> None:

@@ -118,23 +118,27 @@ def test_a_body_moves_to_the_file_when_the_memory_is_used_up():
     assert (body.kept, budget.left) == ([], 2 * MIB)
 
 
-def test_pieces_arrive_while_a_thread_hashes():
-    """But no more of them than it takes at once."""
+def test_a_piece_waits_for_a_thread():
+    """So no more of them arrive than a thread takes at once."""
     threads = Threads()
     body, digest, _ = received(MemoryBudget(9 * MIB), run=threads)
-    result_of(Deferred.fromCoroutine(body.write(bytes(MIB + 1))))
-    result_of(Deferred.fromCoroutine(body.write(bytes(1))))
-    assert len(threads.waiting) == 1
     result_of(Deferred.fromCoroutine(body.write(bytes(MIB))))
     held_up = Deferred.fromCoroutine(body.write(bytes(1)))
     assert not held_up.called
     threads.run()
     result_of(held_up)
-    ending = Deferred.fromCoroutine(body.whole())
-    while threads.waiting:
-        threads.run()
-    assert ending.called
-    assert digest.size == 2 * MIB + 3
+    assert digest.size == MIB + 1
+
+
+def test_small_pieces_are_joined():
+    """Each takes memory beside its bytes."""
+    body, _, _ = received(MemoryBudget(9 * MIB))
+    for _ in range(3 * 1024):
+        result_of(Deferred.fromCoroutine(body.write(bytes(1024))))
+    result_of(Deferred.fromCoroutine(body.whole()))
+    assert body.file is None
+    assert sum(map(len, body.kept)) == 3 * MIB
+    assert len(body.kept) < 10
 
 
 def test_a_full_disk_is_an_error_of_the_write():

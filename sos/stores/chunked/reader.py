@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from functools import partial
@@ -20,9 +19,6 @@ from sos.model.manifest import Chunk
 from sos.stores.chunked.presence import check_size, gone
 from sos.stores.threaded_digest import ThreadedDigest
 from sos.transfer import pieces_of
-
-#: Most chunks to open ahead of the one that is being read.
-MOST_AHEAD = 2
 
 _log = LimitedLog(Logger())
 
@@ -87,7 +83,7 @@ def parts(chunks: Iterable[Chunk], start: int, stop: int) -> Iterator[Part]:
 class AssembledBody:
     """The pieces of an object, or of a part of it; see :class:`sos.interfaces.Pieces`.
 
-    The next chunks are opened while one is read.  A chunk that breaks off is resumed
+    The next chunk is opened while one is read.  A chunk that breaks off is resumed
     once: its server may have failed, or may have timed out because the chunk was
     opened early and the reader is slow.  A whole chunk is then read from its beginning, since
     only a whole one can be verified.
@@ -107,7 +103,7 @@ class AssembledBody:
     ) -> None:
         self._read = read
         self._parts = parts
-        self._ahead: deque[tuple[Part, Deferred[Blob]]] = deque()
+        self._next: tuple[Part, Deferred[Blob]] | None = None
         self._pieces = self._all()
         if digest is not None:
             verify = partial(self._verify, digest, verified)
@@ -115,18 +111,18 @@ class AssembledBody:
 
     async def begin(self) -> None:
         """Open the first chunk, if there is one.  Raises Unavailable."""
-        self._open_ahead(1)
-        if self._ahead:
-            part, opening = self._ahead.popleft()
-            self._ahead.append((part, succeed(await opening)))
+        self._open_next()
+        if self._next is not None:
+            (part, opening), self._next = self._next, None
+            self._next = part, succeed(await opening)
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         return self._pieces
 
     async def aclose(self) -> None:
         await self._pieces.aclose()
-        while self._ahead:
-            _, opening = self._ahead.popleft()
+        if self._next is not None:
+            (_, opening), self._next = self._next, None
             opening.cancel()
             with suppress(SOSError, CancelledError):
                 await close((await opening).body)
@@ -136,9 +132,9 @@ class AssembledBody:
         verified()
 
     async def _all(self) -> AsyncGenerator[bytes, None]:
-        while self._ahead:
-            part, opening = self._ahead.popleft()
-            self._open_ahead(MOST_AHEAD)
+        while self._next is not None:
+            part, opening = self._next
+            self._open_next()
             async with aclosing(self._of(part, opening)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -173,9 +169,9 @@ class AssembledBody:
             again = False
             opening = ensureDeferred(self._open(part if part.is_whole else rest))
 
-    def _open_ahead(self, most: int) -> None:
-        while len(self._ahead) < most and (part := next(self._parts, None)) is not None:
-            self._ahead.append((part, ensureDeferred(self._open(part))))
+    def _open_next(self) -> None:
+        part = next(self._parts, None)
+        self._next = None if part is None else (part, ensureDeferred(self._open(part)))
 
     async def _open(self, part: Part) -> Blob:
         id = part.chunk.id

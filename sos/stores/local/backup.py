@@ -123,7 +123,7 @@ def backup(
         with _locked(layout) as lock:
             mark = _Mark(layout, id)
             mark.check()
-            with source.index_kept_from_others(fcntl.LOCK_SH), _opened(source) as live:
+            with source.locked_index(fcntl.LOCK_SH), _opened(source) as live:
                 work = _Backup(source, layout, live, mark, lock, warn, progress)
                 work.run(now())
             return work.report

@@ -59,7 +59,7 @@ def compact(root: Path) -> Report:
                 f"{root} is a backup, whose index is made anew by sos backup; if a daemon uses it "
                 f"as its store now, remove {BACKUP_MARKER} first"
             )
-        with layout.index_kept_from_others(fcntl.LOCK_EX):
+        with layout.locked_index(fcntl.LOCK_EX):
             return _compact(layout, lock)
     except (OSError, SyncFailed, SOSError, lmdb.Error) as error:
         raise StoreUnusable(f"cannot compact the index of {root}: {error}") from error

@@ -59,7 +59,7 @@ class Layout:
         return (self.index / "data.mdb").resolve().parent / "compacting"
 
     @contextmanager
-    def index_kept_from_others(self, kind: int) -> Iterator[None]:
+    def locked_index(self, kind: int) -> Iterator[None]:
         """Lock the directory of the index: ``LOCK_SH`` to read it, ``LOCK_EX`` to replace it.
 
         A daemon does not hold this lock, so that its store can be backed up.

@@ -92,7 +92,7 @@ async def test_a_manifest_that_cannot_be_placed_fails_the_upload(chunked, placin
 @pytest.fixture(params=["memory", "files", "memory, then files"])
 def memory(request, monkeypatch):
     """Memory for chunks: enough for all of them, for none, for two."""
-    left = {"memory": 16 << 20, "files": 0, "memory, then files": 2 << 20}[request.param]
+    left = {"memory": 36 << 20, "files": 0, "memory, then files": 2 << 20}[request.param]
     monkeypatch.setattr(MEMORY, "left", left)
     return left
 

@@ -93,6 +93,7 @@ async def test_an_older_copy_is_still_noticed(tmp_path, reactor):
     [
         (compacting.Index, "copy"),
         (compacting.Layout, "sync_file"),
+        (os, "fchown"),
         (os, "truncate"),
         (os, "replace"),
         (compacting.Layout, "sync_directory"),
@@ -139,6 +140,28 @@ async def test_a_store_in_use_is_refused(tmp_path, reactor):
 
 
 @ensureDeferred
+async def test_a_read_only_store_is_refused(tmp_path, reactor, monkeypatch):
+    path = tmp_path / "store"
+    await filled(path, reactor)
+    monkeypatch.setattr(Layout, "readonly", True)
+    with pytest.raises(StoreUnusable, match="is mounted read-only"):
+        compact(path)
+
+
+@ensureDeferred
+async def test_a_copy_that_differs_is_not_used(tmp_path, reactor, monkeypatch):
+    """A fault of the memory or the disk would change it."""
+    path = tmp_path / "store"
+    before = await filled(path, reactor)
+    with monkeypatch.context() as patched:
+        counts = iter([10, 9])
+        patched.setattr(compacting.Index, "rows", lambda index: next(counts))
+        with pytest.raises(StoreUnusable, match=r"the copy differs .*see sos check"):
+            compact(path)
+    assert await contents(path, reactor) == before
+
+
+@ensureDeferred
 async def test_a_damaged_index_is_refused(tmp_path, reactor):
     """It stays for sos rebuild, which finds more than a copy would have."""
     path = tmp_path / "store"
@@ -172,7 +195,7 @@ async def test_an_index_that_others_read_is_refused(tmp_path, reactor):
     path = tmp_path / "store"
     before = await filled(path, reactor)
     layout = Layout(path, durable=True)
-    with layout.index_kept_from_others(fcntl.LOCK_SH):
+    with layout.locked_index(fcntl.LOCK_SH):
         with pytest.raises(StoreUnusable, match="being backed up or compacted"):
             compact(path)
         assert backup(path, tmp_path / "backup").ok
@@ -201,7 +224,7 @@ async def test_an_index_that_is_being_compacted_is_not_backed_up(tmp_path, react
     path = tmp_path / "store"
     await filled(path, reactor)
     with (
-        Layout(path, durable=True).index_kept_from_others(fcntl.LOCK_EX),
+        Layout(path, durable=True).locked_index(fcntl.LOCK_EX),
         pytest.raises(StoreUnusable, match="being backed up or compacted"),
     ):
         backup(path, tmp_path / "backup")

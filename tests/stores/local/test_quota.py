@@ -78,7 +78,7 @@ async def test_blobs_over_the_quota_are_refused(tmp_path):
 
 @ensureDeferred
 async def test_bytes_over_the_quota_are_refused(tmp_path):
-    """The last byte of it can be used; disk space is told as far as the quota goes."""
+    """Up to its last byte; the status shows capacity and free space within the quota."""
     async with opened(tmp_path, bytes=LARGE + 10) as store:
         await put(store, body_of(LARGE))
         status = await store.status()
