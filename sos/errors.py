@@ -7,6 +7,8 @@ what happened, to what, and where possible what to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def printable(text: str) -> str:
     """Return *text*, which is from outside, without unprintable characters, for an error.
@@ -104,6 +106,17 @@ class Quarantined(NotFound):
 
     def __init__(self, id: str, damage: object) -> None:
         super().__init__(f"{id} is damaged and has been quarantined: {damage}")
+
+
+class Deleted(NotFound):
+    """The object was deleted.
+
+    :ivar metadata: of its tombstone, see :mod:`sos.model.merge`.
+    """
+
+    def __init__(self, reason: str, metadata: Mapping[str, str]) -> None:
+        super().__init__(reason)
+        self.metadata = metadata
 
 
 class Mismatch(SOSError):

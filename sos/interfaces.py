@@ -252,8 +252,8 @@ class IBlobWriter(Interface):
     async def commit() -> BlobInfo:
         """Make the blob durable, and only then return its id and size.
 
-        If the store holds the blob already, commit succeeds, and the stored
-        metadata and time stay.  An object and its manifest, see
+        If the store holds the blob already, commit succeeds, and the metadata of
+        both is merged, see :mod:`sos.model.merge`.  An object and its manifest, see
         :mod:`sos.model.manifest`, are one blob: the object replaces its
         manifest, and a manifest never replaces the object.
 
@@ -262,6 +262,7 @@ class IBlobWriter(Interface):
             metadata marks it as a manifest, is not the manifest of its id.
         :raises Conflict: if other bytes are stored under its id.  For a
             content id that is a collision of the hash.
+        :raises Deleted: if the object was deleted after the time of this upload.
         :raises NoSpace, ReadOnly, Unavailable: After Unavailable the blob may
             have been stored; after the others it was not.
         """
@@ -276,7 +277,10 @@ class IBlobStore(Interface):
     name: str = Attribute("What to call it in a log: its address or directory.")
 
     async def stat(id: str) -> BlobInfo:
-        """Describe a blob that is stored completely.  Raises NotFound or Unavailable."""
+        """Describe a blob that is stored completely.  Raises NotFound or Unavailable.
+
+        NotFound is :exc:`~sos.errors.Deleted` where the store has a tombstone.
+        """
 
     async def read(id: str, span: Span | None = None) -> Blob:
         """Open a blob for reading.
@@ -372,12 +376,15 @@ class IReplicaStore(IBlobStore):
         """Return the digest of each blob in *partition*, by id.  Raises Unavailable."""
 
     async def reconcile(id: str, metadata: Metadata) -> None:
-        """Reconcile metadata: replace a blob's metadata if *metadata* precedes it.
+        """Reconcile metadata: merge *metadata* into that of a blob.
 
-        See :func:`sos.model.metadata.precedes`: two stores that receive each
-        other's metadata end with the same.  It is durable on return.  Raises
-        NotFound if there is no such blob, Conflict if one is the object and
-        the other its manifest, NoSpace, ReadOnly or Unavailable.
+        See :mod:`sos.model.merge`: two stores that receive each other's metadata
+        end with the same.  A tombstone deletes the object: its body is removed,
+        and the tombstone stays in the digests, but not in listings.  It is durable
+        on return.  Raises NotFound if there is no such blob, unless *metadata* is a
+        tombstone, Deleted if it is of a deleted object that was stored again,
+        Conflict if one is the object and the other its manifest, NoSpace, ReadOnly
+        or Unavailable.
         """
 
     async def lease(seconds: float, token: str | None = None) -> str:

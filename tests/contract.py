@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import reduce
 from hashlib import sha1, sha256
 from itertools import count
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.defer import ensureDeferred as deferred
 from zope.interface.verify import verifyObject
 
-from sos.errors import Conflict, Incomplete, Mismatch, NotFound
+from sos.errors import Conflict, Deleted, Incomplete, Mismatch, NotFound
 from sos.interfaces import (
     SMALL_BODY,
     IBlobStore,
@@ -25,7 +26,16 @@ from sos.interfaces import (
 from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.model.ids import partition, sort_key
 from sos.model.manifest import MARK
-from sos.model.metadata import EMPTY, SET_AT, encode, precedes, version
+from sos.model.merge import merge, tombstone
+from sos.model.metadata import (
+    EMPTY,
+    PART_AT,
+    SET_AT,
+    STORED_AT,
+    encode,
+    unmarked,
+    version,
+)
 from tests.support.blobs import (
     body_of,
     colliding,
@@ -36,6 +46,8 @@ from tests.support.blobs import (
     shown,
 )
 
+# Ticks, of 2026.
+BASE = 179 * 10**12
 SIZES = (0, 1, 1000, SMALL_BODY - 1, SMALL_BODY, SMALL_BODY + 1, 300_000, 1_000_000)
 
 
@@ -340,8 +352,9 @@ class ManifestContract:
             with pytest.raises(Conflict):
                 await store.reconcile(name, wrong)
         assert shown((await store.stat(id)).metadata) == metadata
-        await store.reconcile(id, lower := {MARK: "5000", "X-Name": "another"})
-        first = min(lower, metadata, key=version)
+        lower = {MARK: "5000", "X-Name": "another"}
+        await store.reconcile(id, {**lower, SET_AT: "0"})
+        first = min(lower, metadata, key=lambda each: version(unmarked(each)))
         assert shown((await store.stat(id)).metadata) == first
         digest = (await store.blob_digests(partition(id)))[id]
         assert (digest.size, digest.version) == (len(text), version(first))
@@ -500,14 +513,20 @@ class ReplicaContract:
     async def test_stores_that_are_told_of_each_other_agree(self, store, size):
         """The metadata that was set first stays, whoever tells of it, and how often."""
         body = body_of(size)
-        first = {"X-A": "2", "X-Mime-Type": "text/plain", SET_AT: "1000"}
-        candidates = [{}, {"X-A": "1", SET_AT: "2000"}, first]
+        candidates = [
+            {},
+            {"X-A": "1", SET_AT: str(BASE + 1)},
+            {"X-A": "2", "X-Mime-Type": "text/plain", SET_AT: str(BASE)},
+            {PART_AT: str(BASE + 2)},
+        ]
+        first = reduce(merge, candidates)
+        assert shown(first) == shown(candidates[2])
         for n, kept in enumerate(candidates):
             await put(store, body, f"name{n}", kept)
             for metadata in (*candidates, *candidates):
                 await store.reconcile(f"name{n}", metadata)
                 known = (await store.stat(f"name{n}")).metadata
-                assert known == metadata or precedes(known, metadata)
+                assert merge(known, metadata) == known
             blob = await store.read(f"name{n}")
             assert blob.info.metadata == first
             assert await content(blob) == body
@@ -575,6 +594,88 @@ class ReplicaContract:
         with pytest.raises(Conflict):
             await store.drop(id, token, known)
         assert await content(await store.read(id)) == body
+
+    @pytest.mark.parametrize("size", [0, 10, 100_000])
+    @ensureDeferred
+    async def test_a_deleted_object_is_gone_until_it_is_stored_again(self, store, size):
+        """Who asks learns that it was deleted; replicas learn so from the digests."""
+        body = body_of(size)
+        id = content_id(body)
+        said = {"X-A": "1", SET_AT: str(BASE)}
+        await put(store, body, id, said)
+        await put(store, b"another", "name")
+        stone = tombstone(BASE + 1)
+        await store.reconcile(id, stone)
+        for ask in (store.stat(id), store.read(id)):
+            with pytest.raises(Deleted) as caught:
+                await ask
+            assert caught.value.metadata == stone
+        assert await store.listing() == ["name"]
+        assert await store.listing(partition=partition(id)) == []
+        buried = blob_digest(id, 0, stone, hash_of(id, b""))
+        assert await store.blob_digests(partition(id)) == {id: buried}
+        sum = record_sum(id, encode(stone), b"")
+        assert (await store.digests())[partition(id)] == PartitionDigest().with_blob(0, sum)
+        for known in (stone, tombstone(BASE), said, {}):
+            await store.reconcile(id, known)
+        with pytest.raises(Deleted):
+            await put(store, body, id, said)
+        assert await store.blob_digests(partition(id)) == {id: buried}
+        again = {"X-A": "2", SET_AT: str(BASE + 2)}
+        with pytest.raises(Deleted):
+            await store.reconcile(id, again)
+        info = await put(store, body, id, again)
+        assert info.size == size
+        blob = await store.read(id)
+        assert blob.info.metadata == {**again, **stone}
+        assert await content(blob) == body
+        await store.reconcile(id, stone)
+        assert await store.listing(partition=partition(id)) == [id]
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_a_later_upload_is_noted(self, store, size):
+        """Else a deletion between the two uploads could undo the second."""
+        body = body_of(size)
+        first, second = ({"X-A": "1", SET_AT: str(BASE + n)} for n in (0, 2))
+        id = (await put(store, body, metadata=first)).id
+        await put(store, body, id, second)
+        kept = {**first, STORED_AT: second[SET_AT]}
+        assert (await store.stat(id)).metadata == kept
+        digests = await store.blob_digests(partition(id))
+        assert digests == {id: blob_digest(id, size, kept, hash_of(id, body))}
+        await store.reconcile(id, tombstone(BASE + 1))
+        blob = await store.read(id)
+        assert blob.info.metadata == {STORED_AT: second[SET_AT], **tombstone(BASE + 1)}
+        assert await content(blob) == body
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_what_is_missing_can_be_deleted(self, store, size):
+        """It can still come from a server that has not heard of it; then drop the tombstone."""
+        body = body_of(size)
+        id = content_id(body)
+        stone = tombstone(BASE + 1)
+        await store.reconcile(id, stone)
+        with pytest.raises(Deleted):
+            await put(store, body, id, {SET_AT: str(BASE)})
+        assert list(await store.digests()) == [partition(id)]
+        known = (await store.blob_digests(partition(id)))[id]
+        await store.drop(id, await store.lease(60), known)
+        assert await store.digests() == {}
+        await put(store, body, id, {SET_AT: str(BASE)})
+        assert await content(await store.read(id)) == body
+
+    @ensureDeferred
+    async def test_a_chunk_of_another_object_outlives_its_own(self, store):
+        """Its bytes are needed still."""
+        body = body_of(100_000)
+        id = (await put(store, body, metadata={"X-A": "1", SET_AT: str(BASE)})).id
+        await put(store, body, id, {PART_AT: str(BASE)})
+        await store.reconcile(id, stone := tombstone(BASE + 1))
+        blob = await store.read(id)
+        assert blob.info.metadata == {PART_AT: str(BASE), **stone}
+        assert await content(blob) == body
 
     @ensureDeferred
     async def test_one_at_a_time_has_the_lease(self, store):

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from sos.errors import Conflict, Incomplete, Mismatch
 from sos.model import ids, manifest
 from sos.model import metadata as metadata_format
+from sos.model.merge import STORED_ONCE, Times, times
 from sos.model.metadata import Metadata
 
 # By the name of the algorithm; None for blobs with opaque names, which do not
@@ -173,12 +174,14 @@ class BlobDigest:
     :param version: of its metadata, see :func:`sos.model.metadata.version`.
     :param hash: of its body in hex if the id is an opaque name, else empty.
     :param set_at: see :func:`sos.model.metadata.set_at`; it does not count for equality.
+    :param times: when it was stored and deleted; they do not count either.
     """
 
     size: int
     version: str
     hash: str = ""
     set_at: int = field(default=0, eq=False)
+    times: Times = field(default=STORED_ONCE, eq=False)
 
     @property
     def order(self) -> tuple[str, int, str]:
@@ -197,6 +200,7 @@ def blob_digest(id: str, size: int, metadata: Metadata, hash: bytes) -> BlobDige
         metadata_format.version(metadata),
         "" if ids.algorithm(id) else hash.hex(),
         metadata_format.set_at(metadata),
+        times(metadata),
     )
 
 

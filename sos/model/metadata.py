@@ -24,13 +24,18 @@ Metadata = Mapping[str, str]
 
 #: The time at which the metadata was set, see :func:`ticks`: the metadata set first wins.
 #: Metadata without a time is from before times were kept: it sorts first, but does not replace
-#: stored metadata that has a time, see :func:`precedes`.
+#: stored metadata that has a time, see :mod:`sos.model.merge`.
 SET_AT = "X-Sos-Set-At"
 #: Ticks in a second.  They are so short that an upload which begins after another was
 #: acknowledged has a later time, so that :func:`order` does not decide by the hash.
 TICKS = 100_000
+#: When the blob was last stored as an object, as a chunk, and deleted, see :mod:`sos.model.merge`.
+STORED_AT = "X-Sos-Stored-At"
+PART_AT = "X-Sos-Part-At"
+DELETED_AT = "X-Sos-Deleted-At"
+_TIMES = (SET_AT, STORED_AT, PART_AT, DELETED_AT)
 #: Names that only servers use: clients neither set nor see them.
-INTERNAL = frozenset((MARK, SET_AT))
+INTERNAL = frozenset((MARK, *_TIMES))
 #: The header in which servers send each other metadata, see :func:`to_header`.  A proxy may
 #: have added the other X-* headers of the message.
 HEADER = "X-Sos-Metadata"
@@ -232,8 +237,9 @@ def check(metadata: Metadata) -> dict[str, str]:
             total += len(name) + size
     if total > MAX_BYTES:
         raise InvalidMetadata(f"{total} bytes of X-* headers, at most {MAX_BYTES} are kept")
-    if not _TIME.fullmatch(metadata.get(SET_AT, "0")):
-        raise InvalidMetadata(f"{SET_AT} is not a time: up to 15 digits")
+    for name in _TIMES:
+        if not _TIME.fullmatch(metadata.get(name, "0")):
+            raise InvalidMetadata(f"{name} is not a time: up to 15 digits")
     return dict(metadata)
 
 
@@ -287,6 +293,11 @@ def stamped(metadata: Metadata, seconds: float) -> Metadata:
     return {**metadata, SET_AT: str(ticks(seconds))}
 
 
+def part_of_object(seconds: float) -> Metadata:
+    """Return the metadata of a chunk that is stored at a time, in *seconds* since the epoch."""
+    return {PART_AT: str(ticks(seconds))}
+
+
 def timed(metadata: Metadata, ticks: int) -> Metadata:
     """Return *metadata* with the time *ticks*, unless it has a time already or is empty.
 
@@ -309,6 +320,11 @@ def set_at(metadata: Metadata) -> int:
     return int(text)
 
 
+def is_tombstone(metadata: Metadata) -> bool:
+    """Return whether *metadata* is of a deleted object, of which no body is kept."""
+    return len(metadata) == 1 and DELETED_AT in metadata
+
+
 def is_empty(metadata: Metadata) -> bool:
     """Return whether *metadata* has no headers but :data:`INTERNAL` ones."""
     return not metadata or not metadata.keys() - INTERNAL
@@ -328,10 +344,11 @@ def untimed(encoded: bytes) -> bytes:
 def version(metadata: Metadata) -> str:
     """Return a string that differs between copies of a blob with different metadata.
 
-    It begins with 0 for the object itself, and with 1 for its manifest, and ends with the
-    SHA-256 of the metadata without its time.
+    It begins with 0 for the object itself, with 1 for its manifest, and with 2 for a tombstone,
+    and ends with the SHA-256 of the metadata without its time.
     """
-    return ("1" if MARK in metadata else "0") + sha256(untimed(encode(metadata))).hexdigest()
+    kind = "1" if MARK in metadata else "2" if is_tombstone(metadata) else "0"
+    return kind + sha256(untimed(encode(metadata))).hexdigest()
 
 
 #: The version of empty metadata, without its first digit.
@@ -357,23 +374,6 @@ def order(version: str, set_at: int) -> tuple[str, int, str]:
 def in_ticks(set_at: int) -> int:
     """Convert a time that is in ticks or milliseconds to ticks."""
     return set_at if set_at >= _LEAST_IN_TICKS else set_at * (TICKS // 1000)
-
-
-def first_set(found: Iterable[Metadata]) -> Metadata | None:
-    """Return the metadata in *found* that was set first; None if all are empty without a time."""
-    with_time = [each for each in found if set_at(each) < NEVER]
-    return min(with_time, key=lambda each: order(version(each), set_at(each))[1:], default=None)
-
-
-def precedes(offered: Metadata, stored: Metadata) -> bool:
-    """Return whether the metadata *offered* replaces the metadata *stored*, see :func:`order`.
-
-    Metadata without a time is from a server that keeps no times: it does not replace metadata
-    with one.
-    """
-    if SET_AT in stored and SET_AT not in offered:
-        return False
-    return order(version(offered), set_at(offered)) < order(version(stored), set_at(stored))
 
 
 def with_kind_of(metadata: Metadata, other: Metadata) -> Metadata:

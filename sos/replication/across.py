@@ -17,18 +17,18 @@ from attrs import define, field
 from sos.aio.gather import together, within
 from sos.errors import SOSError
 from sos.interfaces import Groups, IReplicaStore
+from sos.model import ids
 from sos.model.digest import BlobDigest
-from sos.model.metadata import timed, with_kind_of
 from sos.replication.inventory import Inventory
+from sos.replication.metadata import alive, lacking, merged, send, sources
 from sos.replication.objects import TURN_PARTITIONS
 from sos.replication.pass_state import PassState
 from sos.replication.summary import Report, Summary
 
 # Partitions that are compared concurrently.
 _AT_ONCE = 4
-# Timeouts, in seconds: to list a partition, and to read or replace the metadata of a blob.
+# Timeout in seconds, to list a partition.
 _LISTING_SECONDS = 120.0
-_BLOB_SECONDS = 30.0
 
 
 @define
@@ -118,36 +118,37 @@ class AcrossGroups:
                 await self._agree(id, digests)
 
     async def _agree(self, id: str, digests: Mapping[str, BlobDigest]) -> None:
-        source = min(digests, key=lambda name: digests[name].order[1:])
-        first = digests[source]
-        for name, digest in digests.items():
-            # Different bytes (under an opaque name) are different objects.  An object and its
-            # manifest are two kinds: their versions differ even with equal metadata, so only
-            # the times count.
-            if digest.version[:1] == first.version[:1]:
-                same = (digest.size, digest.hash) == (first.size, first.hash)
-                differs = same and digest.version != first.version
-            else:
-                differs = first.order[1] < digest.order[1]
-            if differs and name in self.writable:
-                await self._send_metadata(id, source, name)
-
-    async def _send_metadata(self, id: str, source: str, target: str) -> None:
+        # Different bytes under an opaque name are different objects.
+        bodies = {(each.size, each.hash) for each in digests.values() if each.version[:1] != "2"}
+        if len(bodies) > 1 and ids.algorithm(id) is None:
+            return
+        kept = alive(digests)
+        targets = [
+            name
+            for name in sorted(lacking(digests))
+            # Where an object is a tombstone in its group, metadata alone does not bring it back.
+            if name in self.writable and not (kept and digests[name].version[:1] == "2")
+        ]
+        if not targets:
+            return
         if self.dry_run:
-            self.report.note(f"update the metadata of {id} on {target} from {source}")
+            for name in targets:
+                self.report.note(f"update the metadata of {id} on {name}")
             return
         try:
-            info = await within(_BLOB_SECONDS, self._stores[source].stat(id), self.clock)
-            before = await within(_BLOB_SECONDS, self._stores[target].stat(id), self.clock)
-            metadata = with_kind_of(timed(info.metadata, 0), before.metadata)
-            work = self._stores[target].reconcile(id, metadata)
-            await within(_BLOB_SECONDS, work, self.clock)
+            wanted = await merged(self._stores, sources(digests), id, self.clock)
         except SOSError as error:
-            self._warn(f"cannot update the metadata of {id} on {target} from {source}", error)
+            self._warn(f"cannot read the metadata of {id}", error)
             self.summary.failed += 1
             return
-        self.summary.settled += 1
-        self.report.note(f"updated the metadata of {id} on {target} from {source}")
+        for name in targets:
+            try:
+                if await send(self._stores[name], id, digests[name].version, wanted, self.clock):
+                    self.summary.settled += 1
+                    self.report.note(f"updated the metadata of {id} on {name}")
+            except SOSError as error:
+                self._warn(f"cannot update the metadata of {id} on {name}", error)
+                self.summary.failed += 1
 
     def _warn(self, what: str, error: SOSError) -> None:
         self._failed = True

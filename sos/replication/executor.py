@@ -18,8 +18,9 @@ from sos.interfaces import SMALL_BODY, Blob, IReplicaStore, Pieces
 from sos.model import ids
 from sos.model.digest import BlobDigest
 from sos.model.manifest import MARK
-from sos.model.metadata import timed, with_kind_of
+from sos.model.merge import times
 from sos.replication.leases import Leases
+from sos.replication.metadata import merged, send
 from sos.replication.plan import Step
 from sos.replication.semaphore import Semaphore
 from sos.replication.server_failures import ServerFailures
@@ -106,10 +107,7 @@ class Executor:
         return sound
 
     async def _reconcile_and_drop(self, step: Step) -> None:
-        sound = True
-        for name in step.metadata_targets:
-            sound = await self._reconcile(step, name) and sound
-        if sound:
+        if await self._reconcile(step):
             for name, known in step.drops:
                 await self._drop(step, name, known)
 
@@ -174,25 +172,26 @@ class Executor:
 
     # Metadata.
 
-    async def _reconcile(self, step: Step, name: str) -> bool:
-        source = step.metadata_source or step.sources[0]
+    async def _reconcile(self, step: Step) -> bool:
+        if not step.metadata_targets:
+            return True
         try:
-            info = await self._within(0, self.stores[source].stat(step.id))
-            # Metadata without a time is older than all that has one.
-            metadata = timed(info.metadata, 0)
-            try:
-                await self._within(0, self.stores[name].reconcile(step.id, metadata))
-            except Conflict:  # one of the copies is the object, the other its manifest
-                before = await self._within(0, self.stores[name].stat(step.id))
-                metadata = with_kind_of(metadata, before.metadata)
-                await self._within(0, self.stores[name].reconcile(step.id, metadata))
+            wanted = await merged(self.stores, step.metadata_sources, step.id, self.clock)
         except SOSError as error:
-            self._warn(f"cannot update the metadata of {step.id} on {name} from {source}", error)
+            self._warn(f"cannot read the metadata of {step.id}", error)
             self.summary.failed += 1
             return False
-        self.summary.settled += 1
-        self.report.note(f"updated the metadata of {step.id} on {name} from {source}")
-        return True
+        sound = True
+        for name, held in step.metadata_targets:
+            try:
+                if await send(self.stores[name], step.id, held, wanted, self.clock):
+                    self.summary.settled += 1
+                    self.report.note(f"updated the metadata of {step.id} on {name}")
+            except SOSError as error:
+                self._warn(f"cannot update the metadata of {step.id} on {name}", error)
+                self.summary.failed += 1
+                sound = False
+        return sound
 
     # Surplus copies.
 
@@ -209,7 +208,7 @@ class Executor:
         try:
             if name not in tokens:
                 raise Conflict(f"{name} granted no lease")
-            await self._confirm(step, name)
+            await self._confirm(step, name, known)
             await self._within(0, self.stores[name].drop(step.id, tokens[name], known))
         except (NoSpace, ReadOnly) as error:
             self._warn(f"cannot drop {step.id} from {name}", error)
@@ -222,8 +221,17 @@ class Executor:
         self.summary.moved += 1
         self.report.note(f"dropped {step.id} from {name}: it is on {', '.join(step.holders)}")
 
-    async def _confirm(self, step: Step, dropping: str) -> None:
-        """Raise unless every holder sends the same bytes as *dropping*, or the object itself."""
+    async def _confirm(self, step: Step, dropping: str, known: BlobDigest) -> None:
+        """Raise unless every holder sends the same bytes as *dropping*, or the object itself.
+
+        For a tombstone, every holder has to know of the deletion.
+        """
+        if (deleted := known.times.deleted) is not None and known.version[:1] == "2":
+            for holder in step.holders:
+                found = await merged(self.stores, [holder], step.id, self.clock)
+                if (times(found.metadata).deleted or 0) < deleted:
+                    raise Conflict(f"{holder} does not know that {step.id} was deleted")
+            return
         algorithm = ids.algorithm(step.id)
         ours: tuple[bool, bytes] | None = None
         for holder in step.holders:

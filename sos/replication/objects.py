@@ -13,12 +13,13 @@ from typing import Any
 from attrs import define, field, frozen
 
 from sos.aio.gather import together, within
-from sos.errors import NotFound, SOSError
+from sos.errors import Deleted, NotFound, SOSError
 from sos.interfaces import Groups, IReplicaStore
 from sos.model import ids, manifest
 from sos.model.manifest import MARK
 from sos.model.placement import rank
 from sos.replication.inventory import Inventory
+from sos.replication.metadata import alive
 from sos.replication.pass_state import PassState, Place
 from sos.replication.plan import Held
 from sos.replication.summary import Report, Summary
@@ -178,11 +179,15 @@ class ObjectCheck:
         self, id: str, place: Place, held: Mapping[str, Held], holding: Iterable[str]
     ) -> list[_Object]:
         """Return the object *id* in a list, empty if it is not in chunks or cannot be read."""
-        digests = [each[id] for each in held.values() if id in each]
-        kinds = {"" if each is None else each.version[:1] for each in digests}
+        copies = {name: each[id] for name, each in held.items() if id in each}
+        digests = {name: copy for name, copy in copies.items() if copy is not None}
+        kept = alive(digests)
+        if not kept and len(digests) == len(copies):  # it was deleted
+            return []
+        kinds = {"" if copy is None else copy.version[:1] for copy in copies.values()}
         if "0" in kinds:
             return []
-        names = [name for name, each in held.items() if id in each]
+        names = [name for name in copies if name in kept or name not in digests]
         names += [name for name in holding if name not in held]
         for name in names:
             store = self._stores[name]
@@ -193,6 +198,8 @@ class ObjectCheck:
                         return []
                 chunks = await within(_READ_SECONDS, _chunks(store, id), self.clock)
                 return [_Object(id, place, chunks)] if chunks else []
+            except Deleted:
+                return []
             except SOSError as error:
                 self.report.warn(f"cannot read the manifest of {id} from {name}: {error}")
         self.summary.failed += 1
@@ -251,7 +258,8 @@ class ObjectCheck:
         if lists and count <= _LISTED_FOR_ONE * len(wanted):
             listing = self._stores[name].blob_digests(partition)
             try:
-                return wanted & (await within(_LISTING_SECONDS, listing, self.clock)).keys()
+                found = await within(_LISTING_SECONDS, listing, self.clock)
+                return {id for id in wanted & found.keys() if found[id].version[:1] != "2"}
             except NotFound:  # of the original system
                 pass
         had = set()

@@ -1,9 +1,8 @@
 """The plan of an anti-entropy pass: from the listings of a group's servers to steps.
 
 Copies under a content id differ only in their metadata, and in whether they are the
-object itself or its manifest.  All replicas are to hold the copy that sorts first, see
-:func:`sos.model.metadata.order`: so servers end with the same copies, whatever the
-order of comparisons.
+object itself, its manifest, or the tombstone of a deleted object.  All replicas are to hold
+the same, see :mod:`sos.model.merge`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from attrs import frozen
 from sos.model import ids
 from sos.model.digest import BlobDigest
 from sos.model.placement import rank
+from sos.replication.metadata import alive, lacking, sources
 
 #: As a number of copies: one on each server of a group that can be written to.
 ALL = 1 << 30
@@ -33,27 +33,27 @@ class Step:
     :param sources: servers to copy it from, in the order in which to try them.
     :param targets: servers to copy it to: they lack it, or hold the manifest while
         another server holds the object.
-    :param metadata_targets: servers to send the metadata of the first source, or of
-        *metadata_source*.
+    :param metadata_targets: servers to send the merged metadata of *metadata_sources*, and the
+        version of the copy of each.
     :param drops: servers that hold a surplus copy, and its digest: drop it once all
         of *holders* have been read back.
     :param holders: the servers that are to hold it.
     :param spares: servers for hinted handoff if a target fails, in order.
     :param surplus: copies beside those of the holders: so many targets can fail, and
         there are enough copies.
-    :param metadata_source: the server whose metadata to send, if that is not the first source's.
+    :param metadata_sources: servers whose metadata to merge.
     """
 
     id: str
     size: int | None
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    metadata_targets: tuple[str, ...]
+    metadata_targets: tuple[tuple[str, str], ...]
     drops: tuple[tuple[str, BlobDigest], ...]
     holders: tuple[str, ...]
     spares: tuple[str, ...] = ()
     surplus: int = 0
-    metadata_source: str = ""
+    metadata_sources: tuple[str, ...] = ()
 
 
 @frozen
@@ -158,84 +158,92 @@ def _step(
     placing: Placing,
     asked: Set[str],
 ) -> Step:
-    versions = {name: "" if copy is None else copy.version for name, copy in copies.items()}
-    best = min(copies.values(), key=_order)
+    known = {name: copy for name, copy in copies.items() if copy is not None}
+    # Servers of the original system tell no times, and keep no tombstones.
+    kept: dict[str, BlobDigest | None] = dict.fromkeys(copies.keys() - known.keys())
+    kept |= alive(known)
+    if not kept:
+        return _burial(id, known, placing, asked)
+    versions = {name: "" if copy is None else copy.version for name, copy in kept.items()}
+    best = min(kept.values(), key=_order)
     first = "" if best is None else best.version
     # Servers with a copy of the first's kind, object or manifest, or of unknown kind.
     alike = {name for name, version in versions.items() if version[:1] in ("", first[:1])}
     holders = placing.holders(alike, asked)
     able = asked - placing.full
     targets = tuple(name for name in holders if name not in alike)
-    # A manifest can have the metadata that was set first, while an object is to be copied.
-    metadata_source = _metadata_source(copies, best)
     all_copies = placing.copies == ALL
     enough = len(holders) >= (len(placing.order) if all_copies else placing.copies)
     drops = {
         name: copy
-        for name, copy in sorted(copies.items())
-        if copy is not None and name in placing.movable and name not in holders
+        for name, copy in sorted(known.items())
+        if name in placing.movable and name not in holders
     }
-    # The copy of the source leaves when the others have its metadata.
-    if not (enough and holders) or metadata_source:
+    if not (enough and holders):
         drops.clear()
     # Also to surplus copies that stay, for clients can be served from those.
-    staying = (name for name in placing.order if name in alike and name not in drops)
+    wanting = lacking(known)
     metadata_targets = tuple(
-        name
-        for name in dict.fromkeys([*holders, *staying])
-        if versions.get(name, "") not in ("", first) and name in able
+        (name, known[name].version)
+        for name in dict.fromkeys([*holders, *placing.order])
+        if name in wanting
+        and name in able
+        and name not in {*drops, *targets}
+        and known[name].version[:1] != "2"
     )
-    # And to copies of the other kind, whose versions always differ, if set later.
-    first_set = copies[metadata_source] if metadata_source else best
-    if metadata_source and first_set is not None:
-        metadata_targets = tuple(
-            name
-            for name in placing.order
-            if (copy := copies.get(name)) is not None
-            and copy.order[1] > first_set.order[1]
-            and name in able
-        )
-    elif best is not None:
-        metadata_targets += tuple(
-            name
-            for name in placing.order
-            if name not in (*holders, *alike, *drops)
-            and (copy := copies.get(name)) is not None
-            and copy.order[1] > best.order[1]
-            and name in able
-        )
+    givers = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
+    if givers[0] in wanting:
+        metadata_targets += tuple((name, first) for name in targets)
     spares = tuple(
         name for name in placing.order if name in able and name not in {*holders, *alike}
     )
     surplus = 0 if all_copies else len(alike - {*holders} - placing.drained)
-    sources = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
-    size = next((copy.size for copy in copies.values() if copy and copy.version == first), None)
+    size = next((copy.size for copy in kept.values() if copy and copy.version == first), None)
     return Step(
         id,
         size,
-        tuple(sources),
+        tuple(givers),
         targets,
         metadata_targets,
         tuple(drops.items()),
         holders,
         spares if targets else (),
         surplus,
-        metadata_source,
+        sources(known) if metadata_targets else (),
     )
 
 
-def _metadata_source(copies: Mapping[str, BlobDigest | None], best: BlobDigest | None) -> str:
-    """Return the server with metadata of the other kind, set before *best*; empty for none."""
-    if best is None:
-        return ""
-    earlier = [
-        (copy.order[1], name)
-        for name, copy in copies.items()
-        if copy is not None
-        and copy.version[:1] != best.version[:1]
-        and copy.order[1] < best.order[1]
-    ]
-    return min(earlier)[1] if earlier else ""
+def _burial(id: str, copies: Mapping[str, BlobDigest], placing: Placing, asked: Set[str]) -> Step:
+    """Return the step for a deleted object: all holders are to have its tombstone.
+
+    So is whoever has a copy and may be written to.  Surplus tombstones are dropped when the
+    holders have theirs.
+    """
+    buried = {name for name, copy in copies.items() if copy.version[:1] == "2"}
+    holders = placing.holders(copies.keys(), asked)
+    able = (asked - placing.full) & {*placing.order, *placing.movable, *placing.drained}
+    latest = max(copy.times.deleted or 0 for copy in copies.values())
+    knowing = {name for name in buried if copies[name].times.deleted == latest}
+    metadata_targets = tuple(
+        (name, copies[name].version if name in copies else "2")
+        for name in dict.fromkeys([*holders, *copies])
+        if name in able - knowing
+    )
+    drops: dict[str, BlobDigest] = {}
+    if holders and not metadata_targets and buried.issuperset(holders):
+        surplus = buried - {*holders}
+        drops = {name: copies[name] for name in sorted(surplus & placing.movable)}
+    return Step(
+        id,
+        0,
+        tuple(sorted(buried)),
+        (),
+        metadata_targets,
+        tuple(drops.items()),
+        holders,
+        surplus=ALL,  # nobody misses a copy
+        metadata_sources=sources(copies) if metadata_targets else (),
+    )
 
 
 def _order(copy: BlobDigest | None) -> tuple[bool, tuple[str, int, str]]:

@@ -58,8 +58,7 @@ def described(step: Step) -> Iterator[str]:
     """Yield a line of text for each action of *step*."""
     for target in step.targets:
         yield f"copy {step.id} from {step.sources[0]} to {target}"
-    source = step.metadata_source or step.sources[0]
-    for name in step.metadata_targets:
-        yield f"update the metadata of {step.id} on {name} from {source}"
+    for name, _ in step.metadata_targets:
+        yield f"update the metadata of {step.id} on {name}"
     for name, _ in step.drops:
         yield f"drop {step.id} from {name} once it is on {', '.join(step.holders)}"

@@ -20,7 +20,7 @@ from sos.interfaces import (
     Span,
     StoreStatus,
 )
-from sos.model import ids
+from sos.model import ids, merge
 from sos.model import lease as leases
 from sos.model.digest import (
     BlobDigest,
@@ -28,10 +28,10 @@ from sos.model.digest import (
     blob_digest,
     body_digest,
     check_held,
+    hash_of,
     record_sum,
 )
-from sos.model.merge import replaces_body, replaces_metadata
-from sos.model.metadata import EMPTY, Metadata, encode
+from sos.model.metadata import EMPTY, Metadata, encode, is_tombstone
 from sos.transfer import cut
 
 
@@ -96,6 +96,7 @@ class MemoryStore:
         keys = sorted(
             key
             for key in map(ids.sort_key, self.blobs)
+            if not is_tombstone(self.blobs[key[3:]].info.metadata)
             if key > start and key.startswith(partition or "")
         )
         return [key[3:] for key in keys[:limit]]
@@ -116,9 +117,13 @@ class MemoryStore:
         }
 
     async def reconcile(self, id: str, metadata: Metadata) -> None:
-        stored = self._stored(id)
-        if replaces_metadata(id, stored.info.metadata, metadata):
-            self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=dict(metadata)))
+        stored = self.blobs.get(id)
+        kept = merge.reconcile(id, None if stored is None else stored.info.metadata, metadata)
+        if stored is None or is_tombstone(kept):
+            info = BlobInfo(id, 0, kept, self.now())
+            self.blobs[id] = _Stored(info, b"", hash_of(id, b""))
+        else:
+            self.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=kept))
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         self._lease = leases.grant(self._lease, seconds, self.now(), token)
@@ -141,9 +146,12 @@ class MemoryStore:
 
     def _stored(self, id: str) -> _Stored:
         try:
-            return self.blobs[id]
+            stored = self.blobs[id]
         except KeyError:
             raise NotFound(f"there is no blob {id}") from None
+        if is_tombstone(stored.info.metadata):
+            raise merge.deleted(id, stored.info.metadata)
+        return stored
 
 
 def make(url: str, algorithm: str, reactor: Any) -> IEngineStore:
@@ -172,13 +180,13 @@ class _MemoryWriter:
         info = BlobInfo(id, self._digest.size, dict(self._metadata), self._store.now())
         new = _Stored(info, b"".join(self._pieces), self._digest.value())
         held = self._store.blobs.setdefault(id, new)
-        if held.body == new.body:
-            return evolve(held.info, store=self._store.identity)
-        kept = replaces_body(id, held.info.metadata, self._metadata)
-        if kept is None:
-            return evolve(held.info, size=info.size, store=self._store.identity)
-        self._store.blobs[id] = evolve(new, info=evolve(info, metadata=kept))
-        return evolve(self._store.blobs[id].info, store=self._store.identity)
+        if held is not new:
+            same = held.body == new.body
+            kept, takes_new = merge.join(id, held.info.metadata, self._metadata, same)
+            taken = new if takes_new else held
+            info = evolve(taken.info, metadata=kept)
+            self._store.blobs[id] = evolve(taken, info=info)
+        return evolve(info, size=self._digest.size, store=self._store.identity)
 
     def abort(self) -> None:
         self._pieces.clear()

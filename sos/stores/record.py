@@ -10,18 +10,20 @@ from attrs import define, evolve, field
 
 from sos.errors import BodyError, InvalidMetadata
 from sos.interfaces import BlobInfo
-from sos.model import digest, metadata
+from sos.model import digest, merge, metadata
 from sos.model.digest import BlobDigest
-from sos.model.merge import replaces_body
+from sos.model.metadata import DELETED_AT, Metadata, is_tombstone
 
 # version, flags, length of the hash, size of the body in bytes, time of storing in
 # microseconds since the epoch; then, in version 2, _REST; then the hash and the metadata
 _HEAD = struct.Struct("<BBHQQ")
-# the stamp, and when the blob expires, in milliseconds since the epoch
+# In version 2, two numbers that nothing uses.
 _REST = struct.Struct("<QQ")
 _CHECKSUM = struct.Struct("<I")
 # Version 1 has only the first flag.
-_INLINE, _UNREADABLE, _PART = 1, 2, 4
+_INLINE, _UNREADABLE = 1, 2
+# In the metadata of all tombstones, and of few others.
+_DELETED_AT = DELETED_AT.encode("ascii")
 
 
 class Damaged(BodyError):
@@ -32,17 +34,12 @@ class Damaged(BodyError):
 class Record:
     """One blob in the index.
 
-    Only version 2 of the encoding can hold other values than the defaults.
-
     :param size: of the body, in bytes.
     :param hash: of the body, see :func:`sos.model.digest.hash_of`.
     :param metadata: in canonical form.
     :param stored_at: seconds since the epoch.
     :param body: the inline body, or None if it is in a file.
     :param readable: False if the body could not be read: then this does not count as a copy.
-    :param root: False for a part of an object, which is no object itself.
-    :param stamp: orders the changes to this id; 0 comes first.  Nothing sets it yet.
-    :param expires_at: milliseconds since the epoch, 0 for never.
     """
 
     id: str
@@ -52,9 +49,6 @@ class Record:
     stored_at: float
     body: bytes | None = field(repr=False)
     readable: bool = True
-    root: bool = True
-    stamp: int = 0
-    expires_at: int = 0
 
     def info(self) -> BlobInfo:
         """Return what a store reports about the blob.  Raises Damaged."""
@@ -63,6 +57,18 @@ class Record:
         except InvalidMetadata as error:
             raise Damaged(str(error)) from error
         return BlobInfo(self.id, self.size, found, self.stored_at)
+
+    def live_info(self) -> BlobInfo:
+        """Return the same; raise Deleted if the object was deleted."""
+        info = self.info()
+        if is_tombstone(info.metadata):
+            raise merge.deleted(self.id, info.metadata)
+        return info
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether the object was deleted, see :mod:`sos.model.merge`.  Raises Damaged."""
+        return _DELETED_AT in self.metadata and is_tombstone(self.info().metadata)
 
     def sum(self) -> int:
         """Return the number that the blob adds to its partition's sum."""
@@ -74,15 +80,20 @@ class Record:
             raise Damaged("the body does not match its hash")
 
 
-def successor(stored: Record, received: Record) -> Record | None:
-    """Return the record that replaces *stored*, None if *stored* stays.
+def joined(stored: Record, received: Record, same: bool) -> tuple[Record, bool]:
+    """Return the record of a blob after another copy has come, and whether that has the body.
 
-    :param received: the record of another body with the same id; the successor has its body.
-    :raises Conflict: if neither body is a manifest, or the id says nothing about the body.
+    See :func:`sos.model.merge.join`, also for the errors.
     """
     metadatas = metadata.decode(stored.metadata), metadata.decode(received.metadata)
-    kept = replaces_body(stored.id, *metadatas)
-    return None if kept is None else evolve(received, metadata=metadata.encode(kept))
+    kept, takes = merge.join(stored.id, *metadatas, same)
+    return evolve(received if takes else stored, metadata=metadata.encode(kept)), takes
+
+
+def tombstone(id: str, kept: Metadata, stored_at: float) -> Record:
+    """Return the record of the deleted object *id*, of which the metadata *kept* is kept."""
+    hash = digest.hash_of(id, b"")
+    return Record(id, 0, hash, metadata.encode(kept), stored_at, b"")
 
 
 class Encoded(NamedTuple):
@@ -98,21 +109,16 @@ def encode(record: Record) -> Encoded:
     The encoding has the lowest version that can hold the record: older releases do not know
     version 2.
     """
-    flags = (
-        (_INLINE if record.body is not None else 0)
-        | (0 if record.readable else _UNREADABLE)
-        | (0 if record.root else _PART)
-    )
-    more = flags & ~_INLINE or record.stamp or record.expires_at
+    flags = (_INLINE if record.body is not None else 0) | (0 if record.readable else _UNREADABLE)
     covered = _HEAD.pack(
-        2 if more else 1,
+        1 if record.readable else 2,
         flags,
         len(record.hash),
         record.size,
         round(record.stored_at * 1_000_000),
     )
-    if more:
-        covered += _REST.pack(record.stamp, record.expires_at)
+    if not record.readable:
+        covered += _REST.pack(0, 0)
     covered += record.hash + record.metadata
     return Encoded(_CHECKSUM.pack(_checksum(record.id, covered)) + covered, record.body)
 
@@ -154,6 +160,16 @@ def is_marked(head: bytes) -> bool:
     )
 
 
+def is_buried(id: str, head: bytes) -> bool:
+    """Return whether a *head* is that of a deleted object; False if it is damaged."""
+    if _DELETED_AT not in head:
+        return False
+    try:
+        return _decode(id, head)[0].is_tombstone
+    except Damaged:
+        return False
+
+
 def has_file(id: str, encoded: Encoded | None) -> bool:
     """Return whether there is a record whose body is in a file, or may be: it is damaged."""
     if encoded is None:
@@ -172,12 +188,10 @@ def _decode(id: str, head: bytes) -> tuple[Record, bool]:
     if _CHECKSUM.unpack_from(head)[0] != _checksum(id, covered):
         raise Damaged("the index record does not match its checksum")
     version, flags, hash_length, size, stored_at = _HEAD.unpack_from(covered)
-    stamp = expires_at = 0
     start = _HEAD.size
     if version == 2:
         if len(covered) < start + _REST.size:
             raise Damaged("the index record is truncated")
-        stamp, expires_at = _REST.unpack_from(covered, start)
         start += _REST.size
     elif version != 1:
         raise Damaged(
@@ -192,9 +206,6 @@ def _decode(id: str, head: bytes) -> tuple[Record, bool]:
         stored_at / 1_000_000,
         None,
         not flags & _UNREADABLE,
-        not flags & _PART,
-        stamp,
-        expires_at,
     )
     return record, bool(flags & _INLINE)
 

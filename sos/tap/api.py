@@ -48,6 +48,7 @@ from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.replicated.location_cache import LocationCache
 from sos.stores.replicated.store import CopyCounts, ReplicatedStore
+from sos.stores.upload_clock import UploadClock
 from sos.tap import access, admission, cluster, local, stores, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
@@ -307,12 +308,18 @@ def _in_chunks(
 ) -> IBlobStore:
     """Return a store that splits large objects into chunks, on top of *kept*."""
     threads = threads_of(reactor)
+    now = UploadClock()
     alone = ReplicatedStore(
-        {"engine": (Member(kept),)}, threads, reactor, options["hash"], CopyCounts(1, 1)
+        {"engine": (Member(kept),)},
+        threads,
+        reactor,
+        options["hash"],
+        CopyCounts(1, 1),
+        uploads=now,
     )
     cache = _cache(options, whole, reactor)
     read = cached(alone.read, cache, options["secret-file"])
-    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"], read=read)
+    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"], now, read)
 
 
 def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
@@ -351,12 +358,13 @@ class _ClusterService(MultiService):
         cache = _cache(options, self, reactor)
         locations = LocationCache(cache)
         hints: Hints = set()
+        now = UploadClock()
         self._members = ReplicatedStore(
-            groups, threads, reactor, options["hash"], copy_counts, locations, hints
+            groups, threads, reactor, options["hash"], copy_counts, locations, hints, now
         )
         read = cached(self._members.read, cache, options["secret-file"])
         self.store = ChunkedStore(
-            self._members, options["chunk-size"], threads, options["hash"], read=read
+            self._members, options["chunk-size"], threads, options["hash"], now, read
         )
         self._replication: ReplicationService | None = None
         if options["replicate-every"]:

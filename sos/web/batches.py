@@ -12,13 +12,15 @@ from twisted.python.failure import Failure
 
 from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import Running, run
-from sos.errors import TooLarge
+from sos.errors import Deleted, TooLarge
 from sos.http.server.request import Request
 from sos.http.server.request_ids import CURRENT, request_id
 from sos.interfaces import SMALL_BODY, Blob, BlobInfo, IPromptStore, IReplicaStore
 from sos.model import batch, ids
 from sos.model import metadata as metadata_format
 from sos.model.batch import ALONE, FULL, READ, STORE, UNKNOWN, Answer, Record
+from sos.model.merge import check_upload
+from sos.model.metadata import to_header
 from sos.transfer import store_bytes
 from sos.web.errors import status_and_reason
 
@@ -132,7 +134,7 @@ class Batch:
             return _ALONE
         if self._max_size is not None and len(body) > self._max_size:
             raise TooLarge(f"the body has {len(body)} bytes, the limit is {self._max_size}")
-        received = metadata_format.from_header(record.metadata)
+        received = check_upload(metadata_format.from_header(record.metadata))
         metadata = metadata_format.timed(received, metadata_format.ticks(time.time()))
         info = await store_bytes(self._store, id, metadata, body)
         size = UNKNOWN if info.size is None else info.size
@@ -168,7 +170,9 @@ class Batch:
             outcome = _ALONE
         elif isinstance(outcome, Failure):
             status, reason = status_and_reason(operation, outcome, self._log)
-            outcome = Answer(status, body=reason.encode("utf-8", "replace"))
+            error = outcome.value
+            kept = to_header(error.metadata) if isinstance(error, Deleted) else b""
+            outcome = Answer(status, metadata=kept, body=reason.encode("utf-8", "replace"))
         elif operation.method == b"GET":
             operation.sentLength = len(outcome.body)
         operation.code = outcome.status

@@ -13,7 +13,7 @@ import attrs
 from sos.errors import InvalidRequest
 from sos.http.server.request import Request
 from sos.interfaces import IReplicaStore
-from sos.model import batch, ids, membership
+from sos.model import batch, ids, membership, merge
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, PartitionDigest
 from sos.model.lease import LEASE, MAX_SECONDS
@@ -79,7 +79,7 @@ class BlobServer:
         A body that is marked as a manifest must be the manifest of *id*.  Metadata without a time
         gets the current time, unless it is empty.
         """
-        received = metadata_format.from_server(request.received_headers)
+        received = merge.check_upload(metadata_format.from_server(request.received_headers))
         metadata = metadata_format.timed(received, metadata_format.ticks(time.time()))
         info = await store_body(request, self._store, ids.check(id), self._max_size, metadata)
         return answer_stored(request, info, self._named())
@@ -160,8 +160,9 @@ class BlobServer:
         """Send the size and metadata version of each blob of a partition.
 
         The hash follows if the blob has an opaque name.  With ``times``, the hash (or "") and
-        the time of the metadata follow, unless the version implies that time: older API servers,
-        which do not send ``times``, reject rows of four.
+        the time of the metadata follow, unless the version implies that time; then the times at
+        which it was stored, as an object and as a chunk, and deleted, or null, unless the others
+        imply these: older API servers, which do not send ``times``, reject rows of four.
         """
         found = await self._store.blob_digests(ids.check_partition(partition))
         timed = _argument(request, b"times") is not None
@@ -200,11 +201,20 @@ class BlobServer:
     @Operation(
         "replicas",
         takes=(parameters.BLOB, *parameters.BLOB_HEADERS),
-        answers=(*responses.DONE_FOR_BLOB, responses.NO_BLOB, responses.OTHER_KIND),
+        answers=(
+            *responses.DONE_FOR_BLOB,
+            responses.NO_BLOB,
+            responses.OTHER_KIND,
+            responses.DELETED_BLOB,
+        ),
     )
     async def reconcile(self, request: Request, id: str) -> bytes:
-        """Reconcile the metadata of *id* with the headers: what was set first stays."""
-        metadata = metadata_format.from_server(request.received_headers)
+        """Reconcile the metadata of *id* with the headers.
+
+        What was set first stays.  The metadata of a tombstone deletes the object.
+        """
+        received = metadata_format.from_server(request.received_headers)
+        metadata = merge.check_change(received, time.time())
         await self._store.reconcile(ids.check(id), metadata)
         return answer_json(request, {"id": id, "status": "OK"})
 
@@ -328,7 +338,10 @@ def _lease(request: Request) -> str | None:
     return None if token is None else token.decode("latin-1")
 
 
-def _blob_row(digest: BlobDigest, timed: bool) -> tuple[int | str, ...]:
+def _blob_row(digest: BlobDigest, timed: bool) -> tuple[int | str | None, ...]:
+    if timed and digest.times != merge.assumed(digest.set_at):
+        times = attrs.astuple(digest.times)
+        return digest.size, digest.version, digest.hash, digest.set_at, *times
     if timed and digest.set_at != assumed(digest.version):
         return digest.size, digest.version, digest.hash, digest.set_at
     shortly = digest.size, digest.version

@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound as RouteNotFound
 from sos.aio.limited_log import LimitedLog, kind_of
 from sos.errors import (
     Conflict,
+    Deleted,
     Forbidden,
     InvalidRequest,
     Locked,
@@ -34,12 +35,14 @@ from sos.http.server.access_log_lines import hide_secrets
 from sos.http.server.connection import RETRY_SECONDS
 from sos.http.server.heads import format_error
 from sos.http.server.request import Request
+from sos.model.metadata import HEADER, to_header
 from sos.web import tus_headers
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
     Unauthorized: 401,
     Forbidden: 403,
+    Deleted: 410,
     NotFound: 404,
     TooSlow: 408,
     Conflict: 409,
@@ -96,6 +99,8 @@ def answer_error(request: Request, failure: Failure, log: LimitedLog) -> bytes:
     request.setResponseCode(status)
     if isinstance(error, Unauthorized):
         request.setHeader(b"WWW-Authenticate", error.challenge.encode("ascii"))
+    if isinstance(error, Deleted) and error.metadata:
+        request.setHeader(HEADER.encode("ascii"), to_header(error.metadata))
     if isinstance(error, Unsatisfiable):
         request.setHeader(b"Content-Range", b"bytes */%d" % error.size)
     if isinstance(error, UnsupportedCoding):

@@ -1,60 +1,205 @@
-"""What is kept of two versions of one blob."""
+"""What is kept of two copies of one blob."""
 
 from __future__ import annotations
 
-from itertools import permutations
+from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos.errors import Conflict
+from sos.errors import Conflict, Deleted
 from sos.model.manifest import MARK
-from sos.model.merge import other_body, replaces_body, replaces_metadata
-from sos.model.metadata import timed
+from sos.model.merge import (
+    Times,
+    join,
+    merge,
+    other_body,
+    reconcile,
+    times,
+    tombstone,
+)
+from sos.model.metadata import (
+    DELETED_AT,
+    PART_AT,
+    SET_AT,
+    STORED_AT,
+    check,
+    decode,
+    encode,
+    from_header,
+    is_tombstone,
+    to_client,
+    to_header,
+)
 
 ID = "a9993e364706816aba3e25717850c26c9cd0d89d"
 OPAQUE = "name"
 
-described = st.dictionaries(st.sampled_from(["X-A", "X-B"]), st.sampled_from("xy"), max_size=2)
-versions = st.builds(timed, described, st.integers(1, 3))
+# In ticks: in 2026.
+BASE = 179 * 10**12
+moments = st.integers(BASE, BASE + 5)
 
 
-@given(st.lists(versions, min_size=1, max_size=4))
-def test_replicas_agree_in_whichever_order_versions_come(all):
-    """And the version that they keep was set first."""
-    kept = set()
-    for order in permutations(all):
-        stored = order[0]
-        for received in order[1:]:
-            if replaces_metadata(ID, stored, received):
-                stored = received
-        kept.add(tuple(sorted(stored.items())))
-    assert len(kept) == 1
+@st.composite
+def operations(draw):
+    """The copy that one operation by itself leaves: an upload, a chunk, a deletion."""
+    time = draw(moments)
+    kind = draw(st.sampled_from(["object", "chunk", "deletion", "before times"]))
+    if kind == "object":
+        said = draw(st.dictionaries(st.just("X-A"), st.sampled_from("xy")))
+        return {**said, SET_AT: str(time)}
+    return {
+        "chunk": {PART_AT: str(time)},
+        "deletion": tombstone(time),
+        "before times": draw(st.sampled_from([{}, {"X-A": "old"}])),
+    }[kind]
 
 
-@given(versions)
-def test_the_same_metadata_replaces_nothing(version):
-    assert not replaces_metadata(ID, version, dict(version))
+copies = st.lists(operations(), min_size=1, max_size=4).map(lambda all: reduce(merge, all))
+
+
+@given(copies, copies)
+def test_the_order_of_two_copies_does_not_matter(one, other):
+    assert merge(one, other) == merge(other, one)
+
+
+@given(copies)
+def test_a_copy_that_comes_again_changes_nothing(one):
+    assert merge(one, one) == one
+    assert check(one) == decode(encode(one)) == from_header(to_header(one)) == one
+
+
+@given(copies, copies, copies)
+def test_times_agree_whatever_the_order(one, other, third):
+    """So does whether there is an object, and a body."""
+    assert times(merge(merge(one, other), third)) == times(merge(one, merge(other, third)))
+
+
+@given(st.lists(copies, min_size=2, max_size=4))
+def test_replicas_that_go_on_telling_each_other_agree(stored):
+    """Also about what was said of the object."""
+    for _ in range(3):
+        for n in range(len(stored)):
+            stored[n] = reduce(merge, stored, stored[n])
+    assert all(each == stored[0] for each in stored)
+
+
+@given(st.lists(operations(), min_size=1, max_size=5))
+def test_the_last_operation_decides(all):
+    """An upload wins over a deletion at the same time."""
+    found = times(reduce(merge, all))
+    stored = [int(each[SET_AT]) for each in all if SET_AT in each]
+    stored += [0 for each in all if each in ({}, {"X-A": "old"})]
+    deleted = [int(each[DELETED_AT]) for each in all if DELETED_AT in each]
+    assert found.is_object == (max(stored, default=-1) >= max(deleted, default=0))
+    assert found.has_body == (found.is_object or any(PART_AT in each for each in all))
+
+
+@given(st.lists(operations(), min_size=1, max_size=4))
+def test_what_was_said_first_stays_but_not_beyond_a_deletion(all):
+    found = reduce(merge, all)
+    deleted = max((int(each[DELETED_AT]) for each in all if DELETED_AT in each), default=-1)
+    if SET_AT in found:
+        assert int(found[SET_AT]) >= deleted
+    if deleted < 0 and (set := [int(each[SET_AT]) for each in all if SET_AT in each]):
+        assert int(found.get(SET_AT, 0)) in (0, min(set))
+    assert to_client(found) in ([], *([(b"X-A", value)] for value in (b"x", b"y", b"old")))
+
+
+def test_metadata_of_before_a_deletion_is_forgotten():
+    """A server that has slept through the deletion has kept it."""
+    before, after = {"X-A": "x", SET_AT: str(BASE)}, {"X-A": "y", SET_AT: str(BASE + 2)}
+    assert reduce(merge, [before, tombstone(BASE + 1), after])["X-A"] == "y"
+    assert reduce(merge, [before, merge(tombstone(BASE + 1), after)])["X-A"] == "y"
+
+
+def test_times_of_metadata():
+    """What is not said follows from the rest."""
+    assert times({}) == times({"X-A": "old"}) == Times(0, None, None)
+    assert times({SET_AT: str(BASE)}) == Times(BASE, None, None)
+    assert times({SET_AT: str(BASE), STORED_AT: str(BASE + 1)}) == Times(BASE + 1, None, None)
+    assert times({PART_AT: str(BASE)}) == Times(None, BASE, None)
+    assert times({PART_AT: str(BASE), STORED_AT: "0"}) == Times(0, BASE, None)
+    assert times(tombstone(BASE)) == Times(None, None, BASE)
+
+
+def test_a_chunk_that_was_an_object_before_stays_one():
+    """No collection of garbage is to find it."""
+    assert times(merge({}, {PART_AT: str(BASE)})) == Times(0, BASE, None)
+
+
+def test_the_chunk_outlives_the_object_with_its_bytes():
+    """Another object needs it."""
+    found = merge(merge({SET_AT: str(BASE)}, {PART_AT: str(BASE)}), tombstone(BASE + 1))
+    assert found == {PART_AT: str(BASE), DELETED_AT: str(BASE + 1)}
+    assert not is_tombstone(found)
+
+
+STORED = {"X-A": "x", SET_AT: str(BASE)}
+DELETED = tombstone(BASE + 1)
+AGAIN = {"X-A": "y", SET_AT: str(BASE + 2)}
+
+
+def test_metadata_that_comes_alone():
+    """It cannot bring back a body."""
+    assert reconcile(ID, STORED, {"X-A": "z", SET_AT: str(BASE - 1)})["X-A"] == "z"
+    assert reconcile(ID, STORED, DELETED) == DELETED
+    assert reconcile(ID, DELETED, STORED) == DELETED
+    with pytest.raises(Deleted) as caught:
+        reconcile(ID, DELETED, AGAIN)
+    assert caught.value.metadata == DELETED
+    assert reconcile(ID, {**STORED, MARK: "5"}, DELETED) == DELETED
+    again = reconcile(ID, {**AGAIN, MARK: "5"}, DELETED)
+    assert again == {**AGAIN, MARK: "5", DELETED_AT: DELETED[DELETED_AT]}
+
+
+def test_metadata_from_a_server_that_keeps_no_times():
+    """It replaces none that has one."""
+    assert reconcile(ID, STORED, {"X-A": "a"}) == STORED
+    assert reconcile(ID, {"X-A": "b"}, {"X-A": "a"}) in ({"X-A": "a"}, {"X-A": "b"})
+    assert reconcile(ID, STORED, {}) == STORED
 
 
 @pytest.mark.parametrize(("stored", "received"), [({MARK: "1"}, {}), ({}, {MARK: "1"})])
 def test_metadata_of_an_object_is_none_of_its_manifest(stored, received):
     with pytest.raises(Conflict, match=r"one copy of .* is the object, the other its manifest"):
-        replaces_metadata(ID, stored, received)
+        reconcile(ID, stored, received)
+
+
+@pytest.mark.parametrize("mark", [{}, {MARK: "5"}])
+def test_an_upload_after_the_deletion(mark):
+    """The tombstone has no body, so any takes its place."""
+    merged, takes = join(ID, DELETED, {**AGAIN, **mark}, False)
+    assert (merged, takes) == ({**AGAIN, **mark, DELETED_AT: DELETED[DELETED_AT]}, True)
+
+
+def test_an_upload_from_before_the_deletion_is_refused():
+    """It was under way, or its server's clock is behind."""
+    with pytest.raises(Deleted) as caught:
+        join(ID, DELETED, STORED, False)
+    assert caught.value.metadata == DELETED
+
+
+def test_a_later_upload_is_noted():
+    """Or a deletion between the two could undo it.  What was said first stays."""
+    assert join(ID, STORED, AGAIN, True) == ({**STORED, STORED_AT: AGAIN[SET_AT]}, False)
+    assert join(ID, AGAIN, STORED, True) == (AGAIN, False)
 
 
 def test_an_object_replaces_its_manifest():
-    """With the metadata that it had; not with what comes now."""
-    stored = {MARK: "1", "X-Name": "first"}
-    assert replaces_body(ID, stored, {"X-Name": "second"}) == {"X-Name": "first"}
+    """With the metadata that was set first."""
+    stored = {MARK: "1", "X-Name": "first", SET_AT: str(BASE)}
+    merged, takes = join(ID, stored, {"X-Name": "second", SET_AT: str(BASE)}, False)
+    assert takes
+    assert MARK not in merged
     assert stored[MARK] == "1"
 
 
 @pytest.mark.parametrize("stored", [{}, {"X-Name": "first"}, {MARK: "1"}])
 def test_a_manifest_replaces_nothing(stored):
     """The object stands for it, and so does another manifest."""
-    assert replaces_body(ID, stored, {MARK: "2"}) is None
+    assert join(ID, stored, {MARK: "2"}, False) == (stored, False)
 
 
 @pytest.mark.parametrize("received", [{}, {MARK: "1"}])
@@ -62,11 +207,11 @@ def test_a_manifest_replaces_nothing(stored):
 def test_an_opaque_name_has_one_body(stored, received):
     """Nothing says that a manifest of that name is of what is stored."""
     with pytest.raises(Conflict, match="another body is already stored under the name name"):
-        replaces_body(OPAQUE, stored, received)
+        join(OPAQUE, stored, received, False)
 
 
 def test_two_bodies_with_the_same_hash():
     """Neither replaces the other; the error names the hash."""
     with pytest.raises(Conflict, match="both have this SHA-1"):
-        replaces_body(ID, {}, {})
+        join(ID, {}, {}, False)
     assert "both have this SHA-256" in str(other_body("0" * 64))

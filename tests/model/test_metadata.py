@@ -219,28 +219,19 @@ def test_times_in_milliseconds_and_in_ticks_are_compared():
     version = metadata.version({"X-A": "1"})
     times = [seconds * 1000 - 1, metadata.ticks(seconds), seconds * 1000 + 1]
     assert sorted(times, key=lambda each: metadata.order(version, each)) == times
-    first = metadata.stamped({"X-A": "z"}, seconds)
-    for n in range(100):
-        assert metadata.precedes(first, metadata.stamped({"X-A": str(n)}, seconds + 2e-5))
 
 
-def test_what_was_said_first_of_an_object():
-    """Nobody has said anything of a chunk; who said that there is nothing to say, has."""
-    first, later = metadata.stamped({}, 1), metadata.stamped({"X-A": "1"}, 2)
-    assert metadata.first_set([{}, later, first, {MARK: "10"}]) == first
-    assert metadata.first_set([{}, later, {**first, MARK: "10"}]) == {**first, MARK: "10"}
-    assert metadata.first_set([later, {"X-A": "before times were kept"}]) != later
-    assert metadata.first_set([{}, {MARK: "10"}]) is None
+def test_metadata_of_either_kind():
+    """An object's and its manifest's differ by the mark."""
+    later = metadata.stamped({"X-A": "1"}, 2)
     assert metadata.with_kind_of(later, {MARK: "3"}) == {**later, MARK: "3"}
     assert metadata.with_kind_of({**later, MARK: "3"}, {}) == later
 
 
-@given(metadatas(), metadatas())
-def test_what_precedes_is_what_comes_first(one, other):
-    """But that a time which is not known says nothing against one that is."""
-    comparable = metadata.SET_AT in one or metadata.SET_AT not in other
-    assert metadata.precedes(one, other) == (comparable and order_of(one) < order_of(other))
-    assert not (metadata.precedes(one, other) and metadata.precedes(other, one))
+def test_a_tombstone_is_a_kind_of_its_own():
+    stone = {metadata.DELETED_AT: "5"}
+    assert metadata.version(stone)[0] == "2"
+    assert metadata.version({**stone, metadata.PART_AT: "5"})[0] == "0"
 
 
 @given(metadatas())

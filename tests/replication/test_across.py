@@ -7,7 +7,7 @@ from pytest_twisted import ensureDeferred
 
 from sos.interfaces import Member
 from sos.model.manifest import MARK
-from sos.model.metadata import SET_AT
+from sos.model.metadata import SET_AT, STORED_AT
 from sos.replication.pass_state import PassState
 from sos.stores.memory import MemoryStore
 from tests.replication.groups import RecordedReport, group, run, stores
@@ -19,7 +19,8 @@ LATER = {"X-Name": "later", SET_AT: "2000"}
 
 
 def metadata_on(store, id):
-    return store.blobs[id].info.metadata
+    found = store.blobs[id].info.metadata
+    return {name: value for name, value in found.items() if name != STORED_AT}
 
 
 @pytest.mark.parametrize("later", [LATER, {}])
@@ -48,7 +49,7 @@ async def test_a_dry_run_tells_and_does_nothing():
     await put(b, b"x", metadata=LATER)
     recorded = RecordedReport()
     await run({"one": group(a), "two": group(b)}, 1, recorded, dry_run=True)
-    assert recorded.notes == [f"update the metadata of {id} on b from a"]
+    assert recorded.notes == [f"update the metadata of {id} on {name}" for name in "ab"]
     assert metadata_on(b, id) == LATER
 
 
@@ -89,7 +90,7 @@ async def test_an_object_and_its_manifest_come_to_say_the_same(first):
         await put(a, each)
     groups = {"one": group(a), "two": group(b)}
     summary = await run(groups, 1)
-    assert (summary.ok, summary.settled) == (True, 1)
+    assert (summary.ok, summary.settled) == (True, 2)
     assert (metadata_on(a, id), metadata_on(b, id)) == ({**mark, **FIRST}, FIRST)
     assert (await run(groups, 1)).idle
 

@@ -11,7 +11,7 @@ from sos.aio.threads import threads_of
 from sos.auth.guards import SignedRequests
 from sos.auth.request_signing import Key, Keys, Signer, Verifier
 from sos.http.client.agent import Agent
-from sos.model.metadata import MAX_BYTES, SET_AT, encode
+from sos.model.metadata import MAX_BYTES, SET_AT, STORED_AT, encode
 from sos.stores.memory import MemoryStore
 from sos.stores.remote.client import Exchange
 from sos.stores.remote.store import RemoteStore
@@ -74,7 +74,9 @@ async def test_replication_converges_behind_proxies(reactor, signed):
         await far[1].reconcile(later, METADATA)
         assert (await run({"default": group(*far)}, 2)).ok
         assert (await run({"default": group(*far)}, 2)).idle
-        assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [METADATA] * 4
+        assert [(await each.stat(later)).metadata for each in (*kept, *far)] == [
+            {**METADATA, STORED_AT: "900"}
+        ] * 4
 
 
 @pytest.mark.parametrize("value", ['"', "\udce9", "\u00e9", " "])

@@ -8,7 +8,7 @@ from hashlib import sha1, sha256
 from sos.interfaces import Blob, BlobInfo, IBlobStore
 from sos.model.manifest import MARK, Chunk, Manifest
 from sos.model.manifest import encode as encode_manifest
-from sos.model.metadata import EMPTY, SET_AT, Metadata
+from sos.model.metadata import EMPTY, INTERNAL, Metadata
 from sos.transfer import transfer
 
 
@@ -32,8 +32,8 @@ def manifest_of(body: bytes, chunk_size: int) -> tuple[str, bytes, Metadata]:
 
 
 def shown(metadata: Metadata) -> Metadata:
-    """Return *metadata* without the time at which it was set."""
-    return {name: value for name, value in metadata.items() if name != SET_AT}
+    """Return *metadata* without its times."""
+    return {name: value for name, value in metadata.items() if name == MARK or name not in INTERNAL}
 
 
 async def put(

@@ -68,10 +68,13 @@ def test_either_serves_what_the_other_has_stored(cluster):
 
 @pytest.mark.parametrize("replicating", ["this", "the other"])
 def test_either_replicates_between_both(place, other, cluster, replicating):
-    """In both directions, and a second pass finds nothing to do."""
+    """In both directions, and a second pass finds nothing to do.
+
+    The other release does not note that an object was uploaded again.
+    """
     blobs, _ = cluster
     urls = [f"http://127.0.0.1:{port}" for port in blobs]
-    for n, body in enumerate(BODIES):
+    for n, body in enumerate(dict.fromkeys(BODIES)):
         fetch(f"{urls[n % 2]}/blob/{content_id(body)}", body, {"X-Meta-N": str(n)})
     for n in range(300):  # so many that they go in batches, where both know these
         body = b"%d" % n

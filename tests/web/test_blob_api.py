@@ -268,8 +268,9 @@ def test_the_listing_is_a_json_array(ask, path):
 
 def test_a_long_listing_is_put_together_from_pages(ask, store):
     """Whole, and each id once."""
+    ask("POST", "/blob/a", b"")
     wanted = {f"n{n}" for n in range(2 * MAX_PAGE + 5)}
-    store.blobs = dict.fromkeys(wanted)
+    store.blobs = dict.fromkeys(wanted, store.blobs["a"])
     listed = ask("GET", "/blobs").json
     assert len(listed) == len(wanted)
     assert set(listed) == wanted
@@ -456,15 +457,42 @@ def test_what_is_no_media_type_is_no_content_type(ask, value):
     assert answer.headers[b"x-mime-type"] == value
 
 
+def test_an_object_is_deleted_by_its_tombstone(ask, store):
+    """A read is answered 410, with the time; a later upload counts, and an earlier one does not."""
+    now = ticks(time.time())
+    id = content_id(b"x")
+    old, stone = b"X-Sos-Set-At: %d" % (now - 5), b"X-Sos-Deleted-At: %d" % now
+    assert ask("POST", f"/blob/{id}", b"x", old).status == 200
+    assert ask("PATCH", f"/blob/{id}", b"", stone).status == 200
+    for method in ("GET", "HEAD"):
+        answer = ask(method, f"/blob/{id}")
+        assert answer.status == 410
+        assert answer.headers[b"cache-control"] == b"no-store"
+        assert answer.headers[b"x-sos-metadata"] == b'{"X-Sos-Deleted-At":"%d"}' % now
+    assert ask("GET", "/blobs").json == []
+    assert ask("POST", f"/blob/{id}", b"x", old).status == 410
+    assert ask("POST", f"/blob/{id}", b"x", b"X-Sos-Set-At: %d" % (now + 5)).status == 200
+    assert ask("GET", f"/blob/{id}").body == b"x"
+    for status, change in [(200, 60), (400, 600)]:
+        later = b"X-Sos-Deleted-At: %d" % (now + ticks(change))
+        answer = ask("PATCH", f"/blob/{id}", b"", later)
+        assert answer.status == status
+        assert status == 200 or "compare the clocks" in answer.json["error"]
+    assert ask("POST", "/blob/name", b"x", stone).status == 400
+    assert "name" not in store.blobs
+
+
 def test_metadata_is_settled(ask, store):
     """By those of the headers that were set first; who does not say when does not count."""
     ask("POST", "/blob/a", b"", b"X-A: 1", b"X-Sos-Set-At: 500")
     for headers in ([b"X-A: 2", b"X-Sos-Set-At: 501"], [b"X-A: 3"], []):
         answer = ask("PATCH", "/blob/a", b"", *headers)
         assert (answer.status, answer.json) == (200, {"id": "a", "status": "OK"})
-        assert store.blobs["a"].info.metadata == {"X-A": "1", "X-Sos-Set-At": "500"}
+        kept = store.blobs["a"].info.metadata
+        assert (kept["X-A"], kept["X-Sos-Set-At"]) == ("1", "500")
     ask("PATCH", "/blob/a", b"", b"X-A: 2", b"X-Sos-Set-At: 499")
-    assert store.blobs["a"].info.metadata == {"X-A": "2", "X-Sos-Set-At": "499"}
+    kept = store.blobs["a"].info.metadata
+    assert (kept["X-A"], kept["X-Sos-Set-At"]) == ("2", "499")
     for wrong in (b"-1", b"1.5", b"soon", b"1" * 16, b"", "\u0661".encode()):
         assert ask("PATCH", "/blob/a", b"", b"X-A: 0", b"X-Sos-Set-At: " + wrong).status == 400
     assert ask("PATCH", "/blob/b", b"").status == 404

@@ -35,7 +35,7 @@ from sos.model import ids, manifest
 from sos.model.digest import BodyDigest
 from sos.model.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
 from sos.model.merge import other_body
-from sos.model.metadata import EMPTY, Metadata, stamped, unmarked
+from sos.model.metadata import EMPTY, Metadata, part_of_object, stamped, unmarked
 from sos.stores.chunked.manifest_cache import ManifestCache
 from sos.stores.chunked.presence import look_for
 from sos.stores.chunked.reader import AssembledBody, close, gather, parts
@@ -271,7 +271,7 @@ class _ChunkedWriter:
             raise _too_large(self._chunk_size)
         chunk = Chunk(self._spool.digest.value().hex(), self._filled)
         await self._placing.ready()
-        self._placing.begin(self._spool.spooled(chunk.id, EMPTY))
+        self._placing.begin(self._spool.spooled(chunk.id, part_of_object(self._now())))
         self._chunks.append(chunk)
         self._spool = Spool(_ChunkDigest(self._algorithm, self._whole), self._run_in_thread)
         self._filled = 0
@@ -306,7 +306,7 @@ class _ChunkedWriter:
         found = await self._read_manifest(kept)
         if found != ours:
             try:
-                await mend(self._store, found, ours)
+                await mend(self._store, found, ours, self._now())
             except Mismatch as error:
                 raise Unavailable(
                     f"the stored manifest of {id} describes another object: {error}"

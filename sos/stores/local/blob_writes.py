@@ -17,8 +17,7 @@ from sos.aio.shield import Underway
 from sos.aio.threads import RunInThread
 from sos.errors import ReadOnly
 from sos.model import ids, metadata
-from sos.model.manifest import MARK
-from sos.model.merge import other_body
+from sos.model.merge import other_body, renew
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.body_file import Unreadable, open_body, reading
@@ -51,13 +50,12 @@ class BlobWrites:
     async def add(self, new: Record, incoming: Path | None) -> Record:
         """Store *new*, durably, and return the record that is stored.
 
-        If the same bytes are stored already, that is the earlier record; *new* replaces a
-        copy that is damaged or unreadable.  An object replaces its manifest and keeps its
-        metadata.  A manifest does not replace its object or another manifest: the record
-        returned is then the stored one, with the size of *new*.
+        If the id has a record, both are merged, see :func:`sos.model.merge.join`.  *New* replaces
+        a copy that is damaged or unreadable.
 
         :param incoming: the finished, synced file of a body that is not inline.
         :raises Conflict: if other bytes are stored under the id.
+        :raises Deleted: if the object was deleted after it was stored.
         :raises ReadOnly: if only the next start can find out whether *new* is stored.
         """
         while True:
@@ -68,28 +66,31 @@ class BlobWrites:
                 continue
             try:
                 record = records.decode(new.id, held)
-                same = await self.run_in_thread(self._is_same, record, new, incoming)
+                same = not record.is_tombstone and await self.run_in_thread(
+                    self._is_same, record, new, incoming
+                )
             except Damaged as damage:
                 await self.quarantine.move(new.id, held, str(damage))
                 continue
             except Unreadable:
                 if ids.algorithm(new.id) is None and new.hash != record.hash:
                     raise other_body(new.id) from None
-                renewed = _with_first_metadata(new, record)
+                renewed = _renewed(new, record)
                 if await self._renew(held, renewed, incoming):
                     return renewed
                 continue
             if not record.readable:
                 await self.quarantine.mark(new.id, held, readable=True)
                 continue
-            if same:
-                return record
-            object = records.successor(record, new)
-            if object is None:
-                return evolve(record, size=new.size)
-            replaced = await self._replace(record, held, object, incoming)
-            if replaced is not None:
-                return replaced
+            kept, takes_new = records.joined(record, new, same)
+            if takes_new:
+                done = await self._replace(record, held, kept, incoming)
+            elif kept.metadata == record.metadata:
+                done = True
+            else:
+                done = await self.committer.submit(partial(self._succeed, held, kept, None))
+            if done:
+                return evolve(kept, size=new.size)
 
     def _is_same(self, held: Record, new: Record, incoming: Path | None) -> bool:
         """Verify the stored body of *held*, and return whether *new* has the same body.
@@ -132,8 +133,8 @@ class BlobWrites:
 
     async def _replace(
         self, manifest: Record, held: Encoded, new: Record, incoming: Path | None
-    ) -> Record | None:
-        """Replace *manifest* with its object *new*; return None if the record has changed.
+    ) -> bool:
+        """Replace a *manifest* or tombstone with *new*; return False if the record has changed.
 
         Both would have the same file name.  So a manifest in a file is moved into the
         index first, and a crash at any moment leaves one of the two.
@@ -142,12 +143,12 @@ class BlobWrites:
             try:
                 body = await self.run_in_thread(_whole, self.layout.body(manifest.id), manifest)
             except (Damaged, Unreadable):
-                return None
+                return False
             inline = evolve(manifest, body=body)
             step = partial(self._bring_inline, inline, held)
             held = await self.body_removal.commit(manifest.id, step)
         succeed = partial(self._succeed, held, new, incoming)
-        return new if await self._placed(succeed, new.id, incoming) else None
+        return await self._placed(succeed, new.id, incoming)
 
     def _bring_inline(
         self, inline: Record, held: Encoded, transaction: Transaction, doomed: Path
@@ -191,15 +192,10 @@ class BlobWrites:
             passed(record.body)
 
 
-def _with_first_metadata(new: Record, held: Record) -> Record:
-    """Return *new* with the metadata of *held*, if that is of the same kind and was set first.
-
-    The kinds are object and manifest.
-    """
-    received, stored = metadata.decode(new.metadata), metadata.decode(held.metadata)
-    if (MARK in received) == (MARK in stored) and metadata.precedes(stored, received):
-        return evolve(new, metadata=held.metadata)
-    return new
+def _renewed(new: Record, held: Record) -> Record:
+    """Return *new* with the merged metadata of both."""
+    kept = renew(metadata.decode(held.metadata), metadata.decode(new.metadata))
+    return evolve(new, metadata=metadata.encode(kept))
 
 
 def _whole(path: Path, record: Record) -> bytes:

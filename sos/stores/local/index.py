@@ -277,7 +277,7 @@ class Index:
     def listing(self, after: str | None, limit: int, partition: str | None) -> list[str]:
         """Return up to *limit* ids after *after*, in order, of one partition or of all.
 
-        Ids that are marked as unreadable are omitted.
+        Ids that are marked as unreadable, and those of deleted objects, are omitted.
         """
         self._check_whole()
         prefix = (partition or "").encode("ascii")
@@ -288,9 +288,10 @@ class Index:
                 key = bytes(cursor.key())
                 if len(page) == limit or not key.startswith(prefix):
                     break
-                marked = records.is_marked(split_row(cursor.value())[1])
-                if not marked and (after is None or key > start):
-                    page.append(key[3:].decode("ascii"))
+                id, head = key[3:].decode("ascii"), split_row(cursor.value())[1]
+                hidden = records.is_marked(head) or records.is_buried(id, head)
+                if not hidden and (after is None or key > start):
+                    page.append(id)
         return page
 
     @_reads

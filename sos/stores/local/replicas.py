@@ -8,13 +8,13 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from sos.errors import Conflict, NotFound
+from sos.errors import Conflict, SOSError
 from sos.model import lease as leases
+from sos.model import merge
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, check_held
 from sos.model.lease import Lease
-from sos.model.merge import replaces_metadata
-from sos.model.metadata import Metadata
+from sos.model.metadata import DELETED_AT, Metadata, is_tombstone
 from sos.stores import record as records
 from sos.stores.disk_errors import disk_errors
 from sos.stores.local.body_removal import BodyRemoval
@@ -37,9 +37,38 @@ class Replicas:
 
     async def reconcile(self, id: str, metadata: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raise Damaged if the record is."""
-        damage = await self.committer.submit(partial(_reconcile, id, metadata))
-        if damage is not None:
-            raise damage
+        if DELETED_AT in metadata:  # the body may have to be removed
+            refusal = await self.body_removal.commit(id, partial(self._reconcile, id, metadata))
+        else:
+            refusal = await self.committer.submit(
+                partial(self._reconcile, id, metadata, doomed=None)
+            )
+        if refusal is not None:
+            raise refusal
+
+    def _reconcile(
+        self, id: str, received: Metadata, transaction: Transaction, doomed: Path | None
+    ) -> SOSError | records.Damaged | None:
+        """Return the error, if any: raised, it would abort the other changes in the transaction."""
+        encoded = transaction.get(id)
+        try:
+            record = None if encoded is None else records.decode(id, encoded)
+            stored = None if record is None else record.info().metadata
+            kept = merge.reconcile(id, stored, received)
+        except (records.Damaged, SOSError) as error:
+            return error
+        if kept == stored:
+            return None
+        if record is None:
+            transaction.add(records.tombstone(id, kept, time.time()))
+        elif is_tombstone(kept):
+            with disk_errors():
+                if doomed is not None and record.body is None and self.layout.body(id).exists():
+                    self.layout.hold(id, doomed)
+            transaction.replace(records.tombstone(id, kept, record.stored_at))
+        else:
+            transaction.replace(evolve(record, metadata=metadata_format.encode(kept)))
+        return None
 
     async def lease(self, seconds: float, token: str | None) -> str:
         """See :class:`sos.interfaces.IReplicaStore`."""
@@ -73,20 +102,6 @@ class Replicas:
                 self.layout.hold(id, doomed)
         transaction.remove(id)
         transaction.clear_lost(id)
-
-
-def _reconcile(id: str, metadata: Metadata, transaction: Transaction) -> records.Damaged | None:
-    encoded = transaction.get(id)
-    if encoded is None:
-        raise NotFound(f"there is no blob {id}")
-    try:
-        record = records.decode(id, encoded)
-        stored = record.info().metadata
-    except records.Damaged as damage:
-        return damage  # raised here, it would abort the other changes in this transaction
-    if replaces_metadata(id, stored, metadata):
-        transaction.replace(evolve(record, metadata=metadata_format.encode(metadata)))
-    return None
 
 
 def _blob_digest(id: str, encoded: records.Encoded) -> BlobDigest:

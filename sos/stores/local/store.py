@@ -18,7 +18,15 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from sos.aio.threads import ThreadJobs, on_thread
-from sos.errors import NotFound, Quarantined, ReadOnly, SOSError, StoreUnusable, Unavailable
+from sos.errors import (
+    Deleted,
+    NotFound,
+    Quarantined,
+    ReadOnly,
+    SOSError,
+    StoreUnusable,
+    Unavailable,
+)
 from sos.interfaces import (
     Blob,
     BlobInfo,
@@ -162,7 +170,7 @@ class LocalStore:
             record = records.decode(id, encoded)
             if not record.readable:
                 raise Unreadable("an earlier read failed")
-            return record.info()
+            return record.live_info()
         except (Damaged, Unreadable) as error:
             await self._refuse(id, encoded, error)
         return await self.stat(id)
@@ -177,8 +185,8 @@ class LocalStore:
                 return None
             record = records.decode(id, encoded)
             record.verify_inline()
-            return Blob(record.info(), encoded.body)
-        except (Damaged, Unavailable):
+            return Blob(record.live_info(), encoded.body)
+        except (Damaged, Deleted, Unavailable):
             return None
 
     async def _opened(
@@ -188,7 +196,7 @@ class LocalStore:
             raise self._not_found(id)
         try:
             record = records.decode(id, encoded)
-            info = record.info()
+            info = record.live_info()
             if record.body is not None:
                 record.verify_inline()
                 return Blob(info, record.body if span is None else record.body[slice(*span)])

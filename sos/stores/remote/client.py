@@ -28,8 +28,10 @@ from sos.aio.timeouts import Deadlines
 from sos.auth.request_signing import STORE, Length
 from sos.errors import (
     Conflict,
+    Deleted,
     Incomplete,
     InvalidId,
+    InvalidRequest,
     Mismatch,
     NoSpace,
     NotFound,
@@ -52,8 +54,9 @@ from sos.http.server.request_ids import CURRENT
 from sos.interfaces import BlobInfo, IBlobWriter, Span, is_size
 from sos.model import ids
 from sos.model import metadata as metadata_format
+from sos.model.batch import Answer
 from sos.model.manifest import MARK
-from sos.model.metadata import EMPTY, Metadata
+from sos.model.metadata import EMPTY, Metadata, is_tombstone
 
 #: An HTTP response: an IResponse.
 Response = Any
@@ -93,6 +96,16 @@ _MOST_OF_A_MEMBER = 1024 * 1024
 
 # Resolution of request timeouts, in seconds: a request can time out so much later.
 _TICK_SECONDS = 0.5
+
+
+def error_of(status: int, reason: str, metadata: Callable[[], Metadata]) -> SOSError:
+    """Return the error that a *status* other than 200 stands for.
+
+    :param metadata: returns the metadata of the answer: of a tombstone, if it is 410.
+    """
+    if status == 410 and is_tombstone(found := metadata()):
+        return Deleted(reason, found)
+    return ERRORS.get(status, Unavailable)(reason)
 
 
 class Exchange:
@@ -315,7 +328,18 @@ class Exchange:
             detail = f", a redirect to {shown_url(location.decode('latin-1'))}"
         reason = f"{self.url} answered {response.code}{detail}"
         # A truncated answer can be a proxy's: its status proves nothing.
-        raise (ERRORS.get(response.code, Unavailable) if is_whole else Unavailable)(reason)
+        if not is_whole:
+            raise Unavailable(reason)
+        raise error_of(response.code, reason, lambda: self.metadata(response))
+
+    def metadata(self, answer: Response | Answer) -> Metadata:
+        """Return the metadata in an *answer*; raise Unavailable if it is invalid."""
+        try:
+            if isinstance(answer, Answer):
+                return metadata_format.from_header(answer.metadata)
+            return metadata_format.from_server(answer.fields)
+        except InvalidRequest as error:
+            raise Unavailable(f"{self.url} sent invalid metadata: {error}") from error
 
     async def post(self, path: str, fields: Metadata, body: bytes) -> BlobInfo:
         """Upload *body* with :meth:`send`, and return the stored blob: see :meth:`stored`."""

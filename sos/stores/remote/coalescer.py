@@ -30,7 +30,7 @@ from sos.http.client.bodies import (
 from sos.http.server.request_ids import CURRENT
 from sos.model import batch
 from sos.model.batch import ALONE, FULL, MOST_BYTES, MOST_RECORDS, STORE, Answer, Record
-from sos.stores.remote.client import ERRORS, Exchange, Response, gather
+from sos.stores.remote.client import Exchange, Response, error_of, gather
 
 #: Longest time in seconds that a request waits for a batch before it, while fewer than
 #: :data:`AT_ONCE` batches of its kind are in flight.
@@ -88,8 +88,8 @@ class Coalescer:
         if answer.status == ALONE:
             return None
         reason = printable(answer.body[:_MOST_OF_A_REASON].decode("utf-8", "replace"))
-        kind = ERRORS.get(answer.status, Unavailable)
-        raise kind(f"{exchange.url} answered {answer.status}: {reason}")
+        reason = f"{exchange.url} answered {answer.status}: {reason}"
+        raise error_of(answer.status, reason, lambda: exchange.metadata(answer))
 
 
 class _Waiting:

@@ -42,6 +42,7 @@ from sos.model.batch import Answer
 from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_digest
 from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
+from sos.model.merge import Times, assumed
 from sos.model.metadata import EMPTY, Metadata
 from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
@@ -64,7 +65,7 @@ _MOST_IDS = 16_000_000
 _MOST_LOST = 1000
 _MOST_OF_A_REASON = 500
 
-_VERSION = re.compile("[01][0-9a-f]{64}")
+_VERSION = re.compile("[012][0-9a-f]{64}")
 _HASH = re.compile("[0-9a-f]{0,64}")
 _TOKEN = re.compile("[0-9A-Za-z]{1,100}")
 _SUM = re.compile("[0-9a-f]{1,32}")
@@ -177,10 +178,7 @@ class RemoteStore:
         return BlobInfo(id, answer.size, EMPTY, store=name or None)
 
     def _described(self, id: str, answer: Answer) -> BlobInfo:
-        try:
-            metadata = metadata_format.from_header(answer.metadata)
-        except InvalidRequest as error:
-            raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
+        metadata = self._exchange.metadata(answer)
         return BlobInfo(id, answer.size if is_size(answer.size) else None, metadata)
 
     def _small(self, info: BlobInfo, body: bytes) -> Blob:
@@ -342,11 +340,7 @@ class RemoteStore:
                 )
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
-        try:
-            metadata = metadata_format.from_server(response.fields)
-        except InvalidRequest as error:
-            raise Unavailable(f"{self.name} sent invalid metadata: {error}") from error
-        return BlobInfo(id, size, metadata)
+        return BlobInfo(id, size, self._exchange.metadata(response))
 
 
 def _in_order(keys: list[str]) -> list[str]:
@@ -389,13 +383,21 @@ def _in(partition: str, id: str) -> str:
     return id
 
 
-def _blob_digest(size: int, version: str, hash: str = "", set_at: int | None = None) -> BlobDigest:
+def _blob_digest(
+    size: int,
+    version: str,
+    hash: str = "",
+    set_at: int | None = None,
+    *times: int | None,
+) -> BlobDigest:
     known = _VERSION.fullmatch(version) and _HASH.fullmatch(hash)
     if set_at is None:
         set_at = metadata_format.assumed(version)
     if not (known and is_size(size) and is_size(set_at)):
         raise ValueError(f"{size!r:.80}, {version!r:.80}, {hash!r:.80} and {set_at!r:.80}")
-    return BlobDigest(size, version, hash, set_at)
+    if not all(time is None or is_size(time) for time in times):
+        raise ValueError(f"{times!r:.80}")
+    return BlobDigest(size, version, hash, set_at, Times(*times) if times else assumed(set_at))
 
 
 class _Part:

@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
-from sos.errors import NotFound, SOSError, Unavailable
+from sos.errors import Deleted, NotFound, SOSError, Unavailable
+from sos.model.metadata import EMPTY
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
@@ -76,6 +77,7 @@ class HedgedRead(Generic[T]):
         self._unlikely: set[Peer] = set()
         self._missed: list[Peer] = []
         self._failures = 0
+        self._deleted = False
         self._finished = False
         self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
 
@@ -83,8 +85,8 @@ class HedgedRead(Generic[T]):
         """Search for *id*.
 
         The Deferred fails with :exc:`~sos.errors.NotFound` only when every
-        server has said that it does not have the blob, else with
-        :exc:`~sos.errors.Unavailable`.
+        server has said that it does not have the blob, :exc:`~sos.errors.Deleted` if one has said
+        that it was deleted, else with :exc:`~sos.errors.Unavailable`.
         """
         self._id = id
         self._since = self._clock.seconds()
@@ -154,6 +156,7 @@ class HedgedRead(Generic[T]):
     def _failed(self, failure: Failure, peer: Peer, queue: deque[Peer]) -> None:
         if failure.check(NotFound):
             self._missed.append(peer)
+            self._deleted = self._deleted or failure.check(Deleted) is not None
         elif failure.check(SOSError):
             self._failures += 1
         else:
@@ -175,6 +178,8 @@ class HedgedRead(Generic[T]):
                 f"cannot find the blob {self._id}: {self._failures} of {len(self._asked)} servers "
                 "did not answer"
             )
+        if self._deleted:
+            return Deleted(f"{self._id} was deleted", EMPTY)
         return NotFound(f"there is no blob {self._id}")
 
     def _finish(self, outcome: Found[T] | Failure) -> None:

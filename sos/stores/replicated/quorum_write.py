@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
-from sos.errors import Conflict, NoSpace, SOSError, Unavailable
+from sos.errors import Conflict, Deleted, NoSpace, SOSError, Unavailable
 from sos.interfaces import BlobInfo
 from sos.model import ids
 from sos.model.merge import other_body
@@ -47,6 +47,8 @@ class QuorumWrite:
     :param may_linger: called after the quorum is reached; returns whether to go on with
         the other copies in the background.
     :param deadlines: call :meth:`on_deadline` when servers are slow.
+    :param outdated: called if the object was deleted after the time of this upload: the clock of
+        whoever deleted it is ahead, or the upload was slow.
     :ivar made: the servers that have stored the blob so far.
     :ivar acknowledged: fires with the stored blob when the write quorum is reached.
         It fails with :exc:`~sos.errors.Conflict`, with
@@ -65,8 +67,10 @@ class QuorumWrite:
         metadata_for: Callable[[Peer], Awaitable[Metadata]],
         may_linger: Callable[[], bool],
         deadlines: Deadlines,
+        outdated: Callable[[Deleted], object] = lambda error: None,
     ) -> None:
         groups = iter(groups)
+        self._outdated = outdated
         self.made: list[Peer] = []
         self._whole = whole
         self._own = iter(next(groups, ()))
@@ -164,6 +168,9 @@ class QuorumWrite:
                 names=names or "none",
             )
             raise other_body(self._whole.id) from error
+        except Deleted as error:
+            self._outdated(error)
+            raise Unavailable(f"{self._whole.id} was deleted meanwhile; try again") from error
         except SOSError as error:
             # Which server failed is only logged: clients must not learn about the servers.
             _log.emit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -16,7 +16,7 @@ from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import unwanted
 from sos.aio.threads import RunInThread
 from sos.aio.timeouts import Deadlines
-from sos.errors import Conflict, NotFound, SOSError, Unavailable
+from sos.errors import Conflict, Deleted, NotFound, SOSError, Unavailable
 from sos.http.client.bodies import SlowReader
 from sos.interfaces import (
     Blob,
@@ -29,7 +29,8 @@ from sos.interfaces import (
 )
 from sos.model import ids
 from sos.model.digest import BodyDigest
-from sos.model.metadata import EMPTY, NEVER, Metadata, first_set, set_at, timed, with_kind_of
+from sos.model.merge import deleted, heard, merge
+from sos.model.metadata import EMPTY, PART_AT, Metadata, is_tombstone, timed, with_kind_of
 from sos.monitoring.server_health import ServerHealth
 from sos.stores.remote.body import RemoteBody
 from sos.stores.replicated.background import Background
@@ -40,6 +41,7 @@ from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.replicated.quorum_write import QuorumWrite
 from sos.stores.replicated.server_set import Members
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
+from sos.stores.upload_clock import UploadClock
 from sos.transfer import copy, one_piece
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class ReplicatedStore:
         default a new one.
     :param hints: set to which the store adds the groups and partitions in which a copy is
         missing or misplaced.
+    :param uploads: the clock that dates the uploads.
     """
 
     def __init__(
@@ -90,8 +93,10 @@ class ReplicatedStore:
         copy_counts: CopyCounts = CopyCounts(),
         locations: LocationCache | None = None,
         hints: set[tuple[str, str]] | None = None,
+        uploads: UploadClock | None = None,
     ) -> None:
         self.name = "replicated"
+        self._uploads = uploads or UploadClock()
         self._run_in_thread = run_in_thread
         self._clock = clock
         self._algorithm = algorithm
@@ -253,6 +258,7 @@ class ReplicatedStore:
             partial(self._metadata_for, whole),
             lambda: self._background.admits(whole.size),
             self._deadlines,
+            lambda error: self._uploads.see(error.metadata),
         )
         write.ended.addCallback(lambda _: self._placed(whole, replica_set, write.made))
         info = await write.acknowledged
@@ -268,23 +274,31 @@ class ReplicatedStore:
         The metadata that was set first wins, so ask the servers that could have the object.
         The target cannot know, and may serve reads before a pass reconciles its metadata.
         """
-        if set_at(whole.metadata) == NEVER:  # a chunk: it has no metadata to reconcile
+        if PART_AT in whole.metadata:  # it has no metadata to reconcile
             return whole.metadata
 
-        async def ask(peer: Peer) -> Metadata:
+        async def ask(peer: Peer) -> Metadata | None:
             try:
                 asked = peer.attempt(peer.store.stat(whole.id))
-                return (await within(_METADATA_SECONDS, asked, self._clock)).metadata
+                return timed((await within(_METADATA_SECONDS, asked, self._clock)).metadata, 0)
+            except Deleted as error:
+                return error.metadata
             except SOSError:
-                return EMPTY
+                return None
 
         answers = await together(
             ask(peer)
             for peer in self._members.possible_replicas(whole.id, target)
             if peer is not target and peer.error is None
         )
-        first = first_set(answers)
-        return whole.metadata if first is None else with_kind_of(timed(first, 0), whole.metadata)
+        found = [each for each in answers if each is not None]
+        if not found:
+            return whole.metadata
+        known = reduce(merge, found, found[0])
+        merged = merge(known, heard(known, whole.metadata))
+        if is_tombstone(merged):
+            raise deleted(whole.id, merged)
+        return with_kind_of(merged, whole.metadata)
 
     def _placed(self, whole: Spooled, replica_set: Sequence[Peer], made: Sequence[Peer]) -> None:
         whole.close()

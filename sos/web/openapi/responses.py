@@ -72,6 +72,13 @@ UNAVAILABLE = error(
 # Other errors.
 NO_OBJECT = error(404, "NoObject", "There is no such object: every server has said so.")
 NO_BLOB = error(404, "NoBlob", "The server has no such blob.")
+DELETED_OBJECT = error(410, "DeletedObject", "The object was deleted.")
+DELETED_BLOB = error(
+    410,
+    "DeletedBlob",
+    "The object was deleted after the time of the upload, if there is one in the request.",
+    {"X-Sos-Metadata": sent(string(), "Of the tombstone.")},
+)
 NO_UPLOAD = error(
     404, "NoUpload", "The upload does not exist or has expired, or `--unfinished-dir` is not set."
 )
@@ -127,7 +134,7 @@ PAGE = response(200, "It polls `/status` every two seconds.", string(), _PAGE_HE
 
 # Storing.
 _STORED = "It is on stable storage."
-STORED_BLOB = (response(200, _STORED, TYPES["StoredBlob"]), TAKEN, NO_ROOM)
+STORED_BLOB = (response(200, _STORED, TYPES["StoredBlob"]), TAKEN, DELETED_BLOB, NO_ROOM)
 _OBJECT_ERRORS = (TAKEN, OTHER_CODING, NO_ROOM)
 STORED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), *_OBJECT_ERRORS)
 _FILES = array(TYPES["StoredObject"], "Several files, in the order of the form.", minItems=2)
@@ -154,7 +161,7 @@ DIGESTS = (
     ),
     response(304, "The client has them already.", None, _DIGESTS_ETAG),
 )
-_BLOB_DIGESTS = "By id: the size, the version of the metadata, and the hash and time if need be."
+_BLOB_DIGESTS = "By id: the size, the version of the metadata, and the hash and times if need be."
 BLOB_DIGESTS = response(200, _BLOB_DIGESTS, schemas.BLOB_DIGESTS)
 _ANSWERS = (
     "A binary record for each operation, in the same order: its status (2 bytes; 303 if it has to "
@@ -204,8 +211,12 @@ def _read(noun: str, name: str, header: Part) -> tuple[Response, ...]:
 
 
 _OWN_CODINGS = sometimes("The codings of the upload, whatever `Accept-Encoding` says.")
-READ_OBJECT = (*_read("object", "Content-Encoding", _OWN_CODINGS), NO_OBJECT)
-READ_BLOB = (*_read("blob", "X-Sos-Metadata", sent(string(), "As in an upload.")), NO_BLOB)
+READ_OBJECT = (*_read("object", "Content-Encoding", _OWN_CODINGS), NO_OBJECT, DELETED_OBJECT)
+READ_BLOB = (
+    *_read("blob", "X-Sos-Metadata", sent(string(), "As in an upload.")),
+    NO_BLOB,
+    DELETED_BLOB,
+)
 
 # Resumable uploads.
 _TUS = {"Tus-Resumable": sent({"const": tus_headers.VERSION.decode()})}

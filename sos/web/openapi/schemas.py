@@ -11,7 +11,7 @@ ID = Shared("schemas", "Id", string(_ID, pattern="^[0-9a-z]{1,128}$"))
 BINARY = string(format="binary")
 
 _FINGERPRINT = string(pattern="^[0-9a-f]{32}$")
-_VERSION = string(pattern="^[01][0-9a-f]{64}$")
+_VERSION = string(pattern="^[012][0-9a-f]{64}$")
 _STATES = (
     server_health.UP,
     server_health.TAKES_NO_BLOBS,
@@ -43,7 +43,9 @@ _SIMPLE = {
     # Of a partition and of a blob.
     "Digest": array({"anyOf": [count(), _FINGERPRINT]}, minItems=3, maxItems=3),
     "BlobDigest": array(
-        {"anyOf": [count(), _VERSION, string(pattern="^([0-9a-f]{64})?$")]}, minItems=2, maxItems=4
+        {"anyOf": [count(), _VERSION, string(pattern="^([0-9a-f]{64})?$"), {"type": "null"}]},
+        minItems=2,
+        maxItems=7,
     ),
 }
 

@@ -13,6 +13,7 @@ from sos.aio.threads import threads_of
 from sos.errors import Incomplete, Mismatch, TooLarge
 from sos.interfaces import SMALL_BODY
 from sos.model.manifest import MARK, MAX_CHUNKS, parse
+from sos.model.metadata import PART_AT
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
@@ -82,7 +83,7 @@ async def test_a_longer_body_is_chunks_and_a_manifest(chunked, placing, size, pi
     found = parse(held.body, info.id, str(size))
     assert found.chunks == tuple((content_id(each), len(each)) for each in chunks_of(body))
     assert [placing.blobs[id].body for id in ids_of(body)] == chunks_of(body)
-    assert all(each.info.metadata == {} for each in placing.blobs.values())
+    assert all(list(each.info.metadata) == [PART_AT] for each in placing.blobs.values())
 
 
 @ensureDeferred

@@ -7,13 +7,14 @@ from attrs import evolve, frozen
 from sos.errors import Mismatch, NotFound, Unavailable
 from sos.interfaces import BlobInfo
 from sos.model import metadata
-from sos.model.merge import replaces_body
+from sos.model.merge import join
+from sos.model.metadata import is_tombstone
 from sos.stores.engines.postgres.blobs import Blobs
 from sos.stores.engines.postgres.bodies import Bodies
 from sos.stores.engines.postgres.committer import Committer
 from sos.stores.engines.postgres.connections import Connections
 from sos.stores.engines.postgres.reader import Reader
-from sos.stores.engines.postgres.record import Record, checksum
+from sos.stores.engines.postgres.record import Record
 from sos.stores.engines.postgres.schema import PIECE_SIZE
 
 # Attempts to store a blob while others store and drop it.
@@ -33,11 +34,11 @@ class Adder:
     async def add(self, new: Record) -> tuple[BlobInfo, bool]:
         """Store *new* durably; return the stored blob, and whether it uses the body of *new*.
 
-        It does not if the same bytes are stored already. *new* replaces a damaged copy. An object
-        replaces its manifest, and takes over the metadata of that. A manifest does not replace
-        the object or another manifest: then the stored one is returned, with the size of *new*.
+        If the id has a blob, both are merged, see :func:`sos.model.merge.join`. *new* replaces a
+        damaged copy.
 
         :raises Conflict: if other bytes are stored under the id.
+        :raises Deleted: if the object was deleted after it was stored.
         :raises Unavailable: also if pieces of *new* are missing.
         """
         for _ in range(_ROUNDS):
@@ -48,18 +49,21 @@ class Adder:
                 held = await self.reader.verified(new.id)
             except (NotFound, Mismatch):
                 continue
-            same = await self._is_same(held, new)
+            stored = held.info().metadata
+            same = False if is_tombstone(stored) else await self._is_same(held, new)
             if same is None:
                 continue
-            if same:
-                return held.info(), False
             received = metadata.decode(new.metadata.encode())
-            kept = replaces_body(new.id, held.info().metadata, received)
-            if kept is None:
-                return evolve(held.info(), size=new.size), False
-            replaced = await self._replace(held, new, kept)
-            if replaced is not None:
-                return replaced.info(), True
+            kept, takes_new = join(new.id, stored, received, same)
+            done: Record | None = held
+            if takes_new:
+                change, now = self.blobs.replace, new.with_metadata(kept)
+                done = await self.connections.change(change, held, now)
+            elif kept != stored:
+                now = held.with_metadata(kept)
+                done = await self.connections.change(self.reader.changes.settle, held, now)
+            if done is not None:
+                return evolve(done.info(), size=new.size), takes_new
         raise Unavailable(
             f"part of the body of {new.id} was lost before it was stored; send it again"
         )
@@ -80,12 +84,3 @@ class Adder:
             if not same:
                 return same
         return True
-
-    async def _replace(self, manifest: Record, new: Record, kept: dict[str, str]) -> Record | None:
-        """Replace a *manifest* by its object *new*; None if the manifest has changed meanwhile.
-
-        :param kept: the metadata of the object.
-        """
-        text = metadata.encode(kept).decode()
-        new = evolve(new, metadata=text, checksum=checksum(new.id, new.size, new.hash, text))
-        return await self.connections.change(self.blobs.replace, manifest, new)

@@ -12,6 +12,7 @@ from sos.errors import InvalidId, InvalidMetadata, NotFound, Unavailable
 from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, PartitionDigest, blob_digest
+from sos.model.metadata import DELETED_AT
 from sos.stores.engines.postgres.digests import ADD, Digests
 from sos.stores.engines.postgres.record import Record
 from sos.stores.engines.postgres.schema import Tables
@@ -71,6 +72,9 @@ RETURNING extract(epoch FROM stored_at)::float8
 """
 
 
+# The metadata of a deleted object, see sos.model.merge.
+_TOMBSTONE = f'^{{"{DELETED_AT}":"[0-9]+"}}$'
+
 # The types of the columns of _GET.
 _RECORD = (int, bytes, str, bytes | None, int | None, int, float, str)
 
@@ -104,14 +108,19 @@ class Blobs:
     def page(
         self, session: Session, after: str | None, limit: int, partition: str | None
     ) -> list[str]:
-        """List at most *limit* ids after *after*; of one partition, or of all if it is None."""
+        """List at most *limit* ids after *after*; of one partition, or of all if it is None.
+
+        Those of deleted objects are omitted.
+        """
         asked = (
             "SELECT key FROM {blobs} WHERE key > %s AND key >= %s AND key < %s"
-            " ORDER BY key LIMIT %s"
+            " AND metadata !~ %s ORDER BY key LIMIT %s"
         )
         start = "" if after is None else ids.sort_key(after)
         part = partition or ""
-        rows = session.rows(self.tables.sql(asked), (start, part, part + "~", limit), str)
+        rows = session.rows(
+            self.tables.sql(asked), (start, part, part + "~", _TOMBSTONE, limit), str
+        )
         return [_listed(key) for (key,) in rows]
 
     def blob_digests(self, session: Session, partition: str) -> dict[str, BlobDigest]:

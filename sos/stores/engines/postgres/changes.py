@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from sos.errors import NotFound
 from sos.model import lease as leases
-from sos.model import metadata as metadata_format
+from sos.model import merge
 from sos.model.digest import BlobDigest, PartitionDigest, blob_digest, check_held
 from sos.model.lease import Lease
-from sos.model.merge import replaces_metadata
-from sos.model.metadata import Metadata
+from sos.model.metadata import Metadata, is_tombstone
 from sos.stores.engines.postgres.blobs import Blobs
-from sos.stores.engines.postgres.record import Record, checksum
+from sos.stores.engines.postgres.record import Record, tombstone
 from sos.stores.engines.postgres.session import Session, one, transaction
 
 _LEASE = """
@@ -40,15 +39,36 @@ class Changes:
     def reconcile(self, session: Session, id: str, metadata: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""
         with transaction(session):
-            held = self.blobs.lock(session, id)
-            if not replaces_metadata(id, held.info().metadata, metadata):
-                return
-            text = metadata_format.encode(metadata).decode()
-            new = evolve(held, metadata=text, checksum=checksum(id, held.size, held.hash, text))
-            statement = self.blobs.tables.sql(_RECONCILE)
-            session.execute(statement, (text, new.checksum, new.key))
-            change = PartitionDigest().with_blob(0, new.sum).without_blob(0, held.sum)
-            self.blobs.digests.change(session, id, change)
+            try:
+                held = self.blobs.lock(session, id)
+            except NotFound:
+                kept = merge.reconcile(id, None, metadata)
+                if self.blobs.add(session, [tombstone(id, kept)]):
+                    return
+                held = self.blobs.lock(session, id)  # another process has stored it meanwhile
+            stored = held.info().metadata
+            kept = merge.reconcile(id, stored, metadata)
+            if kept != stored and is_tombstone(kept):
+                self.blobs.replace(session, held, tombstone(id, kept))
+            elif kept != stored:
+                self._settle(session, held, held.with_metadata(kept))
+
+    def settle(self, session: Session, held: Record, new: Record) -> Record | None:
+        """Replace the metadata of *held* by that of *new*; return None if *held* has changed."""
+        with transaction(session):
+            try:
+                unchanged = self.blobs.lock(session, held.id).row == held.row
+            except NotFound:
+                return None
+            if unchanged:
+                self._settle(session, held, new)
+            return new if unchanged else None
+
+    def _settle(self, session: Session, held: Record, new: Record) -> None:
+        statement = self.blobs.tables.sql(_RECONCILE)
+        session.execute(statement, (new.metadata, new.checksum, new.key))
+        change = PartitionDigest().with_blob(0, new.sum).without_blob(0, held.sum)
+        self.blobs.digests.change(session, new.id, change)
 
     def drop(self, session: Session, id: str, token: str, known: BlobDigest | None) -> None:
         """See :class:`sos.interfaces.IReplicaStore`; raises Damaged when the record is."""

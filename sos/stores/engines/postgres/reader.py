@@ -37,7 +37,7 @@ class Reader:
         """Describe a blob; raises NotFound."""
 
         def find(session: Session) -> BlobInfo:
-            return self.blobs.find(session, id).info()
+            return self.blobs.find(session, id).live_info()
 
         try:
             return await self.connections.run(find)
@@ -47,7 +47,11 @@ class Reader:
 
     async def open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
         """Open a blob for reading, and return it with its record; raises NotFound."""
+        record, blob = await self._open(id, span)
+        record.live_info()
+        return record, blob
 
+    async def _open(self, id: str, span: Span | None) -> tuple[Record, Blob]:
         def get(session: Session) -> tuple[Record, BlobInfo]:
             record = self.blobs.get(session, id)
             info = record.info()
@@ -70,8 +74,8 @@ class Reader:
         return record, Blob(info, pieces)
 
     async def verified(self, id: str) -> Record:
-        """Verify a whole blob, and return its record; raises NotFound or Mismatch."""
-        record, blob = await self.open(id, None)
+        """Verify a whole blob or tombstone, and return its record; raises NotFound or Mismatch."""
+        record, blob = await self._open(id, None)
         if not isinstance(blob.body, bytes):
             async with aclosing(blob.body):
                 async for _ in blob.body:

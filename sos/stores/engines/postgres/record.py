@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from sos.errors import BodyError, InvalidMetadata
 from sos.interfaces import BlobInfo
-from sos.model import digest, ids, metadata
+from sos.model import digest, ids, merge, metadata
+from sos.model.metadata import Metadata, is_tombstone
 
 
 class Damaged(BodyError):
@@ -64,11 +65,29 @@ class Record:
             raise Damaged(self, str(error)) from error
         return BlobInfo(self.id, self.size, found, self.stored_at)
 
+    def live_info(self) -> BlobInfo:
+        """Describe the blob; raise Deleted if the object was deleted, Damaged."""
+        info = self.info()
+        if is_tombstone(info.metadata):
+            raise merge.deleted(self.id, info.metadata)
+        return info
+
+    def with_metadata(self, kept: Metadata) -> Record:
+        """Return this record with the metadata *kept*."""
+        text = metadata.encode(kept).decode()
+        return evolve(self, metadata=text, checksum=checksum(self.id, self.size, self.hash, text))
+
     def verify_inline(self) -> None:
         """Raise Damaged unless the inline body matches size and hash."""
         assert self.body is not None
         if len(self.body) != self.size or digest.hash_of(self.id, self.body) != self.hash:
             raise Damaged(self, "the body does not match its hash")
+
+
+def tombstone(id: str, kept: Metadata) -> Record:
+    """Return the record of the deleted object *id*, of which the metadata *kept* is kept."""
+    hash, text = digest.hash_of(id, b""), metadata.encode(kept).decode()
+    return Record(id, 0, hash, text, b"", None, checksum(id, 0, hash, text))
 
 
 def checksum(id: str, size: int, hash: bytes, metadata: str) -> int:

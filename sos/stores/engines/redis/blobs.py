@@ -7,6 +7,7 @@ if the head is still the same. Otherwise this process reads and decides again.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,10 +15,9 @@ from attrs import define, evolve
 from twisted.logger import Logger
 
 from sos.errors import Conflict, NotFound, Quarantined, SOSError, Unavailable
-from sos.model import ids, metadata
+from sos.model import ids, merge, metadata
 from sos.model.digest import BlobDigest, BodyDigest, check_held
-from sos.model.merge import replaces_metadata
-from sos.model.metadata import Metadata
+from sos.model.metadata import Metadata, is_tombstone
 from sos.stores.engines.redis import replies
 from sos.stores.engines.redis.pool import Pool
 from sos.stores.engines.redis.record import (
@@ -26,11 +26,12 @@ from sos.stores.engines.redis.record import (
     blob_digest,
     decode,
     encode_head,
+    is_buried,
     pieces_of,
 )
-from sos.stores.engines.redis.scripts import CHANGE, PIECE
+from sos.stores.engines.redis.scripts import CHANGE, DELETED, PIECE
 from sos.stores.engines.redis.trust import StoreMark
-from sos.stores.record import Damaged, Record, successor
+from sos.stores.record import Damaged, Record, joined, tombstone
 
 #: Seconds after its last piece for which Redis keeps an uncommitted body.
 UPLOAD_SECONDS = 60 * 60
@@ -99,9 +100,16 @@ class Blobs:
 
     async def record(self, id: str) -> tuple[Held, Record]:
         """Return the stored blob *id* and its record; raises NotFound if missing or damaged."""
+        held, record = await self._record(id)
+        if held is None or record is None:
+            raise missing(id)
+        return held, record
+
+    async def _record(self, id: str) -> tuple[Held, Record] | tuple[None, None]:
+        """Return the same, but nothing if the blob is missing."""
         held = await self._held(id)
         if held is None:
-            raise missing(id)
+            return None, None
         try:
             return held, decode(id, held)
         except Damaged as damage:
@@ -111,13 +119,12 @@ class Blobs:
     async def add(self, new: Record, body: bytes | Pieces) -> Record:
         """Store *new*, and return the record that is stored.
 
-        If the same bytes are stored, their record stays and is returned. *new* replaces
-        a damaged copy. An object replaces its manifest, and takes over the metadata of that.
-        A manifest does not replace the object or another manifest: then the record of
-        those is returned, with the size of *new*.
+        If the id has a record, both are merged, see :func:`sos.model.merge.join`. *new*
+        replaces a damaged copy.
 
         :param body: the whole body, or its pieces.
         :raises Conflict: if other bytes are stored under the id.
+        :raises Deleted: if the object was deleted after it was stored.
         """
         for _ in range(_TRIES):
             if await self._change(new.id, b"", new, body):
@@ -127,30 +134,43 @@ class Blobs:
                 continue
             try:
                 record = decode(new.id, held)
-                same = await self._is_same(record, held, new, body)
+                same = not record.is_tombstone and await self._is_same(record, held, new, body)
             except Damaged as damage:
                 await self.quarantine(new.id, held.head, str(damage))
                 continue
-            if same:
-                return record
-            object = successor(record, new)
-            if object is None:
-                return evolve(record, size=new.size)
-            if await self._change(new.id, held.head, object, body):
-                return object
+            kept, takes_new = joined(record, new, same)
+            unchanged = not takes_new and kept.metadata == record.metadata
+            if unchanged or await self._change(
+                new.id, held.head, kept, body if takes_new else None
+            ):
+                return evolve(kept, size=new.size)
         raise _restless(new.id)
 
     async def reconcile(self, id: str, received: Metadata) -> None:
         """See :class:`sos.interfaces.IReplicaStore`."""
         for _ in range(_TRIES):
-            held, record = await self.record(id)
-            stored = metadata.decode(record.metadata)
-            if not replaces_metadata(id, stored, received):
+            held, record = await self._record(id)
+            stored = None if record is None else metadata.decode(record.metadata)
+            kept = merge.reconcile(id, stored, received)
+            if kept == stored:
                 return
-            reconciled = evolve(record, metadata=metadata.encode(received))
-            if await self._change(id, held.head, reconciled):
+            head = b"" if held is None else held.head
+            if record is None or is_tombstone(kept):
+                done = await self._change(id, head, tombstone(id, kept, time.time()), b"")
+            else:
+                reconciled = evolve(record, metadata=metadata.encode(kept))
+                done = await self._change(id, head, reconciled)
+            if done:
                 return
         raise _restless(id)
+
+    async def deleted(self, found: Sequence[str]) -> set[str]:
+        """Return the ids in *found* that are those of deleted objects."""
+        heads = replies.pairs(
+            await self.pool.run(DELETED, [self.key("deleted")], (self.places[0], *found))
+        )
+        # Earlier versions do not remove an id from the set when they store the blob.
+        return {id.decode("ascii") for id, head in heads if is_buried(id.decode("ascii"), head)}
 
     async def add_hashes(self, id: str, held: Held, hashes: bytes) -> None:
         """Store the *hashes* of the pieces of a verified body, if that is possible."""
@@ -236,7 +256,10 @@ class Blobs:
     ) -> bool:
         """Replace the *expected* head by *new*; return False if the stored head is another."""
         how = "settle" if body is None else "pieces" if isinstance(body, Pieces) else "inline"
-        return await self._apply(id, expected, how, encode_head(new), body or b"", new.size)
+        buried = new.is_tombstone
+        return await self._apply(
+            id, expected, how, encode_head(new), body or b"", new.size, buried=buried
+        )
 
     async def _apply(
         self,
@@ -248,14 +271,17 @@ class Blobs:
         size: int = 0,
         token: str = "",
         reason: str = "",
+        buried: bool = False,
     ) -> bool:
         blobs, bodies = self.places
         aside = f"{self.key('aside')}:{id}:{time.time_ns()}"
         key, there = self.proof()
-        keys = [key, *map(self.key, ("ids", "digests", "lease")), blobs + id, aside]
+        names = ("ids", "digests", "lease", "deleted")
+        keys = [key, *map(self.key, names), blobs + id, aside]
         stored, hashes = (body.key, body.sealed) if isinstance(body, Pieces) else (body, b"")
         arguments: tuple[Any, ...] = (there, token, expected, how, head, stored, pieces_of(size))
         arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason, hashes)
+        arguments += ("1" if buried else "",)
         answer = replies.text(await self.pool.run(CHANGE, keys, arguments))
         if answer == b"gone":
             raise self.gone()

@@ -85,6 +85,11 @@ def blob_digest(id: str, head: bytes) -> BlobDigest:
     return found
 
 
+def is_buried(id: str, head: bytes) -> bool:
+    """Return whether the *head* is that of a deleted object; False if it is damaged."""
+    return records.is_buried(id, head[_WEIGHT.size :])
+
+
 def pieces_of(size: int) -> int:
     """Return the number of pieces of a body of *size* bytes."""
     return -(-size // PIECE)

@@ -20,6 +20,7 @@ The keys of a store, after its prefix:
 ``body:KEY``       hash    the pieces of a larger body, by number from 0
 ``digests``        hash    for each partition ``abc:count``, ``abc:bytes``,
                            ``abc:sum``
+``deleted``        zset    ids of blobs that may be tombstones: a listing looks at them
 ``lease``          string  the token of the lease, which allows drops
 ``aside:ID:TIME``  hash    a quarantined blob, and the reason; its pieces are in
                            ``aside:ID:TIME:body``
@@ -57,12 +58,12 @@ end
 
 #: Changes one blob, if its head is still the expected one.
 #:
-#: Keys: of the mark, ids, digests, lease, the blob, its quarantine.
+#: Keys: of the mark, ids, digests, lease, the deleted, the blob, its quarantine.
 #: Arguments: the mark; the token of the lease, or empty; the expected head, or empty
 #: for no blob; how; the new head; the body or its key; the number of its pieces;
 #: partition and id; the prefixes of the keys of blobs and of bodies; the seconds for
 #: which readers can still use the old body; the reason for the quarantine; the hashes
-#: of the pieces, or empty.
+#: of the pieces, or empty; ``1`` if the new head is a tombstone's.
 #:
 #: How: ``inline`` or ``pieces``, by where the body is; ``settle`` to replace the head
 #: only, and the hashes if there are some; ``drop``; ``aside`` for quarantine. ``aside``
@@ -73,9 +74,9 @@ end
 CHANGE = Script(
     _IS_LEASE
     + """
-local mark, ids, digests, lease, blob, aside = unpack(KEYS)
+local mark, ids, digests, lease, deleted, blob, aside = unpack(KEYS)
 local there, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason,
-    hashes = unpack(ARGV)
+    hashes, buried = unpack(ARGV)
 local partition = string.sub(member, 1, 3)
 local count, bytes, sum = partition .. ":count", partition .. ":bytes", partition .. ":sum"
 local zero = string.rep("\\0", 16)
@@ -121,6 +122,7 @@ local left = redis.call("HGET", blob, "key")
 local listed = redis.call("ZSCORE", ids, member)
 if how == "aside" then
     redis.call("ZREM", ids, member)
+    redis.call("ZREM", deleted, string.sub(member, 4))
     if redis.call("EXISTS", blob) == 1 then
         redis.call("RENAME", blob, aside)
         redis.call("HSET", aside, "reason", reason)
@@ -147,6 +149,12 @@ elseif how == "pieces" then
     redis.call("PERSIST", bodies .. body)
 end
 if hashes ~= "" then redis.call("HSET", blob, "hashes", hashes) end
+-- Not first: a full Redis refuses only those first writes that take memory.
+if buried == "1" then
+    redis.call("ZADD", deleted, 0, string.sub(member, 4))
+else
+    redis.call("ZREM", deleted, string.sub(member, 4))
+end
 if left and how ~= "settle" then redis.call("EXPIRE", bodies .. left, grace) end
 if (listed ~= false) ~= (expected ~= "") then
     count_anew() -- somebody has taken away one of the two
@@ -256,6 +264,24 @@ for _, each in ipairs(redis.call("ZRANGEBYLEX", KEYS[2], unpack(range))) do
     local id = string.sub(each, 4)
     found[#found + 1] = id
     found[#found + 1] = redis.call("HGET", ARGV[3] .. id, "head") or ""
+end
+return found
+"""
+)
+
+#: Returns which of the given ids may be those of tombstones, each followed by its head.
+#:
+#: Key: the deleted. Arguments: the prefix of the keys of blobs, and the ids.
+DELETED = Script(
+    """
+local found = {}
+if redis.call("EXISTS", KEYS[1]) == 0 then return found end
+for place = 2, #ARGV do
+    local id = ARGV[place]
+    if redis.call("ZSCORE", KEYS[1], id) then
+        found[#found + 1] = id
+        found[#found + 1] = redis.call("HGET", ARGV[1] .. id, "head") or ""
+    end
 end
 return found
 """

@@ -129,12 +129,12 @@ class RedisStore:
 
     async def stat(self, id: str) -> BlobInfo:
         _, record = await self._blobs.record(id)
-        return record.info()
+        return record.live_info()
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         held, record = await self._blobs.record(id)
         try:
-            info = record.info()
+            info = record.live_info()
             if held.key is None:
                 record.verify_inline()
                 assert record.body is not None
@@ -166,10 +166,12 @@ class RedisStore:
             count = _PAGE if limit is None else min(_PAGE, limit - len(found))
             command = ("ZRANGEBYLEX", self._blobs.key("ids"), begin, end, "LIMIT", 0, count)
             page = replies.texts(await self._pool.ask(*command))
-            found += map(_listed, page)
+            listed = [_listed(member) for member in page]
             # Nothing else checks the order, and the next page begins behind the last id.
             if any(key <= before for before, key in pairwise([last, *page])):
                 raise Unavailable(f"{self.name} sent a listing that is out of order")
+            gone = await self._blobs.deleted(listed)
+            found += [id for id in listed if id not in gone]
             if len(page) < count:
                 break
             last = page[-1]

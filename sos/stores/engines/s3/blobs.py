@@ -16,13 +16,13 @@ from attrs import evolve, field, frozen
 from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
-from sos.errors import Mismatch, NotFound, Unavailable
+from sos.errors import Mismatch, Unavailable
 from sos.interfaces import SMALL_BODY, BlobInfo, Pieces
-from sos.model import ids
-from sos.model.digest import BlobDigest, check_held
+from sos.model import ids, merge
+from sos.model.digest import BlobDigest, check_held, hash_of
 from sos.model.manifest import MARK
-from sos.model.merge import other_body, replaces_metadata
-from sos.model.metadata import Metadata, unmarked, version
+from sos.model.merge import other_body
+from sos.model.metadata import Metadata, is_tombstone, version
 from sos.stores.block_hashes import BLOCK, Blocks
 from sos.stores.engines.s3 import records
 from sos.stores.engines.s3.bucket import Bucket, Entry
@@ -38,6 +38,8 @@ from sos.transfer import are_same
 _BODIES_IN_MEMORY = 3
 #: Least age in seconds of a marker without a body before it is removed.
 GONE_SECONDS = 3600.0
+#: Most bytes that S3 copies in one request, as to replace the metadata of an object.
+MOST_COPIED = 5 * 1024**3
 # Attempts to store a blob while others store and remove it.
 _TRIES = 3
 
@@ -50,6 +52,12 @@ class Held:
 
     info: BlobInfo
     entry: Entry = field(repr=False)
+
+    def live(self) -> Held:
+        """Return this blob; raise Deleted if it is a tombstone."""
+        if is_tombstone(self.info.metadata):
+            raise merge.deleted(self.info.id, self.info.metadata)
+        return self
 
     @property
     def check(self) -> Check:
@@ -167,16 +175,28 @@ class Blobs:
     async def _join(
         self, held: Held, new: Spooled, hash: str | None, hashes: bytes
     ) -> BlobInfo | None:
-        """Merge *new* into the stored blob; *new* replaces a manifest or a damaged body."""
-        if ids.algorithm(new.id) is None:
-            if records.hash_in(held.entry.fields) != hash:
-                raise other_body(new.id)
-        elif MARK not in new.metadata and (
-            MARK in held.info.metadata or await self._is_damaged(held, new)
-        ):
-            kept = unmarked(held.info.metadata)
+        """Merge *new* into the stored blob; return None if that has changed meanwhile."""
+        id, stored = new.id, held.info.metadata
+        damaged = False
+        if is_tombstone(stored) or MARK in stored or MARK in new.metadata:
+            same = False
+        elif ids.algorithm(id) is None:
+            same = records.hash_in(held.entry.fields) == hash
+        else:
+            same = True
+            damaged = await self._is_damaged(held, new)
+        kept, takes_new = merge.join(id, stored, new.metadata, same)
+        too_large = kept != stored and held.entry.size > MOST_COPIED
+        if takes_new or damaged or too_large:
             await self._put(new, kept, hash, hashes, only_new=False)
-            held = evolve(held, info=BlobInfo(new.id, new.size, kept, time.time()))
+            renewed = await self.held(id)
+            if renewed is None:
+                return None
+            held = renewed
+        elif kept != stored and not await self._settle(held, kept):
+            return None
+        else:
+            held = evolve(held, info=evolve(held.info, metadata=kept))
         await self._mark(held)
         return evolve(held.info, size=new.size)
 
@@ -267,15 +287,39 @@ class Blobs:
     async def reconcile(self, id: str, metadata: Metadata) -> None:
         """See :meth:`~sos.interfaces.IReplicaStore.reconcile`."""
         async with self._locks.of(id):
-            held = await self.held(id)
-            if held is None:
-                raise NotFound(f"there is no blob {id}")
-            if replaces_metadata(id, held.info.metadata, metadata):
-                blocks = await self.blocks(held)
-                held = evolve(held, info=evolve(held.info, metadata=metadata))
-                if not await self._replace_fields(held, blocks.hashes if blocks else b""):
-                    raise Unavailable(f"{id} was changed by another process meanwhile; try again")
-            await self._mark(held)
+            for _ in range(_TRIES):
+                held = await self.held(id)
+                stored = None if held is None else held.info.metadata
+                kept = merge.reconcile(id, stored, metadata)
+                if held is None or (kept != stored and is_tombstone(kept)):
+                    done = await self._bury(id, kept, held)
+                else:
+                    done = kept == stored or await self._settle(held, kept)
+                if done and (held := await self.held(id)) is not None:
+                    await self._mark(held)
+                    return
+        raise Unavailable(f"other processes keep changing {id}; try again")
+
+    async def _bury(self, id: str, kept: Metadata, held: Held | None) -> bool:
+        """Replace a blob by a tombstone; return False if it has changed meanwhile.
+
+        No request replaces a body on condition that it is the known one.
+        """
+        key = records.body_key(id)
+        if held is not None:
+            await self._bucket.delete(key, held.entry.etag)
+        hash = None if ids.algorithm(id) else hash_of(id, b"").hex()
+        fields, _ = records.to_fields(kept, hash)
+        if not await self._bucket.put(key, b"", fields, only_new=True):
+            return False
+        await self._bucket.delete_all(await self._bucket.keys(records.sidecar_key(id, "")))
+        return True
+
+    async def _settle(self, held: Held, kept: Metadata) -> bool:
+        """Replace the metadata of a blob; return False if the blob has changed meanwhile."""
+        blocks = await self.blocks(held)
+        held = evolve(held, info=evolve(held.info, metadata=kept))
+        return await self._replace_fields(held, blocks.hashes if blocks else b"")
 
     async def remove(self, id: str, known: BlobDigest | None) -> None:
         """Remove a blob: first its markers, so that no listed blob is without a body.

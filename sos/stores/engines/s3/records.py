@@ -52,11 +52,11 @@ _HASHES_ELSEWHERE = "sos-hashes-at"
 _MOST_HASHES = 4 * 1024 * 1024
 
 _MARKER = re.compile(
-    r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([01][0-9a-f]{64})-([0-9a-f]{32})"
+    r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([012][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
-_VERSION = re.compile("[01][0-9a-f]{64}")
+_VERSION = re.compile("[012][0-9a-f]{64}")
 _SUM = re.compile("[0-9a-f]{32}")
 
 
@@ -105,6 +105,11 @@ class Marker:
         """The key of the marker."""
         facts = f"{self.size}-{self.version}-{self.sum:032x}"
         return f"{markers_of(self.id)}{facts}-{self.hash}".removesuffix("-")
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether it is the marker of a deleted object."""
+        return self.version.startswith("2")
 
     @property
     def digest(self) -> BlobDigest:

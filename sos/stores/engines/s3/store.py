@@ -113,19 +113,23 @@ class S3Store:
         held = await self._blobs.held(id)
         if held is None:
             raise NotFound(f"there is no blob {id}")
-        return held
+        return held.live()
 
     async def read(self, id: str, span: Span | None = None) -> Blob:
         if span is not None and span[0] == span[1]:
             return Blob(await self.stat(id), b"")
-        opened = await self._bucket.read(records.body_key(id), span and whole_blocks(span))
+        try:
+            opened = await self._bucket.read(records.body_key(id), span and whole_blocks(span))
+        except Unavailable:
+            await self._held(id)  # a tombstone has no such part
+            raise
         if opened is None:
             if await self._blobs.forget(id):
                 raise Quarantined(id, "its body is missing")
             raise NotFound(f"there is no blob {id}")
         entry, pieces = opened
         try:
-            held = await self._blobs.described(id, entry)
+            held = (await self._blobs.described(id, entry)).live()
             if span is not None:
                 return await self._part(held, pieces, span)
             if entry.size > SMALL_BODY:
@@ -198,7 +202,8 @@ class S3Store:
             return found
         async with aclosing(markers(self._bucket.pages(prefix, start, limit))) as listed:
             async for each in listed:
-                found.append(each.id)
+                if not each.is_tombstone:
+                    found.append(each.id)
                 if len(found) == limit:
                     break
         return found

@@ -1,0 +1,33 @@
+"""The clock by which an API server dates uploads and deletions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sos.model.merge import times
+from sos.model.metadata import TICKS, Metadata
+
+
+class UploadClock:
+    """A hybrid clock (Kulkarni et al., 2014): the time of day, but later than all it has seen.
+
+    So what this server does after another has answered is later, though the other's clock is
+    ahead.
+
+    :param now: returns the time in seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._seen = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return max(self._now(), self._seen)
+
+    def see(self, metadata: Metadata) -> None:
+        """Go on to after the times in *metadata*."""
+        found = times(metadata)
+        latest = max(found.stored or 0, found.part or 0, found.deleted or 0)
+        self._seen = max(self._seen, (latest + 1) / TICKS)
