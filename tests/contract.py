@@ -676,6 +676,8 @@ class ReplicaContract:
         blob = await store.read(id)
         assert blob.info.metadata == {PART_AT: str(BASE), **stone}
         assert await content(blob) == body
+        with pytest.raises(Deleted):  # the upload is older than the deletion
+            await put(store, body, id, {SET_AT: str(BASE)})
 
     @ensureDeferred
     async def test_one_at_a_time_has_the_lease(self, store):

@@ -223,7 +223,7 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
     :raises Deleted: if the object was deleted after it was stored.
     """
     merged = merge(stored, heard(stored, received))
-    if is_tombstone(merged):
+    if is_outdated(received, merged):
         raise deleted(id, merged)
     if is_tombstone(stored):
         return merged | _mark(received), True
@@ -232,6 +232,15 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
     if ids.algorithm(id) is None or not (MARK in received or MARK in stored):
         raise other_body(id)
     return (merged | _mark(stored), False) if MARK in received else (merged, True)
+
+
+def is_outdated(received: Metadata, merged: Metadata) -> bool:
+    """Return whether a *received* copy came too late: its object was deleted since.
+
+    :param merged: its metadata, merged with what else is known.
+    """
+    was_object = times(received).stored is not None
+    return is_tombstone(merged) or (was_object and not times(merged).is_object)
 
 
 def renew(stored: Metadata, received: Metadata) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
-from sos.errors import NotFound
+from sos.errors import Deleted, NotFound
 from sos.http.server.request import Request
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.model import ids
-from sos.model.metadata import stamped, to_client
+from sos.model.merge import times
+from sos.model.metadata import DELETED_AT, EMPTY, Metadata, stamped, to_client
 from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_text, encode_json
 from sos.web.filenames import NAME
@@ -204,4 +205,11 @@ class DownloadServer:
     def fetch(self, request: Request, name: str) -> Answer:
         """Send an object, or a range of it."""
         id, _, _ = name.partition(".")
-        return answer_blob(request, self._store, ids.check(id), to_client)
+        return answer_blob(request, self._store, ids.check(id), _of_object)
+
+
+def _of_object(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Return the headers for a client; raise Deleted for a chunk whose own object was deleted."""
+    if DELETED_AT in metadata and not times(metadata).is_object:
+        raise Deleted("the object was deleted", EMPTY)
+    return to_client(metadata)

@@ -25,7 +25,7 @@ from sos.interfaces import (
     Span,
 )
 from sos.model.metadata import Metadata
-from sos.transfer import transfer
+from sos.transfer import pieces_of, transfer
 from sos.web import digest_fields
 from sos.web.content_security import policy
 from sos.web.digest_fields import CONTENT_DIGEST, CONTENT_MD5, REPR_DIGEST, WANT_REPR_DIGEST
@@ -131,8 +131,7 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
 def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
     """Set the headers of an answer with the blob *info*, or of an answer to HEAD.
 
-    :param to_headers: converts its metadata: :func:`sos.model.metadata.to_server` or
-        :func:`sos.model.metadata.to_client`.
+    :param to_headers: converts its metadata, as :func:`sos.model.metadata.to_server`.
     """
     media_type, fixed = _DEFAULT_TYPE, _OF_DEFAULT_TYPE
     lines = b""
@@ -206,6 +205,7 @@ async def _answer_read(
 ) -> bytes | None:
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await _describe_stored(request, store, id)
+        to_headers(info.metadata)  # raises if clients may not know of the blob
         if _is_current(request, info):
             request.setResponseCode(304)
             _describe_version(request, info)
@@ -217,7 +217,11 @@ async def _answer_read(
         if span is not None:
             return await _send_part(request, store, info, span, to_headers)
     blob = await store.read(id)
-    describe(request, blob.info, to_headers)
+    try:
+        describe(request, blob.info, to_headers)
+    except BaseException:
+        await pieces_of(blob.body).aclose()
+        raise
     return await _send(request, blob.body)
 
 

@@ -181,6 +181,16 @@ def test_an_upload_from_before_the_deletion_is_refused():
     assert caught.value.metadata == DELETED
 
 
+def test_an_outdated_upload_of_a_chunk_is_refused():
+    """The bytes are there, as a part of another object: but not the object that was uploaded."""
+    stored = {PART_AT: str(BASE), DELETED_AT: str(BASE + 2)}
+    with pytest.raises(Deleted) as caught:
+        join(ID, stored, {SET_AT: str(BASE + 1)}, True)
+    assert caught.value.metadata == stored
+    part = {PART_AT: str(BASE + 1)}
+    assert join(ID, stored, part, True) == ({**stored, **part}, False)
+
+
 def test_a_later_upload_is_noted():
     """Or a deletion between the two could undo it.  What was said first stays."""
     assert join(ID, STORED, AGAIN, True) == ({**STORED, STORED_AT: AGAIN[SET_AT]}, False)

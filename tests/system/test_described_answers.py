@@ -28,6 +28,7 @@ from tests.support.ports import free_ports
 MOST = 1_000_000
 ID = sha1(b"abc").hexdigest()
 OTHER = sha1(b"other").hexdigest()
+GONE = sha1(b"gone").hexdigest()
 # What a request can be whatever it asks for, and is then refused before anything is done.
 REFUSED = {
     400: b"Host: a\r\nHost: b\r\n",
@@ -324,6 +325,12 @@ def test_every_status_of_a_blob_server_that_is_described(place, small_disk):
         assert client.ask("PATCH", blob, abc, X_Mime_Type="text/html").status == 200
         assert client.ask("PATCH", blob, abc, X_Sos_Manifest="1").status == 409
         assert client.ask("PATCH", blob, f"/blob/{OTHER}").status == 404
+        assert client.ask("PATCH", blob, f"/blob/{GONE}", X_Sos_Deleted_At="5").status == 200
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH"):
+            body = b"gone" if method in ("POST", "PUT") else None
+            time = "0" if body else "9" * 15
+            answer = client.ask(method, blob, f"/blob/{GONE}", body, X_Sos_Set_At=time)
+            assert answer.status == 410
         for path in ("/blobs", "/blob"):
             assert client.ask("GET", path, f"{path}?limit=1").headers["link"]
         for path in ("/digests", "/alive", "/status", "/openapi.json"):
@@ -393,8 +400,13 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         assert crammed.create(len(large), large).status == 507
         for method in ("PATCH", "POST"):
             assert crammed.patch(crammed.begun(len(large)), large, method=method) == 507
+        servers = Client(Description("blob"), blob)
+        deleted = servers.ask("PATCH", "/blob/{id}", f"/blob/{GONE}", X_Sos_Deleted_At="5")
+        assert deleted.status == 200
         for each in (Client(described, down), client):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
+            for method in ("GET", "HEAD"):
+                assert each.ask(method, "/fetch/{name}", f"/fetch/{GONE}").status == 410
         for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)

@@ -109,7 +109,7 @@ def test_replication_converges(place, nginx, signed):
             for body in (b"alone " + name.encode(), b"of both"):
                 fetch(f"http://127.0.0.1:{port}/blob/{content_id(body)}", body, {"X-Who": name})
         for left in (
-            b"2 copies to make, 2 made, 0 failed; metadata of 1 copies updated",
+            b"2 copies to make, 2 made, 0 failed; metadata of 2 copies updated",
             b"0 failed\n",
         ):
             done = place.sos(f"replicate --min-copies all --blob-server {servers}")

@@ -6,16 +6,16 @@ import time
 
 import pytest
 from attrs import evolve
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from sos.errors import Unavailable
-from sos.model.metadata import ticks
+from sos.model.metadata import DELETED_AT, PART_AT, SET_AT, ticks
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.web.public_api import DownloadServer, UploadServer
 from sos.web.routes import handler
-from tests.support.blobs import body_of, content_id, manifest_of, shown
+from tests.support.blobs import body_of, content_id, manifest_of, put, shown
 from tests.support.conversation import Conversation, request
 from tests.support.doubles import FailingStore, PlacingStore
 
@@ -249,3 +249,27 @@ def test_a_body_that_fails_at_once_is_answered_as_an_error(range):
     assert not {b"etag", b"content-range"} & failed.headers.keys()
     assert failed.headers[b"cache-control"] == b"no-store"
     assert missing.status == 404
+
+
+def run(work):
+    """Return the result of *work*, which waits for nothing."""
+    found = []
+    Deferred.fromCoroutine(work).addCallback(found.append)
+    return found[0]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_chunk_whose_own_object_was_deleted_is_not_served(size):
+    """Its bytes are part of another object; whoever asks for it by its id hears so."""
+    kept, body = PlacingStore(), body_of(size)
+    id = content_id(body)
+    run(put(kept, body, id, {SET_AT: "179000000000000"}))
+    run(put(kept, body, id, {PART_AT: "179000000000000"}))
+    download = Conversation(handler(DownloadServer(kept).app))
+    assert download.ask("GET", f"/fetch/{id}").body == body
+    run(kept.reconcile(id, {DELETED_AT: "179000000000001"}))
+    conditions = ([], [b"If-None-Match: *"], [b"Range: bytes=0-0"])
+    for method, lines in [("HEAD", []), *(("GET", each) for each in conditions)]:
+        answer = download.ask(method, f"/fetch/{id}", None, *lines)
+        assert answer.status == 410, (method, lines)
+        assert b"x-sos-metadata" not in answer.headers

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from sos.aio.shield import Underway
 from sos.aio.threads import RunInThread
-from sos.errors import ReadOnly
+from sos.errors import ReadOnly, SOSError
 from sos.model import ids, metadata
 from sos.model.merge import other_body, renew
 from sos.stores import record as records
@@ -88,7 +88,7 @@ class BlobWrites:
             elif kept.metadata == record.metadata:
                 done = True
             else:
-                done = await self.committer.submit(partial(self._succeed, held, kept, None))
+                done = await self.committer.submit(partial(self._settle, record, new, same))
             if done:
                 return evolve(kept, size=new.size)
 
@@ -159,6 +159,23 @@ class BlobWrites:
             transaction.replace(inline)
         return records.encode(inline)
 
+    def _settle(self, record: Record, new: Record, same: bool, transaction: Transaction) -> bool:
+        """Merge the metadata of *new*; return False if the body of *record* has changed.
+
+        The metadata may have: so of many uploads of the same bytes none has to begin anew.
+        """
+        held = transaction.get(new.id)
+        try:
+            current = None if held is None else records.decode(new.id, held)
+            if current is None or not _has_body_of(current, record):
+                return False
+            kept, takes_new = records.joined(current, new, same)
+        except (Damaged, SOSError):
+            return False  # to be seen again, outside of the transaction
+        if not takes_new and kept.metadata != current.metadata:
+            transaction.replace(kept)
+        return not takes_new
+
     def _succeed(
         self, held: Encoded, new: Record, incoming: Path | None, transaction: Transaction
     ) -> bool:
@@ -190,6 +207,12 @@ class BlobWrites:
         else:
             record.verify_inline()
             passed(record.body)
+
+
+def _has_body_of(current: Record, record: Record) -> bool:
+    """Return whether *current* is *record*, but for its metadata."""
+    unchanged = evolve(record, metadata=current.metadata)
+    return current == unchanged and current.is_tombstone == record.is_tombstone
 
 
 def _renewed(new: Record, held: Record) -> Record:

@@ -56,7 +56,7 @@ from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.batch import Answer
 from sos.model.manifest import MARK
-from sos.model.metadata import EMPTY, Metadata, is_tombstone
+from sos.model.metadata import DELETED_AT, EMPTY, Metadata
 
 #: An HTTP response: an IResponse.
 Response = Any
@@ -101,9 +101,9 @@ _TICK_SECONDS = 0.5
 def error_of(status: int, reason: str, metadata: Callable[[], Metadata]) -> SOSError:
     """Return the error that a *status* other than 200 stands for.
 
-    :param metadata: returns the metadata of the answer: of a tombstone, if it is 410.
+    :param metadata: returns the metadata of the answer: of a deleted object, if it is 410.
     """
-    if status == 410 and is_tombstone(found := metadata()):
+    if status == 410 and DELETED_AT in (found := metadata()):
         return Deleted(reason, found)
     return ERRORS.get(status, Unavailable)(reason)
 

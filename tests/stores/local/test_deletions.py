@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import ensureDeferred as deferred
+from twisted.internet.defer import gatherResults
 
 from sos.errors import Deleted, NoSpace
 from sos.model.merge import tombstone
-from sos.model.metadata import SET_AT
+from sos.model.metadata import SET_AT, STORED_AT
 from sos.stores.local import LocalStore
 from sos.stores.local.backup import backup
+from sos.stores.local.blob_writes import BlobWrites
 from sos.stores.local.check import check
 from sos.stores.local.compact import compact
 from sos.stores.local.rebuild import rebuild
@@ -105,3 +108,24 @@ async def test_tools_keep_the_tombstone(tmp_path, reactor):
         with pytest.raises(Deleted):
             await store.stat(ID)
         await store.close()
+
+
+@ensureDeferred
+async def test_many_uploads_of_the_same_bytes_verify_them_once_each(tmp_path, reactor, monkeypatch):
+    """None begins anew because another was noted, and the last time stays."""
+    store = LocalStore(tmp_path / "store", reactor)
+    store.open()
+    await put(store, LARGE, metadata={SET_AT: str(BASE)})
+    verified = []
+    verify = BlobWrites.verify
+
+    def counted(*arguments):
+        verified.append(True)
+        return verify(*arguments)
+
+    monkeypatch.setattr(BlobWrites, "verify", counted)
+    uploads = [put(store, LARGE, ID, {SET_AT: str(BASE + n)}) for n in range(20)]
+    await gatherResults([deferred(each) for each in uploads])
+    assert len(verified) == 20
+    assert (await store.stat(ID)).metadata[STORED_AT] == str(BASE + 19)
+    await store.close()

@@ -160,6 +160,11 @@ class Blobs:
 
     def replace(self, session: Session, held: Record, new: Record) -> Record | None:
         """Replace *held* by *new*; return None if *held* has changed meanwhile."""
+        with transaction(session):
+            return self.replace_within(session, held, new)
+
+    def replace_within(self, session: Session, held: Record, new: Record) -> Record | None:
+        """Do the same within a transaction."""
         values = {
             "key": new.key,
             "row": held.row,
@@ -170,22 +175,21 @@ class Blobs:
             "body": new.body,
             "pieces": new.pieces,
         }
-        with transaction(session):
+        if new.pieces is not None:
+            taken = session.execute(self.tables.sql(_TAKE), values)
+            if not taken.rowcount:
+                raise Unavailable(
+                    f"part of the body of {new.id} was lost before it was stored; send it again"
+                )
+        stored = session.rows(self.tables.sql(_REPLACE), values, float)
+        if not stored:
             if new.pieces is not None:
-                taken = session.execute(self.tables.sql(_TAKE), values)
-                if not taken.rowcount:
-                    raise Unavailable(
-                        f"part of the body of {new.id} was lost before it was stored; send it again"
-                    )
-            stored = session.rows(self.tables.sql(_REPLACE), values, float)
-            if not stored:
-                if new.pieces is not None:
-                    self.let_go(session, new.pieces)
-                return None
-            if held.pieces is not None:
-                self.let_go(session, held.pieces)
-            change = PartitionDigest().with_blob(new.size, new.sum)
-            self.digests.change(session, new.id, change.without_blob(held.size, held.sum))
+                self.let_go(session, new.pieces)
+            return None
+        if held.pieces is not None:
+            self.let_go(session, held.pieces)
+        change = PartitionDigest().with_blob(new.size, new.sum)
+        self.digests.change(session, new.id, change.without_blob(held.size, held.sum))
         return evolve(new, stored_at=one(stored)[0])
 
     def let_go(self, session: Session, pieces: int) -> None:

@@ -49,7 +49,7 @@ class Changes:
             stored = held.info().metadata
             kept = merge.reconcile(id, stored, metadata)
             if kept != stored and is_tombstone(kept):
-                self.blobs.replace(session, held, tombstone(id, kept))
+                self.blobs.replace_within(session, held, tombstone(id, kept))
             elif kept != stored:
                 self._settle(session, held, held.with_metadata(kept))
 

@@ -186,16 +186,16 @@ class Blobs:
             same = True
             damaged = await self._is_damaged(held, new)
         kept, takes_new = merge.join(id, stored, new.metadata, same)
-        too_large = kept != stored and held.entry.size > MOST_COPIED
-        if takes_new or damaged or too_large:
+        too_large = held.entry.size > MOST_COPIED
+        if takes_new or damaged or (kept != stored and same and too_large):
             await self._put(new, kept, hash, hashes, only_new=False)
             renewed = await self.held(id)
             if renewed is None:
                 return None
             held = renewed
-        elif kept != stored and not await self._settle(held, kept):
-            return None
-        else:
+        elif kept != stored and not too_large:
+            if not await self._settle(held, kept):
+                return None
             held = evolve(held, info=evolve(held.info, metadata=kept))
         await self._mark(held)
         return evolve(held.info, size=new.size)

@@ -285,3 +285,16 @@ async def test_a_large_body_that_is_uploaded_again_is_sent_again(store, monkeypa
         await put(store, body, id, {SET_AT: "20"})
     assert (await store.stat(id)).metadata == {SET_AT: "10", STORED_AT: "2000"}
     assert await content(await store.read(id)) == body
+
+
+@ensureDeferred
+async def test_a_manifest_leaves_a_large_object_where_it_is(store, monkeypatch):
+    """Though S3 does not copy the object to change its metadata."""
+    monkeypatch.setattr("sos.stores.engines.s3.blobs.MOST_COPIED", MEGABYTE)
+    body = body_of(2 * MEGABYTE)
+    id, manifest, metadata = manifest_of(body, 100_000)
+    await put(store, body, id, {SET_AT: "10"})
+    await put(store, manifest, id, {**metadata, SET_AT: "20"})
+    blob = await store.read(id)
+    assert await content(blob) == body
+    assert blob.info.metadata == {SET_AT: "10"}
