@@ -237,10 +237,13 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
 def is_outdated(received: Metadata, merged: Metadata) -> bool:
     """Return whether a *received* copy came too late: its object was deleted since.
 
+    A copy that is a chunk, too, is wanted all the same.
+
     :param merged: its metadata, merged with what else is known.
     """
-    was_object = times(received).stored is not None
-    return is_tombstone(merged) or (was_object and not times(merged).is_object)
+    found = times(received)
+    is_upload = found.stored is not None and found.part is None
+    return is_tombstone(merged) or (is_upload and not times(merged).is_object)
 
 
 def renew(stored: Metadata, received: Metadata) -> dict[str, str]:

@@ -188,7 +188,10 @@ def test_an_outdated_upload_of_a_chunk_is_refused():
         join(ID, stored, {SET_AT: str(BASE + 1)}, True)
     assert caught.value.metadata == stored
     part = {PART_AT: str(BASE + 1)}
-    assert join(ID, stored, part, True) == ({**stored, **part}, False)
+    for received in (part, {**part, SET_AT: str(BASE + 1)}):
+        assert join(ID, stored, received, True) == ({**stored, **part}, False)
+    whole = {DELETED_AT: str(BASE + 2)}
+    assert join(ID, whole, {**part, SET_AT: str(BASE)}, False) == ({**whole, **part}, True)
 
 
 def test_a_later_upload_is_noted():
