@@ -606,7 +606,7 @@ class ReplicaContract:
         await put(store, b"another", "name")
         stone = tombstone(BASE + 1)
         await store.reconcile(id, stone)
-        for ask in (store.stat(id), store.read(id)):
+        for ask in (store.stat(id), store.read(id), store.read(id, (0, size and 1))):
             with pytest.raises(Deleted) as caught:
                 await ask
             assert caught.value.metadata == stone

@@ -184,6 +184,11 @@ class BlobDigest:
     times: Times = field(default=STORED_ONCE, eq=False)
 
     @property
+    def is_tombstone(self) -> bool:
+        """Whether its object was deleted, and it has no body."""
+        return self.version.startswith("2")
+
+    @property
     def order(self) -> tuple[str, int, str]:
         """Its sort key among the blob's copies, see :func:`sos.model.metadata.order`."""
         return metadata_format.order(self.version, self.set_at)

@@ -84,7 +84,7 @@ def times(metadata: Metadata) -> Times:
 
 
 def assumed(set_at: int) -> Times:
-    """Return the times of a copy of which only :func:`sos.model.metadata.set_at` is known."""
+    """Return the times of a copy from :func:`sos.model.metadata.set_at` alone."""
     return STORED_ONCE if set_at == NEVER else Times(in_ticks(set_at), None, None)
 
 
@@ -98,7 +98,7 @@ def tombstone(deleted: int) -> dict[str, str]:
 
 
 def deleted(id: str, tombstone: Metadata) -> Deleted:
-    """Return the error for the object *id*, of which there is only a *tombstone*."""
+    """Return the error for the object *id*, which was deleted, with its *tombstone*."""
     return Deleted(f"{id} was deleted", tombstone)
 
 
@@ -149,7 +149,7 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
     merged: dict[str, str] = {}
     said = [metadata for _, metadata in alive if in_ticks(set_at(metadata)) >= since]
     if said:
-        first = min(said, key=lambda each: order(_said(each), set_at(each)))
+        first = min(said, key=lambda each: order(_client_version(each), set_at(each)))
         merged = {
             name: value for name, value in first.items() if name == SET_AT or name not in INTERNAL
         }
@@ -163,7 +163,7 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
     return merged
 
 
-def _said(metadata: Metadata) -> str:
+def _client_version(metadata: Metadata) -> str:
     return version({name: metadata[name] for name in metadata.keys() - INTERNAL})
 
 
@@ -171,7 +171,7 @@ def _latest(times: Iterable[int | None]) -> int | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def heard(stored: Metadata, received: Metadata) -> Metadata:
+def admitted(stored: Metadata, received: Metadata) -> Metadata:
     """Return what counts of metadata that came with a body, where a copy is *stored* already.
 
     What was said of the object first stays: the copy was there before, whatever the clock of
@@ -222,7 +222,7 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
         nothing about the body.
     :raises Deleted: if the object was deleted after it was stored.
     """
-    merged = merge(stored, heard(stored, received))
+    merged = merge(stored, admitted(stored, received))
     if is_outdated(received, merged):
         raise deleted(id, merged)
     if is_tombstone(stored):
@@ -248,7 +248,7 @@ def is_outdated(received: Metadata, merged: Metadata) -> bool:
 
 def renew(stored: Metadata, received: Metadata) -> dict[str, str]:
     """Return the metadata of a *received* copy, whose body replaces an unreadable *stored* one."""
-    return merge(stored, heard(stored, received)) | _mark(received)
+    return merge(stored, admitted(stored, received)) | _mark(received)
 
 
 def _mark(metadata: Metadata) -> dict[str, str]:

@@ -321,7 +321,7 @@ def set_at(metadata: Metadata) -> int:
 
 
 def is_tombstone(metadata: Metadata) -> bool:
-    """Return whether *metadata* is of a deleted object, of which no body is kept."""
+    """Return whether *metadata* is a tombstone's: the object was deleted, and has no body."""
     return len(metadata) == 1 and DELETED_AT in metadata
 
 

@@ -119,7 +119,7 @@ class AcrossGroups:
 
     async def _agree(self, id: str, digests: Mapping[str, BlobDigest]) -> None:
         # Different bytes under an opaque name are different objects.
-        bodies = {(each.size, each.hash) for each in digests.values() if each.version[:1] != "2"}
+        bodies = {(each.size, each.hash) for each in digests.values() if not each.is_tombstone}
         if len(bodies) > 1 and ids.algorithm(id) is None:
             return
         kept = alive(digests)
@@ -127,7 +127,7 @@ class AcrossGroups:
             name
             for name in sorted(lacking(digests))
             # Where an object is a tombstone in its group, metadata alone does not bring it back.
-            if name in self.writable and not (kept and digests[name].version[:1] == "2")
+            if name in self.writable and not (kept and digests[name].is_tombstone)
         ]
         if not targets:
             return

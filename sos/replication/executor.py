@@ -226,7 +226,7 @@ class Executor:
 
         For a tombstone, every holder has to know of the deletion.
         """
-        if (deleted := known.times.deleted) is not None and known.version[:1] == "2":
+        if (deleted := known.times.deleted) is not None and known.is_tombstone:
             for holder in step.holders:
                 found = await merged(self.stores, [holder], step.id, self.clock)
                 if (times(found.metadata).deleted or 0) < deleted:

@@ -72,7 +72,7 @@ def alive(copies: Mapping[str, BlobDigest]) -> dict[str, BlobDigest]:
     return {
         name: copy
         for name, copy in copies.items()
-        if copy.version[:1] != "2" and evolve(copy.times, deleted=deleted).has_body
+        if not copy.is_tombstone and evolve(copy.times, deleted=deleted).has_body
     }
 
 

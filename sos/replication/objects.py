@@ -259,7 +259,7 @@ class ObjectCheck:
             listing = self._stores[name].blob_digests(partition)
             try:
                 found = await within(_LISTING_SECONDS, listing, self.clock)
-                return {id for id in wanted & found.keys() if found[id].version[:1] != "2"}
+                return {id for id in wanted & found.keys() if not found[id].is_tombstone}
             except NotFound:  # of the original system
                 pass
         had = set()

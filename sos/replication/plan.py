@@ -163,7 +163,7 @@ def _step(
     kept: dict[str, BlobDigest | None] = dict.fromkeys(copies.keys() - known.keys())
     kept |= alive(known)
     if not kept:
-        return _burial(id, known, placing, asked)
+        return _deletion(id, known, placing, asked)
     versions = {name: "" if copy is None else copy.version for name, copy in kept.items()}
     best = min(kept.values(), key=_order)
     first = "" if best is None else best.version
@@ -189,7 +189,7 @@ def _step(
         if name in wanting
         and name in able
         and name not in {*drops, *targets}
-        and known[name].version[:1] != "2"
+        and not known[name].is_tombstone
     )
     givers = sorted(alike, key=lambda name: (_order(copies[name]), _spread(id, name)))
     if givers[0] in wanting:
@@ -213,30 +213,30 @@ def _step(
     )
 
 
-def _burial(id: str, copies: Mapping[str, BlobDigest], placing: Placing, asked: Set[str]) -> Step:
+def _deletion(id: str, copies: Mapping[str, BlobDigest], placing: Placing, asked: Set[str]) -> Step:
     """Return the step for a deleted object: all holders are to have its tombstone.
 
     So is whoever has a copy and may be written to.  Surplus tombstones are dropped when the
     holders have theirs.
     """
-    buried = {name for name, copy in copies.items() if copy.version[:1] == "2"}
+    tombstones = {name for name, copy in copies.items() if copy.is_tombstone}
     holders = placing.holders(copies.keys(), asked)
     able = (asked - placing.full) & {*placing.order, *placing.movable, *placing.drained}
     latest = max(copy.times.deleted or 0 for copy in copies.values())
-    knowing = {name for name in buried if copies[name].times.deleted == latest}
+    knowing = {name for name in tombstones if copies[name].times.deleted == latest}
     metadata_targets = tuple(
         (name, copies[name].version if name in copies else "2")
         for name in dict.fromkeys([*holders, *copies])
         if name in able - knowing
     )
     drops: dict[str, BlobDigest] = {}
-    if holders and not metadata_targets and buried.issuperset(holders):
-        surplus = buried - {*holders}
+    if holders and not metadata_targets and tombstones.issuperset(holders):
+        surplus = tombstones - {*holders}
         drops = {name: copies[name] for name in sorted(surplus & placing.movable)}
     return Step(
         id,
         0,
-        tuple(sorted(buried)),
+        tuple(sorted(tombstones)),
         (),
         metadata_targets,
         tuple(drops.items()),

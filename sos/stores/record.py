@@ -91,7 +91,7 @@ def joined(stored: Record, received: Record, same: bool) -> tuple[Record, bool]:
 
 
 def tombstone(id: str, kept: Metadata, stored_at: float) -> Record:
-    """Return the record of the deleted object *id*, of which the metadata *kept* is kept."""
+    """Return the tombstone of *id*: a record of its metadata *kept*, with an empty body."""
     hash = digest.hash_of(id, b"")
     return Record(id, 0, hash, metadata.encode(kept), stored_at, b"")
 
@@ -160,8 +160,8 @@ def is_marked(head: bytes) -> bool:
     )
 
 
-def is_buried(id: str, head: bytes) -> bool:
-    """Return whether a *head* is that of a deleted object; False if it is damaged."""
+def is_tombstone_head(id: str, head: bytes) -> bool:
+    """Return whether a *head* is a tombstone's; False if it is damaged."""
     if _DELETED_AT not in head:
         return False
     try:

@@ -42,7 +42,7 @@ _STATUSES: dict[type[Exception], int] = {
     InvalidRequest: 400,
     Unauthorized: 401,
     Forbidden: 403,
-    Deleted: 410,
+    Deleted: 410,  # before NotFound, of which it is a kind
     NotFound: 404,
     TooSlow: 408,
     Conflict: 409,

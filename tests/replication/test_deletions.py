@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import ensureDeferred as deferred
 
 from sos.errors import Deleted
-from sos.interfaces import Member
+from sos.interfaces import BlobInfo, Member
 from sos.model.merge import tombstone
 from sos.model.metadata import PART_AT, SET_AT
 from sos.stores.memory import MemoryStore
-from tests.replication.groups import group, run, stores
+from tests.replication.groups import RecordedReport, group, replica_set, run, stores
 from tests.support.blobs import body_of, content, content_id, put
 
 # In ticks: in 2026.
@@ -140,3 +140,27 @@ async def test_a_server_that_is_only_read_from_keeps_its_copy():
     for _ in range(2):
         assert (await run([a, Member(b, readonly=True)], 2)).ok
     assert (await a.listing(), await b.listing()) == ([], [IDS[0]])
+
+
+@ensureDeferred
+async def test_a_surplus_tombstone_stays_while_a_holder_does_not_know_of_the_deletion():
+    """It has stored the object again, or has lost the tombstone, since it was listed."""
+    members = stores("a", "b", "c")
+    for store in members:
+        await store.reconcile(IDS[0], tombstone(BASE + 1))
+    holders = replica_set(IDS[0], members, 2)
+    (surplus,) = (store for store in members if store not in holders)
+
+    class Forgetful(MemoryStore):
+        async def stat(self, id):
+            return BlobInfo(id, 1, {})
+
+    forgetful = Forgetful(holders[0].name)
+    forgetful.blobs = holders[0].blobs
+    seen = [forgetful if store is holders[0] else store for store in members]
+    recorded = RecordedReport()
+    assert (await run(seen, 2, recorded, moves=True)).failed == 1
+    assert "does not know that" in recorded.warnings[0]
+    assert IDS[0] in surplus.blobs
+    assert (await run(members, 2, moves=True)).moved == 1
+    assert IDS[0] not in surplus.blobs

@@ -253,7 +253,7 @@ def test_a_plan_in_words():
     )
 
 
-def test_a_burial_in_words():
+def test_a_deletion_in_words():
     """Holders get the tombstone, and so does whoever has a copy still."""
     id = CONTENT_IDS[0]
     stone, old = Copy(tombstone(BASE + 1)).digest, Copy({SET_AT: str(BASE)}).digest

@@ -6,7 +6,7 @@ import pytest
 
 from sos.errors import Conflict
 from sos.model import digest, metadata
-from sos.stores.record import Record, encode, is_buried, joined, tombstone
+from sos.stores.record import Record, encode, is_tombstone_head, joined, tombstone
 from tests.support.blobs import body_of, content_id, manifest_of
 
 WHOLE = body_of(1000)
@@ -45,8 +45,8 @@ def test_no_other_body_replaces_one(id, metadata_of):
 def test_a_tombstone_is_known_by_its_head():
     """A listing looks at nothing else; a damaged head is not one."""
     stone = encode(tombstone(ID, {metadata.DELETED_AT: "5"}, 1.0))
-    assert is_buried(ID, stone.head)
-    assert not is_buried(ID, stone.head[:-1])
+    assert is_tombstone_head(ID, stone.head)
+    assert not is_tombstone_head(ID, stone.head[:-1])
     part = record_of(WHOLE, {metadata.DELETED_AT: "5", metadata.PART_AT: "4"})
     for other in (part, record_of(WHOLE, {"X-A": metadata.DELETED_AT}), record_of(WHOLE, {})):
-        assert not is_buried(ID, encode(other).head)
+        assert not is_tombstone_head(ID, encode(other).head)

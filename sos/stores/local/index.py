@@ -289,7 +289,7 @@ class Index:
                 if len(page) == limit or not key.startswith(prefix):
                     break
                 id, head = key[3:].decode("ascii"), split_row(cursor.value())[1]
-                hidden = records.is_marked(head) or records.is_buried(id, head)
+                hidden = records.is_marked(head) or records.is_tombstone_head(id, head)
                 if not hidden and (after is None or key > start):
                     page.append(id)
         return page

@@ -29,7 +29,7 @@ from sos.interfaces import (
 )
 from sos.model import ids
 from sos.model.digest import BodyDigest
-from sos.model.merge import deleted, heard, is_outdated, merge
+from sos.model.merge import admitted, deleted, is_outdated, merge
 from sos.model.metadata import EMPTY, PART_AT, Metadata, timed, with_kind_of
 from sos.monitoring.server_health import ServerHealth
 from sos.stores.remote.body import RemoteBody
@@ -295,7 +295,7 @@ class ReplicatedStore:
         if not found:
             return whole.metadata
         known = reduce(merge, found, found[0])
-        merged = merge(known, heard(known, whole.metadata))
+        merged = merge(known, admitted(known, whole.metadata))
         if is_outdated(whole.metadata, merged):
             raise deleted(whole.id, merged)
         return with_kind_of(merged, whole.metadata)

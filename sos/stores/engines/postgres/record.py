@@ -85,7 +85,7 @@ class Record:
 
 
 def tombstone(id: str, kept: Metadata) -> Record:
-    """Return the record of the deleted object *id*, of which the metadata *kept* is kept."""
+    """Return the tombstone of *id*: a record of its metadata *kept*, with an empty body."""
     hash, text = digest.hash_of(id, b""), metadata.encode(kept).decode()
     return Record(id, 0, hash, text, b"", None, checksum(id, 0, hash, text))
 

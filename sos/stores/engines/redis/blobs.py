@@ -26,7 +26,7 @@ from sos.stores.engines.redis.record import (
     blob_digest,
     decode,
     encode_head,
-    is_buried,
+    is_tombstone_head,
     pieces_of,
 )
 from sos.stores.engines.redis.scripts import CHANGE, DELETED, PIECE
@@ -170,7 +170,9 @@ class Blobs:
             await self.pool.run(DELETED, [self.key("deleted")], (self.places[0], *found))
         )
         # Earlier versions do not remove an id from the set when they store the blob.
-        return {id.decode("ascii") for id, head in heads if is_buried(id.decode("ascii"), head)}
+        return {
+            id.decode("ascii") for id, head in heads if is_tombstone_head(id.decode("ascii"), head)
+        }
 
     async def add_hashes(self, id: str, held: Held, hashes: bytes) -> None:
         """Store the *hashes* of the pieces of a verified body, if that is possible."""
@@ -256,9 +258,14 @@ class Blobs:
     ) -> bool:
         """Replace the *expected* head by *new*; return False if the stored head is another."""
         how = "settle" if body is None else "pieces" if isinstance(body, Pieces) else "inline"
-        buried = new.is_tombstone
         return await self._apply(
-            id, expected, how, encode_head(new), body or b"", new.size, buried=buried
+            id,
+            expected,
+            how,
+            encode_head(new),
+            body or b"",
+            new.size,
+            tombstone_head=new.is_tombstone,
         )
 
     async def _apply(
@@ -271,7 +278,7 @@ class Blobs:
         size: int = 0,
         token: str = "",
         reason: str = "",
-        buried: bool = False,
+        tombstone_head: bool = False,
     ) -> bool:
         blobs, bodies = self.places
         aside = f"{self.key('aside')}:{id}:{time.time_ns()}"
@@ -281,7 +288,7 @@ class Blobs:
         stored, hashes = (body.key, body.sealed) if isinstance(body, Pieces) else (body, b"")
         arguments: tuple[Any, ...] = (there, token, expected, how, head, stored, pieces_of(size))
         arguments += (ids.sort_key(id), blobs, bodies, GRACE_SECONDS, reason, hashes)
-        arguments += ("1" if buried else "",)
+        arguments += ("1" if tombstone_head else "",)
         answer = replies.text(await self.pool.run(CHANGE, keys, arguments))
         if answer == b"gone":
             raise self.gone()

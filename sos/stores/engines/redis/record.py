@@ -85,9 +85,9 @@ def blob_digest(id: str, head: bytes) -> BlobDigest:
     return found
 
 
-def is_buried(id: str, head: bytes) -> bool:
-    """Return whether the *head* is that of a deleted object; False if it is damaged."""
-    return records.is_buried(id, head[_WEIGHT.size :])
+def is_tombstone_head(id: str, head: bytes) -> bool:
+    """Return whether the *head* is a tombstone's; False if it is damaged."""
+    return records.is_tombstone_head(id, head[_WEIGHT.size :])
 
 
 def pieces_of(size: int) -> int:

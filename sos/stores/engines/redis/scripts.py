@@ -76,7 +76,7 @@ CHANGE = Script(
     + """
 local mark, ids, digests, lease, deleted, blob, aside = unpack(KEYS)
 local there, token, expected, how, head, body, pieces, member, blobs, bodies, grace, reason,
-    hashes, buried = unpack(ARGV)
+    hashes, tombstone = unpack(ARGV)
 local partition = string.sub(member, 1, 3)
 local count, bytes, sum = partition .. ":count", partition .. ":bytes", partition .. ":sum"
 local zero = string.rep("\\0", 16)
@@ -150,7 +150,7 @@ elseif how == "pieces" then
 end
 if hashes ~= "" then redis.call("HSET", blob, "hashes", hashes) end
 -- Not first: a full Redis refuses only those first writes that take memory.
-if buried == "1" then
+if tombstone == "1" then
     redis.call("ZADD", deleted, 0, string.sub(member, 4))
 else
     redis.call("ZREM", deleted, string.sub(member, 4))

@@ -107,11 +107,6 @@ class Marker:
         return f"{markers_of(self.id)}{facts}-{self.hash}".removesuffix("-")
 
     @property
-    def is_tombstone(self) -> bool:
-        """Whether it is the marker of a deleted object."""
-        return self.version.startswith("2")
-
-    @property
     def digest(self) -> BlobDigest:
         """The digest of the blob."""
         return BlobDigest(self.size, self.version, self.hash)

@@ -202,7 +202,7 @@ class S3Store:
             return found
         async with aclosing(markers(self._bucket.pages(prefix, start, limit))) as listed:
             async for each in listed:
-                if not each.is_tombstone:
+                if not each.digest.is_tombstone:
                     found.append(each.id)
                 if len(found) == limit:
                     break
