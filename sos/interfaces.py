@@ -183,6 +183,8 @@ class StoreStatus:
         their addresses.  None where it reports none, as servers of the release before.
     :param others: the views of the cluster that differ from this API server's, as far as the
         server has received them; None where it does not take part.
+    :param tombstones: whether it remembers deletions, see :mod:`sos.model.merge`; servers of the
+        original system and of 0.1.0 do not.
     :raises TypeError: if a value has another type.
     """
 
@@ -197,6 +199,7 @@ class StoreStatus:
     lost_ids: tuple[str, ...] = field(default=(), converter=_tuple, validator=_are_ids)
     id: str | None = field(default=None, validator=_is_id)
     others: tuple[View, ...] | None = None
+    tombstones: bool = field(default=False, validator=_is_yes_or_no)
 
     @property
     def refusal(self) -> str | None:

@@ -68,6 +68,7 @@ class TokenGuard:
     :param clock: returns a time in seconds, for the rate of log lines.
     :param open_paths: paths that need no token.
     :param link_keys: returns the keys of signed URLs; None to accept none.
+    :param deletes: whether to delete an object takes the scope ``delete`` instead.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class TokenGuard:
         clock: Callable[[], float],
         open_paths: Container[bytes] = (),
         link_keys: Callable[[], Keys] | None = None,
+        deletes: bool = False,
     ) -> None:
+        self._deletes = deletes
         self._tokens = tokens
         self._scope = scope
         self._now = now
@@ -119,8 +122,15 @@ class TokenGuard:
             raise Unauthorized("the token is invalid or has been revoked", _WRONG)
         if not token.holds(self._now()):
             raise Unauthorized(f"the token {token.name} has expired", _WRONG)
-        if self._scope not in token.scopes:
-            raise Forbidden(f"the token {token.name} lacks the scope {self._scope}")
+        request.user = token.name
+        scope = "delete" if self._deletes and is_deletion(request) else self._scope
+        if scope not in token.scopes:
+            raise Forbidden(f"the token {token.name} lacks the scope {scope}")
+
+
+def is_deletion(request: Request) -> bool:
+    """Return whether *request* is to delete an object."""
+    return request.method == b"DELETE" and request.route.startswith("/upload")
 
 
 class AdminGuard:

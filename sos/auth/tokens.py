@@ -24,7 +24,7 @@ from typing import Any
 from attrs import frozen
 
 #: The scopes that a token can have.
-SCOPES = ("upload", "read", "admin")
+SCOPES = ("upload", "read", "admin", "delete")
 
 # Makes a leaked token recognizable.
 _PREFIX = "sos_"

@@ -92,9 +92,30 @@ def _time(metadata: Metadata, name: str) -> int | None:
     return int(metadata[name]) if name in metadata else None
 
 
+#: What is added to the metadata of a blob that may be a chunk from a version that marked none.
+_MAY_BE_PART = {PART_AT: "0"}
+
+
+def may_be_part(id: str, metadata: Metadata) -> bool:
+    """Return whether *metadata* is that of a chunk, or of an object without metadata, from a
+    version that did not tell them apart.
+    """
+    return not metadata and ids.algorithm(id) is not None
+
+
 def tombstone(deleted: int) -> dict[str, str]:
     """Return the metadata of an object that was deleted at the time *deleted*, in ticks."""
     return {DELETED_AT: str(deleted)}
+
+
+def deletion(id: str, copies: Iterable[Metadata], deleted: int) -> dict[str, str]:
+    """Return the metadata that deletes the object *id* at the time *deleted*, in ticks.
+
+    :param copies: the metadata of its copies.  If one of them may be a chunk of another object, the
+        bytes stay until no manifest names them.
+    """
+    kept = _MAY_BE_PART if any(may_be_part(id, each) for each in copies) else {}
+    return tombstone(deleted) | kept
 
 
 def deleted(id: str, tombstone: Metadata) -> Deleted:
@@ -223,6 +244,8 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
     :raises Deleted: if the object was deleted after it was stored.
     """
     merged = merge(stored, admitted(stored, received))
+    if int(received.get(SET_AT, 0)) and may_be_part(id, stored):
+        merged = merge(merged, _MAY_BE_PART)
     if is_outdated(received, merged):
         raise deleted(id, merged)
     if is_tombstone(stored):

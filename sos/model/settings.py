@@ -151,6 +151,21 @@ SETTINGS: Mapping[str, Setting] = {
     "private-reads": Setting(
         yes, "Require a token or a signed link for downloads, not only for uploads.", False
     ),
+    "allow-delete": Setting(
+        yes, "Let clients delete objects; with a token-file, those with the scope delete.", False
+    ),
+    "min-retention": Setting(
+        duration,
+        "Delete no object that was uploaded less than this long ago (12h, 30d); by default none "
+        "is too young.",
+        0,
+    ),
+    "cache-max-age": Setting(
+        duration,
+        "How long caches and browsers may keep an object without asking again (15m, 30d).",
+        365 * 86_400,
+        "365d",
+    ),
     "tls-certificate": Setting(
         path, "Serve HTTPS with the certificate in this file (PEM).", option=str
     ),

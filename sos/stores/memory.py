@@ -142,7 +142,7 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         size = sum(len(stored.body) for stored in self.blobs.values())
-        return StoreStatus(writable=True, blobs=len(self.blobs), size=size, id=self.identity)
+        return StoreStatus(True, None, len(self.blobs), size, id=self.identity, tombstones=True)
 
     def _stored(self, id: str) -> _Stored:
         try:

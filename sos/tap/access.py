@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.logger import Logger
 
+from sos.auth.guards import is_deletion
 from sos.daemon.options import DaemonOptions, parameter
 from sos.daemon.services import give_up
 from sos.http.server import access_log_lines
@@ -38,6 +39,8 @@ PARAMETERS = [
         _format,
     ),
 ]
+
+AUDIT = parameter("audit-log", None, None, "Log each request to delete an object to this file.")
 
 _log = Logger(namespace="sos.access")
 
@@ -80,14 +83,43 @@ def add_log(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note |
     """
     line_format = _LINES[options["access-log-format"]]
     if options["access-log"] is not None:
-        log = AccessLog(options["access-log"], line_format, reactor)
-        AccessLogService(log, reactor).setServiceParent(whole)
-        return log.note
+        return _add(whole, options["access-log"], line_format, reactor)
     if options["verbose"]:
         return lambda request, seconds: _log_line(
             line_format(request, seconds, reactor.seconds()), request
         )
     return None
+
+
+def add_audit(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note | None:
+    """Add the audit log of *options*, if there is one; return the function that logs."""
+    if options["audit-log"] is None:
+        return None
+    note = _add(whole, options["audit-log"], access_log_lines.deletion, reactor)
+
+    def note_deletion(request: Request, seconds: float) -> None:
+        if is_deletion(request):
+            note(request, seconds)
+
+    return note_deletion
+
+
+def both(one: Note | None, other: Note | None) -> Note | None:
+    """Return a function that calls *one* and *other*, of which each can be None."""
+    if one is None or other is None:
+        return one or other
+
+    def note(request: Request, seconds: float) -> None:
+        one(request, seconds)
+        other(request, seconds)
+
+    return note
+
+
+def _add(whole: MultiService, path: str, line_format: LineFormat, reactor: Any) -> Note:
+    log = AccessLog(path, line_format, reactor)
+    AccessLogService(log, reactor).setServiceParent(whole)
+    return log.note
 
 
 def _log_line(line: str, request: Request) -> None:

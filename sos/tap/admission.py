@@ -25,7 +25,9 @@ ALIVE = (b"/alive", b"*")
 #: contains no data itself.
 PROBES = (*ALIVE, b"/healthz", b"/readyz", b"/")
 
-PRIVATE_READS = ["private-reads", None, SETTINGS["private-reads"].help]
+#: The settings that are flags on the command line, and their entries for ``optFlags``.
+YES_OR_NO = ("private-reads", "allow-delete")
+FLAGS = [[name, None, SETTINGS[name].help] for name in YES_OR_NO]
 
 
 def check_secret(options: DaemonOptions) -> None:
@@ -113,7 +115,9 @@ class ClientGuards:
         self._fetch: Guard | None = None
         if options["token-file"] is not None:
             self._tokens = WatchedFile(options["token-file"], parse_tokens, without=Tokens())
-            self._upload = TokenGuard(self._tokens, "upload", time.time, time.monotonic, ALIVE)
+            self._upload = TokenGuard(
+                self._tokens, "upload", time.time, time.monotonic, ALIVE, deletes=True
+            )
         if options["private-reads"]:
             secret = options["secret-file"]
             self._fetch = TokenGuard(

@@ -41,14 +41,16 @@ from sos.model import conf_parser, ids
 from sos.model.conf_parser import Config
 from sos.model.membership import Announcer, Membership
 from sos.model.settings import SETTINGS
+from sos.model.upload_clock import UploadClock
 from sos.monitoring.request_metrics import RequestMetrics
 from sos.replication import Hints, Policy, ReplicationService
 from sos.stores import spool
+from sos.stores.cache.reads import CachedReads
 from sos.stores.cache.shared import SharedCache
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.replicated.location_cache import LocationCache
 from sos.stores.replicated.store import CopyCounts, ReplicatedStore
-from sos.stores.upload_clock import UploadClock
+from sos.stores.retention import Retention
 from sos.tap import access, admission, cluster, local, stores, unfinished
 from sos.tap.admin import AdminOptions
 from sos.tap.caches import CacheService, cached, shared_cache
@@ -77,7 +79,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
 )
 
 # Settings whose options are declared elsewhere: shared with blob servers, or a flag.
-_ELSEWHERE = {name for name, *_ in (*AdminOptions.optParameters, admission.PRIVATE_READS)}
+_ELSEWHERE = {name for name, *_ in (*AdminOptions.optParameters, *admission.FLAGS)}
 
 _log = Logger()
 
@@ -118,12 +120,14 @@ class Options(AdminOptions):
         ),
         *(setting(name) for name in SETTINGS if name not in _ELSEWHERE),
         *access.PARAMETERS,
+        access.AUDIT,
         *local.PARAMETERS,
     ]
     compData = Completions(
         optActions={
             "access-log": CompleteFiles(),
             "api-host": CompleteHostnames(),
+            "audit-log": CompleteFiles(),
             "config": CompleteFiles(),
             "hash": CompleteList(ids.ALGORITHMS),
             "store": CompleteDirs(descr="directory of the blobs"),
@@ -138,7 +142,7 @@ class Options(AdminOptions):
             "Share the upload and download ports with other API servers on this machine.",
         ],
         ["verbose", "v", "Log each request to the daemon's log, unless --access-log is set."],
-        admission.PRIVATE_READS,
+        *admission.FLAGS,
         *local.FLAGS,
     ]
 
@@ -194,11 +198,11 @@ class Options(AdminOptions):
         if self["store"] is None:
             cluster.check_copies(found, self["write-copies"])
         # Resolve relative paths now: twistd may change its directory.
-        for name in ("access-log", "config"):
+        for name in ("access-log", "audit-log", "config"):
             if self[name] is not None:
                 self[name] = os.path.abspath(self[name])
-        if not self["private-reads"]:  # a flag
-            self["private-reads"] = found.settings.get("private-reads", False)
+        for name in admission.YES_OR_NO:
+            self[name] = bool(self[name] or found.settings.get(name, False))
         unfinished.check(self)
         admission.check_secret(self)
         admission.check_tokens(self)
@@ -240,19 +244,17 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     store: IBlobStore
     part: Part
     settings: dict[str, object] = {}
+    clock = UploadClock()
     client_files: list[WatchedFiles[Any]] = []
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"])
-        # A directory stores bodies of any size without chunks.
-        store = kept
-        if is_engine(options["store"]):
-            store = _in_chunks(kept, options, whole, reactor)
+        store, retention = _alone(kept, options, clock, whole, reactor)
         settings["store"] = kept.name  # does not contain the password in a URL
         names = _STORE_SETTINGS
     else:
-        servers = _ClusterService(options, reactor)
+        servers = _ClusterService(options, clock, reactor)
         servers.setServiceParent(whole)
-        store, part = servers.store, servers.part
+        store, part, retention = servers.store, servers.part, servers.retention
         names = _CLUSTER_SETTINGS
         client_files = [servers.tls_files]
     settings.update({name: options[name] for name in names})
@@ -269,9 +271,19 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     kept_headers = KeptHeaders(options["kept-headers"])
     resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
-    uploads = UploadServer(store, options["max-size"], kept_headers, resumable)
-    downloads = DownloadServer(store)
-    note = access.add_log(whole, options, reactor)
+    uploads = UploadServer(
+        store,
+        options["max-size"],
+        kept_headers,
+        resumable,
+        retention,
+        options["allow-delete"],
+        clock,
+    )
+    downloads = DownloadServer(store, options["cache-max-age"])
+    note = access.both(
+        access.add_log(whole, options, reactor), access.add_audit(whole, options, reactor)
+    )
     listening(
         [
             (uploads.app, guards.uploads, options["uploads"]),
@@ -303,23 +315,40 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     return whole
 
 
-def _in_chunks(
-    kept: IReplicaStore, options: Options, whole: MultiService, reactor: Any
-) -> IBlobStore:
-    """Return a store that splits large objects into chunks, on top of *kept*."""
+def _alone(
+    kept: IReplicaStore, options: Options, clock: UploadClock, whole: MultiService, reactor: Any
+) -> tuple[IBlobStore, Retention]:
+    """Return a store on top of *kept* alone, and what renews and deletes its objects.
+
+    An engine gets large objects in chunks; a directory stores bodies of any size without.
+    """
     threads = threads_of(reactor)
-    now = UploadClock()
-    alone = ReplicatedStore(
-        {"engine": (Member(kept),)},
-        threads,
-        reactor,
+    groups: Groups = {"store": (Member(kept),)}
+    copy_counts = CopyCounts(1, 1)
+    members = ReplicatedStore(groups, threads, reactor, options["hash"], copy_counts, uploads=clock)
+    if not is_engine(options["store"]):
+        return kept, Retention(members, options["min-retention"])
+    reads = cached(members.read, _cache(options, whole, reactor), options["secret-file"])
+    store = _in_chunks(members, reads, options, clock, reactor)
+    return store, Retention(members, options["min-retention"], reads)
+
+
+def _in_chunks(
+    members: ReplicatedStore,
+    reads: CachedReads | None,
+    options: Options,
+    clock: UploadClock,
+    reactor: Any,
+) -> ChunkedStore:
+    """Return a store that splits large objects into chunks, on top of *members*."""
+    return ChunkedStore(
+        members,
+        options["chunk-size"],
+        threads_of(reactor),
         options["hash"],
-        CopyCounts(1, 1),
-        uploads=now,
+        clock,
+        None if reads is None else reads.read,
     )
-    cache = _cache(options, whole, reactor)
-    read = cached(alone.read, cache, options["secret-file"])
-    return ChunkedStore(alone, options["chunk-size"], threads, options["hash"], now, read)
 
 
 def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
@@ -340,11 +369,12 @@ class _ClusterService(MultiService):
     """The configured blob servers, as one store.
 
     :ivar store: the store.
+    :ivar retention: renews and deletes its objects.
     :ivar part: its status.
     :ivar tls_files: the TLS files for https servers.
     """
 
-    def __init__(self, options: Options, reactor: Any) -> None:
+    def __init__(self, options: Options, clock: UploadClock, reactor: Any) -> None:
         super().__init__()
         self._options = options
         self._reactor = reactor
@@ -358,14 +388,12 @@ class _ClusterService(MultiService):
         cache = _cache(options, self, reactor)
         locations = LocationCache(cache)
         hints: Hints = set()
-        now = UploadClock()
         self._members = ReplicatedStore(
-            groups, threads, reactor, options["hash"], copy_counts, locations, hints, now
+            groups, threads, reactor, options["hash"], copy_counts, locations, hints, clock
         )
-        read = cached(self._members.read, cache, options["secret-file"])
-        self.store = ChunkedStore(
-            self._members, options["chunk-size"], threads, options["hash"], now, read
-        )
+        reads = cached(self._members.read, cache, options["secret-file"])
+        self.store = _in_chunks(self._members, reads, options, clock, reactor)
+        self.retention = Retention(self._members, options["min-retention"], reads)
         self._replication: ReplicationService | None = None
         if options["replicate-every"]:
             self._replication = ReplicationService(

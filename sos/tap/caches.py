@@ -28,11 +28,11 @@ class CacheService(Service):
         self._cache.stop()
 
 
-def cached(read: Read, cache: SharedCache | None, secret_file: str | None) -> Read:
-    """Return *read* with a cache of small blobs, if there are a cache and a secret file."""
+def cached(read: Read, cache: SharedCache | None, secret_file: str | None) -> CachedReads | None:
+    """Return *read* with a cache of small blobs; None without a cache or a secret file."""
     if cache is None or secret_file is None:
-        return read
-    return CachedReads(read, cache, admission.keys_in(secret_file)).read
+        return None
+    return CachedReads(read, cache, admission.keys_in(secret_file))
 
 
 def shared_cache(address: CacheAddress, reactor: Any) -> SharedCache:

@@ -121,6 +121,16 @@ class AdminServer:
         with self._one_of_few():
             return await uploads.upload_file(request, name)
 
+    @app.route("/upload/<name>", methods=["POST"], endpoint="renew")
+    async def renew(self, request: Request, name: str) -> bytes:
+        """Renew an object as :class:`UploadServer` does."""
+        return await _there(self._uploads).renew(request, name)
+
+    @app.route("/upload/<name>", methods=["DELETE"], endpoint="delete")
+    async def delete(self, request: Request, name: str) -> bytes:
+        """Delete an object as :class:`UploadServer` does."""
+        return await _there(self._uploads).delete(request, name)
+
     @app.route("/form", methods=["POST"])
     async def form(self, request: Request) -> bytes:
         """Store the files of a form as :class:`UploadServer` does."""

@@ -37,6 +37,7 @@ class BatchedRequest:
     __slots__ = ("_batch", "begun", "blob", "body", "code", "id", "method", "path", "sentLength")
 
     route = "/blob/<id>"
+    user = None
 
     def __init__(self, of: Request, record: Record) -> None:
         self._batch = of

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
+from typing import Protocol
 
-from sos.errors import Deleted, NotFound
+from twisted.logger import Logger
+
+from sos.errors import Deleted, Forbidden, InvalidRequest, NotFound, Unavailable
+from sos.http.server.access_log_lines import peer
 from sos.http.server.request import Request
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.model import ids
 from sos.model.merge import times
 from sos.model.metadata import DELETED_AT, EMPTY, Metadata, stamped, to_client
+from sos.model.upload_clock import UploadClock
 from sos.web.client_headers import KeptHeaders, with_defaults
-from sos.web.errors import answer_text, encode_json
+from sos.web.errors import answer_json, answer_text, encode_json
 from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
 from sos.web.openapi import Operation, parameters, responses
-from sos.web.responses import Answer, answer_blob, answer_stored, store_body
+from sos.web.responses import YEAR, Answer, answer_blob, answer_stored, store_body
 from sos.web.stock_site import App
 from sos.web.tus_server import TusServer
 
@@ -32,6 +36,21 @@ def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes
     return answer_stored(request, info, more)
 
 
+_log = Logger()
+
+
+class Keeper(Protocol):
+    """Renews and deletes objects, see :mod:`sos.stores.replicated.deletion`."""
+
+    async def renew(self, id: str) -> int:
+        """Record that an object is stored now; return the number of its copies that do."""
+        ...
+
+    async def delete(self, id: str) -> int:
+        """Delete an object; return the number of servers that have recorded it."""
+        ...
+
+
 class UploadServer:
     """HTTP server that stores objects and answers with their ids.
 
@@ -39,6 +58,9 @@ class UploadServer:
     :param kept_headers: selects the X-* headers that are stored; by default those that are
         not foreign.
     :param resumable: handles resumable uploads; None to answer them 404.
+    :param keeper: renews and deletes objects.
+    :param may_delete: whether clients may delete.
+    :param clock: dates the uploads; a store of chunks has its own.
     """
 
     app = App()
@@ -49,11 +71,17 @@ class UploadServer:
         max_size: int | None = None,
         kept_headers: KeptHeaders | None = None,
         resumable: TusServer | None = None,
+        keeper: Keeper | None = None,
+        may_delete: bool = False,
+        clock: UploadClock | None = None,
     ) -> None:
         self._store = store
         self._max_size = max_size
         self._kept_headers = kept_headers or KeptHeaders()
         self._resumable = resumable
+        self._keeper = keeper
+        self._may_delete = may_delete
+        self._clock = clock or UploadClock()
 
     @app.route("/alive", methods=["GET"])
     @Operation("state", answers=[responses.ALIVE])
@@ -75,8 +103,12 @@ class UploadServer:
         """
         read = self._kept_headers.read(request.received_headers)
         found = read.metadata if name is None else with_defaults(read.metadata, {NAME: name})
-        metadata = stamped(found, time.time())
-        info = await store_body(request, self._store, None, self._max_size, metadata)
+        metadata = stamped(found, self._clock())
+        try:
+            info = await store_body(request, self._store, None, self._max_size, metadata)
+        except Deleted as error:
+            self._clock.see(error.metadata)
+            raise Unavailable(f"{error} meanwhile; try again") from error
         answer = _answer(request, info, read.ignored)
         return answer[:-1] + _HINT if is_form(request.headers) else answer
 
@@ -93,6 +125,47 @@ class UploadServer:
         The name becomes its ``X-Orig-Filename``, unless the request has that header.
         """
         return await self.upload(request, name)
+
+    @app.route("/upload/<name>", methods=["POST"], endpoint="renew")
+    @Operation("objects", takes=[parameters.OBJECT], answers=responses.RENEWED_OBJECT)
+    async def renew(self, request: Request, name: str) -> bytes:
+        """Store an object again that is stored already, without sending it.
+
+        So a deletion before this does not delete it.  The request has no body.  If the server
+        answers 404 or 410, upload the object.
+        """
+        if request.body.length != 0:
+            raise InvalidRequest(
+                "the body of this request must be empty: to upload a file, use PUT, or POST /upload"
+            )
+        id = request.blob = ids.check(name)
+        info = await self._store.stat(id)
+        _of_object(info.metadata)
+        if self._keeper is None:
+            raise NotFound(f"this server cannot renew {id}: upload it")
+        copies = await self._keeper.renew(id)
+        return answer_json(request, {"id": id, "size": info.size, "status": "OK", "copies": copies})
+
+    @app.route("/upload/<name>", methods=["DELETE"], endpoint="delete")
+    @Operation("objects", takes=[parameters.OBJECT], answers=responses.DELETED)
+    async def delete(self, request: Request, name: str) -> bytes:
+        """Delete an object on all servers.
+
+        The answer comes when the write quorum has recorded it, and has the number of servers that
+        have.  The others hear of it by replication.  Clients that have it cached may keep it.
+        """
+        if self._keeper is None or not self._may_delete:
+            raise Forbidden("this server does not delete objects (sos-api --allow-delete)")
+        id = request.blob = ids.check(name)
+        count = await self._keeper.delete(id)
+        _log.info(
+            "deleted an object, id={id}, token={token}, peer={peer}, servers={count}",
+            id=id,
+            token=request.user,
+            peer=peer(request),
+            count=count,
+        )
+        return answer_json(request, {"id": id, "status": "OK", "deleted": count})
 
     @app.route("/form", methods=["POST"])
     @Operation(
@@ -182,12 +255,16 @@ class UploadServer:
 
 
 class DownloadServer:
-    """HTTP server that sends objects."""
+    """HTTP server that sends objects.
+
+    :param max_age: seconds for which caches may keep one without asking again.
+    """
 
     app = App()
 
-    def __init__(self, store: IBlobStore) -> None:
+    def __init__(self, store: IBlobStore, max_age: int = YEAR) -> None:
         self._store = store
+        self._max_age = max_age
 
     @app.route("/alive", methods=["GET"])
     @Operation("state", answers=[responses.ALIVE])
@@ -205,7 +282,7 @@ class DownloadServer:
     def fetch(self, request: Request, name: str) -> Answer:
         """Send an object, or a range of it."""
         id, _, _ = name.partition(".")
-        return answer_blob(request, self._store, ids.check(id), _of_object)
+        return answer_blob(request, self._store, ids.check(id), _of_object, self._max_age)
 
 
 def _of_object(metadata: Metadata) -> list[tuple[bytes, bytes]]:

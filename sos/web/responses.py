@@ -46,20 +46,20 @@ _MEDIA_TYPE = re.compile(
 _GUARDS = (
     b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: %b\r\nAccept-Ranges: bytes\r\n"
 )
-# The bytes of an id never change.  Keyed by whether the answer is private.
-_CACHE_CONTROL = {
-    False: b"Cache-Control: public, max-age=31536000, immutable\r\n",
-    True: b"Cache-Control: private, max-age=31536000, immutable\r\n",
-}
+#: For how long caches may keep an answer by default, in seconds: the bytes of an id never change.
+YEAR = 365 * 86_400
 
 
-def _lines(media_type: bytes) -> Mapping[bool, bytes]:
-    """Return the fixed header lines of *media_type*, keyed by whether the answer is private."""
-    guards = _GUARDS % policy(media_type)
-    return {private: guards + line for private, line in _CACHE_CONTROL.items()}
+@lru_cache(maxsize=2)
+def _caching(max_age: int) -> Mapping[bool, bytes]:
+    """Return the line ``Cache-Control``, keyed by whether the answer is private."""
+    rest = b"max-age=%d%b\r\n" % (max_age, b", immutable" if max_age >= YEAR else b"")
+    return {
+        private: b"Cache-Control: %b, %b" % (b"private" if private else b"public", rest)
+        for private in (False, True)
+    }
 
 
-_OF_DEFAULT_TYPE = _lines(_DEFAULT_TYPE)
 # Headers that make the answer depend on more than the id; _STATES need a complete blob.
 _STATES = frozenset({b"if-none-match", b"if-modified-since"})
 _CONDITIONS = _STATES | {b"range"}
@@ -128,19 +128,18 @@ async def _limited(body: Pieces, max_size: int) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
+def describe(request: Request, info: BlobInfo, to_headers: Spelling, max_age: int = YEAR) -> None:
     """Set the headers of an answer with the blob *info*, or of an answer to HEAD.
 
     :param to_headers: converts its metadata, as :func:`sos.model.metadata.to_server`.
+    :param max_age: seconds for which caches may keep it.
     """
-    media_type, fixed = _DEFAULT_TYPE, _OF_DEFAULT_TYPE
+    media_type = _DEFAULT_TYPE
     lines = b""
     for name, value in to_headers(info.metadata):
         lines += b"%s: %s\r\n" % (name, value)
-        if name == b"X-Mime-Type":
-            of_type = _of_type(value)
-            if of_type is not None:
-                media_type, fixed = value, of_type
+        if name == b"X-Mime-Type" and is_media_type(value):
+            media_type = value
     if NAME in info.metadata or EXTENDED_NAME in info.metadata:
         named = disposition(info.metadata)
         if named is not None:
@@ -151,31 +150,29 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling) -> None:
         digest = digest_fields.answer(request.headers[WANT_REPR_DIGEST], info.id)
         if digest is not None:
             request.setHeader(b"Repr-Digest", digest)
-    _describe_version(request, info, fixed, b"Content-Type: %s\r\n%s" % (media_type, lines))
+    fixed = _lines(media_type, max_age)[request.private]
+    _describe_version(request, info, b"%bContent-Type: %b\r\n%b" % (fixed, media_type, lines))
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
-def _of_type(value: bytes) -> Mapping[bool, bytes] | None:
-    """Return the :func:`_lines` for the type *value*, None if it is not a media type."""
-    return _lines(value) if is_media_type(value) else None
+def _lines(media_type: bytes, max_age: int) -> Mapping[bool, bytes]:
+    """Return the fixed header lines of *media_type*, keyed by whether the answer is private."""
+    guards = _GUARDS % policy(media_type)
+    return {private: guards + line for private, line in _caching(max_age).items()}
 
 
+@lru_cache(maxsize=256)
 def is_media_type(value: bytes) -> bool:
     """Return whether *value* is valid as ``Content-Type`` (RFC 9110, 8.3.1)."""
     return _MEDIA_TYPE.fullmatch(value) is not None
 
 
-def _describe_version(
-    request: Request,
-    info: BlobInfo,
-    fixed: Mapping[bool, bytes] = _CACHE_CONTROL,
-    lines: bytes = b"",
-) -> None:
-    """Set the validators of an answer, the *fixed* header lines, and more *lines*."""
+def _describe_version(request: Request, info: BlobInfo, lines: bytes) -> None:
+    """Set the validators of an answer, after other header *lines*."""
     # The id is the validator as well.
     modified = b"" if info.stored_at is None else _last_modified(int(info.stored_at))
     id = info.id.encode("ascii")
-    request.setFixedHeaders(b'%s%sETag: "%s"\r\n%s' % (fixed[request.private], lines, id, modified))
+    request.setFixedHeaders(b'%sETag: "%s"\r\n%s' % (lines, id, modified))
 
 
 @lru_cache(maxsize=1024)
@@ -183,42 +180,44 @@ def _last_modified(seconds: int) -> bytes:
     return b"Last-Modified: %s\r\n" % datetimeToString(seconds)
 
 
-def answer_blob(request: Request, store: IBlobStore, id: str, to_headers: Spelling) -> Answer:
+def answer_blob(
+    request: Request, store: IBlobStore, id: str, to_headers: Spelling, max_age: int = YEAR
+) -> Answer:
     """Answer a GET or HEAD of the blob *id*, or of a range of it (RFC 9110, 13 and 14).
 
     A small blob that the store has at hand is answered at once, without a coroutine.
 
-    :param to_headers: see :func:`describe`.
+    :param to_headers: see :func:`describe`; so is *max_age*.
     """
     request.blob = id
     plain = request.method == b"GET" and _CONDITIONS.isdisjoint(request.headers)
     if plain and IPromptStore.providedBy(store):
         blob = store.peek(id)
         if blob is not None:
-            describe(request, blob.info, to_headers)
+            describe(request, blob.info, to_headers, max_age)
             return cast(bytes, blob.body)
-    return _answer_read(request, store, id, to_headers)
+    return _answer_read(request, store, id, to_headers, max_age)
 
 
 async def _answer_read(
-    request: Request, store: IBlobStore, id: str, to_headers: Spelling
+    request: Request, store: IBlobStore, id: str, to_headers: Spelling, max_age: int
 ) -> bytes | None:
     if request.method == b"HEAD" or not _CONDITIONS.isdisjoint(request.headers):
         info = await _describe_stored(request, store, id)
         to_headers(info.metadata)  # raises if clients may not know of the blob
         if _is_current(request, info):
             request.setResponseCode(304)
-            _describe_version(request, info)
+            _describe_version(request, info, _caching(max_age)[request.private])
             return None
+        describe(request, info, to_headers, max_age)
         if request.method == b"HEAD":
-            describe(request, info, to_headers)
             return None
         span = _span(request, info)
         if span is not None:
-            return await _send_part(request, store, info, span, to_headers)
+            return await _send_part(request, store, info, span)
     blob = await store.read(id)
     try:
-        describe(request, blob.info, to_headers)
+        describe(request, blob.info, to_headers, max_age)
     except BaseException:
         await pieces_of(blob.body).aclose()
         raise
@@ -281,12 +280,12 @@ def _span(request: Request, info: BlobInfo) -> Span | None:
 
 
 async def _send_part(
-    request: Request, store: IBlobStore, info: BlobInfo, span: Span, to_headers: Spelling
+    request: Request, store: IBlobStore, info: BlobInfo, span: Span
 ) -> bytes | None:
+    """Send a part of the blob *info*, whose headers are set."""
     start, stop = span
     blob = await store.read(info.id, span)
     request.setResponseCode(206)
-    describe(request, info, to_headers)
     request.setHeader(b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, info.size or 0))
     request.setHeader(b"Content-Length", b"%d" % (stop - start))
     return await _send(request, blob.body)

@@ -212,4 +212,4 @@ def test_the_directory_of_a_store_that_is_none(place):
 def test_a_choice_that_was_not_made_is_one_line(place):
     """Although there are several to name."""
     line = line_of(place.sos("token --token-file tokens add backup"), 2)
-    assert "upload, read, admin; see sos token add --help" in line
+    assert "upload, read, admin, delete; see sos token add --help" in line

@@ -8,7 +8,7 @@ from twisted.python.usage import Options
 from sos.tap import api, blob
 
 #: Texts that mean something whatever they are: addresses, files, and whole endpoints.
-FREE = {"host", "api-host", "access-log", "config", "unfinished-dir"}
+FREE = {"host", "api-host", "access-log", "audit-log", "config", "unfinished-dir"}
 #: Files that are read at the start: what is wrong with one is told by its name.
 FILES = {"secret-file", "token-file", "tls-certificate", "tls-client-ca", "tls-ca"}
 FILES |= {"tls-key", "tls-client-certificate", "tls-client-key"}

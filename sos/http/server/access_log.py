@@ -55,7 +55,7 @@ class AccessLog:
             self.open()
         except OSError as error:  # keep using the file that is open
             _log.error(
-                "cannot reopen the access log, keeping the open file: path={path} reason={error}",
+                "cannot reopen a log, keeping the open file: path={path} reason={error}",
                 path=self._path,
                 error=error,
             )
@@ -107,7 +107,7 @@ class AccessLog:
     def _fail(self, error: OSError) -> None:
         if not self._failing:
             _log.error(
-                "cannot write the access log, dropping lines: path={path} reason={error}",
+                "cannot write a log, dropping lines: path={path} reason={error}",
                 path=self._path,
                 error=error,
             )

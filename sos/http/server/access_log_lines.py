@@ -49,7 +49,7 @@ def combined(request: Request, seconds: float, now: float) -> str:
     headers = request.headers
     referrer = hide_secrets(headers.get(b"referer", b"-"))
     return (
-        f"{peer(request) or '-'} - - {_log_time(int(now))} "
+        f"{peer(request) or '-'} - {request.user or '-'} {_log_time(int(now))} "
         f'"{_quoted(request.method)} {target} {_quoted(request.clientproto)}" '
         f"{request.code} {request.sentLength or '-'} "
         f'"{_quoted(referrer)}" "{_quoted(headers.get(b"user-agent", b"-"))}" '
@@ -65,6 +65,7 @@ def as_json(request: Request, seconds: float, now: float) -> str:
             "time": timestamp(now),
             "request_id": request.id.decode("ascii"),
             "peer": peer(request),
+            "token": request.user,
             "method": request.method.decode("latin-1"),
             "path": hide_secrets(request.uri).decode("latin-1"),
             "route": request.route,
@@ -74,6 +75,20 @@ def as_json(request: Request, seconds: float, now: float) -> str:
             "seconds": round(seconds, 6),
             "user_agent": None if agent is None else agent.decode("latin-1"),
             "id": request.blob,
+        }
+    )
+
+
+def deletion(request: Request, seconds: float, now: float) -> str:
+    """Return the line of an audit log for a *request* to delete an object, as a JSON object."""
+    return _encode(
+        {
+            "time": timestamp(now),
+            "token": request.user,
+            "peer": peer(request),
+            "id": request.path.rpartition(b"/")[2][:128].decode("latin-1"),
+            "status": request.code,
+            "request_id": request.id.decode("ascii"),
         }
     )
 

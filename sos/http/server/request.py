@@ -90,6 +90,7 @@ class Request:
         store it.
     :ivar target: its path and query.
     :ivar uri: the target as access logs show it.
+    :ivar user: the name of its token, once that is known.
     :ivar work: the route's work, if it is in progress; cancelled when the client goes away.
     """
 
@@ -118,6 +119,7 @@ class Request:
         "startedWriting",
         "target",
         "uri",
+        "user",
         "work",
     )
 
@@ -144,6 +146,7 @@ class Request:
         self.body = body
         self.id = request_id(headers.get(HEADER))
         self.blob: str | None = None
+        self.user: str | None = None
         self.begun = 0.0
         self.route = OTHER
         self.work: Work | None = None

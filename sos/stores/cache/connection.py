@@ -34,6 +34,9 @@ class IConnection(Protocol):
     def set(self, key: bytes, value: bytes) -> Awaitable[None]:
         """Store *value* under *key*; may raise any exception."""
 
+    def add(self, key: bytes, value: bytes) -> Awaitable[None]:
+        """Store *value* under *key* unless that has a value; may raise any exception."""
+
     def close(self) -> None:
         """Close the connection at once; requests in flight fail."""
 

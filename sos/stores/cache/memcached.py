@@ -38,6 +38,9 @@ class MemcachedConnection:
         if not await self._protocol.expect(stored):
             raise CacheRefused("it did not store a value")
 
+    async def add(self, key: bytes, value: bytes) -> None:
+        await self._protocol.expect(self._protocol.add(key, value, expireTime=KEPT_SECONDS))
+
     def close(self) -> None:
         self._protocol.close()
 

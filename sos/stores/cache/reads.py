@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sos.auth.request_signing import Keys
+from sos.errors import Unavailable
 from sos.interfaces import Blob, BlobInfo, Read, Span
 from sos.model import ids
 from sos.model.manifest import MARK
@@ -46,7 +47,16 @@ class CachedReads:
             self._keep(blob.info, blob.body)
         return blob
 
+    async def forget(self, id: str) -> None:
+        """Remove a blob that was deleted from the cache, and keep it out.
+
+        Raises Unavailable if the cache does not confirm that.
+        """
+        # An entry that is not sealed: reads in progress cannot add the blob again.
+        if not await self._cache.replace(_PREFIX + id.encode("ascii"), b"deleted"):
+            raise Unavailable(f"the shared cache may still have {id}, which is deleted; try again")
+
     def _keep(self, info: BlobInfo, body: bytes) -> None:
         if MARK not in info.metadata:
             entry = seal(self._keys().first, info.id, info.metadata, body)
-            self._cache.set(_PREFIX + info.id.encode("ascii"), entry)
+            self._cache.add(_PREFIX + info.id.encode("ascii"), entry)

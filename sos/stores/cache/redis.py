@@ -65,6 +65,10 @@ class RedisCacheConnection:
     async def set(self, key: bytes, value: bytes) -> None:
         await self._protocol.expect(self._protocol.set(key, value, expire=KEPT_SECONDS))
 
+    async def add(self, key: bytes, value: bytes) -> None:
+        added = self._protocol.set(key, value, expire=KEPT_SECONDS, only_if_not_exists=True)
+        await self._protocol.expect(added)
+
     def close(self) -> None:
         self._protocol.close()
 

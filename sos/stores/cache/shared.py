@@ -67,6 +67,16 @@ class SharedCache:
     def set(self, key: bytes, value: bytes) -> None:
         ensureDeferred(self._attempt(lambda connection: connection.set(key, value)))
 
+    def add(self, key: bytes, value: bytes) -> None:
+        ensureDeferred(self._attempt(lambda connection: connection.add(key, value)))
+
+    async def replace(self, key: bytes, value: bytes) -> bool:
+        async def confirmed(connection: IConnection) -> bool:
+            await connection.set(key, value)
+            return True
+
+        return await self._attempt(confirmed) or False
+
     def stop(self) -> None:
         """Close the connection, and open no other."""
         self._stopped = True

@@ -317,6 +317,7 @@ class LocalStore:
             lost=lost,
             lost_ids=lost_ids,
             id=self.identity,
+            tombstones=True,
         )
 
     async def _refuse(self, id: str, encoded: Encoded, error: Damaged | Unreadable) -> None:

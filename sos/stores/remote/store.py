@@ -20,7 +20,15 @@ from twisted.web.iweb import UNKNOWN_LENGTH
 from zope.interface import implementer
 
 from sos.aio.threads import RunInThread
-from sos.errors import InvalidRequest, Mismatch, NotFound, SOSError, Unavailable, printable
+from sos.errors import (
+    Conflict,
+    InvalidRequest,
+    Mismatch,
+    NotFound,
+    SOSError,
+    Unavailable,
+    printable,
+)
 from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
 from sos.interfaces import (
     SMALL_BODY,
@@ -43,7 +51,7 @@ from sos.model.digest import BlobDigest, BodyDigest, PartitionDigest, body_diges
 from sos.model.lease import LEASE
 from sos.model.membership import MEMBERS, Announcer, Membership, parse_views
 from sos.model.merge import Times, assumed
-from sos.model.metadata import EMPTY, Metadata
+from sos.model.metadata import DELETED_AT, EMPTY, Metadata
 from sos.stores.remote.body import RemoteBody
 from sos.stores.remote.client import Exchange, Response, Upload, beginning, gather
 from sos.stores.remote.coalescer import Coalescer
@@ -104,6 +112,8 @@ class RemoteStore:
         self._coalescer = Coalescer(exchange, 0.0 if path == "/blob/" else math.inf)
         # The ETag of the last digests, and the digests.
         self._digests: tuple[str | None, Mapping[str, PartitionDigest]] = None, {}
+        # As the last status says.
+        self._keeps_tombstones = False
 
     async def stat(self, id: str) -> BlobInfo:
         answer = await self._coalescer.ask(batch.STAT, id)
@@ -262,8 +272,14 @@ class RemoteStore:
             raise Unavailable(f"{self.name} sent invalid blob digests: {error}") from error
 
     async def reconcile(self, id: str, metadata: Metadata) -> None:
+        if DELETED_AT in metadata and not await self._remembers_deletions():
+            # It would take the metadata for that of an object.
+            raise Conflict(f"{self.name} does not remember deletions: upgrade it")
         fields = metadata_format.for_server(metadata)
         await self._done(self._exchange.send("PATCH", self._path + id, fields, b""))
+
+    async def _remembers_deletions(self) -> bool:
+        return self._keeps_tombstones or (await self.status()).tombstones
 
     async def lease(self, seconds: float, token: str | None = None) -> str:
         fields = EMPTY if token is None else {LEASE: token}
@@ -319,11 +335,13 @@ class RemoteStore:
                 id=found.get("id"),
                 lost=found.get("lost"),
                 lost_ids=found.get("lost_ids", ())[:_MOST_LOST],
+                tombstones=found.get("tombstones", False),
                 others=parse_views(found["members"], self._membership)
                 if "members" in found
                 else None,
             )
             self._exchange.store = status.id
+            self._keeps_tombstones = status.tombstones
             return status
         except KeyError as error:
             raise Unavailable(f"{self.name} sent a status without {error}") from error

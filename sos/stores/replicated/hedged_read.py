@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,11 +16,13 @@ from sos.aio.limited_log import LimitedLog
 from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
 from sos.errors import Deleted, NotFound, SOSError, Unavailable
+from sos.interfaces import Blob, BlobInfo
+from sos.model.merge import deleted, times
 from sos.model.metadata import EMPTY
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
-T = TypeVar("T")
+T = TypeVar("T", Blob, BlobInfo)
 
 _log = LimitedLog(Logger())
 
@@ -44,7 +46,8 @@ class HedgedRead(Generic[T]):
     It asks the servers of a group in sequence, and begins with the first group.  Once a
     server has failed, or does not have the blob, it asks a server of each other group at
     the same time.  After the hedge delay it asks the next server as well (a hedged request).
-    It waits at most a second for servers whose circuit breaker was open already.
+    It waits at most a second for servers whose circuit breaker was open already.  A copy from
+    before a deletion that another server knows of does not count.
 
     :param groups: the servers of each group, in the order in which to ask them.
     :param ask: asks one server; see :class:`sos.interfaces.IBlobStore`.
@@ -65,9 +68,9 @@ class HedgedRead(Generic[T]):
         deadlines: Deadlines,
     ) -> None:
         self._groups = iter(groups)
-        self._ask = ask
+        self._ask: Callable[[Peer], Coroutine[Any, Any, T]] = ask
         self._hint = hint
-        self._discard = discard
+        self._discard: Callable[[T], None] = discard
         self._hedge_delay = hedge_delay
         self._deadlines = deadlines
         self._clock = deadlines.clock
@@ -77,7 +80,7 @@ class HedgedRead(Generic[T]):
         self._unlikely: set[Peer] = set()
         self._missed: list[Peer] = []
         self._failures = 0
-        self._deleted = False
+        self._deleted_at: int | None = None
         self._finished = False
         self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
 
@@ -149,14 +152,26 @@ class HedgedRead(Generic[T]):
                 self._failed(outcome, peer, queue)
         elif self._finished:
             self._discard(outcome)
+        elif self._is_outdated(outcome):
+            self._discard(outcome)
+            self._failed(Failure(deleted(self._id, EMPTY)), peer, queue)
         else:
             self._hedge_delay.observe(self._clock.seconds() - self._since)
             self._finish(Found(outcome, peer, tuple(self._missed)))
 
+    def _is_outdated(self, answer: T) -> bool:
+        """Return whether a server has said that the object of this copy was deleted since."""
+        if self._deleted_at is None:
+            return False
+        info = answer.info if isinstance(answer, Blob) else answer
+        return not evolve(times(info.metadata), deleted=self._deleted_at).has_body
+
     def _failed(self, failure: Failure, peer: Peer, queue: deque[Peer]) -> None:
         if failure.check(NotFound):
             self._missed.append(peer)
-            self._deleted = self._deleted or failure.check(Deleted) is not None
+            if isinstance(failure.value, Deleted):
+                heard = times(failure.value.metadata).deleted or 0
+                self._deleted_at = max(self._deleted_at or 0, heard)
         elif failure.check(SOSError):
             self._failures += 1
         else:
@@ -178,8 +193,8 @@ class HedgedRead(Generic[T]):
                 f"cannot find the blob {self._id}: {self._failures} of {len(self._asked)} servers "
                 "did not answer"
             )
-        if self._deleted:
-            return Deleted(f"{self._id} was deleted", EMPTY)
+        if self._deleted_at is not None:
+            return deleted(self._id, EMPTY)
         return NotFound(f"there is no blob {self._id}")
 
     def _finish(self, outcome: Found[T] | Failure) -> None:

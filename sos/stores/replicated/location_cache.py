@@ -24,6 +24,12 @@ class ICache(Protocol):
     def set(self, key: bytes, value: bytes) -> None:
         """Set *key* to *value* in the background, if the cache works."""
 
+    def add(self, key: bytes, value: bytes) -> None:
+        """Do the same, unless *key* has a value."""
+
+    async def replace(self, key: bytes, value: bytes) -> bool:
+        """Set *key* to *value*, and return whether that succeeded."""
+
 
 class LocationCache:
     """The servers on which blobs were found, by the ids of the blobs.

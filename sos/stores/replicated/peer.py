@@ -50,6 +50,7 @@ class Peer:
     :ivar others: the views of API servers that differ from ours, from its last status; None
         if it collects none.
     :ivar before: the former id of its store, if that has changed.
+    :ivar tombstones: whether its last status says that it remembers deletions.
     """
 
     def __init__(self, member: Member, group: str, clock: Any) -> None:
@@ -62,6 +63,7 @@ class Peer:
         self.identity: str | None = None
         self.before: str | None = None
         self.others: tuple[View, ...] | None = None
+        self.tombstones = False
         self._requests = 0
         self._errors = 0
         self._last_error: tuple[str, float] | None = None
@@ -110,8 +112,9 @@ class Peer:
         self._back_off()
 
     def record_status(self, status: StoreStatus) -> None:
-        """Record the store id and the views of API servers from a *status*."""
+        """Record the store id, the abilities and the views of API servers from a *status*."""
         self.identify(status.id)
+        self.tombstones = status.tombstones
         self.others = status.others
 
     def identify(self, id: str | None) -> None:

@@ -29,11 +29,13 @@ from sos.interfaces import (
 )
 from sos.model import ids
 from sos.model.digest import BodyDigest
-from sos.model.merge import admitted, deleted, is_outdated, merge
-from sos.model.metadata import EMPTY, PART_AT, Metadata, timed, with_kind_of
+from sos.model.merge import admitted, deleted, is_outdated, merge, times
+from sos.model.metadata import EMPTY, PART_AT, STORED_AT, Metadata, ticks, timed, with_kind_of
+from sos.model.upload_clock import UploadClock
 from sos.monitoring.server_health import ServerHealth
 from sos.stores.remote.body import RemoteBody
 from sos.stores.replicated.background import Background
+from sos.stores.replicated.deletion import Deletion
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.hedged_read import Found, HedgedRead
 from sos.stores.replicated.location_cache import LocationCache
@@ -41,10 +43,9 @@ from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 from sos.stores.replicated.quorum_write import QuorumWrite
 from sos.stores.replicated.server_set import Members
 from sos.stores.spool import IPlacingStore, Spooled, SpooledWriter
-from sos.stores.upload_clock import UploadClock
 from sos.transfer import copy, one_piece
 
-T = TypeVar("T")
+T = TypeVar("T", Blob, BlobInfo)
 
 # Timeout for an object's metadata, for which a copy waits that itself is slow after SLOW_SECONDS.
 _METADATA_SECONDS = SLOW_SECONDS / 2
@@ -305,6 +306,54 @@ class ReplicatedStore:
         if not set(replica_set) <= set(made):
             groups = {peer.group for peer in made}
             self._hints.update((group, ids.partition(whole.id)) for group in groups)
+
+    # Keeping and deleting.
+
+    async def renew(self, id: str) -> int:
+        """Record on all replicas of an object that it is stored now; return how many have it.
+
+        Raises NotFound if they are fewer than the write quorum: then store it again.
+        """
+        time = ticks(self._uploads())
+        replicas = self._members.replica_set(id, self._copy_counts.wanted)
+        count = sum(await together(self._renewed(peer, id, time) for peer in replicas))
+        if count < self._copy_counts.acknowledged:
+            raise NotFound(f"too few servers have {id}: upload it")
+        return count
+
+    async def _renewed(self, peer: Peer, id: str, time: int) -> bool:
+        try:
+            stat = peer.attempt(peer.store.stat(id))
+            found = (await within(_METADATA_SECONDS, stat, self._clock)).metadata
+            # A server that remembers no deletions has no use for the time.
+            if not (peer.tombstones and times(found).is_object):
+                return False
+            renewed = with_kind_of({STORED_AT: str(time)}, found)
+            await within(SLOW_SECONDS, peer.attempt(peer.store.reconcile(id, renewed)), self._clock)
+        except Deleted as error:
+            self._uploads.see(error.metadata)
+            return False
+        except SOSError:
+            return False
+        return True
+
+    async def delete(self, id: str, least_age: float = 0.0) -> int:
+        """Delete an object; return the number of servers that have recorded it.
+
+        See :meth:`sos.stores.replicated.deletion.Deletion.run`.
+        """
+        work = Deletion(
+            id,
+            self._members,
+            self._copy_counts.acknowledged,
+            self._copy_counts.wanted,
+            self._uploads,
+            self._clock,
+        )
+        await work.run(least_age)
+        self._hints.update((peer.group, ids.partition(id)) for peer in work.missed)
+        self._locations.forget(id)
+        return len(work.recorded)
 
     # All servers together.
 

@@ -19,6 +19,7 @@ MAX_PAGE = 10_000
 _NAME = string(pattern="^[0-9a-z]{1,128}([.][0-9a-zA-Z.]{0,16})?$")
 NAME = path("name", "The id of the object; the server ignores a file extension after it.", _NAME)
 BLOB = path("id", "", ID)
+OBJECT = path("name", "The id of the object.", ID)
 IF_NONE_MATCH = header("If-None-Match", "The ETags of what the client has already.")
 CONDITIONS = (
     IF_NONE_MATCH,

@@ -72,7 +72,20 @@ UNAVAILABLE = error(
 # Other errors.
 NO_OBJECT = error(404, "NoObject", "There is no such object: every server has said so.")
 NO_BLOB = error(404, "NoBlob", "The server has no such blob.")
-DELETED_OBJECT = error(410, "DeletedObject", "The object was deleted.")
+_NO_STORE = {"Cache-Control": sent({"const": "no-store"})}
+DELETED_OBJECT = error(410, "DeletedObject", "The object was deleted.", _NO_STORE)
+NO_DELETING = error(
+    403,
+    "NoDeleting",
+    "The server does not delete (`--allow-delete`), the object is younger than `--min-retention`, "
+    "the token lacks the scope `delete`, or a page of another site sent this.",
+)
+CANNOT_DELETE = error(
+    409,
+    "CannotDelete",
+    "A server cannot remember deletions, because it has an older version, or has a copy and is "
+    "read-only.",
+)
 DELETED_BLOB = error(
     410,
     "DeletedBlob",
@@ -137,6 +150,14 @@ _STORED = "It is on stable storage."
 STORED_BLOB = (response(200, _STORED, TYPES["StoredBlob"]), TAKEN, DELETED_BLOB, NO_ROOM)
 _OBJECT_ERRORS = (TAKEN, OTHER_CODING, NO_ROOM)
 STORED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), *_OBJECT_ERRORS)
+RENEWED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), NO_OBJECT, DELETED_OBJECT, NO_ROOM)
+DELETED = (
+    response(200, "The write quorum has recorded the deletion.", TYPES["Deleted"]),
+    NO_DELETING,
+    NO_OBJECT,
+    CANNOT_DELETE,
+    DELETED_OBJECT,
+)
 _FILES = array(TYPES["StoredObject"], "Several files, in the order of the form.", minItems=2)
 _FILE_OR_FILES = {"oneOf": [TYPES["StoredObject"], _FILES]}
 STORED_FORM = (response(200, _STORED, _FILE_OR_FILES), *_OBJECT_ERRORS)

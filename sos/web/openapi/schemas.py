@@ -76,6 +76,11 @@ TYPES = records(
             all headers that `--kept-headers` does not list.
         hint? string What the client may have meant: the body is a form, and is stored unparsed.
 
+    Deleted The answer to the deletion of an object.
+        id Id
+        status OK
+        deleted positive The servers that have recorded it; others hear of it by replication.
+
     Upload The state of a resumable upload.
         offset count Bytes that have arrived.
         length count Bytes of the whole upload.
@@ -107,6 +112,7 @@ TYPES = records(
             unreadable; null if it does not report them.
         lost_ids [Id] Some of these.
         id string? A UUID, which the store keeps whatever its address; null if it has none.
+        tombstones boolean Whether the store remembers deletions.
 
     Scrub The progress and findings of a scrub.
         position string? All ids up to this one have been read; null between two passes.
@@ -215,7 +221,7 @@ TYPES = records(
     """,
     _SIMPLE,
     closed={
-        *("Error", "StoredBlob", "StoredObject", "Upload"),
+        *("Error", "StoredBlob", "StoredObject", "Deleted", "Upload"),
         *("Done", "BlobDone", "GrantedLease", "Membership", "Sighting"),
     },
 )

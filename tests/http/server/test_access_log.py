@@ -57,6 +57,7 @@ def test_a_line_of_json():
         "time": "2026-11-25T20:04:28.123Z",
         "request_id": "mine",
         "peer": "192.168.1.1",
+        "token": None,
         "method": "POST",
         "path": f"/blob/{ID}?x=1",
         "route": "/blob/<id>",

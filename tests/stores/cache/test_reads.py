@@ -7,8 +7,10 @@ from pytest_twisted import ensureDeferred
 
 from sos.aio.threads import threads_of
 from sos.auth.request_signing import Key, Keys
-from sos.errors import NotFound
+from sos.errors import NotFound, Unavailable
 from sos.interfaces import SMALL_BODY
+from sos.model.merge import tombstone
+from sos.model.metadata import ticks
 from sos.stores.cache.reads import CachedReads
 from sos.stores.cache.sealed_blob import unseal
 from sos.stores.chunked.store import ChunkedStore
@@ -31,6 +33,13 @@ class SharedDict(dict):
 
     def set(self, key, value):
         self[key] = value
+
+    def add(self, key, value):
+        self.setdefault(key, value)
+
+    async def replace(self, key, value):
+        self[key] = value
+        return True
 
 
 class Lying(SharedDict):
@@ -96,11 +105,37 @@ async def test_a_key_can_be_changed(reactor):
 
 @ensureDeferred
 async def test_what_is_made_up_is_not_believed(reactor):
-    """The servers are asked, and the cache is told again."""
+    """The servers are asked, until it expires."""
     cache, a = SharedDict(), MemoryStore("a")
     id = (await put(a, b"true", metadata={"X-A": "true"})).id
     cache[b"sos:blob:" + id.encode()] = b"made up"
     blob = await cached(reactor, cache, a).read(id)
     assert (blob.body, blob.info.metadata) == (b"true", {"X-A": "true"})
-    assert unseal(KEYS.first, id, cache[b"sos:blob:" + id.encode()]) is not None
     assert content_id(b"true") == id
+
+
+@ensureDeferred
+async def test_a_blob_that_was_deleted_is_kept_out(reactor):
+    """Also by a read that had begun before."""
+    cache, a = SharedDict(), MemoryStore("a")
+    id = (await put(a, b"small")).id
+    reads = cached(reactor, cache, a)
+    await reads.read(id)
+    blob = await reads._uncached(id, None)
+    await a.reconcile(id, tombstone(ticks(1.8e9)))
+    await reads.forget(id)
+    reads._keep(blob.info, blob.body)
+    with pytest.raises(NotFound):
+        await reads.read(id)
+
+
+@ensureDeferred
+async def test_a_cache_that_does_not_confirm_it(reactor):
+    """It may serve the blob."""
+
+    class Silent(SharedDict):
+        async def replace(self, key, value):
+            return False
+
+    with pytest.raises(Unavailable, match="may still have"):
+        await cached(reactor, Silent(), MemoryStore("a")).forget(content_id(b"x"))

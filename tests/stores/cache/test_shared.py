@@ -30,6 +30,8 @@ class FakeConnection:
     def set(self, key, value):
         return self.get(key)
 
+    add = set
+
     def close(self):
         self.lost = True
 

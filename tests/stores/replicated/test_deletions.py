@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
-from sos.errors import Deleted, NotFound, Unavailable
+from sos.errors import Conflict, Deleted, Forbidden, NotFound, Unavailable
 from sos.interfaces import Member
-from sos.model.merge import tombstone
-from sos.model.metadata import ticks
+from sos.model.merge import times, tombstone
+from sos.model.metadata import SET_AT, ticks
+from sos.model.upload_clock import UploadClock
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated.store import CopyCounts, ReplicatedStore
-from sos.stores.upload_clock import UploadClock
 from tests.support.blobs import body_of, content, content_id, put
 
 NOW = 1.79e9
@@ -23,20 +24,39 @@ ID = content_id(BODY)
 
 
 class Door:
-    """An API server whose clock stands still, over servers in memory."""
+    """An API server whose clock stands still, over servers in memory.
 
-    def __init__(self, count):
-        self.servers = [MemoryStore(f"server{n}") for n in range(count)]
-        clock = Clock()
-        now = UploadClock(lambda: NOW)
+    :param readonly: whether there is one more server, which is never written to.
+    """
+
+    def __init__(self, count, quorum=1, readonly=False):
+        self.servers = [MemoryStore(f"server{n}") for n in range(count + readonly)]
+        self.now = NOW
+        self.hints = set()
+        now = UploadClock(lambda: self.now)
+        members = [Member(each, readonly=n == count) for n, each in enumerate(self.servers)]
         self.members = ReplicatedStore(
-            {"one": tuple(map(Member, self.servers))},
+            {"one": tuple(members)},
             maybeDeferred,
-            clock,
-            copy_counts=CopyCounts(1, 2),
+            Clock(),
+            copy_counts=CopyCounts(quorum, 2),
+            hints=self.hints,
             uploads=now,
         )
         self.store = ChunkedStore(self.members, 1000, maybeDeferred, now=now)
+
+    def fail(self, n):
+        """Let server *n* fail."""
+
+        async def failing(*_):
+            raise Unavailable(f"server{n} is away")
+
+        self.servers[n].__dict__.update(stat=failing, read=failing, reconcile=failing)
+
+    def well(self, n):
+        """Let server *n* answer again."""
+        for name in ("stat", "read", "reconcile"):
+            del self.servers[n].__dict__[name]
 
 
 @ensureDeferred
@@ -84,3 +104,193 @@ def test_the_clock_goes_on_from_what_it_has_seen():
     assert clock() == NOW + 120
     clock.see({})
     assert clock() == NOW + 120
+
+
+class TestDelete:
+    """A client deletes an object through an API server."""
+
+    @pytest.mark.parametrize("large", [False, True])
+    @ensureDeferred
+    async def test_it_is_gone_from_all_servers(self, large):
+        """And another deletion says that there is no such object any more."""
+        door = Door(3)
+        body = body_of(5000) if large else BODY
+        await put(door.store, body)
+        id = content_id(body)
+        assert await door.members.delete(id) == 2
+        for ask in (door.store.read, door.store.stat, door.members.delete):
+            with pytest.raises(Deleted):
+                await ask(id)
+        for server in door.servers:
+            assert id not in await server.listing()
+
+    @ensureDeferred
+    async def test_one_that_was_never_there(self):
+        """404, if all servers say so, 503 otherwise; a chunk by itself is no object."""
+        door = Door(3)
+        with pytest.raises(NotFound) as caught:
+            await door.members.delete(ID)
+        assert not isinstance(caught.value, Deleted)
+        await put(door.store, body_of(5000))
+        with pytest.raises(NotFound):
+            await door.members.delete(content_id(body_of(5000)[:1000]))
+        door.fail(0)
+        with pytest.raises(Unavailable, match="cannot tell"):
+            await door.members.delete(ID)
+        door.members.stop()
+
+    @ensureDeferred
+    async def test_a_chunk_that_is_an_object_too_stays_a_chunk(self):
+        """The other object is whole."""
+        door = Door(3)
+        whole = body_of(5000)
+        await put(door.store, whole)
+        id = (await put(door.store, whole[:1000])).id
+        await door.members.delete(id)
+        assert await content(await door.store.read(content_id(whole))) == whole
+
+    @pytest.mark.parametrize("again", [False, True])
+    @ensureDeferred
+    async def test_what_may_be_a_chunk_of_an_older_version_stays(self, again):
+        """Which marked no chunks, also when the same bytes were stored by themselves since."""
+        door = Door(2)
+        whole = body_of(3000)
+        await put(door.store, whole)
+        first = whole[:1000]
+        for server in door.servers:
+            del server.blobs[content_id(first)]
+            await put(server, first)
+        if again:
+            await put(door.store, first)
+        await door.members.delete(content_id(first))
+        assert await content(await door.store.read(content_id(whole))) == whole
+        for server in door.servers:
+            found = (await server.stat(content_id(first))).metadata
+            assert not times(found).is_object
+
+    @ensureDeferred
+    async def test_too_few_servers(self):
+        """It is not done; the next try is."""
+        door = Door(2, quorum=2)
+        await put(door.store, BODY)
+        door.fail(1)
+        with pytest.raises(Unavailable, match="1 of 2 servers have recorded"):
+            await door.members.delete(ID)
+        door.well(1)
+        assert await door.members.delete(ID) == 2
+        with pytest.raises(Deleted):
+            await door.store.read(ID)
+        door.members.stop()
+
+    @ensureDeferred
+    async def test_a_server_that_was_away_is_not_believed(self):
+        """Whoever asks a server that knows better before it."""
+        door = Door(3)
+        await put(door.store, BODY)
+        one = next(n for n, each in enumerate(door.servers) if ID in each.blobs)
+        door.fail(one)
+        assert await door.members.delete(ID) >= 1
+        assert door.hints
+        door.well(one)
+        answers = []
+        for _ in range(2):
+            try:
+                answers.append(await door.store.read(ID))
+            except Deleted:
+                answers.append(None)
+        order = [peer.name for peer in door.members._members.holders("one", ID)]
+        first = order[0] == f"server{one}"
+        assert answers[0] is None or first
+        door.members.stop()
+
+    @ensureDeferred
+    async def test_servers_that_cannot_remember_it(self):
+        """409 that names them, and nothing is deleted."""
+        door = Door(3)
+        await put(door.store, BODY)
+        old = door.servers[2]
+        status = old.status
+
+        async def as_before():
+            return evolve(await status(), tombstones=False)
+
+        old.status = as_before
+        with pytest.raises(Conflict, match="server2"):
+            await door.members.delete(ID)
+        assert await content(await door.store.read(ID)) == BODY
+
+    @ensureDeferred
+    async def test_a_copy_on_a_readonly_server(self):
+        """409: it would be served for ever."""
+        door = Door(2, readonly=True)
+        await put(door.store, BODY)
+        await put(door.servers[-1], BODY, ID)
+        with pytest.raises(Conflict, match="read-only"):
+            await door.members.delete(ID)
+        assert await content(await door.store.read(ID)) == BODY
+
+    @ensureDeferred
+    async def test_a_young_object(self):
+        """It stays for so long after its last upload."""
+        door = Door(2)
+        await put(door.store, BODY)
+        door.now += 50
+        with pytest.raises(Forbidden, match="before 50 s have passed"):
+            await door.members.delete(ID, 100)
+        await put(door.store, BODY)
+        door.now += 99
+        with pytest.raises(Forbidden):
+            await door.members.delete(ID, 100)
+        door.now += 1
+        assert await door.members.delete(ID, 100) == 2
+
+    @pytest.mark.parametrize("ahead", [-240, 0, 240])
+    @ensureDeferred
+    async def test_a_deletion_is_later_than_what_it_deletes(self, ahead):
+        """Though the clock of whoever uploaded it was ahead; so is an upload after that."""
+        door = Door(2)
+        for server in door.servers:
+            await put(server, BODY, ID, {SET_AT: str(ticks(NOW + ahead))})
+        await door.members.delete(ID)
+        await put(door.store, BODY)
+        assert await content(await door.store.read(ID)) == BODY
+        await door.members.delete(ID)
+        with pytest.raises(Deleted):
+            await door.store.read(ID)
+
+
+class TestRenew:
+    """A client stores again what is there already, without sending it."""
+
+    @pytest.mark.parametrize("size", [10, 5000])
+    @ensureDeferred
+    async def test_it_is_stored_now(self, size):
+        """A deletion that a server has yet to hear of does not count."""
+        door = Door(2)
+        body = body_of(size)
+        info = await put(door.store, body)
+        await door.members._members.answers()
+        door.now += 10
+        assert await door.members.renew(info.id) == 2
+        for server in door.servers:
+            await server.reconcile(info.id, tombstone(ticks(door.now - 1)))
+        assert await content(await door.store.read(info.id)) == body
+
+    @ensureDeferred
+    async def test_too_few_copies(self):
+        """Then it has to be sent."""
+        door = Door(2, quorum=2)
+        await put(door.servers[0], BODY, ID)
+        await door.members._members.answers()
+        for id in (ID, content_id(b"other")):
+            with pytest.raises(NotFound):
+                await door.members.renew(id)
+
+    @ensureDeferred
+    async def test_a_deleted_object(self):
+        """Its bytes are gone."""
+        door = Door(2)
+        await put(door.store, BODY)
+        await door.members.delete(ID)
+        with pytest.raises(NotFound):
+            await door.members.renew(ID)

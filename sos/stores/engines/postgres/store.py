@@ -170,4 +170,4 @@ class PostgresStore:
         reason = None if self._address.relaxed else weakness(session)
         if read_only == ("on",):
             reason = "the server is read-only, or a standby"
-        return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
+        return StoreStatus(reason is None, reason, blobs, size, tombstones=True)

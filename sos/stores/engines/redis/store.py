@@ -244,7 +244,7 @@ class RedisStore:
         capacity, free = room(replies.text(await self._pool.ask("INFO", "memory")))
         blobs, size = sum(each.count for each in digests), sum(each.bytes for each in digests)
         reason = await self._refusal()
-        return StoreStatus(reason is None, reason, blobs, size, capacity, free)
+        return StoreStatus(reason is None, reason, blobs, size, capacity, free, tombstones=True)
 
     async def _refusal(self) -> str | None:
         """Try to write; return why Redis refuses, or None."""

@@ -245,7 +245,7 @@ class S3Store:
             reason = f"{self.name} did not answer in {_STATUS_SECONDS:g} s"
         if self._full is not None and self._clock.seconds() - self._full[0] < _FULL_SECONDS:
             reason = reason or self._full[1]
-        return StoreStatus(writable=reason is None, reason=reason, blobs=blobs, size=size)
+        return StoreStatus(reason is None, reason, blobs, size, tombstones=True)
 
     def _identify(self, id: str | None) -> None:
         """Take over the *id* that the store has now; log a change."""

@@ -1,0 +1,161 @@
+"""The deletion of an object on all servers that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import Logger, LogLevel
+
+from sos.aio.gather import together, within
+from sos.aio.limited_log import LimitedLog
+from sos.errors import Conflict, Deleted, Forbidden, NotFound, SOSError, Unavailable
+from sos.model.manifest import MARK
+from sos.model.merge import deleted, deletion, merge, times, tombstone
+from sos.model.metadata import EMPTY, TICKS, Metadata, ticks, timed
+from sos.model.upload_clock import UploadClock
+from sos.stores.replicated.peer import Peer
+from sos.stores.replicated.server_set import Members
+
+# Timeout of one request to one server, in seconds.
+_SECONDS = 30.0
+
+_log = LimitedLog(Logger())
+
+
+@define
+class Deletion:
+    """The deletion of the object *id*.
+
+    It asks all servers for their copies, and sends a tombstone to the replicas and to whoever has
+    a copy.  Replication brings it to the servers that do not answer.
+
+    :param quorum: servers of the object's own group that have to record it.
+    :param copies: servers of that group that should.
+    :param clock: a reactor, for timeouts.
+    :ivar recorded: the servers that have recorded it.
+    :ivar missed: the servers that should have it, but did not answer.
+    """
+
+    id: str
+    members: Members
+    quorum: int
+    copies: int
+    uploads: UploadClock
+    clock: Any
+    recorded: list[Peer] = field(init=False, factory=list)
+    missed: list[Peer] = field(init=False, factory=list)
+    _found: dict[Peer, Metadata] = field(init=False, factory=dict)
+    _answered: list[Peer] = field(init=False, factory=list)
+
+    async def run(self, least_age: float) -> None:
+        """Delete the object.
+
+        :param least_age: seconds since its last upload before which it is not deleted.
+        :raises NotFound: if all servers say that there is no such object.
+        :raises Deleted: if it was deleted before.
+        :raises Forbidden: if it is too young.
+        :raises Conflict: if a server cannot record deletions: it is an old one, or read-only.
+        :raises Unavailable: if too few servers answer.  Some may have recorded the deletion then.
+        """
+        await together(self._ask(peer) for peer in self.members.peers.values())
+        await self._check_abilities()
+        # Metadata without a time is older than all that has one.
+        known = [timed(each, 0) for each in self._found.values()]
+        if not any(times(each).is_object for each in known):
+            raise self._no_object(known)
+        stored = max(times(each).stored or 0 for each in known)
+        age = max(self.uploads() - stored / TICKS, 0.0)
+        if age < least_age:
+            raise Forbidden(
+                f"{self.id} must not be deleted before {least_age - age:.0f} s have passed: "
+                f"min-retention is {least_age:.0f} s"
+            )
+        # After the last upload, though the clock that dated that is ahead.
+        time = max(ticks(self.uploads()), stored + 1)
+        await self._record(time)
+        self.uploads.see(tombstone(time))
+
+    async def _ask(self, peer: Peer) -> None:
+        try:
+            info = await self._of(peer, peer.store.stat(self.id))
+            self._found[peer] = info.metadata
+        except Deleted as error:
+            self._found[peer] = error.metadata
+        except NotFound:
+            pass
+        except SOSError as error:
+            self._failed(peer, error)
+            return
+        self._answered.append(peer)
+
+    async def _check_abilities(self) -> None:
+        """Raise Conflict if a server that answers cannot record the deletion."""
+        if not all(peer.tombstones for peer in self._answered):
+            await self.members.answers()
+        old = [peer.name for peer in self._answered if not peer.tombstones]
+        if old:
+            raise Conflict(
+                f"nothing can be deleted while {' and '.join(old)} cannot remember deletions; "
+                "upgrade or remove it"
+            )
+        for peer, metadata in self._found.items():
+            if peer.member.readonly and times(metadata).is_object:
+                raise Conflict(f"{self.id} is also on {peer.name}, which is read-only")
+
+    def _no_object(self, known: Sequence[Metadata]) -> SOSError:
+        if self.missed:
+            return Unavailable(
+                f"cannot tell whether there is an object {self.id}: {len(self.missed)} of "
+                f"{len(self.members.peers)} servers did not answer"
+            )
+        if known and times(reduce(merge, known)).deleted is not None:
+            return deleted(self.id, EMPTY)
+        return NotFound(f"there is no object {self.id}")
+
+    async def _record(self, time: int) -> None:
+        """Record the deletion at *time*, in ticks; raise Unavailable if too few servers do."""
+        own = [
+            peer
+            for peer in self.members.replica_set(self.id, len(self.members.peers))
+            if peer in self._answered
+        ]
+        first = dict.fromkeys([*own[: self.copies], *self._found])
+        await together(self._tell(peer, time) for peer in first if not peer.member.readonly)
+        for peer in own:  # in place of those that failed
+            if peer not in first and len({*own} & {*self.recorded}) < self.quorum:
+                await self._tell(peer, time)
+        count = len({*own} & {*self.recorded})
+        if count < self.quorum:
+            raise Unavailable(
+                f"write quorum not reached: {count} of {self.quorum} servers have recorded the "
+                f"deletion of {self.id}; try again"
+            )
+
+    async def _tell(self, peer: Peer, time: int) -> None:
+        message = tombstone(time)
+        found = self._found.get(peer)
+        if found is not None and MARK not in found:
+            message = deletion(self.id, self._found.values(), time)
+        try:
+            await self._of(peer, peer.store.reconcile(self.id, message))
+        except SOSError as error:
+            self._failed(peer, error)
+        else:
+            self.recorded.append(peer)
+
+    async def _of(self, peer: Peer, request: Any) -> Any:
+        return await within(_SECONDS, peer.attempt(request), self.clock)
+
+    def _failed(self, peer: Peer, error: SOSError) -> None:
+        self.missed.append(peer)
+        _log.emit(
+            LogLevel.warn,
+            "cannot delete an object on a server, id={id}, server={name}: {error}",
+            peer.name,
+            id=self.id,
+            name=peer.name,
+            error=error,
+        )
