@@ -185,6 +185,8 @@ class StoreStatus:
         server has received them; None where it does not take part.
     :param tombstones: whether it remembers deletions, see :mod:`sos.model.merge`; servers of the
         original system and of 0.1.0 do not.
+    :param time: when the server sent this, in seconds since the epoch, by its own clock; None where
+        it does not say so.
     :raises TypeError: if a value has another type.
     """
 
@@ -200,6 +202,7 @@ class StoreStatus:
     id: str | None = field(default=None, validator=_is_id)
     others: tuple[View, ...] | None = None
     tombstones: bool = field(default=False, validator=_is_yes_or_no)
+    time: float | None = field(default=None, validator=optional(_is_time))
 
     @property
     def refusal(self) -> str | None:

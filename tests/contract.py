@@ -627,7 +627,7 @@ class ReplicaContract:
         info = await put(store, body, id, again)
         assert info.size == size
         blob = await store.read(id)
-        assert blob.info.metadata == {**again, **stone}
+        assert blob.info.metadata == {**again, **stone, STORED_AT: again[SET_AT]}
         assert await content(blob) == body
         await store.reconcile(id, stone)
         assert await store.listing(partition=partition(id)) == [id]

@@ -24,6 +24,7 @@ LAYERS = (
     ("stores",),
     ("resumable",),
     ("web", "replication"),
+    ("collection",),
     ("daemon",),
     ("tap", "cli"),
 )
@@ -75,7 +76,7 @@ def test_only_daemons_and_commands_touch_the_global_reactor(path):
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_web_knows_stores_by_their_interface(path):
     """A face serves any store."""
-    if path.parts[1] in ("web", "replication", "scrub.py"):
+    if path.parts[1] in ("web", "replication", "collection", "scrub.py"):
         assert not any(name.startswith("sos.stores") for name in imports_of(path))
 
 

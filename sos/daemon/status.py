@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,8 @@ from sos.monitoring.request_metrics import RequestMetrics
 from sos.monitoring.sightings import Sightings
 from sos.scrub import Report
 
-if TYPE_CHECKING:  # a blob server needs neither at run time
+if TYPE_CHECKING:  # a blob server needs none of them at run time
+    from sos.collection import CollectionService
     from sos.replication import ReplicationService
     from sos.stores.replicated.store import ReplicatedStore
 
@@ -42,6 +44,7 @@ class DaemonStatus:
     :param request_metrics: the metrics of the requests that it answers.
     :param sightings: the API servers that use it, for a blob server.
     :param files: watched files, whose errors it reports.
+    :param collection: the garbage collection of an API server; None if it runs none.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class DaemonStatus:
         request_metrics: RequestMetrics | None = None,
         sightings: Sightings | None = None,
         files: Sequence[WatchedFiles[Any]] = (),
+        collection: CollectionService | None = None,
     ) -> None:
+        self._collection = collection
         self._part = part
         self._settings = dict(settings)
         self._reactor = reactor
@@ -65,6 +70,7 @@ class DaemonStatus:
         """Return the status as a JSON document."""
         document = {
             "version": __version__,
+            "time": round(time.time(), 3),
             "uptime": round(self._reactor.seconds() - self._started_at, 3),
             "settings": self._settings,
             "requests": self._request_metrics.summary(),
@@ -72,6 +78,8 @@ class DaemonStatus:
         }
         troubles = [trouble for each in self._files if (trouble := each.trouble())]
         document["errors"] = [*document.get("errors", []), *troubles]
+        if self._collection is not None:
+            document["collection"] = _collecting(self._collection)
         if self._sightings is not None:
             document["members"] = self._sightings.document()
         return document
@@ -84,6 +92,18 @@ class DaemonStatus:
             self._request_metrics.document(),
             None if commits is None else commits.document(),
         )
+
+
+def _collecting(collection: CollectionService) -> dict[str, Any]:
+    last = collection.last
+    return {
+        "interval": collection.interval,
+        "running_since": collection.running_since,
+        "last": None if last is None else attrs.asdict(last),
+        "lag": round(collection.lag, 3),
+        "ended": dict(collection.ended),
+        "freed": dict(collection.freed),
+    }
 
 
 class ClusterPart:
@@ -138,6 +158,7 @@ class StorePart:
         status = await self._store.status()
         if status.id is None:
             status = evolve(status, id=getattr(self._store, "identity", None))
-        store_status = attrs.asdict(status, filter=attrs.filters.exclude("scrub", "others"))
+        own = attrs.filters.exclude("scrub", "others", "time")
+        store_status = attrs.asdict(status, filter=own)
         scrub = None if self._scrub is None else attrs.asdict(self._scrub)
         return {"store": store_status, "scrub": scrub}

@@ -92,30 +92,26 @@ def _time(metadata: Metadata, name: str) -> int | None:
     return int(metadata[name]) if name in metadata else None
 
 
-#: What is added to the metadata of a blob that may be a chunk from a version that marked none.
+# What is added to the metadata of a blob that may be a chunk from a version that marked none.
 _MAY_BE_PART = {PART_AT: "0"}
 
 
 def may_be_part(id: str, metadata: Metadata) -> bool:
-    """Return whether *metadata* is that of a chunk, or of an object without metadata, from a
-    version that did not tell them apart.
+    """Return whether *metadata* is from a version that did not tell chunks from objects.
+
+    Such a blob can be both.
     """
-    return not metadata and ids.algorithm(id) is not None
+    return not (_has_time(metadata) or MARK in metadata or ids.algorithm(id) is None)
+
+
+def _has_time(metadata: Metadata) -> bool:
+    other_times = STORED_AT, PART_AT, DELETED_AT
+    return metadata.get(SET_AT, "0") != "0" or any(name in metadata for name in other_times)
 
 
 def tombstone(deleted: int) -> dict[str, str]:
     """Return the metadata of an object that was deleted at the time *deleted*, in ticks."""
     return {DELETED_AT: str(deleted)}
-
-
-def deletion(id: str, copies: Iterable[Metadata], deleted: int) -> dict[str, str]:
-    """Return the metadata that deletes the object *id* at the time *deleted*, in ticks.
-
-    :param copies: the metadata of its copies.  If one of them may be a chunk of another object, the
-        bytes stay until no manifest names them.
-    """
-    kept = _MAY_BE_PART if any(may_be_part(id, each) for each in copies) else {}
-    return tombstone(deleted) | kept
 
 
 def deleted(id: str, tombstone: Metadata) -> Deleted:
@@ -174,13 +170,16 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
         merged = {
             name: value for name, value in first.items() if name == SET_AT or name not in INTERNAL
         }
-    for name, time in (
-        (PART_AT, _latest(each.part for each, _ in copies)),
-        (DELETED_AT, deleted_at),
-        (STORED_AT, _latest(time for time, _ in alive)),
-    ):
-        if time is not None and not (name == STORED_AT and times(merged).stored == time):
-            merged[name] = str(time)
+    stored_at = _latest(time for time, _ in alive)
+    part_at = _latest(each.part for each, _ in copies)
+    if part_at is not None:
+        merged[PART_AT] = str(part_at)
+    if deleted_at is not None:
+        merged[DELETED_AT] = str(deleted_at)
+    # SET_AT does not count in versions: where other times do, that of storing has to as well.
+    is_said = part_at is deleted_at is None and times(merged).stored == stored_at
+    if stored_at is not None and not is_said:
+        merged[STORED_AT] = str(stored_at)
     return merged
 
 
@@ -222,8 +221,10 @@ def reconcile(id: str, stored: Metadata | None, received: Metadata) -> dict[str,
             raise NotFound(f"there is no blob {id}")
         return received
     if SET_AT in stored and not (SET_AT in received or is_empty(received)):
-        return dict(stored)
+        return _keep_part(id, dict(stored), stored, received) | _mark(stored)
     merged = merge(stored, received)
+    if not is_tombstone(stored):
+        merged = _keep_part(id, merged, stored, received)
     if is_tombstone(merged):
         return merged
     if is_tombstone(stored):
@@ -244,8 +245,8 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
     :raises Deleted: if the object was deleted after it was stored.
     """
     merged = merge(stored, admitted(stored, received))
-    if int(received.get(SET_AT, 0)) and may_be_part(id, stored):
-        merged = merge(merged, _MAY_BE_PART)
+    if not is_tombstone(stored):
+        merged = _keep_part(id, merged, stored, received)
     if is_outdated(received, merged):
         raise deleted(id, merged)
     if is_tombstone(stored):
@@ -255,6 +256,19 @@ def join(id: str, stored: Metadata, received: Metadata, same: bool) -> tuple[dic
     if ids.algorithm(id) is None or not (MARK in received or MARK in stored):
         raise other_body(id)
     return (merged | _mark(stored), False) if MARK in received else (merged, True)
+
+
+def _keep_part(
+    id: str, merged: dict[str, str], stored: Metadata, received: Metadata
+) -> dict[str, str]:
+    """Return *merged* with a mark if just one of the two may be a chunk of an older version.
+
+    Otherwise nobody could tell any more, and a deletion would take the bytes from other objects.
+    """
+    for one, other in ((stored, received), (received, stored)):
+        if may_be_part(id, one) and _has_time(other):
+            return merge(merged, _MAY_BE_PART)
+    return merged
 
 
 def is_outdated(received: Metadata, merged: Metadata) -> bool:

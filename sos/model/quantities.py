@@ -59,6 +59,19 @@ def duration(text: str) -> int:
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def interval(text: str) -> int:
+    """A time span as :func:`duration` takes it, or ``0`` for never; in seconds."""
+    return 0 if text.strip() == "0" else duration(text)
+
+
+def grace(text: str) -> int:
+    """A time span of an hour or more, in seconds."""
+    found = duration(text)
+    if found < 3600:
+        raise ValueError(f"{shown(text)} is less than 1h")
+    return found
+
+
 def size(text: str) -> int:
     """A number of bytes: ``4096``, ``64K``, ``8M``, ``5G``, ``1T`` (powers of 1024)."""
     match = _SIZE.fullmatch(text.strip())

@@ -10,7 +10,17 @@ from attrs import frozen
 from sos.model import ids, metadata
 from sos.model.addresses import host, hosts, origins, proxies, shown
 from sos.model.cache_address import cache_address
-from sos.model.quantities import chunk_size, copies, duration, limit, port, seconds, timeout
+from sos.model.quantities import (
+    chunk_size,
+    copies,
+    duration,
+    grace,
+    interval,
+    limit,
+    port,
+    seconds,
+    timeout,
+)
 
 _HEADER_PATTERN = re.compile(r"[Xx]-(?:[!#$%&'+.^_`|~0-9A-Za-z-]+\*?|\*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -159,6 +169,19 @@ SETTINGS: Mapping[str, Setting] = {
         "Delete no object that was uploaded less than this long ago (12h, 30d); by default none "
         "is too young.",
         0,
+    ),
+    "gc-every": Setting(
+        interval, "Time between garbage collections (12h, 7d); 0 for none.", 86_400, "1d"
+    ),
+    "gc-grace": Setting(
+        grace,
+        "Remove no chunk that was stored less than this long ago: at least 1h, and twice as long "
+        "as uploads may take.",
+        7 * 86_400,
+        "7d",
+    ),
+    "tombstone-age": Setting(
+        grace, "Forget deletions after this time, once all servers have them.", 30 * 86_400, "30d"
     ),
     "cache-max-age": Setting(
         duration,

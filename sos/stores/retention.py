@@ -22,7 +22,7 @@ class Retention:
     cached: CachedReads | None = None
 
     async def renew(self, id: str) -> int:
-        """See :meth:`~sos.stores.replicated.store.ReplicatedStore.renew`."""
+        """Record that an object is stored now, see :meth:`sos.stores.spool.IPlacingStore.renew`."""
         return await self.store.renew(id)
 
     async def delete(self, id: str) -> int:

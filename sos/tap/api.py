@@ -23,6 +23,7 @@ from twisted.python.usage import (
 
 from sos import __version__
 from sos.aio.threads import threads_of
+from sos.collection import CollectionService, Limits
 from sos.daemon import tls
 from sos.daemon.dns import HostnameResolver
 from sos.daemon.exposure import LOOPBACK, UNIX, reach
@@ -36,7 +37,7 @@ from sos.errors import ConfigError
 from sos.files.watched import WatchedFiles
 from sos.http.client.agent import Agent
 from sos.http.tls import RenewableClient
-from sos.interfaces import Groups, IBlobStore, IReplicaStore, Member
+from sos.interfaces import Groups, IBlobStore, Member
 from sos.model import conf_parser, ids
 from sos.model.conf_parser import Config
 from sos.model.membership import Announcer, Membership
@@ -248,13 +249,16 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     client_files: list[WatchedFiles[Any]] = []
     if options["store"] is not None:
         kept, part = stores.add_store(whole, options, reactor, options["hash"])
-        store, retention = _alone(kept, options, clock, whole, reactor)
+        groups: Groups = {"store": (Member(kept),)}
+        store, retention = _alone(groups, options, clock, whole, reactor)
+        collection = _collection(groups, options, whole, reactor)
         settings["store"] = kept.name  # does not contain the password in a URL
         names = _STORE_SETTINGS
     else:
         servers = _ClusterService(options, clock, reactor)
         servers.setServiceParent(whole)
         store, part, retention = servers.store, servers.part, servers.retention
+        collection = servers.collection
         names = _CLUSTER_SETTINGS
         client_files = [servers.tls_files]
     settings.update({name: options[name] for name in names})
@@ -267,7 +271,9 @@ def _serve(options: Options, reactor: Any) -> MultiService:
         *([context] if context else []),
         *client_files,
     ]
-    overview = DaemonStatus(part, settings, reactor, request_metrics, files=files)
+    overview = DaemonStatus(
+        part, settings, reactor, request_metrics, files=files, collection=collection
+    )
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     kept_headers = KeptHeaders(options["kept-headers"])
     resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
@@ -316,18 +322,17 @@ def _serve(options: Options, reactor: Any) -> MultiService:
 
 
 def _alone(
-    kept: IReplicaStore, options: Options, clock: UploadClock, whole: MultiService, reactor: Any
+    groups: Groups, options: Options, clock: UploadClock, whole: MultiService, reactor: Any
 ) -> tuple[IBlobStore, Retention]:
-    """Return a store on top of *kept* alone, and what renews and deletes its objects.
+    """Return a store on top of the only one in *groups*, and what renews and deletes its objects.
 
     An engine gets large objects in chunks; a directory stores bodies of any size without.
     """
     threads = threads_of(reactor)
-    groups: Groups = {"store": (Member(kept),)}
     copy_counts = CopyCounts(1, 1)
     members = ReplicatedStore(groups, threads, reactor, options["hash"], copy_counts, uploads=clock)
     if not is_engine(options["store"]):
-        return kept, Retention(members, options["min-retention"])
+        return groups["store"][0].store, Retention(members, options["min-retention"])
     reads = cached(members.read, _cache(options, whole, reactor), options["secret-file"])
     store = _in_chunks(members, reads, options, clock, reactor)
     return store, Retention(members, options["min-retention"], reads)
@@ -348,7 +353,21 @@ def _in_chunks(
         options["hash"],
         clock,
         None if reads is None else reads.read,
+        options["gc-grace"] / 2,
     )
+
+
+def _collection(
+    groups: Groups, options: Options, whole: MultiService, reactor: Any
+) -> CollectionService | None:
+    """Add the garbage collection to the service *whole*, unless it is disabled; return it."""
+    if not options["gc-every"]:
+        return None
+    limits = Limits(options["gc-grace"], options["tombstone-age"])
+    threads = threads_of(reactor)
+    service = CollectionService(groups, limits, options["gc-every"], reactor, threads)
+    service.setServiceParent(whole)
+    return service
 
 
 def _cache(options: Options, whole: MultiService, reactor: Any) -> SharedCache | None:
@@ -370,6 +389,7 @@ class _ClusterService(MultiService):
 
     :ivar store: the store.
     :ivar retention: renews and deletes its objects.
+    :ivar collection: collects its garbage; None if it is disabled.
     :ivar part: its status.
     :ivar tls_files: the TLS files for https servers.
     """
@@ -404,6 +424,7 @@ class _ClusterService(MultiService):
                 hints,
             )
             self._replication.setServiceParent(self)
+        self.collection = _collection(groups, options, self, reactor)
         self.part = ClusterPart(self._members, self._replication)
         self._watch = HealthCheck(self._members, reactor)
         self._watch.setServiceParent(self)
@@ -431,6 +452,8 @@ class _ClusterService(MultiService):
         self._watch.check_now()
         if self._replication is not None:
             self._replication.groups = groups
+        if self.collection is not None:
+            self.collection.groups = groups
         _warn_of_small_groups(self._options, found)
         lines = ["reloaded the configuration; the servers:", *cluster.describe(found).splitlines()]
         before = self._options["cluster"].settings

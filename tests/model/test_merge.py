@@ -139,6 +139,8 @@ def test_the_chunk_outlives_the_object_with_its_bytes():
 STORED = {"X-A": "x", SET_AT: str(BASE)}
 DELETED = tombstone(BASE + 1)
 AGAIN = {"X-A": "y", SET_AT: str(BASE + 2)}
+# After both: versions do not tell SET_AT, so that the time of storing has to stand there, too.
+SINCE = {**AGAIN, **DELETED, STORED_AT: AGAIN[SET_AT]}
 
 
 def test_metadata_that_comes_alone():
@@ -151,14 +153,15 @@ def test_metadata_that_comes_alone():
     assert caught.value.metadata == DELETED
     assert reconcile(ID, {**STORED, MARK: "5"}, DELETED) == DELETED
     again = reconcile(ID, {**AGAIN, MARK: "5"}, DELETED)
-    assert again == {**AGAIN, MARK: "5", DELETED_AT: DELETED[DELETED_AT]}
+    assert again == {**SINCE, MARK: "5"}
 
 
 def test_metadata_from_a_server_that_keeps_no_times():
     """It replaces none that has one."""
     assert reconcile(ID, STORED, {"X-A": "a"}) == STORED
     assert reconcile(ID, {"X-A": "b"}, {"X-A": "a"}) in ({"X-A": "a"}, {"X-A": "b"})
-    assert reconcile(ID, STORED, {}) == STORED
+    assert reconcile(OPAQUE, STORED, {}) == STORED
+    assert reconcile(ID, STORED, {}) == {**STORED, PART_AT: "0", STORED_AT: STORED[SET_AT]}
 
 
 @pytest.mark.parametrize(("stored", "received"), [({MARK: "1"}, {}), ({}, {MARK: "1"})])
@@ -171,7 +174,19 @@ def test_metadata_of_an_object_is_none_of_its_manifest(stored, received):
 def test_an_upload_after_the_deletion(mark):
     """The tombstone has no body, so any takes its place."""
     merged, takes = join(ID, DELETED, {**AGAIN, **mark}, False)
-    assert (merged, takes) == ({**AGAIN, **mark, DELETED_AT: DELETED[DELETED_AT]}, True)
+    assert (merged, takes) == ({**SINCE, **mark}, True)
+
+
+@given(st.sampled_from([{}, {"X-A": "old"}, {SET_AT: "0", "X-A": "old"}]), operations())
+def test_what_may_be_a_chunk_of_an_older_version_stays_one(old, other):
+    """Such chunks had no mark, and objects with the same bytes may have been stored since."""
+    for stored, received in ((old, other), (other, old)):
+        if not is_tombstone(stored):
+            kept = reconcile(ID, stored, received)
+            assert not is_tombstone(reconcile(ID, kept, tombstone(BASE + 9)))
+        if not is_tombstone(stored) and not is_tombstone(received):
+            kept, _ = join(ID, stored, received, True)
+            assert not is_tombstone(reconcile(ID, kept, tombstone(BASE + 9)))
 
 
 def test_an_upload_from_before_the_deletion_is_refused():

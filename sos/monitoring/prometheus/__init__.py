@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from sos.monitoring.prometheus import cluster, process, store
+from sos.monitoring.prometheus import cluster, collection, process, store
 
 #: The Content-Type of the metrics.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -52,3 +52,5 @@ class _Daemon(Collector):
             yield from store.families(self._document, self._commits)
         if "groups" in self._document:
             yield from cluster.families(self._document)
+        if "collection" in self._document:
+            yield from collection.families(self._document["collection"])

@@ -7,6 +7,7 @@ manifest, see :mod:`sos.model.manifest`, is stored under the object's id.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sos.aio.threads import RunInThread
-from sos.errors import Mismatch, TooLarge, Unavailable
+from sos.errors import Mismatch, NotFound, TooLarge, Unavailable
 from sos.interfaces import (
     SMALL_BODY,
     Blob,
@@ -35,7 +36,14 @@ from sos.model import ids, manifest
 from sos.model.digest import BodyDigest
 from sos.model.manifest import MARK, MAX_CHUNKS, Chunk, Manifest
 from sos.model.merge import other_body
-from sos.model.metadata import EMPTY, Metadata, part_of_object, stamped, unmarked
+from sos.model.metadata import (
+    EMPTY,
+    PART_AT,
+    Metadata,
+    part_of_object,
+    stamped,
+    unmarked,
+)
 from sos.stores.chunked.manifest_cache import ManifestCache
 from sos.stores.chunked.presence import look_for
 from sos.stores.chunked.reader import AssembledBody, close, gather, parts
@@ -69,6 +77,8 @@ class ChunkedStore:
     :param algorithm: the hash of new content ids.
     :param now: returns the time in seconds since the epoch.
     :param read: reads blobs, by default :meth:`read` of *store*.
+    :param renew_after: an upload that takes longer than so many seconds renews its chunks, see
+        :mod:`sos.collection`.
     """
 
     def __init__(
@@ -79,7 +89,9 @@ class ChunkedStore:
         algorithm: str = ids.DEFAULT_ALGORITHM,
         now: Callable[[], float] = time.time,
         read: Read | None = None,
+        renew_after: float = math.inf,
     ) -> None:
+        self._renew_after = renew_after
         self.name = store.name
         self._store = store
         self._read = read or store.read
@@ -197,6 +209,7 @@ class ChunkedStore:
             self._manifest,
             self._manifests.verified,
             self._now,
+            self._renew_after,
         )
 
     async def put(self, id: str | None, metadata: Metadata, body: bytes) -> BlobInfo:
@@ -235,7 +248,10 @@ class _ChunkedWriter:
         read_manifest: Callable[[Blob], Awaitable[Manifest]],
         verified: Callable[[Manifest], object],
         now: Callable[[], float],
+        renew_after: float,
     ) -> None:
+        self._renew_after = renew_after
+        self._placed_at: list[float] = []
         self._read_manifest = read_manifest
         self._verified = verified
         self._now = now
@@ -271,8 +287,10 @@ class _ChunkedWriter:
             raise _too_large(self._chunk_size)
         chunk = Chunk(self._spool.digest.value().hex(), self._filled)
         await self._placing.ready()
-        self._placing.begin(self._spool.spooled(chunk.id, part_of_object(self._now())))
+        placed_at = self._now()
+        self._placing.begin(self._spool.spooled(chunk.id, part_of_object(placed_at)))
         self._chunks.append(chunk)
+        self._placed_at.append(placed_at)
         self._spool = Spool(_ChunkDigest(self._algorithm, self._whole), self._run_in_thread)
         self._filled = 0
 
@@ -287,10 +305,25 @@ class _ChunkedWriter:
             else:
                 await self._place_chunk()
                 await self._placing.finish()
+                await self._renew_chunks()
                 info = await self._place_manifest(id)
             return _shown(info, self._whole.size)
         finally:
             self.abort()
+
+    async def _renew_chunks(self) -> None:
+        """Renew the chunks that were stored long ago; raise Unavailable if one is gone."""
+        before = self._now() - self._renew_after
+        old = {
+            chunk.id: None
+            for chunk, placed_at in zip(self._chunks, self._placed_at, strict=True)
+            if placed_at < before
+        }
+        for id in old:
+            try:
+                await self._store.renew(id, PART_AT)
+            except NotFound as error:
+                raise Unavailable(f"the upload took too long: {error}") from error
 
     async def _place_manifest(self, id: str) -> BlobInfo:
         ours = Manifest(id, self._whole.size, tuple(self._chunks))

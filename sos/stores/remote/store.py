@@ -336,6 +336,7 @@ class RemoteStore:
                 lost=found.get("lost"),
                 lost_ids=found.get("lost_ids", ())[:_MOST_LOST],
                 tombstones=found.get("tombstones", False),
+                time=found.get("time"),
                 others=parse_views(found["members"], self._membership)
                 if "members" in found
                 else None,

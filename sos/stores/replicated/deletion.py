@@ -12,8 +12,7 @@ from twisted.logger import Logger, LogLevel
 from sos.aio.gather import together, within
 from sos.aio.limited_log import LimitedLog
 from sos.errors import Conflict, Deleted, Forbidden, NotFound, SOSError, Unavailable
-from sos.model.manifest import MARK
-from sos.model.merge import deleted, deletion, merge, times, tombstone
+from sos.model.merge import deleted, merge, times, tombstone
 from sos.model.metadata import EMPTY, TICKS, Metadata, ticks, timed
 from sos.model.upload_clock import UploadClock
 from sos.stores.replicated.peer import Peer
@@ -135,12 +134,8 @@ class Deletion:
             )
 
     async def _tell(self, peer: Peer, time: int) -> None:
-        message = tombstone(time)
-        found = self._found.get(peer)
-        if found is not None and MARK not in found:
-            message = deletion(self.id, self._found.values(), time)
         try:
-            await self._of(peer, peer.store.reconcile(self.id, message))
+            await self._of(peer, peer.store.reconcile(self.id, tombstone(time)))
         except SOSError as error:
             self._failed(peer, error)
         else:

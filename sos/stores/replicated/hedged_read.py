@@ -17,7 +17,7 @@ from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
 from sos.errors import Deleted, NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, BlobInfo
-from sos.model.merge import deleted, times
+from sos.model.merge import deleted, may_be_part, times
 from sos.model.metadata import EMPTY
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
@@ -164,7 +164,8 @@ class HedgedRead(Generic[T]):
         if self._deleted_at is None:
             return False
         info = answer.info if isinstance(answer, Blob) else answer
-        return not evolve(times(info.metadata), deleted=self._deleted_at).has_body
+        known = evolve(times(info.metadata), deleted=self._deleted_at)
+        return not (known.has_body or may_be_part(self._id, info.metadata))
 
     def _failed(self, failure: Failure, peer: Peer, queue: deque[Peer]) -> None:
         if failure.check(NotFound):

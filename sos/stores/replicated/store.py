@@ -309,27 +309,24 @@ class ReplicatedStore:
 
     # Keeping and deleting.
 
-    async def renew(self, id: str) -> int:
-        """Record on all replicas of an object that it is stored now; return how many have it.
-
-        Raises NotFound if they are fewer than the write quorum: then store it again.
-        """
-        time = ticks(self._uploads())
+    async def renew(self, id: str, name: str = STORED_AT) -> int:
+        renewed = {name: str(ticks(self._uploads()))}
         replicas = self._members.replica_set(id, self._copy_counts.wanted)
-        count = sum(await together(self._renewed(peer, id, time) for peer in replicas))
+        count = sum(await together(self._renewed(peer, id, renewed) for peer in replicas))
         if count < self._copy_counts.acknowledged:
-            raise NotFound(f"too few servers have {id}: upload it")
+            raise NotFound(f"too few servers have {id}: upload it again")
         return count
 
-    async def _renewed(self, peer: Peer, id: str, time: int) -> bool:
+    async def _renewed(self, peer: Peer, id: str, renewed: Metadata) -> bool:
         try:
             stat = peer.attempt(peer.store.stat(id))
             found = (await within(_METADATA_SECONDS, stat, self._clock)).metadata
-            # A server that remembers no deletions has no use for the time.
-            if not (peer.tombstones and times(found).is_object):
+            if not peer.tombstones:  # nor does it tell chunks, so that none is garbage there
+                return PART_AT in renewed
+            if STORED_AT in renewed and not times(found).is_object:
                 return False
-            renewed = with_kind_of({STORED_AT: str(time)}, found)
-            await within(SLOW_SECONDS, peer.attempt(peer.store.reconcile(id, renewed)), self._clock)
+            told = peer.store.reconcile(id, with_kind_of(renewed, found))
+            await within(SLOW_SECONDS, peer.attempt(told), self._clock)
         except Deleted as error:
             self._uploads.see(error.metadata)
             return False

@@ -55,6 +55,7 @@ _STORED = """
         status OK"""
 _DAEMON = """
         version string
+        time amount Seconds since 1970, by the server's clock.
         uptime amount Seconds since the daemon started.
         settings Settings
         requests? Requests"""
@@ -204,12 +205,35 @@ TYPES = records(
         running_since number? When the current pass began, in seconds since 1970.
         last Pass?
 
+    CollectionSummary What a garbage collection did.
+        objects count
+        manifests count Copies of manifests that were read.
+        chunks count
+        garbage count Chunks that no object needs.
+        copies count Copies of these that were removed.
+        bytes count Bytes of these copies.
+        tombstones count Old tombstones that were removed.
+        kept count Copies that were stored again meanwhile.
+        refused string? Why nothing, or nothing more, was removed.
+
+    CollectionEnd A garbage collection that has ended.
+        started_at number When it began, in seconds since 1970.
+        seconds amount Its duration.
+        summary CollectionSummary
+
+    Collection The garbage collection.
+        interval amount Seconds from the end of one to the next, about.
+        running_since number? When the current one began, in seconds since 1970.
+        last CollectionEnd?
+        lag amount Seconds since the last one that removed all garbage, or since the start.
+
     Background Copies that are made after the answer.
         copies count
         bytes count
 
     ClusterStatus The status of an API server with blob servers. {_DAEMON}
         errors [string] Problems with the set of servers.
+        collection? Collection
         groups <[ServerHealth]> The servers, by group.
         background Background
         replication Replication? Null if the server does not replicate.
@@ -217,6 +241,7 @@ TYPES = records(
     OwnStatus The status of an API server with a store of its own (`--store`). {_DAEMON}
         store StoreStatus
         scrub Scrub? Null if the store has no scrub.
+        collection? Collection
         {_FILE_ERRORS}
     """,
     _SIMPLE,
