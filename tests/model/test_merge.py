@@ -158,7 +158,7 @@ def test_metadata_that_comes_alone():
 
 def test_metadata_from_a_server_that_keeps_no_times():
     """It replaces none that has one."""
-    assert reconcile(ID, STORED, {"X-A": "a"}) == STORED
+    assert reconcile(OPAQUE, STORED, {"X-A": "a"}) == STORED
     assert reconcile(ID, {"X-A": "b"}, {"X-A": "a"}) in ({"X-A": "a"}, {"X-A": "b"})
     assert reconcile(OPAQUE, STORED, {}) == STORED
     assert reconcile(ID, STORED, {}) == {**STORED, PART_AT: "0", STORED_AT: STORED[SET_AT]}
