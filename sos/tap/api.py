@@ -68,7 +68,7 @@ _NO_SERVERS = (
 )
 
 # The settings in /status.
-_STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size")
+_STORE_SETTINGS: tuple[str, ...] = ("hash", "max-size", "allow-delete")
 _CLUSTER_SETTINGS: tuple[str, ...] = (
     "write-copies",
     "min-copies",
@@ -77,6 +77,7 @@ _CLUSTER_SETTINGS: tuple[str, ...] = (
     "hash",
     "max-size",
     "chunk-size",
+    "allow-delete",
 )
 
 # Settings whose options are declared elsewhere: shared with blob servers, or a flag.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 
+import pytest
+
 from tests.support.blobs import body_of
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
@@ -81,6 +83,15 @@ def test_a_store_of_its_own(place):
     assert document["scrub"]["checked"] == 0
     assert document["settings"]["store"] == str(place.directory / "data")
     assert fetch(f"{api.admin}/readyz") == b"ready"
+
+
+@pytest.mark.parametrize("option", ["", "--allow-delete"])
+@pytest.mark.parametrize("store", ["--store data", "--blob-server http://127.0.0.1:9"])
+def test_the_status_says_whether_objects_can_be_deleted(place, store, option):
+    """The page has a button for it only there."""
+    single = "" if store.startswith("--store") else "--min-copies 1"
+    settings = Api(place, f"{store} {single} {option}").status()["settings"]
+    assert settings["allow-delete"] is bool(option)
 
 
 def test_the_port_is_taken(place):

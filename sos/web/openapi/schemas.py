@@ -141,6 +141,7 @@ TYPES = records(
 
     Settings The settings that matter to clients.
         max-size? count? Most bytes of a body.
+        allow-delete? boolean Whether clients may delete objects.
 
     Sighting A view of the cluster, and the API servers that have it.
         fingerprint Fingerprint
