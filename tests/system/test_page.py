@@ -10,10 +10,11 @@ from hashlib import sha1
 
 import pytest
 
+from sos.auth.tokens import format_tokens, make_token
 from sos.scrub import Report, save
 from tests.support.blobs import body_of
 from tests.support.browser import browser, window
-from tests.support.http import fetch
+from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
 
 __all__ = ["browser"]  # a fixture
@@ -187,6 +188,133 @@ def test_what_is_uploaded_through_it_is_shown_by_it(place, browser):
         assert saved.value.path().read_bytes() == files["noise.bin"][1]
 
 
+def test_an_object_is_deleted_where_it_is_listed(place, browser):
+    """After a question that names it; then it is shown as deleted, wherever the page shows it."""
+    cluster = Cluster(place, 2, "--allow-delete --write-copies 2")
+    body, id = b"not for long", sha1(b"not for long").hexdigest()
+    with window(browser, cluster.url) as seen:
+        page = seen.page
+        for name in ("once.txt", "twice.txt"):
+            upload(page, name, body)
+        first, second = page.locator("#uploads li").all()
+        first.get_by_role("button", name="Show").click()
+        seen.see("#found pre", body.decode())
+        assert page.get_by_text("Uploads are permanent").is_hidden()
+        first.get_by_role("button", name="Delete").click()
+        question = page.get_by_role("dialog", name="Delete this object?")
+        seen.see("dialog", "twice.txt")
+        seen.see("dialog", id)
+        question.get_by_role("button", name="Cancel").click()
+        question.wait_for(state="hidden")
+        assert fetch(f"{cluster.url}fetch/{id}") == body
+        first.get_by_role("button", name="Delete").click()
+        question.get_by_role("button", name="Delete").click()
+        for item in (first, second):
+            item.get_by_text(f"Deleted on 2 servers: {id}").wait_for()
+            assert item.get_by_role("button").count() == 0
+        seen.see("#found", f"Deleted on 2 servers: {id}")
+        assert page.locator("#found pre").count() == 0
+        assert ask(f"{cluster.url}fetch/{id}").status == 410
+        upload(page, "again.txt", body)
+        assert page.get_by_role("button", name="Delete").count() == 1
+        assert fetch(f"{cluster.url}fetch/{id}") == body
+
+
+def test_an_object_is_deleted_by_its_id_with_the_keyboard(place, browser):
+    """Escape keeps it; the focus comes back, and goes on to the result."""
+    cluster = Cluster(place, 0, "--allow-delete")
+    id = cluster.upload(b"typed", X_Mime_Type="text/plain", X_Orig_Filename="typed.txt")
+    with window(browser, cluster.url) as seen:
+        seen.see("h1", "Everything is working")
+        page = seen.page
+        page.fill("#id", id)
+        page.keyboard.press("Enter")
+        seen.see("#found pre", "typed")
+        page.locator("#found").get_by_role("button", name="Delete").focus()
+        focused = "document.activeElement.textContent"
+        for last in ("Escape", "Enter"):  # Cancel has the focus
+            page.keyboard.press("Enter")
+            seen.see("dialog", "typed.txt")
+            assert page.evaluate(focused) == "Cancel"
+            page.keyboard.press(last)
+            page.locator("dialog").wait_for(state="hidden")
+            assert page.evaluate(focused) == "Delete"
+        assert fetch(f"{cluster.url}fetch/{id}") == b"typed"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        seen.see("#found", f"Deleted on 1 server: {id}")
+        assert page.evaluate(focused) == f"Deleted on 1 server: {id}"
+
+
+def test_there_is_nothing_to_delete_with_where_the_server_does_not(place, browser):
+    """Uploads are permanent, it says, and the button is gone."""
+    cluster = Cluster(place, 0)
+    with window(browser, cluster.url) as seen:
+        upload(seen.page, "kept.txt", b"kept")
+        seen.see("#uploads li", "stored")
+        seen.page.locator("#uploads").get_by_role("button", name="Show").click()
+        seen.see("#found pre", "kept")
+        seen.see("#settings", "allow-deleteno")
+        seen.page.get_by_text("Uploads are permanent").wait_for()
+        assert seen.page.get_by_role("button", name="Delete").count() == 0
+
+
+def test_a_refused_deletion_is_told(place, browser):
+    """Beside the object, in the server's words; with another token it can be tried again."""
+    tokens = [make_token(scope, [scope], 1, None) for scope in ("upload", "delete")]
+    (place.directory / "tokens").write_text(format_tokens(entry for _, entry in tokens))
+    (place.directory / "tokens").chmod(0o600)
+    cluster = Cluster(place, 0, "--allow-delete --token-file tokens")
+    with window(browser, cluster.url) as seen:
+        page = seen.page
+        seen.see("h1", "Ready, and empty")
+
+        def give(token):
+            page.locator("#token-toggle").click()
+            page.fill("#token", token)
+            page.keyboard.press("Enter")
+
+        def delete():
+            page.locator("#uploads").get_by_role("button", name="Delete").click()
+            page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+        give(tokens[0][0])
+        upload(page, "guarded.txt", b"guarded")
+        delete()
+        seen.see("#uploads .error", "the token upload lacks the scope delete")
+        seen.see("#uploads li", f"stored in 1 copy so far as {sha1(b'guarded').hexdigest()}")
+        page.locator("#token-toggle").click()
+        page.locator("#token-forget").click()
+        page.locator("#token-toggle").click()
+        delete()
+        seen.see("#uploads .error", "Enter a valid token")
+        give(tokens[1][0])
+        delete()
+        seen.see("#uploads li", "Deleted on 1 server")
+        assert page.locator("#uploads .error").count() == 0
+        seen.complaints.clear()
+
+
+def test_an_object_that_somebody_else_has_deleted(place, browser):
+    """It is shown as deleted too, once the page hears of that."""
+    cluster = Cluster(place, 0, "--allow-delete")
+    with window(browser, cluster.url) as seen:
+        upload(seen.page, "gone.txt", b"gone")
+        id = sha1(b"gone").hexdigest()
+        assert ask(f"{cluster.url}upload/{id}", method="DELETE").status == 200
+        seen.page.locator("#uploads").get_by_role("button", name="Delete").click()
+        seen.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        seen.see("#uploads li", f"Deleted before: {id}")
+        seen.complaints.clear()
+
+
+def upload(page, name, body):
+    """Upload a text through the page, and wait until it is stored."""
+    page.set_input_files("#files", [{"name": name, "mimeType": "text/plain", "buffer": body}])
+    page.locator("#uploads li").filter(has_text=name).get_by_role("button", name="Show").wait_for()
+
+
 def test_files_are_dropped_on_it(place, browser):
     """Anywhere on it; and one that is refused is told of, and can be sent again."""
     cluster = Cluster(place, 1, "--max-size 1000")
@@ -332,10 +460,15 @@ def test_it_does_not_ask_while_it_is_hidden(place, browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_its_colors_can_be_told_apart(place, browser, scheme):
     """Text on its ground by 4.5 to 1 (WCAG 2.2, 1.4.3), in both schemes."""
-    cluster = Cluster(place, 2)
+    cluster = Cluster(place, 2, "--allow-delete")
     cluster.upload(b"abc")
     with window(browser, cluster.url, color_scheme=scheme) as seen:
         seen.see("h1", "Everything is working")
+        upload(seen.page, "shown.txt", b"shown")
+        seen.page.get_by_role("button", name="Delete").click()
+        seen.page.get_by_role("dialog").wait_for()
+        assert seen.page.evaluate(CONTRAST) == []
+        seen.page.keyboard.press("Escape")
         cluster.blobs[1].stop()
         seen.see("#servers .state.bad", re.compile("unreachable|left alone"))
         faint = seen.page.evaluate(CONTRAST)
@@ -368,10 +501,15 @@ CONTRAST = """() => {
 
 def test_it_fits_a_phone(place, browser):
     """360 pixels wide, nothing is cut off, and what is to be touched is large enough."""
-    cluster = Cluster(place, 3)
+    cluster = Cluster(place, 3, "--allow-delete")
     cluster.upload(b"abc")
     with window(browser, cluster.url, **PHONE) as seen:
         seen.see("h1", "Everything is working")
+        upload(seen.page, "shown.txt", b"shown")
+        seen.page.locator("#uploads").get_by_role("button", name="Delete").click()
+        box = seen.page.get_by_role("dialog").bounding_box()
+        assert (box["x"] >= 0, box["x"] + box["width"] <= 360) == (True, True)
+        seen.page.keyboard.press("Escape")
         assert seen.page.evaluate("document.documentElement.scrollWidth") == 360
         for button in seen.page.get_by_role("button").all():
             box = button.bounding_box()

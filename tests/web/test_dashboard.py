@@ -48,3 +48,14 @@ def test_it_contains_what_it_needs():
         r"\.(innerHTML|outerHTML)\s*=[^=]|insertAdjacentHTML|document\.write", page
     )
     assert not re.search(r"\beval\(|new Function|srcdoc", page)
+
+
+def test_it_asks_before_it_deletes():
+    """In a dialog with a name and a description, whose first button deletes nothing."""
+    (dialog,) = re.findall(r"<dialog.*?</dialog>", PAGE.decode(), re.DOTALL)
+    labels = re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', dialog)
+    assert len(labels) == 2
+    assert all(f'id="{each}"' in dialog for each in labels)
+    buttons = re.findall(r"<button([^>]*)>([^<]*)</button>", dialog)
+    assert [text for _, text in buttons] == ["Cancel", "Delete"]
+    assert ["autofocus" in attributes for attributes, _ in buttons] == [True, False]
