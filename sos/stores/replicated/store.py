@@ -312,6 +312,9 @@ class ReplicatedStore:
     async def renew(self, id: str, name: str = STORED_AT) -> int:
         renewed = {name: str(ticks(self._uploads()))}
         replicas = self._members.replica_set(id, self._copy_counts.wanted)
+        renewed = {name: str(ticks(self._uploads()))}
+        replicas = self._members.replica_set(id, self._copy_counts.wanted)
+        await self._members.learn_abilities(replicas)
         count = sum(await together(self._renewed(peer, id, renewed) for peer in replicas))
         if count < self._copy_counts.acknowledged:
             raise NotFound(f"too few servers have {id}: upload it again")

@@ -269,7 +269,6 @@ class TestRenew:
         door = Door(2)
         body = body_of(size)
         info = await put(door.store, body)
-        await door.members._members.answers()
         door.now += 10
         assert await door.members.renew(info.id) == 2
         for server in door.servers:
@@ -277,11 +276,27 @@ class TestRenew:
         assert await content(await door.store.read(info.id)) == body
 
     @ensureDeferred
+    async def test_servers_that_remember_no_deletions(self):
+        """Are asked whether they do, but not by each request."""
+        door = Door(2)
+        asked = []
+
+        async def status():
+            asked.append(1)
+            return evolve(await MemoryStore.status(door.servers[0]), tombstones=False)
+
+        door.servers[0].status = door.servers[1].status = status
+        await put(door.store, BODY)
+        for _ in range(3):
+            with pytest.raises(NotFound):
+                await door.members.renew(ID)
+        assert len(asked) == 2
+
+    @ensureDeferred
     async def test_too_few_copies(self):
         """Then it has to be sent."""
         door = Door(2, quorum=2)
         await put(door.servers[0], BODY, ID)
-        await door.members._members.answers()
         for id in (ID, content_id(b"other")):
             with pytest.raises(NotFound):
                 await door.members.renew(id)
