@@ -22,6 +22,7 @@ _COMMANDS = Commands(
         "put": "sos.cli.put:put",
         "rebuild": "sos.cli.rebuild:rebuild",
         "replicate": "sos.cli.replicate:replicate",
+        "rm": "sos.cli.remove:rm",
         "scrub": "sos.cli.scrub:scrub",
         "secret": "sos.cli.secret:secret",
         "sign": "sos.cli.sign:sign",

@@ -1,8 +1,13 @@
-"""Escape file names for output: a name can contain any byte but NUL and a slash."""
+"""Escape file names for output, and read ids from input.
+
+A name can contain any byte but NUL and a slash.
+"""
 
 from __future__ import annotations
 
 import os
+
+from sos.model import ids
 
 # The escapes of sha1sum and similar tools, which they read with --check.
 _ESCAPED = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r"}
@@ -27,3 +32,17 @@ def list_line(id: str, name: str) -> bytes:
     escaped = name.translate(_ESCAPED)
     mark = "" if escaped == name else "\\"
     return os.fsencode(f"{mark}{id}  {escaped}\n")
+
+
+def listed_id(line: str) -> str | None:
+    """Return the id at the start of a line, which may be one of :func:`list_line`; None if blank.
+
+    Raises InvalidId.
+    """
+    words = line.split(maxsplit=1)
+    return object_id(words[0].removeprefix("\\")) if words else None
+
+
+def object_id(text: str) -> str:
+    """Return the id in *text*, which may have an extension as in /fetch/ID.jpg."""
+    return ids.check(text.partition(".")[0])

@@ -19,21 +19,14 @@ from sos.cli.access import tls_options, token_options
 from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.downloads import PART_SIZE, Downloader
-from sos.cli.names import shown
+from sos.cli.names import object_id, shown
 from sos.cli.output import json_option, print_outcome
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches
 from sos.http.client.agent import MOST_CONNECTIONS, Agent
 from sos.http.tls import ClientTLS
-from sos.model import ids
 from sos.stores.remote.client import Credentials
-
-
-def object_id(text: str) -> str:
-    """Return the id in *text*, which may have an extension as in /fetch/ID.jpg."""
-    return ids.check(text.partition(".")[0])
-
 
 _download = download_option("URL of the API server's download port.")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import click
+
+Command = Callable[..., Any]
 
 _WANTED = "sos.cli.output.json"
 
@@ -22,13 +25,17 @@ json_option = click.option(
     callback=_remember,
     help="Print the result as a JSON document; print everything else to standard error.",
 )
-json_lines_option = click.option(
-    "--json",
-    is_flag=True,
-    expose_value=False,
-    callback=_remember,
-    help="Print a JSON object for each file, one a line.",
-)
+
+
+def json_lines_option_for(what: str) -> Callable[[Command], Command]:
+    """Return the option of a command that prints a line for each *what*."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help=f"Print a JSON object for each {what}, one a line.",
+    )
 
 
 def as_json() -> bool:

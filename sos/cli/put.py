@@ -11,7 +11,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from rich.progress import Progress
-from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from sos.aio.threads import RunInThread, threads_of
 from sos.cli import progress
@@ -20,7 +19,8 @@ from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
-from sos.cli.output import as_json, json_lines_option, print_line
+from sos.cli.output import as_json, json_lines_option_for, print_line
+from sos.cli.parallel import for_each
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches, upload_option
@@ -92,7 +92,7 @@ def _timeout(text: str) -> float:
     callback=converted(_timeout),
     help="Give up after SECONDS without progress.",
 )
-@json_lines_option
+@json_lines_option_for("file")
 @upload_option("URL of the API server's upload port.")
 @download_option(
     "URL of the API server's download port, to look for files that are stored already. If you "
@@ -213,20 +213,14 @@ async def put_all(
     They are in the order of *names*.  An error is printed, and its name is left out.
     """
     done: dict[str, str] = {}
-    remaining = iter(names)
 
-    async def worker() -> None:
-        for name in remaining:
-            try:
-                done[name] = await work(name)
-            except (OSError, SOSError) as error:
-                _complain(name, error)
+    async def put(name: str) -> None:
+        try:
+            done[name] = await work(name)
+        except (OSError, SOSError) as error:
+            _complain(name, error)
 
-    try:
-        workers = [ensureDeferred(worker()) for _ in range(parallel)]
-        await gatherResults(workers, consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
+    await for_each(names, put, parallel)
     return {name: done[name] for name in names if name in done}
 
 

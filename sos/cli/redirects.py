@@ -144,9 +144,10 @@ class FollowingExchange(Exchange):
                 raise ValueError
         except ValueError:
             raise Redirected(f"{found}, which is not the URL of a server") from None
-        if method == "POST" and code not in _KEEPING:
+        if method in ("POST", "DELETE") and code not in _KEEPING:
+            what = "uploads" if method == "POST" else "deletions"
             raise Redirected(
-                f"{found}; uploads follow only redirects with status 307 or 308: {advice}"
+                f"{found}; {what} follow only redirects with status 307 or 308: {advice}"
             )
         if _name(here) != _name(there):
             raise Redirected(f"{found}, which is another host: {advice}, if you trust it")

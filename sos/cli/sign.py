@@ -9,7 +9,7 @@ import click
 from sos.auth.request_signing import parse_keys
 from sos.auth.signed_urls import signed_path
 from sos.cli.conf_value import conf_value, config_option
-from sos.cli.objects import object_id
+from sos.cli.names import object_id
 from sos.cli.program import converted
 from sos.daemon.tls import absolute
 from sos.errors import ConfigError

@@ -35,7 +35,9 @@ def test_the_commands_are_completed(place):
     assert sorted(found) == sorted(main.commands)
 
 
-@pytest.mark.parametrize("words", ["sos put ", "sos get abc -o ", "sos status --config "])
+@pytest.mark.parametrize(
+    "words", ["sos put ", "sos get abc -o ", "sos status --config ", "sos rm --from-file "]
+)
 def test_names_of_files_are_completed(place, words):
     """By the shell itself."""
     place.environment.update(

@@ -15,7 +15,7 @@ from tests.support.processes import SOS
 
 BODY = body_of(1000)
 #: Those that find something out.
-COMMANDS = {"put", "stat", "status", "replicate", "balance", "drain", "scrub", "import"}
+COMMANDS = {"put", "rm", "stat", "status", "replicate", "balance", "drain", "scrub", "import"}
 COMMANDS |= {"check", "rebuild", "backup", "compact"}
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos.cli.names import list_line, printable
+from sos.cli.names import list_line, listed_id, printable
+from sos.errors import InvalidId
 
 ODD = [
     b"new\nline",
@@ -38,6 +39,29 @@ def test_sha1sum_can_check_what_is_printed(name, tmp_path):
 def test_an_ordinary_line():
     """The id, two spaces, the name."""
     assert list_line("abc", "a b/\u00e9.txt") == "abc  a b/\u00e9.txt\n".encode()
+
+
+@pytest.mark.parametrize("name", [*ODD, b"plain.txt"])
+def test_the_id_is_read_back(name):
+    """Whatever the file is called."""
+    id = sha1(b"abc").hexdigest()
+    line = list_line(id, os.fsdecode(name)).decode("utf-8", "replace")
+    assert listed_id(line) == id
+
+
+@pytest.mark.parametrize(
+    ("line", "id"), [("abc\n", "abc"), ("  abc.jpg\r\n", "abc"), ("", None), (" \r\n", None)]
+)
+def test_an_id_alone(line, id):
+    """With an extension or without; a blank line has none."""
+    assert listed_id(line) == id
+
+
+@pytest.mark.parametrize("line", ["ABC  name", ".jpg", "a/b", "\\\\abc  x", "\ufffd"])
+def test_what_is_no_id_is_an_error(line):
+    """It names what was found in its place."""
+    with pytest.raises(InvalidId):
+        listed_id(line)
 
 
 @given(st.binary())

@@ -68,7 +68,7 @@ Fields = list[tuple[bytes, bytes]]
 #: its path and query, the length of its body in bytes, and its headers.
 Credentials = Callable[[bytes, bytes, Length, Fields], bytes]
 
-#: The inverse of the table in :mod:`sos.web.errors`; any other status is Unavailable.
+#: The inverse of the table in :mod:`sos.web.errors`; any other status is UnexpectedStatus.
 ERRORS: dict[int, type[SOSError]] = {
     404: NotFound,
     409: Conflict,
@@ -98,6 +98,17 @@ _MOST_OF_A_MEMBER = 1024 * 1024
 _TICK_SECONDS = 0.5
 
 
+class UnexpectedStatus(Unavailable):
+    """An answer with a status that blob servers have no error for.
+
+    :ivar status: the status.
+    """
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 def error_of(status: int, reason: str, metadata: Callable[[], Metadata]) -> SOSError:
     """Return the error that a *status* other than 200 stands for.
 
@@ -105,7 +116,9 @@ def error_of(status: int, reason: str, metadata: Callable[[], Metadata]) -> SOSE
     """
     if status == 410 and DELETED_AT in (found := metadata()):
         return Deleted(reason, found)
-    return ERRORS.get(status, Unavailable)(reason)
+    if status in ERRORS:
+        return ERRORS[status](reason)
+    return UnexpectedStatus(reason, status)
 
 
 class Exchange:

@@ -23,6 +23,7 @@ from sos.model.batch import (
     Answer,
     parse,
 )
+from sos.stores.remote.client import UnexpectedStatus
 from sos.stores.remote.coalescer import AT_ONCE, FORGET_SECONDS, HOLD_SECONDS, Coalescer
 
 
@@ -114,13 +115,13 @@ def test_requests_of_one_turn_go_together(server, coalescer):
     batch.answer(200, 404, ALONE, 503)
     outcomes = [status_of(work) for work in works]
     assert outcomes[::2] == [200, None]
-    assert [type(outcome) for outcome in outcomes[1::2]] == [NotFound, Unavailable]
+    assert [type(outcome) for outcome in outcomes[1::2]] == [NotFound, UnexpectedStatus]
     assert str(outcomes[1]) == "http://a:1 answered 404: text"
 
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, Unavailable), (409, Conflict), (413, TooLarge), (422, Mismatch), (507, NoSpace)],
+    [(400, UnexpectedStatus), (409, Conflict), (413, TooLarge), (422, Mismatch), (507, NoSpace)],
 )
 def test_an_operation_that_fails(server, coalescer, status, error):
     """By the same error as if it had been asked for by itself; the reason may go to a terminal."""
