@@ -115,7 +115,8 @@ def put(
 ) -> None:
     """Upload files and print their ids.
 
-    Does not send a file that is stored already. Where ids are SHA-1, it reads the
+    Does not send a file that is stored already, but renews it, so that an earlier
+    deletion does not delete it. Where ids are SHA-1, it reads the
     stored object back to compare it, since two files can have the same SHA-1. The
     server verifies each upload against the hash of the file.  A FILE of - is
     standard input, which can be a pipe; any other FILE cannot.  Prints each id and

@@ -1,4 +1,4 @@
-"""Uploads to an API server, except of files that are stored there already."""
+"""Uploads to an API server, which renew files that are stored there already."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sos.aio.threads import RunInThread
 from sos.cli.files import Hashed, hashed, version_of
 from sos.cli.redirects import SentInPart
 from sos.cli.stall_timeout import OnProgress, with_stall_timeout
+from sos.cli.stored_objects import StoredObjects, Unsupported
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.files.regular import open_regular
 from sos.interfaces import BlobInfo, IBlobStore
@@ -26,7 +27,7 @@ Advance = Callable[[int], object]
 
 #: The default idle timeout of an upload, in seconds.
 SECONDS = 30.0
-# The timeout for asking whether the server has a file; without an answer it is uploaded.
+# The timeout for renewing a file, or asking for it; without an answer it is uploaded.
 _QUESTION_SECONDS = 5.0
 # Bytes of a large file for each further second: the server looks for each of its chunks.
 _LOOKED_FOR = 4 * 1024**3
@@ -43,7 +44,8 @@ class Uploader:
     :param exchange: the connection to the server's upload port.
     :param metadata: the metadata of each file.
     :param stored: the objects that the server has already; None to upload every file.
-        If it does not answer, the file is uploaded.
+        A file that is among them is renewed instead.  If the server does not answer, the file
+        is uploaded.
     :param seconds: the idle timeout.
     """
 
@@ -59,6 +61,8 @@ class Uploader:
         self._clock = exchange.clock
         self._run_in_thread = run_in_thread
         self._metadata = metadata
+        self._objects = StoredObjects(exchange)
+        self._renews = True  # until the server shows that it cannot
         self._stored = stored
         self._seconds = seconds
         self._unanswered = 0
@@ -91,33 +95,54 @@ class Uploader:
         return id
 
     async def _known(self, file_hash: Hashed) -> str | None:
+        """Return the id of the file if the server has it, and has renewed it if it can."""
         if self._stored is None or self._unanswered >= MOST_UNANSWERED:
             return None
         for algorithm in self._algorithms:
             id = file_hash.ids[algorithm]
             try:
-                info = await self._asked(self._stored, id, file_hash.size)
+                size = await self._size_of(id, file_hash.size, self._stored)
+                is_stored = size == file_hash.size and await self._is_stored(
+                    id, file_hash, self._stored
+                )
             except NotFound:
-                self._unanswered = 0
+                is_stored = False
             except SOSError:
                 self._unanswered += 1
                 return None
-            else:
-                self._unanswered = 0
-                if info.size == file_hash.size and await self._is_stored(id, file_hash):
-                    return self._seen(id)
+            self._unanswered = 0
+            if is_stored:
+                return self._seen(id)
         return None
 
-    async def _is_stored(self, id: str, file_hash: Hashed) -> bool:
+    async def _size_of(self, id: str, size: int, stored: IBlobStore) -> int | None:
+        """Return the size of the object *id*, and renew it: else an earlier deletion may win.
+
+        An earlier server cannot renew it, and is only asked for it.
+
+        :param size: of the file, in bytes.
+        """
+        seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR
+        if self._renews:
+            try:
+                return await with_stall_timeout(
+                    lambda moved: self._objects.renew(id), seconds, self._clock, self._exchange.url
+                )
+            except Unsupported:
+                self._renews = False
+        info = await with_stall_timeout(
+            lambda moved: stored.stat(id), seconds, self._clock, stored.name
+        )
+        return info.size
+
+    async def _is_stored(self, id: str, file_hash: Hashed, stored: IBlobStore) -> bool:
         """Return whether the object stored as *id* has the content of the file.
 
         Two bodies can have the same SHA-1, so it reads the object back unless *id* is a
-        SHA-256.  If it cannot be read, the answer is False, and the file is uploaded.
+        SHA-256.  Raises SOSError if it cannot be read.
         """
         if id == file_hash.ids["sha256"]:
             return True
-        stored = self._stored
-        assert stored is not None
 
         async def work(moved: OnProgress) -> str:
             digest = BodyDigest(None, "sha256")
@@ -127,17 +152,8 @@ class Uploader:
                     moved()
             return digest.verified_id()
 
-        try:
-            found = await with_stall_timeout(work, self._seconds, self._clock, stored.name)
-        except SOSError:
-            return False
+        found = await with_stall_timeout(work, self._seconds, self._clock, stored.name)
         return found == file_hash.ids["sha256"]
-
-    async def _asked(self, stored: IBlobStore, id: str, size: int) -> BlobInfo:
-        seconds = min(_QUESTION_SECONDS, self._seconds) + size / _LOOKED_FOR
-        return await with_stall_timeout(
-            lambda moved: stored.stat(id), seconds, self._clock, stored.name
-        )
 
     async def _send(self, file: BinaryIO, file_hash: Hashed, advance: Advance) -> str:
         # Metadata are headers of the request.  The server does not store this one.

@@ -16,6 +16,7 @@ from tests.support.blobs import body_of, content_id
 from tests.support.http import ask, fetch
 from tests.support.ports import free_ports
 from tests.support.processes import SOS
+from tests.support.waiting import wait_until
 
 
 class Api:
@@ -37,10 +38,14 @@ class Api:
         """Stop it, which writes the log."""
         self.daemon.stop()
 
-    def count(self, method):
-        """How many requests there were, of a server that has ended."""
+    def count(self, request):
+        """How many requests began so, of a server that has ended."""
         self.stop()
-        return len(re.findall(rf'"{method} /', (self.place.directory / "requests").read_text()))
+        return (self.place.directory / "requests").read_text().count(f'"{request}')
+
+    @property
+    def uploads(self):
+        return self.count("POST /upload ")
 
     def fetch(self, id):
         return fetch(f"http://127.0.0.1:{self.down}/fetch/{id}")
@@ -94,14 +99,16 @@ def expected():
 
 
 def test_a_file_that_is_there_is_not_sent_again(place, api):
-    """The same line is printed, once it has been asked for."""
+    """The same line is printed, once it has been renewed."""
     (place.directory / "file").write_bytes(b"abc")
     first = place.sos("put file")
     assert (first.returncode, first.stderr) == (0, b"")
     assert first.stdout == f"{content_id(b'abc')}  file\n".encode()
     assert place.sos("put file file").stdout == first.stdout * 2
-    assert api.count("POST") == 1
-    assert api.count("HEAD") == 4  # the first for either hash
+    assert api.uploads == 1
+    # The first for either hash, and whether the server knows the request.
+    assert api.count("POST /upload/") == 5
+    assert api.count("HEAD ") == 0
 
 
 def test_standard_input_is_not_asked_for(place, api):
@@ -113,8 +120,8 @@ def test_standard_input_is_not_asked_for(place, api):
         file.seek(7)
         done = place.run(SOS, "put -", stdin=file)
     assert done.stdout == f"{content_id(b'abc')}  -\n".encode(), done.stderr
-    assert api.count("POST") == 3
-    assert api.count("HEAD") == 0
+    assert api.count("POST ") == api.uploads == 3
+    assert api.count("HEAD ") == 0
 
 
 @pytest.mark.parametrize(
@@ -140,7 +147,7 @@ def test_only_who_belongs_to_the_upload_server_is_asked(place, api, options, env
     for _ in range(2):
         done = place.sos(f"put file {options}")
         assert done.stdout == f"{content_id(b'abc')}  file\n".encode(), done.stderr
-    assert api.count("POST") == (1 if asked else 2)
+    assert api.uploads == (1 if asked else 2)
 
 
 def test_a_directory(place, api, tree):
@@ -151,7 +158,7 @@ def test_a_directory(place, api, tree):
         assert done.stdout.splitlines() == expected()
     for path, body in TREE.items():
         assert api.fetch(content_id(body)) == body, path
-    assert api.count("POST") <= len(TREE) + 1  # twins that meet are both sent
+    assert api.uploads <= len(TREE) + 1  # twins that meet are both sent
 
 
 @pytest.mark.parametrize("parallel", [1, 16])
@@ -313,6 +320,38 @@ def test_a_wrong_argument(place, tree, command):
     assert b"Error: " in done.stderr
 
 
+def test_a_deletion_that_a_server_has_not_heard_of_undoes_no_upload(place):
+    """One of two was away when the object was deleted, and the other when it was uploaded again.
+
+    The tombstone, which is older than the renewal, loses.
+    """
+    ports = free_ports(2)
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+
+    def start(index):
+        return place.twistd(f"sos-blob --port {ports[index]} --store blob{index}", ports[index])
+
+    blobs = [start(0), start(1)]
+    options = f"--blob-server {','.join(urls)} --replicate-every 0 --allow-delete"
+    api = Api(place, options)
+    (place.directory / "file").write_bytes(b"abc")
+    id = content_id(b"abc")
+    place.sos("put file")
+    for url in urls:
+        assert wait_until(lambda url=url: ask(f"{url}/blob/{id}").status == 200)
+    blobs[1].stop()
+    assert place.sos(f"rm {id}").returncode == 0
+    blobs[1] = start(1)
+    blobs[0].stop()
+    done = place.sos("put file")
+    assert done.stdout == f"{id}  file\n".encode(), done.stderr
+    start(0)
+    place.sos(f"replicate --blob-server {','.join(urls)} --min-copies 2")
+    assert api.fetch(id) == b"abc"
+    for url in urls:
+        assert fetch(f"{url}/blob/{id}") == b"abc"
+
+
 class TestServersThatAreDown:
     """What is needed of a server is not there."""
 
@@ -333,16 +372,14 @@ class TestServersThatAreDown:
         assert done.stdout.splitlines() == expected()
 
     def test_no_upload_server(self, place, api, tree):
-        """What is there already needs none."""
+        """What is there cannot be renewed, so it counts as not stored."""
         place.sos("put -r tree")
-        (tree / "new").write_bytes(b"new")
         (up,) = free_ports(1)
         done = place.sos(
             f"put -r tree --to http://127.0.0.1:{up} --from http://127.0.0.1:{api.down}"
         )
-        assert done.returncode == 1
-        assert done.stdout.splitlines() == expected()
-        assert done.stderr.startswith(b"Error: tree/new: ")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert len(done.stderr.splitlines()) == len(expected())
 
     def test_one_of_two_blob_servers(self, place, tree):
         """All is stored on the other; what it has is not sent again."""
@@ -359,7 +396,7 @@ class TestServersThatAreDown:
         assert sorted(held) == sorted({line[:40].decode() for line in expected()})
         # What a dead server may have is not known, and after a few such answers
         # the first run asks no more: it sends what is there twice as well.
-        assert api.count("POST") == len(expected())
+        assert api.uploads == len(expected())
 
 
 def test_a_digest_that_is_wrong_is_the_clients_error(place, api):

@@ -14,9 +14,8 @@ from sos.aio.threads import threads_of
 from sos.cli import files
 from sos.cli.put import put_all
 from sos.cli.uploads import MOST_UNANSWERED, Uploader
-from sos.errors import Conflict, Mismatch, NotFound, Unavailable
+from sos.errors import Conflict, Deleted, Mismatch, NotFound, Unavailable
 from sos.http.client.agent import Agent
-from sos.interfaces import BlobInfo
 from sos.model.metadata import EMPTY
 from sos.stores.memory import MemoryStore
 from sos.stores.remote.client import Exchange
@@ -27,35 +26,70 @@ from tests.support.servers import serving
 
 
 class Stored:
-    """What a download server knows: all that *store* has, each question remembered.
-
-    :ivar before: called with an id before it is answered.
-    """
+    """What a download server knows: all that *store* has, each question remembered."""
 
     name = "http://stored"
 
     def __init__(self, store):
         self.store = store
         self.asked = []
-        self.before = lambda id: None
 
     async def stat(self, id):
         self.asked.append(id)
-        self.before(id)
         return await self.store.stat(id)
 
     async def read(self, id):
         return await self.store.read(id)
 
 
+class Keeper:
+    """What renews objects: all that there are, unless there is a *failure*."""
+
+    failure = None
+
+    async def renew(self, id):
+        if self.failure is not None:
+            raise self.failure
+        return 1
+
+
 class Api:
-    """An API server, and how often it was sent what."""
+    """An API server, and how often it was sent what.
+
+    :ivar renewals: what was to be renewed.
+    :ivar before: called before that is answered.
+    :ivar instead: answers that in its place.
+    """
 
     def __init__(self, reactor, url, store, agent):
         self.reactor, self.url, self.store, self.agent = reactor, url, store, agent
-        self.stored = Stored(store)
-        self.uploads = []
+        self.stored, self.keeper = Stored(store), Keeper()
+        self.uploads, self.renewals = [], []
         self.advanced = []
+        self.before = lambda: None
+        self.instead = None
+        self.answer = handler(UploadServer(store, keeper=self.keeper).app)
+
+    def handle(self, request):
+        _, _, name = request.path[1:].partition(b"/")
+        if not name:
+            self.uploads.append(request.headers)
+            self.answer(request)
+            return
+        self.renewals.append(name.decode())
+        self.before()
+        (self.instead or self.answer)(request)
+
+    def answer_instead(self, *answers):
+        """Answer the next renewals so, the last of *answers* for ever: statuses and bodies."""
+        rest = list(answers)
+
+        def answer(request):
+            status, body = rest.pop(0) if len(rest) > 1 else rest[0]
+            request.setResponseCode(status)
+            request.finish(body)
+
+        self.instead = answer
 
     def uploader(self, ask=True, metadata=EMPTY):
         exchange = Exchange(self.url, self.agent, self.reactor)
@@ -69,14 +103,8 @@ class Api:
 async def _api(reactor, algorithm):
     agent = Agent(reactor)
     store = MemoryStore(algorithm=algorithm)
-    answer = handler(UploadServer(store).app)
     api = Api(reactor, None, store, agent)
-
-    def handle(request):
-        api.uploads.append(request.headers)
-        answer(request)
-
-    async with serving(handle, reactor, agent) as face:
+    async with serving(api.handle, reactor, agent) as face:
         api.url = face.name
         yield api
 
@@ -141,7 +169,10 @@ def test_a_hash_is_that_of_the_content(file):
 
 @ensureDeferred
 async def test_what_is_there_under_the_other_hash_is_there(api_of_sha256, tmp_path):
-    """Both are asked for until an answer tells which of them the server uses."""
+    """Both are tried until an answer tells which of them the server uses.
+
+    The first 404 is about the object only if the server knows the request.
+    """
     api = api_of_sha256
     uploader = api.uploader()
     ids = []
@@ -151,9 +182,90 @@ async def test_what_is_there_under_the_other_hash_is_there(api_of_sha256, tmp_pa
         ids.append((sha1(path.read_bytes()).hexdigest(), sha256(path.read_bytes()).hexdigest()))
         assert await api.put(path, uploader) == ids[-1][1]
     assert len(api.uploads) == 2
-    assert api.stored.asked == [*ids[0], ids[1][1]]
+    assert api.renewals == [ids[0][0], "-", ids[0][1], ids[1][1]]
     assert await api.put(path) == ids[1][1]
     assert len(api.uploads) == 2
+
+
+@ensureDeferred
+async def test_what_is_there_is_renewed(api, file):
+    """In place of a question: a deletion that some server has not heard of cannot undo it."""
+    id = await api.put(file)
+    api.renewals.clear()
+    assert await api.put(file) == id
+    assert (api.renewals, api.stored.asked, len(api.uploads)) == ([id], [], 1)
+
+
+@pytest.mark.parametrize("failure", [Deleted("deleted", EMPTY), NotFound("too few have it")])
+@ensureDeferred
+async def test_what_cannot_be_renewed_is_sent(api, file, failure):
+    """Whatever the download port has, or a cache before it: nobody asks there."""
+    id = await api.put(file)
+    api.keeper.failure = failure
+    assert await api.put(file) == id
+    assert (len(api.uploads), api.stored.asked) == (2, [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, b'{"error": "there is nothing at /upload/x"}'),
+        (405, b""),
+        (400, b""),
+        (501, b""),
+        (200, b'{"id": "0", "size": 10, "status": "OK"}'),
+        (200, b"[]"),
+    ],
+)
+@ensureDeferred
+async def test_an_earlier_server_is_only_asked(api, file, tmp_path, answer):
+    """As by earlier commands; whether it can renew objects is asked once."""
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    uploader = api.uploader()
+    api.answer_instead(answer)
+    for _ in range(2):
+        assert await api.put(file, uploader) == content_id(b"some bytes")
+        assert await api.put(other, uploader) == content_id(b"other")
+    first, *more = api.renewals
+    assert first == content_id(b"some bytes")
+    assert more == ["-"] * (answer[0] == 404)
+    assert content_id(b"other") in api.stored.asked
+    assert len(api.uploads) == 2
+
+
+@ensureDeferred
+async def test_a_token_for_uploads_alone_is_enough(api, tmp_path):
+    """What cannot be compared is sent; after a few such files nothing is tried."""
+
+    async def refuse(id):
+        raise Unavailable("403")
+
+    api.stored.read = api.stored.stat = refuse
+    paths = [tmp_path / str(number) for number in range(2 * MOST_UNANSWERED)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+        await api.put(path)
+    api.renewals.clear()
+    uploader = api.uploader()
+    for path in paths:
+        assert await api.put(path, uploader) == content_id(path.name.encode())
+    assert len(api.uploads) == 2 * len(paths)
+    assert len(api.renewals) == MOST_UNANSWERED
+
+
+@ensureDeferred
+async def test_a_sha256_is_not_read_back(api_of_sha256, file):
+    """So the download port is not needed."""
+    api = api_of_sha256
+
+    async def refuse(id):
+        raise Unavailable("not now")
+
+    api.stored.read = api.stored.stat = refuse
+    for _ in range(2):
+        await api.put(file)
+    assert len(api.uploads) == 1
 
 
 @pytest.mark.parametrize("size", [320, 100_000])
@@ -189,14 +301,7 @@ async def test_what_is_there_and_cannot_be_read_back_is_sent(api, file):
 async def test_another_size_is_another_file(api, file):
     """Whatever the id says."""
     id = content_id(b"some bytes")
-
-    class Liar:
-        name = "a liar"
-
-        async def stat(self, asked):
-            return BlobInfo(asked, 9, EMPTY)
-
-    api.stored = Liar()
+    api.answer_instead((200, b'{"id":"%s","size":9,"status":"OK","copies":1}' % id.encode()))
     assert await api.put(file) == id
     assert len(api.uploads) == 1
 
@@ -205,21 +310,14 @@ async def test_another_size_is_another_file(api, file):
 async def test_what_cannot_be_asked_is_sent(api, tmp_path):
     """After a few questions in a row without an answer, none is asked."""
     uploader = api.uploader()
-    replies = [Unavailable("x"), NotFound("x"), *[Unavailable("x")] * MOST_UNANSWERED]
-
-    class Down:
-        name = "a server"
-
-        async def stat(self, id):
-            raise replies.pop(0)
-
-    api.stored = uploader._stored = Down()
+    found = (410, b"")
+    api.answer_instead((503, b""), found, (503, b""))
     for number in range(8):
         path = tmp_path / str(number)
         path.write_bytes(b"%d" % number)
         await api.put(path, uploader)
     assert len(api.uploads) == 8
-    assert replies == []
+    assert len(api.renewals) == 3 + MOST_UNANSWERED - 1
 
 
 @ensureDeferred
@@ -227,7 +325,7 @@ async def test_nothing_is_asked_when_there_is_no_one_to_ask(api, file):
     """The file is sent."""
     for _ in range(2):
         await api.put(file, api.uploader(ask=False))
-    assert api.stored.asked == []
+    assert (api.renewals, api.stored.asked) == ([], [])
     assert len(api.uploads) == 2
 
 
@@ -240,7 +338,7 @@ async def test_a_file_that_changes_is_not_stored(api, file, now, size):
     file.write_bytes(before)
     os.utime(file, ns=(1, 1))
     now += body_of(size - 10) if now else b""
-    api.stored.before = lambda id: file.write_bytes(now)
+    api.before = lambda: file.write_bytes(now)
     with pytest.raises(Mismatch, match="the file changed during the upload"):
         await api.put(file)
     assert api.store.blobs == {}
@@ -251,11 +349,11 @@ async def test_a_change_that_cannot_be_seen_is_found_by_the_server(api, file):
     """By the digest alone: size and time are what they were."""
     status = file.stat()
 
-    def change(id):
+    def change():
         file.write_bytes(b"other byte")
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    api.stored.before = change
+    api.before = change
     with pytest.raises(Unavailable, match="answered 400: the body's sha-256 is"):
         await api.put(file)
     assert api.store.blobs == {}
@@ -264,14 +362,13 @@ async def test_a_change_that_cannot_be_seen_is_found_by_the_server(api, file):
 @ensureDeferred
 async def test_a_server_that_checks_nothing_is_checked(api, file):
     """The id that it answers has to be the hash of the file as it was."""
-    plain = MemoryStore()
 
-    def answer_without_digests(request):
-        request.headers.pop(b"repr-digest")
-        handler(UploadServer(plain).app)(request)
+    def handle_without_digests(request):
+        request.headers.pop(b"repr-digest", None)
+        api.handle(request)
 
-    api.stored.before = lambda id: file.write_bytes(b"other byte")
-    async with serving(answer_without_digests, api.reactor) as face:
+    api.before = lambda: file.write_bytes(b"other byte")
+    async with serving(handle_without_digests, api.reactor) as face:
         api.url = face.name
         with pytest.raises(Mismatch, match="which is not the file's hash"):
             await api.put(file)
@@ -285,7 +382,7 @@ async def test_a_file_that_does_not_know_its_size_is_streamed(api):
     assert api.store.blobs[id].body
     (headers,) = api.uploads
     assert b"repr-digest" not in headers
-    assert api.stored.asked == []
+    assert (api.renewals, api.stored.asked) == ([], [])
 
 
 @ensureDeferred
