@@ -16,6 +16,7 @@ _COMMANDS = Commands(
         "completion": "sos.cli.completion:completion",
         "demo": "sos.cli.demo:demo",
         "drain": "sos.cli.drain:drain",
+        "gc": "sos.cli.collect:gc",
         "get": "sos.cli.objects:get",
         "import": "sos.cli.importing:import_",
         "init": "sos.cli.init:init",

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from sos.aio.gather import together, within
 from sos.aio.threads import RunInThread
-from sos.collection.garbage import Limits, is_garbage, is_manifest, is_object, is_old_tombstone
+from sos.collection.garbage import Limits, is_garbage, is_object, is_old_tombstone
 from sos.collection.named_chunks import NamedChunks
 from sos.collection.summary import SILENT, Report, Summary
 from sos.errors import Conflict, Deleted, NotFound, SOSError, Unavailable
@@ -153,7 +153,7 @@ class _Collection:
         for name in self._partitions[partition]:
             store = self._members[name].store
             held = await self._within(_LISTING_SECONDS, store.blob_digests(partition))
-            manifests = iter([id for id, copy in held.items() if is_manifest(copy)])
+            manifests = iter([id for id, copy in held.items() if copy.is_manifest])
             await together(self._read_all(store, manifests) for _ in range(_READS))
         self.summary.marked += 1
         self.report.progress(self.summary)

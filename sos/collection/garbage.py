@@ -25,11 +25,6 @@ class Limits:
     tombstone_age: float = 30 * 86_400.0
 
 
-def is_manifest(copy: BlobDigest) -> bool:
-    """Return whether a copy is a manifest."""
-    return copy.version.startswith("1")
-
-
 def is_object(copies: Iterable[BlobDigest]) -> bool:
     """Return whether one of *copies* is an object, or its manifest, that nobody has deleted."""
     return _merged(list(copies)).is_object
@@ -41,7 +36,7 @@ def is_garbage(id: str, copies: Collection[BlobDigest], limits: Limits, now: flo
     :param copies: on all servers.
     :param now: the time in seconds since the epoch.
     """
-    if ids.algorithm(id) is None or any(map(is_manifest, copies)):
+    if ids.algorithm(id) is None or any(copy.is_manifest for copy in copies):
         return False
     times = _merged(copies)
     is_old = times.part is not None and times.part < ticks(now - limits.grace)

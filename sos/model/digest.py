@@ -184,6 +184,11 @@ class BlobDigest:
     times: Times = field(default=STORED_ONCE, eq=False)
 
     @property
+    def is_manifest(self) -> bool:
+        """Whether it is the manifest of an object."""
+        return self.version.startswith("1")
+
+    @property
     def is_tombstone(self) -> bool:
         """Whether its object was deleted, and it has no body."""
         return self.version.startswith("2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sos.model.merge import times
+from sos.model.merge import MAX_SKEW_SECONDS, times
 from sos.model.metadata import TICKS, Metadata
 
 
@@ -27,7 +27,8 @@ class UploadClock:
         return max(self._now(), self._seen)
 
     def see(self, metadata: Metadata) -> None:
-        """Go on to after the times in *metadata*."""
+        """Go on to after the times in *metadata*, unless they are of a clock that is wrong."""
         found = times(metadata)
-        latest = max(found.stored or 0, found.part or 0, found.deleted or 0)
-        self._seen = max(self._seen, (latest + 1) / TICKS)
+        latest = (max(found.stored or 0, found.part or 0, found.deleted or 0) + 1) / TICKS
+        if latest <= self._now() + MAX_SKEW_SECONDS:
+            self._seen = max(self._seen, latest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from itertools import islice
 
@@ -29,6 +29,9 @@ from sos.web.responses import Answer, answer_blob, answer_stored, is_known, stor
 from sos.web.stock_site import App
 
 _MEMBERS = MEMBERS.lower().encode("ascii")
+
+# Lists ids as IReplicaStore.listing does.
+_Listing = Callable[[str | None, int, str | None], Awaitable[list[str]]]
 
 # Blobs per write of a long answer: a partition can have hundreds of thousands.
 _ROWS_AT_ONCE = 1000
@@ -110,21 +113,24 @@ class BlobServer:
     async def listing(self, request: Request) -> None:
         """List ids, optionally of one ``partition``, after the id ``after``, at most ``limit``.
 
-        ``/blob`` is the path that the original system has.
+        With ``kind=manifest`` it lists only objects that are in chunks.  ``/blob`` is the path
+        that the original system has.
         """
         after = _argument(request, b"after")
         limit = _argument(request, b"limit")
         partition = _argument(request, b"partition")
+        listing = _listing_of(self._store, _argument(request, b"kind"))
         if after is not None:
             ids.check(after)
         if partition is not None:
             ids.check_partition(partition)
         # Page by page, so that memory does not grow with the number of blobs.
         size = MAX_PAGE if limit is None else _number("limit", limit, MAX_PAGE)
-        page = await self._store.listing(after, size, partition)
+        page = await listing(after, size, partition)
         request.setHeader(b"Content-Type", b"application/json")
         if limit is not None and len(page) == size:
-            request.setHeader(b"Link", _next_page(page[-1], size, partition))
+            kind = _argument(request, b"kind")
+            request.setHeader(b"Link", _next_page(page[-1], size, partition, kind))
         separator = b"["
         while page:
             # Ids are letters and digits, and need no escaping.
@@ -133,7 +139,7 @@ class BlobServer:
             await request.drained()
             if limit is not None:
                 break
-            page = await self._store.listing(page[-1], size, partition)
+            page = await listing(page[-1], size, partition)
         request.write(b"]" if separator == b"," else b"[]")
 
     @app.route("/digests", methods=["GET"])
@@ -375,8 +381,32 @@ def _argument(request: Request, name: bytes) -> str | None:
     return values[0].decode("latin-1")
 
 
-def _next_page(last: str, limit: int, partition: str | None) -> bytes:
+def _listing_of(store: IReplicaStore, kind: str | None) -> _Listing:
+    """Return the function that lists the blobs of this *kind*, of all kinds if it is None."""
+    if kind is None:
+        return store.listing
+    if kind != "manifest":
+        raise InvalidRequest(f"kind={kind[:20]!r} is not manifest")
+    return partial(_manifests, store)
+
+
+async def _manifests(
+    store: IReplicaStore, after: str | None, limit: int, partition: str | None
+) -> list[str]:
+    """List the manifests of *store* as :meth:`~sos.interfaces.IReplicaStore.listing` does."""
+    start = "" if after is None else ids.sort_key(after)
+    found: list[str] = []
+    for each in sorted(await store.digests()):
+        if each >= start[:3] and partition in (None, each) and len(found) < limit:
+            held = await store.blob_digests(each)
+            keys = (ids.sort_key(id) for id, copy in held.items() if copy.is_manifest)
+            found += [key[3:] for key in sorted(keys) if key > start]
+    return found[:limit]
+
+
+def _next_page(last: str, limit: int, partition: str | None, kind: str | None) -> bytes:
     query = f"after={last}&limit={limit}" + (f"&partition={partition}" if partition else "")
+    query += f"&kind={kind}" if kind else ""
     return f'</blobs?{query}>; rel="next"'.encode("ascii")
 
 

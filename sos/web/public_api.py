@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -104,11 +106,8 @@ class UploadServer:
         read = self._kept_headers.read(request.received_headers)
         found = read.metadata if name is None else with_defaults(read.metadata, {NAME: name})
         metadata = stamped(found, self._clock())
-        try:
+        with self._in_time():
             info = await store_body(request, self._store, None, self._max_size, metadata)
-        except Deleted as error:
-            self._clock.see(error.metadata)
-            raise Unavailable(f"{error} meanwhile; try again") from error
         answer = _answer(request, info, read.ignored)
         return answer[:-1] + _HINT if is_form(request.headers) else answer
 
@@ -183,7 +182,8 @@ class UploadServer:
         before the last one may be stored.
         """
         read = self._kept_headers.read(request.received_headers, of_body=False)
-        stored = await store_files(request, self._store, self._max_size, read.metadata)
+        with self._in_time():
+            stored = await store_files(request, self._store, self._max_size, read.metadata)
         answers = [_answer(request, info, read.ignored) for info in stored]
         return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
 
@@ -199,7 +199,8 @@ class UploadServer:
     @Operation("uploads", "OPTIONS", summary=_SUPPORT, answers=responses.TUS)
     async def begin(self, request: Request) -> None:
         """Begin a resumable upload, or describe the supported parts of tus."""
-        await self._resumed().begin(request)
+        with self._in_time():
+            await self._resumed().begin(request)
 
     @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
     @Operation(
@@ -244,7 +245,17 @@ class UploadServer:
     )
     async def resume(self, request: Request, token: str) -> bytes | None:
         """Continue a resumable upload."""
-        return await self._resumed().resume(request, token)
+        with self._in_time():
+            return await self._resumed().resume(request, token)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Turn Deleted into Unavailable: a deletion is dated after the upload, so try again."""
+        try:
+            yield
+        except Deleted as error:
+            self._clock.see(error.metadata)
+            raise Unavailable(f"{error} meanwhile; try again") from error
 
     def _resumed(self) -> TusServer:
         if self._resumable is None:

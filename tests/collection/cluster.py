@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.defer import ensureDeferred as deferred
 from twisted.internet.task import Clock
 
 from sos.collection import Limits, collect
-from sos.errors import Deleted, NotFound, SOSError, Unavailable
+from sos.collection.summary import SILENT
+from sos.errors import Deleted, NotFound, Unavailable
 from sos.interfaces import Member
-from sos.model import ids
 from sos.model.merge import times
 from sos.model.upload_clock import UploadClock
 from sos.replication import Policy, Report, replicate
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
 from sos.stores.replicated.store import CopyCounts, ReplicatedStore
-from tests.support.blobs import content, content_id, put
+from tests.support.blobs import content, put
 
 NOW = 1.79e9
 CHUNK = 100
@@ -149,9 +149,12 @@ class Cluster:
     def replicate(self):
         return replicate(self.groups, Policy(self.copies), self.clock, Report())
 
-    def collect(self, door=0, limits=Limits(GRACE, TOMBSTONE_AGE)):
-        now = lambda: self.time + self.offsets[door]  # noqa: E731
-        return collect(self.groups, limits, self.clock, maybeDeferred, now)
+    def collect(self, door=0, report=SILENT, dry_run=False):
+        def now():
+            return self.time + self.offsets[door]
+
+        limits = Limits(GRACE, TOMBSTONE_AGE)
+        return collect(self.groups, limits, self.clock, maybeDeferred, now, report, dry_run)
 
     # The course of events.
 
@@ -197,7 +200,7 @@ class Cluster:
         raise AssertionError("replication does not come to rest")
 
     def fetch(self, door, id):
-        """Return the body of an object, None if there is none."""
+        """Return the body of an object, None if there is none; a chunk by itself is none."""
 
         async def fetched():
             blob = await self.doors[door][1].read(id)
@@ -209,7 +212,3 @@ class Cluster:
             return self.run(fetched())
         except (Deleted, NotFound):
             return None
-
-
-__all__ = ["CHUNK", "GRACE", "TOMBSTONE_AGE", "CancelledError", "Cluster", "SOSError"]
-__all__ += ["content_id", "ids"]

@@ -46,7 +46,7 @@ class Ledger:
 
     def __init__(self):
         self.expected = dict.fromkeys(IDS)
-        self._under_way = {id: 0 for id in IDS}
+        self._under_way = dict.fromkeys(IDS, 0)
         self._doubtful = set()
 
     def begin(self, id, body):

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from sos.errors import Unavailable
 from sos.interfaces import Blob, IBlobWriter, IReplicaStore
-from sos.model.metadata import EMPTY
+from sos.model.metadata import EMPTY, STORED_AT, ticks
 from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.transfer import transfer
@@ -125,6 +125,10 @@ class PlacingStore(MemoryStore):
             return await transfer(spooled.body(), writer)
         finally:
             spooled.close()
+
+    async def renew(self, id, name=STORED_AT):
+        await self.reconcile(id, {name: str(ticks(self.now()))})
+        return 1
 
     async def stat(self, id):
         self.asked.append(("stat", id))

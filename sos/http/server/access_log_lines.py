@@ -11,7 +11,9 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import datetimeToLogString
 
+from sos.errors import InvalidId
 from sos.http.server.request import Request
+from sos.model import ids
 
 #: Formats the line for a request, its duration in seconds, and the current time in seconds
 #: since the epoch.
@@ -86,11 +88,19 @@ def deletion(request: Request, seconds: float, now: float) -> str:
             "time": timestamp(now),
             "token": request.user,
             "peer": peer(request),
-            "id": request.path.rpartition(b"/")[2][:128].decode("latin-1"),
+            "id": _id(request.path.rpartition(b"/")[2].decode("latin-1")),
             "status": request.code,
             "request_id": request.id.decode("ascii"),
         }
     )
+
+
+def _id(text: str) -> str | None:
+    """Return *text* if it is an id, else None: it can be anything, such as a token."""
+    try:
+        return ids.check(text)
+    except InvalidId:
+        return None
 
 
 def timestamp(now: float) -> str:

@@ -316,6 +316,7 @@ class RemoteStore:
         except NotFound:  # a server of the original system
             response = await self._exchange.request("GET", "/alive")
             await gather(ResponseBody(response, self._exchange.clock), 1024)
+            self._keeps_tombstones = False
             return StoreStatus(writable=True)
         try:
             if announcer is not None and not _is_known(announcer, found):

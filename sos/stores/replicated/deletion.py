@@ -12,6 +12,7 @@ from twisted.logger import Logger, LogLevel
 from sos.aio.gather import together, within
 from sos.aio.limited_log import LimitedLog
 from sos.errors import Conflict, Deleted, Forbidden, NotFound, SOSError, Unavailable
+from sos.interfaces import StoreStatus
 from sos.model.merge import deleted, merge, times, tombstone
 from sos.model.metadata import EMPTY, TICKS, Metadata, ticks, timed
 from sos.model.upload_clock import UploadClock
@@ -33,6 +34,7 @@ class Deletion:
 
     :param quorum: servers of the object's own group that have to record it.
     :param copies: servers of that group that should.
+    :param dates: the clock that dates the deletion.
     :param clock: a reactor, for timeouts.
     :ivar recorded: the servers that have recorded it.
     :ivar missed: the servers that should have it, but did not answer.
@@ -42,12 +44,11 @@ class Deletion:
     members: Members
     quorum: int
     copies: int
-    uploads: UploadClock
+    dates: UploadClock
     clock: Any
     recorded: list[Peer] = field(init=False, factory=list)
     missed: list[Peer] = field(init=False, factory=list)
     _found: dict[Peer, Metadata] = field(init=False, factory=dict)
-    _answered: list[Peer] = field(init=False, factory=list)
 
     async def run(self, least_age: float) -> None:
         """Delete the object.
@@ -59,23 +60,39 @@ class Deletion:
         :raises Conflict: if a server cannot record deletions: it is an old one, or read-only.
         :raises Unavailable: if too few servers answer.  Some may have recorded the deletion then.
         """
+        await self._check_servers()
         await together(self._ask(peer) for peer in self.members.peers.values())
-        await self._check_abilities()
+        self._check_readonly()
         # Metadata without a time is older than all that has one.
         known = [timed(each, 0) for each in self._found.values()]
+        for each in known:
+            self.dates.see(each)
         if not any(times(each).is_object for each in known):
-            raise self._no_object(known)
+            await self._no_object(known)
         stored = max(times(each).stored or 0 for each in known)
-        age = max(self.uploads() - stored / TICKS, 0.0)
-        if age < least_age:
-            raise Forbidden(
-                f"{self.id} must not be deleted before {least_age - age:.0f} s have passed: "
-                f"min-retention is {least_age:.0f} s"
-            )
+        self._check_age(stored, least_age)
         # After the last upload, though the clock that dated that is ahead.
-        time = max(ticks(self.uploads()), stored + 1)
+        time = max(ticks(self.dates()), stored + 1)
+        self.dates.see(tombstone(time))
         await self._record(time)
-        self.uploads.see(tombstone(time))
+
+    async def _check_servers(self) -> None:
+        """Raise Conflict if a server cannot remember deletions, Unavailable if that is unknown."""
+        answers = await self.members.answers()
+        for name, peer in self.members.peers.items():
+            if isinstance(answers[name], StoreStatus) and not peer.tombstones:
+                raise Conflict(
+                    f"nothing can be deleted while {name} cannot remember deletions: upgrade it, "
+                    "or remove it from the configuration"
+                )
+            if not peer.tombstones:
+                raise Unavailable(f"it is unknown whether {name} remembers deletions: {peer.error}")
+        unknown = self.members.unknown()
+        if unknown:
+            raise Unavailable(
+                f"another API server also uses {', '.join(unknown)}; compare its sos.conf with the "
+                "one here"
+            )
 
     async def _ask(self, peer: Peer) -> None:
         try:
@@ -87,51 +104,63 @@ class Deletion:
             pass
         except SOSError as error:
             self._failed(peer, error)
-            return
-        self._answered.append(peer)
 
-    async def _check_abilities(self) -> None:
-        """Raise Conflict if a server that answers cannot record the deletion."""
-        if not all(peer.tombstones for peer in self._answered):
-            await self.members.answers()
-        old = [peer.name for peer in self._answered if not peer.tombstones]
-        if old:
-            raise Conflict(
-                f"nothing can be deleted while {' and '.join(old)} cannot remember deletions; "
-                "upgrade or remove it"
-            )
+    def _check_readonly(self) -> None:
+        """Raise Conflict if a server has a copy that it would serve for ever."""
+        for peer in self.missed:
+            if peer.member.readonly:
+                raise Unavailable(f"{peer.name}, which is read-only, does not answer")
         for peer, metadata in self._found.items():
             if peer.member.readonly and times(metadata).is_object:
                 raise Conflict(f"{self.id} is also on {peer.name}, which is read-only")
 
-    def _no_object(self, known: Sequence[Metadata]) -> SOSError:
+    def _check_age(self, stored: int, least_age: float) -> None:
+        if not least_age:
+            return
+        age = max(self.dates() - stored / TICKS, 0.0)
+        if age < least_age:
+            raise Forbidden(
+                f"{self.id} must not be deleted before {least_age - age:.0f} s have passed: "
+                f"min-retention is {least_age:.0f} s"
+            )
+        if self.missed:  # it may know of a later upload
+            raise Unavailable(f"{self.missed[0].name} may have {self.id}, and does not answer")
+
+    async def _no_object(self, known: Sequence[Metadata]) -> None:
+        """Raise the error for an object that is on no server that answers."""
         if self.missed:
-            return Unavailable(
+            raise Unavailable(
                 f"cannot tell whether there is an object {self.id}: {len(self.missed)} of "
                 f"{len(self.members.peers)} servers did not answer"
             )
-        if known and times(reduce(merge, known)).deleted is not None:
-            return deleted(self.id, EMPTY)
-        return NotFound(f"there is no object {self.id}")
+        before = times(reduce(merge, known)).deleted if known else None
+        if before is None:
+            raise NotFound(f"there is no object {self.id}")
+        await self._record(before)  # perhaps too few servers have
+        raise deleted(self.id, EMPTY)
 
     async def _record(self, time: int) -> None:
         """Record the deletion at *time*, in ticks; raise Unavailable if too few servers do."""
         own = [
             peer
             for peer in self.members.replica_set(self.id, len(self.members.peers))
-            if peer in self._answered
+            if peer not in self.missed
         ]
         first = dict.fromkeys([*own[: self.copies], *self._found])
         await together(self._tell(peer, time) for peer in first if not peer.member.readonly)
         for peer in own:  # in place of those that failed
-            if peer not in first and len({*own} & {*self.recorded}) < self.quorum:
+            if peer not in first and self._count(own) < self.quorum:
                 await self._tell(peer, time)
-        count = len({*own} & {*self.recorded})
+        count = self._count(own)
         if count < self.quorum:
             raise Unavailable(
                 f"write quorum not reached: {count} of {self.quorum} servers have recorded the "
                 f"deletion of {self.id}; try again"
             )
+
+    def _count(self, own: Sequence[Peer]) -> int:
+        """Return how many of *own* have recorded it; two names of one store count once."""
+        return len({peer.identity or peer.name for peer in self.recorded if peer in own})
 
     async def _tell(self, peer: Peer, time: int) -> None:
         try:

@@ -47,8 +47,8 @@ class QuorumWrite:
     :param may_linger: called after the quorum is reached; returns whether to go on with
         the other copies in the background.
     :param deadlines: call :meth:`on_deadline` when servers are slow.
-    :param outdated: called if the object was deleted after the time of this upload: the clock of
-        whoever deleted it is ahead, or the upload was slow.
+    :param outdated: called, with the servers that have stored the blob, if it was deleted after the
+        time of this upload: the clock of whoever deleted it is ahead, or the upload was slow.
     :ivar made: the servers that have stored the blob so far.
     :ivar acknowledged: fires with the stored blob when the write quorum is reached.
         It fails with :exc:`~sos.errors.Conflict`, with
@@ -67,7 +67,7 @@ class QuorumWrite:
         metadata_for: Callable[[Peer], Awaitable[Metadata]],
         may_linger: Callable[[], bool],
         deadlines: Deadlines,
-        outdated: Callable[[Deleted], object] = lambda error: None,
+        outdated: Callable[[Deleted, Sequence[Peer]], object] = lambda error, made: None,
     ) -> None:
         groups = iter(groups)
         self._outdated = outdated
@@ -169,7 +169,9 @@ class QuorumWrite:
             )
             raise other_body(self._whole.id) from error
         except Deleted as error:
-            self._outdated(error)
+            self._outdated(error, self.made)
+            if self.acknowledged.called:
+                return
             raise Unavailable(f"{self._whole.id} was deleted meanwhile; try again") from error
         except SOSError as error:
             # Which server failed is only logged: clients must not learn about the servers.

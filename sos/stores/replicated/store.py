@@ -30,7 +30,16 @@ from sos.interfaces import (
 from sos.model import ids
 from sos.model.digest import BodyDigest
 from sos.model.merge import admitted, deleted, is_outdated, merge, times
-from sos.model.metadata import EMPTY, PART_AT, STORED_AT, Metadata, ticks, timed, with_kind_of
+from sos.model.metadata import (
+    EMPTY,
+    PART_AT,
+    STORED_AT,
+    Metadata,
+    is_tombstone,
+    ticks,
+    timed,
+    with_kind_of,
+)
 from sos.model.upload_clock import UploadClock
 from sos.monitoring.server_health import ServerHealth
 from sos.stores.remote.body import RemoteBody
@@ -259,7 +268,7 @@ class ReplicatedStore:
             partial(self._metadata_for, whole),
             lambda: self._background.admits(whole.size),
             self._deadlines,
-            lambda error: self._uploads.see(error.metadata),
+            partial(self._outdated, whole),
         )
         write.ended.addCallback(lambda _: self._placed(whole, replica_set, write.made))
         info = await write.acknowledged
@@ -268,6 +277,19 @@ class ReplicatedStore:
         if write.made[0] not in replica_set:
             self._locations.remember(whole.id, write.made[0].name)
         return info
+
+    def _outdated(self, whole: Spooled, error: Deleted, made: Sequence[Peer]) -> None:
+        """Go on to after a deletion that a server knows of; renew the copies that are *made*.
+
+        Otherwise the deletion would undo an upload that has been acknowledged.
+        """
+        self._uploads.see(error.metadata)
+        name = PART_AT if PART_AT in whole.metadata else STORED_AT
+        metadata = with_kind_of({name: str(ticks(self._uploads()))}, whole.metadata)
+        for peer in made:
+            work = ensureDeferred(self._tell(peer, whole.id, metadata))
+            work.addErrback(lambda failure: failure.trap(CancelledError))
+            self._background.add(0, work, work.cancel)
 
     async def _metadata_for(self, whole: Spooled, target: Peer) -> Metadata:
         """Return the metadata for a hinted handoff of *whole* to *target*.
@@ -278,17 +300,8 @@ class ReplicatedStore:
         if PART_AT in whole.metadata:  # it has no metadata to reconcile
             return whole.metadata
 
-        async def ask(peer: Peer) -> Metadata | None:
-            try:
-                asked = peer.attempt(peer.store.stat(whole.id))
-                return timed((await within(_METADATA_SECONDS, asked, self._clock)).metadata, 0)
-            except Deleted as error:
-                return error.metadata
-            except SOSError:
-                return None
-
         answers = await together(
-            ask(peer)
+            self._stat(peer, whole.id)
             for peer in self._members.possible_replicas(whole.id, target)
             if peer is not target and peer.error is None
         )
@@ -310,29 +323,48 @@ class ReplicatedStore:
     # Keeping and deleting.
 
     async def renew(self, id: str, name: str = STORED_AT) -> int:
-        renewed = {name: str(ticks(self._uploads()))}
-        replicas = self._members.replica_set(id, self._copy_counts.wanted)
-        renewed = {name: str(ticks(self._uploads()))}
         replicas = self._members.replica_set(id, self._copy_counts.wanted)
         await self._members.learn_abilities(replicas)
-        count = sum(await together(self._renewed(peer, id, renewed) for peer in replicas))
-        if count < self._copy_counts.acknowledged:
+        answers = await together(self._stat(peer, id) for peer in replicas)
+        found = {
+            peer: metadata
+            for peer, metadata in zip(replicas, answers, strict=True)
+            if metadata is not None
+        }
+        known = reduce(merge, found.values()) if found else EMPTY
+        if found and not (times(known).is_object or (name == PART_AT and times(known).has_body)):
+            raise deleted(id, known)
+        renewed = {name: str(ticks(self._uploads()))}
+        told = await together(
+            self._tell(peer, id, with_kind_of(renewed, metadata))
+            for peer, metadata in found.items()
+            if not is_tombstone(metadata)
+            # A server that remembers no deletions does not tell chunks: none is garbage there.
+            if peer.tombstones or name == PART_AT
+        )
+        if sum(told) < self._copy_counts.acknowledged:
             raise NotFound(f"too few servers have {id}: upload it again")
-        return count
+        return sum(told)
 
-    async def _renewed(self, peer: Peer, id: str, renewed: Metadata) -> bool:
+    async def _stat(self, peer: Peer, id: str) -> Metadata | None:
+        """Return the metadata of a copy, None if there is none or the server does not answer."""
         try:
-            stat = peer.attempt(peer.store.stat(id))
-            found = (await within(_METADATA_SECONDS, stat, self._clock)).metadata
-            if not peer.tombstones:  # nor does it tell chunks, so that none is garbage there
-                return PART_AT in renewed
-            if STORED_AT in renewed and not times(found).is_object:
-                return False
-            told = peer.store.reconcile(id, with_kind_of(renewed, found))
-            await within(SLOW_SECONDS, peer.attempt(told), self._clock)
+            asked = peer.attempt(peer.store.stat(id))
+            found = timed((await within(_METADATA_SECONDS, asked, self._clock)).metadata, 0)
         except Deleted as error:
-            self._uploads.see(error.metadata)
-            return False
+            found = error.metadata
+        except SOSError:
+            return None
+        self._uploads.see(found)
+        return found
+
+    async def _tell(self, peer: Peer, id: str, metadata: Metadata) -> bool:
+        """Send *metadata* of a copy to a server, and return whether it has recorded that."""
+        if not peer.tombstones:
+            return True
+        try:
+            told = peer.attempt(peer.store.reconcile(id, metadata))
+            await within(SLOW_SECONDS, told, self._clock)
         except SOSError:
             return False
         return True

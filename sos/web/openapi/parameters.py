@@ -116,6 +116,7 @@ LISTING = (
     query("after", "List only ids after this one.", ID),
     query("limit", "The most ids to list.", count(minimum=1, maximum=MAX_PAGE)),
     query("partition", "List only this partition.", TYPES["Partition"]),
+    query("kind", "List only the manifests of objects in chunks.", {"enum": ["manifest"]}),
 )
 _PARTITION = "The first three digits of a content id."
 PARTITION = path("partition", _PARTITION, TYPES["Partition"])

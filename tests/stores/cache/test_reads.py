@@ -10,7 +10,7 @@ from sos.auth.request_signing import Key, Keys
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.model.merge import tombstone
-from sos.model.metadata import ticks
+from sos.model.metadata import SET_AT, ticks
 from sos.stores.cache.reads import CachedReads
 from sos.stores.cache.sealed_blob import unseal
 from sos.stores.chunked.store import ChunkedStore
@@ -118,7 +118,7 @@ async def test_what_is_made_up_is_not_believed(reactor):
 async def test_a_blob_that_was_deleted_is_kept_out(reactor):
     """Also by a read that had begun before."""
     cache, a = SharedDict(), MemoryStore("a")
-    id = (await put(a, b"small")).id
+    id = (await put(a, b"small", metadata={SET_AT: str(ticks(1.79e9))})).id
     reads = cached(reactor, cache, a)
     await reads.read(id)
     blob = await reads._uncached(id, None)

@@ -150,7 +150,7 @@ async def test_one_copy_is_a_manifest_and_another_the_object_itself(members, pla
 async def api_of(store, reactor):
     agent = Agent(reactor)
     async with (
-        serving(handler(UploadServer(store).app), reactor, agent) as up,
+        serving(handler(UploadServer(store, keeper=store._store).app), reactor, agent) as up,
         serving(handler(DownloadServer(store).app), reactor, agent) as down,
     ):
         yield Exchange(up.name, agent, reactor), Exchange(down.name, agent, reactor)
