@@ -210,7 +210,7 @@ class Api:
         self.daemon = self._place.twistd(
             f"sos-api --config {self._config} --api-host 127.0.0.1 --upload-port {up} "
             f"--download-port {down} --write-copies 2 --min-copies 2 --replicate-every 3 "
-            "--chunk-size 1M",
+            "--chunk-size 1M --allow-delete",
             up,
             down,
         )

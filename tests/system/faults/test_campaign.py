@@ -11,10 +11,12 @@ from random import Random
 import pytest
 
 from sos.replication.leases import SECONDS
+from tests.support.http import ask
 from tests.support.waiting import wait_until
 from tests.system.faults import network
 from tests.system.faults.audit import copies
 from tests.system.faults.cluster import Api, Server
+from tests.system.faults.collecting import collected
 from tests.system.faults.load import Load
 
 SERVERS = 3
@@ -26,6 +28,8 @@ LASTING = (Server.wipe, Server.corrupt, Server.hide, Server.lose_index)
 OF_APIS = (Api.kill, Api.split)
 
 SEED = 20261124
+# Longer than any upload takes while servers fail.
+GRACE_SECONDS = 600
 # Objects of the latest, and of all others, of which it is looked whether they have their copies.
 _SAMPLE = 100
 
@@ -49,10 +53,12 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
     """With two copies acknowledged, and one server at a time that loses what it has."""
     random, counts = Random(SEED), Counter()
     acknowledged: dict[str, tuple[int, int]] = {}
+    deleted: dict[str, tuple[int, int]] = {}
     place.end_seconds = 600  # a pass over all that is stored by then
     apis = [Api(place, servers) for _ in range(2)]
     for number in range(10 if long else 1):
-        load = Load([api.ports for api in apis], acknowledged, counts, random.getrandbits(32))
+        ports = [api.ports for api in apis]
+        load = Load(ports, acknowledged, deleted, counts, random.getrandbits(32))
         with load:
             torment(
                 place, load, servers, apis, 60 if long else 20, 6 if long else 3, random, counts
@@ -61,14 +67,17 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
         for api in apis:
             api.stop()
         converge(place, servers, counts)
+        collect_all(place, servers, counts)
         for api in apis:
             api.start()
         look_at_everything(load, servers, apis, counts)
         assert load.wrong == []
         with capsys.disabled():
             summary = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
-            print(f"\nround {number + 1}, seed {SEED}: {summary}; 0 lost, 0 wrong")
+            print(f"\nround {number + 1}, seed {SEED}: {summary}; 0 lost, 0 back, 0 wrong")
     assert counts["acknowledged"] > 0
+    assert counts["deleted"] > 0
+    assert counts["garbage removed"] > 0
     assert counts["fetched"] > 0
     for daemon in place.running:
         assert "Traceback" not in daemon.log, daemon.log_path
@@ -86,6 +95,11 @@ def torment(place, load, servers, apis, seconds, pause, random, counts):
         left = left or random.sample(every, len(every))
         fault = left.pop()
         server = victim if fault in LASTING else random.choice(servers)
+        if random.random() < 0.3:  # of what is older than the uploads under way
+            urls = [each.url for each in servers]
+            summary = collected(place, urls, COPIES, GRACE_SECONDS)
+            counts[f"collections {'done' if summary.ok else 'refused'}"] += 1
+            counts["garbage removed"] += summary.copies
         fault(random.choice(apis) if fault in OF_APIS else server, random)
         counts[f"x {fault.__qualname__}"] += 1
         time.sleep(random.uniform(0.5, pause))
@@ -119,6 +133,7 @@ def check_what_is_said(place, load, servers, random, counts):
             looked_at = {*touched, *stored[-_SAMPLE:], *others}
             counts["objects looked at"] += len(looked_at)
             few = [id for id in looked_at if sum(reads(server, id) for server in servers) < COPIES]
+            few = [id for id in few if id not in load.doomed]
             assert not few, (command, done.stdout, few, counts)
 
 
@@ -149,6 +164,16 @@ def converge(place, servers, counts):
     counts["copies made afterwards"] += int(first.stdout.split(b"to make, ")[1].split()[0])
 
 
+def collect_all(place, servers, counts):
+    """While no upload is under way, all garbage goes: of broken uploads and of deleted objects."""
+    time.sleep(1)
+    urls = [server.url for server in servers]
+    summary = collected(place, urls, COPIES, 0.5)
+    assert summary.ok, summary
+    counts["garbage removed"] += summary.copies
+    assert collected(place, urls, COPIES, 0.5).garbage == 0
+
+
 def look_at_everything(load, servers, apis, counts):
     """Each blob is where it should be, sound, as often as it should; each object can be fetched."""
     held = sum((copies(server.url) for server in servers), Counter())
@@ -156,4 +181,9 @@ def look_at_everything(load, servers, apis, counts):
     assert set(load.acknowledged) <= set(held), "lost"
     for id in load.acknowledged:
         assert load.check(id, apis[0].ports[1])
+    for id in load.deleted:
+        for api in apis:
+            answer = ask(f"http://127.0.0.1:{api.ports[1]}/fetch/{id}")
+            assert answer.status == 410, (id, answer)
+    counts["deletions looked at"] += len(load.deleted)
     counts["copies looked at"] += sum(held.values())
