@@ -103,3 +103,54 @@ def test_a_store_of_the_other_release(place, other):
         lambda: json.loads(fetch(f"http://127.0.0.1:{after}/status")), lambda found: found["blobs"]
     )
     assert status["blobs"] == len({*BODIES})
+
+
+def test_nothing_is_deleted_while_a_server_cannot_remember_it(place, other, cluster):
+    """Neither version deletes then; the older one does not know how."""
+    _, apis = cluster
+    upload, download, admin = free_ports(3)
+    config = Path(place.directory) / "sos.conf"
+    place.twistd(
+        f"sos-api --config {config} --upload-port {upload} --download-port {download} "
+        f"--admin-port {admin} --replicate-every 0 --allow-delete",
+        upload,
+        download,
+    )
+    id = content_id(BODIES[2])
+    for port in (upload, apis[1][0]):
+        fetch(f"http://127.0.0.1:{port}/upload", BODIES[2])
+    answer = ask(f"http://127.0.0.1:{upload}/upload/{id}", method="DELETE")
+    assert (answer.status, "upgrade" in answer.json["error"]) == (409, True)
+    assert ask(f"http://127.0.0.1:{apis[1][0]}/upload/{id}", method="DELETE").status >= 400
+    for _, port in apis:
+        assert fetch(f"http://127.0.0.1:{port}/fetch/{id}") == BODIES[2]
+
+
+@pytest.mark.parametrize("between", ["nothing", "a renewal", "an upload"])
+def test_a_deletion_leaves_chunks_of_the_other_release(place, other, between):
+    """It did not mark them: an object with the same bytes can be deleted without them."""
+    up, down, admin = free_ports(3)
+    ports = f"--upload-port {up} --download-port {down} --admin-port {admin}"
+    [blob] = free_ports(1)
+    whole = body_of(200_000, 7)
+    first = whole[:65536]
+    config = f"--blob-server http://127.0.0.1:{blob} --min-copies 1 --chunk-size 64K {ports}"
+    store = Path(other.directory) / "data"
+    daemons = [
+        other.twistd(f"sos-blob --port {blob} --store {store}", blob),
+        other.twistd(f"sos-api {config}", up, down),
+    ]
+    fetch(f"http://127.0.0.1:{up}/upload", first, {"X-Mime-Type": "image/png"})
+    fetch(f"http://127.0.0.1:{up}/upload", whole)
+    for daemon in daemons:
+        daemon.stop()
+    place.twistd(f"sos-blob --port {blob} --store {store}", blob)
+    place.twistd(f"sos-api {config} --allow-delete", up, down)
+    if between == "a renewal":
+        fetch(f"http://127.0.0.1:{up}/upload/{content_id(first)}", b"")
+    elif between == "an upload":
+        fetch(f"http://127.0.0.1:{up}/upload", first)
+    answer = ask(f"http://127.0.0.1:{up}/upload/{content_id(first)}", method="DELETE")
+    assert answer.status == 200
+    assert ask(f"http://127.0.0.1:{down}/fetch/{content_id(first)}").status == 410
+    assert fetch(f"http://127.0.0.1:{down}/fetch/{content_id(whole)}") == whole
