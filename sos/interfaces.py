@@ -172,7 +172,7 @@ class StoreStatus:
 
     :param writable: whether it accepts blobs now.
     :param reason: why it accepts none, if so.
-    :param blobs: the number that it holds, None if unknown.
+    :param blobs: the number that it holds, tombstones included; None if unknown.
     :param size: of their bodies together, in bytes, None if unknown.
     :param capacity: of its disk or engine, in bytes, None if unknown.
     :param free: bytes of the capacity that are free.

@@ -105,7 +105,7 @@ TYPES = records(
     StoreStatus The state of a store.
         writable boolean Whether the store accepts blobs now.
         reason string? Why it accepts none.
-        blobs count? The number of blobs; null if unknown.
+        blobs count? The number of blobs, tombstones included; null if unknown.
         size count? Bytes of their bodies together.
         capacity count? Bytes of its disk or engine.
         free count? Bytes of the capacity that are free.
