@@ -177,6 +177,13 @@ def test_an_upload_after_the_deletion(mark):
     assert (merged, takes) == ({**SINCE, **mark}, True)
 
 
+def test_a_chunk_that_an_older_version_stores_again_is_never_garbage():
+    """That version does not renew it, and may name it in a manifest later."""
+    merged, _ = join(ID, {PART_AT: str(BASE)}, {}, True)
+    assert times(merged) == Times(0, BASE, None)
+    assert times(merged).is_object
+
+
 @given(st.sampled_from([{}, {"X-A": "old"}, {SET_AT: "0", "X-A": "old"}]), operations())
 def test_what_may_be_a_chunk_of_an_older_version_stays_one(old, other):
     """Such chunks had no mark, and objects with the same bytes may have been stored since."""
