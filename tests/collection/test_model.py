@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,7 +147,7 @@ def go_through(offsets, events):
     check(cluster, ledger)
 
 
-@settings(max_examples=300)
+@settings(max_examples=10_000 if "--long" in sys.argv else 300)
 @given(offsets, events)
 def test_what_is_acknowledged_stays_and_what_is_deleted_goes(offsets, events):
     """Whatever crosses, breaks off, is cut off or comes back after weeks."""
