@@ -196,6 +196,34 @@ def upload_in_every_way(uploads, client, full, method, path):
     assert full.ask(method, path, **sent_to(path, bytes(9 << 20))).status == 507
 
 
+def delete_in_every_way(client, reading):
+    """Renew and delete what is there, what was there, and what never was.
+
+    :param reading: of a server that may only read.
+    """
+    for method in ("POST", "DELETE"):
+        body = b"" if method == "POST" else None
+        for name, status in ((ID, 200), (GONE, 410), (OTHER, 404), ("A", 400)):
+            if status == 200 and method == "DELETE":
+                answer = reading.ask(method, "/upload/{name}", f"/upload/{name}")
+                assert answer.status == 409
+            answer = client.ask(method, "/upload/{name}", f"/upload/{name}", body)
+            assert answer.status == status
+
+
+def reading(place, blob):
+    """Return the port of an API server that may not write to its only server."""
+    config = place.directory / "reading.conf"
+    config.write_text(f"[one]\n-: http://127.0.0.1:{blob} readonly\n")
+    up, down, admin = free_ports(3)
+    place.twistd(
+        f"sos-api --config {config} --upload-port {up} --download-port {down} "
+        f"--admin-port {admin} --allow-delete --api-host 127.0.0.1 --replicate-every 0",
+        up,
+    )
+    return up
+
+
 class Resumable:
     """The uploads of tus at a server.
 
@@ -383,7 +411,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         options = f"--api-host 127.0.0.1 --min-copies 1 --max-size {16 * MOST}"
         place.twistd(f"sos-api {listens} {urls} {options} {more}", *ports)
 
-    api(blob, (up, down, admin), "--unfinished-dir unfinished")
+    api(blob, (up, down, admin), "--unfinished-dir unfinished --allow-delete")
     api(full, more, "--unfinished-dir full")
     client, uploads = Client(described, admin), Client(described, up)
     full_client = Client(described, more[0])
@@ -407,6 +435,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
             read_in_every_way(each, "/fetch/{name}", f"/fetch/{ID}.txt")
             for method in ("GET", "HEAD"):
                 assert each.ask(method, "/fetch/{name}", f"/fetch/{GONE}").status == 410
+        delete_in_every_way(client, Client(described, reading(place, blob)))
         for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)
@@ -416,6 +445,10 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
         for method, path in UPLOADS:
             sent = sent_to(path, b"x")
             assert client.ask(method, path, **sent).status == 503
+        for method in ("POST", "DELETE"):
+            body = b"" if method == "POST" else None
+            answer = client.ask(method, "/upload/{name}", f"/upload/{OTHER}", body)
+            assert answer.status == 503
         assert client.ask("GET", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
         assert client.ask("HEAD", "/fetch/{name}", f"/fetch/{OTHER}").status == 503
     ports = free_ports(3)
@@ -426,7 +459,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
     ask_unknown(guarded, {"/", "/alive", "/healthz", "/readyz"})
     for method, path, target in targets(described):
         if path not in ("/", "/alive", "/healthz", "/readyz"):
-            uploads_here = (method, path) in UPLOADS or path.startswith("/tus")
+            uploads_here = path.startswith(("/upload", "/form", "/tus"))
             bearer = (other if uploads_here else token).decode().strip()
             answer = guarded.ask(method, path, target, Authorization=f"Bearer {bearer}")
             assert answer.status == 403

@@ -150,7 +150,7 @@ _STORED = "It is on stable storage."
 STORED_BLOB = (response(200, _STORED, TYPES["StoredBlob"]), TAKEN, DELETED_BLOB, NO_ROOM)
 _OBJECT_ERRORS = (TAKEN, OTHER_CODING, NO_ROOM)
 STORED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), *_OBJECT_ERRORS)
-RENEWED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), NO_OBJECT, DELETED_OBJECT, NO_ROOM)
+RENEWED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), NO_OBJECT, DELETED_OBJECT)
 DELETED = (
     response(200, "The write quorum has recorded the deletion.", TYPES["Deleted"]),
     NO_DELETING,
