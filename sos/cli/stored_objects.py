@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
+
 from sos.errors import Deleted, Forbidden, NotFound, Unavailable
 from sos.http.client.bodies import ANSWER_SECONDS
 from sos.interfaces import is_size
@@ -28,8 +30,9 @@ class StoredObjects:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        # The methods whose 404 is about the object, and not about the route.
-        self._known: set[str] = set()
+        # Whether a 404 to a method is about the object, and not about the route.
+        self._known: dict[str, bool] = {}
+        self._asking = DeferredLock()
 
     async def renew(self, id: str) -> int:
         """Store the object *id* again, without sending it, and return its size in bytes.
@@ -93,15 +96,19 @@ class StoredObjects:
 
         From a server without this route, it means nothing.  It asks once.
         """
-        if method not in self._known:
-            try:
-                await self._send(method, _NO_ID)
-            except UnexpectedStatus as error:
-                if error.status == 400:
-                    self._known.add(method)
-            except NotFound:
-                pass
-        return method in self._known
+        async with self._asking:  # all that wait here share one answer
+            if method not in self._known:
+                self._known[method] = await self._rejects_no_id(method)
+        return self._known[method]
+
+    async def _rejects_no_id(self, method: str) -> bool:
+        try:
+            await self._send(method, _NO_ID)
+        except UnexpectedStatus as error:
+            return error.status == 400
+        except NotFound:
+            pass
+        return False
 
     def _unsupported(self, method: str) -> Unsupported:
         verb = "renew" if method == "POST" else "delete"

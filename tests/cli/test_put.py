@@ -159,6 +159,7 @@ def test_a_directory(place, api, tree):
     for path, body in TREE.items():
         assert api.fetch(content_id(body)) == body, path
     assert api.uploads <= len(TREE) + 1  # twins that meet are both sent
+    assert api.count("POST /upload/- ") == 1  # by all that find a first 404 at the same time
 
 
 @pytest.mark.parametrize("parallel", [1, 16])
