@@ -16,7 +16,7 @@ from sos.collection.named_chunks import NamedChunks
 from sos.collection.summary import SILENT, Report, Summary
 from sos.errors import Conflict, Deleted, NotFound, SOSError, Unavailable
 from sos.interfaces import Groups, IReplicaStore, Member, StoreStatus
-from sos.model import manifest
+from sos.model import ids, manifest
 from sos.model.digest import BlobDigest
 from sos.model.manifest import MARK
 from sos.model.merge import MAX_SKEW_SECONDS, tombstone
@@ -99,10 +99,13 @@ class _Collection:
             await together(self._list_partitions(each) for each in self._members.values())
             self.summary.partitions = len(self._partitions)
             await self._for_each(sorted(self._partitions), self._mark)
+            await self._confirm()
             self.summary.chunks = len(self._named)
             dirty: list[str] = []
             places = sorted({*self._partitions, *self._named.partitions()})
             await self._for_each(places, lambda partition: self._search(partition, dirty))
+            if dirty:
+                await self._confirm()
             await self._for_each(dirty, self._sweep)
         finally:
             self._named.close()
@@ -139,6 +142,25 @@ class _Collection:
                         raise
                     await deferLater(self.clock, delay)
 
+    async def _confirm(self) -> None:
+        """Raise SOSError if a manifest may have been missed.
+
+        It can have moved if a lease was lost.  Servers do not list blobs that they cannot read.
+        """
+        for leases in self._leases.values():
+            await leases.confirm()
+        answers = await ask(self.groups, _STATUS_SECONDS, self.clock)
+        for name, answer in answers.items():
+            if not isinstance(answer, StoreStatus):
+                raise Unavailable(f"{name} does not answer: {answer}")
+            if (answer.lost or 0) > len(answer.lost_ids):
+                raise Unavailable(f"{name} has lost {answer.lost} blobs, more than it lists")
+            for id in answer.lost_ids:
+                if id not in await self._listed(ids.partition(id)):
+                    raise Unavailable(
+                        f"{name} has lost {id}, and no other server has it: upload it again"
+                    )
+
     async def _list_partitions(self, member: Member) -> None:
         try:
             found = await self._within(_DIGESTS_SECONDS, member.store.digests())
@@ -162,7 +184,7 @@ class _Collection:
         for id in manifests:
             chunks = await self._within(_READ_SECONDS, self._read(store, id))
             self.summary.manifests += 1
-            await self.run_in_thread(self._named.add, chunks)
+            await self.run_in_thread(self._named.add, id, chunks)
 
     async def _read(self, store: IReplicaStore, id: str) -> set[str]:
         """Return the chunks of the object *id*, none if it was deleted or stored whole since."""
@@ -191,12 +213,12 @@ class _Collection:
         """
         found = await self._listed(partition)
         here = {id for id, copies in found.items() if not _is_deleted(copies)}
-        missing = await self.run_in_thread(self._named.of, partition) - here
-        if missing:
+        named = await self.run_in_thread(self._named.of, partition)
+        for chunk in named.keys() - here:
             raise Unavailable(
-                f"the chunk {min(missing)} of an object is on none of the servers: either servers "
-                "are missing from the configuration, or the object is broken; upload it again or "
-                "delete it"
+                f"the chunk {chunk} of the object {named[chunk]} is on none of the servers: either "
+                "servers are missing from the configuration, or the object is broken; upload it "
+                "again or delete it"
             )
         self.summary.objects += sum(is_object(copies.values()) for copies in found.values())
         garbage, tombstones = await self._judged(partition, found)
@@ -258,7 +280,7 @@ class _Collection:
         is_chunk = not _is_deleted(copies)
         removed = []
         for name, copy in copies.items():
-            if is_chunk and copy.is_tombstone:
+            if is_chunk and (copy.is_tombstone or copy.times.part is None):
                 continue
             token = await self._token(name)
             try:
@@ -281,10 +303,11 @@ class _Collection:
             await store.reconcile(id, tombstone(copy.times.deleted))
 
     async def _token(self, name: str) -> str:
-        for group, members in self.groups.items():
-            if any(member.name == name for member in members):
-                return (await self._leases[group].tokens())[name]
-        raise AssertionError(name)
+        """Return the lease of the server *name*; raise as long as any group's are not valid."""
+        tokens: dict[str, str] = {}
+        for leases in self._leases.values():
+            tokens.update(await leases.tokens())
+        return tokens[name]
 
     async def _for_each(
         self, partitions: Iterable[str], work: Callable[[str], Awaitable[None]]

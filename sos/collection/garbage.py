@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from attrs import frozen
+from attrs import astuple, frozen
 
 from sos.model import ids
 from sos.model.digest import BlobDigest
-from sos.model.merge import Times
+from sos.model.merge import MAX_SKEW_SECONDS, Times
 from sos.model.metadata import ticks
 
 
@@ -38,9 +38,12 @@ def is_garbage(id: str, copies: Collection[BlobDigest], limits: Limits, now: flo
     """
     if ids.algorithm(id) is None or any(copy.is_manifest for copy in copies):
         return False
-    times = _merged(copies)
-    is_old = times.part is not None and times.part < ticks(now - limits.grace)
-    return is_old and not times.is_object and not all(copy.is_tombstone for copy in copies)
+    # One of several servers could be wrong: then the others have copies that are objects.
+    if any(copy.times.is_object for copy in copies) or _is_in_future(copies, now):
+        return False
+    part = _merged(copies).part
+    is_old = part is not None and part < ticks(now - limits.grace)
+    return is_old and not all(copy.is_tombstone for copy in copies)
 
 
 def is_old_tombstone(copies: Collection[BlobDigest], limits: Limits, now: float) -> bool:
@@ -51,6 +54,11 @@ def is_old_tombstone(copies: Collection[BlobDigest], limits: Limits, now: float)
         and deleted is not None
         and deleted < ticks(now - limits.tombstone_age)
     )
+
+
+def _is_in_future(copies: Iterable[BlobDigest], now: float) -> bool:
+    latest = max(max(filter(None, astuple(copy.times)), default=0) for copy in copies)
+    return latest > ticks(now + MAX_SKEW_SECONDS)
 
 
 def _merged(copies: Collection[BlobDigest]) -> Times:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sos.model.merge import MAX_SKEW_SECONDS, times
 from sos.model.metadata import TICKS, Metadata
@@ -21,14 +21,24 @@ class UploadClock:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._seen = 0.0
+        self._behind = 0.0
 
     def __call__(self) -> float:
         """Return the time in seconds since the epoch."""
-        return max(self._now(), self._seen)
+        return max(self._now() + self._behind, self._seen)
+
+    def compare(self, times: Iterable[float]) -> None:
+        """Compare the clock with the *times* that servers tell, in seconds since the epoch.
+
+        If it is behind all of them by more than :data:`MAX_SKEW_SECONDS`, go by the earliest: else
+        chunks that are stored now would soon be taken for old ones.
+        """
+        behind = min((time - self._now() for time in times), default=0.0)
+        self._behind = behind if behind > MAX_SKEW_SECONDS else 0.0
 
     def see(self, metadata: Metadata) -> None:
         """Go on to after the times in *metadata*, unless they are of a clock that is wrong."""
         found = times(metadata)
         latest = (max(found.stored or 0, found.part or 0, found.deleted or 0) + 1) / TICKS
-        if latest <= self._now() + MAX_SKEW_SECONDS:
+        if latest <= self._now() + self._behind + MAX_SKEW_SECONDS:
             self._seen = max(self._seen, latest)

@@ -58,6 +58,12 @@ class Leases:
             assert self._tokens is not None
             return self._tokens
 
+    async def confirm(self) -> None:
+        """Renew all leases now.  Raises as :meth:`tokens` does if one was lost meanwhile."""
+        await self.tokens()
+        await self._prolong_all()
+        await self.tokens()
+
     async def _acquire(self) -> None:
         tokens: dict[str, str] = {}
         try:

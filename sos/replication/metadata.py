@@ -77,11 +77,11 @@ def alive(copies: Mapping[str, BlobDigest]) -> dict[str, BlobDigest]:
 
 
 def sources(copies: Mapping[str, BlobDigest]) -> tuple[str, ...]:
-    """Return one server for each version of the metadata, by name."""
+    """Return one server for each version of the metadata: the one where it was set first."""
     found: dict[str, str] = {}
-    for name in sorted(copies):
+    for name in sorted(copies, key=lambda name: (copies[name].order[1], name)):
         found.setdefault(copies[name].version, name)
-    return tuple(found.values())
+    return tuple(sorted(found.values()))
 
 
 def lacking(copies: Mapping[str, BlobDigest]) -> frozenset[str]:

@@ -6,10 +6,11 @@ import pytest
 from attrs import evolve
 
 from sos.collection import Report
+from sos.collection.named_chunks import NamedChunks
 from sos.errors import Unavailable
 from sos.model.manifest import MARK
 from sos.model.merge import times
-from sos.model.metadata import is_tombstone
+from sos.model.metadata import DELETED_AT, PART_AT, is_tombstone, ticks
 from tests.collection.cluster import CHUNK, GRACE, TOMBSTONE_AGE, Cluster
 from tests.support.blobs import body_of, content_id
 
@@ -246,3 +247,71 @@ class TestRefusals:
         refusal(cluster)
         for server in cluster.servers:
             assert cluster.run(server.lease(10))
+
+    def test_a_manifest_that_a_server_cannot_list(self, cluster):
+        """It is marked as lost, and leaves the listings."""
+        holders = [server for server in cluster.servers if ID in server.blobs]
+        for server in holders:
+            del server.blobs[ID]
+            status = server.status
+
+            async def with_loss(status=status):
+                return evolve(await status(), lost=1, lost_ids=(ID,))
+
+            server.status = with_loss
+        assert f"has lost {ID}" in refusal(cluster)
+
+    def test_a_lease_that_is_lost_meanwhile(self, cluster):
+        """A pass may have moved a manifest to where this has looked already."""
+        found = []
+        cluster.begin(cluster.collect(), found.append)
+        while not any(server._lease for server in cluster.servers):
+            cluster.step(0)
+        for server in cluster.servers:
+            server._lease = None
+        before = [dict(server.blobs) for server in cluster.servers]
+        cluster.finish()
+        assert "lease" in found[0].refused
+        assert [dict(server.blobs) for server in cluster.servers] == before
+
+
+@pytest.mark.parametrize("deleted", [0, 240, 10**6])
+def test_a_server_that_is_wrong(cluster, deleted):
+    """It says of an object that it is a chunk, whose object was deleted: others have it."""
+    cluster.run(cluster.upload(0, BODY[:10]))
+    id = content_id(BODY[:10])
+    cluster.wait(2 * GRACE)
+    (wrong,) = [server for server in cluster.servers if id not in server.blobs]
+    honest = cluster.servers[0] if wrong is not cluster.servers[0] else cluster.servers[1]
+    stored = honest.blobs[id]
+    lie = {PART_AT: "1", DELETED_AT: str(ticks(cluster.time + deleted))}
+    wrong.blobs[id] = evolve(stored, info=evolve(stored.info, metadata=lie))
+    assert collected(cluster).copies == 0
+    assert len(held(cluster, id)) == 3
+
+
+def test_a_disk_that_is_full(cluster):
+    """The ids of chunks do not fit; it is refused like anything else."""
+    cluster.run(cluster.upload(0, BODY))
+    named = NamedChunks()
+    named.close()
+    with pytest.raises(Unavailable, match="cannot note the chunks"):
+        named.add(ID, CHUNKS)
+
+
+def test_an_uploader_whose_clock_is_far_behind():
+    """It goes by the time of the servers, once it has asked them."""
+    cluster = Cluster([0, -8 * 86_400])
+    for server in cluster.servers:
+        status = server.status
+
+        async def timed(status=status):
+            return evolve(await status(), time=cluster.time)
+
+        server.status = timed
+    cluster.run(cluster.doors[1][0].look())
+    writer = cluster.doors[1][1].writer()
+    cluster.run(writer.write(BODY))
+    assert collected(cluster).copies == 0
+    cluster.run(writer.commit())
+    assert cluster.fetch(0, ID) == BODY

@@ -8,9 +8,10 @@ from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sos.errors import Conflict
 from sos.model.digest import BlobDigest
 from sos.model.manifest import MARK
-from sos.model.merge import join, merge, reconcile, times, tombstone
+from sos.model.merge import join, may_be_part, merge, reconcile, times, tombstone
 from sos.model.metadata import PART_AT, SET_AT, is_tombstone, set_at, version
 from sos.model.placement import rank
 from sos.replication.metadata import Merged
@@ -122,13 +123,16 @@ class Cluster:
         if version(metadata) == known:
             return
         there = self.held[name].get(id)
-        kept = reconcile(id, None if there is None else there.metadata, metadata)
+        try:
+            kept = reconcile(id, None if there is None else there.metadata, metadata)
+        except Conflict:  # it has got a manifest, and kept its object: the next pass sees that
+            return
         self.held[name][id] = evolve(there or Copy({}), metadata=kept)
 
     def ids(self):
         return set().union(*self.held.values())
 
-    def come_to_rest(self, placing, rounds=4):
+    def come_to_rest(self, placing, rounds=6):
         """Make passes until there is nothing to do; return the steps of the first."""
         first = None
         for _ in range(rounds):
@@ -176,7 +180,11 @@ def test_after_the_plan_every_blob_is_where_it_belongs(held, weights, copies, al
         assert set(wanted) <= set(now)
         assert len({now[name].digest for name in wanted}) == 1
         kept, expected = times(now[wanted[0]].metadata), times(merged_of(held, id))
-        assert (kept.is_object, kept.has_body) == (expected.is_object, expected.has_body)
+        assert kept.is_object == expected.is_object
+        if any(may_be_part(id, copy.metadata) for copy in before.values()):
+            assert kept.has_body >= expected.has_body  # it may be a chunk of another object
+        else:
+            assert kept.has_body == expected.has_body
         extra = set(now) - set(wanted)
         assert not extra if all_there else extra == set(before) - set(wanted)
 

@@ -50,7 +50,7 @@ class Peer:
     :ivar others: the views of API servers that differ from ours, from its last status; None
         if it collects none.
     :ivar before: the former id of its store, if that has changed.
-    :ivar tombstones: whether its last status says that it remembers deletions.
+    :ivar tombstones: whether its last status says that it remembers deletions, None if unknown.
     """
 
     def __init__(self, member: Member, group: str, clock: Any) -> None:
@@ -63,7 +63,7 @@ class Peer:
         self.identity: str | None = None
         self.before: str | None = None
         self.others: tuple[View, ...] | None = None
-        self.tombstones = False
+        self.tombstones: bool | None = None
         self._requests = 0
         self._errors = 0
         self._last_error: tuple[str, float] | None = None

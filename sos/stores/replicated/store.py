@@ -339,8 +339,6 @@ class ReplicatedStore:
             self._tell(peer, id, with_kind_of(renewed, metadata))
             for peer, metadata in found.items()
             if not is_tombstone(metadata)
-            # A server that remembers no deletions does not tell chunks: none is garbage there.
-            if peer.tombstones or name == PART_AT
         )
         if sum(told) < self._copy_counts.acknowledged:
             raise NotFound(f"too few servers have {id}: upload it again")
@@ -360,8 +358,10 @@ class ReplicatedStore:
 
     async def _tell(self, peer: Peer, id: str, metadata: Metadata) -> bool:
         """Send *metadata* of a copy to a server, and return whether it has recorded that."""
-        if not peer.tombstones:
-            return True
+        if not (peer.tombstones or PART_AT in metadata):
+            return False
+        if peer.tombstones is False:
+            return True  # such a server does not tell chunks: none is garbage there
         try:
             told = peer.attempt(peer.store.reconcile(id, metadata))
             await within(SLOW_SECONDS, told, self._clock)
@@ -416,7 +416,12 @@ class ReplicatedStore:
 
     async def look(self) -> list[str]:
         """Ask all servers for their status, and return the errors of :meth:`errors`."""
-        await self._members.answers()
+        answers = (await self._members.answers()).values()
+        self._uploads.compare(
+            answer.time
+            for answer in answers
+            if isinstance(answer, StoreStatus) and answer.time is not None
+        )
         return self.errors()
 
     def errors(self) -> list[str]:
