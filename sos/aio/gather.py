@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
 
 from sos.errors import Unavailable
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -21,6 +22,19 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for each in begun:
             each.cancel()
         error.subFailure.raiseException()
+
+
+async def for_each(
+    items: Iterable[S], work: Callable[[S], Coroutine[Any, Any, object]], parallel: int
+) -> None:
+    """Run *work* for each of *items*, up to *parallel* at once; the first error ends all."""
+    remaining = iter(items)
+
+    async def worker() -> None:
+        for item in remaining:
+            await work(item)
+
+    await together(worker() for _ in range(parallel))
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T], clock: Any) -> T:

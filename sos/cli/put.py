@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 from rich.progress import Progress
 
+from sos.aio.gather import for_each
 from sos.aio.threads import RunInThread, threads_of
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
@@ -20,7 +21,6 @@ from sos.cli.completion import FILE
 from sos.cli.files import found_below
 from sos.cli.names import list_line, printable
 from sos.cli.output import as_json, json_lines_option_for, print_line
-from sos.cli.parallel import for_each
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import download_option, exchange_with, fetches, upload_option

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from attrs import define, field
 
+from sos.aio.gather import for_each
 from sos.cli import progress
 from sos.cli.access import tls_options, token_options
 from sos.cli.address import Address
 from sos.cli.completion import FILE
 from sos.cli.names import listed_id, object_id, shown
 from sos.cli.output import as_json, json_lines_option_for, print_line
-from sos.cli.parallel import for_each
 from sos.cli.program import converted
 from sos.cli.reactor import run
 from sos.cli.servers import exchange_with, upload_option

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.task import deferLater
 
-from sos.aio.gather import together, within
+from sos.aio.gather import for_each, together, within
 from sos.aio.threads import RunInThread
 from sos.collection.garbage import Limits, is_garbage, is_object, is_old_tombstone
 from sos.collection.named_chunks import NamedChunks
@@ -98,15 +98,15 @@ class _Collection:
             self._begun = self.now()
             await together(self._list_partitions(each) for each in self._members.values())
             self.summary.partitions = len(self._partitions)
-            await self._for_each(sorted(self._partitions), self._mark)
+            await for_each(sorted(self._partitions), self._mark, _PARTITIONS)
             await self._confirm()
             self.summary.chunks = len(self._named)
             dirty: list[str] = []
             places = sorted({*self._partitions, *self._named.partitions()})
-            await self._for_each(places, lambda partition: self._search(partition, dirty))
+            await for_each(places, lambda each: self._search(each, dirty), _PARTITIONS)
             if dirty:
                 await self._confirm()
-            await self._for_each(dirty, self._sweep)
+            await for_each(dirty, self._sweep, _PARTITIONS)
         finally:
             self._named.close()
             await together(each.release() for each in self._leases.values())
@@ -115,17 +115,24 @@ class _Collection:
 
     async def _check_servers(self) -> None:
         """Raise Unavailable unless all servers answer, and agree on the time and the cluster."""
-        answers = await ask(self.groups, _STATUS_SECONDS, self.clock)
-        for name, answer in answers.items():
-            if not isinstance(answer, StoreStatus):
-                raise Unavailable(f"{name} does not answer: {answer}")
+        statuses = await self._statuses()
+        for name, answer in statuses.items():
             skew = 0.0 if answer.time is None else answer.time - self.now()
             if abs(skew) > MAX_SKEW_SECONDS:
                 raise Unavailable(f"the clock of {name} differs by {skew:.0f} s from the one here")
             if answer.others:
                 raise Conflict(str(answer.others[0]))
-        for names in twins(ids_of(answers)):
+        for names in twins(ids_of(statuses)):
             raise Conflict(described_twins(names))
+
+    async def _statuses(self) -> dict[str, StoreStatus]:
+        """Return the status of each server; raise Unavailable if one does not answer."""
+        found = {}
+        for name, answer in (await ask(self.groups, _STATUS_SECONDS, self.clock)).items():
+            if not isinstance(answer, StoreStatus):
+                raise Unavailable(f"{name} does not answer: {answer}")
+            found[name] = answer
+        return found
 
     async def _take_leases(self) -> None:
         if self.dry_run:
@@ -149,10 +156,7 @@ class _Collection:
         """
         for leases in self._leases.values():
             await leases.confirm()
-        answers = await ask(self.groups, _STATUS_SECONDS, self.clock)
-        for name, answer in answers.items():
-            if not isinstance(answer, StoreStatus):
-                raise Unavailable(f"{name} does not answer: {answer}")
+        for name, answer in (await self._statuses()).items():
             if (answer.lost or 0) > len(answer.lost_ids):
                 raise Unavailable(f"{name} has lost {answer.lost} blobs, more than it lists")
             for id in answer.lost_ids:
@@ -308,18 +312,6 @@ class _Collection:
         for leases in self._leases.values():
             tokens.update(await leases.tokens())
         return tokens[name]
-
-    async def _for_each(
-        self, partitions: Iterable[str], work: Callable[[str], Awaitable[None]]
-    ) -> None:
-        """Do *work* for all *partitions*, a few at a time."""
-        remaining = iter(partitions)
-
-        async def worker() -> None:
-            for partition in remaining:
-                await work(partition)
-
-        await together(worker() for _ in range(_PARTITIONS))
 
     async def _within(self, seconds: float, work: Any) -> Any:
         return await within(seconds, work, self.clock)

@@ -176,7 +176,7 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
         merged[PART_AT] = str(part_at)
     if deleted_at is not None:
         merged[DELETED_AT] = str(deleted_at)
-    # SET_AT does not count in versions: where other times do, that of storing has to as well.
+    # Versions leave SET_AT out.  If they contain other times, they must contain STORED_AT, too.
     is_said = part_at is deleted_at is None and times(merged).stored == stored_at
     if stored_at is not None and not is_said:
         merged[STORED_AT] = str(stored_at)

@@ -105,7 +105,7 @@ def add_audit(whole: MultiService, options: DaemonOptions, reactor: Any) -> Note
 
 
 def both(one: Note | None, other: Note | None) -> Note | None:
-    """Return a function that calls *one* and *other*, of which each can be None."""
+    """Return a function that calls *one* and *other*; either can be None."""
     if one is None or other is None:
         return one or other
 

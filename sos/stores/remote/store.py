@@ -273,7 +273,7 @@ class RemoteStore:
 
     async def reconcile(self, id: str, metadata: Metadata) -> None:
         if DELETED_AT in metadata and not await self._remembers_deletions():
-            # It would take the metadata for that of an object.
+            # It would store the tombstone as the metadata of an object.
             raise Conflict(f"{self.name} does not remember deletions: upgrade it")
         fields = metadata_format.for_server(metadata)
         await self._done(self._exchange.send("PATCH", self._path + id, fields, b""))

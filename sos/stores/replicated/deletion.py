@@ -130,7 +130,7 @@ class Deletion:
         """Raise the error for an object that is on no server that answers."""
         if self.missed:
             raise Unavailable(
-                f"cannot tell whether there is an object {self.id}: {len(self.missed)} of "
+                f"cannot tell whether the object {self.id} exists: {len(self.missed)} of "
                 f"{len(self.members.peers)} servers did not answer"
             )
         before = times(reduce(merge, known)).deleted if known else None

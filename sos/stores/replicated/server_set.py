@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import DeferredLock
@@ -54,7 +54,6 @@ class Members:
         )
         self._looking = DeferredLock()
         self._looked_at: float | None = None
-        self._learned_at: float | None = None
         self._readonly = {
             group: [self.peers[each.name] for each in members if each.readonly]
             for group, members in groups.items()
@@ -150,19 +149,11 @@ class Members:
                 self._looked_at = self._clock.seconds()
                 await self.answers()
 
-    async def learn_abilities(self, peers: Iterable[Peer]) -> None:
-        """Ask all servers for their status if it is unknown whether *peers* remember deletions.
-
-        Asks once a second at most: earlier servers never say that they do.
-        """
-        # Servers that have failed are probed, which tells it as well.
-        if all(peer.tombstones or peer.error is not None for peer in peers):
-            return
-        begun = self._clock.seconds()
+    async def learn_abilities(self, peers: Sequence[Peer]) -> None:
+        """Ask all servers for their status if it is unknown whether *peers* remember deletions."""
         async with self._looking:  # all that wait here share one answer
-            last = self._learned_at
-            if last is None or begun - last > FRESH_SECONDS:
-                self._learned_at = self._clock.seconds()
+            # Servers that have failed are probed, which tells it as well.
+            if any(peer.tombstones is None and peer.error is None for peer in peers):
                 await self.answers()
 
     def unknown(self) -> list[str]:
