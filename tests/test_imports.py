@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,12 @@ def test_a_blob_server_loads_nothing_that_speaks_to_others():
         "sos.stores.replicated.store",
         "sos.replication",
     }
+
+
+def test_every_package_is_installed():
+    """What setup.cfg leaves out is there in a checkout, and missing from the wheel."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = [name for name in setup["options"]["packages"].split() if name.startswith("sos")]
+    there = {".".join(path.parent.parts) for path in MODULES if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(there)
