@@ -75,6 +75,8 @@ class BlobInfo:
         None where the store does not report it.
     :param copies: the number of copies made, when it has just been stored.
     :param store: the id of the store that has just stored it, where the store reports one.
+    :param expires_at: when it expires, in seconds since the epoch, as an API server tells its
+        clients; None for never.
     """
 
     id: str
@@ -83,6 +85,7 @@ class BlobInfo:
     stored_at: float | None = None
     copies: int = 1
     store: str | None = None
+    expires_at: float | None = None
 
 
 @frozen

@@ -53,7 +53,7 @@ class ResumableUploads:
 
     :param store: the store for complete uploads.
     :param max_size: most bytes of an upload, None for any that fits.
-    :param now: returns the time, in seconds since the epoch.
+    :param now: returns the time of an upload, in seconds since the epoch.
     :ivar max_size: most bytes of an upload.
     """
 

@@ -22,7 +22,7 @@ from sos.tap import cluster
 
 
 @click.command()
-@click.option("--verbose", "-v", is_flag=True, help="Print each chunk that is removed.")
+@click.option("--verbose", "-v", is_flag=True, help="Print each object and chunk that is removed.")
 @click.option("--dry-run", "-n", is_flag=True, help="Print what would be removed; remove nothing.")
 @json_option
 @cluster_options("Collect the garbage of these blob servers. Name all of the cluster.")
@@ -33,7 +33,7 @@ def gc(
     file: str | None,
     access: dict[str, Any],
 ) -> None:
-    """Remove chunks that no object needs any more, and old tombstones.
+    """Remove expired objects, chunks that no object needs any more, and old tombstones.
 
     Chunks are left over when large objects are deleted and when uploads break off. Reads the
     manifests of all objects, and removes the chunks that none of them names, that were stored

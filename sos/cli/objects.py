@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -131,7 +132,7 @@ def _destination(output: str | None) -> Iterator[IO[bytes]]:
 @token_options
 @tls_options
 def stat(id: str, download_url: Address, credentials: Credentials | None, tls: ClientTLS) -> None:
-    """Print the size and the metadata of the object ID.
+    """Print the size of the object ID, when it expires if it does, and its metadata.
 
     Ends with status 1 if there is no such object, or the request failed. Example:
 
@@ -148,8 +149,17 @@ def stat(id: str, download_url: Address, credentials: Credentials | None, tls: C
             for name, value in sorted(info.metadata.items())
         }
         lines = [f"id: {info.id}", f"size: {'unknown' if info.size is None else info.size}"]
+        expires = None
+        if info.expires_at is not None:
+            expires = datetime.fromtimestamp(info.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            lines.append(f"expires: {expires}")
         lines += [f"{name}: {shown(value)}" for name, value in metadata.items()]
-        document = {"id": info.id, "size": info.size, "metadata": metadata}
+        document = {
+            "id": info.id,
+            "size": info.size,
+            "metadata": metadata,
+            "expires_at": info.expires_at,
+        }
         print_outcome(document, "\n".join(lines))
 
     run(describe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
@@ -28,8 +29,8 @@ from sos.cli.uploads import SECONDS, Uploader
 from sos.errors import SOSError
 from sos.http.client.agent import MOST_CONNECTIONS, Agent
 from sos.http.tls import ClientTLS
+from sos.model import expiry, quantities
 from sos.model import metadata as metadata_format
-from sos.model import quantities
 from sos.model.foreign_headers import is_foreign
 from sos.stores.remote.client import Credentials
 
@@ -55,6 +56,11 @@ def _timeout(text: str) -> float:
     if not seconds:
         raise ValueError("the timeout must be more than 0 seconds")
     return seconds
+
+
+def _expiry(text: str) -> str:
+    expiry.parse(text, time.time())  # raises ValueError
+    return text
 
 
 @click.command()
@@ -92,6 +98,13 @@ def _timeout(text: str) -> float:
     callback=converted(_timeout),
     help="Give up after SECONDS without progress.",
 )
+@click.option(
+    "--expires",
+    metavar="WHEN",
+    callback=converted(_expiry),
+    help="Let the files expire: after a time span (90s, 15m, 12h, 30d), or at a time "
+    "(2030-12-31T23:59:59Z). If a file was stored before, the later end counts.",
+)
 @json_lines_option_for("file")
 @upload_option("URL of the API server's upload port.")
 @download_option(
@@ -108,6 +121,7 @@ def put(
     parallel: int,
     metadata: dict[str, str],
     timeout: float,
+    expires: str | None,
     upload_url: Address,
     download_url: Address,
     credentials: Credentials | None,
@@ -138,7 +152,7 @@ def put(
             stored = fetches(asked, reactor)
         threads = threads_of(reactor)
         exchange = exchange_with("--to", upload_url, agent, reactor, credentials)
-        uploader = Uploader(exchange, threads, metadata, stored, timeout)
+        uploader = Uploader(exchange, threads, metadata, stored, timeout, expires)
         try:
             return await put_files(uploader, threads)
         finally:

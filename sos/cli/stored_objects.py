@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from twisted.internet.defer import DeferredLock
 
-from sos.errors import Deleted, Forbidden, NotFound, Unavailable
+from sos.errors import Deleted, Forbidden, NotFound, SOSError, Unavailable
 from sos.http.client.bodies import ANSWER_SECONDS
 from sos.interfaces import is_size
 from sos.model.metadata import EMPTY
@@ -22,6 +23,15 @@ class Unsupported(Unavailable):
     """The server does not know the request: it is an old one, or another kind of server."""
 
 
+class ExpiryIgnored(SOSError):
+    """The object is stored, but does not expire: the server is an earlier one."""
+
+
+def expiry_query(expires: str | None) -> str:
+    """Return the query by which an upload says when the object *expires*, if it does."""
+    return "" if expires is None else "?" + urlencode({"expires": expires})
+
+
 class StoredObjects:
     """The objects on an API server.
 
@@ -34,18 +44,21 @@ class StoredObjects:
         self._known: dict[str, bool] = {}
         self._asking = DeferredLock()
 
-    async def renew(self, id: str) -> int:
+    async def renew(self, id: str, expires: str | None = None) -> int:
         """Store the object *id* again, without sending it, and return its size in bytes.
 
         So a deletion before this, which some server has not heard of yet, does not delete it.
 
+        :param expires: when it expires, see :func:`sos.model.expiry.parse`; None for never.
         :raises NotFound: if it has to be uploaded.
         :raises Unsupported: if the server does not renew objects.
         """
         # Earlier servers take POST /upload/NAME for another request, or for a wrong one.
-        found = await self._ask("POST", id, also_unknown=(400,))
+        found = await self._ask("POST", id + expiry_query(expires), also_unknown=(400,))
         if found.get("id") != id or not is_size(found.get("size")):
             raise Unsupported(f"{self._exchange.url} does not renew objects")
+        if expires is not None and "expires_at" not in found:
+            raise ExpiryIgnored(f"{self._exchange.url} has stored {id}, but for ever")
         return int(found["size"])
 
     async def delete(self, id: str) -> int:

@@ -12,7 +12,7 @@ from sos.aio.threads import RunInThread
 from sos.cli.files import Hashed, hashed, version_of
 from sos.cli.redirects import SentInPart
 from sos.cli.stall_timeout import OnProgress, with_stall_timeout
-from sos.cli.stored_objects import StoredObjects, Unsupported
+from sos.cli.stored_objects import ExpiryIgnored, StoredObjects, Unsupported, expiry_query
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.files.regular import open_regular
 from sos.interfaces import BlobInfo, IBlobStore
@@ -47,6 +47,7 @@ class Uploader:
         A file that is among them is renewed instead.  If the server does not answer, the file
         is uploaded.
     :param seconds: the idle timeout.
+    :param expires: when each file expires, see :func:`sos.model.expiry.parse`; None for never.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Uploader:
         metadata: Metadata,
         stored: IBlobStore | None,
         seconds: float = SECONDS,
+        expires: str | None = None,
     ) -> None:
         self._exchange = exchange
         self._clock = exchange.clock
@@ -65,6 +67,7 @@ class Uploader:
         self._renews = True  # until the server shows that it cannot
         self._stored = stored
         self._seconds = seconds
+        self._expires = expires
         self._unanswered = 0
         # The server's algorithm, after its first answer.
         self._algorithms = tuple(ids.ALGORITHMS)
@@ -126,7 +129,10 @@ class Uploader:
         if self._renews:
             try:
                 return await with_stall_timeout(
-                    lambda moved: self._objects.renew(id), seconds, self._clock, self._exchange.url
+                    lambda moved: self._objects.renew(id, self._expires),
+                    seconds,
+                    self._clock,
+                    self._exchange.url,
                 )
             except Unsupported:
                 self._renews = False
@@ -186,11 +192,18 @@ class Uploader:
         If the server redirects an upload that has started, it sends a seekable file again.
         """
         start = file.tell() if file.seekable() else None
+        path = "/upload" + expiry_query(self._expires)
 
         async def once(moved: OnProgress) -> tuple[BlobInfo, Sequence[BodyDigest]]:
             digests = [BodyDigest(None, algorithm) for algorithm in algorithms]
-            upload = Upload(self._exchange, "/upload", None, headers, size)
-            return await transfer(_pieces(file, digests, advance, moved), upload), digests
+            upload = Upload(self._exchange, path, None, headers, size)
+            info = await transfer(_pieces(file, digests, advance, moved), upload)
+            if self._expires is not None and info.expires_at is None:
+                url = self._exchange.url
+                raise ExpiryIgnored(
+                    f"{url} has stored {info.id}, but for ever: it is an old server"
+                )
+            return info, digests
 
         async def work(moved: OnProgress) -> tuple[BlobInfo, Sequence[BodyDigest]]:
             try:

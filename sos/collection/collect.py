@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.task import deferLater
 
 from sos.aio.gather import for_each, together, within
 from sos.aio.threads import RunInThread
-from sos.collection.garbage import Limits, is_garbage, is_object, is_old_tombstone
+from sos.collection.garbage import Limits, is_expired, is_garbage, is_object, is_old_tombstone
 from sos.collection.named_chunks import NamedChunks
 from sos.collection.summary import SILENT, Report, Summary
 from sos.errors import Conflict, Deleted, NotFound, SOSError, Unavailable
@@ -63,6 +63,25 @@ async def collect(
     except SOSError as error:
         summary.refused = str(error)
     return summary
+
+
+@frozen
+class _Judged:
+    """What a collection removes of a partition: the copies of blobs, by id.
+
+    :ivar expired: objects that have expired.
+    :ivar garbage: chunks that no manifest names.
+    :ivar tombstones: old tombstones.
+    """
+
+    expired: dict[str, _Copies] = field(factory=dict)
+    garbage: dict[str, _Copies] = field(factory=dict)
+    tombstones: dict[str, _Copies] = field(factory=dict)
+
+    @property
+    def all(self) -> dict[str, _Copies]:
+        """All of these."""
+        return {**self.expired, **self.garbage, **self.tombstones}
 
 
 @define
@@ -224,31 +243,36 @@ class _Collection:
                 "servers are missing from the configuration, or the object is broken; upload it "
                 "again or delete it"
             )
-        self.summary.objects += sum(is_object(copies.values()) for copies in found.values())
-        garbage, tombstones = await self._judged(partition, found)
-        self.summary.garbage += len(garbage)
+        judged = await self._judged(partition, found)
+        objects = sum(is_object(copies.values()) for copies in found.values())
+        self.summary.objects += objects - len(judged.expired)
+        self.summary.expired += len(judged.expired)
+        self.summary.garbage += len(judged.garbage)
         if self.dry_run:
-            self.summary.tombstones += len(tombstones)
-            for id, copies in garbage.items():
+            self.summary.tombstones += len(judged.tombstones)
+            for id, copies in judged.expired.items():
+                self.report.note(f"remove the expired object {id} from {', '.join(copies)}")
+            for id, copies in judged.garbage.items():
                 self.report.note(f"remove the chunk {id} from {', '.join(copies)}")
-        elif garbage or tombstones:
+        elif judged.all:
             dirty.append(partition)
         self.summary.swept += 1
         self.report.progress(self.summary)
 
     async def _sweep(self, partition: str) -> None:
-        garbage, tombstones = await self._judged(partition, await self._listed(partition))
-        doomed = iter([*garbage.items(), *tombstones.items()])
+        judged = await self._judged(partition, await self._listed(partition))
 
-        async def worker() -> None:
-            for id, copies in doomed:
-                removed = await self._remove(id, copies)
-                if removed and id in garbage:
-                    self.report.note(f"removed the chunk {id} from {', '.join(removed)}")
-                self.summary.tombstones += id in tombstones
-            self.report.progress(self.summary)
+        async def remove(doomed: tuple[str, _Copies]) -> None:
+            id, copies = doomed
+            removed = await self._remove(id, copies, id in judged.garbage)
+            if removed and id in judged.expired:
+                self.report.note(f"removed the expired object {id} from {', '.join(removed)}")
+            elif removed and id in judged.garbage:
+                self.report.note(f"removed the chunk {id} from {', '.join(removed)}")
+            self.summary.tombstones += id in judged.tombstones
 
-        await together(worker() for _ in range(_DROPS))
+        await for_each(judged.all.items(), remove, _DROPS)
+        self.report.progress(self.summary)
 
     async def _listed(self, partition: str) -> dict[str, dict[str, BlobDigest]]:
         """Return the copies of all blobs in *partition*, by id and server."""
@@ -259,29 +283,29 @@ class _Collection:
                 found.setdefault(id, {})[name] = copy
         return found
 
-    async def _judged(
-        self, partition: str, found: Mapping[str, _Copies]
-    ) -> tuple[dict[str, _Copies], dict[str, _Copies]]:
-        """Return the garbage among *found*, and the old tombstones.
+    async def _judged(self, partition: str, found: Mapping[str, _Copies]) -> _Judged:
+        """Return what is to be removed of *found*.
 
         A blob that is on a read-only server stays: it would be copied from there again.
         """
         named = await self.run_in_thread(self._named.of, partition)
-        garbage: dict[str, _Copies] = {}
-        tombstones: dict[str, _Copies] = {}
+        judged = _Judged()
         for id, copies in found.items():
             if any(self._members[name].readonly for name in copies):
                 continue
             digests = copies.values()
             if is_old_tombstone(digests, self.limits, self._begun):
-                tombstones[id] = copies
-            elif id not in named and is_garbage(id, digests, self.limits, self._begun):
-                garbage[id] = copies
-        return garbage, tombstones
+                judged.tombstones[id] = copies
+            elif id in named:
+                continue
+            elif is_expired(digests, self.limits, self._begun):
+                judged.expired[id] = copies
+            elif is_garbage(id, digests, self.limits, self._begun):
+                judged.garbage[id] = copies
+        return judged
 
-    async def _remove(self, id: str, copies: _Copies) -> list[str]:
+    async def _remove(self, id: str, copies: _Copies, is_chunk: bool) -> list[str]:
         """Remove those of *copies* that have not changed; return the servers that had them."""
-        is_chunk = not _is_deleted(copies)
         removed = []
         for name, copy in copies.items():
             if is_chunk and (copy.is_tombstone or copy.times.part is None):
@@ -294,13 +318,13 @@ class _Collection:
                 self.summary.kept += 1
                 continue
             removed.append(name)
-            if is_chunk:
+            if not copy.is_tombstone:
                 self.summary.copies += 1
                 self.summary.bytes += copy.size
         return removed
 
     async def _drop(self, name: str, id: str, copy: BlobDigest, token: str) -> None:
-        """Remove a copy; leave the tombstone of an object that was a chunk as well."""
+        """Remove a copy; leave the tombstone if its object had been deleted before."""
         store = self._members[name].store
         await store.drop(id, token, copy)
         if copy.times.deleted is not None and not copy.is_tombstone:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from attrs import astuple, frozen
+from attrs import frozen
 
 from sos.model import ids
 from sos.model.digest import BlobDigest
-from sos.model.merge import MAX_SKEW_SECONDS, Times
+from sos.model.merge import MAX_SKEW_SECONDS, Times, latest
 from sos.model.metadata import ticks
 
 
@@ -27,7 +27,23 @@ class Limits:
 
 def is_object(copies: Iterable[BlobDigest]) -> bool:
     """Return whether one of *copies* is an object, or its manifest, that nobody has deleted."""
-    return _merged(list(copies)).is_object
+    return _merged(copies).is_object
+
+
+def is_expired(copies: Collection[BlobDigest], limits: Limits, now: float) -> bool:
+    """Return whether *copies* are of an object that has expired, which no manifest names.
+
+    It has for so long that clocks which differ agree on that, and renewals have arrived.  If it was
+    a chunk as well, it is an old one.
+
+    :param copies: on all servers.
+    :param now: the time in seconds since the epoch.
+    """
+    known = _merged(copies)
+    if not known.is_object or known.expires is None or _is_in_future(copies, now):
+        return False
+    is_used = known.part is not None and known.part >= ticks(now - limits.grace)
+    return known.expires < ticks(now - MAX_SKEW_SECONDS) and not is_used
 
 
 def is_garbage(id: str, copies: Collection[BlobDigest], limits: Limits, now: float) -> bool:
@@ -57,18 +73,10 @@ def is_old_tombstone(copies: Collection[BlobDigest], limits: Limits, now: float)
 
 
 def _is_in_future(copies: Iterable[BlobDigest], now: float) -> bool:
-    latest = max(max(filter(None, astuple(copy.times)), default=0) for copy in copies)
-    return latest > ticks(now + MAX_SKEW_SECONDS)
+    known = _merged(copies)
+    last = max(known.stored or 0, known.part or 0, known.deleted or 0)
+    return last > ticks(now + MAX_SKEW_SECONDS)
 
 
-def _merged(copies: Collection[BlobDigest]) -> Times:
-    """Return the latest times of *copies*."""
-
-    def latest(times: Iterable[int | None]) -> int | None:
-        return max((time for time in times if time is not None), default=None)
-
-    return Times(
-        latest(copy.times.stored for copy in copies),
-        latest(copy.times.part for copy in copies),
-        latest(copy.times.deleted for copy in copies),
-    )
+def _merged(copies: Iterable[BlobDigest]) -> Times:
+    return latest(copy.times for copy in copies)

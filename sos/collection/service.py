@@ -45,7 +45,7 @@ class CollectionService(PeriodicService):
     :param now: returns the time in seconds since the epoch.
     :ivar last: the last collection that ended, if any.
     :ivar ended: numbers of ended collections by result: ``ok``, ``refused``.
-    :ivar freed: totals over all collections: copies removed, and their bytes.
+    :ivar freed: totals over all collections: expired objects, copies removed, and their bytes.
     :ivar running_since: when the running one started, in seconds since the epoch; None between two.
     """
 
@@ -62,7 +62,7 @@ class CollectionService(PeriodicService):
         self.groups = groups
         self.last: Collection | None = None
         self.ended = {"ok": 0, "refused": 0}
-        self.freed = {"copies": 0, "bytes": 0}
+        self.freed = {"expired": 0, "copies": 0, "bytes": 0}
         self.running_since: float | None = None
         self.interval = interval
         self._limits = limits

@@ -14,11 +14,12 @@ class Summary:
     :param partitions: partitions that hold anything.
     :param marked: partitions whose manifests have been read, and *swept* those that have been
         searched for garbage.
-    :param objects: objects that are neither deleted nor garbage.
+    :param objects: objects that are neither deleted nor expired.
+    :param expired: objects found to be expired.
     :param manifests: copies of manifests that were read.
     :param chunks: chunks that they name, each counted once.
-    :param garbage: blobs found to be garbage.
-    :param copies: copies of garbage that were removed.
+    :param garbage: chunks found to be garbage.
+    :param copies: copies of expired objects and garbage that were removed.
     :param bytes: size of these copies.
     :param tombstones: old tombstones that were removed, each counted once.
     :param kept: copies that were stored again before they could be removed.
@@ -29,6 +30,7 @@ class Summary:
     marked: int = 0
     swept: int = 0
     objects: int = 0
+    expired: int = 0
     manifests: int = 0
     chunks: int = 0
     garbage: int = 0
@@ -46,8 +48,8 @@ class Summary:
     def __str__(self) -> str:
         text = (
             f"{self.objects} objects, {self.manifests} copies of manifests, {self.chunks} chunks: "
-            f"{self.garbage} chunks are garbage, {self.copies} copies removed, "
-            f"{self.bytes} bytes freed"
+            f"{self.expired} objects have expired, {self.garbage} chunks are garbage, "
+            f"{self.copies} copies removed, {self.bytes} bytes freed"
         )
         if self.tombstones:
             text += f"; {self.tombstones} old tombstones removed"

@@ -6,19 +6,23 @@ the same copies agree, whatever the order.
 A blob is a last-writer-wins element set (Shapiro et al., 2011): its metadata has the times at
 which it was last stored and last deleted, and the later one says whether there is an object.
 The copy of a deleted object is a *tombstone*: metadata without a body.
+
+An object that expires has the latest expiry of its uploads since it was deleted, and one upload
+without an expiry keeps it for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sos.errors import Conflict, Deleted, InvalidRequest, NotFound
 from sos.model import ids
 from sos.model.manifest import MARK
 from sos.model.metadata import (
     DELETED_AT,
+    EXPIRES_AT,
     INTERNAL,
     NEVER,
     PART_AT,
@@ -47,11 +51,13 @@ class Times:
     :param stored: as an object.
     :param part: as a chunk of an object.
     :param deleted: by a client.
+    :param expires: when it stops to be an object; None for never.
     """
 
     stored: int | None
     part: int | None
     deleted: int | None
+    expires: int | None = None
 
     @property
     def is_object(self) -> bool:
@@ -80,7 +86,7 @@ def times(metadata: Metadata) -> Times:
         stored = in_ticks(int(metadata[SET_AT]))
     if stored is part is deleted is None:
         return STORED_ONCE
-    return Times(stored, part, deleted)
+    return Times(stored, part, deleted, _time(metadata, EXPIRES_AT))
 
 
 def assumed(set_at: int) -> Times:
@@ -123,7 +129,7 @@ def check_upload(metadata: Metadata) -> Metadata:
     """Return *metadata* that came with a body; raise InvalidRequest if it is of a tombstone."""
     if DELETED_AT in metadata and not times(metadata).has_body:
         raise InvalidRequest("a deleted object has no body")
-    return metadata
+    return _check_expiry(metadata)
 
 
 def check_change(metadata: Metadata, now: float) -> Metadata:
@@ -137,6 +143,12 @@ def check_change(metadata: Metadata, now: float) -> Metadata:
             f"the deletion is {deleted / TICKS - now:.0f} s in the future: compare the clocks of "
             "the servers"
         )
+    return _check_expiry(metadata)
+
+
+def _check_expiry(metadata: Metadata) -> Metadata:
+    if EXPIRES_AT in metadata and STORED_AT not in metadata:
+        raise InvalidRequest(f"{EXPIRES_AT} came without {STORED_AT}")
     return metadata
 
 
@@ -156,31 +168,50 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
     which was set first, unless the object was deleted after that.
     """
     copies = [(times(each), each) for each in (stored, received)]
-    deleted_at = _latest(each.deleted for each, _ in copies)
-    since = -1 if deleted_at is None else deleted_at
-    alive = [
-        (each.stored, metadata)
-        for each, metadata in copies
-        if each.stored is not None and each.stored >= since
-    ]
+    known = latest(each for each, _ in copies)
+    since = -1 if known.deleted is None else known.deleted
     merged: dict[str, str] = {}
-    said = [metadata for _, metadata in alive if in_ticks(set_at(metadata)) >= since]
+    said = [
+        metadata
+        for each, metadata in copies
+        if each.stored is not None and min(each.stored, in_ticks(set_at(metadata))) >= since
+    ]
     if said:
         first = min(said, key=lambda each: order(_client_version(each), set_at(each)))
         merged = {
             name: value for name, value in first.items() if name == SET_AT or name not in INTERNAL
         }
-    stored_at = _latest(time for time, _ in alive)
-    part_at = _latest(each.part for each, _ in copies)
-    if part_at is not None:
-        merged[PART_AT] = str(part_at)
-    if deleted_at is not None:
-        merged[DELETED_AT] = str(deleted_at)
     # Versions leave SET_AT out.  If they contain other times, they must contain STORED_AT, too.
-    is_said = part_at is deleted_at is None and times(merged).stored == stored_at
-    if stored_at is not None and not is_said:
-        merged[STORED_AT] = str(stored_at)
-    return merged
+    is_alone = known == Times(times(merged).stored, None, None)
+    return merged | _named(evolve(known, stored=None) if is_alone else known)
+
+
+def latest(copies: Iterable[Times]) -> Times:
+    """Return the times of a blob from those of its *copies*: the latest of each.
+
+    What was stored before the last deletion does not count.
+    """
+    found = list(copies)
+    deleted = _latest(each.deleted for each in found)
+    alive = [each for each in found if evolve(each, deleted=deleted).is_object]
+    expires = [each.expires for each in alive]
+    return Times(
+        _latest(each.stored for each in alive),
+        _latest(each.part for each in found),
+        deleted,
+        None if None in expires else _latest(expires),
+    )
+
+
+def _named(times: Times) -> dict[str, str]:
+    """Return *times* as metadata."""
+    found = {
+        STORED_AT: times.stored,
+        PART_AT: times.part,
+        DELETED_AT: times.deleted,
+        EXPIRES_AT: times.expires,
+    }
+    return {name: str(time) for name, time in found.items() if time is not None}
 
 
 def _client_version(metadata: Metadata) -> str:
@@ -199,9 +230,7 @@ def admitted(stored: Metadata, received: Metadata) -> Metadata:
     """
     if is_tombstone(stored) or (set_at(stored) == NEVER and set_at(received) != 0):
         return received
-    found = times(received)
-    named = ((STORED_AT, found.stored), (PART_AT, found.part), (DELETED_AT, found.deleted))
-    return {name: str(time) for name, time in named if time is not None}
+    return _named(times(received))
 
 
 def reconcile(id: str, stored: Metadata | None, received: Metadata) -> dict[str, str]:

@@ -33,7 +33,9 @@ TICKS = 100_000
 STORED_AT = "X-Sos-Stored-At"
 PART_AT = "X-Sos-Part-At"
 DELETED_AT = "X-Sos-Deleted-At"
-_TIMES = (SET_AT, STORED_AT, PART_AT, DELETED_AT)
+#: When the object expires, see :mod:`sos.model.expiry`.  Beside it is always :data:`STORED_AT`.
+EXPIRES_AT = "X-Sos-Expires-At"
+_TIMES = (SET_AT, STORED_AT, PART_AT, DELETED_AT, EXPIRES_AT)
 #: Names that only servers use: clients neither set nor see them.
 INTERNAL = frozenset((MARK, *_TIMES))
 #: The header in which servers send each other metadata, see :func:`to_header`.  A proxy may
@@ -289,8 +291,11 @@ def ticks(seconds: float) -> int:
 
 
 def stamped(metadata: Metadata, seconds: float) -> Metadata:
-    """Return *metadata* with its time, in *seconds* since the epoch, even if it is empty."""
-    return {**metadata, SET_AT: str(ticks(seconds))}
+    """Return *metadata* of an upload with its time, in *seconds* since the epoch."""
+    time = str(ticks(seconds))
+    if EXPIRES_AT in metadata:
+        return {**metadata, SET_AT: time, STORED_AT: time}
+    return {**metadata, SET_AT: time}
 
 
 def part_of_object(seconds: float) -> Metadata:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from sos.model.merge import MAX_SKEW_SECONDS, times
-from sos.model.metadata import TICKS, Metadata
+from sos.model.metadata import TICKS, Metadata, ticks
 
 
 class UploadClock:
     """A hybrid clock (Kulkarni et al., 2014): the time of day, but later than all it has seen.
 
     So what this server does after another has answered is later, though the other's clock is
-    ahead.
+    ahead.  And no two of its own uploads and deletions have the same time.
 
     :param now: returns the time in seconds since the epoch.
     """
@@ -24,8 +24,14 @@ class UploadClock:
         self._behind = 0.0
 
     def __call__(self) -> float:
+        """Return the time of an upload or a deletion, in seconds since the epoch."""
+        time = max(self.time_of_day(), self._seen)
+        self._seen = _after(ticks(time))
+        return time
+
+    def time_of_day(self) -> float:
         """Return the time in seconds since the epoch."""
-        return max(self._now() + self._behind, self._seen)
+        return self._now() + self._behind
 
     def compare(self, times: Iterable[float]) -> None:
         """Compare the clock with the *times* that servers tell, in seconds since the epoch.
@@ -39,6 +45,11 @@ class UploadClock:
     def see(self, metadata: Metadata) -> None:
         """Go on to after the times in *metadata*, unless they are of a clock that is wrong."""
         found = times(metadata)
-        latest = (max(found.stored or 0, found.part or 0, found.deleted or 0) + 1) / TICKS
-        if latest <= self._now() + self._behind + MAX_SKEW_SECONDS:
+        latest = _after(max(found.stored or 0, found.part or 0, found.deleted or 0))
+        if latest <= self.time_of_day() + MAX_SKEW_SECONDS:
             self._seen = max(self._seen, latest)
+
+
+def _after(time: int) -> float:
+    """Return, in seconds, the middle of the tick after *time*, so that no rounding leaves it."""
+    return (time + 1.5) / TICKS

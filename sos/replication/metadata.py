@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from attrs import astuple, evolve, frozen
+from attrs import evolve, frozen
 
 from sos.aio.gather import within
 from sos.errors import Deleted
@@ -89,12 +89,12 @@ def lacking(copies: Mapping[str, BlobDigest]) -> frozenset[str]:
 
     Versions of an object and of its manifest always differ: of those only the times count.
     """
-    deleted = max((copy.times.deleted or 0 for copy in copies.values()), default=0)
     by_version: dict[str, list[BlobDigest]] = {}
     for copy in copies.values():
         by_version.setdefault(copy.version, []).append(copy)
-    known = {version: _known(alike, deleted) for version, alike in by_version.items()}
-    best = _known(copies.values(), deleted)
+    latest = merge.latest(copy.times for copy in copies.values())
+    known = {version: _known(alike, latest.deleted) for version, alike in by_version.items()}
+    best = _known(copies.values(), latest.deleted)
     complete = [version for version in known if known[version] == best]
     return frozenset(
         name
@@ -104,16 +104,13 @@ def lacking(copies: Mapping[str, BlobDigest]) -> frozenset[str]:
     )
 
 
-def _known(copies: Iterable[BlobDigest], deleted: int) -> tuple[int, ...]:
-    """Return the first time at which metadata was set, and the last of each of the others.
+def _known(copies: Iterable[BlobDigest], deleted: int | None) -> tuple[int, merge.Times]:
+    """Return the first time at which metadata was set, and the latest of the others.
 
     What was set or stored before the time *deleted* does not count.
     """
-    first, latest = NEVER, [-1, -1, -1]
-    for copy in copies:
-        if copy.order[1] >= deleted:
-            first = min(first, copy.order[1])
-        for place, time in enumerate(astuple(copy.times)):
-            if time is not None and (place > 0 or time >= deleted):
-                latest[place] = max(latest[place], time)
-    return first, *latest
+    found = list(copies)
+    firsts = [copy.order[1] for copy in found if copy.order[1] >= (deleted or 0)]
+    own = merge.latest(copy.times for copy in found)
+    alive = merge.latest(evolve(copy.times, deleted=deleted) for copy in found)
+    return min(firsts, default=NEVER), evolve(alive, deleted=own.deleted)

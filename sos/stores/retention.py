@@ -24,9 +24,9 @@ class Retention:
     least_age: float = 0.0
     cached: CachedReads | None = None
 
-    async def renew(self, id: str) -> int:
+    async def renew(self, id: str, expires: int | None = None) -> int:
         """Record that an object is stored now, see :meth:`sos.stores.spool.IPlacingStore.renew`."""
-        return await self.store.renew(id)
+        return await self.store.renew(id, expires=expires)
 
     async def delete(self, id: str) -> int:
         """Delete an object; return the number of servers that have recorded it.

@@ -55,13 +55,14 @@ class IPlacingStore(IBlobStore):
         Raises the errors of :meth:`~sos.interfaces.IBlobWriter.commit`.
         """
 
-    async def renew(id: str, name: str) -> int:
+    async def renew(id: str, name: str, expires: int | None = None) -> int:
         """Record that a blob is stored now; return how many of its replicas have recorded it.
 
         Raises NotFound if they are fewer than the write quorum: then store it again.
 
         :param name: :data:`~sos.model.metadata.STORED_AT` for an object,
             :data:`~sos.model.metadata.PART_AT` for a chunk.
+        :param expires: when the object expires, in ticks; None for never.
         """
 
 

@@ -277,7 +277,7 @@ def _serve(options: Options, reactor: Any) -> MultiService:
     )
     public = proxied(sharing_ports if options["reuse-port"] else serverFromString, options)
     kept_headers = KeptHeaders(options["kept-headers"])
-    resumable = unfinished.add_resumable(whole, options, store, kept_headers, reactor)
+    resumable = unfinished.add_resumable(whole, options, store, kept_headers, clock, reactor)
     uploads = UploadServer(
         store,
         options["max-size"],

@@ -15,6 +15,7 @@ from sos.daemon.options import DaemonOptions
 from sos.daemon.services import STOP_SECONDS, give_up
 from sos.daemon.tls import absolute
 from sos.interfaces import IBlobStore
+from sos.model.upload_clock import UploadClock
 from sos.resumable import ResumableUploads
 from sos.stores.unfinished_uploads import UnfinishedUploads
 from sos.web.client_headers import KeptHeaders
@@ -37,18 +38,21 @@ def add_resumable(
     options: DaemonOptions,
     store: IBlobStore,
     kept_headers: KeptHeaders,
+    clock: UploadClock,
     reactor: Any,
 ) -> TusServer | None:
     """Return the server of resumable uploads, None if *options* name no directory for them.
 
     :param kept_headers: the X-* headers to store.
+    :param clock: dates the uploads.
     """
     if options["unfinished-dir"] is None:
         return None
     uploads = UnfinishedUploads(
         Path(options["unfinished-dir"]), options["unfinished-limit"], options["unfinished-expiry"]
     )
-    taking = ResumableUploads(uploads, store, threads_of(reactor), reactor, options["max-size"])
+    threads = threads_of(reactor)
+    taking = ResumableUploads(uploads, store, threads, reactor, options["max-size"], clock)
     _UnfinishedService(uploads, taking, reactor).setServiceParent(whole)
     return TusServer(taking, kept_headers)
 

@@ -25,6 +25,7 @@ from sos.web.errors import answer_json, answer_text, encode_json, errors_log
 from sos.web.openapi import Operation, Port, document, parameters, responses
 from sos.web.openapi.credentials import SIGNATURES
 from sos.web.openapi.parameters import MAX_PAGE
+from sos.web.query import argument
 from sos.web.responses import Answer, answer_blob, answer_stored, is_known, store_body, whole_body
 from sos.web.stock_site import App
 
@@ -116,10 +117,10 @@ class BlobServer:
         With ``kind=manifest`` it lists only objects that are in chunks.  ``/blob`` is the path
         that the original system has.
         """
-        after = _argument(request, b"after")
-        limit = _argument(request, b"limit")
-        partition = _argument(request, b"partition")
-        listing = _listing_of(self._store, _argument(request, b"kind"))
+        after = argument(request, b"after")
+        limit = argument(request, b"limit")
+        partition = argument(request, b"partition")
+        listing = _listing_of(self._store, argument(request, b"kind"))
         if after is not None:
             ids.check(after)
         if partition is not None:
@@ -129,7 +130,7 @@ class BlobServer:
         page = await listing(after, size, partition)
         request.setHeader(b"Content-Type", b"application/json")
         if limit is not None and len(page) == size:
-            kind = _argument(request, b"kind")
+            kind = argument(request, b"kind")
             request.setHeader(b"Link", _next_page(page[-1], size, partition, kind))
         separator = b"["
         while page:
@@ -171,7 +172,7 @@ class BlobServer:
         imply these: older API servers, which do not send ``times``, reject rows of four.
         """
         found = await self._store.blob_digests(ids.check_partition(partition))
-        timed = _argument(request, b"times") is not None
+        timed = argument(request, b"times") is not None
         rows = ((id, _blob_row(each, timed)) for id, each in found.items())
         request.setHeader(b"Content-Type", b"application/json")
         if len(found) <= _ROWS_AT_ONCE:  # whole, with a Content-Length: shorter than chunks
@@ -235,7 +236,7 @@ class BlobServer:
 
         A request that sends a lease renews it for ``seconds`` from now.
         """
-        seconds = _number("seconds", _argument(request, b"seconds") or "", MAX_SECONDS)
+        seconds = _number("seconds", argument(request, b"seconds") or "", MAX_SECONDS)
         token = await self._store.lease(seconds, _lease(request))
         return answer_json(request, {"lease": token, "seconds": seconds})
 
@@ -346,8 +347,9 @@ def _lease(request: Request) -> str | None:
 
 def _blob_row(digest: BlobDigest, timed: bool) -> tuple[int | str | None, ...]:
     if timed and digest.times != merge.assumed(digest.set_at):
-        times = attrs.astuple(digest.times)
-        return digest.size, digest.version, digest.hash, digest.set_at, *times
+        *times, expires = attrs.astuple(digest.times)
+        row = digest.size, digest.version, digest.hash, digest.set_at, *times
+        return row if expires is None else (*row, expires)
     if timed and digest.set_at != assumed(digest.version):
         return digest.size, digest.version, digest.hash, digest.set_at
     shortly = digest.size, digest.version
@@ -356,29 +358,18 @@ def _blob_row(digest: BlobDigest, timed: bool) -> tuple[int | str | None, ...]:
 
 def _known(request: Request) -> BlobDigest | None:
     """Return the expected digest of a blob from the query, if there is one."""
-    size, version = _argument(request, b"size"), _argument(request, b"version")
+    size, version = argument(request, b"size"), argument(request, b"version")
     if size is None and version is None:
         return None
     if size is None or version is None:
         raise InvalidRequest("the query needs both size and version of the blob, or neither")
     if not (size.isascii() and size.isdigit() and len(size) < 20):
         raise InvalidRequest(f"size={size[:20]!r} is not a number")
-    return BlobDigest(int(size), version, _argument(request, b"hash") or "")
+    return BlobDigest(int(size), version, argument(request, b"hash") or "")
 
 
 def _row(digest: PartitionDigest) -> tuple[int, int, str]:
     return digest.count, digest.bytes, f"{digest.sum:032x}"
-
-
-def _argument(request: Request, name: bytes) -> str | None:
-    values = request.args.get(name)
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidRequest(
-            f"{name.decode('ascii')} occurs {len(values)} times in the query, instead of once"
-        )
-    return values[0].decode("latin-1")
 
 
 def _listing_of(store: IReplicaStore, kind: str | None) -> _Listing:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from multipart import (  # type: ignore[import-untyped]
@@ -39,7 +38,11 @@ def is_form(headers: Mapping[bytes, bytes]) -> bool:
 
 
 async def store_files(
-    request: Request, store: IBlobStore, max_size: int | None, metadata: Metadata
+    request: Request,
+    store: IBlobStore,
+    max_size: int | None,
+    metadata: Metadata,
+    now: Callable[[], float],
 ) -> list[BlobInfo]:
     """Store the files of the form in *request*, and return their descriptions, in order.
 
@@ -51,6 +54,7 @@ async def store_files(
 
     :param max_size: most bytes of each file, None for no limit.
     :param metadata: of each file; it overrides the name and type that a part declares.
+    :param now: returns the time of an upload, in seconds since the epoch.
     :raises UnsupportedCoding: if the form is encoded.
     :raises InvalidRequest: if the body is not a form, is broken, or has no file.
     """
@@ -72,7 +76,7 @@ async def store_files(
                     begun = True
                     if writer is not None:
                         stored.append(await writer.commit())
-                    writer = store.writer(None, _metadata(file, metadata))
+                    writer = store.writer(None, stamped(_metadata(file, metadata), now()))
                 assert writer is not None
                 if event:
                     if max_size is not None and file.bytes_received > max_size:
@@ -149,4 +153,4 @@ def _metadata(file: MultipartSegment, metadata: Metadata) -> Metadata:
     type = file.header("Content-Type", "").strip()
     if file.content_type != _NO_TYPE and is_media_type(type.encode("latin-1")):
         defaults["X-Mime-Type"] = _text(type)
-    return stamped(with_defaults(metadata, defaults), time.time())
+    return with_defaults(metadata, defaults)

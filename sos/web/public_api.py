@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from twisted.logger import Logger
+from twisted.web.http import datetimeToString
 
 from sos.errors import Deleted, Forbidden, InvalidRequest, NotFound, Unavailable
 from sos.http.server.access_log_lines import peer
 from sos.http.server.request import Request
 from sos.interfaces import BlobInfo, IBlobStore
 from sos.model import ids
+from sos.model.expiry import has_expired, parse
 from sos.model.merge import times
-from sos.model.metadata import DELETED_AT, EMPTY, Metadata, stamped, to_client
+from sos.model.metadata import (
+    DELETED_AT,
+    EMPTY,
+    EXPIRES_AT,
+    TICKS,
+    Metadata,
+    stamped,
+    to_client,
+)
 from sos.model.upload_clock import UploadClock
 from sos.web.client_headers import KeptHeaders, with_defaults
 from sos.web.errors import answer_json, answer_text, encode_json
 from sos.web.filenames import NAME
 from sos.web.forms import is_form, store_files
 from sos.web.openapi import Operation, parameters, responses
+from sos.web.query import argument
 from sos.web.responses import YEAR, Answer, answer_blob, answer_stored, store_body
 from sos.web.stock_site import App
 from sos.web.tus_server import TusServer
@@ -31,8 +43,10 @@ _HINT = b',"hint":"the body is a form, and was stored as it is: POST /form store
 _SUPPORT = "List the parts of tus that the server supports."
 
 
-def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...]) -> bytes:
+def _answer(request: Request, info: BlobInfo, ignored: tuple[str, ...], expiry: Metadata) -> bytes:
     more = b',"copies":%d' % info.copies
+    if EXPIRES_AT in expiry:
+        more += b',"expires_at":' + encode_json(_seconds(expiry))
     if ignored:
         more += b',"ignored":' + encode_json(ignored)
     return answer_stored(request, info, more)
@@ -44,8 +58,11 @@ _log = Logger()
 class Keeper(Protocol):
     """Renews and deletes objects, see :mod:`sos.stores.replicated.deletion`."""
 
-    async def renew(self, id: str) -> int:
-        """Record that an object is stored now; return the number of its copies that do."""
+    async def renew(self, id: str, expires: int | None = None) -> int:
+        """Record that an object is stored now; return the number of its copies that do.
+
+        :param expires: when it expires, in ticks; None for never.
+        """
         ...
 
     async def delete(self, id: str) -> int:
@@ -94,7 +111,7 @@ class UploadServer:
     @app.route("/upload", methods=["POST", "PUT"])
     @Operation(
         "objects",
-        takes=parameters.OBJECT_HEADERS,
+        takes=(*parameters.OBJECT_HEADERS, parameters.EXPIRES),
         body=parameters.BYTES,
         answers=responses.STORED_OBJECT,
     )
@@ -102,19 +119,22 @@ class UploadServer:
         """Store the body unchanged, with its type, coding and X-* headers.
 
         The answer has the number of copies, and names the X-* headers that were not stored.
+        An object that is stored several times expires last of all, and never if it was once
+        stored without `expires`.
         """
         read = self._kept_headers.read(request.received_headers)
         found = read.metadata if name is None else with_defaults(read.metadata, {NAME: name})
-        metadata = stamped(found, self._clock())
+        expiry = self._expiry(request)
+        metadata = stamped({**found, **expiry}, self._clock())
         with self._in_time():
             info = await store_body(request, self._store, None, self._max_size, metadata)
-        answer = _answer(request, info, read.ignored)
+        answer = _answer(request, info, read.ignored, expiry)
         return answer[:-1] + _HINT if is_form(request.headers) else answer
 
     @app.route("/upload/<name>", methods=["PUT"])
     @Operation(
         "objects",
-        takes=(parameters.FILE_NAME, *parameters.OBJECT_HEADERS),
+        takes=(parameters.FILE_NAME, *parameters.OBJECT_HEADERS, parameters.EXPIRES),
         body=parameters.BYTES,
         answers=responses.STORED_OBJECT,
     )
@@ -126,7 +146,11 @@ class UploadServer:
         return await self.upload(request, name)
 
     @app.route("/upload/<name>", methods=["POST"], endpoint="renew")
-    @Operation("objects", takes=[parameters.OBJECT], answers=responses.RENEWED_OBJECT)
+    @Operation(
+        "objects",
+        takes=(parameters.OBJECT, parameters.EXPIRES),
+        answers=responses.RENEWED_OBJECT,
+    )
     async def renew(self, request: Request, name: str) -> bytes:
         """Store an object again that is stored already, without sending it.
 
@@ -138,12 +162,17 @@ class UploadServer:
                 "the body of this request must be empty: to upload a file, use PUT, or POST /upload"
             )
         id = request.blob = ids.check(name)
+        expiry = self._expiry(request)
         info = await self._store.stat(id)
         _of_object(info.metadata)
         if self._keeper is None:
             raise NotFound(f"this server cannot renew {id}: upload it")
-        copies = await self._keeper.renew(id)
-        return answer_json(request, {"id": id, "size": info.size, "status": "OK", "copies": copies})
+        expires = int(expiry[EXPIRES_AT]) if expiry else None
+        copies = await self._keeper.renew(id, expires)
+        answer = {"id": id, "size": info.size, "status": "OK", "copies": copies}
+        return answer_json(
+            request, {**answer, "expires_at": _seconds(expiry)} if expiry else answer
+        )
 
     @app.route("/upload/<name>", methods=["DELETE"], endpoint="delete")
     @Operation("objects", takes=[parameters.OBJECT], answers=responses.DELETED)
@@ -169,7 +198,7 @@ class UploadServer:
     @app.route("/form", methods=["POST"])
     @Operation(
         "objects",
-        takes=parameters.FORM_HEADERS,
+        takes=(*parameters.FORM_HEADERS, parameters.EXPIRES),
         body=parameters.FORM,
         answers=responses.STORED_FORM,
     )
@@ -182,9 +211,11 @@ class UploadServer:
         before the last one may be stored.
         """
         read = self._kept_headers.read(request.received_headers, of_body=False)
+        expiry = self._expiry(request)
+        metadata = {**read.metadata, **expiry}
         with self._in_time():
-            stored = await store_files(request, self._store, self._max_size, read.metadata)
-        answers = [_answer(request, info, read.ignored) for info in stored]
+            stored = await store_files(request, self._store, self._max_size, metadata, self._clock)
+        answers = [_answer(request, info, read.ignored, expiry) for info in stored]
         return answers[0] if len(answers) == 1 else b"[%s]" % b",".join(answers)
 
     @app.route("/tus", methods=["OPTIONS", "POST"])
@@ -192,7 +223,7 @@ class UploadServer:
         "uploads",
         "POST",
         summary="Create a resumable upload, by tus 1.0.0 (https://tus.io).",
-        takes=parameters.NEW_UPLOAD,
+        takes=(*parameters.NEW_UPLOAD, parameters.EXPIRES),
         body=parameters.PART,
         answers=(responses.BEGUN, *responses.BEGIN_ERRORS),
     )
@@ -200,7 +231,7 @@ class UploadServer:
     async def begin(self, request: Request) -> None:
         """Begin a resumable upload, or describe the supported parts of tus."""
         with self._in_time():
-            await self._resumed().begin(request)
+            await self._resumed().begin(request, self._expiry(request))
 
     @app.route("/tus/<token>", methods=["OPTIONS", "GET", "PATCH", "DELETE", "POST"])
     @Operation(
@@ -257,6 +288,16 @@ class UploadServer:
             self._clock.see(error.metadata)
             raise Unavailable(f"{error} meanwhile; try again") from error
 
+    def _expiry(self, request: Request) -> Metadata:
+        """Return when the query says that the object expires, as metadata."""
+        text = argument(request, b"expires")
+        if text is None:
+            return EMPTY
+        try:
+            return {EXPIRES_AT: str(parse(text, self._clock.time_of_day()))}
+        except ValueError as error:
+            raise InvalidRequest(f"expires: {error}") from None
+
     def _resumed(self) -> TusServer:
         if self._resumable is None:
             raise NotFound(
@@ -297,7 +338,19 @@ class DownloadServer:
 
 
 def _of_object(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Return the headers for a client; raise Deleted for a chunk whose own object was deleted."""
+    """Return the headers for a client.
+
+    Raises Deleted for a chunk whose own object was deleted, and for an object that has expired.
+    """
     if DELETED_AT in metadata and not times(metadata).is_object:
         raise Deleted("the object was deleted", EMPTY)
-    return to_client(metadata)
+    if EXPIRES_AT not in metadata:
+        return to_client(metadata)
+    if has_expired(metadata, time.time()):
+        raise Deleted("the object has expired", EMPTY)
+    return [*to_client(metadata), (b"Sunset", datetimeToString(int(_seconds(metadata))))]
+
+
+def _seconds(expiry: Metadata) -> float:
+    """Return when an object expires, in seconds since the epoch."""
+    return int(expiry[EXPIRES_AT]) / TICKS

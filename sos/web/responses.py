@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import lru_cache
@@ -24,6 +25,7 @@ from sos.interfaces import (
     Pieces,
     Span,
 )
+from sos.model.expiry import seconds_left
 from sos.model.metadata import Metadata
 from sos.transfer import pieces_of, transfer
 from sos.web import digest_fields
@@ -150,8 +152,14 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling, max_age: in
         digest = digest_fields.answer(request.headers[WANT_REPR_DIGEST], info.id)
         if digest is not None:
             request.setHeader(b"Repr-Digest", digest)
-    fixed = _lines(media_type, max_age)[request.private]
+    fixed = _lines(media_type, _while_it_lives(info, max_age))[request.private]
     _describe_version(request, info, b"%bContent-Type: %b\r\n%b" % (fixed, media_type, lines))
+
+
+def _while_it_lives(info: BlobInfo, max_age: int) -> int:
+    """Return for how long caches may keep *info*: for *max_age* seconds, until it expires."""
+    left = seconds_left(info.metadata, time.time())
+    return max_age if left is None else max(min(max_age, int(left)), 0)
 
 
 @lru_cache(maxsize=256)  # a server sees the same few in all requests
@@ -207,7 +215,8 @@ async def _answer_read(
         to_headers(info.metadata)  # raises if clients may not know of the blob
         if _is_current(request, info):
             request.setResponseCode(304)
-            _describe_version(request, info, _caching(max_age)[request.private])
+            age = _while_it_lives(info, max_age)
+            _describe_version(request, info, _caching(age)[request.private])
             return None
         describe(request, info, to_headers, max_age)
         if request.method == b"HEAD":

@@ -7,6 +7,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from sos.http.server.request import Request
 from sos.interfaces import Upload
+from sos.model.metadata import Metadata
 from sos.resumable import ResumableUploads
 from sos.web import tus_headers
 from sos.web.client_headers import KeptHeaders
@@ -27,8 +28,11 @@ class TusServer:
         self._uploads = uploads
         self._kept_headers = kept_headers
 
-    async def begin(self, request: Request) -> None:
-        """Create an upload, with its first bytes if the request has a body."""
+    async def begin(self, request: Request, expiry: Metadata) -> None:
+        """Create an upload, with its first bytes if the request has a body.
+
+        :param expiry: when the object expires, as metadata; empty for never.
+        """
         tus_headers.identify(request)
         if request.method == b"OPTIONS":
             self._describe_server(request)
@@ -37,9 +41,8 @@ class TusServer:
         tus_headers.check_version(headers)
         length = tus_headers.size(headers, b"upload-length")
         upload_metadata = headers.get(b"upload-metadata", b"")
-        upload = Upload(
-            length, self._metadata(request, upload_metadata), upload_metadata.decode("ascii")
-        )
+        metadata = {**self._metadata(request, upload_metadata), **expiry}
+        upload = Upload(length, metadata, upload_metadata.decode("ascii"))
         checksum = None
         if request.body.length != 0:
             tus_headers.check_type(headers)

@@ -94,6 +94,7 @@ def test_objects(place):
         "id": id,
         "size": 5,
         "metadata": {"X-Name": "a b"},
+        "expires_at": None,
     }
 
 

@@ -47,7 +47,7 @@ class Keeper:
 
     failure = None
 
-    async def renew(self, id):
+    async def renew(self, id, expires=None):
         if self.failure is not None:
             raise self.failure
         return 1

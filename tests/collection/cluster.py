@@ -17,7 +17,9 @@ from sos.collection import Limits, collect
 from sos.collection.summary import SILENT
 from sos.errors import Deleted, NotFound, Unavailable
 from sos.interfaces import Member
+from sos.model.expiry import has_expired
 from sos.model.merge import times
+from sos.model.metadata import EXPIRES_AT, ticks
 from sos.model.upload_clock import UploadClock
 from sos.replication import Policy, Report, replicate
 from sos.stores.chunked.store import ChunkedStore
@@ -31,6 +33,11 @@ GRACE = 7 * 86_400.0
 TOMBSTONE_AGE = 30 * 86_400.0
 
 _WIRED = ("stat", "read", "listing", "digests", "blob_digests", "reconcile", "lease", "release")
+
+
+def expiry(expires):
+    """Return the metadata of an upload that *expires* at a time in seconds, None for never."""
+    return {} if expires is None else {EXPIRES_AT: str(ticks(expires))}
 
 
 class Wire:
@@ -130,8 +137,9 @@ class Cluster:
         self.works.append(work)
         return work
 
-    def upload(self, door, body):
-        return put(self.doors[door][1], body)
+    def upload(self, door, body, expires=None):
+        """Store an object; *expires* is a time in seconds, None for never."""
+        return put(self.doors[door][1], body, metadata=expiry(expires))
 
     async def break_off(self, door, body):
         """Begin an upload, and never end it."""
@@ -143,8 +151,8 @@ class Cluster:
     def delete(self, door, id):
         return self.doors[door][0].delete(id)
 
-    def renew(self, door, id):
-        return self.doors[door][0].renew(id)
+    def renew(self, door, id, expires=None):
+        return self.doors[door][0].renew(id, expires=None if expires is None else ticks(expires))
 
     def replicate(self):
         return replicate(self.groups, Policy(self.copies), self.clock, Report())
@@ -204,7 +212,8 @@ class Cluster:
 
         async def fetched():
             blob = await self.doors[door][1].read(id)
-            if not times(blob.info.metadata).is_object:
+            metadata, now = blob.info.metadata, self.time + self.offsets[door]
+            if not times(metadata).is_object or has_expired(metadata, now):
                 return None
             return await content(blob)
 

@@ -10,7 +10,7 @@ from sos.collection.named_chunks import NamedChunks
 from sos.errors import Unavailable
 from sos.model.manifest import MARK
 from sos.model.merge import times
-from sos.model.metadata import DELETED_AT, PART_AT, is_tombstone, ticks
+from sos.model.metadata import DELETED_AT, PART_AT, STORED_AT, is_tombstone, ticks
 from tests.collection.cluster import CHUNK, GRACE, TOMBSTONE_AGE, Cluster
 from tests.support.blobs import body_of, content_id
 
@@ -315,3 +315,59 @@ def test_an_uploader_whose_clock_is_far_behind():
     assert collected(cluster).copies == 0
     cluster.run(writer.commit())
     assert cluster.fetch(0, ID) == BODY
+
+
+class TestExpired:
+    """Objects that have expired."""
+
+    @pytest.mark.parametrize("body", [BODY, BODY[:50]])
+    def test_they_go_and_then_their_chunks(self, cluster, body):
+        """Minutes after their end, without a tombstone."""
+        id = content_id(body)
+        cluster.run(cluster.upload(0, body, cluster.time + 1000))
+        cluster.wait(1000 + 299)
+        assert cluster.fetch(0, id) is None
+        assert (collected(cluster).expired, len(held(cluster, id))) == (0, 2)
+        cluster.wait(5)
+        planned = collected(cluster, dry_run=True)
+        assert (planned.objects, planned.expired, planned.copies) == (0, 1, 0)
+        summary = collected(cluster)
+        assert (summary.objects, summary.expired, summary.copies) == (0, 1, 2)
+        assert held(cluster, id) == []
+        cluster.wait(GRACE)
+        collected(cluster)
+        assert all(server.blobs == {} for server in cluster.servers)
+
+    def test_one_server_knows_of_a_later_upload(self, cluster):
+        """Then it stays on all."""
+        cluster.run(cluster.upload(0, BODY, cluster.time + 1000))
+        holder = next(server for server in cluster.servers if ID in server.blobs)
+        found = holder.blobs[ID].info.metadata
+        later = {STORED_AT: str(int(found[STORED_AT]) + 1), MARK: found[MARK]}
+        cluster.run(holder.reconcile(ID, later))
+        cluster.wait(GRACE)
+        assert collected(cluster).expired == 0
+        assert len(held(cluster, ID)) == 2
+
+    def test_what_is_a_chunk_of_another_object_stays(self, cluster):
+        """Its bytes, not the object."""
+        cluster.run(cluster.upload(0, BODY[:CHUNK], cluster.time + 1000))
+        cluster.run(cluster.upload(0, BODY))
+        cluster.wait(2 * GRACE)
+        assert collected(cluster).expired == 0
+        assert cluster.fetch(0, ID) == BODY
+        assert cluster.fetch(0, CHUNKS[0]) is None
+
+    def test_it_is_stored_again_while_it_is_collected(self, cluster):
+        """An upload for ever wins, wherever it crosses the collection."""
+        for steps in range(0, 200, 7):
+            cluster.run(cluster.upload(0, BODY, cluster.time + 10))
+            cluster.wait(400)
+            cluster.begin(cluster.collect())
+            for _ in range(steps):
+                cluster.step(0)
+            cluster.begin(cluster.upload(0, BODY))
+            cluster.finish()
+            assert cluster.fetch(0, ID) == BODY, steps
+            cluster.run(cluster.delete(0, ID))
+            cluster.rest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from hypothesis import given, settings
@@ -13,6 +14,9 @@ from sos.model.metadata import is_tombstone
 from tests.collection.cluster import CHUNK, GRACE, TOMBSTONE_AGE, Cluster
 from tests.support.blobs import body_of, content_id
 
+# Clocks differ by at most so many seconds, and a check takes less than a second.
+SKEW = 241
+
 # Two of them share chunks, and one is a chunk of another.
 BODIES = [body_of(250), body_of(250)[:200] + b"other", body_of(250)[:CHUNK]]
 IDS = [content_id(body) for body in BODIES]
@@ -22,11 +26,13 @@ which, door, server = st.integers(0, len(BODIES) - 1), st.integers(0, 1), st.int
 # None lets all that is under way end.
 pace = st.none() | st.lists(st.integers(0, 30), max_size=20)
 age = st.sampled_from([1, 300, GRACE, TOMBSTONE_AGE])
+lives = st.sampled_from([None, None, 400, GRACE, 2 * GRACE])
 events = st.lists(
     st.one_of(
         st.tuples(st.just("upload"), door, which, pace),
         st.tuples(st.just("delete"), door, which, pace),
         st.tuples(st.sampled_from(["upload", "delete", "renew", "break off"]), door, which, pace),
+        st.tuples(st.sampled_from(["upload", "renew"]), door, which, pace, lives),
         st.tuples(st.just("away"), server, st.booleans(), pace),
         st.tuples(st.sampled_from(["pass", "collect"]), door, which, pace),
         st.tuples(st.just("crash"), st.integers(0, 5), which, pace),
@@ -44,15 +50,24 @@ class Ledger:
     next acknowledged one says what is there.
 
     :ivar expected: of each object, the body, or None if it is deleted; unknown ones are left out.
+    :ivar until: how long an object that is expected lives at least, in seconds since the epoch.
+    :ivar most: how long it can live, if all operations took effect but for the deletions.
     """
 
     def __init__(self):
         self.expected = dict.fromkeys(IDS)
+        self.until = dict.fromkeys(IDS, 0.0)
+        self.most = dict.fromkeys(IDS, 0.0)
         self._under_way = dict.fromkeys(IDS, 0)
         self._doubtful = set()
 
-    def begin(self, id, body):
-        """Note that an operation begins; return what to call at its end."""
+    def begin(self, id, body, until=math.inf):
+        """Note that an operation begins; return what to call at its end.
+
+        :param until: when the object expires, after an upload.
+        """
+        if body is not None:
+            self.most[id] = max(self.most[id], until)
         alone = self._under_way[id] == 0
         self._under_way[id] += 1
         if not alone:
@@ -67,7 +82,8 @@ class Ledger:
                 if not self._under_way[id]:
                     self._doubtful.discard(id)
             elif not failed:
-                self.expected[id] = body
+                known = self.until[id] if before not in (None, ...) else 0.0
+                self.expected[id], self.until[id] = body, max(known, until)
             elif refused and before is None:
                 self.expected[id] = None
 
@@ -75,15 +91,18 @@ class Ledger:
 
 
 def happen(cluster, ledger, event):
-    kind, first, second, steps = event
+    kind, first, second, steps, *life = event
     if kind in ("upload", "delete", "renew"):
         id, body = IDS[second], BODIES[second]
+        expires = cluster.time + life[0] if life and life[0] is not None else None
+        until = math.inf if expires is None else expires
         if kind == "upload":
-            cluster.begin(cluster.upload(first, body), ledger.begin(id, body))
+            ended = ledger.begin(id, body, until)
+            cluster.begin(cluster.upload(first, body, expires), ended)
         elif kind == "delete":
             cluster.begin(cluster.delete(first, id), ledger.begin(id, None))
         else:
-            cluster.begin(cluster.renew(first, id), ledger.begin(id, body))
+            cluster.begin(cluster.renew(first, id, expires), ledger.begin(id, body, until))
     elif kind == "break off":
         cluster.begin(cluster.break_off(first, BODIES[second]))
     elif kind == "away":
@@ -103,10 +122,16 @@ def happen(cluster, ledger, event):
 
 
 def check(cluster, ledger):
-    """Nothing acknowledged is lost, and nothing deleted comes back."""
-    for id, body in ledger.expected.items():
+    """Nothing acknowledged is lost, and nothing deleted or expired comes back."""
+    for id in IDS:
         for door in range(len(cluster.doors)):
-            assert cluster.fetch(door, id) == body, IDS.index(id)
+            found, now = cluster.fetch(door, id), cluster.time
+            if ledger.most[id] + SKEW < now:
+                assert found is None, IDS.index(id)
+            elif id in ledger.expected:
+                body = ledger.expected[id]
+                may_be_gone = ledger.until[id] <= now + SKEW
+                assert found == body or (found is None and may_be_gone), IDS.index(id)
 
 
 def check_rest(cluster):
@@ -114,7 +139,8 @@ def check_rest(cluster):
     cluster.rest()
     cluster.wait(2 * max(GRACE, TOMBSTONE_AGE))
     cluster.rest()
-    for _ in range(2):  # the first leaves tombstones of objects that were chunks, too
+    # The first leaves the chunks of expired objects, and the second tombstones of chunks.
+    for _ in range(3):
         summary = cluster.run(cluster.collect())
         assert summary.ok, summary
         cluster.rest()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from functools import reduce
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sos.errors import Conflict, Deleted
+from sos.errors import Conflict, Deleted, InvalidRequest
 from sos.model.manifest import MARK
 from sos.model.merge import (
     Times,
+    check_change,
+    check_upload,
     join,
     merge,
     other_body,
@@ -21,6 +24,8 @@ from sos.model.merge import (
 )
 from sos.model.metadata import (
     DELETED_AT,
+    EXPIRES_AT,
+    NEVER,
     PART_AT,
     SET_AT,
     STORED_AT,
@@ -31,6 +36,7 @@ from sos.model.metadata import (
     is_tombstone,
     to_client,
     to_header,
+    version,
 )
 
 ID = "a9993e364706816aba3e25717850c26c9cd0d89d"
@@ -45,10 +51,13 @@ moments = st.integers(BASE, BASE + 5)
 def operations(draw):
     """The copy that one operation by itself leaves: an upload, a chunk, a deletion."""
     time = draw(moments)
-    kind = draw(st.sampled_from(["object", "chunk", "deletion", "before times"]))
+    kind = draw(st.sampled_from(["object", "expiring", "chunk", "deletion", "before times"]))
     if kind == "object":
         said = draw(st.dictionaries(st.just("X-A"), st.sampled_from("xy")))
         return {**said, SET_AT: str(time)}
+    if kind == "expiring":
+        end = str(draw(moments))
+        return {SET_AT: str(time), STORED_AT: str(time), EXPIRES_AT: end}
     return {
         "chunk": {PART_AT: str(time)},
         "deletion": tombstone(time),
@@ -73,7 +82,43 @@ def test_a_copy_that_comes_again_changes_nothing(one):
 @given(copies, copies, copies)
 def test_times_agree_whatever_the_order(one, other, third):
     """So does whether there is an object, and a body."""
-    assert times(merge(merge(one, other), third)) == times(merge(one, merge(other, third)))
+    left, right = merge(merge(one, other), third), merge(one, merge(other, third))
+    assert evolve(times(left), expires=None) == evolve(times(right), expires=None)
+
+
+@given(st.lists(operations(), min_size=1, max_size=5), st.randoms())
+def test_the_last_expiry_since_the_deletion_counts(all, random):
+    """And none is the last of all.  In some orders an expiry of before a deletion counts too."""
+    found = times(reduce(merge, all))
+    since = found.deleted or 0
+    alive = [times(each) for each in all if (times(each).stored or -1) >= since]
+    alive += [times(each) for each in all if times(each).stored == 0 and not since]
+    ends = [each.expires or NEVER for each in alive]
+    assert (found.expires or NEVER) >= max(ends, default=NEVER)
+    ordered = sorted(all, key=lambda each: not is_tombstone(each))
+    for _ in range(3):
+        first = reduce(merge, ordered)
+        assert (times(first).expires or NEVER) == max(ends, default=NEVER)
+        random.shuffle(tail := ordered[sum(map(is_tombstone, all)) :])
+        ordered[sum(map(is_tombstone, all)) :] = tail
+
+
+def test_a_version_tells_the_expiry():
+    """So digests of copies with different ends differ, and replication merges them."""
+    short, long = (
+        {SET_AT: str(BASE), STORED_AT: str(BASE), EXPIRES_AT: str(BASE + left)} for left in (8, 9)
+    )
+    assert len({version(each) for each in (short, long, {SET_AT: str(BASE)})}) == 3
+    assert merge(short, long) == long
+    for_ever = merge(short, {SET_AT: str(BASE - 1)})
+    assert for_ever == {SET_AT: str(BASE - 1), STORED_AT: str(BASE)}
+    assert EXPIRES_AT not in merge(tombstone(BASE + 1), long)
+
+
+def test_an_expiry_without_a_time_of_storing_is_refused():
+    for refuse in (check_upload, lambda found: check_change(found, 1.79e9)):
+        with pytest.raises(InvalidRequest, match="without X-Sos-Stored-At"):
+            refuse({SET_AT: "1", EXPIRES_AT: str(BASE)})
 
 
 @given(st.lists(copies, min_size=2, max_size=4))

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from sos.errors import Unavailable
 from sos.interfaces import Blob, IBlobWriter, IReplicaStore
-from sos.model.metadata import EMPTY, STORED_AT, ticks
+from sos.model.metadata import EMPTY, EXPIRES_AT, STORED_AT, ticks
 from sos.stores.memory import MemoryStore
 from sos.stores.spool import IPlacingStore
 from sos.transfer import transfer
@@ -126,8 +126,9 @@ class PlacingStore(MemoryStore):
         finally:
             spooled.close()
 
-    async def renew(self, id, name=STORED_AT):
-        await self.reconcile(id, {name: str(ticks(self.now()))})
+    async def renew(self, id, name=STORED_AT, expires=None):
+        expiry = {} if expires is None else {EXPIRES_AT: str(expires)}
+        await self.reconcile(id, {name: str(ticks(self.now())), **expiry})
         return 1
 
     async def stat(self, id):

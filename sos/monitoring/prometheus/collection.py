@@ -33,10 +33,15 @@ def families(collection: Mapping[str, Any]) -> Iterator[Metric]:
     yield ended
     freed = collection["freed"]
     yield CounterMetricFamily(
-        "sos_collection_copies", "Copies of garbage that were removed.", freed["copies"]
+        "sos_collection_copies",
+        "Copies of expired objects and garbage that were removed.",
+        freed["copies"],
     )
     yield CounterMetricFamily(
-        "sos_collection_bytes", "Bytes of the copies of garbage that were removed.", freed["bytes"]
+        "sos_collection_bytes", "Bytes of the copies that were removed.", freed["bytes"]
+    )
+    yield CounterMetricFamily(
+        "sos_collection_expired", "Expired objects that were found.", freed["expired"]
     )
     if collection["last"] is not None:
         summary = collection["last"]["summary"]

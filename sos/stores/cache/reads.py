@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from sos.auth.request_signing import Keys
 from sos.errors import Unavailable
 from sos.interfaces import Blob, BlobInfo, Read, Span
 from sos.model import ids
+from sos.model.expiry import has_expired
 from sos.model.manifest import MARK
 from sos.stores.cache.sealed_blob import seal, unseal
 from sos.stores.replicated.location_cache import ICache
@@ -21,13 +23,22 @@ class CachedReads:
 
     Only blobs with content ids are cached, because they never change, and no manifests.
     An entry counts only if it was sealed with one of the keys; so nothing depends on
-    a cache that loses, damages or forges entries.
+    a cache that loses, damages or forges entries.  It does not count once the object has expired:
+    a later upload can have prolonged its life.
 
     :param uncached: reads a blob from the store.
     :param keys: returns the keys shared by the processes that use the cache.
+    :param now: returns the time in seconds since the epoch.
     """
 
-    def __init__(self, uncached: Read, cache: ICache, keys: Callable[[], Keys]) -> None:
+    def __init__(
+        self,
+        uncached: Read,
+        cache: ICache,
+        keys: Callable[[], Keys],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._now = now
         self._uncached = uncached
         self._cache = cache
         self._keys = keys
@@ -40,7 +51,7 @@ class CachedReads:
         if entry is not None:
             for key in self._keys().all:
                 found = unseal(key, id, entry)
-                if found is not None:
+                if found is not None and not has_expired(found[0], self._now()):
                     return Blob(BlobInfo(id, len(found[1]), found[0]), found[1])
         blob = await self._uncached(id, None)
         if isinstance(blob.body, bytes):  # a larger body is not

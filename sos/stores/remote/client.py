@@ -376,8 +376,15 @@ class Exchange:
                 if "ignored" in found:
                     self.ignored.update(found["ignored"])
                 id = ids.check(found["id"])
-                return BlobInfo(id, found["size"], metadata_format.EMPTY, store=store)
-        except (AttributeError, KeyError, TypeError, InvalidId):
+                expires_at = found.get("expires_at")
+                return BlobInfo(
+                    id,
+                    found["size"],
+                    metadata_format.EMPTY,
+                    store=store,
+                    expires_at=None if expires_at is None else float(expires_at),
+                )
+        except (AttributeError, KeyError, TypeError, ValueError, InvalidId):
             pass
         raise Unavailable(f"{self.url} sent an unexpected answer to an upload: {found!r:.200}")
 

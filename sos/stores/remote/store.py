@@ -17,6 +17,7 @@ import attrs
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
+from werkzeug.http import parse_date
 from zope.interface import implementer
 
 from sos.aio.threads import RunInThread
@@ -360,7 +361,11 @@ class RemoteStore:
                 )
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
-        return BlobInfo(id, size, self._exchange.metadata(response))
+        # Of the API server's download port: when the object expires (RFC 8594).
+        (sunset,) = response.headers.getRawHeaders(b"sunset", [b""])[:1]
+        date = parse_date(sunset.decode("latin-1"))
+        metadata = self._exchange.metadata(response)
+        return BlobInfo(id, size, metadata, expires_at=None if date is None else date.timestamp())
 
 
 def _in_order(keys: list[str]) -> list[str]:

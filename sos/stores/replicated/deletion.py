@@ -117,7 +117,7 @@ class Deletion:
     def _check_age(self, stored: int, least_age: float) -> None:
         if not least_age:
             return
-        age = max(self.dates() - stored / TICKS, 0.0)
+        age = max(self.dates.time_of_day() - stored / TICKS, 0.0)
         if age < least_age:
             raise Forbidden(
                 f"{self.id} must not be deleted before {least_age - age:.0f} s have passed: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -17,8 +18,9 @@ from sos.aio.tasks import Running, run
 from sos.aio.timeouts import Deadlines
 from sos.errors import Deleted, NotFound, SOSError, Unavailable
 from sos.interfaces import Blob, BlobInfo
+from sos.model.expiry import expired, has_expired
 from sos.model.merge import deleted, may_be_part, times
-from sos.model.metadata import EMPTY
+from sos.model.metadata import EMPTY, EXPIRES_AT
 from sos.stores.replicated.hedge_delay import HedgeDelay
 from sos.stores.replicated.peer import SLOW_SECONDS, Peer
 
@@ -46,8 +48,8 @@ class HedgedRead(Generic[T]):
     It asks the servers of a group in sequence, and begins with the first group.  Once a
     server has failed, or does not have the blob, it asks a server of each other group at
     the same time.  After the hedge delay it asks the next server as well (a hedged request).
-    It waits at most a second for servers whose circuit breaker was open already.  A copy from
-    before a deletion that another server knows of does not count.
+    It waits at most a second for servers whose circuit breaker was open already.  A copy does not
+    count if the object has expired, or was deleted after that as another server knows.
 
     :param groups: the servers of each group, in the order in which to ask them.
     :param ask: asks one server; see :class:`sos.interfaces.IBlobStore`.
@@ -56,6 +58,7 @@ class HedgedRead(Generic[T]):
     :param discard: called with each late answer.
     :param hedge_delay: gives the hedge delay, and learns from the latencies.
     :param deadlines: call :meth:`on_deadline` when the hedge delay has passed.
+    :param now: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class HedgedRead(Generic[T]):
         discard: Callable[[T], None],
         hedge_delay: HedgeDelay,
         deadlines: Deadlines,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._groups = iter(groups)
         self._ask: Callable[[Peer], Coroutine[Any, Any, T]] = ask
@@ -74,6 +78,7 @@ class HedgedRead(Generic[T]):
         self._hedge_delay = hedge_delay
         self._deadlines = deadlines
         self._clock = deadlines.clock
+        self._now = now
         self._queues: list[deque[Peer]] = []
         self._asked: set[Peer] = set()
         self._running: dict[Peer, Running] = {}
@@ -81,6 +86,7 @@ class HedgedRead(Generic[T]):
         self._missed: list[Peer] = []
         self._failures = 0
         self._deleted_at: int | None = None
+        self._gone: Deleted | None = None
         self._finished = False
         self._found: Deferred[Found[T]] = Deferred(lambda _: self._stop())
 
@@ -89,7 +95,7 @@ class HedgedRead(Generic[T]):
 
         The Deferred fails with :exc:`~sos.errors.NotFound` only when every
         server has said that it does not have the blob, :exc:`~sos.errors.Deleted` if one has said
-        that it was deleted, else with :exc:`~sos.errors.Unavailable`.
+        that it was deleted or has expired, else with :exc:`~sos.errors.Unavailable`.
         """
         self._id = id
         self._since = self._clock.seconds()
@@ -152,20 +158,28 @@ class HedgedRead(Generic[T]):
                 self._failed(outcome, peer, queue)
         elif self._finished:
             self._discard(outcome)
-        elif self._is_outdated(outcome):
+        elif (gone := self._outdated(outcome)) is not None:
             self._discard(outcome)
-            self._failed(Failure(deleted(self._id, EMPTY)), peer, queue)
+            self._gone = gone
+            self._failed(Failure(gone), peer, queue)
         else:
             self._hedge_delay.observe(self._clock.seconds() - self._since)
             self._finish(Found(outcome, peer, tuple(self._missed)))
 
-    def _is_outdated(self, answer: T) -> bool:
-        """Return whether a server has said that the object of this copy was deleted since."""
-        if self._deleted_at is None:
-            return False
+    def _outdated(self, answer: T) -> Deleted | None:
+        """Return the error for a copy whose object has expired, or was deleted since."""
         info = answer.info if isinstance(answer, Blob) else answer
-        known = evolve(times(info.metadata), deleted=self._deleted_at)
-        return not (known.has_body or may_be_part(self._id, info.metadata))
+        metadata = info.metadata
+        if self._deleted_at is None and EXPIRES_AT not in metadata:
+            return None
+        known = times(metadata)
+        if known.part is None and has_expired(metadata, self._now()):
+            return expired(self._id)
+        if self._deleted_at is not None:
+            known = evolve(known, deleted=self._deleted_at)
+        if known.has_body or may_be_part(self._id, metadata):
+            return None
+        return deleted(self._id, EMPTY)
 
     def _failed(self, failure: Failure, peer: Peer, queue: deque[Peer]) -> None:
         if failure.check(NotFound):
@@ -195,7 +209,7 @@ class HedgedRead(Generic[T]):
                 "did not answer"
             )
         if self._deleted_at is not None:
-            return deleted(self._id, EMPTY)
+            return self._gone or deleted(self._id, EMPTY)
         return NotFound(f"there is no blob {self._id}")
 
     def _finish(self, outcome: Found[T] | Failure) -> None:

@@ -29,9 +29,12 @@ from sos.interfaces import (
 )
 from sos.model import ids
 from sos.model.digest import BodyDigest
+from sos.model.expiry import expired, has_expired
+from sos.model.manifest import MARK
 from sos.model.merge import admitted, deleted, is_outdated, merge, times
 from sos.model.metadata import (
     EMPTY,
+    EXPIRES_AT,
     PART_AT,
     STORED_AT,
     Metadata,
@@ -158,9 +161,10 @@ class ReplicatedStore:
 
         def look() -> Deferred[Found[T]]:
             groups = self._members.readers(id, known, without)
-            return HedgedRead(groups, ask, hint, discard, self._hedge_delay, self._deadlines).run(
-                id
-            )
+            now = self._uploads.time_of_day
+            return HedgedRead(
+                groups, ask, hint, discard, self._hedge_delay, self._deadlines, now
+            ).run(id)
 
         try:
             try:
@@ -258,6 +262,12 @@ class ReplicatedStore:
 
     async def place(self, whole: Spooled) -> BlobInfo:
         """Store *whole*, and close it once no copy of it is in flight."""
+        if EXPIRES_AT in whole.metadata:
+            try:
+                await self._check_expiry()
+            except BaseException:
+                whole.close()
+                raise
         replica_set = self._members.replica_set(whole.id, self._copy_counts.wanted)
         write = QuorumWrite(
             whole,
@@ -285,7 +295,8 @@ class ReplicatedStore:
         """
         self._uploads.see(error.metadata)
         name = PART_AT if PART_AT in whole.metadata else STORED_AT
-        metadata = with_kind_of({name: str(ticks(self._uploads()))}, whole.metadata)
+        metadata = {**whole.metadata, name: str(ticks(self._uploads()))}
+        metadata = {key: metadata[key] for key in (name, EXPIRES_AT, MARK) if key in metadata}
         for peer in made:
             work = ensureDeferred(self._tell(peer, whole.id, metadata))
             work.addErrback(lambda failure: failure.trap(CancelledError))
@@ -322,7 +333,9 @@ class ReplicatedStore:
 
     # Keeping and deleting.
 
-    async def renew(self, id: str, name: str = STORED_AT) -> int:
+    async def renew(self, id: str, name: str = STORED_AT, expires: int | None = None) -> int:
+        if expires is not None:
+            await self._check_expiry()
         replicas = self._members.replica_set(id, self._copy_counts.wanted)
         await self._members.learn_abilities(replicas)
         answers = await together(self._stat(peer, id) for peer in replicas)
@@ -334,7 +347,11 @@ class ReplicatedStore:
         known = reduce(merge, found.values()) if found else EMPTY
         if found and not (times(known).is_object or (name == PART_AT and times(known).has_body)):
             raise deleted(id, known)
+        if name == STORED_AT and has_expired(known, self._uploads.time_of_day()):
+            raise expired(id)
         renewed = {name: str(ticks(self._uploads()))}
+        if expires is not None:
+            renewed[EXPIRES_AT] = str(expires)
         told = await together(
             self._tell(peer, id, with_kind_of(renewed, metadata))
             for peer, metadata in found.items()
@@ -343,6 +360,17 @@ class ReplicatedStore:
         if sum(told) < self._copy_counts.acknowledged:
             raise NotFound(f"too few servers have {id}: upload it again")
         return sum(told)
+
+    async def _check_expiry(self) -> None:
+        """Raise Conflict if a server is known to keep no expiry: its copies would live for ever."""
+        peers = list(self._members.peers.values())
+        await self._members.learn_abilities(peers)
+        for peer in peers:
+            if peer.tombstones is False:
+                raise Conflict(
+                    f"no object can expire while {peer.name} cannot record that: upgrade it, or "
+                    "remove it from the configuration"
+                )
 
     async def _stat(self, peer: Peer, id: str) -> Metadata | None:
         """Return the metadata of a copy, None if there is none or the server does not answer."""

@@ -85,6 +85,13 @@ BLOB_HEADERS = (
     ),
 )
 
+EXPIRES = query(
+    "expires",
+    "When the object expires: after a time span (`90s`, `15m`, `12h`, `30d`), or at a time "
+    "(RFC 3339). By default never.",
+    example="30d",
+)
+
 # Resumable uploads.
 _VERSION = "The version of tus. The server answers 412 to any other, and to none."
 TUS_RESUMABLE = header("Tus-Resumable", _VERSION, {"const": "1.0.0"}, required=True)

@@ -200,17 +200,17 @@ _ETAG = '^"[0-9a-z]{1,128}"$'
 _VERSION = {
     "ETag": sent(string(pattern=_ETAG), "The id, in quotation marks."),
     "Cache-Control": sent(
-        {"enum": [f"{who}, max-age=31536000, immutable" for who in ("public", "private")]},
+        string(pattern="^(public|private), max-age=[0-9]+(, immutable)?$"),
         "Private if the request needed credentials.",
     ),
     "Last-Modified": sometimes("When this copy was stored, if that is known."),
 }
 
 
-def _read(noun: str, name: str, header: Part) -> tuple[Response, ...]:
+def _read(noun: str, own: Mapping[str, Part]) -> tuple[Response, ...]:
     """Return the responses to a GET or HEAD of an object or a blob that is stored.
 
-    :param name: of a *header* of its own.
+    :param own: headers of its own.
     """
     headers = {
         **_VERSION,
@@ -219,7 +219,7 @@ def _read(noun: str, name: str, header: Part) -> tuple[Response, ...]:
         "Content-Security-Policy": sent(string(pattern="^(sandbox; )?default-src 'none'")),
         "Content-Disposition": sometimes("The file name, from `X-Orig-Filename`."),
         "Repr-Digest": sometimes("If the client asks for a SHA-256, and the id is one."),
-        name: header,
+        **own,
     }
     span = {"Content-Range": sent(string(pattern="^bytes [0-9]+-[0-9]+/[0-9]+$"))}
     whole = f"The {noun}, with its X-* headers. A valid `X-Mime-Type` is also its Content-Type."
@@ -232,9 +232,14 @@ def _read(noun: str, name: str, header: Part) -> tuple[Response, ...]:
 
 
 _OWN_CODINGS = sometimes("The codings of the upload, whatever `Accept-Encoding` says.")
-READ_OBJECT = (*_read("object", "Content-Encoding", _OWN_CODINGS), NO_OBJECT, DELETED_OBJECT)
+_SUNSET = sometimes("When the object expires (RFC 8594).")
+READ_OBJECT = (
+    *_read("object", {"Content-Encoding": _OWN_CODINGS, "Sunset": _SUNSET}),
+    NO_OBJECT,
+    DELETED_OBJECT,
+)
 READ_BLOB = (
-    *_read("blob", "X-Sos-Metadata", sent(string(), "As in an upload.")),
+    *_read("blob", {"X-Sos-Metadata": sent(string(), "As in an upload.")}),
     NO_BLOB,
     DELETED_BLOB,
 )

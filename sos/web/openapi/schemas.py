@@ -76,6 +76,8 @@ TYPES = records(
             credentials, headers that proxies add, and headers that steer proxies or browsers; or
             all headers that `--kept-headers` does not list.
         hint? string What the client may have meant: the body is a form, and is stored unparsed.
+        expires_at? number When the client wants it to expire, in seconds since 1970. Another
+            upload can have asked for later, or for never.
 
     Deleted The answer to the deletion of an object.
         id Id
@@ -207,11 +209,12 @@ TYPES = records(
         last Pass?
 
     CollectionSummary What a garbage collection did.
-        objects count
+        objects count That are neither deleted nor expired.
+        expired count Objects that have expired.
         manifests count Copies of manifests that were read.
         chunks count
         garbage count Chunks that no object needs.
-        copies count Copies of these that were removed.
+        copies count Copies of expired objects and garbage that were removed.
         bytes count Bytes of these copies.
         tombstones count Old tombstones that were removed.
         kept count Copies that were stored again meanwhile.

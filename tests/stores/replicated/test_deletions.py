@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from sos.errors import Conflict, Deleted, Forbidden, NotFound, Unavailable
 from sos.interfaces import Member
 from sos.model.merge import times, tombstone
-from sos.model.metadata import SET_AT, ticks
+from sos.model.metadata import EXPIRES_AT, SET_AT, STORED_AT, ticks
 from sos.model.upload_clock import UploadClock
 from sos.stores.chunked.store import ChunkedStore
 from sos.stores.memory import MemoryStore
@@ -99,11 +99,19 @@ def test_the_clock_goes_on_from_what_it_has_seen():
     clock = UploadClock(lambda: now[0])
     assert clock() == NOW
     clock.see(tombstone(ticks(NOW + 60)))
-    assert ticks(clock()) > ticks(NOW + 60)
+    assert ticks(clock()) == ticks(NOW + 60) + 1
     now[0] = NOW + 120
-    assert clock() == NOW + 120
     clock.see({})
     assert clock() == NOW + 120
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 0.123456, 1.0])
+def test_no_two_operations_have_the_same_time(now):
+    """Though the time of day stands still: a renewal that failed must not undo a deletion."""
+    clock = UploadClock(lambda: now)
+    times = [ticks(clock()) for _ in range(1000)]
+    assert times == list(range(times[0], times[0] + 1000))
+    assert clock.time_of_day() == now
 
 
 class TestDelete:
@@ -241,7 +249,7 @@ class TestDelete:
         door.now += 99
         with pytest.raises(Forbidden):
             await door.members.delete(ID, 100)
-        door.now += 1
+        door.now += 1.01
         assert await door.members.delete(ID, 100) == 2
 
     @pytest.mark.parametrize("ahead", [-240, 0, 240])
@@ -309,3 +317,101 @@ class TestRenew:
         await door.members.delete(ID)
         with pytest.raises(NotFound):
             await door.members.renew(ID)
+
+    @ensureDeferred
+    async def test_an_expired_object(self):
+        """It has to be sent, too, and until then can be renewed, for longer or for ever."""
+        door = Door(2)
+        await put(door.store, BODY, metadata=expiring(NOW + 100))
+        door.now += 99
+        assert await door.members.renew(ID, expires=ticks(NOW + 200)) == 2
+        door.now += 50
+        assert await content(await door.store.read(ID)) == BODY
+        door.now += 100
+        with pytest.raises(Deleted, match="has expired"):
+            await door.members.renew(ID)
+        await put(door.store, BODY)
+        assert await content(await door.store.read(ID)) == BODY
+
+
+def expiring(seconds):
+    """Return the metadata of an upload that expires at this time."""
+    return {EXPIRES_AT: str(ticks(seconds))}
+
+
+class TestExpiry:
+    """Objects that were stored for a time."""
+
+    @pytest.mark.parametrize("size", [10, 5000])
+    @ensureDeferred
+    async def test_it_is_gone_after_that(self, size):
+        """And comes back when it is uploaded again."""
+        door = Door(2)
+        body = body_of(size)
+        id = (await put(door.store, body, metadata=expiring(NOW + 100))).id
+        door.now += 99
+        assert await content(await door.store.read(id)) == body
+        door.now += 2
+        for ask in (door.store.read, door.store.stat):
+            with pytest.raises(Deleted, match="has expired") as caught:
+                await ask(id)
+            assert caught.value.metadata == {}
+        await put(door.store, body, metadata=expiring(door.now + 5))
+        assert await content(await door.store.read(id)) == body
+
+    @pytest.mark.parametrize("informed", [0, 1])
+    @pytest.mark.parametrize("last", [None, 500])
+    @ensureDeferred
+    async def test_the_latest_end_counts(self, informed, last):
+        """Though only one server has heard of it."""
+        door = Door(2)
+        await put(door.store, BODY, metadata=expiring(NOW + 100))
+        later = {} if last is None else expiring(NOW + last)
+        stored = str(ticks(NOW + 1))
+        metadata = {SET_AT: stored, STORED_AT: stored, **later}
+        await put(door.servers[informed], BODY, ID, metadata)
+        door.now = NOW + 200
+        assert await content(await door.store.read(ID)) == BODY
+        door.now = NOW + 501
+        if last is not None:
+            with pytest.raises(Deleted):
+                await door.store.read(ID)
+        door.members.stop()
+
+    @ensureDeferred
+    async def test_a_server_that_is_away_may_know_of_a_later_upload(self):
+        """So that is not 410."""
+        door = Door(2)
+        await put(door.store, BODY, metadata=expiring(NOW + 100))
+        door.now += 200
+        door.fail(0)
+        with pytest.raises(Unavailable):
+            await door.store.read(ID)
+        door.members.stop()
+
+    @ensureDeferred
+    async def test_the_bytes_of_a_chunk_are_read_on(self):
+        """By the objects that need them."""
+        door = Door(2)
+        body = body_of(2000)
+        chunk = content_id(body[:1000])
+        await put(door.store, body[:1000], metadata=expiring(NOW + 100))
+        id = (await put(door.store, body)).id
+        door.now += 200
+        assert await content(await door.store.read(id)) == body
+        assert EXPIRES_AT in (await door.store.stat(chunk)).metadata
+
+    @ensureDeferred
+    async def test_servers_that_keep_no_expiry(self):
+        """Would serve it for ever."""
+        door = Door(2)
+
+        async def status():
+            return evolve(await MemoryStore.status(door.servers[0]), tombstones=False)
+
+        door.servers[0].status = status
+        with pytest.raises(Conflict, match="no object can expire while server0"):
+            await put(door.store, BODY, metadata=expiring(NOW + 100))
+        await put(door.store, BODY)
+        with pytest.raises(Conflict):
+            await door.members.renew(ID, expires=ticks(NOW + 100))
