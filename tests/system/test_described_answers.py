@@ -13,6 +13,8 @@ import sys
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import ClassVar
 
 import pytest
@@ -211,10 +213,33 @@ def delete_in_every_way(client, reading):
             assert answer.status == status
 
 
-def reading(place, blob):
+class OldServer(BaseHTTPRequestHandler):
+    """A blob server of the original system, which has all blobs."""
+
+    def do_HEAD(self):
+        self.send_response(200 if self.path.startswith(("/alive", "/blob/")) else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_HEAD
+
+    def log_message(self, *_): ...
+
+
+def expire_on_an_old_server(place, described):
+    """It would keep the object for ever."""
+    with HTTPServer(("127.0.0.1", 0), OldServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(described, reading(place, server.server_port, ""))
+        renewal = f"/upload/{ID}?expires=1h"
+        assert client.ask("POST", "/upload/{name}", renewal, b"").status == 409
+        server.shutdown()
+
+
+def reading(place, blob, how="readonly"):
     """Return the port of an API server that may not write to its only server."""
-    config = place.directory / "reading.conf"
-    config.write_text(f"[one]\n-: http://127.0.0.1:{blob} readonly\n")
+    config = place.directory / f"reading{blob}.conf"
+    config.write_text(f"[one]\n-: http://127.0.0.1:{blob} {how}\n")
     up, down, admin = free_ports(3)
     place.twistd(
         f"sos-api --config {config} --upload-port {up} --download-port {down} "
@@ -436,6 +461,7 @@ def test_every_status_of_an_api_server_that_is_described(place, small_disk):
             for method in ("GET", "HEAD"):
                 assert each.ask(method, "/fetch/{name}", f"/fetch/{GONE}").status == 410
         delete_in_every_way(client, Client(described, reading(place, blob)))
+        expire_on_an_old_server(place, described)
         for path in ("/", "/status", "/alive", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert client.ask("GET", path).status == 200
         ask_what_cannot_be(client)

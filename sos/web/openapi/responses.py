@@ -96,7 +96,13 @@ NO_UPLOAD = error(
     404, "NoUpload", "The upload does not exist or has expired, or `--unfinished-dir` is not set."
 )
 OTHER_METHOD = error(405, "OtherMethod", "The method is neither PATCH nor DELETE.")
-TAKEN = error(409, "Taken", "Other bytes with this id, or with the same hash, are stored.")
+_CANNOT_EXPIRE = "a server cannot record when it expires, because it has an older version."
+TAKEN = error(
+    409,
+    "Taken",
+    f"Other bytes with this id, or with the same hash, are stored; or {_CANNOT_EXPIRE}",
+)
+CANNOT_EXPIRE = error(409, "CannotExpire", _CANNOT_EXPIRE.capitalize())
 OTHER_KIND = error(409, "OtherKind", "One is the object, and the other its manifest.")
 LEASED = error(409, "Leased", "Another client holds the lease.")
 NO_LEASE = error(409, "NoLease", "The lease is not valid, or the blob has changed.")
@@ -150,7 +156,12 @@ _STORED = "It is on stable storage."
 STORED_BLOB = (response(200, _STORED, TYPES["StoredBlob"]), TAKEN, DELETED_BLOB, NO_ROOM)
 _OBJECT_ERRORS = (TAKEN, OTHER_CODING, NO_ROOM)
 STORED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), *_OBJECT_ERRORS)
-RENEWED_OBJECT = (response(200, _STORED, TYPES["StoredObject"]), NO_OBJECT, DELETED_OBJECT)
+RENEWED_OBJECT = (
+    response(200, _STORED, TYPES["StoredObject"]),
+    NO_OBJECT,
+    CANNOT_EXPIRE,
+    DELETED_OBJECT,
+)
 DELETED = (
     response(200, "The write quorum has recorded the deletion.", TYPES["Deleted"]),
     NO_DELETING,
