@@ -26,9 +26,10 @@ from sos.interfaces import (
 from sos.model.digest import PartitionDigest, blob_digest, hash_of, record_sum
 from sos.model.ids import partition, sort_key
 from sos.model.manifest import MARK
-from sos.model.merge import merge, tombstone
+from sos.model.merge import Times, merge, tombstone
 from sos.model.metadata import (
     EMPTY,
+    EXPIRES_AT,
     PART_AT,
     SET_AT,
     STORED_AT,
@@ -58,6 +59,11 @@ def partitions(ids: list[str]) -> list[str]:
 def twin_of(wanted: str) -> str:
     """Return an opaque name in the partition *wanted*."""
     return next(name for n in count() if partition(name := f"twin{n}") == wanted)
+
+
+def stored_until(stored, end):
+    """Return the times of an object that expires, both in ticks after the base."""
+    return {STORED_AT: str(BASE + stored), EXPIRES_AT: str(BASE + end)}
 
 
 class StoreContract:
@@ -648,6 +654,46 @@ class ReplicaContract:
         blob = await store.read(id)
         assert blob.info.metadata == {STORED_AT: second[SET_AT], **tombstone(BASE + 1)}
         assert await content(blob) == body
+
+    @ensureDeferred
+    async def test_listings_tell_when_a_blob_was_stored_and_deleted(self, store):
+        """Garbage collection goes by that."""
+        id = (await put(store, b"a chunk", metadata={PART_AT: str(BASE)})).id
+        gone = content_id(b"never there")
+        await store.reconcile(gone, tombstone(BASE + 1))
+        for known, at in ((Times(None, BASE, None), id), (Times(None, None, BASE + 1), gone)):
+            assert (await store.blob_digests(partition(at)))[at].times == known
+        await store.reconcile(id, tombstone(BASE + 1))
+        listed = (await store.blob_digests(partition(id)))[id]
+        assert listed.times == Times(None, BASE, BASE + 1)
+        await store.drop(id, await store.lease(60), listed)
+        assert await store.listing() == []
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    @ensureDeferred
+    async def test_the_latest_end_of_an_object_is_kept(self, store, size):
+        """And none is the last of all; it is in the digests."""
+        body = body_of(size)
+        first = {"X-A": "1", SET_AT: str(BASE), **stored_until(0, 100)}
+        id = (await put(store, body, metadata=first)).id
+        for received, kept in (
+            (stored_until(0, 1), first),
+            (stored_until(1, 200), {**first, **stored_until(1, 200)}),
+            (stored_until(2, 50), {**first, **stored_until(2, 200)}),
+        ):
+            await store.reconcile(id, received)
+            assert (await store.stat(id)).metadata == kept
+            hash = hash_of(id, body)
+            listed = (await store.blob_digests(partition(id)))[id]
+            digest = blob_digest(id, size, kept, hash)
+            assert (listed, listed.times) == (digest, digest.times)
+            sum = PartitionDigest().with_blob(size, record_sum(id, encode(kept), hash))
+            assert (await store.digests())[partition(id)] == sum
+        await put(store, body, id, {SET_AT: str(BASE + 3)})
+        for_ever = {"X-A": "1", SET_AT: str(BASE), STORED_AT: str(BASE + 3)}
+        assert (await store.stat(id)).metadata == for_ever
+        await store.reconcile(id, stored_until(4, 300))
+        assert EXPIRES_AT not in (await store.stat(id)).metadata
 
     @pytest.mark.parametrize("size", [10, 100_000])
     @ensureDeferred

@@ -5,7 +5,8 @@ key contains what listings and digests need::
 
     blobs/PPP/ID                        the body; fields sos-0, sos-1... hold its metadata,
                                         sos-hashes-0... the hashes of its blocks
-    index/PPP/ID/SIZE-VERSION-SUM       its marker; of an opaque name SIZE-VERSION-SUM-HASH
+    index/PPP/ID/SIZE-VERSION-SUM       its marker; of an opaque name SIZE-VERSION-SUM-HASH;
+                                        then the times that there are, -sSTOREDpPARTdDELETEDeEND
     metadata/PPP/ID/VERSION             a sidecar: metadata that are too long for fields
     metadata/PPP/ID/hashes-SUM          a sidecar: block hashes that are too long for fields
     quarantine/PPP/ID-TIME              a damaged body
@@ -24,14 +25,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from uuid import UUID
 
-from attrs import frozen
+from attrs import astuple, frozen
 from xxhash import xxh3_128_hexdigest
 
 from sos.errors import InvalidRequest, Unavailable
 from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, blob_digest, record_sum
-from sos.model.metadata import Metadata
+from sos.model.merge import STORED_ONCE, Times
+from sos.model.metadata import DELETED_AT, PART_AT, STORED_AT, Metadata
 from sos.stores.block_hashes import BLOCK, HASH_BYTES, Blocks
 
 #: The key of the document that identifies the store.
@@ -54,7 +56,9 @@ _MOST_HASHES = 4 * 1024 * 1024
 _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([012][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
+    r"(-(?=[spde])(?:s([0-9]{1,15}))?(?:p([0-9]{1,15}))?(?:d([0-9]{1,15}))?(?:e([0-9]{1,15}))?)?"
 )
+_TIMES = frozenset((STORED_AT, PART_AT, DELETED_AT))
 _SHA256 = re.compile("[0-9a-f]{64}")
 _VERSION = re.compile("[012][0-9a-f]{64}")
 _SUM = re.compile("[0-9a-f]{32}")
@@ -92,6 +96,8 @@ class Marker:
     :param version: the version of the metadata, see :func:`sos.model.metadata.version`.
     :param sum: see :func:`sos.model.digest.record_sum`.
     :param hash: the hash of the body, see :class:`sos.model.digest.BlobDigest`.
+    :param times: of the blob, if its metadata has more of them than
+        :data:`~sos.model.metadata.SET_AT`.
     """
 
     id: str
@@ -99,17 +105,22 @@ class Marker:
     version: str
     sum: int
     hash: str = ""
+    times: Times = STORED_ONCE
 
     @property
     def key(self) -> str:
         """The key of the marker."""
         facts = f"{self.size}-{self.version}-{self.sum:032x}"
-        return f"{markers_of(self.id)}{facts}-{self.hash}".removesuffix("-")
+        key = f"{markers_of(self.id)}{facts}-{self.hash}".removesuffix("-")
+        if self.times == STORED_ONCE:
+            return key
+        named = zip("spde", astuple(self.times), strict=True)
+        return f"{key}-{''.join(f'{name}{time}' for name, time in named if time is not None)}"
 
     @property
     def digest(self) -> BlobDigest:
         """The digest of the blob."""
-        return BlobDigest(self.size, self.version, self.hash)
+        return BlobDigest(self.size, self.version, self.hash, times=self.times)
 
 
 def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
@@ -120,7 +131,9 @@ def marker(id: str, size: int, metadata: Metadata, hash: str | None) -> Marker:
     known = bytes.fromhex(hash or "")
     digest = blob_digest(id, size, metadata, known)
     sum = record_sum(id, metadata_format.encode(metadata), known)
-    return Marker(id, size, digest.version, sum, digest.hash)
+    # The version covers these times: so equal versions have equal markers.
+    times = STORED_ONCE if metadata.keys().isdisjoint(_TIMES) else digest.times
+    return Marker(id, size, digest.version, sum, digest.hash, times)
 
 
 def read_marker(key: str) -> Marker | None:
@@ -128,7 +141,10 @@ def read_marker(key: str) -> Marker | None:
     match = _MARKER.fullmatch(key)
     if match is None or ids.partition(match[2]) != match[1]:
         return None
-    return Marker(match[2], int(match[3]), match[4], int(match[5], 16), match[6] or "")
+    times = STORED_ONCE
+    if match[7] is not None:
+        times = Times(*(int(time) if time else None for time in match.groups()[7:]))
+    return Marker(match[2], int(match[3]), match[4], int(match[5], 16), match[6] or "", times)
 
 
 def body_key(id: str) -> str:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sos.errors import Unavailable
-from sos.model import ids
+from sos.model import ids, merge
 from sos.model import metadata as metadata_format
 from sos.model.digest import BlobDigest, record_sum
+from sos.model.metadata import DELETED_AT, EXPIRES_AT, PART_AT, STORED_AT
 from sos.stores.block_hashes import BLOCK, HASH_BYTES, Blocks
 from sos.stores.engines.s3 import records
 
@@ -17,18 +18,27 @@ NAMES = st.text("0123456789abcdefz", min_size=1, max_size=64) | st.text(
 VALUES = st.binary(max_size=300).map(
     lambda data: data.translate(None, b"\r\n\0").decode("utf-8", "surrogateescape")
 )
+TIMES = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(0, 10**15 - 1).map(str)
+        for name in (STORED_AT, PART_AT, DELETED_AT, EXPIRES_AT)
+    },
+).filter(lambda times: times.keys() != {EXPIRES_AT})
 METADATA = st.dictionaries(st.text("ab", min_size=1).map("X-{}".format), VALUES, max_size=12)
 
 
-@given(NAMES, st.integers(0, 10**18), METADATA)
-def test_a_marker_says_what_listings_tell(id, size, metadata):
+@given(NAMES, st.integers(0, 10**18), METADATA, TIMES)
+def test_a_marker_says_what_listings_tell(id, size, metadata, times):
     """Its key is read as it was written."""
+    metadata |= times
     hash = "5a" * 32 if ids.algorithm(id) is None else ""
     marker = records.marker(id, size, metadata, hash)
     assert records.read_marker(marker.key) == marker
     assert marker.key.startswith(records.markers_of(id))
     assert marker.digest == BlobDigest(size, metadata_format.version(metadata), hash)
     assert marker.sum == record_sum(id, metadata_format.encode(metadata), bytes.fromhex(hash))
+    assert marker.digest.times == merge.times(metadata)
 
 
 @given(NAMES, NAMES)
@@ -49,6 +59,8 @@ def test_keys_are_in_the_order_of_listings(one, other):
         records.marker("name", 1, {}, "5a" * 32).key + "0",
         records.marker("name", 1, {}, "5a" * 32).key + "\n",
         records.marker("name", 1, {}, "5a" * 32).key.upper(),
+        records.marker("name", 1, {}, "5a" * 32).key + "-",
+        records.marker("name", 1, {}, "5a" * 32).key + "-d5s4",
     ],
 )
 def test_what_is_no_marker_is_left_alone(key):
