@@ -358,6 +358,18 @@ class TestExpired:
         assert cluster.fetch(0, ID) == BODY
         assert cluster.fetch(0, CHUNKS[0]) is None
 
+    def test_the_chunk_of_an_upload_under_way_stays(self, cluster):
+        """Its manifest does not name it yet."""
+        chunk = BODY[:CHUNK]
+        cluster.run(cluster.upload(0, chunk, cluster.time + 1000))
+        cluster.wait(GRACE)
+        cluster.run(cluster.break_off(0, BODY))
+        assert collected(cluster).expired == 0
+        assert len(held(cluster, CHUNKS[0])) == 2
+        cluster.wait(GRACE + 1)
+        collected(cluster)
+        assert held(cluster, CHUNKS[0]) == []
+
     def test_it_is_stored_again_while_it_is_collected(self, cluster):
         """An upload for ever wins, wherever it crosses the collection."""
         for steps in range(0, 200, 7):

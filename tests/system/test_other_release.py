@@ -105,7 +105,7 @@ def test_a_store_of_the_other_release(place, other):
     assert status["blobs"] == len({*BODIES})
 
 
-def test_nothing_is_deleted_while_a_server_cannot_remember_it(place, other, cluster):
+def test_nothing_is_deleted_or_expires_while_a_server_cannot_remember_it(place, other, cluster):
     """Neither version deletes then; the older one does not know how."""
     _, apis = cluster
     upload, download, admin = free_ports(3)
@@ -122,6 +122,10 @@ def test_nothing_is_deleted_while_a_server_cannot_remember_it(place, other, clus
     answer = ask(f"http://127.0.0.1:{upload}/upload/{id}", method="DELETE")
     assert (answer.status, "upgrade" in answer.json["error"]) == (409, True)
     assert ask(f"http://127.0.0.1:{apis[1][0]}/upload/{id}", method="DELETE").status >= 400
+    for method, name in (("POST", ""), ("POST", f"/{id}")):
+        url = f"http://127.0.0.1:{upload}/upload{name}?expires=1h"
+        answer = ask(url, b"" if name else b"for an hour", method=method)
+        assert (answer.status, "upgrade" in answer.json["error"]) == (409, True)
     for _, port in apis:
         assert fetch(f"http://127.0.0.1:{port}/fetch/{id}") == BODIES[2]
 

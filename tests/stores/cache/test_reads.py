@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pytest_twisted import ensureDeferred
 
@@ -10,7 +12,7 @@ from sos.auth.request_signing import Key, Keys
 from sos.errors import NotFound, Unavailable
 from sos.interfaces import SMALL_BODY
 from sos.model.merge import tombstone
-from sos.model.metadata import SET_AT, ticks
+from sos.model.metadata import EXPIRES_AT, SET_AT, STORED_AT, ticks
 from sos.stores.cache.reads import CachedReads
 from sos.stores.cache.sealed_blob import unseal
 from sos.stores.chunked.store import ChunkedStore
@@ -112,6 +114,21 @@ async def test_what_is_made_up_is_not_believed(reactor):
     blob = await cached(reactor, cache, a).read(id)
     assert (blob.body, blob.info.metadata) == (b"true", {"X-A": "true"})
     assert content_id(b"true") == id
+
+
+@ensureDeferred
+async def test_an_entry_that_has_expired_does_not_count(reactor):
+    """The object may live longer by now: the servers know."""
+    cache, a, now = SharedDict(), MemoryStore("a"), time.time()
+    ends = [{STORED_AT: str(ticks(now + n)), EXPIRES_AT: str(ticks(now + 60 * n))} for n in (1, 2)]
+    id = (await put(a, b"small", metadata={SET_AT: str(ticks(now)), **ends[0]})).id
+    await cached(reactor, cache, a).read(id)
+    await a.reconcile(id, ends[1])
+    for later, end in ((59, ends[0]), (61, ends[1])):
+        reads = CachedReads(
+            replicated(reactor, [a]).read, cache, lambda: KEYS, lambda later=later: now + later
+        )
+        assert (await reads.read(id)).info.metadata[EXPIRES_AT] == end[EXPIRES_AT]
 
 
 @ensureDeferred
