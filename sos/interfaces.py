@@ -138,8 +138,13 @@ def _are_ids(status: StoreStatus, attribute: attrs.Attribute[Any], value: object
         ids.check(id)
 
 
+def is_time(value: object) -> bool:
+    """Return whether *value* can be a time, in seconds since the epoch, before the year 10000."""
+    return isinstance(value, (int, float)) and 0 <= value < _YEAR_10000
+
+
 def _is_time(status: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (isinstance(value, (int, float)) and 0 <= value < _YEAR_10000):
+    if not is_time(value):
         raise TypeError(f"{attribute.name} is not a time")
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from twisted.internet.defer import DeferredLock
 
-from sos.errors import Deleted, Forbidden, NotFound, SOSError, Unavailable
+from sos.errors import Deleted, Forbidden, NotFound, Unavailable
 from sos.http.client.bodies import ANSWER_SECONDS
 from sos.interfaces import is_size
 from sos.model.metadata import EMPTY
@@ -21,10 +21,6 @@ _NO_ID = "-"
 
 class Unsupported(Unavailable):
     """The server does not know the request: it is an old one, or another kind of server."""
-
-
-class ExpiryIgnored(SOSError):
-    """The object is stored, but does not expire: the server is an earlier one."""
 
 
 def expiry_query(expires: str | None) -> str:
@@ -57,8 +53,6 @@ class StoredObjects:
         found = await self._ask("POST", id + expiry_query(expires), also_unknown=(400,))
         if found.get("id") != id or not is_size(found.get("size")):
             raise Unsupported(f"{self._exchange.url} does not renew objects")
-        if expires is not None and "expires_at" not in found:
-            raise ExpiryIgnored(f"{self._exchange.url} has stored {id}, but for ever")
         return int(found["size"])
 
     async def delete(self, id: str) -> int:

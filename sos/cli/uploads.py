@@ -12,7 +12,7 @@ from sos.aio.threads import RunInThread
 from sos.cli.files import Hashed, hashed, version_of
 from sos.cli.redirects import SentInPart
 from sos.cli.stall_timeout import OnProgress, with_stall_timeout
-from sos.cli.stored_objects import ExpiryIgnored, StoredObjects, Unsupported, expiry_query
+from sos.cli.stored_objects import StoredObjects, Unsupported, expiry_query
 from sos.errors import Mismatch, NotFound, SOSError
 from sos.files.regular import open_regular
 from sos.interfaces import BlobInfo, IBlobStore
@@ -199,9 +199,9 @@ class Uploader:
             upload = Upload(self._exchange, path, None, headers, size)
             info = await transfer(_pieces(file, digests, advance, moved), upload)
             if self._expires is not None and info.expires_at is None:
-                url = self._exchange.url
-                raise ExpiryIgnored(
-                    f"{url} has stored {info.id}, but for ever: it is an old server"
+                raise Unsupported(
+                    f"{self._exchange.url} has stored {info.id}, but for ever: it is an earlier "
+                    "version"
                 )
             return info, digests
 

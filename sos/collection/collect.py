@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -65,23 +66,17 @@ async def collect(
     return summary
 
 
+#: What is removed: objects that have expired, chunks that no manifest names, old tombstones.
+_EXPIRED, _CHUNK, _TOMBSTONE = "expired object", "chunk", "tombstone"
+
+
 @frozen
-class _Judged:
-    """What a collection removes of a partition: the copies of blobs, by id.
+class _Doomed:
+    """A blob that is to be removed, and its *copies*; *kind* is one of the above."""
 
-    :ivar expired: objects that have expired.
-    :ivar garbage: chunks that no manifest names.
-    :ivar tombstones: old tombstones.
-    """
-
-    expired: dict[str, _Copies] = field(factory=dict)
-    garbage: dict[str, _Copies] = field(factory=dict)
-    tombstones: dict[str, _Copies] = field(factory=dict)
-
-    @property
-    def all(self) -> dict[str, _Copies]:
-        """All of these."""
-        return {**self.expired, **self.garbage, **self.tombstones}
+    id: str
+    copies: _Copies
+    kind: str
 
 
 @define
@@ -243,35 +238,33 @@ class _Collection:
                 "servers are missing from the configuration, or the object is broken; upload it "
                 "again or delete it"
             )
-        judged = await self._judged(partition, found)
+        doomed = await self._doomed(partition, found)
+        kinds = Counter(each.kind for each in doomed)
         objects = sum(is_object(copies.values()) for copies in found.values())
-        self.summary.objects += objects - len(judged.expired)
-        self.summary.expired += len(judged.expired)
-        self.summary.garbage += len(judged.garbage)
+        self.summary.objects += objects - kinds[_EXPIRED]
+        self.summary.expired += kinds[_EXPIRED]
+        self.summary.garbage += kinds[_CHUNK]
         if self.dry_run:
-            self.summary.tombstones += len(judged.tombstones)
-            for id, copies in judged.expired.items():
-                self.report.note(f"remove the expired object {id} from {', '.join(copies)}")
-            for id, copies in judged.garbage.items():
-                self.report.note(f"remove the chunk {id} from {', '.join(copies)}")
-        elif judged.all:
+            self.summary.tombstones += kinds[_TOMBSTONE]
+            for each in doomed:
+                if each.kind != _TOMBSTONE:
+                    self.report.note(
+                        f"remove the {each.kind} {each.id} from {', '.join(each.copies)}"
+                    )
+        elif doomed:
             dirty.append(partition)
         self.summary.swept += 1
         self.report.progress(self.summary)
 
     async def _sweep(self, partition: str) -> None:
-        judged = await self._judged(partition, await self._listed(partition))
+        async def remove(each: _Doomed) -> None:
+            removed = await self._remove(each)
+            if each.kind == _TOMBSTONE:
+                self.summary.tombstones += 1
+            elif removed:
+                self.report.note(f"removed the {each.kind} {each.id} from {', '.join(removed)}")
 
-        async def remove(doomed: tuple[str, _Copies]) -> None:
-            id, copies = doomed
-            removed = await self._remove(id, copies, id in judged.garbage)
-            if removed and id in judged.expired:
-                self.report.note(f"removed the expired object {id} from {', '.join(removed)}")
-            elif removed and id in judged.garbage:
-                self.report.note(f"removed the chunk {id} from {', '.join(removed)}")
-            self.summary.tombstones += id in judged.tombstones
-
-        await for_each(judged.all.items(), remove, _DROPS)
+        await for_each(await self._doomed(partition, await self._listed(partition)), remove, _DROPS)
         self.report.progress(self.summary)
 
     async def _listed(self, partition: str) -> dict[str, dict[str, BlobDigest]]:
@@ -283,36 +276,36 @@ class _Collection:
                 found.setdefault(id, {})[name] = copy
         return found
 
-    async def _judged(self, partition: str, found: Mapping[str, _Copies]) -> _Judged:
+    async def _doomed(self, partition: str, found: Mapping[str, _Copies]) -> list[_Doomed]:
         """Return what is to be removed of *found*.
 
         A blob that is on a read-only server stays: it would be copied from there again.
         """
         named = await self.run_in_thread(self._named.of, partition)
-        judged = _Judged()
+        doomed: list[_Doomed] = []
         for id, copies in found.items():
             if any(self._members[name].readonly for name in copies):
                 continue
             digests = copies.values()
             if is_old_tombstone(digests, self.limits, self._begun):
-                judged.tombstones[id] = copies
+                doomed.append(_Doomed(id, copies, _TOMBSTONE))
             elif id in named:
                 continue
             elif is_expired(digests, self.limits, self._begun):
-                judged.expired[id] = copies
+                doomed.append(_Doomed(id, copies, _EXPIRED))
             elif is_garbage(id, digests, self.limits, self._begun):
-                judged.garbage[id] = copies
-        return judged
+                doomed.append(_Doomed(id, copies, _CHUNK))
+        return doomed
 
-    async def _remove(self, id: str, copies: _Copies, is_chunk: bool) -> list[str]:
-        """Remove those of *copies* that have not changed; return the servers that had them."""
+    async def _remove(self, doomed: _Doomed) -> list[str]:
+        """Remove those copies that have not changed; return the servers that had them."""
         removed = []
-        for name, copy in copies.items():
-            if is_chunk and (copy.is_tombstone or copy.times.part is None):
+        for name, copy in doomed.copies.items():
+            if doomed.kind == _CHUNK and (copy.is_tombstone or copy.times.part is None):
                 continue
             token = await self._token(name)
             try:
-                await self._within(_DROP_SECONDS, self._drop(name, id, copy, token))
+                await self._within(_DROP_SECONDS, self._drop(name, doomed.id, copy, token))
             except Conflict:
                 await self._token(name)  # raises if the lease is lost
                 self.summary.kept += 1

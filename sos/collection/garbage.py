@@ -40,7 +40,7 @@ def is_expired(copies: Collection[BlobDigest], limits: Limits, now: float) -> bo
     :param now: the time in seconds since the epoch.
     """
     known = _merged(copies)
-    if not known.is_object or known.expires is None or _is_in_future(copies, now):
+    if known.expires is None or _is_in_future(known, now):  # None also if it is no object
         return False
     is_used = known.part is not None and known.part >= ticks(now - limits.grace)
     return known.expires < ticks(now - MAX_SKEW_SECONDS) and not is_used
@@ -55,25 +55,24 @@ def is_garbage(id: str, copies: Collection[BlobDigest], limits: Limits, now: flo
     if ids.algorithm(id) is None or any(copy.is_manifest for copy in copies):
         return False
     # One of several servers could be wrong: then the others have copies that are objects.
-    if any(copy.times.is_object for copy in copies) or _is_in_future(copies, now):
+    if any(copy.times.is_object for copy in copies):
         return False
-    part = _merged(copies).part
-    is_old = part is not None and part < ticks(now - limits.grace)
+    known = _merged(copies)
+    if _is_in_future(known, now):
+        return False
+    is_old = known.part is not None and known.part < ticks(now - limits.grace)
     return is_old and not all(copy.is_tombstone for copy in copies)
 
 
 def is_old_tombstone(copies: Collection[BlobDigest], limits: Limits, now: float) -> bool:
     """Return whether there are only tombstones, and no server can have missed the deletion."""
+    if not all(copy.is_tombstone for copy in copies):
+        return False
     deleted = _merged(copies).deleted
-    return (
-        all(copy.is_tombstone for copy in copies)
-        and deleted is not None
-        and deleted < ticks(now - limits.tombstone_age)
-    )
+    return deleted is not None and deleted < ticks(now - limits.tombstone_age)
 
 
-def _is_in_future(copies: Iterable[BlobDigest], now: float) -> bool:
-    known = _merged(copies)
+def _is_in_future(known: Times, now: float) -> bool:
     last = max(known.stored or 0, known.part or 0, known.deleted or 0)
     return last > ticks(now + MAX_SKEW_SECONDS)
 

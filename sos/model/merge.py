@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from sos.errors import Conflict, Deleted, InvalidRequest, NotFound
 from sos.model import ids
@@ -62,7 +62,11 @@ class Times:
     @property
     def is_object(self) -> bool:
         """Whether it is an object, which a client has stored and none has deleted since."""
-        return self.stored is not None and (self.deleted is None or self.stored >= self.deleted)
+        return self.outlives(self.deleted)
+
+    def outlives(self, deleted: int | None) -> bool:
+        """Return whether it was stored as an object, and not before the time *deleted*."""
+        return self.stored is not None and (deleted is None or self.stored >= deleted)
 
     @property
     def has_body(self) -> bool:
@@ -183,7 +187,7 @@ def merge(stored: Metadata, received: Metadata) -> dict[str, str]:
         }
     # Versions leave SET_AT out.  If they contain other times, they must contain STORED_AT, too.
     is_alone = known == Times(times(merged).stored, None, None)
-    return merged | _named(evolve(known, stored=None) if is_alone else known)
+    return merged if is_alone else merged | _named(known)
 
 
 def latest(copies: Iterable[Times]) -> Times:
@@ -193,7 +197,7 @@ def latest(copies: Iterable[Times]) -> Times:
     """
     found = list(copies)
     deleted = _latest(each.deleted for each in found)
-    alive = [each for each in found if evolve(each, deleted=deleted).is_object]
+    alive = [each for each in found if each.outlives(deleted)]
     expires = [each.expires for each in alive]
     return Times(
         _latest(each.stored for each in alive),

@@ -92,9 +92,9 @@ def lacking(copies: Mapping[str, BlobDigest]) -> frozenset[str]:
     by_version: dict[str, list[BlobDigest]] = {}
     for copy in copies.values():
         by_version.setdefault(copy.version, []).append(copy)
-    latest = merge.latest(copy.times for copy in copies.values())
-    known = {version: _known(alike, latest.deleted) for version, alike in by_version.items()}
-    best = _known(copies.values(), latest.deleted)
+    deleted = merge.latest(copy.times for copy in copies.values()).deleted
+    known = {version: _known(alike, deleted) for version, alike in by_version.items()}
+    best = _known(copies.values(), deleted)
     complete = [version for version in known if known[version] == best]
     return frozenset(
         name
@@ -104,13 +104,16 @@ def lacking(copies: Mapping[str, BlobDigest]) -> frozenset[str]:
     )
 
 
-def _known(copies: Iterable[BlobDigest], deleted: int | None) -> tuple[int, merge.Times]:
-    """Return the first time at which metadata was set, and the latest of the others.
+def _known(
+    copies: Iterable[BlobDigest], deleted: int | None
+) -> tuple[int, merge.Times, int | None]:
+    """Return the first time at which metadata was set, and the latest of all others.
 
-    What was set or stored before the time *deleted* does not count.
+    What was set or stored before the time *deleted* does not count.  Last is when *copies*
+    themselves say that the object was deleted.
     """
     found = list(copies)
     firsts = [copy.order[1] for copy in found if copy.order[1] >= (deleted or 0)]
-    own = merge.latest(copy.times for copy in found)
-    alive = merge.latest(evolve(copy.times, deleted=deleted) for copy in found)
-    return min(firsts, default=NEVER), evolve(alive, deleted=own.deleted)
+    times = [copy.times for copy in found]
+    alive = merge.latest([*times, merge.Times(None, None, deleted)])
+    return min(firsts, default=NEVER), alive, merge.latest(times).deleted

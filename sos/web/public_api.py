@@ -119,7 +119,7 @@ class UploadServer:
         """Store the body unchanged, with its type, coding and X-* headers.
 
         The answer has the number of copies, and names the X-* headers that were not stored.
-        An object that is stored several times expires last of all, and never if it was once
+        An object that is stored several times has the latest end of all, and none if it was once
         stored without `expires`.
         """
         read = self._kept_headers.read(request.received_headers)
@@ -167,11 +167,10 @@ class UploadServer:
         _of_object(info.metadata)
         if self._keeper is None:
             raise NotFound(f"this server cannot renew {id}: upload it")
-        expires = int(expiry[EXPIRES_AT]) if expiry else None
-        copies = await self._keeper.renew(id, expires)
-        answer = {"id": id, "size": info.size, "status": "OK", "copies": copies}
+        copies = await self._keeper.renew(id, int(expiry[EXPIRES_AT]) if expiry else None)
+        end = {"expires_at": _seconds(expiry)} if expiry else {}
         return answer_json(
-            request, {**answer, "expires_at": _seconds(expiry)} if expiry else answer
+            request, {"id": id, "size": info.size, "status": "OK", "copies": copies, **end}
         )
 
     @app.route("/upload/<name>", methods=["DELETE"], endpoint="delete")

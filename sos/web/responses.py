@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any, cast
 
 from twisted.web.http import datetimeToString
-from werkzeug.http import parse_date, parse_etags, parse_range_header
+from werkzeug.http import parse_etags, parse_range_header
 
 from sos.errors import TooLarge, Unsatisfiable
+from sos.http.dates import seconds
 from sos.http.server.request import Request
 from sos.interfaces import (
     SMALL_BODY,
@@ -26,7 +27,7 @@ from sos.interfaces import (
     Span,
 )
 from sos.model.expiry import seconds_left
-from sos.model.metadata import Metadata
+from sos.model.metadata import EXPIRES_AT, Metadata
 from sos.transfer import pieces_of, transfer
 from sos.web import digest_fields
 from sos.web.content_security import policy
@@ -152,7 +153,9 @@ def describe(request: Request, info: BlobInfo, to_headers: Spelling, max_age: in
         digest = digest_fields.answer(request.headers[WANT_REPR_DIGEST], info.id)
         if digest is not None:
             request.setHeader(b"Repr-Digest", digest)
-    fixed = _lines(media_type, _while_it_lives(info, max_age))[request.private]
+    if EXPIRES_AT in info.metadata:  # few do: nothing is computed for the others
+        max_age = _while_it_lives(info, max_age)
+    fixed = _lines(media_type, max_age)[request.private]
     _describe_version(request, info, b"%bContent-Type: %b\r\n%b" % (fixed, media_type, lines))
 
 
@@ -245,17 +248,8 @@ def _is_current(request: Request, info: BlobInfo) -> bool:
     """Return whether the client has the blob already (RFC 9110, 13.2.2)."""
     if b"if-none-match" in request.headers:
         return is_known(request, info.id)
-    since = _seconds(_header(request, b"if-modified-since"))
+    since = seconds(_header(request, b"if-modified-since"))
     return since is not None and info.stored_at is not None and info.stored_at < since + 1
-
-
-def _seconds(date: str | None) -> float | None:
-    """Return *date* in seconds since 1970, None if it is not a date (RFC 9110, 13.1.3)."""
-    try:
-        found = parse_date(date)
-        return None if found is None else found.timestamp()
-    except OverflowError:  # a number in it is too large for a date
-        return None
 
 
 def is_known(request: Request, etag: str) -> bool:

@@ -13,10 +13,11 @@ from twisted.internet.defer import ensureDeferred as deferred
 from sos.aio.threads import threads_of
 from sos.cli import files
 from sos.cli.put import put_all
+from sos.cli.stored_objects import Unsupported
 from sos.cli.uploads import MOST_UNANSWERED, Uploader
 from sos.errors import Conflict, Deleted, Mismatch, NotFound, Unavailable
 from sos.http.client.agent import Agent
-from sos.model.metadata import EMPTY
+from sos.model.metadata import EMPTY, EXPIRES_AT
 from sos.stores.memory import MemoryStore
 from sos.stores.remote.client import Exchange
 from sos.web.public_api import UploadServer
@@ -91,10 +92,11 @@ class Api:
 
         self.instead = answer
 
-    def uploader(self, ask=True, metadata=EMPTY):
+    def uploader(self, ask=True, metadata=EMPTY, expires=None):
         exchange = Exchange(self.url, self.agent, self.reactor)
         stored = self.stored if ask else None
-        return Uploader(exchange, threads_of(self.reactor), metadata, stored)
+        threads = threads_of(self.reactor)
+        return Uploader(exchange, threads, metadata, stored, expires=expires)
 
     async def put(self, path, uploader=None):
         return await (uploader or self.uploader()).put(str(path), self.advanced.append)
@@ -145,6 +147,18 @@ async def test_a_file_is_sent_once(api, file, size):
     assert await api.put(file) == content_id(body)
     assert len(api.uploads) == 1
     assert sum(api.advanced) == 2 * size
+
+
+@pytest.mark.parametrize("ask", [True, False])
+@ensureDeferred
+async def test_a_server_that_ignores_the_end(api, file, monkeypatch, ask):
+    """As one of 0.1.0: the file is there, but is not said to expire."""
+    id = await api.put(file, api.uploader(ask, expires="1h"))
+    assert EXPIRES_AT in api.store.blobs[id].info.metadata
+    monkeypatch.setattr(UploadServer, "_expiry", lambda self, request: EMPTY)
+    file.write_bytes(b"other bytes")
+    with pytest.raises(Unsupported, match=f"has stored {content_id(b'other bytes')}, but for ever"):
+        await api.put(file, api.uploader(ask, expires="1h"))
 
 
 def _hash(path, stopped):

@@ -51,7 +51,7 @@ from sos.http.client.bodies import (
 )
 from sos.http.client.request import Call
 from sos.http.server.request_ids import CURRENT
-from sos.interfaces import BlobInfo, IBlobWriter, Span, is_size
+from sos.interfaces import BlobInfo, IBlobWriter, Span, is_size, is_time
 from sos.model import ids
 from sos.model import metadata as metadata_format
 from sos.model.batch import Answer
@@ -366,25 +366,20 @@ class Exchange:
             text = await gather(ResponseBody(response, self.clock), _MOST_OF_A_DOCUMENT)
         found = self._parsed(text)
         try:
-            store = found.get("store")
+            store, expires_at = found.get("store"), found.get("expires_at")
             if (
                 found["status"] == "OK"
                 and is_size(found["size"])
                 and (store is None or ids.is_store_id(store))
+                and (expires_at is None or is_time(expires_at))
             ):
                 self.store = store or self.store
                 if "ignored" in found:
                     self.ignored.update(found["ignored"])
                 id = ids.check(found["id"])
-                expires_at = found.get("expires_at")
-                return BlobInfo(
-                    id,
-                    found["size"],
-                    metadata_format.EMPTY,
-                    store=store,
-                    expires_at=None if expires_at is None else float(expires_at),
-                )
-        except (AttributeError, KeyError, TypeError, ValueError, InvalidId):
+                size, nothing = found["size"], metadata_format.EMPTY
+                return BlobInfo(id, size, nothing, store=store, expires_at=expires_at)
+        except (AttributeError, KeyError, TypeError, InvalidId):
             pass
         raise Unavailable(f"{self.url} sent an unexpected answer to an upload: {found!r:.200}")
 

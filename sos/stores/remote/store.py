@@ -17,7 +17,6 @@ import attrs
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import UNKNOWN_LENGTH
-from werkzeug.http import parse_date
 from zope.interface import implementer
 
 from sos.aio.threads import RunInThread
@@ -30,6 +29,7 @@ from sos.errors import (
     Unavailable,
     printable,
 )
+from sos.http import dates
 from sos.http.client.bodies import ANSWER_SECONDS, PROMPT_SECONDS, ResponseBody
 from sos.interfaces import (
     SMALL_BODY,
@@ -361,11 +361,12 @@ class RemoteStore:
                 )
 
     def _info(self, id: str, response: Response, size: int | None) -> BlobInfo:
-        # Of the API server's download port: when the object expires (RFC 8594).
-        (sunset,) = response.headers.getRawHeaders(b"sunset", [b""])[:1]
-        date = parse_date(sunset.decode("latin-1"))
-        metadata = self._exchange.metadata(response)
-        return BlobInfo(id, size, metadata, expires_at=None if date is None else date.timestamp())
+        info = BlobInfo(id, size, self._exchange.metadata(response))
+        sunset = response.headers.getRawHeaders(b"sunset")
+        if sunset is None:
+            return info
+        # From the download port of an API server: when the object expires (RFC 8594).
+        return evolve(info, expires_at=dates.seconds(sunset[0].decode("latin-1")))
 
 
 def _in_order(keys: list[str]) -> list[str]:

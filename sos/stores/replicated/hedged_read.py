@@ -49,7 +49,7 @@ class HedgedRead(Generic[T]):
     server has failed, or does not have the blob, it asks a server of each other group at
     the same time.  After the hedge delay it asks the next server as well (a hedged request).
     It waits at most a second for servers whose circuit breaker was open already.  A copy does not
-    count if the object has expired, or was deleted after that as another server knows.
+    count if its object has expired, or if another server knows of a later deletion.
 
     :param groups: the servers of each group, in the order in which to ask them.
     :param ask: asks one server; see :class:`sos.interfaces.IBlobStore`.

@@ -295,8 +295,8 @@ class ReplicatedStore:
         """
         self._uploads.see(error.metadata)
         name = PART_AT if PART_AT in whole.metadata else STORED_AT
-        metadata = {**whole.metadata, name: str(ticks(self._uploads()))}
-        metadata = {key: metadata[key] for key in (name, EXPIRES_AT, MARK) if key in metadata}
+        kept = {key: whole.metadata[key] for key in (EXPIRES_AT, MARK) if key in whole.metadata}
+        metadata = {**kept, name: str(ticks(self._uploads()))}
         for peer in made:
             work = ensureDeferred(self._tell(peer, whole.id, metadata))
             work.addErrback(lambda failure: failure.trap(CancelledError))

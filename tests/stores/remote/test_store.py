@@ -167,6 +167,9 @@ async def test_a_large_manifest_is_verified_on_another_thread(reactor):
         b'{"id":"abc","size":2,"status":"OK"}',
         b'{"id":"abc","size":true,"status":"OK"}',
         b'{"id":"abc","size":1.0,"status":"OK"}',
+        b'{"id":"abc","size":1,"status":"OK","expires_at":"soon"}',
+        b'{"id":"abc","size":1,"status":"OK","expires_at":NaN}',
+        b'{"id":"abc","size":1,"status":"OK","expires_at":1%b}' % (b"0" * 400),
     ],
 )
 @ensureDeferred
@@ -174,6 +177,23 @@ async def test_only_a_true_answer_counts_as_stored(reactor, body):
     """An upload that is answered with anything else was not acknowledged."""
     with pytest.raises(Unavailable):
         await answers(reactor, lambda store: put(store, b"x", "abc"), body=body)
+
+
+@pytest.mark.parametrize(
+    ("sunset", "end"),
+    [
+        (b"Thu, 31 Dec 2099 23:59:59 GMT", 4102444799),
+        (b"soon", None),
+        (b"", None),
+        (b"Thu, 31 Dec %b 23:59:59 GMT" % (b"9" * 30), None),
+    ],
+)
+@ensureDeferred
+async def test_an_end_that_is_no_date_is_none(reactor, sunset, end):
+    """As an API server says when an object expires."""
+    script = {"body": b"x", "headers": [(b"Sunset", sunset)]}
+    info = await answers(reactor, lambda store: store.stat("abc"), **script)
+    assert info.expires_at == end
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b'["abc', b'["ABC"]', b"[1]", b'["a","/"]'])

@@ -402,6 +402,16 @@ class TestExpiry:
         assert EXPIRES_AT in (await door.store.stat(chunk)).metadata
 
     @ensureDeferred
+    async def test_an_upload_that_meets_a_deletion(self):
+        """The copies that are made are renewed: with their end, not for ever."""
+        door = Door(2)
+        first, second = (each.store for each in door.members._members.replica_set(ID, 2))
+        await second.reconcile(ID, tombstone(ticks(NOW + 60)))
+        await put(door.store, BODY, metadata=expiring(NOW + 100))
+        known = times((await first.stat(ID)).metadata)
+        assert (known.stored, known.expires) == (ticks(NOW + 60) + 1, ticks(NOW + 100))
+
+    @ensureDeferred
     async def test_servers_that_keep_no_expiry(self):
         """Would serve it for ever."""
         door = Door(2)

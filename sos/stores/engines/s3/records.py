@@ -56,7 +56,7 @@ _MOST_HASHES = 4 * 1024 * 1024
 _MARKER = re.compile(
     r"index/([0-9a-f]{3})/([0-9a-z]{1,128})/([0-9]{1,19})-([012][0-9a-f]{64})-([0-9a-f]{32})"
     r"(?:-([0-9a-f]{64}))?"
-    r"(-(?=[spde])(?:s([0-9]{1,15}))?(?:p([0-9]{1,15}))?(?:d([0-9]{1,15}))?(?:e([0-9]{1,15}))?)?"
+    r"(?:-(?=[spde])(?:s([0-9]{1,15}))?(?:p([0-9]{1,15}))?(?:d([0-9]{1,15}))?(?:e([0-9]{1,15}))?)?"
 )
 _TIMES = frozenset((STORED_AT, PART_AT, DELETED_AT))
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -141,9 +141,8 @@ def read_marker(key: str) -> Marker | None:
     match = _MARKER.fullmatch(key)
     if match is None or ids.partition(match[2]) != match[1]:
         return None
-    times = STORED_ONCE
-    if match[7] is not None:
-        times = Times(*(int(time) if time else None for time in match.groups()[7:]))
+    named = [int(time) if time else None for time in match.groups()[6:]]
+    times = STORED_ONCE if named == [None] * 4 else Times(*named)
     return Marker(match[2], int(match[3]), match[4], int(match[5], 16), match[6] or "", times)
 
 
