@@ -307,13 +307,19 @@ def _keep_part(
 def is_outdated(received: Metadata, merged: Metadata) -> bool:
     """Return whether a *received* copy came too late: its object was deleted since.
 
-    A copy that is a chunk, too, is wanted all the same.
+    A copy that is a chunk, too, is wanted all the same.  So is one of an object that was stored
+    again since, unless that expires before this copy would have.
 
     :param merged: its metadata, merged with what else is known.
     """
-    found = times(received)
+    found, known = times(received), times(merged)
     is_upload = found.stored is not None and found.part is None
-    return is_tombstone(merged) or (is_upload and not times(merged).is_object)
+    if is_tombstone(merged) or (is_upload and not known.is_object):
+        return True
+    ends_earlier = known.expires is not None and (
+        found.expires is None or found.expires > known.expires
+    )
+    return is_upload and ends_earlier and not found.outlives(known.deleted)
 
 
 def renew(stored: Metadata, received: Metadata) -> dict[str, str]:

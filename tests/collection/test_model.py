@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sos.errors import Deleted, NotFound
@@ -175,6 +175,16 @@ def go_through(offsets, events):
 
 @settings(max_examples=10_000 if "--long" in sys.argv else 300)
 @given(offsets, events)
+# The second upload would be in vain: its clock is behind that of the deletion.
+@example(
+    [-37, 233],
+    [
+        ("upload", 0, 1, None),
+        ("delete", 1, 1, None),
+        ("upload", 1, 1, None, 400),
+        ("upload", 0, 1, None),
+    ],
+)
 def test_what_is_acknowledged_stays_and_what_is_deleted_goes(offsets, events):
     """Whatever crosses, breaks off, is cut off or comes back after weeks."""
     go_through(offsets, events)

@@ -248,6 +248,25 @@ def test_an_upload_from_before_the_deletion_is_refused():
     assert caught.value.metadata == DELETED
 
 
+@pytest.mark.parametrize(("end", "refused"), [(None, True), (9, True), (8, False), (7, False)])
+def test_an_upload_from_before_a_deletion_whose_end_would_not_count_is_refused(end, refused):
+    """The object was stored again since, and expires: the upload would be acknowledged in vain."""
+    again = {SET_AT: str(BASE + 2), STORED_AT: str(BASE + 2), EXPIRES_AT: str(BASE + 8)}
+    stored = merge(tombstone(BASE + 1), again)
+    late = {SET_AT: str(BASE), STORED_AT: str(BASE)}
+    if end is not None:
+        late[EXPIRES_AT] = str(BASE + end)
+    if not refused:
+        assert join(ID, stored, late, True) == (stored, False)
+        return
+    with pytest.raises(Deleted) as caught:
+        join(ID, stored, late, True)
+    assert caught.value.metadata == stored
+    assert join(ID, stored, {**late, STORED_AT: str(BASE + 3)}, True)[0].get(EXPIRES_AT) == (
+        None if end is None else str(BASE + end)
+    )
+
+
 def test_an_outdated_upload_of_a_chunk_is_refused():
     """The bytes are there, as a part of another object: but not the object that was uploaded."""
     stored = {PART_AT: str(BASE), DELETED_AT: str(BASE + 2)}

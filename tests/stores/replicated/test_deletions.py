@@ -402,6 +402,21 @@ class TestExpiry:
         assert EXPIRES_AT in (await door.store.stat(chunk)).metadata
 
     @ensureDeferred
+    async def test_an_upload_for_ever_after_a_deletion_by_a_clock_that_is_ahead(self):
+        """The object was stored again, for a time: the upload is not acknowledged in vain."""
+        door = Door(2)
+        later = {SET_AT: str(ticks(NOW + 61)), STORED_AT: str(ticks(NOW + 61))}
+        for server in door.servers:
+            await server.reconcile(ID, tombstone(ticks(NOW + 60)))
+            await put(server, BODY, ID, {**later, **expiring(NOW + 100)})
+        with pytest.raises(Unavailable, match="try again"):
+            await put(door.store, BODY)
+        await put(door.store, BODY)
+        door.now += 200
+        assert await content(await door.store.read(ID)) == BODY
+        door.members.stop()
+
+    @ensureDeferred
     async def test_an_upload_that_meets_a_deletion(self):
         """The copies that are made are renewed: with their end, not for ever."""
         door = Door(2)
